@@ -1,0 +1,65 @@
+# RealCo Finance & Escrow. `make` prints what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON   ?= python3
+DATA_DIR ?= .run
+PORT     ?= 8080
+VENV     := .venv
+PY       := $(VENV)/bin/python
+UV       := UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv
+PROTOS   := $(shell find protos -name '*.proto')
+WORKERS  ?= 2
+
+.PHONY: help setup run demo test check bench chaos token stop clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: setup ## everything from nothing, on http://127.0.0.1:8080; Ctrl-C stops it (PORT=, DATA_DIR=)
+	@exec $(PY) -m deploy.local run --data-dir $(DATA_DIR) --port $(PORT)
+
+demo: setup ## the main job end to end, on a throw-away instance
+	@$(PY) -m deploy.demo
+
+test: setup ## the whole test suite on real PostgreSQL and NATS
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: setup ## lint, types, contracts, dependency directions, migrations against tables
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m deploy.check.contracts
+	@$(PY) -m deploy.check.drift
+
+bench: setup ## benchmarks: a table, and bench.json with ratios against limits of the same run
+	@$(PY) -m tests.performance.bench
+
+chaos: setup ## long reliability runs (MINUTES=10, SEED=)
+	@$(PY) -m tests.reliability.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+token: setup ## a bearer token for the local instance (ROLE=admin, SUB=, ORG=)
+	@$(PY) -m deploy.local.token --data-dir $(DATA_DIR) --role $(or $(ROLE),admin) $(if $(SUB),--sub $(SUB)) $(if $(ORG),--org $(ORG))
+
+stop: ## stop what `make run` left running
+	@[ ! -x $(PY) ] || $(PY) -m deploy.local stop --data-dir $(DATA_DIR)
+
+clean: stop ## remove the instance, the environment and what was generated
+	@rm -rf $(DATA_DIR) $(VENV) protos/buf protos/realco/descriptors.binpb bench.json .mypy_cache .pytest_cache .ruff_cache
+	@find protos -name '*_pb2*' -delete
+
+# The environment: what requirements.lock pins, and stubs as new as the protos.
+setup: $(VENV)/stubs
+
+$(VENV)/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up the environment (once; a minute or less) ..."
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(UV) pip sync -q --python $(PY) --require-hashes requirements.lock
+	@touch $@
+
+$(VENV)/stubs: $(VENV)/installed $(PROTOS) protos/hatch_build.py protos/pyproject.toml
+	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation --reinstall-package realco-contracts -e ./protos
+	@touch $@
