@@ -1,0 +1,142 @@
+"""The bank's own books: one SQLite file; a change is on disk before its answer leaves (WAL, synchronous=FULL).
+
+One connection, used from the event loop's thread only; a transaction never awaits, so transactions are serial.
+Times are text of fixed width in UTC, so they sort; full account numbers are never stored.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS payments (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'settled', 'returned', 'failed', 'cancelled')),
+    reference TEXT NOT NULL,
+    presentment INTEGER NOT NULL CHECK (presentment BETWEEN 1 AND 3),
+    direction TEXT NOT NULL CHECK (direction IN ('debit', 'credit')),
+    amount_minor INTEGER NOT NULL CHECK (amount_minor > 0),
+    currency TEXT NOT NULL,
+    method TEXT NOT NULL,
+    description TEXT NOT NULL,
+    account_holder_name TEXT NOT NULL,
+    routing_number TEXT NOT NULL,
+    account_last4 TEXT NOT NULL,
+    return_code TEXT,
+    failure_reason TEXT,
+    expected_settlement_date TEXT NOT NULL,
+    cancellable_until TEXT NOT NULL,
+    unruly_events INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS payments_by_reference ON payments (reference, sequence);
+
+CREATE TABLE IF NOT EXISTS timers (
+    sequence INTEGER PRIMARY KEY,
+    payment_id TEXT NOT NULL REFERENCES payments (id),
+    due_at TEXT NOT NULL,
+    status TEXT NOT NULL,
+    return_code TEXT
+);
+CREATE INDEX IF NOT EXISTS timers_by_due_time ON timers (due_at, sequence);
+CREATE INDEX IF NOT EXISTS timers_by_payment ON timers (payment_id);
+
+CREATE TABLE IF NOT EXISTS movements (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    payment_id TEXT NOT NULL REFERENCES payments (id),
+    kind TEXT NOT NULL CHECK (kind IN ('settlement', 'return')),
+    booked_on TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    return_code TEXT,
+    UNIQUE (payment_id, kind)
+);
+CREATE INDEX IF NOT EXISTS movements_by_day ON movements (booked_on, sequence);
+
+CREATE TABLE IF NOT EXISTS answers (
+    idempotency_key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS answers_by_age ON answers (created_at);
+
+CREATE TABLE IF NOT EXISTS refusals (
+    idempotency_key TEXT PRIMARY KEY,
+    count INTEGER NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    payment_id TEXT NOT NULL REFERENCES payments (id),
+    type TEXT NOT NULL,
+    body BLOB NOT NULL,
+    deliveries_left INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_to_deliver ON events (next_attempt_ms) WHERE deliveries_left > 0;
+"""
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._connection.executescript(_SCHEMA)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Must not be nested, and nothing inside may await."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def execute(self, statement: str, *parameters: object) -> int:
+        """Runs one statement and says how many rows it changed."""
+        return self._connection.execute(statement, parameters).rowcount
+
+    def insert(self, table: str, **values: object) -> None:
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        # Table and column names are words of this program; values travel as parameters.
+        self._connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+
+    def one(self, query: str, *parameters: object) -> dict[str, Any] | None:
+        row = self._connection.execute(query, parameters).fetchone()
+        return None if row is None else dict(row)
+
+    def all(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        return [dict(row) for row in self._connection.execute(query, parameters)]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def written(moment: datetime) -> str:
+    """A time as stored and shown: UTC, always six decimals, so that text order is time order."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def read(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def day_of(text: str) -> date:
+    return read(text).date()

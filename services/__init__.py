@@ -1,0 +1,1 @@
+"""The services: each room has the same plan, and none imports another."""

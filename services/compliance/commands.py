@@ -1,0 +1,141 @@
+"""What changes compliance's state. Each runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis import outbox
+from services.chassis.auth import current_principal
+from services.chassis.ids import derived_id, new_id
+from services.chassis.wire import to_timestamp
+from services.compliance import messages, store
+from services.compliance.domain import clearance
+from services.compliance.domain.errors import CheckNotInReview, ComplianceCheckNotFound, MakerIsChecker
+
+_EXPIRED_CHECKS_MAX = 100
+
+
+async def put_investor(tx: AsyncConnection, request: pb.PutInvestorRequest, now: datetime) -> pb.Investor:
+    """Writes the profile, and asks a person again about what a changed name or accreditation puts in question."""
+    principal = current_principal()
+    party_type = pb.Investor.PartyType.Name(request.party_type or pb.Investor.INVESTOR)
+    accreditation = pb.Investor.Accreditation.Name(request.accreditation or pb.Investor.NON_ACCREDITED)
+    before = (await store.lock_investors(tx, [request.investor_id])).get(request.investor_id)
+    facts: dict[str, Any] = {
+        "party_type": party_type,
+        "legal_name": request.legal_name,
+        "accreditation": accreditation,
+        "written_by": principal.person,
+    }
+    for field in ("annual_income", "net_worth"):
+        given = getattr(request, field) if request.HasField(field) else None
+        facts[f"{field}_minor"] = given.amount_minor if given else None
+        facts[f"{field}_currency"] = given.currency_code if given else None
+    await store.put_investor(tx, principal.org_id, request.investor_id, now, **facts)
+    if before is None or before.legal_name != request.legal_name:
+        await _open_checks(tx, request.investor_id, clearance.REQUIRED_CHECKS, now)
+    elif before.accreditation != accreditation:
+        await _open_checks(tx, request.investor_id, ["KYC"], now)
+    profile = (await store.lock_investors(tx, [request.investor_id]))[request.investor_id]
+    checks = await store.latest_checks(tx, [request.investor_id])
+    investor = messages.investor(profile, checks.get(request.investor_id, {}), now)
+    event = events.InvestorPut(investor=investor, actor=principal.person, occur_time=to_timestamp(now))
+    await outbox.enqueue(tx, event, aggregate_id=request.investor_id, now=now)
+    return investor
+
+
+async def review_check(
+    tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, now: datetime
+) -> pb.ComplianceCheck:
+    """Raises: ComplianceCheckNotFound, CheckNotInReview, MakerIsChecker."""
+    reviewer = current_principal().person
+    check = await store.lock_check(tx, request.compliance_check_id)
+    if check is None:
+        raise ComplianceCheckNotFound("No such check.")
+    if check.status != "MANUAL_REVIEW":
+        raise CheckNotInReview("The check does not wait for a person.", status=check.status)
+    profile = (await store.lock_investors(tx, [check.investor_id]))[check.investor_id]
+    if profile.written_by == reviewer:
+        raise MakerIsChecker("Whoever wrote the profile may not clear it; ask another admin.")
+    decision = pb.ComplianceCheck.Status.Name(request.decision)
+    decided = await store.update_check(
+        tx,
+        request.compliance_check_id,
+        status=decision,
+        detail=request.note,
+        reviewed_by=reviewer,
+        expires_at=now + clearance.VALIDITY if decision == "PASSED" else None,
+        updated_at=now,
+    )
+    return await _announce(tx, decided, now)
+
+
+async def put_limit(tx: AsyncConnection, request: pb.PutTransactionLimitRequest, now: datetime) -> pb.TransactionLimit:
+    principal = current_principal()
+    await store.insert_limit(
+        tx,
+        org_id=principal.org_id,
+        limit_type=pb.TransactionLimit.LimitType.Name(request.limit_type),
+        currency=request.amount.currency_code,
+        amount_minor=request.amount.amount_minor,
+        effective_at=now,
+        set_by=principal.person,
+    )
+    limit = pb.TransactionLimit(
+        limit_type=request.limit_type, amount=request.amount, effective_time=to_timestamp(now), set_by=principal.person
+    )
+    event = events.TransactionLimitPut(transaction_limit=limit, actor=principal.person, occur_time=to_timestamp(now))
+    await outbox.enqueue(tx, event, aggregate_id=pb.TransactionLimit.LimitType.Name(request.limit_type), now=now)
+    return limit
+
+
+async def expire_checks(tx: AsyncConnection, now: datetime) -> list[Any]:
+    """Marks parties' checks that ran out, at most 100 of them, and returns their rows: each is to be asked again."""
+    return await store.take_expired(tx, now, _EXPIRED_CHECKS_MAX)
+
+
+async def reopen_check(tx: AsyncConnection, expired: Any, now: datetime) -> None:
+    """Asks a person again what `expired` had answered."""
+    await _announce(tx, expired, now)
+    await _open_checks(tx, expired.investor_id, [expired.check_type], now, cause=expired.compliance_check_id)
+
+
+async def _open_checks(
+    tx: AsyncConnection, investor_id: str, check_types: Iterable[str], now: datetime, cause: str = ""
+) -> None:
+    principal = current_principal()
+    for check_type in check_types:
+        check_id = derived_id("chk", cause) if cause else new_id("chk")
+        row = {
+            "org_id": principal.org_id,
+            "compliance_check_id": check_id,
+            "check_type": check_type,
+            "status": "MANUAL_REVIEW",
+            "entity_type": "USER",
+            "entity_id": investor_id,
+            "investor_id": investor_id,
+            "detail": "The last answer expired." if cause else "",
+            "created_at": now,
+            "updated_at": now,
+        }
+        await store.insert_checks(tx, [row])
+        opened = await store.lock_check(tx, check_id)
+        event = events.ComplianceCheckOpened(
+            compliance_check=messages.check(opened), actor=principal.person, occur_time=to_timestamp(now)
+        )
+        await outbox.enqueue(tx, event, aggregate_id=investor_id, now=now)
+
+
+async def _announce(tx: AsyncConnection, row: Any, now: datetime) -> pb.ComplianceCheck:
+    check = messages.check(row)
+    event = events.ComplianceCheckCompleted(
+        compliance_check=check, actor=current_principal().person, occur_time=to_timestamp(now)
+    )
+    await outbox.enqueue(tx, event, aggregate_id=row.investor_id, now=now)
+    return check

@@ -1,0 +1,124 @@
+"""Decides on transactions and counts what it lets pass, in one transaction under the parties' locks.
+
+Fail closed: a party without a profile, or with a check that is not PASSED, moves no money either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis import outbox
+from services.chassis.auth import current_principal
+from services.chassis.ids import derived_id
+from services.chassis.wire import to_timestamp
+from services.compliance import messages, store
+from services.compliance.domain import clearance
+from services.compliance.domain.clearance import Check
+from services.compliance.domain.limits import Limit, LimitType, first_breach
+
+Item = pb.EvaluateTransactionsRequest.Item
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What the decisions of one currency rest on; `used` grows with each transaction that passes."""
+
+    limits: Sequence[Limit]
+    used: dict[str, dict[LimitType, int]]
+
+
+async def evaluate(
+    tx: AsyncConnection, request: pb.EvaluateTransactionsRequest, now: datetime
+) -> pb.EvaluateTransactionsResponse:
+    """One decision an item, in order. A transaction that was decided before keeps its decision."""
+    parties = await store.lock_investors(tx, {item.party_id for item in request.items})
+    before = await store.decided(tx, {item.transaction_id for item in request.items})
+    checks = await store.latest_checks(tx, list(parties))
+    facts = {
+        currency: _Facts(await store.limits_of(tx, currency, now), await store.used(tx, list(parties), currency, now))
+        for currency in {item.amount.currency_code for item in request.items}
+    }
+    rows: dict[str, dict[str, Any]] = {}
+    for item in request.items:
+        if item.transaction_id not in before and item.transaction_id not in rows:
+            rows[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
+    await store.insert_checks(tx, rows.values())
+    await store.insert_usage(tx, _usage(request.items, rows, now))
+    decided = await store.decided(tx, {item.transaction_id for item in request.items})
+    for transaction_id in rows:
+        event = events.ComplianceCheckCompleted(
+            compliance_check=messages.check(decided[transaction_id]),
+            actor=current_principal().person,
+            occur_time=to_timestamp(now),
+        )
+        await outbox.enqueue(tx, event, aggregate_id=decided[transaction_id].investor_id, now=now)
+    return pb.EvaluateTransactionsResponse(
+        decisions=[messages.decision(decided[item.transaction_id]) for item in request.items]
+    )
+
+
+def _decide(
+    item: Item, parties: Mapping[str, Any], checks: Mapping[str, Mapping[str, Check]], facts: _Facts, now: datetime
+) -> dict[str, Any]:
+    """The row of the check that holds the decision."""
+    party = parties.get(item.party_id)
+    missing = clearance.missing(checks.get(item.party_id, {}), now)
+    if party is None or missing:
+        what = "; ".join(missing) if party else "there is no profile"
+        metadata = {"party_id": item.party_id, "missing": what}
+        return _row(item, "FAILED", "PARTY_NOT_CLEARED", f"The party is not cleared: {what}.", metadata, now)
+    if item.direction == Item.IN:
+        limits = facts.limits if (party.party_type, party.accreditation) == ("INVESTOR", "NON_ACCREDITED") else ()
+        used = facts.used.setdefault(item.party_id, {})
+        if breach := first_breach(limits, used, item.amount.amount_minor, now):
+            return _row(item, "FAILED", "TRANSACTION_LIMIT_EXCEEDED", breach.working, breach.metadata(), now)
+        for limit_type in LimitType:
+            if limit_type is not LimitType.PER_TRANSACTION:
+                used[limit_type] = used.get(limit_type, 0) + item.amount.amount_minor
+    return _row(item, "PASSED", "", "", {}, now)
+
+
+def _row(
+    item: Item, status: str, reason: str, detail: str, metadata: Mapping[str, str], now: datetime
+) -> dict[str, Any]:
+    org_id = current_principal().org_id
+    return {
+        "org_id": org_id,
+        "compliance_check_id": derived_id("chk", org_id, item.transaction_id),
+        "check_type": "KYC" if reason == "PARTY_NOT_CLEARED" else "LIMIT_CHECK",
+        "status": status,
+        "entity_type": "TRANSACTION",
+        "entity_id": item.transaction_id,
+        "investor_id": item.party_id,
+        "reason": reason,
+        "detail": detail,
+        "metadata": dict(metadata),
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _usage(items: Sequence[Item], rows: Mapping[str, Mapping[str, Any]], now: datetime) -> Iterator[dict[str, Any]]:
+    """A row for each money-in that passed now. Accredited parties' too: whoever loses the accreditation has a past."""
+    counted: set[str] = set()
+    for item in items:
+        row = rows.get(item.transaction_id)
+        if row is None or row["status"] != "PASSED" or item.direction != Item.IN or item.transaction_id in counted:
+            continue
+        counted.add(item.transaction_id)
+        yield {
+            "org_id": row["org_id"],
+            "transaction_id": item.transaction_id,
+            "investor_id": item.party_id,
+            "amount_minor": item.amount.amount_minor,
+            "currency": item.amount.currency_code,
+            "counted": True,
+            "counted_at": now,
+        }

@@ -1,0 +1,23 @@
+"""Compliance's timers: answers of a person that ran out are asked again."""
+
+from __future__ import annotations
+
+from services.chassis.auth import acting_as, service_principal
+from services.chassis.clock import Clock
+from services.chassis.database import ALL_ORGANIZATIONS, Database
+from services.chassis.jobs import Job
+from services.compliance import commands
+
+
+def jobs(database: Database, clock: Clock) -> list[Job]:
+    async def expire_checks() -> int:
+        now = clock.now()
+        async with database.begin(ALL_ORGANIZATIONS) as tx:
+            expired = await commands.expire_checks(tx, now)
+            for row in expired:
+                with acting_as(service_principal("compliance", row.org_id)):
+                    await commands.reopen_check(tx, row, now)
+        return len(expired)
+
+    # An expired answer counts as none from its very instant, whether this has run or not.
+    return [Job("expire_checks", expire_checks, interval_seconds=0.5)]

@@ -1,0 +1,144 @@
+"""The tables compliance begins with, and the limits an organization starts with."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from services.chassis.migrations import append_only, create_chassis_tables, enable_rls, grant_app
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    create_chassis_tables(op)
+    _create_tables()
+    op.execute(
+        "INSERT INTO seed_limits (limit_type, currency, amount_minor, effective_at) VALUES"
+        " ('PER_TRANSACTION', 'USD', 25000000, '2020-01-01T00:00:00Z'),"
+        " ('DAILY_DEPOSIT', 'USD', 5000000, '2020-01-01T00:00:00Z'),"
+        " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
+    )
+    enable_rls(op, "investors", "compliance_checks", "limit_usage", "transaction_limits")
+    append_only(op, "transaction_limits")
+    grant_app(op, "compliance", select_insert=["transaction_limits", "seed_limits"])
+
+
+def _create_tables() -> None:
+    op.create_table(
+        "compliance_checks",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("compliance_check_id", sa.Text(), nullable=False),
+        sa.Column("check_type", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("entity_type", sa.Text(), nullable=False),
+        sa.Column("entity_id", sa.Text(), nullable=False),
+        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("detail", sa.Text(), server_default="", nullable=False),
+        sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
+        sa.Column("reviewed_by", sa.Text(), nullable=True),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("check_type IN ('OFAC', 'KYC', 'AML', 'LIMIT_CHECK')", name="check_type_known"),
+        sa.CheckConstraint(
+            "entity_type IN ('USER', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="entity_type_known"
+        ),
+        sa.CheckConstraint(
+            "status <> 'PASSED' OR entity_type <> 'USER' OR reviewed_by IS NOT NULL", name="passed_by_someone"
+        ),
+        sa.CheckConstraint(
+            "status IN ('PENDING', 'PASSED', 'FAILED', 'MANUAL_REVIEW', 'EXPIRED', 'ERROR')", name="status_known"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "compliance_check_id"),
+    )
+    op.create_index(
+        "compliance_checks_expiring",
+        "compliance_checks",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'PASSED'"),
+    )
+    op.create_index(
+        "compliance_checks_investor",
+        "compliance_checks",
+        ["org_id", "investor_id", "created_at", "compliance_check_id"],
+        unique=False,
+    )
+    op.create_index(
+        "compliance_checks_newest", "compliance_checks", ["org_id", "created_at", "compliance_check_id"], unique=False
+    )
+    op.create_index(
+        "compliance_checks_transaction",
+        "compliance_checks",
+        ["org_id", "entity_id"],
+        unique=True,
+        postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
+    )
+    op.create_table(
+        "investors",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("party_type", sa.Text(), nullable=False),
+        sa.Column("legal_name", sa.Text(), nullable=False),
+        sa.Column("accreditation", sa.Text(), nullable=False),
+        sa.Column("annual_income_minor", sa.BigInteger(), nullable=True),
+        sa.Column("annual_income_currency", sa.CHAR(length=3), nullable=True),
+        sa.Column("net_worth_minor", sa.BigInteger(), nullable=True),
+        sa.Column("net_worth_currency", sa.CHAR(length=3), nullable=True),
+        sa.Column("written_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("accreditation IN ('NON_ACCREDITED', 'ACCREDITED')", name="accreditation_known"),
+        sa.CheckConstraint("party_type IN ('INVESTOR', 'SPONSOR')", name="party_type_known"),
+        sa.PrimaryKeyConstraint("org_id", "investor_id"),
+    )
+    op.create_table(
+        "limit_usage",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=False),
+        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("counted", sa.Boolean(), nullable=False),
+        sa.Column("transaction_version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+        sa.PrimaryKeyConstraint("org_id", "transaction_id"),
+    )
+    op.create_index(
+        "limit_usage_window",
+        "limit_usage",
+        ["org_id", "investor_id", "counted_at"],
+        unique=False,
+        postgresql_where=sa.text("counted"),
+    )
+    op.create_table(
+        "seed_limits",
+        sa.Column("limit_type", sa.Text(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "limit_type IN ('PER_TRANSACTION', 'DAILY_DEPOSIT', 'MONTHLY_DEPOSIT')", name="limit_type_known"
+        ),
+        sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+        sa.PrimaryKeyConstraint("limit_type", "currency"),
+    )
+    op.create_table(
+        "transaction_limits",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("limit_type", sa.Text(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("set_by", sa.Text(), nullable=False),
+        sa.CheckConstraint(
+            "limit_type IN ('PER_TRANSACTION', 'DAILY_DEPOSIT', 'MONTHLY_DEPOSIT')", name="limit_type_known"
+        ),
+        sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+        sa.PrimaryKeyConstraint("org_id", "limit_type", "currency", "effective_at"),
+    )

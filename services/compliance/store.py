@@ -1,0 +1,149 @@
+"""The write side's SQL: rows in, domain values out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.compliance.domain.clearance import REQUIRED_CHECKS, Check
+from services.compliance.domain.limits import Limit, LimitType, window_start
+from services.compliance.tables import compliance_checks, investors, limit_usage, seed_limits, transaction_limits
+
+
+async def lock_investors(tx: AsyncConnection, investor_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """The profiles by id, locked in the order of their ids: two evaluations of one party never count at once."""
+    statement = (
+        sa.select(investors)
+        .where(investors.c.investor_id.in_(investor_ids))
+        .order_by(investors.c.org_id, investors.c.investor_id)
+        .with_for_update(key_share=True)
+    )
+    return {row.investor_id: row for row in await tx.execute(statement)}
+
+
+async def put_investor(tx: AsyncConnection, org_id: str, investor_id: str, now: datetime, **facts: Any) -> None:
+    row = pg.insert(investors).values(org_id=org_id, investor_id=investor_id, created_at=now, updated_at=now, **facts)
+    await tx.execute(
+        row.on_conflict_do_update(index_elements=["org_id", "investor_id"], set_=facts | {"updated_at": now})
+    )
+
+
+async def latest_checks(tx: AsyncConnection, investor_ids: Collection[str]) -> dict[str, dict[str, Check]]:
+    """For each party, the latest check of each required type."""
+    c = compliance_checks.c
+    statement = (
+        sa.select(c.investor_id, c.check_type, c.status, c.expires_at)
+        .ext(pg.distinct_on(c.investor_id, c.check_type))
+        .where(c.investor_id.in_(investor_ids), c.entity_type == "USER", c.check_type.in_(REQUIRED_CHECKS))
+        .order_by(c.investor_id, c.check_type, c.created_at.desc(), c.compliance_check_id.desc())
+    )
+    found: dict[str, dict[str, Check]] = defaultdict(dict)
+    for row in await tx.execute(statement):
+        found[row.investor_id][row.check_type] = Check(row.status, row.expires_at)
+    return found
+
+
+async def decided(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """The decisions there are already, by transaction."""
+    c = compliance_checks.c
+    statement = sa.select(compliance_checks).where(c.entity_type == "TRANSACTION", c.entity_id.in_(transaction_ids))
+    return {row.entity_id: row for row in await tx.execute(statement)}
+
+
+async def insert_checks(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    if values := list(rows):
+        await tx.execute(sa.insert(compliance_checks), values)
+
+
+async def lock_check(tx: AsyncConnection, check_id: str) -> sa.Row[Any] | None:
+    statement = sa.select(compliance_checks).where(compliance_checks.c.compliance_check_id == check_id)
+    return (await tx.execute(statement.with_for_update())).one_or_none()
+
+
+async def update_check(tx: AsyncConnection, check_id: str, **changes: Any) -> sa.Row[Any]:
+    statement = sa.update(compliance_checks).where(compliance_checks.c.compliance_check_id == check_id)
+    return (await tx.execute(statement.values(**changes).returning(compliance_checks))).one()
+
+
+async def insert_usage(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    if values := list(rows):
+        await tx.execute(sa.insert(limit_usage), values)
+
+
+async def set_counted(tx: AsyncConnection, transaction_id: str, counted: bool, version: int) -> None:
+    """Counts a transaction or gives its usage back, unless a later event of it was heard already."""
+    c = limit_usage.c
+    await tx.execute(
+        sa.update(limit_usage)
+        .where(c.transaction_id == transaction_id, c.transaction_version < version)
+        .values(counted=counted, transaction_version=version)
+    )
+
+
+async def used(
+    tx: AsyncConnection, investor_ids: Collection[str], currency: str, now: datetime
+) -> dict[str, dict[LimitType, int]]:
+    """For each party, what counts in the window of each limit that has one."""
+    c = limit_usage.c
+    starts = {limit_type: start for limit_type in LimitType if (start := window_start(limit_type, now)) is not None}
+    sums = [
+        sa.func.coalesce(sa.func.sum(c.amount_minor).filter(c.counted_at >= start), 0).cast(sa.BigInteger)
+        for start in starts.values()
+    ]
+    statement = (
+        sa.select(c.investor_id, *sums)
+        .where(c.investor_id.in_(investor_ids), c.currency == currency, c.counted, c.counted_at >= min(starts.values()))
+        .group_by(c.investor_id)
+    )
+    return {row[0]: dict(zip(starts, row[1:], strict=True)) for row in await tx.execute(statement)}
+
+
+async def limits_in_force(tx: AsyncConnection, now: datetime) -> list[sa.Row[Any]]:
+    """The organization's own limit of each type and currency, else the seeded one."""
+    own, seed = transaction_limits.c, seed_limits.c
+    newest = (
+        sa.select(own.limit_type, own.currency, own.amount_minor, own.effective_at, own.set_by)
+        .ext(pg.distinct_on(own.limit_type, own.currency))
+        .where(own.effective_at <= now)
+        .order_by(own.limit_type, own.currency, own.effective_at.desc())
+        .cte("newest")
+    )
+    unset = sa.select(seed.limit_type, seed.currency, seed.amount_minor, seed.effective_at, sa.literal("seed")).where(
+        ~sa.exists().where(newest.c.limit_type == seed.limit_type, newest.c.currency == seed.currency)
+    )
+    return list(await tx.execute(sa.union_all(sa.select(newest), unset).order_by("limit_type", "currency")))
+
+
+async def limits_of(tx: AsyncConnection, currency: str, now: datetime) -> list[Limit]:
+    rows = await limits_in_force(tx, now)
+    return [Limit(LimitType(row.limit_type), row.amount_minor, currency) for row in rows if row.currency == currency]
+
+
+async def insert_limit(tx: AsyncConnection, **values: Any) -> None:
+    await tx.execute(sa.insert(transaction_limits).values(**values))
+
+
+async def take_expired(tx: AsyncConnection, now: datetime, count_max: int) -> list[sa.Row[Any]]:
+    """Marks PASSED checks of parties that ran out as EXPIRED; returns them."""
+    c = compliance_checks.c
+    due = (
+        sa.select(c.org_id, c.compliance_check_id)
+        .where(c.status == "PASSED", c.expires_at <= now)
+        .order_by(c.expires_at)
+        .limit(count_max)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    statement = (
+        sa.update(compliance_checks)
+        .where(c.org_id == due.c.org_id, c.compliance_check_id == due.c.compliance_check_id)
+        .values(status="EXPIRED", updated_at=now)
+        .returning(compliance_checks)
+    )
+    return list(await tx.execute(statement))

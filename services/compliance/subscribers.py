@@ -1,0 +1,35 @@
+"""What compliance does when a transaction moved: give back the limit it used, or count it again."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+from realco.transactions.v1 import events_pb2 as transactions
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.consumer import EventMeta, Subscription
+from services.compliance import store
+
+
+async def _uncount(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
+    transaction = event.transaction  # type: ignore[attr-defined]  # every event of this subscription has one
+    await store.set_counted(tx, transaction.transaction_id, False, transaction.version)
+
+
+async def _count(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
+    transaction = event.transaction  # type: ignore[attr-defined]
+    await store.set_counted(tx, transaction.transaction_id, True, transaction.version)
+
+
+SUBSCRIPTIONS = (
+    Subscription(
+        durable="compliance-on-transactions",
+        handlers={
+            transactions.TransactionFailed: _uncount,
+            transactions.TransactionCancelled: _uncount,
+            transactions.TransactionReturned: _uncount,
+            transactions.TransactionReversed: _uncount,
+            # The money is on its way again.
+            transactions.TransactionRetryScheduled: _count,
+        },
+    ),
+)

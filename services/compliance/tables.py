@@ -1,0 +1,117 @@
+"""The tables compliance owns. No other service reads them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis import tables as chassis_tables
+
+metadata = sa.MetaData()
+chassis_tables.attach(metadata)
+
+
+def _one_of(column: str, *values: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+# The row is also the lock under which a party's limits are counted.
+investors = sa.Table(
+    "investors",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("investor_id", sa.Text, primary_key=True),
+    sa.Column("party_type", sa.Text, nullable=False),
+    sa.Column("legal_name", sa.Text, nullable=False),
+    sa.Column("accreditation", sa.Text, nullable=False),
+    sa.Column("annual_income_minor", sa.BigInteger),
+    sa.Column("annual_income_currency", sa.CHAR(3)),
+    sa.Column("net_worth_minor", sa.BigInteger),
+    sa.Column("net_worth_currency", sa.CHAR(3)),
+    sa.Column("written_by", sa.Text, nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    _one_of("party_type", "INVESTOR", "SPONSOR"),
+    _one_of("accreditation", "NON_ACCREDITED", "ACCREDITED"),
+)
+
+compliance_checks = sa.Table(
+    "compliance_checks",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("compliance_check_id", sa.Text, primary_key=True),
+    sa.Column("check_type", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("entity_type", sa.Text, nullable=False),
+    sa.Column("entity_id", sa.Text, nullable=False),
+    sa.Column("investor_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("detail", sa.Text, nullable=False, server_default=""),
+    # The figures of `detail` once more, for programs; the facts they came from are columns of limit_usage.
+    sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
+    sa.Column("reviewed_by", sa.Text),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    _one_of("check_type", "OFAC", "KYC", "AML", "LIMIT_CHECK"),
+    _one_of("status", "PENDING", "PASSED", "FAILED", "MANUAL_REVIEW", "EXPIRED", "ERROR"),
+    _one_of("entity_type", "USER", "TRANSACTION", "INVESTMENT", "BANK_ACCOUNT"),
+    sa.CheckConstraint(
+        "status <> 'PASSED' OR entity_type <> 'USER' OR reviewed_by IS NOT NULL", name="passed_by_someone"
+    ),
+    # A transaction is decided once; asking again finds this row.
+    sa.Index(
+        "compliance_checks_transaction",
+        "org_id",
+        "entity_id",
+        unique=True,
+        postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
+    ),
+    sa.Index("compliance_checks_investor", "org_id", "investor_id", "created_at", "compliance_check_id"),
+    sa.Index("compliance_checks_newest", "org_id", "created_at", "compliance_check_id"),
+    sa.Index("compliance_checks_expiring", "expires_at", postgresql_where=sa.text("status = 'PASSED'")),
+)
+
+# What each transaction uses of its party's limits.
+limit_usage = sa.Table(
+    "limit_usage",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("investor_id", sa.Text, nullable=False),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.CHAR(3), nullable=False),
+    sa.Column("counted", sa.Boolean, nullable=False),
+    # Of the transaction's last event heard: older ones, arriving late, change nothing.
+    sa.Column("transaction_version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+    sa.Index("limit_usage_window", "org_id", "investor_id", "counted_at", postgresql_where=sa.text("counted")),
+)
+
+# The limits an organization starts with; PutTransactionLimit overrides them in transaction_limits.
+seed_limits = sa.Table(
+    "seed_limits",
+    metadata,
+    sa.Column("limit_type", sa.Text, primary_key=True),
+    sa.Column("currency", sa.CHAR(3), primary_key=True),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+    _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),
+)
+
+# Append-only: the newest row of a type is in force, the older ones say what was.
+transaction_limits = sa.Table(
+    "transaction_limits",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("limit_type", sa.Text, primary_key=True),
+    sa.Column("currency", sa.CHAR(3), primary_key=True),
+    sa.Column("effective_at", sa.TIMESTAMP(timezone=True), primary_key=True),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("set_by", sa.Text, nullable=False),
+    sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+    _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),
+)

@@ -1,0 +1,107 @@
+"""Servers for the tests: real PostgreSQL and NATS, started once a worker; each test gets a database of its own.
+
+In this order: what TEST_DATABASE_URL and TEST_NATS_URL name; containers, where TEST_BACKEND=containers; else the
+embedded programs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import asyncpg
+import pytest
+
+from services.chassis.database import Database
+from tests.support import servers
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.TestPostgres]:
+    """A PostgreSQL cluster with `.create_database(name)` and `.admin_dsn`."""
+    with servers.postgres(tmp_path_factory.mktemp("postgres")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A NATS server with JetStream, as a user who may do everything."""
+    with servers.nats(tmp_path_factory.mktemp("nats")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]:
+    """Makes and migrates the database of a service once; tests take copies of it."""
+    made: dict[str, SimpleNamespace] = {}
+
+    def migrate(service: str) -> SimpleNamespace:
+        if service not in made:
+            database = postgres.create_database(service)
+            subprocess.run(
+                [sys.executable, "-m", "services.chassis.migrate", service],
+                env=os.environ | {"MIGRATION_DATABASE_URL": database.owner_url},
+                cwd=ROOT,
+                check=True,
+            )
+            made[service] = database
+        return made[service]
+
+    return migrate
+
+
+_copies = itertools.count()
+
+
+@pytest.fixture
+async def service_urls(
+    postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]
+) -> AsyncIterator[Callable[[str], Awaitable[SimpleNamespace]]]:
+    """`await service_urls("escrow")`: owner_url, app_url and admin_url of a fresh, migrated copy of its database."""
+    copies: list[str] = []
+
+    async def copy(service: str) -> SimpleNamespace:
+        template = migrated(service)
+        name = f"{template.name}_copy{next(_copies)}"
+        admin = await asyncpg.connect(postgres.admin_dsn)
+        try:
+            await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {service}_owner")
+            await admin.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+            await admin.execute(f"GRANT CONNECT ON DATABASE {name} TO {service}_app")
+        finally:
+            await admin.close()
+        copies.append(name)
+        urls = {
+            key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in ("owner_url", "app_url", "admin_url")
+        }
+        return SimpleNamespace(name=name, **urls)
+
+    yield copy
+    admin = await asyncpg.connect(postgres.admin_dsn)
+    for name in copies:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def service_database(
+    service_urls: Callable[[str], Awaitable[SimpleNamespace]],
+) -> AsyncIterator[Callable[[str], Awaitable[Database]]]:
+    """`await service_database("escrow")`: its app role's Database on a fresh, migrated copy."""
+    opened: list[Database] = []
+
+    async def open_copy(service: str) -> Database:
+        urls = await service_urls(service)
+        opened.append(Database(urls.app_url, service))
+        return opened[-1]
+
+    yield open_copy
+    for database in opened:
+        await database.dispose()
