@@ -1,4 +1,4 @@
-"""A process that stands in for one of ours where a test is about the supervisor: `python -m tests.support.stand_in KIND`.
+"""A process that stands in for one of ours in tests of the supervisor: `python -m tests.support.stand_in KIND`.
 
 Kinds: `http` answers 200 on PORT or SANDBOX_BANK_PORT; `grpc` says SERVING on GRPC_PORT; `stubborn` is `http` that
 ignores SIGTERM; `broken` says why and ends with status 3; `mute` runs and never serves.

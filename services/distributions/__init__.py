@@ -1,0 +1,1 @@
+"""Who gets what: offerings, investments, distributions and the waterfall."""

@@ -1,0 +1,1 @@
+"""The rules of distributions and closings: pure, readable aloud, without I/O or a clock."""

@@ -1,0 +1,132 @@
+"""The states of an offering, an investment, a distribution and an allocation, and the moves between them.
+
+A move that is not in its table is refused; a move to where the thing already is, is none (the caller may repeat it).
+Source: domain.md b2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import ClassVar, Final, TypeVar
+
+from services.chassis.errors import DomainError, Kind
+
+S = TypeVar("S", bound=Enum)
+
+
+class OfferingStatus(Enum):
+    DRAFT = "DRAFT"
+    OPEN = "OPEN"
+    CLOSING = "CLOSING"  # every gate was open; escrow is releasing the subscriptions
+    CLOSED = "CLOSED"
+    REFUNDING = "REFUNDING"
+    REFUNDED = "REFUNDED"
+    CANCELLED = "CANCELLED"  # before it opened; once there may be money in it, an offering is refunded instead
+
+
+class InvestmentStatus(Enum):
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    RECONFIRM_REQUIRED = "RECONFIRM_REQUIRED"  # a material change: reconfirm in time, or the money goes back
+
+
+class DistributionStatus(Enum):
+    DRAFT = "DRAFT"
+    PENDING_APPROVAL = "PENDING_APPROVAL"
+    APPROVED = "APPROVED"
+    QUEUED = "QUEUED"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    PARTIALLY_FAILED = "PARTIALLY_FAILED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class AllocationStatus(Enum):
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    ON_HOLD = "ON_HOLD"
+    RETURNED = "RETURNED"  # paid, and the bank sent it back
+
+
+class IllegalState(DomainError):
+    """The move is not allowed from where the thing stands. Metadata: ``from``, ``to``."""
+
+    kind: ClassVar[Kind] = Kind.FAILED_PRECONDITION
+    reason: ClassVar[str] = "ILLEGAL_STATUS_CHANGE"
+
+    def __init__(self, current: str, to: str) -> None:
+        super().__init__(f"{current} does not move to {to}.")
+        self.metadata = {"from": current, "to": to}
+
+
+OFFERING_MOVES: Final[Mapping[OfferingStatus, frozenset[OfferingStatus]]] = {
+    OfferingStatus.DRAFT: frozenset({OfferingStatus.OPEN, OfferingStatus.CANCELLED}),
+    OfferingStatus.OPEN: frozenset({OfferingStatus.CLOSING, OfferingStatus.REFUNDING}),
+    # Back to OPEN only when escrow definitely refused the release: all investors are released or none.
+    OfferingStatus.CLOSING: frozenset({OfferingStatus.CLOSED, OfferingStatus.OPEN}),
+    OfferingStatus.REFUNDING: frozenset({OfferingStatus.REFUNDED}),
+    OfferingStatus.CLOSED: frozenset(),
+    OfferingStatus.REFUNDED: frozenset(),
+    OfferingStatus.CANCELLED: frozenset(),
+}
+
+INVESTMENT_MOVES: Final[Mapping[InvestmentStatus, frozenset[InvestmentStatus]]] = {
+    InvestmentStatus.PENDING: frozenset(
+        {InvestmentStatus.ACTIVE, InvestmentStatus.CANCELLED, InvestmentStatus.RECONFIRM_REQUIRED}
+    ),
+    InvestmentStatus.RECONFIRM_REQUIRED: frozenset({InvestmentStatus.PENDING, InvestmentStatus.CANCELLED}),
+    InvestmentStatus.ACTIVE: frozenset({InvestmentStatus.COMPLETED}),
+    InvestmentStatus.COMPLETED: frozenset(),
+    InvestmentStatus.CANCELLED: frozenset(),
+}
+
+DISTRIBUTION_MOVES: Final[Mapping[DistributionStatus, frozenset[DistributionStatus]]] = {
+    DistributionStatus.DRAFT: frozenset({DistributionStatus.PENDING_APPROVAL, DistributionStatus.CANCELLED}),
+    # Back to DRAFT: rejected, or edited. An edit takes even an approval away, because it changes what was approved.
+    DistributionStatus.PENDING_APPROVAL: frozenset(
+        {DistributionStatus.APPROVED, DistributionStatus.DRAFT, DistributionStatus.CANCELLED}
+    ),
+    DistributionStatus.APPROVED: frozenset(
+        {DistributionStatus.QUEUED, DistributionStatus.DRAFT, DistributionStatus.CANCELLED}
+    ),
+    # Not cancellable from here on: what was asked of escrow and the banks may have happened.
+    DistributionStatus.QUEUED: frozenset({DistributionStatus.PROCESSING, DistributionStatus.FAILED}),
+    DistributionStatus.PROCESSING: frozenset(
+        {DistributionStatus.COMPLETED, DistributionStatus.PARTIALLY_FAILED, DistributionStatus.FAILED}
+    ),
+    DistributionStatus.PARTIALLY_FAILED: frozenset({DistributionStatus.PROCESSING}),
+    DistributionStatus.FAILED: frozenset({DistributionStatus.PROCESSING}),
+    # A payout that was paid may still come back.
+    DistributionStatus.COMPLETED: frozenset({DistributionStatus.PARTIALLY_FAILED}),
+    DistributionStatus.CANCELLED: frozenset(),
+}
+
+ALLOCATION_MOVES: Final[Mapping[AllocationStatus, frozenset[AllocationStatus]]] = {
+    AllocationStatus.PENDING: frozenset(
+        {AllocationStatus.PROCESSING, AllocationStatus.ON_HOLD, AllocationStatus.CANCELLED}
+    ),
+    AllocationStatus.ON_HOLD: frozenset({AllocationStatus.PENDING, AllocationStatus.CANCELLED}),
+    # An early return arrives before the payout was ever reported paid.
+    AllocationStatus.PROCESSING: frozenset(
+        {AllocationStatus.COMPLETED, AllocationStatus.FAILED, AllocationStatus.RETURNED}
+    ),
+    AllocationStatus.COMPLETED: frozenset({AllocationStatus.RETURNED}),
+    # Sent again, to another account or under a new attempt; the money is owed until it arrives, so never CANCELLED.
+    AllocationStatus.FAILED: frozenset({AllocationStatus.PROCESSING}),
+    AllocationStatus.RETURNED: frozenset({AllocationStatus.PROCESSING}),
+    AllocationStatus.CANCELLED: frozenset(),
+}
+
+
+def move(table: Mapping[S, frozenset[S]], current: S, to: S) -> S:
+    """The state after the move. Raises: IllegalState."""
+    if to is not current and to not in table[current]:
+        raise IllegalState(current.name, to.name)
+    return to

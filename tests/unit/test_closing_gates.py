@@ -1,0 +1,175 @@
+"""The gates before a release, and the approval of a distribution, each at its edge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+
+import pytest
+
+from services.chassis.errors import Kind
+from services.chassis.money import Money
+from services.distributions.domain.approval import ContentChanged, MakerIsChecker, check_approval, content_hash
+from services.distributions.domain.closing import (
+    ClosingFacts,
+    EarlyClose,
+    Exemption,
+    Gate,
+    GateName,
+    GatesShut,
+    Subscription,
+    release_gates,
+    require_open,
+)
+from services.distributions.domain.terms import PREFERRED_FIRST, Terms
+from services.distributions.domain.waterfall import Line
+
+NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)  # a Wednesday, and a holiday
+SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+
+CLEARED = Subscription("inv-1", 60_000_00, True, NOW + DAY, NOW - DAY)
+READY = ClosingFacts(
+    exemption=Exemption.REG_CF,
+    target_minor=100_000_00,
+    disclosed_at=NOW - 30 * DAY,
+    deadline=NOW - HOUR,
+    subscriptions=(CLEARED, replace(CLEARED, investor_id="inv-2", funded_minor=40_000_00)),
+    escrow_status="ACTIVE",
+    escrow_balanced=True,
+)
+
+
+def gate(facts: ClosingFacts, name: str) -> Gate:
+    return next(gate for gate in release_gates(facts, NOW) if gate.name is GateName[name])
+
+
+def with_first(**changes: object) -> ClosingFacts:
+    return replace(READY, subscriptions=(replace(CLEARED, **changes), READY.subscriptions[1]))
+
+
+def early(deadline: datetime, noticed_on: date) -> ClosingFacts:
+    return replace(READY, deadline=NOW + 60 * DAY, early_close=EarlyClose(deadline, noticed_on))
+
+
+REG_D = replace(READY, exemption=Exemption.REG_D_506B)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "passed"),
+    [
+        ("TARGET_REACHED", READY, True),  # to the cent
+        ("TARGET_REACHED", with_first(funded_minor=59_999_99), False),
+        ("TARGET_REACHED", replace(READY, target_minor=0, subscriptions=()), False),  # nothing is no success
+        ("OPEN_21_DAYS", replace(READY, disclosed_at=NOW - 21 * DAY), True),
+        ("OPEN_21_DAYS", replace(READY, disclosed_at=NOW - 21 * DAY + SECOND), False),
+        ("OPEN_21_DAYS", replace(READY, disclosed_at=None), False),
+        ("OPEN_21_DAYS", replace(REG_D, disclosed_at=None), True),
+        ("CANCELLATION_WINDOW_OVER", replace(READY, deadline=NOW), True),
+        ("CANCELLATION_WINDOW_OVER", replace(READY, deadline=NOW + SECOND), False),  # cancelling is over, the offer not
+        ("CANCELLATION_WINDOW_OVER", replace(READY, deadline=NOW + 49 * HOUR), False),
+        ("CANCELLATION_WINDOW_OVER", replace(REG_D, deadline=NOW + 49 * HOUR), True),
+        ("CANCELLATION_WINDOW_OVER", early(datetime(2024, 12, 31, 12, tzinfo=UTC), date(2024, 12, 23)), True),
+        # Christmas Day and New Year's Day are no business days: notice given on the 24th ends on 2 January.
+        ("CANCELLATION_WINDOW_OVER", early(datetime(2024, 12, 31, 12, tzinfo=UTC), date(2024, 12, 24)), False),
+        ("CANCELLATION_WINDOW_OVER", early(NOW + SECOND, date(2024, 12, 2)), False),
+        ("NO_UNRESOLVED_MATERIAL_CHANGE", READY, True),
+        ("NO_UNRESOLVED_MATERIAL_CHANGE", with_first(reconfirm_required=True), False),
+        ("INVESTORS_CLEARED", READY, True),
+        ("INVESTORS_CLEARED", with_first(compliance_passed=False), False),
+        ("INVESTORS_CLEARED", with_first(compliance_fresh_until=NOW), False),
+        ("INVESTORS_CLEARED", with_first(compliance_fresh_until=None), False),
+        ("RETURN_RISK_OVER", with_first(return_risk_until=NOW), True),
+        ("RETURN_RISK_OVER", with_first(return_risk_until=NOW + SECOND), False),
+        ("RETURN_RISK_OVER", with_first(return_risk_until=None), False),
+        ("RETURN_RISK_OVER", with_first(return_risk_until=None, funded_minor=0), True),  # no money, no risk
+        ("ESCROW_ACTIVE", READY, True),
+        ("ESCROW_ACTIVE", replace(READY, escrow_status="FROZEN"), False),
+        ("ESCROW_ACTIVE", replace(READY, escrow_status=None), False),
+        ("ESCROW_BALANCED", READY, True),
+        ("ESCROW_BALANCED", replace(READY, escrow_balanced=False), False),
+        ("ESCROW_BALANCED", replace(READY, escrow_balanced=None), False),
+    ],
+)
+def test_a_gate_opens_at_its_edge_and_not_before(name, facts, passed):
+    assert gate(facts, name).passed is passed
+
+
+def test_every_gate_answers_once_by_name_and_in_a_sentence():
+    gates = release_gates(READY, NOW)
+    assert [gate.name for gate in gates] == list(GateName)
+    assert all(gate.passed and gate.detail.endswith(".") for gate in gates)
+    require_open(gates)
+
+
+def test_an_offering_that_cannot_close_is_told_every_reason():
+    facts = replace(with_first(compliance_passed=False), escrow_status="FROZEN")
+    with pytest.raises(GatesShut) as refused:
+        require_open(release_gates(facts, NOW))
+    assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "CLOSING_GATES_NOT_MET")
+    assert set(refused.value.metadata) == {"INVESTORS_CLEARED", "ESCROW_ACTIVE"}
+    assert "inv-1: has no fresh passed compliance check." in refused.value.message
+
+
+def test_a_shut_gate_names_three_investors_and_counts_the_others():
+    many = [replace(CLEARED, investor_id=f"inv-{n}", compliance_passed=False) for n in range(1, 6)]
+    detail = gate(replace(READY, subscriptions=many), "INVESTORS_CLEARED").detail
+    assert detail == "inv-1, inv-2, inv-3 and 2 more: has no fresh passed compliance check."
+
+
+NEW_YEAR = date(2026, 1, 1)
+TERMS = Terms(800, 10_000, 3_000)
+HUNDRED = Money(100_00, "USD")
+LINES = (Line("inv-1", return_of_capital=60_00), Line("inv-2", return_of_capital=40_00))
+
+
+def hashed(
+    distribution_id: str = "dist_1",
+    amount: Money = HUNDRED,
+    on: date = NEW_YEAR,
+    terms: Terms = TERMS,
+    lines: tuple[Line, ...] = LINES,
+) -> str:
+    return content_hash(distribution_id, amount, on, terms, lines)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"distribution_id": "dist_2"},
+        {"amount": Money(100_01, "USD")},
+        {"amount": Money(100_00, "EUR")},
+        {"on": date(2026, 1, 2)},
+        {"terms": replace(TERMS, preferred_rate_bps=Fraction(2401, 3))},
+        {"terms": replace(TERMS, catch_up_sponsor_share_bps=9_999)},
+        {"terms": replace(TERMS, sponsor_carry_bps=2_999)},
+        {"terms": replace(TERMS, order=PREFERRED_FIRST)},
+        {"lines": (Line("inv-1", return_of_capital=59_99), Line("inv-2", return_of_capital=40_01))},
+        {"lines": (Line("inv-1", preferred_return=60_00), LINES[1])},  # the same cents under another tier
+    ],
+)
+def test_any_change_of_content_changes_the_hash(changed):
+    assert hashed(**changed) != hashed()
+
+
+def test_the_hash_does_not_depend_on_the_order_of_the_lines():
+    assert hashed(lines=LINES[::-1]) == hashed()
+
+
+def test_the_hash_of_stored_distributions_does_not_change_with_the_code():
+    assert hashed() == "e150fbc081b977630fced20d5b1671f660950fc1d1f6be33a8f7a0ec85f005e0"
+
+
+@pytest.mark.parametrize("checker", ["admin-1", "sponsor-1"])
+def test_nobody_approves_what_they_had_a_hand_in(checker):
+    with pytest.raises(MakerIsChecker) as refused:
+        check_approval(["admin-1", "sponsor-1"], checker, hashed(), hashed())
+    assert (refused.value.kind, refused.value.reason) == (Kind.PERMISSION_DENIED, "MAKER_IS_CHECKER")
+
+
+def test_a_second_person_approves_what_they_saw_and_nothing_else():
+    check_approval(["admin-1"], "admin-2", hashed(), hashed())
+    with pytest.raises(ContentChanged) as refused:
+        check_approval(["admin-1"], "admin-2", hashed(), hashed(on=date(2026, 1, 2)))
+    assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "CONTENT_CHANGED")
+    assert refused.value.metadata["content_hash"] == hashed(on=date(2026, 1, 2))

@@ -1,0 +1,80 @@
+"""Every move between states, allowed or refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.chassis.errors import Kind
+from services.distributions.domain.states import (
+    ALLOCATION_MOVES,
+    DISTRIBUTION_MOVES,
+    INVESTMENT_MOVES,
+    OFFERING_MOVES,
+    AllocationStatus,
+    DistributionStatus,
+    IllegalState,
+    InvestmentStatus,
+    OfferingStatus,
+    move,
+)
+
+# Said a second time, as the list of what people and machines do; the tables are what the code obeys.
+ALLOWED = {
+    OfferingStatus: """
+        DRAFT>OPEN DRAFT>CANCELLED
+        OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN
+        OPEN>REFUNDING REFUNDING>REFUNDED
+    """,
+    InvestmentStatus: """
+        PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLED
+        PENDING>RECONFIRM_REQUIRED RECONFIRM_REQUIRED>PENDING RECONFIRM_REQUIRED>CANCELLED
+    """,
+    DistributionStatus: """
+        DRAFT>PENDING_APPROVAL PENDING_APPROVAL>APPROVED APPROVED>QUEUED QUEUED>PROCESSING PROCESSING>COMPLETED
+        PENDING_APPROVAL>DRAFT APPROVED>DRAFT
+        DRAFT>CANCELLED PENDING_APPROVAL>CANCELLED APPROVED>CANCELLED
+        QUEUED>FAILED PROCESSING>FAILED PROCESSING>PARTIALLY_FAILED COMPLETED>PARTIALLY_FAILED
+        FAILED>PROCESSING PARTIALLY_FAILED>PROCESSING
+    """,
+    AllocationStatus: """
+        PENDING>PROCESSING PROCESSING>COMPLETED
+        PENDING>ON_HOLD ON_HOLD>PENDING PENDING>CANCELLED ON_HOLD>CANCELLED
+        PROCESSING>FAILED PROCESSING>RETURNED COMPLETED>RETURNED
+        FAILED>PROCESSING RETURNED>PROCESSING
+    """,
+}
+TABLES = {
+    OfferingStatus: OFFERING_MOVES,
+    InvestmentStatus: INVESTMENT_MOVES,
+    DistributionStatus: DISTRIBUTION_MOVES,
+    AllocationStatus: ALLOCATION_MOVES,
+}
+
+EVERY_MOVE = [
+    (TABLES[status], current, to, f"{current.name}>{to.name}" in allowed.split())
+    for status, allowed in ALLOWED.items()
+    for current in status
+    for to in status
+    if to is not current
+]
+
+
+@pytest.mark.parametrize(("table", "current", "to", "allowed"), EVERY_MOVE)
+def test_a_move_is_allowed_only_if_its_table_has_it(table, current, to, allowed):
+    if allowed:
+        assert move(table, current, to) is to
+        return
+    with pytest.raises(IllegalState) as refused:
+        move(table, current, to)
+    assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "ILLEGAL_STATUS_CHANGE")
+    assert refused.value.metadata == {"from": current.name, "to": to.name}
+
+
+@pytest.mark.parametrize(("status", "table"), TABLES.items())
+def test_staying_where_one_is_is_no_move(status, table):
+    assert all(move(table, state, state) is state for state in status)
+
+
+@pytest.mark.parametrize(("status", "table"), TABLES.items())
+def test_every_state_has_its_row_in_the_table(status, table):
+    assert set(table) == set(status)
