@@ -1,0 +1,105 @@
+"""The commands behind `make run` and `make stop`: `python -m deploy.local run|stop`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from deploy.local.configuration import SERVICES, Configuration
+from deploy.local.identity import SUBJECTS
+from deploy.local.places import default_data_dir
+from deploy.local.ports import LOOPBACK
+from deploy.local.programs import ROOT, CannotStart, ProgramFailed
+from deploy.local.progress import progress_for
+from deploy.local.state import State, alive, end_leftovers
+from deploy.local.supervisor import Supervisor
+
+_STOP_SECONDS_MAX = 20.0
+_WHAT_TO_DO = "Mend what the log names and start again; `make clean` removes all local data to begin anew."
+
+
+def run(data_dir: Path, port: int) -> int:
+    """Returns when the instance was told to stop: 0, or 1 if it could not start."""
+    try:
+        supervisor = Supervisor(data_dir, port)
+        progress = progress_for(sys.stdout, supervisor.steps)
+        asyncio.run(supervisor.run(progress, announce))
+    except ProgramFailed as error:
+        print(f"\n{error}\n\nNothing was left running, and the data stays. {_WHAT_TO_DO}", file=sys.stderr)
+        return 1
+    except CannotStart as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print("stopped", flush=True)
+    return 0
+
+
+def announce(configuration: Configuration, seconds: float) -> None:
+    """Tells what is where, and how to sign in."""
+    base, ports = configuration.base_url, configuration.ports
+    where = "" if configuration.data_dir == (ROOT / ".run").resolve() else f" DATA_DIR={configuration.data_dir}"
+    metrics = (f"{name} {ports[f'{name}_metrics']}" for name in (*SERVICES, "gateway"))
+    nats = configuration.nats_urls["subscriber"].rsplit("@", 1)[-1].removeprefix("nats://")
+    password = configuration.data_dir / "secrets" / "nats_subscriber"
+    listen_to = f"nats://subscriber:$(cat {password})@{nats}" if password.exists() else "nats://…"
+    lines = [
+        "",
+        f"ready in {seconds:.1f} s",
+        "",
+        f"  REST        {base}/api/v1",
+        f"  reference   {base}/docs and {base}/openapi.json",
+        f"  gRPC        {', '.join(f'{service} {LOOPBACK}:{ports[service]}' for service in SERVICES)}",
+        f"  events      nats://{nats}" + (f", user subscriber, password in {password}" if password.exists() else ""),
+        f"              .venv/bin/python docs/subscriber.py {listen_to}",
+        f"  metrics     http://{LOOPBACK}:PORT/metrics with PORT {', '.join(metrics)}",
+        f"  logs        {configuration.data_dir}/logs",
+        "",
+        "  sign in as  with the bearer token printed by",
+        *(f"  {sub:<11} make token ROLE={role}{where}" for role, sub in SUBJECTS.items()),
+        "",
+        "Ctrl-C stops everything; the data stays.",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def stop(data_dir: Path) -> int:
+    """Stops the instance of this folder, or what a killed one left running."""
+    if not data_dir.is_dir():
+        print(f"No instance was ever started in {data_dir}.")
+        return 0
+    state = State(data_dir)
+    if state.locked_by_another() and (supervisor := alive(state.read().get("supervisor", {}))):
+        supervisor.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS_MAX
+        while state.locked_by_another():
+            if time.monotonic() > deadline:
+                supervisor.kill()  # its processes end with it
+                break
+            time.sleep(0.1)
+        print(f"The instance in {data_dir} has stopped.")
+    left = end_leftovers(state.read())
+    print(f"Ended what was left: {', '.join(left)}." if left else "Nothing is running.")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="start everything, watch it, stop it on Ctrl-C")
+    port = os.environ.get("PORT") or "8080"
+    running.add_argument("--port", type=int, default=port, help="of the gateway; 0: any (default: %(default)s)")
+    stopping = commands.add_parser("stop", help="stop what runs there")
+    for command in (running, stopping):
+        command.add_argument("--data-dir", type=Path, default=default_data_dir(), help="default: %(default)s")
+    given = parser.parse_args()
+    data_dir = given.data_dir.resolve()
+    return run(data_dir, given.port) if given.command == "run" else stop(data_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What each process of a local instance is told: settings in its environment, secrets as files in a folder of its own.
+
+- Nothing secret stands in an environment or on a command line, where other programs could read it.
+- A process finds in its folder what it needs and nothing of any other process.
+- Databases and a NATS server named in the supervisor's environment win over the embedded ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.clock import clock_file
+from deploy.local.identity import AUDIENCE, ISSUER, LIFETIME_SECONDS, Identity
+from deploy.local.ports import LOOPBACK
+from deploy.local.secrets import private_folder, write_private
+
+SERVICES = ("compliance", "escrow", "transactions", "distributions")
+# Given by the developer who tries a real provider; handed on to the service that talks to it.
+_PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """Of one service. `owner_url` is empty where its migrations are somebody else's work."""
+
+    app_url: str
+    owner_url: str
+
+
+@dataclass(frozen=True)
+class External:
+    """The PostgreSQL databases and the NATS server that exist already, from the environment."""
+
+    databases: Mapping[str, DatabaseUrls] = field(default_factory=dict)
+    nats_url: str = ""
+    nats_urls: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> External:
+        """`ESCROW_DATABASE_URL`, `ESCROW_MIGRATION_DATABASE_URL`, …; `NATS_URL`, or `ESCROW_NATS_URL`, … beside it."""
+        databases = {
+            service: DatabaseUrls(url, environment.get(f"{service.upper()}_MIGRATION_DATABASE_URL", ""))
+            for service in SERVICES
+            if (url := environment.get(f"{service.upper()}_DATABASE_URL"))
+        }
+        users = (*SERVICES, "provisioner", "subscriber")
+        urls = {user: url for user in users if (url := environment.get(f"{user.upper()}_NATS_URL"))}
+        return cls(databases, environment.get("NATS_URL", ""), urls)
+
+
+@dataclass
+class Configuration:
+    """Filled in while the instance starts; asked by each process just before it is started."""
+
+    data_dir: Path
+    ports: Mapping[str, int]
+    identity: Identity
+    databases: dict[str, DatabaseUrls] = field(default_factory=dict)
+    nats_urls: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports['gateway']}"
+
+    def environment(self, process: str) -> dict[str, str]:
+        """Writes the process's secret files and returns its environment."""
+        folder = private_folder(self.data_dir / "processes" / process)
+        for name, text in self._secrets(process).items():
+            write_private(folder / name, text)
+        settings = self._common(folder)
+        if process in SERVICES:
+            settings |= {
+                "GRPC_PORT": str(self.ports[process]),
+                "METRICS_PORT": str(self.ports[f"{process}_metrics"]),
+                "SERVICE_KEY_FILE": str(folder / "service_key.pem"),
+            }
+        if process == "transactions":
+            settings |= {
+                "SANDBOX_BANK_URL": f"http://{LOOPBACK}:{self.ports['bank']}",
+                "FIELD_KEY_FILE": str(folder / "field.key"),
+            }
+            settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
+        if process == "gateway":
+            settings |= {
+                "PORT": str(self.ports["gateway"]),
+                "METRICS_PORT": str(self.ports["gateway_metrics"]),
+                "SERVICE_KEY_FILE": str(folder / "service_key.pem"),
+            }
+        if process == "bank":
+            settings |= {
+                "SANDBOX_BANK_PORT": str(self.ports["bank"]),
+                "SANDBOX_BANK_DATABASE": str(private_folder(self.data_dir / "bank") / "bank.sqlite"),
+                "SANDBOX_BANK_WEBHOOK_URL": f"{self.base_url}/api/v1/webhooks/sandbox",
+            }
+        return settings
+
+    def _common(self, folder: Path) -> dict[str, str]:
+        addresses = {f"{service.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[service]}" for service in SERVICES}
+        return addresses | {
+            "BIND_HOST": LOOPBACK,
+            "ENVIRONMENT": "development",
+            "SECRETS_DIR": str(folder),
+            "JWKS": str(self.identity.jwks_file),
+            "JWT_ISSUER": ISSUER,
+            "JWT_AUDIENCE": AUDIENCE,
+            "TOKEN_LIFETIME_SECONDS_MAX": str(LIFETIME_SECONDS),
+            "CLOCK_FILE": str(clock_file(self.data_dir)),
+            "DRAIN_WAIT_SECONDS": "0",  # no load balancer has to notice first
+        }
+
+    def _secrets(self, process: str) -> dict[str, str]:
+        files: dict[str, str] = {}
+        if process in SERVICES:
+            files["database_url"] = self.databases[process].app_url
+        if process.startswith("migrate-"):
+            files["migration_database_url"] = self.databases[process.removeprefix("migrate-")].owner_url
+        if process in self.nats_urls:
+            files["nats_url"] = self.nats_urls[process]
+        if process in SERVICES or process == "gateway":
+            files["service_key.pem"] = self.identity.service_key(process)
+        if process in ("transactions", "bank"):
+            files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
+        if process == "transactions":
+            files["field.key"] = self.identity.field_key()
+            files |= {name.lower(): os.environ[name] for name in _PROVIDER_SECRETS if name in os.environ}
+        return files

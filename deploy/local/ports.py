@@ -1,0 +1,34 @@
+"""Free TCP ports on loopback for what only talks inside one instance.
+
+- Ports lie below the system's ephemeral range, so no outgoing connection takes one while its program restarts.
+- A port that served before is kept as long as nobody else has it.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+_FIRST, _LAST = 20_000, 32_000
+
+
+def is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for us
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int | None = None) -> int:
+    """The preferred port if nobody listens there, else one picked at random (two instances starting at once differ)."""
+    if preferred and is_free(preferred):
+        return preferred
+    for _ in range(1_000):
+        port = random.randint(_FIRST, _LAST)  # noqa: S311  # nothing depends on nobody guessing it
+        if is_free(port):
+            return port
+    raise RuntimeError(f"No free port between {_FIRST} and {_LAST} on {LOOPBACK}")

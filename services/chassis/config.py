@@ -1,0 +1,111 @@
+"""What a process is told from outside: environment variables, or files of the same lower-case name in SECRETS_DIR.
+
+Secrets are SecretStr and come as files; a message about a bad setting names the setting, never its value.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ConfigurationError(Exception):
+    """The process cannot start with these settings."""
+
+
+class Settings(BaseSettings):
+    """Every setting of every process; each process requires the ones it uses."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    environment: Literal["development", "production"] = "production"
+    bind_host: str = "127.0.0.1"
+    database_url: SecretStr = SecretStr("")
+    migration_database_url: SecretStr = SecretStr("")
+    nats_url: SecretStr = SecretStr("")
+    # 0 lets the system choose a port.
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    # None: no metrics are served.
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    transactions_address: str = "127.0.0.1:50051"
+    escrow_address: str = "127.0.0.1:50052"
+    distributions_address: str = "127.0.0.1:50053"
+    compliance_address: str = "127.0.0.1:50054"
+
+    # Who may call.
+    jwks: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = "realco"
+    token_lifetime_seconds_max: int = Field(default=300, ge=1)
+    service_key_file: Path | None = None
+
+    # Only a local instance sets it: the test clock.
+    clock_file: Path | None = None
+    # How long the service waits, once it says it is not ready, before it stops taking calls.
+    drain_wait_seconds: float = Field(default=2, ge=0)
+    grpc_concurrent_rpcs_max: int = Field(default=2000, ge=1)
+    database_connections_max: int = Field(default=12, ge=1)
+
+    # The gateway.
+    port: int = Field(default=8080, ge=0, le=65535)
+    webhook_bytes_max: int = Field(default=256 * 1024, ge=1)
+
+    # The transactions service and its providers.
+    sandbox_bank_url: str = ""
+    sandbox_bank_webhook_secret: SecretStr = SecretStr("")
+    stripe_webhook_secret: SecretStr = SecretStr("")
+    plaid_base_url: str = ""
+    plaid_client_id: str = ""
+    plaid_secret: SecretStr = SecretStr("")
+    field_key_file: Path | None = None
+
+    # The sandbox bank.
+    sandbox_bank_port: int = Field(default=0, ge=0, le=65535)
+    sandbox_bank_database: Path | None = None
+    sandbox_bank_webhook_url: str = ""
+
+    @classmethod
+    def load(cls) -> Settings:
+        """The settings of this process.
+
+        Raises:
+            ConfigurationError: naming each setting that is not acceptable.
+        """
+        try:
+            return cls(_secrets_dir=os.environ.get("SECRETS_DIR"))
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
+            raise ConfigurationError("; ".join(faults)) from None
+
+    def require(self, *names: str) -> None:
+        """Raises ConfigurationError naming each of the settings that is missing."""
+        missing = [name.upper() for name in names if not _given(getattr(self, name))]
+        if missing:
+            raise ConfigurationError(f"missing: {', '.join(missing)}")
+
+    def address_of(self, service: str) -> str:
+        """The `host:port` of a service's gRPC."""
+        return str(getattr(self, f"{service}_address"))
+
+
+def _given(value: object) -> bool:
+    return bool(value.get_secret_value()) if isinstance(value, SecretStr) else value not in (None, "")
+
+
+def read_private_file(path: Path) -> bytes:
+    """The bytes of a key file that only its owner (or group) can read.
+
+    Raises:
+        ConfigurationError: the file is absent, or any user of the machine may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if mode & 0o007:
+            raise ConfigurationError(f"{path.name}: readable by every user of this machine; chmod 600 it")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path.name}: {error.strerror}") from None

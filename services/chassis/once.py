@@ -1,0 +1,184 @@
+"""Applied once: a request's effect and its answer are one transaction, and so are an event's effect and its inbox row.
+
+The key of a request is (organization, caller, RPC, request_id). A retry with the same body gets the first answer,
+business refusals included; with another body it is refused. Only outcomes are kept: a malformed request, a missing
+resource or a failure of ours leaves the key free (reliability rules c11, c12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.auth import Principal, current_principal
+from services.chassis.database import Database, is_contention, sqlstate
+from services.chassis.deadline import remaining_seconds
+from services.chassis.errors import DomainError, Kind
+from services.chassis.invariant import invariant
+from services.chassis.status import from_status, to_status
+from services.chassis.tables import handled_events, handled_requests
+
+R = TypeVar("R", bound=Message)
+
+_IN_FLIGHT_WAIT_MS = 1_000
+_ATTEMPTS_MAX = 5
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class IdempotencyKeyReused(DomainError):
+    """The key belongs to another request."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class RequestInFlight(DomainError):
+    """The first request with this key has not been answered yet."""
+
+    kind = Kind.ABORTED
+    reason = "REQUEST_IN_FLIGHT"
+    retry_after_seconds = 1
+
+
+async def once(
+    database: Database,
+    request: Message,
+    response_type: type[R],
+    run: Callable[[AsyncConnection], Awaitable[R]],
+) -> R:
+    """Opens the transaction and runs `run` in it, unless this request was answered before: then gives that answer.
+
+    `run` may be called again when the transaction loses against another one (deadlock, lock timeout), so it does
+    nothing outside its transaction. With an empty `request_id`, or none, nothing is remembered.
+
+    Raises:
+        IdempotencyKeyReused: the request_id was used with another body; nothing was done.
+        RequestInFlight: the first request with this key still runs after a second.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _attempt(database, request, response_type, run)
+        except DBAPIError as error:
+            # Full jitter: those who collided do not meet again.
+            pause = random.uniform(0, 0.02 * 2**attempt)  # noqa: S311  # no secret
+            remaining = remaining_seconds()
+            if not is_contention(error) or attempt == _ATTEMPTS_MAX or (remaining is not None and remaining < pause):
+                raise
+        await asyncio.sleep(pause)
+
+
+async def _attempt(
+    database: Database, request: Message, response_type: type[R], run: Callable[[AsyncConnection], Awaitable[R]]
+) -> R:
+    request_id = getattr(request, "request_id", "")
+    if not request_id:
+        async with database.begin() as tx:
+            return await run(tx)
+    fingerprint = fingerprint_of(request)
+    try:
+        async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
+            answer = await _claim(tx, request, fingerprint)
+            if answer is None:
+                response = await run(tx)
+                await replace_answer(tx, request, response)
+                return response
+    except DomainError as refusal:
+        if refusal.kind is Kind.FAILED_PRECONDITION and not isinstance(refusal, IdempotencyKeyReused):
+            await _store_refusal(database, request, fingerprint, refusal)
+        raise
+    return _answered(answer, response_type)
+
+
+async def _store_refusal(database: Database, request: Message, fingerprint: bytes, refusal: DomainError) -> None:
+    """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects."""
+    async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
+        answer = await _claim(tx, request, fingerprint)
+        if answer is None:
+            await replace_answer(tx, request, refusal)
+
+
+async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:
+    """Takes the key for this transaction (None), or finds the answer it has."""
+    key = _key(request, current_principal())
+    claim = pg.insert(handled_requests).values(**key, fingerprint=fingerprint, status="running")
+    try:
+        # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
+        if (await tx.execute(claim.on_conflict_do_nothing())).rowcount == 1:
+            return None
+    except DBAPIError as error:
+        if sqlstate(error) == _LOCK_NOT_AVAILABLE:
+            raise RequestInFlight("The first request is still running.", request_id=key["request_id"]) from None
+        raise
+    table = handled_requests.c
+    found = sa.select(table.answer, table.answer_is_error, table.fingerprint, table.status).filter_by(**key)
+    row = (await tx.execute(found)).one_or_none()
+    if row is None or row.status != "answered":
+        raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
+    if row.fingerprint != fingerprint:
+        raise IdempotencyKeyReused("The request_id was used with another request.", request_id=key["request_id"])
+    return row
+
+
+def _answered(row: sa.Row[Any, Any, Any, Any], response_type: type[R]) -> R:
+    if not row.answer_is_error:
+        return response_type.FromString(row.answer)
+    refusal = from_status(status_pb2.Status.FromString(row.answer))
+    invariant(refusal is not None, "a stored refusal is a DomainError")
+    assert refusal is not None
+    raise refusal
+
+
+async def replace_answer(
+    tx: AsyncConnection, request: Message, answer: Message | DomainError, *, principal: Principal | None = None
+) -> None:
+    """Settles what a replay of `request` answers from now on, where the first answer was not the last word.
+
+    Args:
+        principal: Who sent the request, where a job finishes it; None is the current caller.
+    """
+    if not getattr(request, "request_id", ""):
+        return
+    is_error = isinstance(answer, DomainError)
+    stored = to_status(answer, "") if isinstance(answer, DomainError) else answer
+    await tx.execute(
+        sa.update(handled_requests)
+        .filter_by(**_key(request, principal or current_principal()))
+        .values(status="answered", answer=stored.SerializeToString(deterministic=True), answer_is_error=is_error)
+    )
+
+
+def fingerprint_of(request: Message) -> bytes:
+    """SHA-256 of what is asked, without the key it is asked under."""
+    body = type(request)()
+    body.CopyFrom(request)
+    body.ClearField("request_id")
+    name = request.DESCRIPTOR.full_name.encode()
+    return hashlib.sha256(name + b"\0" + body.SerializeToString(deterministic=True)).digest()
+
+
+def _key(request: Message, principal: Principal) -> dict[str, str]:
+    return {
+        "org_id": principal.org_id,
+        "principal": principal.subject,
+        "rpc": request.DESCRIPTOR.full_name,
+        "request_id": getattr(request, "request_id"),  # noqa: B009  # Message has no such attribute for the type checker
+    }
+
+
+async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str) -> bool:
+    """True if this consumer has not handled the event yet; it has when this transaction commits."""
+    row = pg.insert(handled_events).values(consumer=consumer, event_id=uuid.UUID(str(event_id)))
+    return (await tx.execute(row.on_conflict_do_nothing())).rowcount == 1

@@ -1,0 +1,81 @@
+"""The tables the chassis keeps in every service's database: events out, requests and events already handled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.dialects.postgresql import base as pg_base
+from sqlalchemy.types import UserDefinedType
+
+
+class XID8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id, which never wraps."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "XID8"
+
+
+pg_base.ischema_names["xid8"] = XID8  # so that reflection, and with it the drift check, knows the type
+
+metadata = sa.MetaData()
+
+# `xid` orders the rows by transaction. A sequence alone does not: its numbers are taken before the commit, so a
+# reader who remembers the last one skips what commits late.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("event_id", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
+    sa.Column("subject", sa.Text, nullable=False),  # the event's full name
+    sa.Column("aggregate_id", sa.Text, nullable=False),
+    sa.Column("payload", pg.BYTEA, nullable=False),
+    sa.Column("org_id", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("traceparent", sa.Text, nullable=False, server_default=""),
+    sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("published_at", sa.TIMESTAMP(timezone=True)),
+    sa.UniqueConstraint("event_id", name="outbox_event_id_key"),
+    sa.Index("outbox_unpublished", "xid", "id", postgresql_where=sa.text("published_at IS NULL")),
+    sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
+)
+
+# One row a request that carries a `request_id`; the answer is what every retry gets. `answer` holds the response,
+# or, where `answer_is_error`, the google.rpc.Status of a business refusal.
+handled_requests = sa.Table(
+    "handled_requests",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("principal", sa.Text, primary_key=True),
+    sa.Column("rpc", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("fingerprint", pg.BYTEA, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("answer", pg.BYTEA),
+    sa.Column("answer_is_error", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.CheckConstraint("status IN ('running', 'answered')", name="handled_requests_status"),
+    sa.CheckConstraint("status = 'running' OR answer IS NOT NULL", name="handled_requests_answered"),
+    sa.Index("handled_requests_created_at", "created_at"),
+)
+
+# The inbox: an event is applied in the transaction that inserts its row here.
+handled_events = sa.Table(
+    "handled_events",
+    metadata,
+    sa.Column("consumer", sa.Text, primary_key=True),
+    sa.Column("event_id", pg.UUID(as_uuid=True), primary_key=True),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Index("handled_events_created_at", "created_at"),
+)
+
+
+def attach(target: sa.MetaData) -> None:
+    """Makes the chassis' tables part of a service's metadata: each service owns its own copies."""
+    for table in metadata.sorted_tables:
+        table.to_metadata(target)

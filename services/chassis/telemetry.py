@@ -1,0 +1,123 @@
+"""What a process says about itself: one JSON line a fact on stdout, counters for Prometheus, the trace it is part of.
+
+Nothing secret leaves here: values are redacted by their type and by the name they are logged under, and request
+bodies are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+import orjson
+import structlog
+from google.protobuf.message import Message
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from pydantic import SecretStr
+
+RPCS = Counter("realco_rpcs_total", "RPCs answered.", ["rpc", "code"])
+RPC_SECONDS = Histogram(
+    "realco_rpc_seconds",
+    "How long an RPC took.",
+    ["rpc"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10),
+)
+EVENTS_PUBLISHED = Counter("realco_events_published_total", "Events the relay published.", ["area"])
+OUTBOX_OLDEST_SECONDS = Gauge("realco_outbox_oldest_seconds", "Age of the oldest event not yet published.", ["area"])
+EVENTS_HANDLED = Counter("realco_events_handled_total", "Events handled.", ["consumer", "outcome"])
+DEAD_LETTERS = Counter("realco_dead_letters_total", "Events set aside as dead letters.", ["consumer"])
+JOB_RUNS = Counter("realco_job_runs_total", "Runs of a job.", ["job", "outcome"])
+
+_SECRET_KEY = re.compile(
+    r"password|passwd|secret|token|authorization|cookie|api_?key|private|account_number|routing_number|ssn|tax_id"
+    r"|date_of_birth|database_url|nats_url",
+    re.IGNORECASE,
+)
+_REDACTED = "[redacted]"
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+_request_id: ContextVar[str] = ContextVar("log_request_id", default="")
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def current_traceparent() -> str:
+    """The W3C trace context of the work in hand; empty outside any."""
+    return _traceparent.get()
+
+
+def current_request_id() -> str:
+    """The id the log lines of the current request share; empty outside any."""
+    return _request_id.get()
+
+
+def continue_trace(traceparent: str | None, request_id: str | None = None) -> None:
+    """Joins the caller's trace with a span of our own, or begins one where the caller's is absent or malformed."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    trace_id = match.group(1) if match else secrets.token_hex(16)
+    _traceparent.set(f"00-{trace_id}-{secrets.token_hex(8)}-01")
+    _request_id.set(request_id if request_id and _REQUEST_ID.fullmatch(request_id) else f"req_{secrets.token_hex(8)}")
+    structlog.contextvars.bind_contextvars(trace_id=trace_id, request_id=_request_id.get())
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: no secret, no message body and no bytes get past it."""
+    for key, value in event.items():
+        event[key] = _redacted(key, value)
+    return event
+
+
+def _redacted(key: str, value: Any) -> Any:
+    if isinstance(value, SecretStr) or _SECRET_KEY.search(key):
+        return _REDACTED
+    if isinstance(value, Message | bytes | bytearray | memoryview):
+        return f"[{type(value).__name__}]"
+    if isinstance(value, dict):
+        return {str(inner): _redacted(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(key, item) for item in value]
+    return value
+
+
+def configure_logging(service: str, level: int = logging.INFO) -> None:
+    """Sends our lines, and those of the libraries we use, to stdout as JSON."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        lambda _, __, event: {"service": service, **event},
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_to_json_bytes)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderer = structlog.processors.JSONRenderer(serializer=lambda event, **_: _to_json_bytes(event).decode())
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _to_json_bytes(event: Any, **_: Any) -> bytes:
+    # repr, not str: a value with a line break must not become a second log line outside of JSON either.
+    return orjson.dumps(event, default=repr)
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serves this process's counters at `http://host:port/metrics`, from a thread of its own."""
+    start_http_server(port, addr=host)

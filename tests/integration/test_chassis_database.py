@@ -1,0 +1,223 @@
+"""Transactions know their organization, and a connection that was cut is never used again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from services.chassis.auth import acting_as
+from services.chassis.boot import BootError
+from services.chassis.database import Database, is_away, is_contention, sqlstate
+from services.chassis.deadline import set_deadline
+from services.chassis.invariant import InvariantViolation
+from tests.support import chassis
+
+
+@pytest.fixture
+async def urls(postgres):
+    return await chassis.create(postgres)
+
+
+@pytest.fixture
+async def database(urls):
+    async with chassis.opened(urls) as database:
+        yield database
+
+
+async def test_a_transaction_sees_and_writes_its_own_organization_only(database):
+    for org_id in ("org_1", "org_2"):
+        async with database.begin(org_id) as tx:
+            await chassis.add_note(tx, f"note of {org_id}", org_id)
+    assert await chassis.note_ids(database, "org_1") == ["note of org_1"]
+    assert await chassis.note_ids(database, "org_3") == []
+    assert await chassis.note_ids(database, "*") == ["note of org_1", "note of org_2"]
+    with acting_as(chassis.OTHER_ORG):
+        async with database.begin() as tx:
+            assert await tx.scalar(sa.select(chassis.notes.c.note_id)) == "note of org_2"
+    with pytest.raises(DBAPIError, match="row-level security"):
+        async with database.begin("org_1") as tx:
+            await chassis.add_note(tx, "smuggled", "org_2")
+
+
+async def test_without_an_organization_there_is_no_transaction_and_no_row(database):
+    with pytest.raises(InvariantViolation, match="no principal"):
+        async with database.begin():
+            pass
+    async with database.begin("org_1") as tx:
+        await chassis.add_note(tx, "kept")
+    async with database.connect_raw() as raw:
+        with pytest.raises(Exception, match="org_id"):  # never set: an error, not all rows
+            await raw.fetch("SELECT * FROM notes")
+    async with database._engine.connect() as pooled:  # a used connection, as the pool hands it out
+        assert (await pooled.execute(sa.text("SELECT count(*) FROM notes"))).scalar() == 0
+
+
+async def test_what_raises_is_rolled_back(database):
+    async def fail() -> None:
+        async with database.begin("org_1") as tx:
+            await chassis.add_note(tx, "gone")
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        await fail()
+    assert await chassis.note_ids(database) == []
+
+
+async def test_a_cancelled_query_never_gives_its_connection_back(urls):
+    async with chassis.opened(urls, connections_max=1) as database:
+        async with database.begin("*") as tx:
+            first = await tx.scalar(sa.text("SELECT pg_backend_pid()"))
+        started = asyncio.Event()
+
+        async def slow() -> None:
+            async with database.begin("*") as tx:
+                await chassis.add_note(tx, "half done")
+                started.set()
+                await tx.execute(sa.text("SELECT pg_sleep(20)"))
+
+        task = asyncio.create_task(slow())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with database.begin("*") as tx:  # the pool has one place, and it is free at once
+            assert await tx.scalar(sa.text("SELECT pg_backend_pid()")) != first
+        assert await chassis.note_ids(database) == []
+
+
+async def test_a_commit_once_begun_is_finished_though_the_caller_is_cancelled(urls, database):
+    """A deferred trigger makes the commit take a while; the cancellation comes in the middle of it."""
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';"
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+        committing = asyncio.Event()
+
+        async def write() -> None:
+            async with database.begin("org_1") as tx:
+                await chassis.add_note(tx, "committed")
+                committing.set()
+
+        task = asyncio.create_task(write())
+        await committing.wait()
+        await chassis.until(
+            lambda: admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        )
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await chassis.note_ids(database) == ["committed"]
+
+
+async def test_a_connection_the_server_dropped_is_replaced_before_anybody_notices(urls, database):
+    async with database.begin("*"), database.begin("*"):
+        pass
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'realco-chassis' AND datname = current_database()"
+        )
+        await chassis.until(lambda: _none_left(admin))
+    assert await chassis.note_ids(database) == []
+
+
+async def _none_left(admin) -> bool:
+    return await admin.fetchval(
+        "SELECT count(*) = 0 FROM pg_stat_activity"
+        " WHERE application_name = 'realco-chassis' AND datname = current_database()"
+    )
+
+
+async def test_a_statement_ends_with_the_deadline_of_its_call(database):
+    async def call() -> None:
+        set_deadline(0.2)
+        async with database.begin("*") as tx:
+            await tx.execute(sa.text("SELECT pg_sleep(20)"))
+
+    with pytest.raises(DBAPIError) as cut:
+        await asyncio.create_task(call())
+    assert sqlstate(cut.value) == "57014"
+
+
+async def test_waiting_for_a_lock_ends_and_may_be_tried_again(database):
+    async with database.begin("org_1") as tx:
+        await chassis.add_note(tx, "n")
+    update = chassis.notes.update().values(body="x")
+    async with database.begin("org_1") as first:
+        await first.execute(update)
+        with pytest.raises(DBAPIError) as lost:
+            async with database.begin("org_1", lock_timeout_ms=50) as second:
+                await second.execute(update)
+    assert is_contention(lost.value)
+    assert not is_away(lost.value)
+
+
+async def test_a_database_that_is_away_is_told_from_one_that_refuses(urls, database):
+    nowhere = Database(urls.app_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none", "chassis")
+    with pytest.raises(OSError) as away:  # noqa: PT011  # which one depends on the system
+        await chassis.note_ids(nowhere)
+    assert is_away(away.value)
+    await nowhere.dispose()
+    with pytest.raises(DBAPIError) as wrong:
+        async with database.begin("org_1") as tx:
+            await tx.execute(chassis.notes.insert().values(org_id="org_1", note_id="secret-value", size=-1))
+    assert not is_away(wrong.value)
+    assert "parameters" in str(wrong.value)  # hidden, says SQLAlchemy
+
+
+async def test_append_only_means_it_for_everybody(urls, database):
+    async with database.begin("org_1") as tx:
+        await tx.execute(chassis.facts.insert().values(org_id="org_1", fact_id="f"))
+    for statement in ("UPDATE facts SET fact_id = 'g'", "DELETE FROM facts", "TRUNCATE facts", "DROP TABLE facts"):
+        with pytest.raises(DBAPIError) as refused:
+            async with database.begin("org_1") as tx:
+                await tx.execute(sa.text(statement))
+        assert sqlstate(refused.value) == "42501", statement
+    async with chassis.as_superuser(urls) as admin:
+        for statement in ("UPDATE facts SET fact_id = 'g'", "DELETE FROM facts", "TRUNCATE facts"):
+            with pytest.raises(Exception, match="append-only"):
+                await admin.execute(statement)
+
+
+async def test_the_app_role_may_change_rows_and_no_schema(database):
+    for statement in (
+        "CREATE TABLE t (x int)",
+        "ALTER TABLE notes DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY organization ON notes",
+        "TRUNCATE notes",
+        "SET session_replication_role = replica",
+        "UPDATE alembic_version SET version_num = 'x'",
+    ):
+        with pytest.raises(DBAPIError) as refused:
+            async with database.begin("org_1") as tx:
+                await tx.execute(sa.text(statement))
+        assert sqlstate(refused.value) == "42501", statement
+
+
+async def test_a_safe_database_passes_the_boot_check(database):
+    await database.boot_check()
+
+
+@pytest.mark.parametrize(
+    ("role", "harm", "fault"),
+    [
+        ("app_url", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY", "table notes has org_id"),
+        ("app_url", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY", "table notes has org_id"),
+        ("app_url", "ALTER DATABASE {name} SET synchronous_commit = off", "synchronous_commit must be on"),
+        ("owner_url", "SELECT 1", "owns tables"),
+        ("admin_url", "SELECT 1", "is superuser"),
+    ],
+)
+async def test_an_unsafe_database_is_refused_at_start(urls, role, harm, fault):
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute(harm.format(name=urls.name))
+    database = Database(getattr(urls, role), "chassis")
+    with pytest.raises(BootError, match=fault):
+        await database.boot_check()
+    await database.dispose()

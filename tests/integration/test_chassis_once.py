@@ -1,0 +1,193 @@
+"""One key, one effect, one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from services.chassis.auth import acting_as
+from services.chassis.errors import DomainError, InvalidField, Kind
+from services.chassis.once import IdempotencyKeyReused, RequestInFlight, first_delivery, once, replace_answer
+from services.chassis.tables import handled_requests
+from tests.support import chassis
+
+
+class NotEnough(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NOT_ENOUGH"
+
+
+@pytest.fixture
+async def database(postgres):
+    async with chassis.opened(await chassis.create(postgres)) as database:
+        with acting_as(chassis.ADMIN):
+            yield database
+
+
+def request(key: str = "key-1", amount: int = 100) -> pb.PlaceHoldRequest:
+    message = pb.PlaceHoldRequest(request_id=key)
+    message.amount.amount_minor = amount
+    return message
+
+
+class Command:
+    """Writes a note for each time it runs, then answers or raises."""
+
+    def __init__(self, raises: Exception | None = None) -> None:
+        self.runs = 0
+        self.raises = raises
+
+    async def __call__(self, tx) -> pb.Hold:
+        self.runs += 1
+        await chassis.add_note(tx, f"run {self.runs}")
+        if self.raises is not None:
+            raise self.raises
+        return pb.Hold(hold_id=f"hold_{self.runs}")
+
+
+async def test_a_retry_is_given_the_first_answer(database):
+    command = Command()
+    first = await once(database, request(), pb.Hold, command)
+    again = await once(database, request(), pb.Hold, command)
+    assert first == again == pb.Hold(hold_id="hold_1")
+    assert await chassis.note_ids(database) == ["run 1"]
+
+
+async def test_a_business_refusal_is_an_answer_too_and_leaves_no_effect(database):
+    command = Command(NotEnough("Too little.", fields={"amount": "is too much"}, available_minor=5))
+    for _ in range(2):
+        with pytest.raises(DomainError) as refusal:
+            await once(database, request(), pb.Hold, command)
+        assert (refusal.value.kind, refusal.value.reason) == (Kind.FAILED_PRECONDITION, "NOT_ENOUGH")
+        assert refusal.value.metadata == {"available_minor": "5"}
+        assert refusal.value.fields == {"amount": "is too much"}
+    assert command.runs == 1
+    assert await chassis.note_ids(database) == []
+
+
+@pytest.mark.parametrize("failure", [InvalidField("malformed"), RuntimeError("a bug"), asyncio.CancelledError()])
+async def test_what_is_no_outcome_leaves_the_key_free(database, failure):
+    with pytest.raises(type(failure)):
+        await once(database, request(), pb.Hold, Command(failure))
+    assert await once(database, request(), pb.Hold, Command()) == pb.Hold(hold_id="hold_1")
+
+
+async def test_another_body_under_the_same_key_is_refused_and_nothing_is_done(database):
+    command = Command()
+    await once(database, request(amount=100), pb.Hold, command)
+    with pytest.raises(IdempotencyKeyReused):
+        await once(database, request(amount=101), pb.Hold, command)
+    assert command.runs == 1
+    # The refusal is about the key: it is not what the key answers from now on.
+    assert await once(database, request(amount=100), pb.Hold, command) == pb.Hold(hold_id="hold_1")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dataclasses.replace(chassis.ADMIN, subject="admin-2"),
+        dataclasses.replace(chassis.ADMIN, org_id="org_2"),
+    ],
+)
+async def test_keys_of_different_callers_have_nothing_to_do_with_each_other(database, other):
+    ran = []
+
+    async def run(tx) -> pb.Hold:
+        ran.append(1)
+        return pb.Hold(hold_id=f"hold_{len(ran)}")
+
+    assert (await once(database, request(), pb.Hold, run)).hold_id == "hold_1"
+    with acting_as(other):
+        assert (await once(database, request(), pb.Hold, run)).hold_id == "hold_2"
+
+
+async def test_a_request_without_a_key_is_just_run(database):
+    command = Command()
+    await once(database, request(key=""), pb.Hold, command)
+    await once(database, request(key=""), pb.Hold, command)
+    assert await chassis.note_ids(database) == ["run 1", "run 2"]
+
+
+async def test_twenty_at_once_have_one_effect_and_one_answer(database):
+    command = Command()
+    answers = await asyncio.gather(*(once(database, request(), pb.Hold, command) for _ in range(20)))
+    assert {answer.hold_id for answer in answers} == {"hold_1"}
+    assert await chassis.note_ids(database) == ["run 1"]
+
+
+async def test_a_retry_does_not_wait_for_ever_for_the_first(database):
+    running, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx) -> pb.Hold:
+        running.set()
+        await may_end.wait()
+        return pb.Hold(hold_id="hold_slow")
+
+    first = asyncio.create_task(once(database, request(), pb.Hold, slow))
+    await running.wait()
+    with pytest.raises(RequestInFlight):
+        await once(database, request(), pb.Hold, Command())
+    may_end.set()
+    assert (await first).hold_id == "hold_slow"
+    assert (await once(database, request(), pb.Hold, Command())).hold_id == "hold_slow"
+
+
+async def test_two_that_deadlock_both_succeed(database):
+    async with database.begin() as tx:
+        await chassis.add_note(tx, "a")
+        await chassis.add_note(tx, "b")
+    both_hold_one = asyncio.Barrier(2)
+    met = set()
+
+    def crossing(first: str, second: str):
+        async def run(tx) -> pb.Hold:
+            for note_id in (first, second):
+                touch = chassis.notes.update().where(chassis.notes.c.note_id == note_id)
+                await tx.execute(touch.values(size=chassis.notes.c.size + 1))
+                if first not in met:
+                    met.add(first)
+                    await both_hold_one.wait()
+            return pb.Hold()
+
+        return run
+
+    await asyncio.gather(
+        once(database, request("k1"), pb.Hold, crossing("a", "b")),
+        once(database, request("k2"), pb.Hold, crossing("b", "a")),
+    )
+    async with database.begin() as tx:
+        assert list(await tx.scalars(sa.select(chassis.notes.c.size))) == [2, 2]
+
+
+async def test_a_second_step_settles_what_a_retry_is_told(database):
+    command = Command()
+    await once(database, request(), pb.Hold, command)
+    async with database.begin() as tx:
+        await replace_answer(tx, request(), pb.Hold(hold_id="settled"))
+    assert (await once(database, request(), pb.Hold, command)).hold_id == "settled"
+    job = dataclasses.replace(chassis.ADMIN, subject="service:escrow", role="service")
+    with acting_as(job):
+        async with database.begin() as tx:
+            await replace_answer(tx, request(), NotEnough("The bank said no."), principal=chassis.ADMIN)
+    with pytest.raises(DomainError, match="bank said no"):
+        await once(database, request(), pb.Hold, command)
+    assert command.runs == 1
+
+
+async def test_keys_are_rows_of_their_organization(database):
+    await once(database, request(), pb.Hold, Command())
+    for org_id, count in (("org_1", 1), ("org_2", 0)):
+        async with database.begin(org_id) as tx:
+            assert await tx.scalar(sa.select(sa.func.count()).select_from(handled_requests)) == count
+
+
+async def test_an_event_is_new_to_each_consumer_once(database):
+    event_id = "0192f0c1-2b3c-7def-8000-000000000001"
+    async with database.begin() as tx:
+        assert await first_delivery(tx, "a", event_id)
+        assert not await first_delivery(tx, "a", event_id)
+        assert await first_delivery(tx, "b", event_id)

@@ -1,0 +1,213 @@
+"""A whole service: it starts only when it is safe, goes on through kill -9 of its servers, and leaves politely."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import nats
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_pb2_grpc
+
+from deploy import provision
+from deploy.local.nats import Nats
+from deploy.local.ports import free_port
+from deploy.local.postgres import Postgres
+from tests.support import chassis, chassis_service
+from tests.support.identity import ISSUER, Issuer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Process:
+    """The service as a process, its port, and a client that is allowed to call it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, metrics: int, issuer: Issuer) -> None:
+        self.process, self.metrics = process, metrics
+        self._issuer = issuer
+        self._channel = aio.insecure_channel(f"127.0.0.1:{port}")
+        self._stub = escrow_pb2_grpc.EscrowServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    async def place(self, name: str, timeout: float = 5) -> str:
+        """The hold's id, or the name of the status code."""
+        request = pb.PlaceHoldRequest(
+            request_id=name, escrow_account_id="esc_" + "0" * 26, ledger_account="cash", reason=pb.Hold.MANUAL
+        )
+        request.amount.currency_code, request.amount.amount_minor = "USD", 100
+        token = [("authorization", f"Bearer {self._issuer.token()}")]
+        try:
+            return (await self._stub.PlaceHold(request, metadata=token, timeout=timeout)).hold_id
+        except aio.AioRpcError as error:
+            return error.code().name
+
+    async def healthy(self) -> bool:
+        try:
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except aio.AioRpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    async def end(self, number: int = signal.SIGTERM) -> tuple[int, list[dict]]:
+        """Its exit status, and the lines it logged."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        out, _ = await asyncio.wait_for(self.process.communicate(), 60)
+        await self._channel.close()
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+@asynccontextmanager
+async def service(tmp_path, app_url: str, nats_url: str, **environment: str):
+    issuer = Issuer(tmp_path)
+    key = tmp_path / "service.pem"
+    key.touch(mode=0o600)
+    key.write_bytes(issuer.escrow._key.as_pem(private=True))
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(exist_ok=True)
+    (secrets / "database_url").write_text(app_url)
+    (secrets / "nats_url").write_text(nats_url)
+    port, metrics = free_port(), free_port()
+    variables = {
+        "SECRETS_DIR": str(secrets),
+        "ENVIRONMENT": "development",
+        "GRPC_PORT": str(port),
+        "METRICS_PORT": str(metrics),
+        "JWKS": str(issuer.path),
+        "JWT_ISSUER": ISSUER,
+        "SERVICE_KEY_FILE": str(key),
+        "DRAIN_WAIT_SECONDS": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.chassis_service",
+        cwd=ROOT,
+        env=os.environ | variables | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=2**24,
+    )
+    try:
+        yield Process(process, port, metrics, issuer)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def make_streams(nats_url: str) -> None:
+    client = await nats.connect(nats_url)
+    await provision.provision(client, provision.consumers_of("escrow", chassis_service.SUBSCRIPTION))
+    await client.close()
+
+
+async def test_a_service_serves_counts_and_leaves_politely(tmp_path, postgres, nats_url):
+    await make_streams(nats_url)
+    urls = await chassis.create(postgres)
+    async with service(tmp_path, urls.app_url, nats_url) as running, chassis.opened(urls) as database:
+        await chassis.until(running.healthy)
+        assert await running.place("a") == "a"
+        assert await running.place("a") == "a"
+        assert await running.place("refused") == "FAILED_PRECONDITION"
+        await chassis.until(lambda: _noted(database, {"a", "heard a"}))
+        async with httpx.AsyncClient() as http:
+            page = (await http.get(f"http://127.0.0.1:{running.metrics}/metrics")).text
+        rpc = "realco.escrow.v1.EscrowService/PlaceHold"
+        assert f'realco_rpcs_total{{code="OK",rpc="{rpc}"}} 2.0' in page
+        assert f'realco_rpcs_total{{code="FAILED_PRECONDITION",rpc="{rpc}"}} 1.0' in page
+
+        slow = asyncio.create_task(running.place("slow"))  # in hand when the signal comes
+        await chassis.until(lambda: _noted(database, {"slow"}))
+        status, lines = await running.end()
+        assert await slow == "slow"
+        assert status == 0
+    [answered, *_] = [line for line in lines if line.get("event") == "rpc"]
+    assert (answered["rpc"], answered["code"], answered["principal"], answered["org"]) == (
+        rpc,
+        "OK",
+        "admin-1",
+        "org_1",
+    )
+    assert answered["service"] == "escrow"
+    assert answered["duration_ms"] > 0
+    assert urls.app_url.split(":")[2].split("@")[0] not in json.dumps(lines)  # the password
+
+
+async def _noted(database, names: set[str]) -> bool:
+    return names <= set(await chassis.note_ids(database))
+
+
+async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
+    with Postgres(tmp_path / "pg") as cluster, Nats(tmp_path / "nats") as broker:
+        nats_url = broker.url("provisioner")
+        await make_streams(nats_url)
+        urls = await chassis.create(cluster)
+        async with service(tmp_path, urls.app_url, nats_url) as running:
+            await chassis.until(running.healthy)
+            assert await running.place("before") == "before"
+
+            broker.program.kill_group()
+            assert await running.place("without-nats") == "without-nats"  # the outbox keeps what there is to say
+            await asyncio.to_thread(broker.start)
+
+            cluster.program.kill_group()
+            assert await running.place("without-postgres", timeout=3) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+            await asyncio.to_thread(cluster.start)
+
+            async def placed() -> bool:
+                return await running.place("after") == "after"
+
+            await chassis.until(placed)
+            async with chassis.opened(urls) as database:
+                heard = {"heard before", "heard without-nats", "heard after"}
+                await chassis.until(lambda: _noted(database, heard), seconds=60)
+                notes = await chassis.note_ids(database)
+                assert len(notes) == len(set(notes))
+            await chassis.until(running.healthy)
+            status, _ = await running.end()
+            assert status == 0
+
+
+async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_anew(tmp_path, postgres, nats_url):
+    await make_streams(nats_url)
+    urls = await chassis.create(postgres)
+    async with service(tmp_path, urls.app_url, nats_url) as running:
+        await chassis.until(running.healthy)
+        await running.place("fatal")
+        await asyncio.wait_for(running.process.communicate(), 60)
+        assert running.process.returncode not in (0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"JWKS": ""}, "missing: JWKS"),
+        ({"GRPC_PORT": "many"}, "GRPC_PORT"),
+        ({"SERVICE_KEY_FILE": "/nonexistent/key.pem"}, "key.pem: No such file"),
+        ({"NATS_URL": "nats://127.0.0.1:1", "SECRETS_DIR": ""}, "missing: DATABASE_URL"),
+    ],
+)
+async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, postgres, nats_url, changes, said):
+    urls = await chassis.create(postgres)
+    async with service(tmp_path, urls.app_url, nats_url, **changes) as running:
+        out, err = await asyncio.wait_for(running.process.communicate(), 60)
+        assert running.process.returncode == 2
+        assert said in err.decode()
+        assert "Traceback" not in err.decode() + out.decode()
+
+
+async def test_a_service_refuses_to_run_as_the_owner_of_its_tables(tmp_path, postgres, nats_url):
+    urls = await chassis.create(postgres)
+    async with service(tmp_path, urls.owner_url, nats_url) as running:
+        _, err = await asyncio.wait_for(running.process.communicate(), 60)
+        assert (running.process.returncode, "owns tables" in err.decode()) == (2, True)

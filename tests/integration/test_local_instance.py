@@ -1,0 +1,91 @@
+"""A whole local instance with the real services: it comes up, lets people in, and heals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import asyncpg
+import grpc
+import httpx
+import nats
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.local.configuration import SERVICES
+from deploy.local.instance import PROCESSES, Instance
+from deploy.provision import consumers, provision
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    with Instance(tmp_path_factory.mktemp("instance")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_answers_on_its_own_port(instance: Instance, service: str) -> None:
+    with grpc.insecure_channel(instance.grpc_address(service)) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [("admin", 200), ("auditor", 200), (None, 401), ("expired", 401), ("stranger", 401)],
+)
+def test_the_gateway_lets_in_whom_the_local_issuer_vouches_for(
+    instance: Instance, tmp_path_factory: pytest.TempPathFactory, token: str | None, status: int
+) -> None:
+    tokens = {
+        "expired": lambda: instance.token("admin", lifetime=-1),
+        "stranger": lambda: Instance(tmp_path_factory.mktemp("stranger")).token("admin"),
+    }
+    headers = {}
+    if token is not None:
+        headers["authorization"] = f"Bearer {tokens.get(token, lambda: instance.token(token))()}"
+    assert httpx.get(f"{instance.base_url}/api/v1/transactions", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_connects_as_its_app_role_and_its_tables_are_another_roles(
+    instance: Instance, service: str
+) -> None:
+    connection = await asyncpg.connect(instance.database_url(service))
+    try:
+        users = await connection.fetch(
+            "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND usename <> 'postgres'"
+        )
+        owners = await connection.fetch("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    finally:
+        await connection.close()
+    assert [row[0] for row in users] == [f"{service}_app"]
+    assert [row[0] for row in owners] == [f"{service}_owner"]
+
+
+async def test_streams_and_consumers_are_those_of_all_four_services(instance: Instance) -> None:
+    wanted, missing = consumers()
+    assert missing == []
+    client = await nats.connect(instance.nats_url("provisioner"))
+    try:
+        assert (await provision(client, wanted, change=False)).drift == []
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_what_is_killed_comes_back_and_people_are_answered_again(instance: Instance, name: str) -> None:
+    killed = instance.kill(name)
+    instance.wait_until_back(name, killed, seconds=60)
+    instance.wait_until_ready()
+    headers = {"authorization": f"Bearer {instance.token('auditor')}"}
+    for path in ("transactions", "escrow-accounts", "distributions"):
+        assert httpx.get(f"{instance.base_url}/api/v1/{path}", headers=headers).status_code == 200
+
+
+def test_it_starts_again_on_its_data(instance: Instance) -> None:
+    token = instance.token("auditor")
+    instance.stop()
+    assert instance.leftovers() == []
+    instance.start()
+    headers = {"authorization": f"Bearer {token}"}  # the issuer's key is the same one
+    assert httpx.get(f"{instance.base_url}/api/v1/transactions", headers=headers).status_code == 200

@@ -1,0 +1,112 @@
+"""The parts of a little service for the chassis' own tests: two tables (one append-only) and their database."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from services.chassis import migrations, tables
+from services.chassis.auth import Principal
+from services.chassis.database import Database
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ADMIN = Principal("admin-1", "admin", "org_1")
+OTHER_ORG = Principal("admin-1", "admin", "org_2")
+
+metadata = sa.MetaData()
+notes = sa.Table(
+    "notes",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("note_id", sa.Text, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False, server_default="new"),
+    sa.Column("size", sa.Integer, nullable=False, server_default="0"),
+    sa.CheckConstraint("size >= 0", name="notes_size"),
+)
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("fact_id", sa.Text, primary_key=True),
+)
+tables.attach(metadata)
+
+_numbers = itertools.count()
+
+
+def fresh_name() -> str:
+    return f"chassis_{os.getpid()}_{next(_numbers)}"
+
+
+async def create(postgres: Any) -> SimpleNamespace:
+    """A database with these tables, made as a service's first migration makes its own."""
+    urls = postgres.create_database(fresh_name())
+    engine = create_async_engine(urls.owner_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_migrate)
+    await engine.dispose()
+    return urls
+
+
+def _migrate(connection: sa.Connection) -> None:
+    op = Operations(MigrationContext.configure(connection))
+    connection.execute(sa.text("CREATE TABLE alembic_version (version_num text PRIMARY KEY)"))
+    notes.create(connection)
+    facts.create(connection)
+    migrations.create_chassis_tables(op)
+    migrations.enable_rls(op, "notes", "facts")
+    migrations.append_only(op, "facts")
+    migrations.grant_app(op, "chassis", select_insert=["facts"])
+
+
+@asynccontextmanager
+async def opened(urls: SimpleNamespace, **options: Any):
+    database = Database(urls.app_url, "chassis", **options)
+    try:
+        yield database
+    finally:
+        await database.dispose()
+
+
+@asynccontextmanager
+async def as_superuser(urls: SimpleNamespace):
+    connection = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def note_ids(database: Database, org_id: str = "*") -> list[str]:
+    async with database.begin(org_id) as tx:
+        return list(await tx.scalars(sa.select(notes.c.note_id).order_by(notes.c.note_id)))
+
+
+async def add_note(tx: Any, note_id: str, org_id: str = "org_1") -> None:
+    await tx.execute(notes.insert().values(org_id=org_id, note_id=note_id))
+
+
+async def until(condition: Callable[[], Awaitable[Any]] | Callable[[], Any], seconds: float = 60) -> Any:
+    """Polls until the condition holds; its last value is in the failure."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"still {value!r} after {seconds} s"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,82 @@
+"""A whole service made of the chassis alone, for tests: `python -m tests.support.chassis_service`.
+
+PlaceHold writes a note named after its request_id and an event; the event comes back and writes `heard <name>`.
+Three names are told apart: `slow` takes a second, `refused` is refused, `fatal` kills the jobs' task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_pb2_grpc, events_pb2
+
+from services.chassis import outbox
+from services.chassis.config import Settings
+from services.chassis.consumer import Subscription
+from services.chassis.database import Database
+from services.chassis.errors import DomainError, Kind
+from services.chassis.jobs import Job
+from services.chassis.once import once
+from services.chassis.runtime import Runtime, run
+from tests.support import chassis
+
+
+class Refusal(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "REFUSED"
+
+
+class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def PlaceHold(self, request, context):
+        async def place(tx) -> pb.Hold:
+            if request.request_id == "refused":
+                raise Refusal("No.")
+            await chassis.add_note(tx, request.request_id)
+            event = events_pb2.HoldPlaced(actor=request.request_id)
+            await outbox.enqueue(tx, event, aggregate_id=request.escrow_account_id, now=chassis.NOW)
+            return pb.Hold(hold_id=request.request_id)
+
+        answer = await once(self._database, request, pb.Hold, place)
+        if request.request_id == "slow":
+            await asyncio.sleep(1)
+        return answer
+
+
+async def _heard(tx, event, meta) -> None:
+    await chassis.add_note(tx, f"heard {event.actor}", meta.org_id)
+
+
+SUBSCRIPTION = Subscription("chassis-test-service", {events_pb2.HoldPlaced: _heard})
+
+
+class Fatal(BaseException):
+    """What no loop may catch."""
+
+
+async def main(settings: Settings) -> None:
+    async with Runtime.start("escrow", settings) as runtime:
+
+        async def look() -> int:
+            if "fatal" in await chassis.note_ids(runtime.database):
+                raise Fatal
+            return 0
+
+        service = pb.DESCRIPTOR.services_by_name["EscrowService"]
+        add = escrow_pb2_grpc.add_EscrowServiceServicer_to_server
+        servicer = Servicer(runtime.database)
+        await runtime.serve([(add, servicer, service)], [SUBSCRIPTION], [Job("look", look, interval_seconds=0.2)])
+
+
+if __name__ == "__main__":
+    # The database is a test's own, without the migrations of the service whose name (and events) are borrowed.
+    from services.chassis import boot
+
+    assert os.environ["ENVIRONMENT"] == "development"
+    boot.ROOT = boot.ROOT / "nowhere"
+    sys.exit(run(main))

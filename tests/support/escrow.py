@@ -1,0 +1,217 @@
+"""The escrow service inside a test: its database, its handlers, a clock that stands still, and callers."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.message import Message
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+from realco.transactions.v1 import events_pb2 as transactions
+from realco.transactions.v1.transactions_pb2 import Transaction
+from realco.type.v1 import money_pb2
+
+from services.chassis.auth import Principal, acting_as, service_principal
+from services.chassis.clock import FakeClock
+from services.chassis.consumer import EventMeta
+from services.chassis.database import Database
+from services.chassis.ids import new_id
+from services.chassis.wire import to_timestamp
+from services.escrow.api import EscrowServicer
+from services.escrow.jobs import expire_due_holds
+from services.escrow.posting import Poster
+from services.escrow.subscribers import SUBSCRIPTIONS
+
+NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
+ADMIN = Principal("admin-1", "admin", "org_1")
+TRANSACTIONS = Principal("service:transactions", "service", "org_1", "admin-1")
+DEBIT, CREDIT = pb.LedgerEntry.DEBIT, pb.LedgerEntry.CREDIT
+_numbers = itertools.count(1)
+
+
+def key() -> str:
+    """A request_id nobody has used."""
+    return f"key-{next(_numbers)}"
+
+
+def usd(amount_minor: int) -> money_pb2.Money:
+    return money_pb2.Money(currency_code="USD", amount_minor=amount_minor)
+
+
+def new_entry(*legs: tuple[str, int], kind: int = pb.LedgerEntry.ADJUSTMENT, **values: Any) -> pb.NewJournalEntry:
+    """An entry of (ledger account, amount): debits are positive, credits negative."""
+    return pb.NewJournalEntry(
+        type=kind,
+        description=values.pop("description", "a test"),
+        legs=[
+            pb.Leg(ledger_account=code, direction=DEBIT if minor > 0 else CREDIT, amount_minor=abs(minor))
+            for code, minor in legs
+        ],
+        **values,
+    )
+
+
+class Escrow:
+    """The service as its callers see it; `principal` is who calls."""
+
+    def __init__(self, database: Database, principal: Principal = ADMIN) -> None:
+        self.database = database
+        self.clock = FakeClock(NOW)
+        self.poster = Poster(database, self.clock)
+        self.servicer = EscrowServicer(database, self.clock, self.poster)
+        self.principal = principal
+
+    async def close(self) -> None:
+        await self.poster.drain()
+        await self.database.dispose()
+
+    async def call(self, rpc: str, request: Message, principal: Principal | None = None) -> Any:
+        with acting_as(principal or self.principal):
+            return await getattr(self.servicer, rpc)(request, None)
+
+    async def open(self, *, currency: str = "USD", principal: Principal | None = None) -> str:
+        request = pb.CreateEscrowAccountRequest(
+            request_id=key(), display_name="Oak Street", currency_code=currency, custodian_name="First Custody"
+        )
+        opened = await self.call("CreateEscrowAccount", request, principal)
+        return str(opened.escrow_account_id)
+
+    async def post(
+        self, account: str, *legs: tuple[str, int], request_id: str = "", principal: Principal | None = None, **values: Any
+    ) -> pb.JournalEntry:
+        request = pb.PostJournalEntryRequest(
+            request_id=request_id or key(), escrow_account_id=account, journal_entry=new_entry(*legs, **values)
+        )
+        return await self.call("PostJournalEntry", request, principal)
+
+    async def post_together(
+        self, account: str, entries: Sequence[tuple[str, pb.NewJournalEntry]]
+    ) -> list[pb.BatchPostJournalEntriesResponse.Result]:
+        item = pb.BatchPostJournalEntriesRequest.Item
+        request = pb.BatchPostJournalEntriesRequest(
+            escrow_account_id=account, items=[item(request_id=name, journal_entry=entry) for name, entry in entries]
+        )
+        return list((await self.call("BatchPostJournalEntries", request)).results)
+
+    async def balance(self, account: str, as_of: datetime | None = None) -> pb.EscrowAccountBalance:
+        request = pb.GetEscrowAccountBalanceRequest(escrow_account_id=account)
+        if as_of is not None:
+            request.as_of.CopyFrom(to_timestamp(as_of))
+        return await self.call("GetEscrowAccountBalance", request)
+
+    async def posted(self, account: str, as_of: datetime | None = None) -> dict[str, int]:
+        """Posted balances that are not zero."""
+        found = {line.ledger_account: line.posted.amount_minor for line in await self._lines(account, as_of)}
+        return {code: minor for code, minor in found.items() if minor}
+
+    async def pending(self, account: str) -> dict[str, int]:
+        found = {line.ledger_account: line.pending.amount_minor for line in await self._lines(account, None)}
+        return {code: minor for code, minor in found.items() if minor}
+
+    async def held(self, account: str) -> dict[str, int]:
+        found = {line.ledger_account: line.held.amount_minor for line in await self._lines(account, None)}
+        return {code: minor for code, minor in found.items() if minor}
+
+    async def _lines(self, account: str, as_of: datetime | None) -> Sequence[pb.LedgerAccountBalance]:
+        return (await self.balance(account, as_of)).ledger_accounts
+
+    async def hold(self, account: str, ledger_account: str, minor: int, **values: Any) -> pb.Hold:
+        request = pb.PlaceHoldRequest(
+            request_id=values.pop("request_id", "") or key(),
+            escrow_account_id=account,
+            ledger_account=ledger_account,
+            amount=usd(minor),
+            reason=pb.Hold.MANUAL,
+            **values,
+        )
+        return await self.call("PlaceHold", request)
+
+    async def freeze(self, account: str) -> pb.EscrowAccount:
+        request = pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
+        return await self.call("FreezeEscrowAccount", request)
+
+    async def unfreeze(self, account: str) -> pb.EscrowAccount:
+        return await self.call("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest(escrow_account_id=account))
+
+    async def trial_balance(self, account: str) -> pb.TrialBalance:
+        return await self.call("GetTrialBalance", pb.GetTrialBalanceRequest(escrow_account_id=account))
+
+    async def ledger(self, account: str, **values: Any) -> pb.ListLedgerEntriesResponse:
+        request = pb.ListLedgerEntriesRequest(escrow_account_id=account, **values)
+        return await self.call("ListLedgerEntries", request)
+
+    async def events(self, kind: type[Message]) -> list[Any]:
+        """The events of a kind that wait in the outbox, oldest first."""
+        query = sa.text("SELECT payload FROM outbox WHERE subject = :subject ORDER BY xid, id")
+        async with self.database.begin("*") as tx:
+            found = await tx.scalars(query, {"subject": kind.DESCRIPTOR.full_name})
+            return [kind.FromString(payload) for payload in found]
+
+    async def journal(self) -> list[pb.JournalEntry]:
+        """Every entry that was published."""
+        return [entry for event in await self.events(events.JournalEntriesPosted) for entry in event.journal_entries]
+
+    async def expire_holds(self) -> int:
+        return await expire_due_holds(self.database, self.clock)
+
+    async def pass_time(self, **by: float) -> None:
+        self.clock.advance(timedelta(**by))
+
+
+_EVENTS = {
+    "SUBMITTED": transactions.TransactionSubmitted,
+    "SETTLED": transactions.TransactionSettled,
+    "COMPLETED": transactions.TransactionCompleted,
+    "FAILED": transactions.TransactionFailed,
+    "CANCELLED": transactions.TransactionCancelled,
+    "RETURNED": transactions.TransactionReturned,
+    "REVERSED": transactions.TransactionReversed,
+}
+
+
+class Payment:
+    """A transaction as the transactions service would tell of it."""
+
+    def __init__(self, account: str, kind: str, minor: int, *, party: str = "inv-001", method: str = "ACH") -> None:
+        self.transaction = Transaction(
+            transaction_id=new_id("txn"),
+            type=kind,
+            payment_method=method,
+            amount=usd(minor),
+            escrow_account_id=account,
+            party_id=party,
+            investment_id="inv_" + "0" * 26 if kind in ("ESCROW_DEPOSIT", "REFUND") else "",
+            attempts=1,
+            presentments=1,
+        )
+
+    async def happens(self, escrow: Escrow, *facts: str) -> None:
+        """Each fact reaches escrow's subscriber once, in a transaction of its own."""
+        for fact in facts:
+            kind = _EVENTS[fact]
+            event = kind(transaction=self.transaction, occur_time=to_timestamp(escrow.clock.now()))
+            handler = SUBSCRIPTIONS[0].handlers[kind]
+            meta = EventMeta(
+                str(uuid.uuid4()), kind.DESCRIPTOR.full_name, "org_1", "admin-1", escrow.clock.now(), attempt=1
+            )
+            with acting_as(service_principal("escrow", "org_1", on_behalf_of="admin-1")):
+                async with escrow.database.begin() as tx:
+                    await handler(tx, event, meta)
+
+    async def submit(self, escrow: Escrow, source: int) -> pb.SubmitPayoutsResponse.Result:
+        """As the transactions service does before it asks a provider."""
+        item = pb.SubmitPayoutsRequest.Item(
+            request_id=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
+            escrow_account_id=self.transaction.escrow_account_id,
+            transaction_id=self.transaction.transaction_id,
+            source=source,
+            party_id=self.transaction.party_id,
+            amount=self.transaction.amount,
+        )
+        answer = await escrow.call("SubmitPayouts", pb.SubmitPayoutsRequest(items=[item]), TRANSACTIONS)
+        return answer.results[0]

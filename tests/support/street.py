@@ -1,0 +1,186 @@
+"""The gateway for tests, whole: real tokens, a real HTTP server, and a real gRPC server whose answers a test gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_status import rpc_status
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from gateway import contracts
+from gateway.__main__ import build
+from gateway.guard import Guard
+from gateway.http_server import HttpServer
+from gateway.settings import Settings
+from gateway.upstream import Upstream
+from services.chassis.auth import ServiceIdentity, Verifier
+from services.chassis.errors import DomainError
+from services.chassis.status import to_status
+
+ISSUER = "https://issuer.test"
+KEY_ID = "issuer-1"
+ISSUER_KEY = ECKey.generate_key("P-256", private=True)
+SERVICE = ServiceIdentity("escrow", ECKey.generate_key("P-256", private=True))
+
+Answer = Callable[[Any], Message]
+
+
+@dataclass
+class Call:
+    """One call as it reached the service."""
+
+    rpc: str
+    request: Any
+    metadata: dict[str, str]
+    seconds_left: float | None
+
+
+@dataclass
+class Services:
+    """All four services in one gRPC server: it answers what the test put under the RPC's name."""
+
+    answers: dict[str, Answer | Exception | Message] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    serving: bool = True
+    # Clear it to make every call wait.
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
+
+    async def start(self, port: int = 0) -> tuple[aio.Server, int]:
+        server = aio.server()
+        for service in contracts.services():
+            handlers = {method.name: self._handler(method) for method in service.methods}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+        health = grpc.unary_unary_rpc_method_handler(
+            self._health,
+            request_deserializer=health_pb2.HealthCheckRequest.FromString,
+            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health}),)
+        )
+        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return server, bound
+
+    async def _health(self, request: Any, context: Any) -> Any:
+        states = health_pb2.HealthCheckResponse
+        return states(status=states.SERVING if self.serving else states.NOT_SERVING)
+
+    def _handler(self, method: Any) -> Any:
+        async def answer(request: Any, context: Any) -> Any:
+            metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            self.calls.append(Call(method.name, request, metadata, context.time_remaining()))
+            await self.open.wait()
+            given = self.answers.get(method.name, GetMessageClass(method.output_type)())
+            try:
+                if isinstance(given, Exception):
+                    raise given
+                return given if isinstance(given, Message) else given(request)
+            except DomainError as refusal:
+                await context.abort_with_status(rpc_status.to_status(to_status(refusal, "test.realco")))
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+
+
+@dataclass
+class Street:
+    """A running gateway, the services behind it, and a client in front of it."""
+
+    services: Services
+    grpc_server: aio.Server
+    grpc_port: int
+    client: httpx.AsyncClient
+    port: int
+    stop: asyncio.Event
+
+    def forget(self) -> None:
+        """As if no test had used it."""
+        self.services.answers.clear()
+        self.services.calls.clear()
+        self.services.serving = True
+        self.services.open.set()
+        self.stop.clear()
+
+    async def request(self, method: str, path: str, *, role: str | None = "admin", **options: Any) -> httpx.Response:
+        headers = dict(options.pop("headers", {}))
+        if role is not None:
+            headers.setdefault("Authorization", f"Bearer {token(role)}")
+        return await self.client.request(method, path, headers=headers, **options)
+
+    async def send_raw(self, raw: bytes, seconds_max: float = 10) -> bytes:
+        """Bytes as they are to the gateway's socket; what it answers until it closes or is silent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(raw)
+            await writer.drain()
+            async with asyncio.timeout(seconds_max):
+                return await reader.read(65536)
+        finally:
+            writer.close()
+
+
+def write_jwks(path: Path) -> Path:
+    issuer = {**ISSUER_KEY.as_dict(private=False), "kid": KEY_ID, "use": "sig", "alg": "ES256"}
+    path.write_text(json.dumps({"keys": [issuer, SERVICE.public_jwk()]}))
+    return path
+
+
+def token(role: str = "admin", *, header: dict[str, Any] | None = None, key: Any = None, **claims: Any) -> str:
+    """An acceptable token, changed as the test says; a claim or header of None is left out."""
+    now = int(time.time())
+    subject = {"investor": "inv-001"}.get(role, f"{role}-1")
+    body = {"iss": ISSUER, "aud": "realco", "sub": subject, "iat": now, "exp": now + 300, "role": role}
+    body |= {"org_id": "org-1", **claims}
+    head = {"alg": "ES256", "typ": "at+jwt", "kid": KEY_ID, **(header or {})}
+    return jwt.encode(
+        {name: value for name, value in head.items() if value is not None},
+        {name: value for name, value in body.items() if value is not None},
+        key or ISSUER_KEY,
+        algorithms=[str(head["alg"])],
+    )
+
+
+def settings(jwks: Path, **changes: Any) -> Settings:
+    known = {"port": 0, "jwks": str(jwks), "jwt_issuer": ISSUER, "environment": "development"}
+    return Settings(**{**known, **changes})
+
+
+@asynccontextmanager
+async def street(directory: Path, **changes: Any) -> AsyncIterator[Street]:
+    """A gateway on a free port; `changes` are settings."""
+    services = Services()
+    grpc_server, grpc_port = await services.start()
+    address = f"127.0.0.1:{grpc_port}"
+    configured = settings(write_jwks(directory / "jwks.json"), **changes)
+    upstream = Upstream(dict.fromkeys(contracts.areas(), address))
+    stop = asyncio.Event()
+    server = HttpServer(build(configured, Guard(configured, Verifier(configured)), upstream, stop), configured)
+    assert await server.start()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=15, verify=False) as client:
+            yield Street(services, grpc_server, grpc_port, client, server.port, stop)
+    finally:
+        await server.stop(1)
+        await upstream.close()
+        await grpc_server.stop(None)

@@ -1,0 +1,333 @@
+"""What the transactions service meets in its tests: peers and a bank that live in memory, and the parts put together.
+
+The bank passes the same test body as the real adapter over HTTP (test_transactions_providers.py), so it may be trusted
+where a test needs a bank that fails at a chosen point.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.distributions.v1.offerings_pb2 import Investment, Offering
+from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.money_pb2 import Money as MoneyMessage
+
+from services.chassis.auth import Principal, acting_as
+from services.chassis.clock import FakeClock
+from services.chassis.database import Database
+from services.chassis.errors import DomainError, Unavailable
+from services.chassis.ids import new_id
+from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
+from services.transactions.clients import Decision, EvaluateItem, SubmitItem, SubmitResult
+from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.jobs import TransactionJobs
+from services.transactions.provider_jobs import ProviderJobs
+from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, PaymentProvider, ProviderEvent
+from services.transactions.providers.manual import ManualProvider
+from services.transactions.providers.plaid import PlaidWebhooks
+from services.transactions.providers.stripe import StripeWebhooks
+from services.transactions.tables import transactions
+from services.transactions.vault import Vault
+from services.transactions.wiring import Parts
+
+ORG = "org-1"
+MONDAY = datetime(2024, 12, 2, 12, tzinfo=UTC)
+ROUTING_NUMBER = "021000021"
+ACCOUNT = "0001111111"
+ESCROW_ACCOUNT = "esc_" + "0" * 26
+
+ADMIN = Principal("admin-1", "admin", ORG)
+CHECKER = Principal("admin-2", "admin", ORG)
+INVESTOR = Principal("inv-001", "investor", ORG)
+DISTRIBUTIONS = Principal("service:distributions", "service", ORG, "admin-1")
+
+
+class Crash(BaseException):
+    """The process dies here: nothing after it is done, and nothing handles it."""
+
+
+class MemoryBank:
+    """A bank in memory: one payment a key, forgetting nothing. `fail` breaks the next answers after their effect."""
+
+    name = "sandbox"
+
+    def __init__(self) -> None:
+        self.payments: dict[str, Payment] = {}
+        self.keys: Counter[str] = Counter()
+        self.by_key: dict[str, str] = {}
+        self.after_effect: list[BaseException] = []  # raised once the payment is made
+        self.before_effect: list[BaseException] = []
+        self.look_ups = 0
+
+    async def submit(self, order: PaymentOrder) -> Payment:
+        self.keys[order.key] += 1
+        if self.before_effect:
+            raise self.before_effect.pop(0)
+        if order.account_number.endswith("93"):
+            raise Declined("DECLINED_BY_PROVIDER", "The bank declined the payment (declined).", retryable=True)
+        if order.key not in self.by_key:
+            payment_id = f"pay_{len(self.payments) + 1}_{order.reference[-6:]}"
+            self.by_key[order.key] = payment_id
+            self.payments[payment_id] = Payment(
+                payment_id,
+                order.reference,
+                PaymentStatus.PENDING,
+                order.amount,
+                order.is_debit,
+                order.presentment,
+                changed_at=None,
+            )
+        if self.after_effect:
+            raise self.after_effect.pop(0)
+        return self.payments[self.by_key[order.key]]
+
+    async def look_up(self, reference: str) -> list[Payment]:
+        self.look_ups += 1
+        return [payment for payment in reversed(self.payments.values()) if payment.reference == reference]
+
+    async def get(self, payment_id: str) -> Payment | None:
+        return self.payments.get(payment_id)
+
+    def read_webhook(self, body: bytes, signature: str) -> ProviderEvent:
+        event_id, event_type, payment_id = body.decode().split()
+        return ProviderEvent(event_id, event_type, payment_id)
+
+    def say(self, transaction_id: str, status: PaymentStatus, code: str = "", at: datetime | None = None) -> str:
+        """Moves the newest payment of a transaction; its id."""
+        [payment, *_] = [each for each in reversed(self.payments.values()) if each.reference == transaction_id]
+        self.payments[payment.payment_id] = replace(payment, status=status, return_code=code, changed_at=at)
+        return payment.payment_id
+
+
+class MemoryEscrow:
+    """One account, open for everything, that takes each payout's money once."""
+
+    def __init__(self) -> None:
+        self.account = EscrowAccount(escrow_account_id=ESCROW_ACCOUNT, currency_code="USD", status=EscrowAccount.ACTIVE)
+        self.taken: Counter[str] = Counter()
+        self.refusals: dict[str, str] = {}  # party -> reason
+        self.error: DomainError | None = None
+
+    async def get_account(self, escrow_account_id: str) -> EscrowAccount | None:
+        if self.error is not None:
+            raise self.error
+        return self.account if escrow_account_id == self.account.escrow_account_id else None
+
+    async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
+        if self.error is not None:
+            raise self.error
+        return [self._taken(item) for item in items]
+
+    def _taken(self, item: SubmitItem) -> SubmitResult:
+        result = SubmitResult(request_id=item.request_id)
+        reason = self.refusals.get(item.party_id)
+        if reason is not None:
+            result.refusal.reason = reason
+            result.refusal.message = "There is too little."
+            return result
+        self.taken[item.request_id] = 1
+        result.journal_entry.transaction_id = item.transaction_id
+        return result
+
+
+class MemoryCompliance:
+    """Passes everything but what `decisions` says of a party; the first decision about a transaction stays."""
+
+    def __init__(self) -> None:
+        self.decisions: dict[str, Decision] = {}
+        self.made: dict[str, Decision] = {}
+        self.error: DomainError | None = None
+        self.calls: list[int] = []
+
+    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+        self.calls.append(len(items))
+        if self.error is not None:
+            raise self.error
+        return [self._decided(item) for item in items]
+
+    def _decided(self, item: EvaluateItem) -> Decision:
+        if item.transaction_id not in self.made:
+            decision = Decision(status=ComplianceCheck.PASSED)
+            decision.CopyFrom(self.decisions.get(item.party_id, decision))
+            decision.transaction_id = item.transaction_id
+            self.made[item.transaction_id] = decision
+        return self.made[item.transaction_id]
+
+
+class MemoryDistributions:
+    def __init__(self) -> None:
+        self.offering = Offering(offering_id="off_" + "0" * 26, escrow_account_id=ESCROW_ACCOUNT)
+        self.investments: dict[str, Investment] = {}
+
+    def invest(self, investor_id: str, amount_minor: int) -> str:
+        investment_id = new_id("inv")
+        self.investments[investment_id] = Investment(
+            investment_id=investment_id,
+            offering_id=self.offering.offering_id,
+            investor_id=investor_id,
+            amount=usd(amount_minor),
+            funded_amount=usd(0),
+            status=Investment.PENDING,
+        )
+        return investment_id
+
+    async def get_investment(self, investment_id: str) -> Investment | None:
+        return self.investments.get(investment_id)
+
+    async def get_offering(self, offering_id: str) -> Offering | None:
+        return self.offering if offering_id == self.offering.offering_id else None
+
+
+def usd(amount_minor: int) -> MoneyMessage:
+    return MoneyMessage(currency_code="USD", amount_minor=amount_minor)
+
+
+@dataclass
+class House:
+    """The service without its wire: servicers and jobs over one database, and the world around it."""
+
+    database: Database
+    clock: FakeClock = field(default_factory=lambda: FakeClock(MONDAY))
+    bank: MemoryBank = field(default_factory=MemoryBank)
+    escrow: MemoryEscrow = field(default_factory=MemoryEscrow)
+    compliance: MemoryCompliance = field(default_factory=MemoryCompliance)
+    distributions: MemoryDistributions = field(default_factory=MemoryDistributions)
+    provider: PaymentProvider | None = None
+    plaid: PlaidWebhooks = field(default_factory=lambda: PlaidWebhooks(""))
+    stripe: StripeWebhooks = field(default_factory=lambda: StripeWebhooks(""))
+
+    def __post_init__(self) -> None:
+        self.parts = Parts(
+            database=self.database,
+            clock=self.clock,
+            vault=Vault(bytes(32)),
+            providers={"sandbox": self.provider or self.bank, "manual": ManualProvider()},
+            stripe=self.stripe,
+            plaid=self.plaid,
+            escrow=self.escrow,
+            compliance=self.compliance,
+            distributions=self.distributions,
+        )
+        self.transactions: Any = TransactionsServicer(self.parts)
+        self.accounts: Any = BankAccountsServicer(self.parts)
+        self.webhooks: Any = WebhooksServicer(self.parts)
+        self.jobs = TransactionJobs(self.parts)
+        self.provider_jobs = ProviderJobs(self.parts)
+
+    async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
+        """Calls an RPC as somebody, as the interceptor would."""
+        with acting_as(principal):
+            for servicer in (self.transactions, self.accounts, self.webhooks):
+                if rpc in type(servicer).__dict__:
+                    return await getattr(servicer, rpc)(request, None)
+        raise AssertionError(f"no such RPC: {rpc}")
+
+    async def bank_account(self, party_id: str, suffix: str = "02", principal: Principal = ADMIN, **more: Any) -> Any:
+        request = bank_pb.CreateBankAccountRequest(
+            request_id=new_id("key"),
+            party_id=party_id,
+            account_holder_name="Ada Investor",
+            routing_number=ROUTING_NUMBER,
+            account_number=ACCOUNT + suffix,
+            **more,
+        )
+        return await self.ask(principal, "CreateBankAccount", request)
+
+    async def deposit_request(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
+        """A contribution by ACH that nothing stands against."""
+        account = await self.bank_account(party_id, suffix)
+        values: dict[str, Any] = {
+            "request_id": new_id("key"),
+            "type": pb.Transaction.ESCROW_DEPOSIT,
+            "payment_method": pb.Transaction.ACH,
+            "amount": usd(100_00),
+            "escrow_account_id": ESCROW_ACCOUNT,
+            "party_id": party_id,
+            "bank_account_id": account.bank_account_id,
+            "investment_id": self.distributions.invest(party_id, 1_000_00),
+        }
+        return pb.CreateTransactionRequest(**values | more)
+
+    async def deposit(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
+        return await self.ask(ADMIN, "CreateTransaction", await self.deposit_request(party_id, suffix, **more))
+
+    async def payout(self, party_id: str = "inv-001", suffix: str = "01", **more: Any) -> Any:
+        await self.bank_account(party_id, suffix)
+        values: dict[str, Any] = {
+            "request_id": new_id("key"),
+            "type": pb.Transaction.DISTRIBUTION,
+            "amount": usd(50_00),
+            "escrow_account_id": ESCROW_ACCOUNT,
+            "party_id": party_id,
+        }
+        item = pb.BatchCreatePayoutsRequest.Item(**values | more)
+        answer = await self.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=[item]))
+        return answer.results[0].transaction
+
+    async def get(self, transaction_id: str, principal: Principal = ADMIN) -> Any:
+        return await self.ask(principal, "GetTransaction", pb.GetTransactionRequest(transaction_id=transaction_id))
+
+    async def path(self, transaction_id: str) -> list[str]:
+        """The statuses a transaction went through."""
+        request = pb.GetTransactionHistoryRequest(transaction_id=transaction_id)
+        answer = await self.ask(ADMIN, "GetTransactionHistory", request)
+        assert [move.version for move in answer.moves] == list(range(1, len(answer.moves) + 1))
+        return [pb.Transaction.Status.Name(move.to_status) for move in answer.moves]
+
+    async def events(self, transaction_id: str) -> list[str]:
+        """The names of its events, in order."""
+        async with self.database.begin("*") as tx:
+            rows = await tx.execute(
+                sa.text("SELECT subject FROM outbox WHERE aggregate_id = :id ORDER BY xid, id"), {"id": transaction_id}
+            )
+            return [row.subject.rsplit(".", 1)[1] for row in rows]
+
+    async def hurry(self) -> None:
+        """Makes every lease and back-off run out now: what waits by the machine's clock is due."""
+        async with self.database.begin("*") as tx:
+            past = sa.func.clock_timestamp() - sa.text("interval '1 second'")
+            t = transactions.c
+            await tx.execute(sa.update(transactions).where(t.due_at.is_not(None)).values(due_at=past))
+            await tx.execute(sa.text("UPDATE webhooks SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
+
+    async def work(self, *, hurried: bool = False) -> None:
+        """Runs every job until none finds anything to do."""
+        steps: list[Callable[[], Any]] = [
+            self.jobs.evaluate,
+            self.jobs.queue_retries,
+            self.jobs.start,
+            self.provider_jobs.book,
+            self.provider_jobs.submit,
+            self.provider_jobs.apply_webhooks,
+            self.jobs.complete,
+        ]
+        if hurried:
+            await self.hurry()
+            await self.provider_jobs.poll()
+        for _ in range(50):
+            if not sum([await step() for step in steps]):
+                return
+        raise AssertionError("the jobs found no end")
+
+
+@contextmanager
+def away(peer: MemoryCompliance | MemoryEscrow) -> Iterator[None]:
+    """The peer cannot be reached inside the block."""
+    peer.error = Unavailable("away")
+    try:
+        yield
+    finally:
+        peer.error = None
+
+
+def unknown() -> OutcomeUnknown:
+    return OutcomeUnknown("the line went dead")

@@ -1,0 +1,254 @@
+"""Who may call, and with what: access rules, validation, page tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from google.protobuf import descriptor_pb2, descriptor_pool
+from realco.compliance.v1 import compliance_pb2
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.type.v1 import access_pb2
+from sqlalchemy.dialects import postgresql
+
+from services.chassis import access, validation
+from services.chassis.auth import Principal, acting_as
+from services.chassis.boot import BootError, check_nats_version
+from services.chassis.errors import InvalidField, NotFound, PermissionDenied
+from services.chassis.paging import Page, PageTokenInvalid
+
+ESCROW = pb.DESCRIPTOR.services_by_name["EscrowService"]
+COMPLIANCE = compliance_pb2.DESCRIPTOR.services_by_name["ComplianceService"]
+INVESTOR = Principal("inv_1", "investor", "org_1")
+ACCOUNT = "esc_" + "0" * 26
+
+
+def hold(**changes) -> pb.PlaceHoldRequest:
+    request = pb.PlaceHoldRequest(
+        request_id="key-1", escrow_account_id=ACCOUNT, ledger_account="subscription:inv_1", reason=pb.Hold.MANUAL
+    )
+    request.amount.currency_code, request.amount.amount_minor = "USD", 100
+    for field, value in changes.items():
+        setattr(request, field, value)
+    return request
+
+
+# --- access ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "admitted"), [("admin", True), ("service", True), ("investor", False), ("auditor", False), ("", False)]
+)
+def test_only_the_roles_of_the_option_may_call(role, admitted):
+    rule = access.rules_of([ESCROW])["/realco.escrow.v1.EscrowService/PlaceHold"]
+    principal = dataclasses.replace(INVESTOR, role=role)
+    if admitted:
+        rule.admit(principal)
+    else:
+        with pytest.raises(PermissionDenied):
+            rule.admit(principal)
+
+
+@pytest.mark.parametrize(
+    ("named", "role", "becomes"),
+    [
+        ("", "investor", "inv_1"),  # empty means itself
+        ("inv_1", "investor", "inv_1"),
+        ("inv_2", "investor", None),  # another one does not exist, as far as it can see
+        ("inv_2", "admin", "inv_2"),
+        ("", "admin", ""),
+    ],
+)
+def test_an_investor_reaches_only_itself(named, role, becomes):
+    rule = access.Rule(frozenset({"investor", "admin"}), public=False, investor_path=("investor_id",))
+    request = compliance_pb2.ListComplianceChecksRequest(investor_id=named)
+    principal = dataclasses.replace(INVESTOR, role=role)
+    if becomes is None:
+        with pytest.raises(NotFound):
+            rule.confine(principal, request)
+    else:
+        rule.confine(principal, request)
+        assert request.investor_id == becomes
+
+
+@pytest.mark.parametrize(
+    ("option", "fault"),
+    [
+        (None, "has no (realco.type.v1.access)"),
+        (access_pb2.Access(), "names roles, or is public"),
+        (access_pb2.Access(roles=[access_pb2.Access.ADMIN], public=True), "names roles, or is public"),
+        (access_pb2.Access(roles=[access_pb2.Access.ROLE_UNSPECIFIED]), "ROLE_UNSPECIFIED"),
+        (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], investor_field="nobody"), "investor_field nobody"),
+        (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], investor_field="seconds"), "investor_field seconds"),
+    ],
+)
+def test_an_rpc_without_a_sensible_option_keeps_its_service_from_starting(option, fault):
+    with pytest.raises(BootError, match=r"Odd\.Do") as refusal:
+        access.rules_of([_service_with(option)])
+    assert fault in str(refusal.value)
+
+
+def test_every_rpc_there_is_has_its_rule():
+    assert len(access.rules_of([ESCROW, COMPLIANCE])) == len(ESCROW.methods) + len(COMPLIANCE.methods)
+
+
+_packages = itertools.count()
+
+
+def _service_with(option: access_pb2.Access | None):
+    """A service nobody wrote, with one RPC."""
+    package = f"odd{next(_packages)}"
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{package}.proto", package=package, syntax="proto3", dependency=["google/protobuf/timestamp.proto"]
+    )
+    timestamp = ".google.protobuf.Timestamp"
+    method = file.service.add(name="Odd").method.add(name="Do", input_type=timestamp, output_type=timestamp)
+    if option is not None:
+        method.options.Extensions[access_pb2.access].CopyFrom(option)
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindServiceByName(f"{package}.Odd")
+
+
+# --- validation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, []),
+        ({"request_id": ""}, ["request_id"]),
+        ({"request_id": "k" * 256}, ["request_id"]),
+        ({"escrow_account_id": "' OR 1=1 --"}, ["escrow_account_id"]),
+        ({"reason": 0}, ["reason"]),
+        ({"reason": 99}, ["reason"]),
+        ({"request_id": "", "ledger_account": "cache"}, ["request_id", "ledger_account"]),
+    ],
+)
+def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):
+    request = hold(**changes)
+    if not fields:
+        validation.validate(request)
+        return
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    assert sorted(refusal.value.fields) == sorted(fields)
+    for value in changes.values():
+        assert not isinstance(value, str) or value == "" or value not in str(refusal.value)
+
+
+def test_an_item_of_a_batch_is_found_by_its_place():
+    request = pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
+    request.items.add()
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    assert "items[0].request_id" in refusal.value.fields
+    assert "items[0].requestId" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff",  # no message at all
+        b"\x0a\x05ab",  # cut off
+        b"\x08\x01",  # a number where text belongs: the field is not known with this type
+        hold().SerializeToString() + b"\xf8\x07\x01",  # field 127
+        hold().SerializeToString() + b"\x22\x03\xf8\x07\x01",  # field 127 inside the amount
+        b"\x0a\x02\xc3\x28",  # no UTF-8
+    ],
+)
+def test_bytes_that_are_not_the_message_are_refused(raw):
+    with pytest.raises(InvalidField):
+        validation.parse(raw, pb.PlaceHoldRequest.FromString)
+
+
+def test_a_nul_is_refused_wherever_it_hides():
+    request = pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
+    request.items.add().journal_entry.description = "rent\x00"
+    with pytest.raises(InvalidField) as refusal:
+        validation.parse(request.SerializeToString(), pb.BatchPostJournalEntriesRequest.FromString)
+    assert list(refusal.value.fields) == ["items.journal_entry.description"]
+    # A zero byte that is no text is fine.
+    timed = hold()
+    timed.expire_time.seconds = 128
+    assert validation.parse(timed.SerializeToString(), pb.PlaceHoldRequest.FromString) == timed
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+KEY = (datetime(2026, 11, 22, tzinfo=UTC), "hold_1")
+COLUMNS = [sa.column("created_at", sa.TIMESTAMP(timezone=True)), sa.column("hold_id", sa.Text)]
+
+
+def page(**fields) -> Page:
+    return Page.of(pb.ListHoldsRequest(escrow_account_id=ACCOUNT, **fields))
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 50), (1, 1), (1000, 1000), (1001, 1000), (-1, 50), (2**31 - 1, 1000)])
+def test_a_page_has_a_size_within_bounds(asked, size):
+    assert page(page_size=asked).size == size
+
+
+def test_the_last_page_has_no_token():
+    assert page(page_size=2).cut([KEY, KEY], lambda row: row) == ([KEY, KEY], "")
+    rows, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
+    assert rows == [KEY]
+    assert page(page_token=token).after == KEY
+
+
+def test_a_page_begins_after_the_last_row():
+    _, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
+    query = page(page_size=3, page_token=token).of_query(sa.select(*COLUMNS), COLUMNS)
+    sql = str(query.compile(dialect=postgresql.dialect()))
+    assert "(created_at, hold_id) < (" in sql
+    assert "ORDER BY created_at DESC, hold_id DESC" in sql
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "!!!",
+        "é",
+        "A" * 2000,
+        urlsafe_b64encode(b"[]").decode(),
+        urlsafe_b64encode(b'["digest",[["t","x"]]]').decode(),
+        urlsafe_b64encode(b"[" * 500).decode(),
+        urlsafe_b64encode(b"null").decode(),
+    ],
+)
+def test_a_token_we_did_not_make_is_refused(token):
+    with pytest.raises(PageTokenInvalid):
+        page(page_token=token)
+
+
+def test_a_token_belongs_to_its_filters_and_its_organization():
+    with acting_as(INVESTOR):
+        _, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
+        assert page(page_size=9, page_token=token).after == KEY  # another size is the same query
+        with pytest.raises(PageTokenInvalid):
+            page(page_token=token, status=pb.Hold.PLACED)
+    with acting_as(dataclasses.replace(INVESTOR, org_id="org_2")), pytest.raises(PageTokenInvalid):
+        page(page_token=token)
+
+
+@pytest.mark.parametrize("key", [("hold_1", "hold_1"), (KEY[0],), (*KEY, "x"), (KEY[0], 7)])
+def test_a_key_of_another_shape_is_refused(key):
+    _, token = page(page_size=1).cut([key, key], lambda row: row)
+    with pytest.raises(PageTokenInvalid):
+        page(page_token=token).of_query(sa.select(*COLUMNS), COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"), [("2.15.1", True), ("2.16.0-RC.1", True), ("2.15.0", False), ("2.9.25", False)]
+)
+def test_a_nats_that_loses_messages_is_refused(version, good):
+    if good:
+        check_nats_version(version)
+    else:
+        with pytest.raises(BootError):
+            check_nats_version(version)

@@ -1,0 +1,81 @@
+"""Logs say what happened and nothing that is secret; settings say what is missing and not what was given."""
+
+from __future__ import annotations
+
+import contextvars
+
+import pytest
+from pydantic import SecretStr
+from realco.type.v1 import money_pb2
+
+from services.chassis import telemetry
+from services.chassis.config import ConfigurationError, Settings
+
+SECRET = "4242424242424242"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("anything", SecretStr(SECRET)),
+        ("anything", SECRET.encode()),
+        ("request", money_pb2.Money(currency_code=SECRET)),
+        ("account_number", SECRET),
+        ("Authorization", f"Bearer {SECRET}"),
+        ("database_url", f"postgresql://x:{SECRET}@y"),
+        ("details", {"tax_id": SECRET}),
+        ("details", [{"deep": {"api_key": SECRET}}]),
+        ("items", [SecretStr(SECRET)]),
+    ],
+)
+def test_no_secret_gets_into_a_log_line(key, value):
+    assert SECRET not in repr(telemetry.redact(None, "info", {key: value, "event": "x"}))
+
+
+def test_what_is_no_secret_stays():
+    line = {"event": "rpc", "code": "OK", "duration_ms": 1.5, "tags": ["a"], "nothing": None}
+    assert telemetry.redact(None, "info", dict(line)) == line
+
+
+@pytest.mark.parametrize(
+    ("given", "joined"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", False),
+        ('"}\n{"forged": true', False),
+        (None, False),
+    ],
+)
+def test_a_trace_is_continued_or_begun(given, joined):
+    def continued() -> str:
+        telemetry.continue_trace(given, "req id with spaces\n")
+        assert telemetry.current_request_id().startswith("req_")
+        return telemetry.current_traceparent()
+
+    trace = contextvars.copy_context().run(continued)
+    assert given is not None and trace.split("-")[1] == given.split("-")[1] if joined else True
+    assert trace != given
+    assert len(trace) == 55
+
+
+def test_settings_come_from_the_environment_and_from_secret_files(monkeypatch, tmp_path):
+    (tmp_path / "database_url").write_text("postgresql+asyncpg://a:b@c/d")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("GRPC_PORT", "50052")
+    settings = Settings.load()
+    assert settings.database_url.get_secret_value() == "postgresql+asyncpg://a:b@c/d"
+    assert settings.grpc_port == 50052
+    assert settings.environment == "production"
+    assert settings.address_of("escrow") == "127.0.0.1:50052"
+
+
+def test_a_bad_setting_is_named_and_its_value_is_not(monkeypatch):
+    monkeypatch.setenv("GRPC_PORT", SECRET)
+    with pytest.raises(ConfigurationError, match="GRPC_PORT") as refusal:
+        Settings.load()
+    assert SECRET not in str(refusal.value)
+
+
+def test_missing_settings_are_named_together():
+    with pytest.raises(ConfigurationError, match="missing: DATABASE_URL, SERVICE_KEY_FILE"):
+        Settings().require("database_url", "service_key_file", "jwt_audience")

@@ -1,0 +1,96 @@
+"""What each process is told, and where secrets stand."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deploy.local.configuration import SERVICES, Configuration, DatabaseUrls, External
+from deploy.local.identity import Identity
+from deploy.local.processes import INNER_PORTS, PROCESSES
+from deploy.local.secrets import Secrets
+
+NAMES = [*(process.name for process in PROCESSES), *(f"migrate-{service}" for service in SERVICES), "provisioner"]
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    folder = tmp_path_factory.mktemp("instance")
+    return Configuration(
+        data_dir=folder,
+        ports={name: 20_000 + number for number, name in enumerate((*INNER_PORTS, "gateway"))},
+        identity=Identity(folder),
+        databases={name: DatabaseUrls(f"app-secret-of-{name}", f"owner-secret-of-{name}") for name in SERVICES},
+        nats_urls={name: f"nats-secret-of-{name}" for name in (*SERVICES, "provisioner", "subscriber")},
+    )
+
+
+@pytest.mark.parametrize("process", NAMES)
+def test_no_secret_stands_in_an_environment_and_files_are_the_owners_alone(
+    configuration: Configuration, process: str
+) -> None:
+    environment = configuration.environment(process)
+    folder = Path(environment["SECRETS_DIR"])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text() not in " ".join(environment.values())
+
+
+@pytest.mark.parametrize(
+    ("process", "files"),
+    [
+        ("escrow", {"database_url": "app-secret-of-escrow", "nats_url": "nats-secret-of-escrow"}),
+        ("migrate-escrow", {"migration_database_url": "owner-secret-of-escrow"}),
+        ("provisioner", {"nats_url": "nats-secret-of-provisioner"}),
+        ("gateway", {}),
+        ("bank", {}),
+    ],
+)
+def test_a_process_finds_its_own_secrets_and_nobody_elses(
+    configuration: Configuration, process: str, files: dict[str, str]
+) -> None:
+    folder = Path(configuration.environment(process)["SECRETS_DIR"])
+    found = {file.name: file.read_text() for file in folder.iterdir()}
+    keys = {"service_key.pem", "sandbox_bank_webhook_secret", "field.key"}
+    assert {name: text for name, text in found.items() if name not in keys} == files
+
+
+def test_the_bank_and_transactions_share_the_webhook_secret(configuration: Configuration) -> None:
+    told = [
+        (Path(configuration.environment(name)["SECRETS_DIR"]) / "sandbox_bank_webhook_secret").read_text()
+        for name in ("bank", "transactions")
+    ]
+    assert told[0] == told[1]
+    assert len(told[0]) >= 32
+
+
+@pytest.mark.parametrize(
+    ("environment", "databases", "nats"),
+    [
+        ({}, {}, {}),
+        ({"ESCROW_DATABASE_URL": "app"}, {"escrow": DatabaseUrls("app", "")}, {}),
+        (
+            {"ESCROW_DATABASE_URL": "app", "ESCROW_MIGRATION_DATABASE_URL": "owner"},
+            {"escrow": DatabaseUrls("app", "owner")},
+            {},
+        ),
+        ({"ESCROW_MIGRATION_DATABASE_URL": "owner"}, {}, {}),  # alone it names no database to serve from
+        ({"ESCROW_DATABASE_URL": ""}, {}, {}),
+        ({"ESCROW_NATS_URL": "nats"}, {}, {"escrow": "nats"}),
+    ],
+)
+def test_servers_named_in_the_environment_are_taken(
+    environment: dict[str, str], databases: dict[str, DatabaseUrls], nats: dict[str, str]
+) -> None:
+    assert External.read(environment) == External(databases, "", nats)
+
+
+def test_two_who_make_a_secret_at_once_get_the_same_one(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: Secrets(tmp_path / "secrets").get("shared"), range(32)))
+    assert len(set(made)) == 1
+    assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["shared"]
