@@ -1,0 +1,81 @@
+"""The gateway's composition root: settings, services, guard, routes, server. `python -m gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from gateway import contracts, openapi, rpc
+from gateway.app import Gateway
+from gateway.guard import Guard
+from gateway.http_server import HttpServer
+from gateway.pages import Pages
+from gateway.settings import Settings
+from gateway.upstream import Upstream
+from services.chassis import telemetry
+from services.chassis.auth import Verifier
+from services.chassis.config import ConfigurationError
+from services.chassis.runtime import run
+from services.chassis.telemetry import log
+
+DRAIN_SECONDS = 10.0
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set, then says it is not ready, finishes what is in hand and returns.
+
+    Raises:
+        ConfigurationError: the port cannot be bound.
+        BootError: an RPC has no access rule.
+    """
+    upstream = Upstream({area: settings.address_of(area) for area in contracts.areas()})
+    try:
+        guard = Guard(settings, Verifier(settings))
+        gateway = build(settings, guard, upstream, stop)
+        server = HttpServer(gateway, settings)
+        if not await server.start():
+            raise ConfigurationError(f"PORT: {settings.bind_host}:{settings.port} cannot be bound; is it in use?")
+        log.info("serving", address=f"http://{settings.bind_host}:{server.port}")
+        await stop.wait()
+        log.info("draining")
+        # Whoever looks at /readyz stops sending before we stop taking.
+        await asyncio.sleep(min(settings.drain_wait_seconds, DRAIN_SECONDS / 2))
+        await server.stop(DRAIN_SECONDS / 2)
+        log.info("drained")
+    finally:
+        await upstream.close()
+
+
+def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Event) -> Gateway:
+    """The application with every route of the contracts and the pages of its own."""
+    gateway = Gateway(settings, guard)
+    for endpoint in rpc.endpoints(settings, guard, upstream):
+        gateway.add(endpoint.binding.http_method, endpoint.binding.template, endpoint)
+    Pages(openapi.document(), upstream, stop).add_to(gateway)
+    return gateway
+
+
+async def main() -> None:
+    settings = Settings.load()
+    assert isinstance(settings, Settings)
+    telemetry.configure_logging("gateway")
+    if settings.metrics_port is not None:
+        telemetry.serve_metrics(settings.bind_host, settings.metrics_port)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if not stop.is_set():
+            stop.set()
+            # A drain that hangs must not keep the machine waiting.
+            loop.call_later(DRAIN_SECONDS + 1, os._exit, 1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await serve(settings, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda _: main()))

@@ -1,0 +1,168 @@
+"""The ASGI application: finds the endpoint, keeps the time, and sends every failure out by one door as a problem.
+
+Every answer carries the request's id and the headers that keep a browser from doing more with it than showing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway import problems
+from gateway.guard import Guard
+from gateway.problems import Problem
+from gateway.routing import Router, Template
+from gateway.settings import Settings
+from services.chassis import telemetry
+from services.chassis.deadline import set_deadline
+from services.chassis.telemetry import log
+
+Endpoint = Callable[[Request, Sequence[str]], Awaitable[Response]]
+
+REQUESTS = Counter("realco_http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "realco_http_request_seconds",
+    "How long an HTTP request took.",
+    ["route"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10),
+)
+_SECURITY_HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+]
+HEADER_BYTES_MAX = 32 * 1024
+_HEADERS_MAX = 100
+_DISCARD_BYTES_MAX = 4 * 1024 * 1024
+_DISCARD_SECONDS_MAX = 1.0
+_NOWHERE = "none"  # the route label of paths that lead nowhere: callers must not make up label values
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Gateway:
+    """Routes requests to endpoints."""
+
+    def __init__(self, settings: Settings, guard: Guard) -> None:
+        self._guard = guard
+        self._seconds_max = settings.request_seconds_max
+        self._requests_max = settings.requests_max
+        self._in_flight = 0
+        self._router: Router[tuple[str, Endpoint]] = Router()
+
+    def add(self, method: str, template: Template, endpoint: Endpoint) -> None:
+        self._router.add(method, template, (template.text, endpoint))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"no {scope['type']} here")
+        started = time.perf_counter()
+        body = _Body(receive)
+        request = Request(scope, body)
+        structlog.contextvars.clear_contextvars()
+        telemetry.continue_trace(request.headers.get("traceparent"), request.headers.get("x-request-id"))
+        set_deadline(self._seconds_max)
+        routed: list[str] = []
+        try:
+            response = await self._answer(request, routed)
+        except ClientDisconnect:
+            return
+        _add_headers(response)
+        await body.discard_rest()
+        self._record(request, response, routed[0] if routed else _NOWHERE, time.perf_counter() - started)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, routed: list[str]) -> Response:
+        """Never raises but for a caller that went away."""
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                return await self._dispatch(request, routed)
+        except Problem as problem:
+            return problem.response(telemetry.current_request_id())
+        except ClientDisconnect:
+            raise
+        except TimeoutError:
+            late = Problem(504, "DEADLINE_EXCEEDED", "There was no answer in time. It may have happened.")
+            return late.response(telemetry.current_request_id())
+        except Exception as error:  # the last mapper: the caller gets an id, the log everything
+            bug = problems.internal()
+            log.error("internal_error", error_id=bug.metadata["error_id"], exc_info=error)
+            return bug.response(telemetry.current_request_id())
+        finally:
+            self._in_flight -= 1
+
+    async def _dispatch(self, request: Request, routed: list[str]) -> Response:
+        if self._in_flight > self._requests_max:
+            raise problems.overloaded()
+        _refuse_large_headers(request)
+        _refuse_two_lengths(request)
+        raw_path = request.scope.get("raw_path") or request.scope["path"].encode()
+        await self._guard.admit_address(request)
+        (label, endpoint), values = self._router.find(request.method, raw_path)
+        routed.append(label)
+        return await endpoint(request, values)
+
+    def _record(self, request: Request, response: Response, route: str, seconds: float) -> None:
+        method = request.method if request.method in _METHODS else "other"
+        REQUESTS.labels(method, route, response.status_code).inc()
+        REQUEST_SECONDS.labels(route).observe(seconds)
+        log.info("http", method=method, route=route, status=response.status_code, duration_ms=round(seconds * 1000, 2))
+
+
+def _add_headers(response: Response) -> None:
+    own = {name for name, _ in response.raw_headers}
+    response.raw_headers.extend(header for header in _SECURITY_HEADERS if header[0] not in own)
+    response.raw_headers.append((b"x-request-id", telemetry.current_request_id().encode()))
+
+
+class _Body:
+    """Receives a request's body, and knows whether it has ended."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def discard_rest(self) -> None:
+        """Reads what an early answer left, within reason.
+
+        A connection closed on unread bytes is reset, and the caller would never see the answer.
+        """
+        size = 0
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS_MAX):
+                while not self._ended and size < _DISCARD_BYTES_MAX:
+                    size += len((await self()).get("body", b""))
+        except TimeoutError:
+            return
+
+
+def _refuse_large_headers(request: Request) -> None:
+    """The server's own limit holds only while they arrive; headers that came at once pass it."""
+    headers = request.scope["headers"]
+    size = sum(len(name) + len(value) for name, value in headers)
+    if size > HEADER_BYTES_MAX or len(headers) > _HEADERS_MAX:
+        raise problems.http_only("HEADERS_TOO_LARGE")
+
+
+def _refuse_two_lengths(request: Request) -> None:
+    """A body whose end can be read in two ways is how one request is smuggled inside another."""
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        problem = problems.invalid_body("has both a Content-Length and a Transfer-Encoding")
+        problem.headers["Connection"] = "close"
+        raise problem

@@ -1,0 +1,294 @@
+"""Where REST carries each field of a request, derived once from the RPC's `google.api.http` rule.
+
+A field comes from exactly one place: the path, a header (`(realco.type.v1.header)`), the body, or, without a body, the
+query. Anywhere else its name is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from realco.type.v1 import http_pb2
+from starlette.datastructures import Headers
+
+from gateway import scalars
+from gateway.descriptors import has_option, is_message, message_of, option
+from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
+from gateway.problems import Fault, invalid, invalid_body
+from gateway.routing import Template
+from services.chassis.status import json_path
+
+HTTP_BODY = "google.api.HttpBody"
+_QUERY_FIELDS_MAX = 100
+_STEP = re.compile(r"([^.\[\]]+)(?:\[([^\]]*)\])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A field that REST carries outside of the body.
+
+    `name` is how REST spells it, `fields` leads to it from the request message.
+    """
+
+    place: str
+    name: str
+    fields: tuple[FieldDescriptor, ...]
+    required: bool
+    read: Callable[[Any], Any]
+
+    @property
+    def field(self) -> FieldDescriptor:
+        return self.fields[-1]
+
+
+class Binding:
+    """The request of one RPC over REST.
+
+    Raises:
+        TypeError, ValueError: the contract asks for what this gateway does not carry.
+    """
+
+    def __init__(self, method: MethodDescriptor) -> None:
+        rule = option(method, annotations_pb2.http)
+        verb = rule.WhichOneof("pattern")
+        if verb not in ("get", "post", "put", "patch", "delete") or rule.additional_bindings:
+            raise ValueError(f"{method.full_name}: one binding of a plain HTTP method is carried")
+        self.method = method
+        self.http_method = str(verb).upper()
+        self.template = Template(getattr(rule, verb))
+        self.body = rule.body
+        self.request_class = GetMessageClass(method.input_type)
+        self.path = [self._parameter("path", name.split(".")) for name in self.template.variables]
+        self.headers = [
+            self._parameter("header", [field.name])
+            for field in method.input_type.fields
+            if has_option(field, http_pb2.header)
+        ]
+        bound = frozenset(parameter.fields[0].name for parameter in (*self.path, *self.headers))
+        self.body_field = method.input_type.fields_by_name[rule.body] if rule.body not in ("", "*") else None
+        self.raw_body = self.body_field is not None and _type_name(self.body_field) == HTTP_BODY
+        self.bound = bound if self.body_field is None else bound | {self.body_field.name}
+        self.query = {} if self.body == "*" else {one.name: one for one in self._query_parameters()}
+        self._read_body = self._body_reader()
+        self._place_of = {one.fields[0].name: one for one in (*self.path, *self.headers)}
+
+    @property
+    def takes_batch(self) -> bool:
+        """True if the request repeats messages at its top: such a body is allowed to be larger."""
+        return any(field.is_repeated and is_message(field) for field in self.method.input_type.fields)
+
+    def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
+        """The request message.
+
+        Raises:
+            Problem: 400 with every fault found.
+        """
+        message = self.request_class()
+        faults: list[Fault] = []
+        for parameter, value in zip(self.path, values, strict=True):
+            _assign(message, parameter, [value], faults)
+        self._read_headers(message, headers, faults)
+        self._read_query(message, query, faults)
+        if self._read_body is not None:
+            self._read_body(message, headers, body, faults)
+        elif body:
+            faults.append(Fault("body", "", "is not taken here"))
+        if faults:
+            raise invalid(faults)
+        return message
+
+    def fault(self, path: str, detail: str, message: Message | None = None) -> Fault:
+        """A violation of a field, by proto or JSON path (`items[0].amount`), placed where REST carries it.
+
+        Args:
+            path: As validation and services name it.
+            detail: What is wrong.
+            message: The request, where it is at hand: a required field without a value is then called so.
+        """
+        steps, missing = _resolve(self.method.input_type, path, message)
+        first = self.method.input_type.fields_by_name.get(steps[0].name) if steps else None
+        detail = "is required" if missing else detail
+        parameter = self._place_of.get(first.name) if first is not None else None
+        if parameter is not None:
+            return Fault(parameter.place, f"/{parameter.name}", detail)
+        spelled = pointer(tuple(part for step in steps for part in step.spelled))
+        if self.body_field is not None and first is self.body_field:
+            return Fault("body", spelled.removeprefix(f"/{first.json_name}"), detail)
+        if self.body == "*" or not steps:
+            return Fault("body" if self.body else "query", spelled, detail)
+        return Fault("query", "/" + spelled[1:].replace("/", "."), detail)
+
+    def _parameter(self, place: str, names: Sequence[str]) -> Parameter:
+        fields: list[FieldDescriptor] = []
+        message: Descriptor | None = self.method.input_type
+        for name in names:
+            assert message is not None
+            fields.append(message.fields_by_name[name])
+            message = fields[-1].message_type
+        field = fields[-1]
+        if field.is_repeated and place != "query":
+            raise TypeError(f"{field.full_name}: a list has no place in a {place}")
+        required = place == "path" or is_required(field)
+        in_json = ".".join(step.json_name for step in fields)
+        name = option(field, http_pb2.header) if place == "header" else in_json
+        return Parameter(place, name, tuple(fields), required, scalars.reader(field, text=True))
+
+    def _query_parameters(self) -> Iterator[Parameter]:
+        for names in _leaves(self.method.input_type, self.bound):
+            yield self._parameter("query", names)
+
+    def _read_headers(self, message: Message, headers: Headers, faults: list[Fault]) -> None:
+        for parameter in self.headers:
+            values = headers.getlist(parameter.name)
+            if not values:
+                if parameter.required:
+                    faults.append(Fault("header", f"/{parameter.name}", "is required"))
+            elif len(values) > 1 or not values[0]:
+                detail = "is given more than once" if len(values) > 1 else "is empty"
+                faults.append(Fault("header", f"/{parameter.name}", detail))
+            else:
+                _assign(message, parameter, values, faults)
+
+    def _read_query(self, message: Message, query: bytes, faults: list[Fault]) -> None:
+        if not query:
+            return
+        values: dict[str, list[str]] = {}
+        try:
+            text = query.decode("ascii")
+            for name, value in parse_qsl(
+                text, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX
+            ):
+                values.setdefault(name, []).append(value)
+        except ValueError:
+            faults.append(Fault("query", "", "cannot be read"))
+            return
+        for name, given in values.items():
+            parameter = self.query.get(name)
+            if parameter is None:
+                known = re.fullmatch(r"[A-Za-z0-9_.]{1,64}", name)
+                faults.append(Fault("query", f"/{name}" if known else "", "is not a parameter of this path"))
+            elif given := [value for value in given if value]:  # blank means not set
+                _assign(message, parameter, given, faults)
+
+    def _body_reader(self) -> Callable[[Any, Headers, bytes, list[Fault]], None] | None:
+        if not self.body:
+            return None
+        if self.raw_body:
+            name = self.body
+            return lambda message, headers, body, faults: _set_raw(getattr(message, name), headers, body)
+        if self.body_field is not None:
+            field_reader = reader_of(message_of(self.body_field))
+            field_name = self.body_field.name
+            return lambda message, headers, body, faults: _read_json(
+                field_reader, getattr(message, field_name), body, faults
+            )
+        reader = MessageReader(self.method.input_type, without=self.bound)
+        return lambda message, headers, body, faults: _read_json(reader, message, body, faults)
+
+
+def is_required(field: FieldDescriptor) -> bool:
+    """True if the contract says that a request without this field is refused."""
+    return field_behavior_pb2.REQUIRED in option(field, field_behavior_pb2.field_behavior)
+
+
+def _set_raw(target: Any, headers: Headers, body: bytes) -> None:
+    target.content_type = headers.get("content-type", "")
+    target.data = body
+
+
+def _read_json(reader: MessageReader, message: Any, body: bytes, faults: list[Fault]) -> None:
+    if not body:
+        return  # as {}: what is required is then missing
+    try:
+        value = parse(body)
+    except ValueError as fault:
+        raise invalid_body(str(fault)) from None
+    found: Found = []
+    reader(message, value, (), found)
+    faults.extend(Fault("body", pointer(path), detail) for path, detail in found)
+
+
+def _assign(message: Any, parameter: Parameter, texts: Sequence[str], faults: list[Fault]) -> None:
+    *path, field = parameter.fields
+    for step in path:
+        message = getattr(message, step.name)
+    if len(texts) > 1 and not field.is_repeated:
+        faults.append(Fault(parameter.place, f"/{parameter.name}", "is given more than once"))
+        return
+    try:
+        values = [parameter.read(text) for text in texts]
+    except ValueError as fault:
+        faults.append(Fault(parameter.place, f"/{parameter.name}", str(fault)))
+        return
+    if field.is_repeated:
+        getattr(message, field.name).extend(values)
+    elif is_message(field):
+        getattr(message, field.name).CopyFrom(GetMessageClass(message_of(field))(**values[0]))
+    else:
+        setattr(message, field.name, values[0])
+
+
+def _leaves(message: Descriptor, without: frozenset[str] = frozenset()) -> Iterator[list[str]]:
+    """The paths of the fields a query can carry, nested ones by `a.b`."""
+    for field in message.fields:
+        if field.name in without:
+            continue
+        nested = is_message(field) and _type_name(field) not in scalars.READ_MESSAGE
+        if nested and field.is_repeated:
+            raise TypeError(f"{field.full_name}: a list of messages has no place in a query")
+        if nested:
+            yield from ([field.name, *rest] for rest in _leaves(message_of(field)))
+        else:
+            yield [field.name]
+
+
+def _type_name(field: FieldDescriptor) -> str:
+    return str(field.message_type.full_name) if field.message_type is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    name: str
+    spelled: Path
+
+
+def _resolve(request: Descriptor, path: str, message: Any) -> tuple[list[_Step], bool]:
+    """The steps of a field path as JSON spells them; and whether it ends at a required field without a value."""
+    descriptor: Descriptor | None = request
+    steps: list[_Step] = []
+    missing = False
+    for match in _STEP.finditer(path):
+        name, subscript = match.groups()
+        field = _field_named(descriptor, name) if descriptor is not None else None
+        spelled: Path = (field.json_name if field is not None else name,)
+        if subscript is not None:
+            spelled = (*spelled, int(subscript)) if subscript.isdecimal() else spelled
+        steps.append(_Step(field.name if field is not None else name, spelled))
+        if field is None:
+            break
+        value = getattr(message, field.name) if message is not None else None
+        if subscript is not None and subscript.isdecimal() and value is not None:
+            value = value[int(subscript)]
+        missing = message is not None and subscript is None and is_required(field) and _is_unset(message, field)
+        message = value if is_message(field) else None
+        descriptor = field.message_type
+    return steps, missing
+
+
+def _field_named(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
+    found = descriptor.fields_by_name.get(name)
+    if found is not None:
+        return found
+    return next((field for field in descriptor.fields if name in (field.json_name, json_path(field.name))), None)
+
+
+def _is_unset(message: Any, field: FieldDescriptor) -> bool:
+    return not (message.HasField(field.name) if field.has_presence else getattr(message, field.name))

@@ -1,0 +1,133 @@
+"""The contracts this gateway speaks for: the one list of proto files, and the comments written in them.
+
+Everything else here is derived from these descriptors. An RPC is reachable over REST exactly if it carries a
+`google.api.http` rule; the second word of its package is the area, and each area has one address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from google.api import annotations_pb2
+from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    ServiceDescriptorProto,
+)
+from realco.compliance.v1 import compliance_pb2
+from realco.compliance.v1 import error_reason_pb2 as compliance_reasons
+from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from realco.distributions.v1 import error_reason_pb2 as distributions_reasons
+from realco.escrow.v1 import error_reason_pb2 as escrow_reasons
+from realco.escrow.v1 import escrow_pb2
+from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import error_reason_pb2 as transactions_reasons
+from realco.type.v1 import error_reason_pb2 as shared_reasons
+
+from gateway.descriptors import has_option
+
+_FILES = (
+    transactions_pb2,
+    bank_accounts_pb2,
+    webhooks_pb2,
+    escrow_pb2,
+    offerings_pb2,
+    distributions_pb2,
+    compliance_pb2,
+)
+_REASON_FILES = (shared_reasons, transactions_reasons, escrow_reasons, distributions_reasons, compliance_reasons)
+
+# Field numbers in descriptor.proto: how SourceCodeInfo spells where a comment stands.
+_FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6
+_MESSAGE_FIELD, _MESSAGE_MESSAGE, _MESSAGE_ENUM, _MESSAGE_ONEOF = 2, 3, 4, 8
+_SERVICE_METHOD, _ENUM_VALUE = 2, 2
+
+_Names = dict[tuple[int, ...], str]
+
+
+def services() -> list[ServiceDescriptor]:
+    """Every service of every area."""
+    return [service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values()]
+
+
+def methods() -> list[MethodDescriptor]:
+    """Every RPC that has a REST route."""
+    return [method for service in services() for method in service.methods if has_option(method, annotations_pb2.http)]
+
+
+def error_reasons() -> list[EnumDescriptor]:
+    """The error catalogue: the shared reasons, then each area's."""
+    return [file.DESCRIPTOR.enum_types_by_name["ErrorReason"] for file in _REASON_FILES]
+
+
+def area_of(full_name: str) -> str:
+    """`realco.escrow.v1.EscrowService` -> `escrow`."""
+    return full_name.split(".")[1]
+
+
+def areas() -> list[str]:
+    return sorted({area_of(service.full_name) for service in services()})
+
+
+@cache
+def comments() -> Mapping[str, str]:
+    """Full name of a service, rpc, message, field, enum or enum value -> its comment, one line a paragraph."""
+    image = FileDescriptorSet.FromString((files("realco") / "descriptors.binpb").read_bytes())
+    found: dict[str, str] = {}
+    for file in image.file:
+        if not file.package.startswith("realco."):
+            continue
+        names = _names_of(file)
+        for location in file.source_code_info.location:
+            name = names.get(tuple(location.path))
+            if name is not None and location.leading_comments:
+                found[name] = _paragraphs(location.leading_comments)
+    return found
+
+
+def _paragraphs(comment: str) -> str:
+    lines = [line.strip() for line in comment.strip().splitlines()]
+    return "\n\n".join(" ".join(block.split("\n")) for block in "\n".join(lines).split("\n\n"))
+
+
+def _names_of(file: FileDescriptorProto) -> _Names:
+    names: _Names = {}
+    for index, message in enumerate(file.message_type):
+        _name_message(names, message, (_FILE_MESSAGE, index), file.package)
+    for index, enum in enumerate(file.enum_type):
+        _name_enum(names, enum, (_FILE_ENUM, index), file.package)
+    for index, service in enumerate(file.service):
+        _name_service(names, service, (_FILE_SERVICE, index), file.package)
+    return names
+
+
+def _name_message(names: _Names, message: DescriptorProto, path: tuple[int, ...], scope: str) -> None:
+    full_name = f"{scope}.{message.name}"
+    names[path] = full_name
+    for index, field in enumerate(message.field):
+        names[*path, _MESSAGE_FIELD, index] = f"{full_name}.{field.name}"
+    for index, oneof in enumerate(message.oneof_decl):
+        names[*path, _MESSAGE_ONEOF, index] = f"{full_name}.{oneof.name}"
+    for index, enum in enumerate(message.enum_type):
+        _name_enum(names, enum, (*path, _MESSAGE_ENUM, index), full_name)
+    for index, nested in enumerate(message.nested_type):
+        _name_message(names, nested, (*path, _MESSAGE_MESSAGE, index), full_name)
+
+
+def _name_enum(names: _Names, enum: EnumDescriptorProto, path: tuple[int, ...], scope: str) -> None:
+    full_name = f"{scope}.{enum.name}"
+    names[path] = full_name
+    for index, value in enumerate(enum.value):
+        names[*path, _ENUM_VALUE, index] = f"{full_name}.{value.name}"
+
+
+def _name_service(names: _Names, service: ServiceDescriptorProto, path: tuple[int, ...], scope: str) -> None:
+    full_name = f"{scope}.{service.name}"
+    names[path] = full_name
+    for index, method in enumerate(service.method):
+        names[*path, _SERVICE_METHOD, index] = f"{full_name}.{method.name}"

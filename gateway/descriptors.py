@@ -1,0 +1,36 @@
+"""Reading protobuf descriptors, with the types their stubs leave open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+
+def option(described: Any, extension: Any) -> Any:
+    """The value of a custom option of a method, field or message; its default where it is not set."""
+    return described.GetOptions().Extensions[extension]
+
+
+def has_option(described: Any, extension: Any) -> bool:
+    return bool(described.GetOptions().HasExtension(extension))
+
+
+def is_message(field: FieldDescriptor) -> bool:
+    return bool(field.type == FieldDescriptor.TYPE_MESSAGE)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    return is_message(field) and bool(message_of(field).GetOptions().map_entry)
+
+
+def message_of(field: FieldDescriptor) -> Descriptor:
+    """The message type of a field that has one."""
+    assert field.message_type is not None
+    return field.message_type
+
+
+def enum_of(field: FieldDescriptor) -> EnumDescriptor:
+    """The enum type of a field that has one."""
+    assert field.enum_type is not None
+    return field.enum_type

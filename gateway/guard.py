@@ -1,0 +1,102 @@
+"""Who may pass: rate limits by address and by caller, the caller's token, the access rule of the RPC.
+
+The same token and rule are checked again by the service (reliability rules c27, c32, c35); here they are checked
+before a body is read. Headers that claim who somebody is (`X-Forwarded-*`, `X-Realco-*`, …) are not looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import limits
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from starlette.requests import Request
+
+from gateway.problems import of_domain_error, rate_limited
+from gateway.settings import Settings
+from services.chassis.access import Rule
+from services.chassis.auth import SERVICE_ROLE, Principal, Verifier
+from services.chassis.errors import DomainError, PermissionDenied, Unauthenticated
+
+_TOKEN_BYTES_MAX = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who proved who it is, and the token that did."""
+
+    principal: Principal
+    token: str
+
+
+class Guard:
+    """Admits or refuses requests.
+
+    The counters are this process's own: several gateways admit that many times as much.
+    """
+
+    def __init__(self, settings: Settings, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._per_address = limits.parse(settings.rate_per_address)
+        self._refused_tokens = limits.parse(settings.rate_of_refused_tokens)
+        self._per_principal = limits.parse(settings.rate_per_principal)
+
+    async def admit_address(self, request: Request) -> None:
+        """Raises Problem 429 where the address asks too often."""
+        await self._count(self._per_address, "address", _address(request))
+
+    async def admit_caller(self, request: Request, rule: Rule) -> Caller | None:
+        """The caller, None for a public RPC.
+
+        Raises:
+            Problem: 401, 403 or 429.
+        """
+        if rule.public:
+            return None
+        caller = await self._authenticate(request)
+        principal = caller.principal
+        await self._count(self._per_principal, "principal", f"{principal.org_id}/{principal.subject}")
+        try:
+            if principal.role == SERVICE_ROLE:
+                raise PermissionDenied("Services call one another, not the gateway.")
+            rule.admit(principal)
+        except PermissionDenied as refusal:
+            raise of_domain_error(refusal) from None
+        return caller
+
+    async def _authenticate(self, request: Request) -> Caller:
+        try:
+            token = _bearer(request)
+            # A service's token is good for any organization; naming none of ours keeps it from being believed here.
+            principal = await self._verifier.verify(token, org_id="none")
+        except Unauthenticated as refusal:
+            await self._count(self._refused_tokens, "refused", _address(request))
+            problem = of_domain_error(refusal)
+            if request.headers.get("authorization"):
+                problem.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+            raise problem from None
+        except DomainError as refusal:
+            raise of_domain_error(refusal) from None
+        return Caller(principal, token)
+
+    async def _count(self, rate: limits.RateLimitItem, kind: str, name: str) -> None:
+        if not await self._limiter.hit(rate, kind, name):
+            window = await self._limiter.get_window_stats(rate, kind, name)
+            raise rate_limited(window.reset_time - time.time())
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+def _bearer(request: Request) -> str:
+    given = request.headers.getlist("authorization")
+    if not given:
+        raise Unauthenticated("A bearer token is needed.")
+    scheme, _, token = given[0].partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not token or len(token) > _TOKEN_BYTES_MAX:
+        raise Unauthenticated("The token is not acceptable.")
+    return token

@@ -1,0 +1,110 @@
+"""Protobuf messages into JSON, by a writer compiled once for each descriptor.
+
+One rule for what is there: numbers, booleans, lists and maps always; text, enums and messages when they are set. So
+an amount of zero reads "0", an empty list [], and a field without a value is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from gateway import scalars
+from gateway.descriptors import enum_of, is_map, is_message, message_of
+
+_Emit = Callable[[Any, dict[str, Any]], None]
+_Spell = Callable[[Any], Any]
+
+
+def dumps(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document)
+
+
+def dump(message: Message) -> bytes:
+    return dumps(writer_of(message.DESCRIPTOR)(message))
+
+
+class MessageWriter:
+    """Writes a message as the dict its JSON has."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._emitters = [_emitter(field) for field in descriptor.fields]
+
+    def __call__(self, message: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for emit in self._emitters:
+            emit(message, out)
+        return out
+
+
+@cache
+def writer_of(descriptor: Descriptor) -> MessageWriter:
+    return MessageWriter(descriptor)
+
+
+def always_there(field: FieldDescriptor) -> bool:
+    """True if every answer has this field; OpenAPI says so too."""
+    if field.is_repeated:
+        return True
+    text_like = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_MESSAGE)
+    return not field.has_presence and field.type not in text_like
+
+
+def _emitter(field: FieldDescriptor) -> _Emit:
+    name, key = field.name, field.json_name
+    if is_map(field):
+        spell_value = _spelling(message_of(field).fields_by_name["value"])
+
+        def emit_map(message: Any, out: dict[str, Any]) -> None:
+            out[key] = {of: spell_value(value) for of, value in getattr(message, name).items()}
+
+        return emit_map
+    spell = _spelling(field)
+    if field.is_repeated:
+
+        def emit_list(message: Any, out: dict[str, Any]) -> None:
+            out[key] = [spell(item) for item in getattr(message, name)]
+
+        return emit_list
+    if field.has_presence:
+
+        def emit_present(message: Any, out: dict[str, Any]) -> None:
+            if message.HasField(name):
+                out[key] = spell(getattr(message, name))
+
+        return emit_present
+    if always_there(field):
+
+        def emit_number(message: Any, out: dict[str, Any]) -> None:
+            out[key] = spell(getattr(message, name))
+
+        return emit_number
+
+    def emit_set(message: Any, out: dict[str, Any]) -> None:
+        value = getattr(message, name)
+        if value:
+            out[key] = spell(value)
+
+    return emit_set
+
+
+def _spelling(field: FieldDescriptor) -> _Spell:
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        names = {value.number: value.name for value in enum_of(field).values}
+        return lambda number: names.get(number) or f"UNKNOWN_{number}"
+    if field.type == FieldDescriptor.TYPE_INT64:
+        return str
+    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_INT32):
+        return lambda value: value
+    if not is_message(field):
+        raise TypeError(f"{field.full_name}: no JSON spelling for this type")
+    nested = message_of(field)
+    if nested.full_name in scalars.WRITE_MESSAGE:
+        return scalars.WRITE_MESSAGE[nested.full_name]
+    writer = writer_of(nested)
+    return lambda message: writer(message)

@@ -1,0 +1,233 @@
+"""The OpenAPI 3.1 description of every route, derived from the protos: enough to generate a typed client from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from gateway import contracts
+from gateway.binding import Binding, Parameter
+from gateway.descriptors import message_of
+from gateway.openapi_schemas import Schema, Schemas, messages_within
+from gateway.problems import HTTP_CODES, MEDIA_TYPE, STATUS_OF_CODE, title_of
+from gateway.rpc import success_status
+from services.chassis.access import Rule, rules_of
+
+_DESCRIPTION = """\
+Money movement for real-estate syndication: investors fund offerings, the money sits in segregated escrow under a
+double-entry ledger, and operating cash is distributed through a waterfall.
+
+- **Amounts** are whole minor units (US cents) as strings of decimal digits, never floats: `"amountMinor": "150000"`.
+- **Times** are RFC 3339 with a zone, **dates** `YYYY-MM-DD`.
+- **What is not set** is left out of an answer; numbers, booleans, lists and maps are always there. `null` in a request
+  means not set; a field that is not described is refused.
+- **Lists** are paged: pass `nextPageToken` back as `pageToken` with the same filters.
+- **Whatever moves money** takes an `Idempotency-Key`. The same key with the same body gives the first answer again;
+  with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
+- **Refusals** are problem details (RFC 9457); act on `code`.
+"""
+_ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
+_COMMON_STATUSES = (400, 404, 408, 413, 415, 429, 500, 503, 504)
+
+
+def document() -> dict[str, Any]:
+    """The whole description."""
+    methods = contracts.methods()
+    rules = rules_of(contracts.services())
+    schemas = Schemas(
+        requests=frozenset().union(*(messages_within(method.input_type) for method in methods)),
+        answers=frozenset().union(*(messages_within(method.output_type) for method in methods)),
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        binding = Binding(method)
+        rule = rules[f"/{method.containing_service.full_name}/{method.name}"]
+        operations = paths.setdefault(_path(binding), {})
+        operations[binding.http_method.lower()] = _operation(method, binding, rule, schemas)
+    schemas.components["Problem"] = _problem_schema()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "RealCo Finance & Escrow",
+            "version": "1.0.0",
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [_tag(service.full_name) for service in contracts.services()],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(schemas.components.items())),
+            "responses": {f"Problem{status}": _problem_response(status) for status in _ERROR_STATUSES},
+            "headers": {"RequestId": _request_id_header()},
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A short-lived ES256 access token of the configured issuer.",
+                }
+            },
+        },
+    }
+
+
+def _path(binding: Binding) -> str:
+    """The template in the words of REST: `{escrow_account_id}` -> `{escrowAccountId}`."""
+    names = iter(binding.path)
+    segments = [f"{{{next(names).name}}}" if part is None else part for part in binding.template.segments]
+    verb = f":{binding.template.verb}" if binding.template.verb else ""
+    return "/" + "/".join(segments) + verb
+
+
+def _tag(full_name: str) -> dict[str, str]:
+    tag = {"name": _tag_name(full_name)}
+    comment = contracts.comments().get(full_name)
+    return {**tag, "description": comment} if comment else tag
+
+
+def _tag_name(full_name: str) -> str:
+    return full_name.rpartition(".")[2].removesuffix("Service")
+
+
+def _operation(method: MethodDescriptor, binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
+    comment = contracts.comments().get(method.full_name, method.name)
+    roles = "anyone, without a token" if rule.public else ", ".join(f"`{role}`" for role in sorted(_people(rule)))
+    parameters = [*binding.path, *binding.headers, *binding.query.values()]
+    operation: dict[str, Any] = {
+        "operationId": method.name[0].lower() + method.name[1:],
+        "tags": [_tag_name(method.containing_service.full_name)],
+        "summary": comment.partition(". ")[0].partition("\n")[0].rstrip("."),
+        "description": f"{comment}\n\nMay be called by: {roles}.",
+        "security": [] if rule.public else [{"bearer": []}],
+        "parameters": [_parameter(parameter, schemas) for parameter in parameters],
+        "responses": _responses(binding, rule, schemas),
+    }
+    body = _request_body(method, binding, schemas)
+    if body is not None:
+        operation["requestBody"] = body
+    return operation
+
+
+def _people(rule: Rule) -> frozenset[str]:
+    return rule.roles - {"service"}
+
+
+def _parameter(parameter: Parameter, schemas: Schemas) -> dict[str, Any]:
+    schema = schemas.field(parameter.field)
+    described: dict[str, Any] = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": schema.pop("description", ""),
+        "schema": schema,
+    }
+    if parameter.field.is_repeated:
+        described |= {"style": "form", "explode": True}
+    return described
+
+
+def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) -> dict[str, Any] | None:
+    if not binding.body:
+        return None
+    if binding.raw_body:
+        described = {"description": "The raw body, as its sender signed it.", "required": True}
+        return {**described, "content": {"*/*": {"schema": {}}}}
+    if binding.body_field is not None:
+        content = schemas.reference(message_of(binding.body_field))
+        return {"required": True, "content": {"application/json": {"schema": content}}}
+    schema = schemas.message(method.input_type, without=binding.bound)
+    schemas.components[method.input_type.name] = schema
+    reference = {"$ref": f"#/components/schemas/{method.input_type.name}"}
+    return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": reference}}}
+
+
+def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
+    status = success_status(binding)
+    headers = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+    success: dict[str, Any] = {"description": title_of(status), "headers": headers}
+    if status != 204:
+        success["content"] = {"application/json": {"schema": schemas.reference(binding.method.output_type)}}
+    statuses = set(_COMMON_STATUSES)
+    if not rule.public:
+        statuses |= {401, 403}
+    if binding.http_method != "GET":
+        statuses |= {409, 422}
+    problems = {str(code): {"$ref": f"#/components/responses/Problem{code}"} for code in sorted(statuses)}
+    return {str(status): success, **problems}
+
+
+def _request_id_header() -> dict[str, Any]:
+    return {
+        "description": "The request's id in our logs: the caller's `X-Request-Id` if it sent a sane one.",
+        "schema": {"type": "string"},
+    }
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    headers: dict[str, Any] = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+    if status in (429, 503):
+        headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+    if status == 401:
+        headers["WWW-Authenticate"] = {"description": "Bearer.", "schema": {"type": "string"}}
+    codes = [str(code.name) for code, mapped in STATUS_OF_CODE.items() if mapped == status]
+    origin = f" (gRPC {', '.join(codes)})" if codes else ""
+    return {
+        "description": f"{title_of(status)}{origin}.",
+        "headers": headers,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+def _problem_schema() -> Schema:
+    catalogue = error_catalogue()
+    return {
+        "type": "object",
+        "description": "Why there was no success. RFC 9457.",
+        "required": ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference", "description": "The code's place in /docs."},
+            "title": {"type": "string", "description": "The code, readable."},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "For a person."},
+            "instance": {"type": "string", "format": "uri", "description": "This occurrence."},
+            "code": {
+                "type": "string",
+                "description": "What to act on. New codes may be added.",
+                "examples": sorted(catalogue),
+                "x-codes": catalogue,
+            },
+            "request_id": {"type": "string", "description": "The request's id in our logs."},
+            "errors": {
+                "type": "array",
+                "description": "Every fault of a request that is not valid.",
+                "items": {
+                    "type": "object",
+                    "required": ["in", "pointer", "detail"],
+                    "properties": {
+                        "in": {"type": "string", "enum": ["body", "query", "path", "header"]},
+                        "pointer": {"type": "string", "description": "JSON pointer (RFC 6901) to the field there."},
+                        "detail": {"type": "string", "description": "What is wrong with it."},
+                    },
+                },
+            },
+            "metadata": {
+                "type": "object",
+                "description": "The facts that the code promises.",
+                "additionalProperties": {"type": "string"},
+            },
+        },
+    }
+
+
+def error_catalogue() -> dict[str, str]:
+    """Every code a problem can have -> its comment."""
+    catalogue = {code: f"{status}. {detail}" for code, (status, detail) in HTTP_CODES.items()}
+    for enum in contracts.error_reasons():
+        for value in enum.values:
+            if value.number != 0:
+                about = contracts.comments().get(f"{enum.full_name}.{value.name}", "")
+                known = catalogue.get(value.name)
+                catalogue[value.name] = f"{known}\n\n{about}" if known and about not in known else about
+    return dict(sorted(catalogue.items()))

@@ -1,0 +1,254 @@
+"""Every answer that is not a success, as RFC 9457 problem details; the one map from gRPC codes to HTTP statuses.
+
+A problem says what to act on (`code`), where (`errors[]`, JSON pointers) and which request it was (`request_id`). It
+never repeats a value the caller sent, and of a failure inside it shows an opaque id and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import grpc
+import orjson
+from google.rpc import error_details_pb2, status_pb2
+from starlette.responses import Response
+
+from services.chassis.errors import DomainError
+
+MEDIA_TYPE = "application/problem+json"
+_ERRORS_MAX = 100
+
+# Source: reliability.md, section d. A business refusal is FAILED_PRECONDITION.
+STATUS_OF_CODE: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.FAILED_PRECONDITION: 422,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+# Some refusals read as malformed input to gRPC and as a conflict with an earlier request to HTTP.
+_STATUS_OF_REASON: Mapping[str, int] = {"IDEMPOTENCY_KEY_REUSED": 422}
+
+# Codes that only HTTP knows, beside those of the ErrorReason enums.
+HTTP_CODES: Mapping[str, tuple[int, str]] = {
+    "METHOD_NOT_ALLOWED": (405, "The path exists; `Allow` lists the methods it takes."),
+    "REQUEST_TIMEOUT": (408, "The body did not arrive in time."),
+    "PAYLOAD_TOO_LARGE": (413, "The body is larger than this path takes."),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be `application/json` in UTF-8, without a content encoding."),
+    "HEADERS_TOO_LARGE": (431, "The headers are larger than this server takes."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a request: where (`body`, `query`, `path` or `header`), its JSON pointer there, and what."""
+
+    place: str
+    pointer: str
+    detail: str
+
+
+@dataclass(slots=True, eq=False)  # as every exception: equal to itself only
+class Problem(Exception):
+    """An answer to give instead of a success."""
+
+    status: int
+    code: str
+    detail: str
+    faults: Sequence[Fault] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self, request_id: str) -> dict[str, object]:
+        document: dict[str, object] = {
+            "type": f"/docs#{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "instance": f"urn:realco:request:{request_id}",
+            "code": self.code,
+            "request_id": request_id,
+            "errors": [
+                {"in": fault.place, "pointer": fault.pointer, "detail": fault.detail}
+                for fault in self.faults[:_ERRORS_MAX]
+            ],
+        }
+        if self.metadata:
+            document["metadata"] = dict(self.metadata)
+        return document
+
+    def response(self, request_id: str) -> Response:
+        return Response(orjson.dumps(self.body(request_id)), self.status, self.headers, MEDIA_TYPE)
+
+
+def invalid(faults: Sequence[Fault]) -> Problem:
+    """400 with every fault that was found."""
+    places = ", ".join(sorted({fault.place for fault in faults}))
+    named = [_words(fault) for fault in faults if fault.place == "header"]
+    detail = "; ".join(named) if named else "See errors for each fault."
+    return Problem(400, "INVALID_FIELD", f"The request is not valid ({places}). {detail}", faults)
+
+
+def invalid_body(detail: str) -> Problem:
+    return Problem(400, "INVALID_FIELD", f"The body {detail}.", [Fault("body", "", detail)])
+
+
+def _words(fault: Fault) -> str:
+    return f"The header {fault.pointer[1:]} {fault.detail}."
+
+
+class MalformedPath(Problem):
+    def __init__(self) -> None:
+        detail = "has an empty, encoded or impossible segment"
+        Problem.__init__(self, 400, "INVALID_FIELD", f"The path {detail}.", [Fault("path", "", detail)])
+
+
+class UnknownPath(Problem):
+    def __init__(self) -> None:
+        Problem.__init__(self, 404, "NOT_FOUND", "There is nothing at this path; /openapi.json lists what there is.")
+
+
+class MethodNotAllowed(Problem):
+    def __init__(self, allowed: Sequence[str]) -> None:
+        allow = ", ".join(allowed)
+        detail = f"This path takes {allow}."
+        Problem.__init__(self, 405, "METHOD_NOT_ALLOWED", detail, headers={"Allow": allow})
+
+
+def http_only(code: str) -> Problem:
+    """A problem of HTTP itself. The connection is closed: what is left of the body is not read."""
+    status, detail = HTTP_CODES[code]
+    return Problem(status, code, detail, headers={"Connection": "close"})
+
+
+def overloaded() -> Problem:
+    """Refused at once, before any work: better than a queue whose end nobody waits for."""
+    detail = "Too many requests are under way. Retry the same request."
+    return Problem(503, "UNAVAILABLE", detail, headers={"Retry-After": "1"})
+
+
+def rate_limited(retry_after_seconds: float) -> Problem:
+    headers = {"Retry-After": _whole_seconds(retry_after_seconds)}
+    return Problem(429, "RATE_LIMITED", "Too many requests. Retry-After says when to come back.", headers=headers)
+
+
+def internal(error_id: str | None = None) -> Problem:
+    """A bug: an id to find the log line by, and nothing else."""
+    metadata = {"error_id": error_id or new_error_id()}
+    return Problem(500, "INTERNAL", "Something failed here. The error_id finds it in our log.", metadata=metadata)
+
+
+def new_error_id() -> str:
+    return f"err_{secrets.token_hex(12)}"
+
+
+def of_domain_error(error: DomainError, fault_of: Callable[[str, str], Fault] | None = None) -> Problem:
+    """A refusal made here, by code the services share: authentication, access, validation."""
+    status = status_of(grpc.StatusCode[error.kind.value], error.reason)
+    faults = [fault_of(path, detail) for path, detail in error.fields.items()] if fault_of else []
+    if faults and status == 400:
+        return invalid(faults)
+    problem = Problem(status, error.reason, error.message, faults, error.metadata)
+    _add_headers(problem, error.retry_after_seconds)
+    return problem
+
+
+def of_rpc_error(error: grpc.aio.AioRpcError, fault_of: Callable[[str, str], Fault]) -> Problem:
+    """What a service answered instead of a response.
+
+    Args:
+        error: As grpc.aio raised it.
+        fault_of: Field path and words of a BadRequest violation -> the Fault, placed where REST carries that field.
+    """
+    code = error.code()
+    info, violations, retry_after_seconds = _details(error)
+    reason = info.reason if info is not None else _reason_of_bare(code)
+    status = status_of(code, reason)
+    if status >= 500 and status not in (503, 504):
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return Problem(status, "UNIMPLEMENTED", "This service does not do that.")
+        return internal(info.metadata.get("error_id") if info is not None else None)
+    # Where no service of ours said it, the words are gRPC's, of addresses and sockets.
+    said = error.details() if info is not None else _DETAIL_OF_BARE.get(code)
+    detail = said or "The service could not answer."
+    metadata = dict(info.metadata) if info is not None else {}
+    faults = [fault_of(violation.field, violation.description) for violation in violations]
+    problem = Problem(status, reason, detail, faults, metadata)
+    _add_headers(problem, retry_after_seconds)
+    return problem
+
+
+def status_of(code: grpc.StatusCode, reason: str) -> int:
+    return _STATUS_OF_REASON.get(reason) or STATUS_OF_CODE[code]
+
+
+_DETAIL_OF_BARE = {
+    grpc.StatusCode.UNAVAILABLE: "The service is not reachable just now. Retry the same request.",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "There was no answer in time; it may have happened. Ask again, same key.",
+}
+
+
+def _reason_of_bare(code: grpc.StatusCode) -> str:
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return "INVALID_FIELD"
+    return "RATE_LIMITED" if code is grpc.StatusCode.RESOURCE_EXHAUSTED else str(code.name)
+
+
+def _details(
+    error: grpc.aio.AioRpcError,
+) -> tuple[error_details_pb2.ErrorInfo | None, Sequence[error_details_pb2.BadRequest.FieldViolation], float | None]:
+    info: error_details_pb2.ErrorInfo | None = None
+    violations: Sequence[error_details_pb2.BadRequest.FieldViolation] = ()
+    retry_after_seconds: float | None = None
+    for detail in _status(error).details:
+        if detail.TypeName() == "google.rpc.ErrorInfo":
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+        elif detail.TypeName() == "google.rpc.BadRequest":
+            violations = error_details_pb2.BadRequest.FromString(detail.value).field_violations
+        elif detail.TypeName() == "google.rpc.RetryInfo":
+            delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+            retry_after_seconds = delay.ToMilliseconds() / 1000
+    return info, violations, retry_after_seconds
+
+
+def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return status_pb2.Status()
+
+
+def came_from_service(error: grpc.aio.AioRpcError) -> bool:
+    """True if a service of ours decided it; False if the connection failed under the call."""
+    return bool(_status(error).details)
+
+
+def _add_headers(problem: Problem, retry_after_seconds: float | None) -> None:
+    if problem.status == 401:
+        problem.headers["WWW-Authenticate"] = "Bearer"
+    if problem.status in (429, 503) or retry_after_seconds is not None:
+        problem.headers["Retry-After"] = _whole_seconds(retry_after_seconds or 1)
+
+
+def _whole_seconds(seconds: float) -> str:
+    return str(max(1, math.ceil(seconds)))
+
+
+def title_of(status: int) -> str:
+    """The words HTTP has for a status; 499 is not registered."""
+    return "Client closed request" if status == 499 else HTTPStatus(status).phrase

@@ -1,0 +1,137 @@
+"""One REST request to one RPC and back: admitted, read strictly, validated, called, written; whichever RPC it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from grpc import aio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import contracts, json_writer
+from gateway.binding import Binding
+from gateway.guard import Caller, Guard
+from gateway.problems import http_only, invalid, of_rpc_error
+from gateway.settings import Settings
+from gateway.upstream import Unary, Upstream
+from services.chassis import telemetry, validation
+from services.chassis.access import Rule, rules_of
+from services.chassis.errors import InvalidField
+
+_EMPTY = "google.protobuf.Empty"
+_IDEMPOTENCY_FIELD = "request_id"
+
+
+def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:
+    """One endpoint for each RPC that has a REST route.
+
+    Raises:
+        BootError: an RPC has no access rule.
+        TypeError, ValueError: the contract asks for what this gateway does not carry.
+    """
+    rules = rules_of(contracts.services())
+    found = []
+    for method in contracts.methods():
+        rule = rules[f"/{method.containing_service.full_name}/{method.name}"]
+        unary = upstream.unary(contracts.area_of(method.full_name), method)
+        found.append(RpcEndpoint(method, rule, settings, guard, unary))
+    return found
+
+
+def success_status(binding: Binding) -> int:
+    """201 for what is created (a `Create…` over POST), 204 for nothing to say, else 200."""
+    if binding.method.output_type.full_name == _EMPTY:
+        return 204
+    return 201 if binding.method.name.startswith("Create") and binding.http_method == "POST" else 200
+
+
+class RpcEndpoint:
+    """The REST face of one RPC, with everything that can be compiled before the first request."""
+
+    def __init__(self, method: MethodDescriptor, rule: Rule, settings: Settings, guard: Guard, unary: Unary) -> None:
+        self.binding = Binding(method)
+        self.rule = rule
+        self.label = self.binding.template.text
+        self._guard = guard
+        self._unary = unary
+        self._status = success_status(self.binding)
+        self._write = json_writer.writer_of(method.output_type) if self._status != 204 else None
+        self._body_bytes_max = self._limit(settings)
+        self._receive_seconds_max = settings.receive_seconds_max
+        self._is_read = self.binding.http_method == "GET"
+        self._has_key = _IDEMPOTENCY_FIELD in method.input_type.fields_by_name
+        validation.warm_up([self.binding.request_class])
+
+    def _limit(self, settings: Settings) -> int:
+        if self.binding.raw_body:
+            return settings.webhook_bytes_max
+        return settings.batch_bytes_max if self.binding.takes_batch else settings.body_bytes_max
+
+    async def __call__(self, request: Request, values: Sequence[str]) -> Response:
+        caller = await self._guard.admit_caller(request, self.rule)
+        body = await self._receive(request)
+        message = self._message(request, values, body)
+        try:
+            answer = await self._unary(message, _metadata(caller), repeatable=self._repeatable(message))
+        except aio.AioRpcError as error:
+            raise of_rpc_error(error, lambda path, detail: self.binding.fault(path, detail, message)) from error
+        if self._write is None:
+            return Response(status_code=204)
+        return Response(json_writer.dumps(self._write(answer)), self._status, media_type="application/json")
+
+    def _message(self, request: Request, values: Sequence[str], body: bytes) -> Message:
+        query: bytes = request.scope["query_string"]
+        message = self.binding.message(values, query, request.headers, body)
+        try:
+            validation.validate(message)
+        except InvalidField as refusal:
+            raise invalid(
+                [self.binding.fault(path, detail, message) for path, detail in refusal.fields.items()]
+            ) from None
+        return message
+
+    def _repeatable(self, message: Message) -> bool:
+        return self._is_read or (self._has_key and bool(getattr(message, _IDEMPOTENCY_FIELD)))
+
+    async def _receive(self, request: Request) -> bytes:
+        """The body, whole, of an allowed size and type, in time."""
+        headers = request.headers
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._body_bytes_max:
+            raise http_only("PAYLOAD_TOO_LARGE")
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._receive_seconds_max):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > self._body_bytes_max:
+                        raise http_only("PAYLOAD_TOO_LARGE")
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise http_only("REQUEST_TIMEOUT") from None
+        if size and not self.binding.raw_body and not _is_json(request):
+            raise http_only("UNSUPPORTED_MEDIA_TYPE")
+        return b"".join(chunks)
+
+
+def _is_json(request: Request) -> bool:
+    types = request.headers.getlist("content-type")
+    if len(types) != 1 or request.headers.get("content-encoding", "identity").lower() != "identity":
+        return False
+    media_type, *parameters = [part.strip().lower() for part in types[0].split(";")]
+    utf8 = ("charset=utf-8", 'charset="utf-8"', "")
+    return media_type == "application/json" and all(parameter in utf8 for parameter in parameters)
+
+
+def _metadata(caller: Caller | None) -> list[tuple[str, str]]:
+    metadata = [
+        ("traceparent", telemetry.current_traceparent()),
+        ("x-request-id", telemetry.current_request_id()),
+    ]
+    if caller is not None:
+        metadata.append(("authorization", f"Bearer {caller.token}"))
+    return metadata

@@ -1,0 +1,38 @@
+"""What the gateway is told from outside, beside the settings every process has."""
+
+from __future__ import annotations
+
+import limits
+from pydantic import Field, field_validator
+
+from services.chassis.config import Settings as ChassisSettings
+
+
+class Settings(ChassisSettings):
+    """The gateway's own settings; rates are written as `600/minute`."""
+
+    # How long a request may take, whole; the services get what is left of it.
+    request_seconds_max: float = Field(default=10, gt=0)
+    # How long a caller may take to send its headers, and then its body.
+    receive_seconds_max: float = Field(default=10, gt=0)
+    body_bytes_max: int = Field(default=256 * 1024, ge=1)
+    # A batch request repeats up to 1000 messages.
+    batch_bytes_max: int = Field(default=1024 * 1024, ge=1)
+    connections_max: int = Field(default=2000, ge=1)
+    # Requests under way at once; more are refused at once.
+    requests_max: int = Field(default=500, ge=1)
+    # Requests of one network address, before anything else is looked at.
+    rate_per_address: str = "60000/minute"
+    # Refused tokens of one network address: guessing is slow.
+    rate_of_refused_tokens: str = "600/minute"
+    # Requests of one caller, once its token is verified.
+    rate_per_principal: str = "30000/minute"
+
+    @field_validator("rate_per_address", "rate_of_refused_tokens", "rate_per_principal")
+    @classmethod
+    def _is_a_rate(cls, text: str) -> str:
+        try:
+            limits.parse(text)
+        except ValueError:
+            raise ValueError("must be a rate such as 600/minute") from None
+        return text

@@ -1,0 +1,193 @@
+"""What every proto of ours keeps to, so that the code derived from them may rely on it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import realco
+from google.api import annotations_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from realco.compliance.v1 import events_pb2 as compliance_events
+from realco.distributions.v1 import events_pb2 as distributions_events
+from realco.escrow.v1 import events_pb2 as escrow_events
+from realco.transactions.v1 import events_pb2 as transactions_events
+from realco.type.v1 import http_pb2
+
+import services
+from gateway import contracts
+from gateway.binding import Binding
+from services.chassis import validation
+from services.chassis.access import rules_of
+from services.chassis.errors import DomainError, Refused
+
+REQUIRED_ROUTES = """
+POST /transactions
+GET /transactions/:id
+GET /transactions
+POST /transactions/:id/retry
+POST /transactions/:id/cancel
+POST /escrow-accounts
+GET /escrow-accounts/:id
+GET /escrow-accounts/:id/balance
+GET /escrow-accounts/:id/ledger
+POST /distributions
+GET /distributions/:id
+POST /distributions/:id/calculate
+POST /distributions/:id/execute
+POST /webhooks/stripe
+POST /webhooks/plaid
+"""
+METHODS = [method for service in contracts.services() for method in service.methods]
+EVENT_FILES = (transactions_events, escrow_events, distributions_events, compliance_events)
+EVENTS = [event for file in EVENT_FILES for event in file.DESCRIPTOR.message_types_by_name.values()]
+
+
+def by_name(described: Any) -> str:
+    return str(described.full_name)
+
+
+def files() -> Iterator[FileDescriptor]:
+    """Every proto file of ours, found by walking the installed package."""
+    for root in map(Path, realco.__path__):
+        for path in sorted(root.rglob("*_pb2.py")):
+            name = ".".join(("realco", *path.relative_to(root).with_suffix("").parts))
+            yield importlib.import_module(name).DESCRIPTOR
+
+
+def test_every_service_is_in_the_gateways_list():
+    written = {service.full_name for file in files() for service in file.services_by_name.values()}
+    assert {service.full_name for service in contracts.services()} == written
+
+
+def test_every_error_reason_file_is_in_the_gateways_list():
+    written = {
+        enum.full_name for file in files() for name, enum in file.enum_types_by_name.items() if name == "ErrorReason"
+    }
+    assert {enum.full_name for enum in contracts.error_reasons()} == written
+
+
+def test_every_rpc_says_who_may_call_it():
+    assert len(rules_of(contracts.services())) == len(METHODS)
+
+
+@pytest.mark.parametrize("line", REQUIRED_ROUTES.split("\n")[1:-1])
+def test_a_route_the_users_were_promised_exists(line):
+    routes = set()
+    for method in contracts.methods():
+        bound = Binding(method)
+        path = "/".join(":id" if part is None else part for part in bound.template.segments)
+        routes.add(f"{bound.http_method} /{path.removeprefix('api/v1/')}")
+    assert line in routes
+
+
+@pytest.mark.parametrize("method", contracts.methods(), ids=by_name)
+def test_a_route_is_versioned_and_a_read_takes_no_body(method):
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    bound = Binding(method)
+    assert bound.template.text.startswith("/api/v1/")
+    assert bool(rule.body) == (bound.http_method in ("POST", "PUT", "PATCH"))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=by_name)
+def test_a_request_id_over_rest_is_the_idempotency_key(method):
+    field = method.input_type.fields_by_name.get("request_id")
+    if field is not None and method in contracts.methods():
+        assert field.GetOptions().Extensions[http_pb2.header] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=by_name)
+def test_every_rpc_that_creates_or_moves_takes_a_request_id(method):
+    reads = ("Get", "List", "BatchGet", "Evaluate", "Receive")
+    items = method.input_type.fields_by_name.get("items")
+    holder = items.message_type if items is not None else method.input_type
+    if not method.name.startswith((*reads, "Delete")):
+        assert "request_id" in holder.fields_by_name
+
+
+@pytest.mark.parametrize("method", METHODS, ids=by_name)
+def test_a_list_is_paged(method):
+    if method.name.startswith("List") and "next_page_token" in method.output_type.fields_by_name:
+        assert {"page_size", "page_token"} <= set(method.input_type.fields_by_name)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=by_name)
+def test_the_rules_of_a_request_compile(method):
+    validation.warm_up([GetMessageClass(method.input_type)])
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=by_name)
+def test_an_event_names_who_caused_it_and_when(event):
+    actor, occur_time = event.fields_by_name["actor"], event.fields_by_name["occur_time"]
+    assert actor.type == FieldDescriptor.TYPE_STRING
+    assert occur_time.message_type.full_name == "google.protobuf.Timestamp"
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=by_name)
+def test_an_event_says_its_subject(event):
+    assert f"Subject: `{event.full_name}`" in contracts.comments()[event.full_name]
+
+
+def test_no_contract_carries_money_in_a_float():
+    floats = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
+    for file in files():
+        for message in file.message_types_by_name.values():
+            assert not [field.full_name for field in fields_of(message) if field.type in floats]
+
+
+def fields_of(message: Descriptor) -> Iterator[FieldDescriptor]:
+    yield from message.fields
+    for nested in message.nested_types:
+        yield from fields_of(nested)
+
+
+def reasons_of(area: str) -> set[str]:
+    enums = {contracts.area_of(enum.full_name): enum for enum in contracts.error_reasons()}
+    shared = {value.name for value in enums["type"].values if value.number}
+    own = {value.name for value in enums[area].values if value.number} if area in enums else set()
+    return shared | own
+
+
+def refusals() -> list[type[DomainError]]:
+    """Every DomainError of the services that can be raised as it stands."""
+    for module in pkgutil.walk_packages(services.__path__, "services."):
+        if not module.name.endswith("__main__") and ".migrations" not in module.name:
+            importlib.import_module(module.name)
+    found: list[type[DomainError]] = []
+    waiting = [DomainError]
+    while waiting:
+        for refusal in waiting.pop().__subclasses__():
+            waiting.append(refusal)
+            if refusal.__module__.startswith("services.") and refusal is not Refused and hasattr(refusal, "reason"):
+                found.append(refusal)
+    return found
+
+
+def test_every_refusal_has_its_reason_in_the_catalogue():
+    unknown = [
+        f"{refusal.__module__}.{refusal.__qualname__}: {refusal.reason}"
+        for refusal in refusals()
+        if refusal.reason not in reasons_of(area_of(refusal))
+    ]
+    assert unknown == []
+
+
+def test_every_refusal_is_of_the_kind_its_reason_promises():
+    """The comment of a reason begins with the status it comes with."""
+    comments = contracts.comments()
+    broken = []
+    for refusal in refusals():
+        names = [f"realco.{scope}.v1.ErrorReason.{refusal.reason}" for scope in (area_of(refusal), "type")]
+        promised = next((comments[name] for name in names if name in comments), "")
+        if not promised.startswith(f"{refusal.kind.value}."):
+            broken.append(f"{refusal.__module__}.{refusal.__qualname__} is {refusal.kind.value}: {promised[:60]}")
+    assert broken == []
+
+
+def area_of(refusal: type[DomainError]) -> str:
+    return refusal.__module__.split(".")[1]

@@ -1,0 +1,173 @@
+"""The description of the REST interface: valid, complete, and true to what the gateway does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.api import annotations_pb2
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from realco.type.v1 import access_pb2
+
+from gateway import contracts, openapi
+from gateway.binding import Binding
+
+DOCUMENT = openapi.document()
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), path, operation
+
+
+def operation(method: str, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = DOCUMENT["paths"][path][method.lower()]
+    return found
+
+
+def schema(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = DOCUMENT["components"]["schemas"][name]
+    return found
+
+
+def walk(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+
+
+def test_it_is_valid_openapi_3_1():
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
+
+
+def test_every_rpc_with_a_route_is_described_and_nothing_else():
+    described = {(method, re.sub(r"\{[^}]*\}", "{}", path)) for method, path, _ in operations()}
+    routed = set()
+    for method in contracts.methods():
+        rule = method.GetOptions().Extensions[annotations_pb2.http]
+        verb = rule.WhichOneof("pattern")
+        routed.add((verb.upper(), re.sub(r"\{[^}]*\}", "{}", getattr(rule, verb))))
+    assert described == routed
+    assert len(described) == len(contracts.methods())
+
+
+def test_every_operation_has_a_name_of_its_own():
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("method", "path", "found"), list(operations()), ids=lambda value: str(value)[:60])
+def test_every_operation_is_explained_and_says_who_may_call_it(method, path, found):
+    assert found["summary"]
+    assert "May be called by: " in found["description"]
+    assert all(parameter["description"] for parameter in found["parameters"])
+
+
+def test_every_path_parameter_is_described():
+    for _, path, found in operations():
+        named = [parameter["name"] for parameter in found["parameters"] if parameter["in"] == "path"]
+        assert named == re.findall(r"\{([^}]*)\}", path)
+
+
+def test_every_reference_leads_somewhere():
+    for node in walk(DOCUMENT):
+        reference = node.get("$ref")
+        if isinstance(reference, str):
+            at: Any = DOCUMENT
+            for part in reference.removeprefix("#/").split("/"):
+                at = at[part]
+
+
+def test_public_rpcs_need_no_token_and_the_others_do():
+    for method in contracts.methods():
+        bound = Binding(method)
+        names = iter(bound.path)
+        path = "/" + "/".join(f"{{{next(names).name}}}" if part is None else part for part in bound.template.segments)
+        public = method.GetOptions().Extensions[access_pb2.access].public
+        assert operation(bound.http_method, path)["security"] == ([] if public else [{"bearer": []}])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/v1/transactions", "201"),
+        ("POST", "/api/v1/transactions/{transactionId}/cancel", "200"),
+        ("GET", "/api/v1/transactions", "200"),
+        ("DELETE", "/api/v1/bank-accounts/{bankAccountId}", "204"),
+        ("PUT", "/api/v1/investors/{investorId}", "200"),
+        ("POST", "/api/v1/webhooks/stripe", "200"),
+    ],
+)
+def test_the_success_of_an_operation_has_one_status(method, path, status):
+    statuses = [code for code in operation(method, path)["responses"] if code.startswith("2")]
+    assert statuses == [status]
+
+
+def test_the_rules_of_a_field_are_keywords_of_its_schema():
+    request = schema("CreateTransactionRequest")
+    assert request["required"] == ["type", "paymentMethod", "amount", "escrowAccountId"]
+    assert request["additionalProperties"] is False
+    assert request["properties"]["escrowAccountId"]["pattern"] == "^esc_[0-9a-hjkmnp-tv-z]{26}$"
+    assert request["properties"]["description"]["maxLength"] == 200
+    assert "must be more than zero" in request["properties"]["amount"]["description"]
+    assert "requestId" not in request["properties"]
+    assert schema("NewJournalEntry")["properties"]["legs"]["maxItems"] == 1000
+    assert schema("Leg")["properties"]["amountMinor"]["pattern"] == "^[1-9][0-9]{0,18}$"
+    terms = schema("WaterfallTerms")["properties"]
+    assert (terms["preferredRateBps"]["minimum"], terms["preferredRateBps"]["maximum"]) == (0, 10000)
+    assert terms["sponsorCarryBps"]["exclusiveMaximum"] == 10000
+    assert terms["tiers"]["uniqueItems"] is True
+    review = schema("ReviewComplianceCheckRequest")["properties"]["decision"]
+    assert review["enum"] == ["PASSED", "FAILED"]
+
+
+def test_amounts_are_strings_and_nothing_is_a_float():
+    assert schema("Money")["properties"]["amountMinor"]["type"] == "string"
+    assert not [node for node in walk(DOCUMENT) if node.get("type") == "number"]
+
+
+def test_dates_and_times_are_strings_with_a_format():
+    distribution = schema("Distribution")["properties"]
+    assert (distribution["distributionDate"]["type"], distribution["distributionDate"]["format"]) == ("string", "date")
+    assert (distribution["createTime"]["type"], distribution["createTime"]["format"]) == ("string", "date-time")
+
+
+def test_enums_list_their_values_by_name_without_the_zero_value():
+    for name, found in DOCUMENT["components"]["schemas"].items():
+        if "enum" in found:
+            assert not [value for value in found["enum"] if value.endswith("_UNSPECIFIED")], name
+            assert all(f"`{value}`" in found["description"] for value in found["enum"])
+
+
+def test_a_header_field_is_a_header_parameter():
+    parameters = {(one["in"], one["name"]): one for one in operation("POST", "/api/v1/transactions")["parameters"]}
+    assert parameters["header", "Idempotency-Key"]["required"] is True
+    optional = operation("POST", "/api/v1/transactions/{transactionId}/cancel")["parameters"]
+    assert [one["required"] for one in optional if one["name"] == "Idempotency-Key"] == [False]
+
+
+def test_every_error_reason_is_in_the_catalogue_with_its_comment():
+    catalogue = openapi.error_catalogue()
+    for enum in contracts.error_reasons():
+        for value in enum.values:
+            if value.number:
+                assert catalogue[value.name]
+
+
+def test_every_message_enum_and_field_of_it_has_a_comment():
+    comments = contracts.comments()
+    for service in contracts.services():
+        assert comments[service.full_name]
+        for method in service.methods:
+            assert comments[method.full_name]
+            for message in (method.input_type, method.output_type):
+                if message.full_name.startswith("realco."):
+                    assert comments[message.full_name]
+                    assert all(comments[field.full_name] for field in message.fields)
