@@ -1,0 +1,115 @@
+"""The services this one asks: a small Protocol each, and its real form over gRPC.
+
+A peer's definite refusal is raised as it came; a peer that cannot be reached, or whose answer is lost, is Unavailable,
+and the same question may be asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from grpc import aio
+from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
+from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
+from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
+
+from services.chassis.client import as_domain_error
+from services.chassis.errors import DomainError, Kind, Unavailable
+from services.chassis.invariant import invariant
+
+R = TypeVar("R")
+
+EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
+Decision = compliance_pb2.EvaluateTransactionsResponse.Decision
+SubmitItem = escrow_pb2.SubmitPayoutsRequest.Item
+SubmitResult = escrow_pb2.SubmitPayoutsResponse.Result
+
+
+class Escrow(Protocol):
+    """The book."""
+
+    async def get_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
+        """None if the organization has no such account."""
+        ...
+
+    async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
+        """Takes the money of payouts before any provider is asked: one result an item, in order."""
+        ...
+
+
+class Compliance(Protocol):
+    """What is forbidden."""
+
+    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+        """One decision an item, in order; asking again gives the first decision."""
+        ...
+
+
+class Distributions(Protocol):
+    """Offerings and investments."""
+
+    async def get_investment(self, investment_id: str) -> offerings_pb2.Investment | None: ...
+
+    async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None: ...
+
+
+class EscrowClient:
+    def __init__(self, channel: aio.Channel) -> None:
+        self._stub: Any = escrow_pb2_grpc.EscrowServiceStub(channel)
+
+    async def get_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
+        request = escrow_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
+        return await _found(self._stub.GetEscrowAccount, request)
+
+    async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
+        answer = await _asked(self._stub.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
+        results: Sequence[SubmitResult] = answer.results
+        same = [result.request_id for result in results] == [item.request_id for item in items]
+        invariant(same, "escrow answers each payout, in order")
+        return results
+
+
+class ComplianceClient:
+    def __init__(self, channel: aio.Channel) -> None:
+        self._stub: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
+
+    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+        request = compliance_pb2.EvaluateTransactionsRequest(items=items)
+        answer = await _asked(self._stub.EvaluateTransactions, request)
+        decisions: Sequence[Decision] = answer.decisions
+        same = [decision.transaction_id for decision in decisions] == [item.transaction_id for item in items]
+        invariant(same, "compliance decides on each transaction, in order")
+        return decisions
+
+
+class DistributionsClient:
+    def __init__(self, channel: aio.Channel) -> None:
+        self._investments: Any = offerings_pb2_grpc.InvestmentsServiceStub(channel)
+        self._offerings: Any = offerings_pb2_grpc.OfferingsServiceStub(channel)
+
+    async def get_investment(self, investment_id: str) -> offerings_pb2.Investment | None:
+        request = offerings_pb2.GetInvestmentRequest(investment_id=investment_id)
+        return await _found(self._investments.GetInvestment, request)
+
+    async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None:
+        return await _found(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))
+
+
+async def _asked(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
+    try:
+        return await method(request)
+    except aio.AioRpcError as error:
+        refusal = as_domain_error(error)
+        if refusal is not None:
+            raise refusal from None
+        raise Unavailable("A service this one needs cannot be reached.") from error
+
+
+async def _found(method: Callable[[Any], Awaitable[R]], request: Any) -> R | None:
+    try:
+        return await _asked(method, request)
+    except DomainError as refusal:
+        if refusal.kind is Kind.NOT_FOUND:
+            return None
+        raise

@@ -1,0 +1,84 @@
+"""Bank accounts: added once, their number sealed before it is stored; retired, never erased."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from google.protobuf.empty_pb2 import Empty
+from realco.transactions.v1 import bank_accounts_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.access import INVESTOR
+from services.chassis.auth import Principal, current_principal
+from services.chassis.errors import InvalidField
+from services.chassis.ids import new_id
+from services.transactions import messages
+from services.transactions.domain.errors import BankAccountNotFound
+from services.transactions.domain.routing import has_check_digit
+from services.transactions.store import bank_accounts as store
+from services.transactions.vault import Vault
+
+
+def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> str:
+    """Refuses what is malformed; returns whose account it is."""
+    party_id = request.party_id or (principal.subject if principal.role == INVESTOR else "")
+    faults = {}
+    if not party_id:
+        faults["party_id"] = "must be set"
+    if not has_check_digit(request.routing_number):
+        faults["routing_number"] = "must be nine digits with a right ABA check digit"
+    if not request.account_holder_name.isprintable():
+        faults["account_holder_name"] = "must not contain control characters"
+    if faults:
+        raise InvalidField("The request is not valid.", fields=faults)
+    return party_id
+
+
+def blinded(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
+    """The request without its account number, yet another for another number: what idempotency remembers of it."""
+    copy = pb.CreateBankAccountRequest()
+    copy.CopyFrom(request)
+    copy.account_number = vault.blind(request.account_number)
+    return copy
+
+
+async def create(
+    tx: AsyncConnection, request: pb.CreateBankAccountRequest, party_id: str, vault: Vault, now: datetime
+) -> pb.BankAccount:
+    principal = current_principal()
+    former = await store.lock_default(tx, principal.org_id, party_id)
+    default = request.default_for_payouts or former is None
+    if default and former is not None:
+        await store.update(tx, former, now, default_for_payouts=False)
+    bank_account_id = new_id("ba")
+    account_type = request.account_type or pb.BankAccount.CHECKING
+    row = await store.insert(
+        tx,
+        org_id=principal.org_id,
+        bank_account_id=bank_account_id,
+        party_id=party_id,
+        account_holder_name=request.account_holder_name,
+        routing_number=request.routing_number,
+        account_number_encrypted=vault.seal(
+            request.account_number, org_id=principal.org_id, bank_account_id=bank_account_id
+        ),
+        account_number_last4=request.account_number[-4:],
+        account_type=pb.BankAccount.AccountType.Name(account_type),
+        default_for_payouts=default,
+        status="ACTIVE",
+        created_by=principal.person,
+        created_at=now,
+        updated_at=now,
+    )
+    return messages.to_bank_account(row)
+
+
+async def delete(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime) -> Empty:
+    """Retires the account; again changes nothing. Raises BankAccountNotFound."""
+    principal = current_principal()
+    row = await store.lock(tx, principal.org_id, request.bank_account_id)
+    if row is None or (principal.role == INVESTOR and row.party_id != principal.subject):
+        raise BankAccountNotFound("There is no such bank account.")
+    if row.status != "DELETED":
+        await store.update(tx, row, now, status="DELETED", default_for_payouts=False)
+    return Empty()

@@ -1,0 +1,103 @@
+"""Compliance decides before anything moves. What it does not decide stays INITIATED: nothing moves by default."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.transactions.v1 import transactions_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.auth import Principal
+from services.chassis.errors import DomainError, Kind, Refused
+from services.chassis.once import replace_answer
+from services.chassis.telemetry import log
+from services.chassis.wire import to_money
+from services.transactions import messages
+from services.transactions.clients import Decision, EvaluateItem
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import ALWAYS_APPROVED_BY_A_PERSON, Failure, Transaction
+from services.transactions.store import transactions as store
+from services.transactions.wiring import ACTOR, NAME, Parts
+
+_C = ComplianceCheck
+
+
+def item_of(row: Transaction) -> EvaluateItem:
+    return EvaluateItem(
+        transaction_id=row.transaction_id,
+        party_id=row.party_id,
+        direction=EvaluateItem.IN if row.is_debit else EvaluateItem.OUT,
+        amount=to_money(row.amount),
+    )
+
+
+async def evaluate_now(parts: Parts, org_id: str, answer: pb.Transaction) -> pb.Transaction:
+    """Has a transaction just recorded evaluated, for the request that recorded it. Asks compliance.
+
+    Returns the transaction after the decision, or `answer` as it is where compliance cannot decide now.
+
+    Raises:
+        Refused: compliance forbids it; the transaction is FAILED, and a replay hears the same.
+    """
+    async with parts.database.begin() as tx:
+        row = await store.lock(tx, org_id, answer.transaction_id)
+    if row is None or row.status is not Status.INITIATED:
+        return answer
+    try:
+        [decision] = await parts.compliance.evaluate([item_of(row)])
+    except DomainError as error:
+        log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
+        return answer
+    async with parts.database.begin() as tx:
+        row = await store.lock(tx, org_id, answer.transaction_id)
+        if row is None or row.status is not Status.INITIATED:
+            return answer
+        outcomes = await apply_decisions(tx, [row], {row.transaction_id: decision}, parts.clock.now())
+    outcome = outcomes.get(answer.transaction_id, answer)
+    if isinstance(outcome, DomainError):
+        raise outcome
+    return outcome
+
+
+async def apply_decisions(
+    tx: AsyncConnection, rows: Sequence[Transaction], decisions: Mapping[str, Decision], now: datetime
+) -> dict[str, pb.Transaction | DomainError]:
+    """Moves locked INITIATED transactions of one organization as compliance decided, by transaction_id.
+
+    What it returns of each is what a replay of the request that made it answers from now on; of those compliance did
+    not decide it returns nothing.
+    """
+    outcomes: dict[str, pb.Transaction | DomainError] = {}
+    passed, reviewed = [], defaultdict(list)
+    for row in rows:
+        decision = decisions[row.transaction_id]
+        if decision.status == _C.FAILED:
+            outcomes[row.transaction_id] = await _refuse(tx, row, decision, now)
+        elif decision.status == _C.MANUAL_REVIEW:
+            reviewed[decision.message].append(row)
+        elif decision.status == _C.PASSED and row.type in ALWAYS_APPROVED_BY_A_PERSON:
+            reviewed["a second person approves it"].append(row)
+        elif decision.status == _C.PASSED:
+            passed.append(row)
+    for reason, waiting in reviewed.items():
+        moved = await store.move_all(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
+        outcomes |= {row.transaction_id: messages.to_transaction(row, now) for row in moved}
+    passed = await store.move_all(tx, passed, Status.APPROVED, actor=ACTOR, now=now, reason="compliance passed it")
+    passed = await store.move_all(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
+    outcomes |= {row.transaction_id: messages.to_transaction(row, now) for row in passed}
+    for row in rows:
+        if row.transaction_id in outcomes:
+            asked = pb.CreateTransactionRequest(request_id=row.request_id)
+            asker = Principal(row.request_subject, "", row.org_id)
+            await replace_answer(tx, asked, outcomes[row.transaction_id], principal=asker)
+    return outcomes
+
+
+async def _refuse(tx: AsyncConnection, row: Transaction, decision: Decision, now: datetime) -> DomainError:
+    facts = dict(decision.metadata) | {"transaction_id": row.transaction_id}
+    failure = Failure(decision.reason, decision.message, retryable=False, metadata=facts)
+    await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=decision.message, failure=failure)
+    return Refused(Kind.FAILED_PRECONDITION, decision.reason, decision.message, {}, facts, domain=f"{NAME}.realco")

@@ -1,0 +1,149 @@
+"""What a provider says about a payment, applied: by webhooks, by look-ups, by the answer to an order, all alike.
+
+The caller holds the transaction's lock. The outcome depends only on where the transaction is and where the provider
+has the payment, so repeated and reordered news converge (reliability rule c25).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.telemetry import log
+from services.transactions.domain import schedule
+from services.transactions.domain.payments import Payment, contradicts, difference, moves_for
+from services.transactions.domain.returns import may_represent, return_code
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Failure, Transaction
+from services.transactions.store import bank_accounts
+from services.transactions.store import transactions as store
+from services.transactions.wiring import ACTOR
+
+
+class PaymentNotOurs(Exception):
+    """The provider's payment is not the one we ordered, or cannot be what it says: a person looks, nothing moves."""
+
+
+async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+    """Brings a locked transaction to where the provider has its current attempt.
+
+    Raises:
+        PaymentNotOurs: amount, direction or reference differ, or the provider contradicts itself.
+    """
+    wrong = difference(
+        payment,
+        reference=row.transaction_id,
+        amount=row.amount,
+        is_debit=row.is_debit,
+        presentment=max(row.presentments, 1),
+    )
+    if wrong:
+        raise PaymentNotOurs(f"the provider's payment differs in {wrong}")
+    if contradicts(payment.status, row.status):
+        raise PaymentNotOurs(f"the provider says {payment.status} of a transaction that is {row.status}")
+    # The world's time of the fact; a provider's clock is not believed where it is absurd.
+    at = max(row.created_at, min(now, payment.changed_at or now))
+    for status in moves_for(payment.status, row.status):
+        match status:
+            case Status.PENDING_SETTLEMENT:
+                row = await _submitted(tx, row, payment, now)
+            case Status.SETTLED:
+                row = await _settled(tx, row, at, now)
+            case Status.RETURNED:
+                row = await _returned(tx, row, payment, at, now)
+            case Status.FAILED:
+                row = await _failed(tx, row, payment, now)
+            case _:
+                row = await store.move(tx, row, status, actor=ACTOR, now=now, reason=f"the provider: {payment.status}")
+    return row
+
+
+async def _submitted(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+    await store.record_payment(tx, row, payment.payment_id)
+    return await store.move(
+        tx,
+        row,
+        Status.PENDING_SETTLEMENT,
+        actor=ACTOR,
+        now=now,
+        reason="the rail accepted it",
+        provider_reference=payment.payment_id,
+        # A wire or check is not looked up: a person confirms it.
+        due_ms=None if row.provider == "manual" else schedule.poll_ms(0),
+    )
+
+
+async def _settled(tx: AsyncConnection, row: Transaction, at: datetime, now: datetime) -> Transaction:
+    row = await store.move(
+        tx,
+        row,
+        Status.SETTLED,
+        actor=ACTOR,
+        now=now,
+        reason="the money arrived",
+        settled_at=at,
+        return_risk_end_at=schedule.return_risk_end(at) if row.is_debit else None,
+        final_at=schedule.final_at(at, method=row.payment_method, is_debit=row.is_debit),
+    )
+    if row.is_debit:
+        return row
+    return await store.move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason="a payout has no return risk")
+
+
+async def _returned(
+    tx: AsyncConnection, row: Transaction, payment: Payment, at: datetime, now: datetime
+) -> Transaction:
+    next_attempt_at = schedule.represent_at(at)
+    again = may_represent(
+        payment.return_code,
+        is_debit=row.is_debit,
+        presentments=row.presentments,
+        first_presented_at=row.first_presented_at or row.created_at,
+        next_attempt_at=next_attempt_at,
+    )
+    failure = _failure(payment, retryable=again)
+    reason = f"{failure.code}: {failure.message}"
+    row = await store.move(tx, row, Status.RETURNED, actor=ACTOR, now=now, reason=reason, failure=failure)
+    await _retire_account(tx, row, payment.return_code, now)
+    if not again:
+        return row
+    reason = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
+    return await store.move(
+        tx, row, Status.PENDING_RETRY, actor=ACTOR, now=now, reason=reason, next_attempt_at=next_attempt_at
+    )
+
+
+async def _failed(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+    failure = _failure(payment, retryable=False)
+    if row.status is Status.PROCESSING:
+        await store.record_payment(tx, row, payment.payment_id)
+    row = await store.move(
+        tx,
+        row,
+        Status.FAILED,
+        actor=ACTOR,
+        now=now,
+        reason=f"{failure.code}: {failure.message}",
+        failure=failure,
+        provider_reference=payment.payment_id,
+    )
+    await _retire_account(tx, row, payment.return_code, now)
+    return row
+
+
+def _failure(payment: Payment, *, retryable: bool) -> Failure:
+    if not payment.return_code:
+        return Failure("DECLINED_BY_PROVIDER", "The bank did not carry out the payment.", retryable)
+    code = return_code(payment.return_code)
+    return Failure(code.code, f"The bank says: {code.name}.", retryable)
+
+
+async def _retire_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:
+    meaning = return_code(code) if code else None
+    if meaning is None:
+        return
+    if meaning.blocks and row.bank_account_id:
+        await bank_accounts.block(tx, row.org_id, row.bank_account_id, code, now)
+    if meaning.review:
+        log.warning("return_to_review", transaction_id=row.transaction_id, code=code)

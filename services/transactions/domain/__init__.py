@@ -1,0 +1,1 @@
+"""The rules of moving money: no I/O, no clock, no protobuf."""

@@ -1,0 +1,82 @@
+"""What a provider's news means for a transaction.
+
+A provider's states only grow: pending, then settled, failed or cancelled, then perhaps returned. News that is older
+than what we know changes nothing, so webhooks and look-ups may come in any order and any number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from services.chassis.money import Money
+from services.transactions.domain.states import Status
+
+
+class PaymentStatus(StrEnum):
+    PENDING = "pending"
+    SETTLED = "settled"
+    RETURNED = "returned"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment as the provider has it now."""
+
+    payment_id: str
+    reference: str  # our transaction id
+    status: PaymentStatus
+    amount: Money
+    is_debit: bool
+    presentment: int
+    changed_at: datetime | None  # by the provider's business clock
+    return_code: str = ""
+    reason: str = ""
+
+
+_P, _S = PaymentStatus, Status
+
+# (what the provider says, where the transaction is) -> the moves to make, in order. A pair not here is old news.
+_TO_MAKE: dict[tuple[PaymentStatus, Status], tuple[Status, ...]] = {
+    (_P.PENDING, _S.PROCESSING): (_S.PENDING_SETTLEMENT,),
+    (_P.SETTLED, _S.PROCESSING): (_S.PENDING_SETTLEMENT, _S.SETTLED),
+    (_P.SETTLED, _S.PENDING_SETTLEMENT): (_S.SETTLED,),
+    (_P.RETURNED, _S.PROCESSING): (_S.PENDING_SETTLEMENT, _S.RETURNED),
+    (_P.RETURNED, _S.PENDING_SETTLEMENT): (_S.RETURNED,),
+    (_P.RETURNED, _S.SETTLED): (_S.RETURNED,),
+    (_P.RETURNED, _S.COMPLETED): (_S.RETURNED,),
+    (_P.FAILED, _S.PROCESSING): (_S.FAILED,),
+    (_P.FAILED, _S.PENDING_SETTLEMENT): (_S.FAILED,),
+    (_P.CANCELLED, _S.PROCESSING): (_S.PENDING_SETTLEMENT, _S.CANCELLED),
+    (_P.CANCELLED, _S.PENDING_SETTLEMENT): (_S.CANCELLED,),
+}
+
+# Where the provider contradicts itself: a payment it settled cannot fail later. A person looks; nothing moves.
+_CONTRADICTIONS = frozenset(
+    (said, status) for said in (_P.FAILED, _P.CANCELLED) for status in (_S.SETTLED, _S.COMPLETED)
+)
+
+
+def moves_for(said: PaymentStatus, status: Status) -> tuple[Status, ...]:
+    """The moves that bring a transaction in `status` to where the provider has it; empty for old news."""
+    return _TO_MAKE.get((said, status), ())
+
+
+def contradicts(said: PaymentStatus, status: Status) -> bool:
+    return (said, status) in _CONTRADICTIONS
+
+
+def difference(payment: Payment, *, reference: str, amount: Money, is_debit: bool, presentment: int) -> str:
+    """In what a provider's answer is not about our payment; empty if it is. Its amount is checked, never believed."""
+    for name, theirs, ours in (
+        ("reference", payment.reference, reference),
+        ("amount", payment.amount, amount),
+        ("direction", payment.is_debit, is_debit),
+        ("presentment", payment.presentment, presentment),
+    ):
+        if theirs != ours:
+            return name
+    return ""

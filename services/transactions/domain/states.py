@@ -1,0 +1,80 @@
+"""The thirteen states of a transaction, and every move between them; what is not in the table cannot happen.
+
+The same table is stored in the database, where a foreign key refuses any other move (reliability rule c7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from services.transactions.domain.errors import IllegalStatusChange
+
+
+class Status(StrEnum):
+    INITIATED = "INITIATED"
+    PENDING_APPROVAL = "PENDING_APPROVAL"
+    APPROVED = "APPROVED"
+    QUEUED = "QUEUED"
+    PROCESSING = "PROCESSING"
+    PENDING_SETTLEMENT = "PENDING_SETTLEMENT"
+    SETTLED = "SETTLED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    RETURNED = "RETURNED"
+    PENDING_RETRY = "PENDING_RETRY"
+    CANCELLED = "CANCELLED"
+    REVERSED = "REVERSED"
+
+
+S = Status
+
+# The status "before" of a new transaction.
+NONE = ""
+
+NEXT: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        S.INITIATED: frozenset({S.PENDING_APPROVAL, S.APPROVED, S.FAILED, S.CANCELLED}),
+        S.PENDING_APPROVAL: frozenset({S.APPROVED, S.CANCELLED}),
+        S.APPROVED: frozenset({S.QUEUED, S.CANCELLED}),
+        S.QUEUED: frozenset({S.PROCESSING, S.FAILED, S.CANCELLED}),
+        # Not cancellable: the provider may have taken it.
+        S.PROCESSING: frozenset({S.PENDING_SETTLEMENT, S.SETTLED, S.PENDING_RETRY, S.FAILED}),
+        # Cancellable only where the rail allows: see `may_cancel`.
+        S.PENDING_SETTLEMENT: frozenset({S.SETTLED, S.RETURNED, S.FAILED, S.REVERSED, S.CANCELLED}),
+        S.SETTLED: frozenset({S.COMPLETED, S.RETURNED, S.REVERSED}),
+        S.COMPLETED: frozenset({S.RETURNED, S.REVERSED}),
+        S.FAILED: frozenset({S.PENDING_RETRY}),
+        S.RETURNED: frozenset({S.PENDING_RETRY}),
+        S.PENDING_RETRY: frozenset({S.QUEUED, S.CANCELLED, S.FAILED}),
+        S.CANCELLED: frozenset(),
+        S.REVERSED: frozenset(),
+    }
+)
+
+# Every row of the database's table of allowed moves: the birth, then the edges.
+MOVES: tuple[tuple[str, str], ...] = (
+    (NONE, S.INITIATED),
+    *((before, after) for before in Status for after in Status if after in NEXT[before]),
+)
+
+
+def check_move(before: Status, after: Status) -> bool:
+    """True if there is a move to make; False if it is made already (the same state is no move).
+
+    Raises:
+        IllegalStatusChange: the table has no such edge.
+    """
+    if before is after:
+        return False
+    if after not in NEXT[before]:
+        raise IllegalStatusChange(before, after)
+    return True
+
+
+def may_cancel(status: Status, *, provider_is_manual: bool) -> bool:
+    """Whether a person may cancel: while no provider has taken it; a wire or check, until it has arrived."""
+    if status is S.PENDING_SETTLEMENT:
+        return provider_is_manual
+    return S.CANCELLED in NEXT[status]

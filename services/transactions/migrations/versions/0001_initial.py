@@ -1,0 +1,317 @@
+"""The tables transactions begins with, the moves they allow, and the trigger that holds a transaction to them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+
+revision = "0001"
+down_revision = None
+
+_APPEND_ONLY = ["transaction_history", "allowed_moves"]
+
+# domain/states.py as it stood then; a test compares the two.
+_MOVES = {
+    "": "INITIATED",
+    "INITIATED": "PENDING_APPROVAL APPROVED FAILED CANCELLED",
+    "PENDING_APPROVAL": "APPROVED CANCELLED",
+    "APPROVED": "QUEUED CANCELLED",
+    "QUEUED": "PROCESSING FAILED CANCELLED",
+    "PROCESSING": "PENDING_SETTLEMENT SETTLED PENDING_RETRY FAILED",
+    "PENDING_SETTLEMENT": "SETTLED RETURNED FAILED REVERSED CANCELLED",
+    "SETTLED": "COMPLETED RETURNED REVERSED",
+    "COMPLETED": "RETURNED REVERSED",
+    "FAILED": "PENDING_RETRY",
+    "RETURNED": "PENDING_RETRY",
+    "PENDING_RETRY": "QUEUED CANCELLED FAILED",
+}
+
+# A move names the status it comes from and counts the version by one; facts agreed with compliance never change.
+_GUARD = """
+CREATE FUNCTION transactions_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.version <> 1 OR NEW.previous_status <> '' THEN
+      RAISE EXCEPTION 'a transaction is born INITIATED, with version 1' USING ERRCODE = '23514';
+    END IF;
+    RETURN NEW;
+  END IF;
+  IF (NEW.status, NEW.previous_status, NEW.version) IS DISTINCT FROM (OLD.status, OLD.previous_status, OLD.version)
+     AND (NEW.previous_status <> OLD.status OR NEW.version <> OLD.version + 1) THEN
+    RAISE EXCEPTION 'a move starts from the status there is' USING ERRCODE = '23514';
+  END IF;
+  IF (NEW.org_id, NEW.transaction_id, NEW.type, NEW.amount_minor, NEW.currency, NEW.party_id, NEW.escrow_account_id,
+      NEW.bank_account_id, NEW.payment_method, NEW.created_by)
+     IS DISTINCT FROM
+     (OLD.org_id, OLD.transaction_id, OLD.type, OLD.amount_minor, OLD.currency, OLD.party_id, OLD.escrow_account_id,
+      OLD.bank_account_id, OLD.payment_method, OLD.created_by) THEN
+    RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
+  END IF;
+  RETURN NEW;
+END $$
+"""
+
+
+def upgrade() -> None:
+    create_chassis_tables(op)
+    _create_bank_accounts()
+    _create_transactions()
+    _create_records()
+    _create_requests()
+    for before, after in _MOVES.items():
+        rows = ", ".join(f"('{before}', '{status}')" for status in after.split())
+        op.execute(f"INSERT INTO allowed_moves (from_status, to_status) VALUES {rows}")
+    op.execute(_GUARD)
+    op.execute(
+        "CREATE TRIGGER transactions_guard BEFORE INSERT OR UPDATE ON transactions"
+        " FOR EACH ROW EXECUTE FUNCTION transactions_guard()"
+    )
+    enable_rls(
+        op, "bank_accounts", "transactions", "transaction_history", "provider_payments", "payout_requests", "webhooks"
+    )
+    append_only(op, *_APPEND_ONLY)
+    grant_app(op, "transactions", select_insert=_APPEND_ONLY)
+    op.execute(f"REVOKE INSERT ON allowed_moves FROM {app_role(op.get_bind(), 'transactions')}")
+
+
+def _create_bank_accounts() -> None:
+    op.create_table(
+        "allowed_moves",
+        sa.Column("from_status", sa.Text(), nullable=False),
+        sa.Column("to_status", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("from_status", "to_status"),
+    )
+    op.create_table(
+        "bank_accounts",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("bank_account_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("account_holder_name", sa.Text(), nullable=False),
+        sa.Column("routing_number", sa.Text(), nullable=False),
+        sa.Column("account_number_encrypted", pg.BYTEA(), nullable=False),
+        sa.Column("account_number_last4", sa.Text(), nullable=False),
+        sa.Column("account_type", sa.Text(), nullable=False),
+        sa.Column("default_for_payouts", sa.Boolean(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("block_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("NOT default_for_payouts OR status = 'ACTIVE'", name="default_is_active"),
+        sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
+        sa.CheckConstraint("status IN ('ACTIVE', 'BLOCKED', 'DELETED')", name="status_known"),
+        sa.PrimaryKeyConstraint("org_id", "bank_account_id"),
+    )
+    op.create_index(
+        "bank_accounts_default",
+        "bank_accounts",
+        ["org_id", "party_id"],
+        unique=True,
+        postgresql_where=sa.text("default_for_payouts"),
+    )
+    op.create_index("bank_accounts_newest", "bank_accounts", ["org_id", "created_at", "bank_account_id"], unique=False)
+    op.create_index(
+        "bank_accounts_party", "bank_accounts", ["org_id", "party_id", "created_at", "bank_account_id"], unique=False
+    )
+
+
+def _create_transactions() -> None:
+    op.create_table(
+        "transactions",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("previous_status", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("payment_method", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("bank_account_id", sa.Text(), nullable=True),
+        sa.Column("investment_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("distribution_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("allocation_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure_code", sa.Text(), nullable=True),
+        sa.Column("failure_message", sa.Text(), nullable=True),
+        sa.Column("failure_retryable", sa.Boolean(), nullable=True),
+        sa.Column("failure_metadata", pg.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("presentments", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("next_attempt_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("first_presented_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
+        sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("approved_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("return_risk_end_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("final_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("bank_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("request_subject", sa.Text(), server_default="", nullable=False),
+        sa.Column("request_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("escrow_booked", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.CheckConstraint("dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')", name="dispute_status_known"),
+        sa.CheckConstraint("payment_method IN ('ACH', 'WIRE', 'CHECK')", name="payment_method_known"),
+        sa.CheckConstraint(
+            "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')", name="reconciliation_status_known"
+        ),
+        sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
+        sa.CheckConstraint(
+            "status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"
+        ),
+        sa.CheckConstraint(
+            "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="type_known"
+        ),
+        sa.CheckConstraint("(failure_code IS NULL) = (failure_message IS NULL)", name="failure_whole"),
+        sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
+        sa.CheckConstraint(
+            "presentments BETWEEN 0 AND 3 AND attempts >= presentments", name="presentments_three_at_most"
+        ),
+        sa.ForeignKeyConstraint(
+            ["org_id", "bank_account_id"],
+            ["bank_accounts.org_id", "bank_accounts.bank_account_id"],
+            name="bank_account",
+        ),
+        sa.ForeignKeyConstraint(
+            ["previous_status", "status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "transaction_id"),
+    )
+    op.create_index(
+        "transactions_account",
+        "transactions",
+        ["org_id", "escrow_account_id", "created_at", "transaction_id"],
+        unique=False,
+    )
+    op.create_index(
+        "transactions_account_status",
+        "transactions",
+        ["org_id", "escrow_account_id", "status", "created_at", "transaction_id"],
+        unique=False,
+    )
+    op.create_index(
+        "transactions_at_risk",
+        "transactions",
+        ["return_risk_end_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'SETTLED'"),
+    )
+    op.create_index(
+        "transactions_distribution",
+        "transactions",
+        ["org_id", "distribution_id", "created_at", "transaction_id"],
+        unique=False,
+        postgresql_where=sa.text("distribution_id <> ''"),
+    )
+    op.create_index(
+        "transactions_due",
+        "transactions",
+        ["status", "due_at"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index("transactions_newest", "transactions", ["org_id", "created_at", "transaction_id"], unique=False)
+    op.create_index(
+        "transactions_party", "transactions", ["org_id", "party_id", "created_at", "transaction_id"], unique=False
+    )
+    op.create_index(
+        "transactions_retries",
+        "transactions",
+        ["next_attempt_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'PENDING_RETRY'"),
+    )
+    op.create_index(
+        "transactions_status", "transactions", ["org_id", "status", "created_at", "transaction_id"], unique=False
+    )
+
+
+def _create_records() -> None:
+    op.create_table(
+        "transaction_history",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("from_status", sa.Text(), nullable=False),
+        sa.Column("to_status", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["from_status", "to_status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
+        ),
+        sa.ForeignKeyConstraint(
+            ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "transaction_id", "version"),
+    )
+    op.create_table(
+        "provider_payments",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("presentment", sa.Integer(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_key", sa.Text(), nullable=False),
+        sa.Column("provider_reference", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "transaction_id", "attempt"),
+        sa.UniqueConstraint("provider", "provider_key", name="provider_payments_key"),
+        sa.UniqueConstraint("provider", "provider_reference", name="provider_payments_reference"),
+    )
+
+
+def _create_requests() -> None:
+    op.create_table(
+        "payout_requests",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("fingerprint", pg.BYTEA(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("refusal", pg.BYTEA(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
+        sa.PrimaryKeyConstraint("org_id", "request_id"),
+    )
+    op.create_table(
+        "webhooks",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("org_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_event_id", sa.Text(), nullable=False),
+        sa.Column("event_type", sa.Text(), nullable=False),
+        sa.Column("body", pg.BYTEA(), nullable=False),
+        sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("applied_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.CheckConstraint("provider IN ('stripe', 'plaid', 'sandbox')", name="provider_known"),
+        sa.CheckConstraint("status IN ('RECEIVED', 'APPLIED', 'IGNORED', 'FAILED')", name="status_known"),
+        sa.PrimaryKeyConstraint("webhook_id"),
+        sa.UniqueConstraint("provider", "provider_event_id", name="webhooks_event"),
+    )
+    op.create_index(
+        "webhooks_due", "webhooks", ["due_at"], unique=False, postgresql_where=sa.text("status = 'RECEIVED'")
+    )
+    op.create_index("webhooks_newest", "webhooks", ["org_id", "created_at", "webhook_id"], unique=False)

@@ -1,0 +1,1 @@
+"""Payment providers: the windows to the outside world. Never opened while a database transaction is."""

@@ -1,0 +1,185 @@
+"""The sandbox bank, over HTTP (docs/sandbox.md): deadlines, no redirects, a cap on what is read, and nothing believed.
+
+An answer counts only if it is about our payment, with our amount; anything else leaves the outcome unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from services.chassis.money import Money
+from services.transactions.domain.errors import WebhookSignatureInvalid
+from services.transactions.domain.payments import Payment, PaymentStatus, difference
+from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, ProviderEvent
+
+ANSWER_BYTES_MAX = 256 * 1024
+TOLERANCE_SECONDS = 300
+_RETRY_AFTER_SECONDS_MAX = 3600
+_LOOK_UP_LIMIT = 100
+
+
+class SandboxBank:
+    name = "sandbox"
+
+    def __init__(self, base_url: str, webhook_secret: str, *, timeout_seconds: float = 4) -> None:
+        self._secret = webhook_secret
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=httpx.Timeout(timeout_seconds, connect=min(2, timeout_seconds)),
+            follow_redirects=False,  # a redirect would choose whom we talk to
+            trust_env=False,
+            limits=httpx.Limits(max_connections=32),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def submit(self, order: PaymentOrder) -> Payment:
+        body: dict[str, object] = {
+            "direction": "debit" if order.is_debit else "credit",
+            "amount_minor": order.amount.amount_minor,
+            "currency": order.amount.currency,
+            "method": "ach",
+            "routing_number": order.routing_number,
+            "account_number": order.account_number,
+            "account_holder_name": order.account_holder_name,
+            "reference": order.reference,
+            "presentment": order.presentment,
+            "description": order.description,
+        }
+        status, answer, retry_after = await self._call("POST", "/v1/payments", body, {"Idempotency-Key": order.key})
+        if status in (400, 422):
+            raise _declined(status, answer)
+        if status not in (200, 201):
+            raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
+        payment = _payment(answer)
+        wrong = difference(
+            payment,
+            reference=order.reference,
+            amount=order.amount,
+            is_debit=order.is_debit,
+            presentment=order.presentment,
+        )
+        if wrong:
+            raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
+        return payment
+
+    async def look_up(self, reference: str) -> list[Payment]:
+        query = {"reference": reference, "limit": str(_LOOK_UP_LIMIT)}
+        status, answer, retry_after = await self._call("GET", "/v1/payments", query=query)
+        if status != 200 or not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
+            raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
+        return [payment for payment in map(_payment, answer["data"]) if payment.reference == reference]
+
+    async def get(self, payment_id: str) -> Payment | None:
+        if not payment_id.isascii() or not payment_id.replace("_", "").isalnum():
+            return None  # the id came from outside: it must not be able to name another path
+        status, answer, retry_after = await self._call("GET", f"/v1/payments/{payment_id}")
+        if status == 404:
+            return None
+        if status != 200:
+            raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
+        payment = _payment(answer)
+        if payment.payment_id != payment_id:
+            raise OutcomeUnknown("the provider answered about another payment")
+        return payment
+
+    def read_webhook(self, body: bytes, signature: str) -> ProviderEvent:
+        verify_signature(self._secret, signature, body, time.time())
+        try:
+            event = orjson.loads(body)
+            event_id, event_type = event["id"], event["type"]
+            payment = event["data"]["payment"]["id"] if event_type.startswith("payment.") else ""
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise WebhookSignatureInvalid("The signature is not acceptable.") from None
+        if not all(isinstance(value, str) and len(value) <= 255 for value in (event_id, event_type, payment)):
+            raise WebhookSignatureInvalid("The signature is not acceptable.")
+        return ProviderEvent(event_id, event_type, payment)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        query: dict[str, str] | None = None,
+    ) -> tuple[int, Any, int]:
+        """(status, JSON or None, Retry-After in seconds). Whatever goes wrong on the way is OutcomeUnknown."""
+        raw = b""
+        try:
+            async with self._client.stream(method, path, json=body, headers=headers, params=query) as response:
+                async for chunk in response.aiter_bytes():
+                    raw += chunk
+                    if len(raw) > ANSWER_BYTES_MAX:
+                        raise OutcomeUnknown("the provider's answer is too long")
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown(f"the provider cannot be reached: {type(error).__name__}") from None
+        try:
+            answer = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            answer = None
+        return response.status_code, answer, _seconds(response.headers.get("Retry-After", ""))
+
+
+def verify_signature(secret: str, header: str, body: bytes, now: float) -> None:
+    """Proves `t=<unix>,v1=<hex HMAC-SHA256(secret, "{t}." + raw body)>`; any of several v1 may match.
+
+    Raises:
+        WebhookSignatureInvalid: no secret is set, or the header is missing, malformed, wrong, or 300 s off either way.
+    """
+    parts = [part.strip().partition("=") for part in header.split(",")]
+    times = [value for name, _, value in parts if name == "t"]
+    given = [value for name, _, value in parts if name == "v1"]
+    genuine = False
+    if secret and len(times) == 1 and times[0].isascii() and times[0].isdigit() and len(times[0]) <= 12:
+        expected = hmac.new(secret.encode(), f"{times[0]}.".encode() + body, hashlib.sha256).hexdigest().encode()
+        matches = [hmac.compare_digest(expected, value.encode()) for value in given]
+        genuine = any(matches) and abs(now - int(times[0])) <= TOLERANCE_SECONDS
+    if not genuine:
+        raise WebhookSignatureInvalid("The signature is not acceptable.")
+
+
+def _declined(status: int, answer: Any) -> Declined:
+    """The bank's words are not for our customers: only its code is taken, and only if it looks like one."""
+    if status == 400:
+        return Declined("INVALID_PAYMENT_DATA", "The bank does not accept the payment's data.", retryable=False)
+    code = answer.get("code") if isinstance(answer, dict) else None
+    known = isinstance(code, str) and code.replace("_", "").isalnum() and len(code) <= 64
+    message = f"The bank declined the payment ({code})." if known else "The bank declined the payment."
+    return Declined("DECLINED_BY_PROVIDER", message, retryable=True)
+
+
+def _payment(answer: Any) -> Payment:
+    try:
+        amount = Money(answer["amount_minor"], answer["currency"])
+        return Payment(
+            payment_id=_text(answer["id"]),
+            reference=_text(answer["reference"]),
+            status=PaymentStatus(answer["status"]),
+            amount=amount,
+            is_debit={"debit": True, "credit": False}[answer["direction"]],
+            presentment=int(answer["presentment"]),
+            changed_at=datetime.fromisoformat(answer["updated_at"]).astimezone(UTC),
+            return_code=_text(answer.get("return_code") or ""),
+            reason=_text(answer.get("failure_reason") or ""),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise OutcomeUnknown("the provider's answer is not a payment") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 255:
+        raise TypeError("not a short text")
+    return value
+
+
+def _seconds(header: str) -> int:
+    return min(int(header[:6]), _RETRY_AFTER_SECONDS_MAX) if header.isascii() and header.isdigit() else 0

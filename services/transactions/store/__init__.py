@@ -1,0 +1,1 @@
+"""The write side's SQL: rows in, domain values out."""

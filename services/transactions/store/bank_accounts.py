@@ -1,0 +1,68 @@
+"""Bank accounts: at most one default for payouts a party, which is ACTIVE."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.transactions.tables import bank_accounts
+
+_c = bank_accounts.c
+
+
+async def get(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_one(org_id, bank_account_id))).one_or_none()
+
+
+async def lock(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_one(org_id, bank_account_id).with_for_update(key_share=True))).one_or_none()
+
+
+async def by_id(tx: AsyncConnection, org_id: str, bank_account_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.bank_account_id.in_(bank_account_ids))
+    return {row.bank_account_id: row for row in await tx.execute(statement)}
+
+
+async def defaults(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """Where each party is paid, by party."""
+    statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.party_id.in_(party_ids), _c.default_for_payouts)
+    return {row.party_id: row for row in await tx.execute(statement)}
+
+
+async def lock_default(tx: AsyncConnection, org_id: str, party_id: str) -> sa.Row[Any] | None:
+    """The party's default, locked; two requests that change a party's default go one after the other."""
+    key = sa.func.hashtextextended(f"bank_accounts|{org_id}|{party_id}", 0)
+    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+    statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.party_id == party_id, _c.default_for_payouts)
+    return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
+
+
+async def insert(tx: AsyncConnection, **values: Any) -> sa.Row[Any]:
+    return (await tx.execute(sa.insert(bank_accounts).values(values).returning(bank_accounts))).one()
+
+
+async def update(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes: Any) -> sa.Row[Any]:
+    statement = (
+        sa.update(bank_accounts)
+        .where(_c.org_id == row.org_id, _c.bank_account_id == row.bank_account_id)
+        .values(**changes, updated_at=now)
+        .returning(bank_accounts)
+    )
+    return (await tx.execute(statement)).one()
+
+
+async def block(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
+    """A bank's return says the account must not be used again. A retired account stays retired."""
+    await tx.execute(
+        sa.update(bank_accounts)
+        .where(_c.org_id == org_id, _c.bank_account_id == bank_account_id, _c.status == "ACTIVE")
+        .values(status="BLOCKED", block_reason=code, default_for_payouts=False, updated_at=now)
+    )
+
+
+def _one(org_id: str, bank_account_id: str) -> sa.Select[Any]:
+    return sa.select(bank_accounts).where(_c.org_id == org_id, _c.bank_account_id == bank_account_id)

@@ -1,0 +1,228 @@
+"""The tables transactions owns. No other service reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis import tables as chassis_tables
+
+metadata = sa.MetaData()
+chassis_tables.attach(metadata)
+
+
+def _one_of(column: str, *values: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _text(name: str) -> sa.Column[Any]:
+    """A text that may be missing: empty, never NULL."""
+    return sa.Column(name, sa.Text, nullable=False, server_default="")
+
+
+def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable)
+
+
+# domain/states.py as rows: what is not here cannot be stored. Read-only for the service.
+allowed_moves = sa.Table(
+    "allowed_moves",
+    metadata,
+    sa.Column("from_status", sa.Text, primary_key=True),  # empty: the birth
+    sa.Column("to_status", sa.Text, primary_key=True),
+)
+
+bank_accounts = sa.Table(
+    "bank_accounts",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("bank_account_id", sa.Text, primary_key=True),
+    sa.Column("party_id", sa.Text, nullable=False),
+    sa.Column("account_holder_name", sa.Text, nullable=False),
+    sa.Column("routing_number", sa.Text, nullable=False),
+    sa.Column("account_number_encrypted", pg.BYTEA, nullable=False),  # vault.py; the only copy
+    sa.Column("account_number_last4", sa.Text, nullable=False),
+    sa.Column("account_type", sa.Text, nullable=False),
+    sa.Column("default_for_payouts", sa.Boolean, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    _text("block_reason"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    _time("created_at", nullable=False),
+    _time("updated_at", nullable=False),
+    _one_of("status", "ACTIVE", "BLOCKED", "DELETED"),
+    _one_of("account_type", "CHECKING", "SAVINGS"),
+    sa.CheckConstraint("NOT default_for_payouts OR status = 'ACTIVE'", name="default_is_active"),
+    sa.Index(
+        "bank_accounts_default",
+        "org_id",
+        "party_id",
+        unique=True,
+        postgresql_where=sa.text("default_for_payouts"),
+    ),
+    sa.Index("bank_accounts_party", "org_id", "party_id", "created_at", "bank_account_id"),
+    sa.Index("bank_accounts_newest", "org_id", "created_at", "bank_account_id"),
+)
+
+transactions = sa.Table(
+    "transactions",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+    # A trigger makes previous_status the status before and the version one more; the foreign key allows the edge.
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("previous_status", sa.Text, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("payment_method", sa.Text, nullable=False),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.CHAR(3), nullable=False),
+    sa.Column("escrow_account_id", sa.Text, nullable=False),
+    sa.Column("party_id", sa.Text, nullable=False),
+    sa.Column("bank_account_id", sa.Text),  # NULL for wires and checks
+    _text("investment_id"),
+    _text("distribution_id"),
+    _text("allocation_id"),
+    _text("description"),
+    sa.Column("failure_code", sa.Text),
+    sa.Column("failure_message", sa.Text),
+    sa.Column("failure_retryable", sa.Boolean),
+    sa.Column("failure_metadata", pg.JSONB),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("presentments", sa.Integer, nullable=False, server_default="0"),
+    _time("next_attempt_at"),
+    _time("first_presented_at"),
+    sa.Column("provider", sa.Text, nullable=False),
+    _text("provider_reference"),
+    sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
+    sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
+    sa.Column("created_by", sa.Text, nullable=False),
+    _text("approved_by"),
+    _time("created_at", nullable=False),
+    _time("updated_at", nullable=False),
+    _time("settled_at"),
+    _time("return_risk_end_at"),
+    _time("final_at"),
+    _text("bank_reference"),
+    # Who asked, under which key: the job that finishes a request settles what its replay answers.
+    _text("request_subject"),
+    _text("request_id"),
+    # Work to be done by a job, by the database's clock: the same column is the lease of whoever does it, and the epoch
+    # is its fence: it grows with every claim, and a result is written only under the epoch it was claimed with.
+    _time("due_at"),
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.ForeignKeyConstraint(
+        ["previous_status", "status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
+    ),
+    sa.ForeignKeyConstraint(
+        ["org_id", "bank_account_id"], ["bank_accounts.org_id", "bank_accounts.bank_account_id"], name="bank_account"
+    ),
+    sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
+    sa.CheckConstraint("presentments BETWEEN 0 AND 3 AND attempts >= presentments", name="presentments_three_at_most"),
+    sa.CheckConstraint("(failure_code IS NULL) = (failure_message IS NULL)", name="failure_whole"),
+    sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
+    sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
+    _one_of("type", "DEPOSIT", "ESCROW_DEPOSIT", "DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"),
+    _one_of("payment_method", "ACH", "WIRE", "CHECK"),
+    _one_of("dispute_status", "NONE", "OPEN", "WON", "LOST"),
+    _one_of("reconciliation_status", "UNRECONCILED", "TENTATIVE", "RECONCILED"),
+    sa.Index("transactions_newest", "org_id", "created_at", "transaction_id"),
+    sa.Index("transactions_status", "org_id", "status", "created_at", "transaction_id"),
+    sa.Index("transactions_party", "org_id", "party_id", "created_at", "transaction_id"),
+    sa.Index("transactions_account", "org_id", "escrow_account_id", "created_at", "transaction_id"),
+    sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),
+    sa.Index(
+        "transactions_distribution",
+        "org_id",
+        "distribution_id",
+        "created_at",
+        "transaction_id",
+        postgresql_where=sa.text("distribution_id <> ''"),
+    ),
+    # What the jobs look for; small, because finished transactions are in none of them.
+    sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
+    sa.Index("transactions_at_risk", "return_risk_end_at", postgresql_where=sa.text("status = 'SETTLED'")),
+)
+
+# Append-only: every move of every transaction.
+transaction_history = sa.Table(
+    "transaction_history",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("from_status", sa.Text, nullable=False),
+    sa.Column("to_status", sa.Text, nullable=False),
+    _text("reason"),
+    sa.Column("actor", sa.Text, nullable=False),
+    _time("occurred_at", nullable=False),
+    sa.ForeignKeyConstraint(
+        ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+    ),
+    sa.ForeignKeyConstraint(
+        ["from_status", "to_status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
+    ),
+)
+
+# What the provider was asked: one row an attempt, so that news about an earlier presentment finds its own.
+provider_payments = sa.Table(
+    "provider_payments",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("presentment", sa.Integer, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("provider_key", sa.Text, nullable=False),
+    sa.Column("provider_reference", sa.Text),  # NULL until the provider is known to have it
+    _time("created_at", nullable=False),
+    sa.ForeignKeyConstraint(
+        ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+    ),
+    sa.UniqueConstraint("provider", "provider_key", name="provider_payments_key"),
+    sa.UniqueConstraint("provider", "provider_reference", name="provider_payments_reference"),
+)
+
+# One row an item of BatchCreatePayouts: a key makes one transaction, or is refused, for ever.
+payout_requests = sa.Table(
+    "payout_requests",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("fingerprint", pg.BYTEA, nullable=False),
+    sa.Column("transaction_id", sa.Text),
+    sa.Column("refusal", pg.BYTEA),  # a realco.transactions.v1.Transaction.Failure
+    _time("created_at", nullable=False),
+    sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
+)
+
+# What providers told, as it came. org_id is empty until the transaction is known.
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("webhook_id", sa.Text, primary_key=True),
+    _text("org_id"),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("provider_event_id", sa.Text, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
+    sa.Column("body", pg.BYTEA, nullable=False),
+    _text("provider_reference"),  # the payment it is about, if its type means anything to us
+    sa.Column("status", sa.Text, nullable=False),
+    _text("transaction_id"),
+    _text("failure"),
+    _time("created_at", nullable=False),
+    _time("applied_at"),
+    _time("due_at"),
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    _one_of("provider", "stripe", "plaid", "sandbox"),
+    _one_of("status", "RECEIVED", "APPLIED", "IGNORED", "FAILED"),
+    sa.UniqueConstraint("provider", "provider_event_id", name="webhooks_event"),
+    sa.Index("webhooks_newest", "org_id", "created_at", "webhook_id"),
+    sa.Index("webhooks_due", "due_at", postgresql_where=sa.text("status = 'RECEIVED'")),
+)

@@ -1,0 +1,100 @@
+"""Bank accounts: the number goes in and never comes out; one default for payouts a party."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import bank_accounts_pb2 as pb
+
+from services.chassis.errors import DomainError
+from services.transactions.vault import Vault
+from tests.support.transactions import ADMIN, INVESTOR, ROUTING_NUMBER, House
+
+NUMBER = "98765432101234"
+
+
+@pytest.fixture
+async def house(service_database) -> House:
+    return House(await service_database("transactions"))
+
+
+def an_account(**values) -> pb.CreateBankAccountRequest:
+    plain = {
+        "request_id": "key-1",
+        "party_id": "inv-001",
+        "account_holder_name": "Ada Investor",
+        "routing_number": ROUTING_NUMBER,
+        "account_number": NUMBER,
+    }
+    return pb.CreateBankAccountRequest(**plain | values)
+
+
+async def refused(house: House, rpc: str, request) -> DomainError:
+    with pytest.raises(DomainError) as refusal:
+        await house.ask(ADMIN, rpc, request)
+    return refusal.value
+
+
+async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(house: House) -> None:
+    account = await house.ask(ADMIN, "CreateBankAccount", an_account())
+    assert (account.account_number_last4, account.status) == ("1234", pb.BankAccount.ACTIVE)
+    assert account.account_type == pb.BankAccount.CHECKING
+    assert NUMBER not in str(account)
+    async with house.database.begin("*") as tx:
+        tables = await tx.scalars(sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+        for table in tables.all():
+            if table == "alembic_version":
+                continue
+            for row in await tx.execute(sa.text(f"SELECT t::text FROM {table} t")):
+                assert NUMBER not in row[0]
+                assert NUMBER.encode().hex() not in row[0]
+        sealed = await tx.scalar(sa.text("SELECT account_number_encrypted FROM bank_accounts"))
+    opened = Vault(bytes(32)).open(sealed, org_id="org-1", bank_account_id=account.bank_account_id)
+    assert opened == NUMBER
+
+
+async def test_the_same_key_is_the_same_account_and_another_number_is_another_request(house: House) -> None:
+    first = await house.ask(ADMIN, "CreateBankAccount", an_account())
+    assert await house.ask(ADMIN, "CreateBankAccount", an_account()) == first
+    other = an_account(account_number="98765432101235")
+    assert (await refused(house, "CreateBankAccount", other)).reason == "IDEMPOTENCY_KEY_REUSED"
+
+
+@pytest.mark.parametrize(("change", "field"), [
+    ({"routing_number": "021000022"}, "routing_number"),
+    ({"routing_number": "000000000"}, "routing_number"),
+    ({"party_id": ""}, "party_id"),
+    ({"account_holder_name": "Ada\nInvestor"}, "account_holder_name"),
+])  # fmt: skip
+async def test_a_wrong_field_is_named_and_never_repeated(house: House, change: dict[str, str], field: str) -> None:
+    refusal = await refused(house, "CreateBankAccount", an_account(**change))
+    assert (refusal.reason, list(refusal.fields)) == ("INVALID_FIELD", [field])
+    assert NUMBER not in str(refusal.fields) + refusal.message
+
+
+async def test_a_party_has_one_default_which_the_newest_that_asks_for_it_is(house: House) -> None:
+    async def defaults() -> list[str]:
+        answer = await house.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest(party_id="inv-001"))
+        return [account.bank_account_id for account in answer.bank_accounts if account.default_for_payouts]
+
+    first = await house.bank_account("inv-001")
+    await house.bank_account("inv-001")
+    await house.bank_account("inv-002")
+    assert await defaults() == [first.bank_account_id]
+    third = await house.bank_account("inv-001", default_for_payouts=True)
+    assert await defaults() == [third.bank_account_id]
+    for _ in (1, 2):  # the second changes nothing
+        await house.ask(ADMIN, "DeleteBankAccount", pb.DeleteBankAccountRequest(bank_account_id=third.bank_account_id))
+    assert await defaults() == []
+    fourth = await house.bank_account("inv-001")
+    assert await defaults() == [fourth.bank_account_id]
+    deleted = await house.ask(ADMIN, "GetBankAccount", pb.GetBankAccountRequest(bank_account_id=third.bank_account_id))
+    assert deleted.status == pb.BankAccount.DELETED
+
+
+async def test_an_investor_adds_and_sees_its_own_accounts(house: House) -> None:
+    own = await house.bank_account("", principal=INVESTOR)
+    await house.bank_account("inv-002")
+    assert own.party_id == "inv-001"
+    listed = await house.ask(INVESTOR, "ListBankAccounts", pb.ListBankAccountsRequest())
+    assert [account.bank_account_id for account in listed.bank_accounts] == [own.bank_account_id]

@@ -1,0 +1,128 @@
+"""What the database itself refuses, whoever asks: moves that are no edges, edited history, other tenants' rows."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from services.chassis.boot import boot_check
+from services.chassis.database import Database, sqlstate
+from services.chassis.migrate import drift
+from services.transactions.domain.states import NEXT, Status
+from tests.support.transactions import House
+
+
+@pytest.fixture
+async def house(service_database) -> House:
+    return House(await service_database("transactions"))
+
+
+async def fails(database: Database, statement: str, org: str = "org-1", **values) -> str:
+    """The SQLSTATE of a statement the app role may not have."""
+    with pytest.raises(DBAPIError) as refusal:
+        async with database.begin(org) as tx:
+            await tx.execute(sa.text(statement), values)
+    return sqlstate(refusal.value)
+
+
+async def test_of_169_pairs_exactly_the_edges_can_be_stored(house: House) -> None:
+    """Each pair is tried on a row that really is in the status before, brought there with the trigger's leave."""
+    made = await house.deposit()
+    stored: set[tuple[str, str]] = set()
+    put = (
+        "UPDATE transactions SET previous_status = status, status = :after, version = version + 1, settled_at = now(),"
+    )
+    put += " next_attempt_at = now()"
+    routes = _routes()
+    for before in Status:
+        for after in Status:
+            async with house.database.begin("org-1") as tx:
+                outer = await tx.begin_nested()
+                for step in routes[before]:
+                    await tx.execute(sa.text(put), {"after": step})
+                try:
+                    async with tx.begin_nested():
+                        await tx.execute(sa.text(put), {"after": after})
+                    stored.add((before, after))
+                except DBAPIError as error:
+                    assert sqlstate(error) == "23503"
+                await outer.rollback()
+    assert stored == {(before, after) for before in Status for after in NEXT[before]}
+    assert (await house.get(made.transaction_id)).version == made.version
+
+
+def _routes() -> dict[Status, list[Status]]:
+    """How to get to each status from QUEUED, where the deposit is; INITIATED.. by way of no way are left out."""
+    routes: dict[Status, list[Status]] = {Status.QUEUED: []}
+    frontier = [Status.QUEUED]
+    while frontier:
+        before = frontier.pop(0)
+        for after in sorted(NEXT[before]):
+            if after not in routes:
+                routes[after] = [*routes[before], after]
+                frontier.append(after)
+    return routes
+
+
+@pytest.mark.parametrize(("statement", "state"), [
+    ("UPDATE transactions SET status = 'COMPLETED'", "23514"),  # without saying where it comes from
+    ("UPDATE transactions SET status = 'PROCESSING', previous_status = 'QUEUED'", "23514"),  # the version stands still
+    ("UPDATE transactions SET status = 'COMPLETED', previous_status = 'SETTLED', version = version + 1", "23514"),
+    ("UPDATE transactions SET version = version + 1", "23514"),
+    ("UPDATE transactions SET amount_minor = amount_minor + 1", "23514"),
+    ("UPDATE transactions SET party_id = 'inv-002'", "23514"),
+    ("UPDATE transactions SET bank_account_id = NULL", "23514"),
+    ("UPDATE transactions SET created_by = 'admin-2'", "23514"),
+    ("UPDATE transactions SET presentments = 4, attempts = 4", "23514"),
+    ("UPDATE transactions SET org_id = 'org-2'", "23514"),
+    ("UPDATE transaction_history SET actor = 'x'", "42501"),
+    ("DELETE FROM transaction_history", "42501"),
+    ("TRUNCATE transaction_history", "42501"),
+    ("INSERT INTO allowed_moves VALUES ('QUEUED', 'COMPLETED')", "42501"),
+    ("UPDATE allowed_moves SET to_status = 'COMPLETED'", "42501"),
+    ("DELETE FROM allowed_moves", "42501"),
+    ("DELETE FROM bank_accounts", "23503"),  # transactions point to it
+    ("UPDATE bank_accounts SET status = 'BLOCKED'", "23514"),  # a default is active
+    ("ALTER TABLE transactions DISABLE TRIGGER ALL", "42501"),
+    ("DROP TABLE transactions", "42501"),
+    (
+        "INSERT INTO transaction_history SELECT org_id, transaction_id, 99, 'QUEUED', 'COMPLETED', '', 'x', now()"
+        " FROM transactions",
+        "23503",
+    ),
+])  # fmt: skip
+async def test_the_app_role_cannot_store_what_must_not_be(house: House, statement: str, state: str) -> None:
+    await house.deposit()
+    assert await fails(house.database, statement) == state
+
+
+async def test_a_transaction_is_born_initiated(house: House) -> None:
+    await house.deposit()
+    statement = (
+        "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
+        " amount_minor, currency, escrow_account_id, party_id, provider, created_by, created_at, updated_at, settled_at)"
+        " VALUES ('org-1', 'txn_x', 'DEPOSIT', :status, :before, :version, 'WIRE', 1, 'USD', 'e', 'p', 'manual', 'a',"
+        " now(), now(), now())"
+    )
+    for status, before, version in [("SETTLED", "PENDING_SETTLEMENT", 1), ("INITIATED", "", 2), ("QUEUED", "", 1)]:
+        state = await fails(house.database, statement, status=status, before=before, version=version)
+        assert state in {"23514", "23503"}
+
+
+async def test_another_tenant_sees_and_changes_nothing(house: House) -> None:
+    await house.deposit()
+    tables = ["transactions", "transaction_history", "bank_accounts", "provider_payments", "outbox", "handled_requests"]
+    async with house.database.begin("org-2") as tx:
+        for table in tables:
+            assert await tx.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 0
+        changed = await tx.execute(sa.text("UPDATE transactions SET due_at = now()"))
+        assert changed.rowcount == 0
+    values = "SELECT 'org-1', 'key', 'x'::bytea, 'txn_x', NULL, now()"
+    assert await fails(house.database, f"INSERT INTO payout_requests {values}", org="org-2") == "42501"
+
+
+async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(service_urls, house: House) -> None:
+    urls = await service_urls("transactions")
+    assert await drift(urls.owner_url, "transactions") == []
+    await boot_check(house.database)

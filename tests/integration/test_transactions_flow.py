@@ -1,0 +1,350 @@
+"""Transactions from the request to the end, on real PostgreSQL, with peers and a bank in memory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.errors import DomainError
+from services.chassis.ids import new_id
+from services.transactions.clients import Decision
+from services.transactions.domain.payments import PaymentStatus
+from tests.support.transactions import (
+    ADMIN,
+    CHECKER,
+    DISTRIBUTIONS,
+    ESCROW_ACCOUNT,
+    INVESTOR,
+    MONDAY,
+    House,
+    away,
+    usd,
+)
+
+T = pb.Transaction
+
+
+@pytest.fixture
+async def house(service_database) -> House:
+    return House(await service_database("transactions"))
+
+
+async def refused(house: House, principal, rpc: str, request) -> DomainError:
+    with pytest.raises(DomainError) as refusal:
+        await house.ask(principal, rpc, request)
+    return refusal.value
+
+
+async def test_a_contribution_goes_from_request_to_completion_through_every_state(house: House) -> None:
+    created = await house.deposit()
+    assert created.status == T.QUEUED
+    await house.work()
+    assert (await house.get(created.transaction_id)).status == T.PENDING_SETTLEMENT
+
+    house.clock.advance(timedelta(days=3))
+    house.bank.say(created.transaction_id, PaymentStatus.SETTLED, at=MONDAY + timedelta(days=2))
+    await house.work(hurried=True)
+    settled = await house.get(created.transaction_id)
+    assert (settled.status, settled.finality) == (T.SETTLED, T.PROVISIONAL)
+    # The bank's day counts, not the day on which we heard.
+    assert settled.settle_time.ToDatetime(tzinfo=UTC) == MONDAY + timedelta(days=2)
+    assert settled.return_risk_end_time.ToDatetime(tzinfo=UTC) == datetime(2024, 12, 11, 12, tzinfo=UTC)
+
+    house.clock.set(datetime(2024, 12, 11, 11, 59, tzinfo=UTC))
+    await house.work()
+    assert (await house.get(created.transaction_id)).status == T.SETTLED
+    house.clock.set(datetime(2024, 12, 11, 12, tzinfo=UTC))
+    await house.work()
+    completed = await house.get(created.transaction_id)
+    assert (completed.status, completed.finality, completed.attempts) == (T.COMPLETED, T.PROVISIONAL, 1)
+
+    house.clock.advance(timedelta(days=60))
+    assert (await house.get(created.transaction_id)).finality == T.FINAL
+    path = "INITIATED APPROVED QUEUED PROCESSING PENDING_SETTLEMENT SETTLED COMPLETED"
+    assert await house.path(created.transaction_id) == path.split()
+    names = "Created Approved Submitted Settled Completed"
+    assert await house.events(created.transaction_id) == [f"Transaction{name}" for name in names.split()]
+
+
+async def test_a_debit_without_funds_is_presented_three_times_and_no_more(house: House) -> None:
+    created = await house.deposit()
+    day = MONDAY
+    for presentment in (1, 2, 3):
+        await house.work()
+        day += timedelta(days=1)
+        house.clock.set(day)
+        house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R01", at=day)
+        await house.work(hurried=True)
+        seen = await house.get(created.transaction_id)
+        assert (seen.presentments, seen.failure.code) == (presentment, "R01")
+        if presentment < 3:
+            assert (seen.status, seen.failure.retryable) == (T.PENDING_RETRY, True)
+            day = seen.next_attempt_time.ToDatetime(tzinfo=UTC)
+            house.clock.set(day)
+    assert (seen.status, seen.failure.retryable, seen.attempts) == (T.RETURNED, False, 3)
+    assert [payment.presentment for payment in house.bank.payments.values()] == [1, 2, 3]
+    request = pb.RetryTransactionRequest(request_id="once-more", transaction_id=created.transaction_id)
+    assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "ATTEMPTS_EXHAUSTED"
+
+
+async def test_a_return_after_completion_is_still_a_return_and_retires_the_account(house: House) -> None:
+    created = await house.deposit()
+    await house.work()
+    house.bank.say(created.transaction_id, PaymentStatus.SETTLED)
+    await house.work(hurried=True)
+    house.clock.advance(timedelta(days=30))
+    await house.work()
+    house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
+    payment_id = house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
+    await hook(house, "evt_1", payment_id)
+    await house.work()
+    returned = await house.get(created.transaction_id)
+    assert (returned.status, returned.failure.code, returned.failure.retryable) == (T.RETURNED, "R10", False)
+    again = await house.deposit_request()
+    again.bank_account_id = created.bank_account_id
+    refusal = await refused(house, ADMIN, "CreateTransaction", again)
+    assert (refusal.reason, refusal.metadata["status"]) == ("BANK_ACCOUNT_NOT_USABLE", "BLOCKED")
+
+
+async def hook(house: House, event_id: str, payment_id: str):
+    """A webhook of the bank in memory."""
+    from google.api.httpbody_pb2 import HttpBody
+    from realco.transactions.v1 import webhooks_pb2
+
+    body = HttpBody(data=f"{event_id} payment.changed {payment_id}".encode())
+    return await house.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+
+
+async def test_a_payout_takes_its_money_from_escrow_before_the_bank_is_asked(house: House) -> None:
+    payout = await house.payout()
+    assert (payout.status, payout.created_by) == (T.INITIATED, "admin-1")
+    await house.work()
+    assert list(house.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+    house.bank.say(payout.transaction_id, PaymentStatus.SETTLED)
+    await house.work(hurried=True)
+    completed = await house.get(payout.transaction_id)
+    assert (completed.status, completed.presentments, completed.attempts) == (T.COMPLETED, 0, 1)
+    assert completed.final_time.ToDatetime(tzinfo=UTC) == MONDAY + timedelta(days=2)
+
+
+async def test_a_payout_that_escrow_refuses_never_reaches_the_bank(house: House) -> None:
+    house.escrow.refusals["inv-001"] = "INSUFFICIENT_AVAILABLE_BALANCE"
+    refused_payout, paid = await house.payout(), await house.payout("inv-002")
+    await house.work()
+    failed = await house.get(refused_payout.transaction_id)
+    assert (failed.status, failed.failure.code) == (T.FAILED, "INSUFFICIENT_AVAILABLE_BALANCE")
+    assert [payment.reference for payment in house.bank.payments.values()] == [paid.transaction_id]
+
+
+@pytest.mark.parametrize(("said", "code", "status"), [
+    (PaymentStatus.FAILED, "R03", T.FAILED),
+    (PaymentStatus.RETURNED, "R23", T.RETURNED),
+])  # fmt: skip
+async def test_a_payout_that_comes_back_is_not_sent_again_by_itself(
+    house: House, said: PaymentStatus, code: str, status: int
+) -> None:
+    payout = await house.payout()
+    await house.work()
+    house.bank.say(payout.transaction_id, said, code)
+    await house.work(hurried=True)
+    seen = await house.get(payout.transaction_id)
+    assert (seen.status, seen.failure.code, seen.failure.retryable) == (status, code, False)
+    request = pb.RetryTransactionRequest(request_id="again", transaction_id=payout.transaction_id)
+    assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
+
+
+async def test_proceeds_always_wait_for_a_second_person(house: House) -> None:
+    payout = await house.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await house.work()
+    approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id)
+    assert (await house.get(payout.transaction_id)).status == T.PENDING_APPROVAL
+    assert (await refused(house, ADMIN, "ApproveTransaction", approve)).reason == "MAKER_IS_CHECKER"
+    approved = await house.ask(CHECKER, "ApproveTransaction", approve)
+    assert (approved.status, approved.approved_by) == (T.QUEUED, "admin-2")
+    await house.work()
+    assert (await house.get(payout.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_a_rejected_withdrawal_is_cancelled_and_stays_so(house: House) -> None:
+    payout = await house.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await house.work()
+    reject = pb.RejectTransactionRequest(transaction_id=payout.transaction_id, reason="wrong account")
+    for _ in (1, 2):  # the second changes nothing
+        assert (await house.ask(CHECKER, "RejectTransaction", reject)).status == T.CANCELLED
+    approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id)
+    assert (await refused(house, CHECKER, "ApproveTransaction", approve)).reason == "ILLEGAL_STATUS_CHANGE"
+    assert (await house.path(payout.transaction_id))[-2:] == ["PENDING_APPROVAL", "CANCELLED"]
+
+
+@pytest.mark.parametrize(("method", "ends"), [(T.WIRE, T.COMPLETED), (T.CHECK, T.SETTLED)])
+async def test_a_wire_or_check_waits_until_another_person_confirms_it(house: House, method: int, ends: int) -> None:
+    created = await house.deposit(payment_method=method, bank_account_id="")
+    await house.work()
+    waiting = await house.get(created.transaction_id)
+    assert (waiting.status, waiting.provider) == (T.PENDING_SETTLEMENT, "manual")
+    confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="FED-1")
+    assert (await refused(house, ADMIN, "ConfirmTransaction", confirm)).reason == "MAKER_IS_CHECKER"
+    for _ in (1, 2):  # the second changes nothing
+        confirmed = await house.ask(CHECKER, "ConfirmTransaction", confirm)
+        assert confirmed.status == ends
+    assert confirmed.finality == (T.FINAL if method == T.WIRE else T.PROVISIONAL)
+    assert house.bank.payments == {}
+
+
+async def test_an_ach_debit_is_not_confirmed_by_hand(house: House) -> None:
+    created = await house.deposit()
+    confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="x")
+    assert (await refused(house, CHECKER, "ConfirmTransaction", confirm)).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
+
+
+async def test_what_a_provider_has_taken_is_not_cancelled(house: House) -> None:
+    queued, sent = await house.deposit(), await house.deposit("inv-002")
+    cancel = pb.CancelTransactionRequest(transaction_id=queued.transaction_id, reason="changed my mind")
+    for _ in (1, 2):
+        assert (await house.ask(ADMIN, "CancelTransaction", cancel)).status == T.CANCELLED
+    await house.work()
+    refusal = await refused(
+        house, ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=sent.transaction_id)
+    )
+    assert (refusal.reason, refusal.metadata) == (
+        "ILLEGAL_STATUS_CHANGE",
+        {"from": "PENDING_SETTLEMENT", "to": "CANCELLED"},
+    )
+    assert [payment.reference for payment in house.bank.payments.values()] == [sent.transaction_id]
+    assert (await house.events(queued.transaction_id))[-1] == "TransactionCancelled"
+
+
+async def test_a_declined_debit_is_tried_again_when_somebody_asks_with_a_new_key(house: House) -> None:
+    created = await house.deposit(suffix="93")
+    await house.work()
+    failed = await house.get(created.transaction_id)
+    assert (failed.status, failed.failure.retryable, failed.attempts, failed.presentments) == (T.FAILED, True, 1, 0)
+    request = pb.RetryTransactionRequest(request_id="retry-1", transaction_id=created.transaction_id)
+    retried = await house.ask(ADMIN, "RetryTransaction", request)
+    assert (retried.status, retried.HasField("failure")) == (T.QUEUED, False)
+    assert await house.ask(ADMIN, "RetryTransaction", request) == retried
+    await house.work()
+    assert list(house.bank.keys) == [f"txn:{created.transaction_id}:{attempt}" for attempt in (1, 2)]
+    assert (await house.get(created.transaction_id)).attempts == 2
+
+
+async def test_a_returned_debit_need_not_wait_for_its_day(house: House) -> None:
+    created = await house.deposit()
+    await house.work()
+    house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R09")
+    await house.work(hurried=True)
+    request = pb.RetryTransactionRequest(request_id="now", transaction_id=created.transaction_id)
+    assert (await house.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
+
+
+async def test_nothing_moves_while_compliance_is_away_and_everything_does_when_it_is_back(house: House) -> None:
+    with away(house.compliance):
+        created = await house.deposit()
+        assert created.status == T.INITIATED
+        payouts = [await house.payout(f"inv-{number}") for number in range(3)]
+        await house.hurry()
+        await house.work()
+        assert (await house.get(created.transaction_id)).status == T.INITIATED
+        assert house.bank.payments == {}
+    await house.hurry()
+    await house.work()
+    for transaction in (created, *payouts):
+        assert (await house.get(transaction.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+@pytest.mark.parametrize("status", [ComplianceCheck.PENDING, ComplianceCheck.ERROR, ComplianceCheck.STATUS_UNSPECIFIED])
+async def test_what_compliance_does_not_decide_does_not_move(house: House, status: int) -> None:
+    house.compliance.decisions["inv-001"] = Decision(status=status)
+    created = await house.deposit()
+    assert created.status == T.INITIATED
+    await house.hurry()
+    await house.work()
+    assert (await house.get(created.transaction_id)).status == T.INITIATED
+
+
+async def test_what_compliance_wants_reviewed_waits_for_a_second_person(house: House) -> None:
+    house.compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.MANUAL_REVIEW, message="odd")
+    created = await house.deposit()
+    assert created.status == T.PENDING_APPROVAL
+    assert (await house.events(created.transaction_id))[-1] == "TransactionApprovalRequested"
+
+
+async def test_a_blocked_account_ends_what_waits_for_its_next_presentment(house: House) -> None:
+    waiting = await house.deposit()
+    await house.work()
+    house.bank.say(waiting.transaction_id, PaymentStatus.RETURNED, "R01")
+    await house.work(hurried=True)
+    request = await house.deposit_request()
+    request.bank_account_id = waiting.bank_account_id
+    other = await house.ask(ADMIN, "CreateTransaction", request)
+    await house.work()
+    house.bank.say(other.transaction_id, PaymentStatus.RETURNED, "R02")
+    await house.work(hurried=True)
+    house.clock.advance(timedelta(days=7))
+    await house.work()
+    ended = await house.get(waiting.transaction_id)
+    assert (ended.status, ended.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+
+
+async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: House) -> None:
+    await house.bank_account("inv-001")
+    blocked = await house.bank_account("inv-002")
+    foreign = await house.bank_account("inv-003")
+
+    def item(**values) -> pb.BatchCreatePayoutsRequest.Item:
+        plain = {"request_id": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
+        return pb.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
+
+    from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+
+    delete = bank_pb.DeleteBankAccountRequest(bank_account_id=blocked.bank_account_id)
+    await house.ask(ADMIN, "DeleteBankAccount", delete)
+    good = item()
+    changed = pb.BatchCreatePayoutsRequest.Item()
+    changed.CopyFrom(good)
+    changed.amount.amount_minor += 1
+    items = [
+        good,
+        item(party_id="inv-nobody"),
+        item(party_id="inv-002", bank_account_id=blocked.bank_account_id),
+        item(bank_account_id=foreign.bank_account_id),
+        good,
+        changed,
+    ]
+    request = pb.BatchCreatePayoutsRequest(items=items)
+    answer = await house.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
+    assert [result.refusal.code for result in answer.results] == [
+        "",
+        "NO_PAYOUT_BANK_ACCOUNT",
+        "BANK_ACCOUNT_NOT_USABLE",
+        "BANK_ACCOUNT_NOT_FOUND",
+        "",
+        "IDEMPOTENCY_KEY_REUSED",
+    ]
+    assert answer.results[0].transaction == answer.results[4].transaction
+    await house.bank_account("inv-nobody")  # comes too late for a key that was refused
+    assert await house.ask(DISTRIBUTIONS, "BatchCreatePayouts", request) == answer
+    listed = await house.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
+    assert [each.transaction_id for each in listed.transactions] == [answer.results[0].transaction.transaction_id]
+
+
+async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(house: House) -> None:
+    await house.bank_account("inv-001")
+    items = [
+        pb.BatchCreatePayoutsRequest.Item(
+            request_id=f"alloc:{number}:1",
+            type=T.DISTRIBUTION,
+            amount=usd(1 + number),
+            escrow_account_id=ESCROW_ACCOUNT,
+            party_id="inv-001",
+        )
+        for number in range(1000)
+    ]
+    answer = await house.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
+    assert len({result.transaction.transaction_id for result in answer.results}) == 1000
+    await house.jobs.evaluate()
+    await house.jobs.evaluate()
+    assert house.compliance.calls == [100, 100]

@@ -1,0 +1,259 @@
+"""What a crash, a second worker or a silent bank does to money on its way: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.states import Status
+from services.transactions.providers.base import OutcomeUnknown
+from services.transactions.providers.sandbox import SandboxBank
+from services.transactions.store import transactions as store
+from tests.support.sandbox_bank import WEBHOOK_SECRET, sandbox_bank
+from tests.support.transactions import MONDAY, Crash, House, away, unknown
+
+T = pb.Transaction
+
+
+@pytest.fixture
+async def house(service_database) -> House:
+    return House(await service_database("transactions"))
+
+
+async def in_processing(house: House, kind: str):
+    """A transaction that a worker is about to send."""
+    made = await (house.deposit() if kind == "debit" else house.payout())
+    await house.jobs.evaluate()
+    await house.jobs.start()
+    await house.provider_jobs.book()
+    assert (await house.get(made.transaction_id)).status == T.PROCESSING
+    return made
+
+
+async def until_submitted(house: House, transaction_id: str) -> pb.Transaction:
+    for _ in range(12):
+        await house.hurry()
+        await house.work()
+        seen = await house.get(transaction_id)
+        if seen.status != T.PROCESSING:
+            return seen
+    raise AssertionError("it was never sent")
+
+
+both = pytest.mark.parametrize("kind", ["debit", "payout"])
+
+
+@both
+@pytest.mark.parametrize("point", ["before_effect", "after_effect"])
+@pytest.mark.parametrize("fault", ["crash", "unknown"])
+async def test_whenever_the_call_to_the_bank_breaks_it_pays_once(
+    house: House, kind: str, point: str, fault: str
+) -> None:
+    made = await in_processing(house, kind)
+    getattr(house.bank, point).append(Crash() if fault == "crash" else unknown())
+    if fault == "crash":
+        with pytest.raises(Crash):
+            await house.provider_jobs.submit()
+    else:
+        await house.provider_jobs.submit()
+    # An unknown outcome is never called a failure; where the look-up found the payment, it is known.
+    known = (point, fault) == ("after_effect", "unknown")
+    seen = await house.get(made.transaction_id)
+    assert seen.status == (T.PENDING_SETTLEMENT if known else T.PROCESSING)
+
+    seen = await until_submitted(house, made.transaction_id)
+    assert (seen.status, seen.attempts) == (T.PENDING_SETTLEMENT, 1)
+    [payment] = house.bank.payments.values()
+    assert payment.payment_id == seen.provider_reference
+    assert list(house.bank.keys) == [f"txn:{made.transaction_id}:1"]
+    assert (await house.events(made.transaction_id)).count("TransactionSubmitted") == 1
+
+
+@both
+async def test_who_finds_an_attempt_of_another_looks_it_up_before_ordering(house: House, kind: str) -> None:
+    made = await in_processing(house, kind)
+    house.bank.after_effect.append(Crash())
+    with pytest.raises(Crash):
+        await house.provider_jobs.submit()
+    await until_submitted(house, made.transaction_id)
+    assert house.bank.look_ups == 1
+    assert house.bank.keys[f"txn:{made.transaction_id}:1"] == 1  # it was not even asked again
+
+
+@both
+async def test_a_bank_that_stays_silent_leaves_it_processing_however_long(house: House, kind: str) -> None:
+    made = await in_processing(house, kind)
+    house.bank.before_effect += [OutcomeUnknown("429", retry_after_seconds=1) for _ in range(5)]
+    for _ in range(5):
+        await house.hurry()
+        await house.provider_jobs.submit()
+        assert (await house.get(made.transaction_id)).status == T.PROCESSING
+    assert (await until_submitted(house, made.transaction_id)).attempts == 1
+    assert len(house.bank.payments) == 1
+
+
+@both
+async def test_two_workers_at_once_send_nothing_twice(house: House, kind: str) -> None:
+    made = [await (house.deposit if kind == "debit" else house.payout)(f"inv-{number}") for number in range(12)]
+    other = House(
+        house.database,
+        clock=house.clock,
+        bank=house.bank,
+        escrow=house.escrow,
+        compliance=house.compliance,
+        distributions=house.distributions,
+    )
+    for _ in range(3):
+        await asyncio.gather(house.work(), other.work(), house.provider_jobs.submit(), other.provider_jobs.submit())
+    assert len(house.bank.payments) == len(made)
+    assert all(count == 1 for count in house.bank.keys.values())
+    for each in made:
+        path = await house.path(each.transaction_id)
+        assert path == "INITIATED APPROVED QUEUED PROCESSING PENDING_SETTLEMENT".split()
+
+
+async def test_a_worker_whose_lease_ran_out_writes_nothing(house: House) -> None:
+    made = await in_processing(house, "debit")
+    async with house.database.begin("*") as tx:
+        [stale] = await store.claim(tx, Status.PROCESSING, lease_ms=15_000, count_max=10)
+    await house.hurry()
+    async with house.database.begin("*") as tx:
+        [fresh] = await store.claim(tx, Status.PROCESSING, lease_ms=15_000, count_max=10)
+        assert await store.claim(tx, Status.PROCESSING, lease_ms=15_000, count_max=10) == []
+    async with house.database.begin("*") as tx:
+        assert await store.lock_claimed(tx, stale) is None
+        assert await store.lock_claimed(tx, fresh) is not None
+    assert (await house.get(made.transaction_id)).status == T.PROCESSING
+
+
+async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with_the_same_answer(house: House) -> None:
+    request = await house.deposit_request()
+    with away(house.compliance):  # as if the process had died before it could ask
+        await house.ask(_admin(), "CreateTransaction", request)
+    await house.hurry()
+    await house.jobs.evaluate()
+    replay = await house.ask(_admin(), "CreateTransaction", request)
+    assert replay.status == T.QUEUED
+    assert list(house.compliance.made) == [replay.transaction_id]
+
+
+def _admin():
+    from tests.support.transactions import ADMIN
+
+    return ADMIN
+
+
+async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once(house: House) -> None:
+    payout = await house.payout()
+    with away(house.escrow):
+        await house.work()
+        assert (await house.get(payout.transaction_id)).status == T.PROCESSING
+        assert house.bank.payments == {}
+    await until_submitted(house, payout.transaction_id)
+    assert list(house.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+
+
+async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_key(house: House) -> None:
+    payout = await house.payout()
+    await house.jobs.evaluate()
+    await house.jobs.start()
+    real = house.escrow.submit_payouts
+
+    async def dies(items):
+        await real(items)
+        raise Crash
+
+    house.escrow.submit_payouts = dies
+    with pytest.raises(Crash):
+        await house.provider_jobs.book()
+    house.escrow.submit_payouts = real
+    assert (await until_submitted(house, payout.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert list(house.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+
+
+async def test_a_payment_with_another_amount_moves_nothing(house: House) -> None:
+    from dataclasses import replace
+
+    from services.chassis.money import Money
+
+    made = await house.deposit()
+    await house.work()
+    payment_id = house.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    house.bank.payments[payment_id] = replace(house.bank.payments[payment_id], amount=Money(1, "USD"))
+    await house.work(hurried=True)
+    assert (await house.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_one_broken_transaction_does_not_stop_the_others(house: House) -> None:
+    import sqlalchemy as sa
+
+    broken, good = await house.deposit(), await house.deposit("inv-002")
+    async with house.database.begin("*") as tx:
+        await tx.execute(
+            sa.text("UPDATE bank_accounts SET account_number_encrypted = 'x' WHERE bank_account_id = :id"),
+            {"id": broken.bank_account_id},
+        )
+    await house.work()
+    assert (await house.get(good.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert (await house.get(broken.transaction_id)).status == T.PROCESSING
+
+
+@pytest.fixture
+async def real(service_database, tmp_path: Path) -> AsyncIterator[tuple[House, object]]:
+    """The house with the real sandbox bank, a process of its own with its own books and clock."""
+    with sandbox_bank(tmp_path, MONDAY) as bank:
+        adapter = SandboxBank(bank.url, WEBHOOK_SECRET, timeout_seconds=1)
+        yield House(await service_database("transactions"), provider=adapter), bank
+        await adapter.close()
+
+
+async def polled(house: House, transaction_id: str, status: int) -> pb.Transaction:
+    """Looks at the real bank until it says so."""
+    for _ in range(200):
+        await house.work(hurried=True)
+        seen = await house.get(transaction_id)
+        if seen.status == status:
+            return seen
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"it is still {T.Status.Name(seen.status)}")
+
+
+async def test_r01_is_presented_again_and_settles_at_the_real_bank(real) -> None:
+    house, bank = real
+    made = await house.deposit(suffix="03")
+    await polled(house, made.transaction_id, T.PENDING_SETTLEMENT)
+
+    returned_on = MONDAY + timedelta(days=1)
+    house.clock.set(returned_on)
+    bank.travel(returned_on)
+    waiting = await polled(house, made.transaction_id, T.PENDING_RETRY)
+    assert (waiting.failure.code, waiting.presentments) == ("R01", 1)
+    assert waiting.next_attempt_time.ToJsonString() == "2024-12-06T14:00:00Z"
+
+    again_on = MONDAY + timedelta(days=4, hours=3)
+    house.clock.set(again_on)
+    bank.travel(again_on)
+    await polled(house, made.transaction_id, T.PENDING_SETTLEMENT)
+    settled_on = MONDAY + timedelta(days=7)
+    house.clock.set(settled_on)
+    bank.travel(settled_on)
+    settled = await polled(house, made.transaction_id, T.SETTLED)
+    assert (settled.attempts, settled.presentments, settled.HasField("failure")) == (2, 2, False)
+    events = (await house.events(made.transaction_id))[2:]
+    names = "Submitted Returned RetryScheduled Submitted Settled"
+    assert events == [f"Transaction{name}" for name in names.split()]
+
+
+@pytest.mark.parametrize("suffix", ["90", "91", "92", "94", "96", "97"])
+async def test_a_real_bank_in_trouble_is_paid_by_once_and_the_truth_found(real, suffix: str) -> None:
+    house, _ = real
+    made = await house.deposit(suffix=suffix)
+    settled = await polled(house, made.transaction_id, T.SETTLED)
+    assert settled.attempts == 1
+    assert len(await house.provider.look_up(made.transaction_id)) == 1

@@ -1,0 +1,207 @@
+"""One body of tests for every bank: the sandbox over real HTTP, and the bank in memory that other tests trust."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from services.chassis.ids import new_id
+from services.chassis.money import Money
+from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, PaymentProvider
+from services.transactions.providers.sandbox import SandboxBank
+from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_bank
+from tests.support.transactions import ACCOUNT, MONDAY, ROUTING_NUMBER, MemoryBank
+
+pytestmark = pytest.mark.xdist_group("sandbox_bank")
+
+
+def an_order(suffix: str = "02", *, is_debit: bool = True) -> PaymentOrder:
+    reference = new_id("txn")
+    return PaymentOrder(
+        key=f"txn:{reference}:1",
+        reference=reference,
+        amount=Money(100_00, "USD"),
+        is_debit=is_debit,
+        presentment=1,
+        routing_number=ROUTING_NUMBER,
+        account_number=ACCOUNT + suffix,
+        account_holder_name="Ada Investor",
+        description="ESCROW DEPOSIT",
+    )
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory):
+    with sandbox_bank(tmp_path_factory.mktemp("bank"), MONDAY) as running:
+        yield running
+
+
+@pytest.fixture(params=["sandbox", "memory"])
+async def bank(request: pytest.FixtureRequest, process: SandboxProcess) -> AsyncIterator[PaymentProvider]:
+    if request.param == "memory":
+        yield MemoryBank()
+        return
+    adapter = SandboxBank(process.url, WEBHOOK_SECRET)
+    yield adapter
+    await adapter.close()
+
+
+async def until(probe: Callable[[], Awaitable[bool]], limit_seconds: float = 10) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while not await probe():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("is_debit", [True, False])
+async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(
+    bank: PaymentProvider, is_debit: bool
+) -> None:
+    order = an_order(is_debit=is_debit)
+    payment = await bank.submit(order)
+    assert (payment.status, payment.amount, payment.is_debit) == (PaymentStatus.PENDING, order.amount, is_debit)
+    assert (payment.reference, payment.presentment) == (order.reference, 1)
+    assert await bank.get(payment.payment_id) == payment
+    assert await bank.look_up(order.reference) == [payment]
+
+
+async def test_the_same_key_is_the_same_payment(bank: PaymentProvider) -> None:
+    order = an_order()
+    first, again = await bank.submit(order), await bank.submit(order)
+    assert first.payment_id == again.payment_id
+    assert len(await bank.look_up(order.reference)) == 1
+
+
+async def test_two_presentments_are_two_payments_newest_first(bank: PaymentProvider) -> None:
+    first = an_order()
+    second = replace(first, key=f"txn:{first.reference}:2", presentment=2)
+    ids = [(await bank.submit(order)).payment_id for order in (first, second)]
+    assert [payment.payment_id for payment in await bank.look_up(first.reference)] == ids[::-1]
+
+
+async def test_a_decline_is_definite_and_leaves_nothing(bank: PaymentProvider) -> None:
+    order = an_order("93")
+    with pytest.raises(Declined) as refusal:
+        await bank.submit(order)
+    assert (refusal.value.code, refusal.value.retryable) == ("DECLINED_BY_PROVIDER", True)
+    assert await bank.look_up(order.reference) == []
+
+
+async def test_nothing_is_found_where_nothing_is(bank: PaymentProvider) -> None:
+    assert await bank.look_up(new_id("txn")) == []
+    assert await bank.get("pay_nothing") is None
+
+
+@pytest.mark.parametrize("suffix", ["90", "91", "92", "94", "96", "97"])
+async def test_a_bank_in_trouble_leaves_the_outcome_unknown_and_pays_once(process: SandboxProcess, suffix: str) -> None:
+    bank = SandboxBank(process.url, WEBHOOK_SECRET, timeout_seconds=0.5)
+    order = an_order(suffix)
+    with pytest.raises(OutcomeUnknown):
+        await bank.submit(order)
+
+    async def accepted() -> bool:
+        try:
+            return (await bank.submit(order)).amount == order.amount
+        except OutcomeUnknown:
+            return False
+
+    await until(accepted)
+    [payment] = await bank.look_up(order.reference)
+    assert payment.amount == order.amount
+    await bank.close()
+
+
+async def test_data_the_bank_cannot_read_is_declined_for_good(process: SandboxProcess) -> None:
+    bank = SandboxBank(process.url, WEBHOOK_SECRET)
+    with pytest.raises(Declined) as refusal:
+        await bank.submit(replace(an_order(), account_number="12AB"))
+    assert (refusal.value.code, refusal.value.retryable) == ("INVALID_PAYMENT_DATA", False)
+    await bank.close()
+
+
+async def test_a_settled_payment_tells_when_it_settled(process: SandboxProcess) -> None:
+    bank = SandboxBank(process.url, WEBHOOK_SECRET)
+    payment_id = (await bank.submit(an_order("01"))).payment_id
+    seen: list[Payment] = []
+
+    async def settled() -> bool:
+        payment = await bank.get(payment_id)
+        assert payment is not None
+        seen.append(payment)
+        return payment.status is PaymentStatus.SETTLED
+
+    await until(settled)
+    assert seen[-1].changed_at is not None
+    assert seen[-1].changed_at.date() == MONDAY.date()
+    await bank.close()
+
+
+PAYMENT = (
+    b'{"id":"pay_1","reference":"%s","status":"pending","amount_minor":%s,"currency":"USD","direction":"debit",'
+    b'"presentment":1,"updated_at":"2024-12-02T12:00:00+00:00"}'
+)
+
+
+@pytest.mark.parametrize(("status", "body"), [
+    (200, b"<html>It works!"),
+    (200, b"[]"),
+    (200, b'{"id": 7}'),
+    (200, PAYMENT % (b"another", b"10000")),
+    (200, PAYMENT % (b"%REFERENCE%", b"10001")),
+    (200, PAYMENT % (b"%REFERENCE%", b"-10000")),
+    (200, PAYMENT % (b"%REFERENCE%", b"100.00")),
+    (200, PAYMENT % (b"%REFERENCE%", b'"10000"')),
+    (200, b" " * (300 * 1024)),
+    (302, b""),
+    (401, b""),
+    (404, b"{}"),
+    (409, b'{"code": "idempotency_key_reused"}'),
+    (429, b""),
+    (500, b""),
+])  # fmt: skip
+async def test_an_answer_that_is_not_our_payment_proves_nothing(status: int, body: bytes) -> None:
+    order = an_order()
+    answer = body.replace(b"%REFERENCE%", order.reference.encode())
+
+    class Stranger(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Location", "http://169.254.169.254/")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", WEBHOOK_SECRET, timeout_seconds=2)
+        with pytest.raises(OutcomeUnknown):
+            await bank.submit(order)
+        await bank.close()
+        server.shutdown()
+
+
+async def test_a_bank_that_is_away_is_unknown_not_failed() -> None:
+    bank = SandboxBank("http://127.0.0.1:9", WEBHOOK_SECRET, timeout_seconds=0.5)
+    for call in (bank.submit(an_order()), bank.look_up("txn_1"), bank.get("pay_1")):
+        with pytest.raises(OutcomeUnknown):
+            await call
+    await bank.close()
+
+
+@pytest.mark.parametrize("payment_id", ["../statement", "pay_1?x=1", "pay_1/cancel", "", "pä"])
+async def test_an_id_from_outside_names_no_other_path(process: SandboxProcess, payment_id: str) -> None:
+    bank = SandboxBank(process.url, WEBHOOK_SECRET)
+    assert await bank.get(payment_id) is None
+    await bank.close()

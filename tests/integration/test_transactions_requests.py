@@ -1,0 +1,208 @@
+"""What may be asked, by whom, and what a repeated request hears."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.distributions.v1.offerings_pb2 import Investment
+from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.auth import Principal
+from services.chassis.errors import DomainError
+from services.chassis.ids import new_id
+from services.transactions.clients import Decision
+from tests.support.transactions import ADMIN, INVESTOR, House, away, usd
+
+T = pb.Transaction
+STRANGER = Principal("inv-999", "investor", "org-1")
+OTHER_ORG = Principal("admin-9", "admin", "org-2")
+
+
+@pytest.fixture
+async def house(service_database) -> House:
+    return House(await service_database("transactions"))
+
+
+async def refused(house: House, principal: Principal, rpc: str, request) -> DomainError:
+    with pytest.raises(DomainError) as refusal:
+        await house.ask(principal, rpc, request)
+    return refusal.value
+
+
+async def stored(house: House) -> int:
+    return len((await house.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions)
+
+
+async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the_same(house: House) -> None:
+    house.compliance.decisions["inv-001"] = Decision(
+        status=ComplianceCheck.FAILED,
+        reason="TRANSACTION_LIMIT_EXCEEDED",
+        message="100.00 is more than the 50.00 left of the daily limit.",
+        metadata={"limit_type": "DAILY_DEPOSIT", "remaining_minor": "5000"},
+    )
+    request = await house.deposit_request()
+    first = await refused(house, ADMIN, "CreateTransaction", request)
+    house.compliance.decisions.clear()
+    with away(house.escrow):  # a replay asks nobody
+        again = await refused(house, ADMIN, "CreateTransaction", request)
+    for refusal in (first, again):
+        assert refusal.reason == "TRANSACTION_LIMIT_EXCEEDED"
+        assert refusal.message == "100.00 is more than the 50.00 left of the daily limit."
+        assert refusal.metadata["remaining_minor"] == "5000"
+    kept = await house.get(first.metadata["transaction_id"])
+    assert (kept.status, kept.failure.code, kept.failure.retryable) == (T.FAILED, first.reason, False)
+    assert dict(kept.failure.metadata) == first.metadata == again.metadata
+    assert await stored(house) == 1
+    assert await house.path(kept.transaction_id) == ["INITIATED", "FAILED"]
+
+
+async def test_the_same_key_is_the_same_transaction_even_in_a_crowd(house: House) -> None:
+    request = await house.deposit_request()
+    answers = await asyncio.gather(*(house.ask(ADMIN, "CreateTransaction", request) for _ in range(5)))
+    assert {answer.transaction_id for answer in answers} == {answers[0].transaction_id}
+    assert await stored(house) == 1
+    changed = pb.CreateTransactionRequest()
+    changed.CopyFrom(request)
+    changed.amount.amount_minor += 1
+    assert (await refused(house, ADMIN, "CreateTransaction", changed)).reason == "IDEMPOTENCY_KEY_REUSED"
+    # Another person's key is another key.
+    other = await house.ask(Principal("admin-7", "admin", "org-1"), "CreateTransaction", request)
+    assert other.transaction_id != answers[0].transaction_id
+
+
+@pytest.mark.parametrize(("change", "reason", "fields"), [
+    ({"type": T.WITHDRAWAL}, "TYPE_NOT_SUPPORTED", []),
+    ({"type": T.DISTRIBUTION}, "TYPE_NOT_SUPPORTED", []),
+    ({"payment_method": T.CREDIT_CARD}, "PAYMENT_METHOD_NOT_SUPPORTED", []),
+    ({"bank_account_id": ""}, "INVALID_FIELD", ["bank_account_id"]),
+    ({"payment_method": T.WIRE}, "INVALID_FIELD", ["bank_account_id"]),
+    ({"investment_id": ""}, "INVALID_FIELD", ["investment_id"]),
+    ({"type": T.DEPOSIT}, "INVALID_FIELD", ["investment_id"]),
+    ({"party_id": ""}, "INVALID_FIELD", ["party_id"]),
+    ({"investment_id": new_id("inv")}, "NOT_FOUND", []),
+    ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", []),
+    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_USABLE", []),
+    ({"amount": usd(1_000_01)}, "INVESTMENT_NOT_USABLE", []),
+    ({"party_id": "inv-002"}, "NOT_FOUND", []),
+])  # fmt: skip
+async def test_what_cannot_be_received_is_refused_and_nothing_is_kept(
+    house: House, change: dict, reason: str, fields: list[str]
+) -> None:
+    request = await house.deposit_request(**change)
+    refusal = await refused(house, ADMIN, "CreateTransaction", request)
+    assert (refusal.reason, list(refusal.fields)) == (reason, fields)
+    assert await stored(house) == 0
+
+
+async def _freeze(house: House) -> None:
+    house.escrow.account.status = EscrowAccount.FROZEN
+
+
+async def _euro(house: House) -> None:
+    house.escrow.account.currency_code = "EUR"
+
+
+async def _funded(house: House) -> None:
+    for investment in house.distributions.investments.values():
+        investment.funded_amount.amount_minor = 999_99
+
+
+async def _active(house: House) -> None:
+    for investment in house.distributions.investments.values():
+        investment.status = Investment.ACTIVE
+
+
+async def _other_account(house: House) -> None:
+    house.distributions.offering.escrow_account_id = new_id("esc")
+
+
+@pytest.mark.parametrize(("change", "reason", "cause"), [
+    (_freeze, "ESCROW_ACCOUNT_NOT_USABLE", "frozen"),
+    (_euro, "ESCROW_ACCOUNT_NOT_USABLE", "its currency is EUR"),
+    (_funded, "INVESTMENT_NOT_USABLE", "only 1 of its commitment is not funded"),
+    (_active, "INVESTMENT_NOT_USABLE", "it is ACTIVE"),
+    (_other_account, "INVESTMENT_NOT_USABLE", "its offering uses another escrow account"),
+])  # fmt: skip
+async def test_a_refusal_by_a_peer_names_its_cause_and_is_the_first_answer(
+    house: House, change, reason: str, cause: str
+) -> None:
+    request = await house.deposit_request()
+    await change(house)
+    for _ in (1, 2):
+        refusal = await refused(house, ADMIN, "CreateTransaction", request)
+        assert (refusal.reason, refusal.metadata["cause"]) == (reason, cause)
+    assert await stored(house) == 0
+
+
+async def test_a_peer_that_is_away_leaves_nothing_and_the_key_free(house: House) -> None:
+    request = await house.deposit_request()
+    with away(house.escrow):
+        assert (await refused(house, ADMIN, "CreateTransaction", request)).reason == "UNAVAILABLE"
+    assert await stored(house) == 0
+    assert (await house.ask(ADMIN, "CreateTransaction", request)).status == T.QUEUED
+
+
+async def test_an_investor_moves_only_its_own_money_and_only_as_a_contribution(house: House) -> None:
+    own = await house.deposit_request(party_id="inv-001")
+    own.party_id = ""  # means itself
+    assert (await house.ask(INVESTOR, "CreateTransaction", own)).party_id == "inv-001"
+    issuer = await house.deposit_request(type=T.DEPOSIT, investment_id="")
+    assert (await refused(house, INVESTOR, "CreateTransaction", issuer)).reason == "TYPE_NOT_SUPPORTED"
+    foreign = await house.deposit_request(party_id="inv-002")
+    stolen = await house.deposit_request(party_id="inv-001", bank_account_id=foreign.bank_account_id)
+    assert (await refused(house, INVESTOR, "CreateTransaction", stolen)).reason == "BANK_ACCOUNT_NOT_FOUND"
+    stolen = await house.deposit_request(party_id="inv-001", investment_id=foreign.investment_id)
+    assert (await refused(house, INVESTOR, "CreateTransaction", stolen)).reason == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("principal", [STRANGER, OTHER_ORG])
+async def test_what_is_anothers_looks_as_if_it_did_not_exist(house: House, principal: Principal) -> None:
+    made = await house.deposit()
+    unknown_id = new_id("txn")
+    for rpc, request_type in [
+        ("GetTransaction", pb.GetTransactionRequest),
+        ("GetTransactionHistory", pb.GetTransactionHistoryRequest),
+        ("CancelTransaction", pb.CancelTransactionRequest),
+    ]:
+        foreign = await refused(house, principal, rpc, request_type(transaction_id=made.transaction_id))
+        nothing = await refused(house, principal, rpc, request_type(transaction_id=unknown_id))
+        assert (foreign.reason, foreign.message, foreign.metadata) == ("TRANSACTION_NOT_FOUND", nothing.message, {})
+    account = bank_pb.GetBankAccountRequest(bank_account_id=made.bank_account_id)
+    assert (await refused(house, principal, "GetBankAccount", account)).reason == "BANK_ACCOUNT_NOT_FOUND"
+    delete = bank_pb.DeleteBankAccountRequest(bank_account_id=made.bank_account_id)
+    assert (await refused(house, principal, "DeleteBankAccount", delete)).reason == "BANK_ACCOUNT_NOT_FOUND"
+    assert len((await house.ask(principal, "ListTransactions", pb.ListTransactionsRequest())).transactions) == 0
+    assert len((await house.ask(principal, "ListBankAccounts", bank_pb.ListBankAccountsRequest())).bank_accounts) == 0
+
+
+async def test_lists_come_newest_first_page_by_page_and_filtered(house: House) -> None:
+    from datetime import timedelta
+
+    made = []
+    for number in range(5):
+        house.clock.advance(timedelta(minutes=1))
+        made.append((await house.deposit(f"inv-{number % 2}")).transaction_id)
+    request = pb.ListTransactionsRequest(page_size=2)
+    seen = []
+    while True:
+        page = await house.ask(ADMIN, "ListTransactions", request)
+        seen += [each.transaction_id for each in page.transactions]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == made[::-1]
+    request.party_id = "inv-0"  # the token belongs to another query
+    assert (await refused(house, ADMIN, "ListTransactions", request)).reason == "PAGE_TOKEN_INVALID"
+    for query, wanted in [
+        ({"party_id": "inv-1"}, made[3::-2]),
+        ({"status": T.QUEUED}, made[::-1]),
+        ({"status": T.SETTLED}, []),
+        ({"type": T.DEPOSIT}, []),
+        ({"distribution_id": new_id("dist")}, []),
+    ]:
+        page = await house.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest(**query))
+        assert [each.transaction_id for each in page.transactions] == wanted

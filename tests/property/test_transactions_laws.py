@@ -1,0 +1,85 @@
+"""Laws of money moving: news converges in any order, back-off stays in its bounds, sealed numbers come back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.transactions.domain.payments import PaymentStatus, moves_for
+from services.transactions.domain.routing import has_check_digit
+from services.transactions.domain.schedule import backoff_ms
+from services.transactions.domain.states import NEXT, Status, check_move
+from services.transactions.vault import Vault
+
+LIVES = [
+    ["pending", "settled"],
+    ["pending", "settled", "returned"],
+    ["pending", "returned"],
+    ["pending", "failed"],
+    ["pending", "cancelled"],
+]
+ENDS = {"settled": Status.SETTLED, "returned": Status.RETURNED, "failed": Status.FAILED, "cancelled": Status.CANCELLED}
+
+
+@st.composite
+def hearings(draw: st.DrawFn) -> tuple[list[str], list[int]]:
+    """A payment's life, and at which of its moments we look, in the order of time, as often as chance has it.
+
+    What we see is what the provider has at that moment: webhooks are only hints to look.
+    """
+    life = draw(st.sampled_from(LIVES))
+    looks = sorted(draw(st.lists(st.integers(0, len(life) - 1), max_size=8)))
+    return life, [*looks, len(life) - 1]
+
+
+@given(hearings())
+def test_however_often_we_look_the_end_is_the_same(hearing: tuple[list[str], list[int]]) -> None:
+    life, looks = hearing
+    status = Status.PROCESSING
+    for look in looks:
+        for after in moves_for(PaymentStatus(life[look]), status):
+            assert check_move(status, after)
+            status = after
+    assert status is ENDS[life[-1]]
+
+
+@given(st.sampled_from(PaymentStatus), st.sampled_from(Status))
+def test_the_same_news_twice_is_news_once(said: PaymentStatus, status: Status) -> None:
+    moves = moves_for(said, status)
+    assert moves_for(said, moves[-1] if moves else status) == ()
+
+
+@given(st.sampled_from(Status))
+def test_every_state_can_end(status: Status) -> None:
+    resting = {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.REVERSED, Status.RETURNED}
+    seen, frontier = {status}, [status]
+    while frontier:
+        for after in NEXT[frontier.pop()] - seen:
+            seen.add(after)
+            frontier.append(after)
+    assert seen & resting
+
+
+@given(st.integers(1, 10**6), st.fractions(0, 1))
+def test_back_off_never_leaves_its_bounds(tries: int, jitter: Fraction) -> None:
+    assert 250 <= backoff_ms(tries, jitter) <= 6 * 3_600_000
+    assert backoff_ms(tries, jitter) <= backoff_ms(tries + 1, Fraction(1))
+
+
+@given(st.integers(0, 99_999_999), st.integers(0, 8), st.integers(1, 9))
+def test_a_routing_number_with_one_wrong_digit_is_found(body: int, place: int, change: int) -> None:
+    digits = f"{body:08}"
+    [good] = [digits + str(last) for last in range(10) if has_check_digit(digits + str(last))] or [""]
+    if good:
+        wrong = good[:place] + str((int(good[place]) + change) % 10) + good[place + 1 :]
+        assert not has_check_digit(wrong)
+
+
+@given(st.from_regex(r"[0-9A-Za-z]{4,17}", fullmatch=True), st.text(max_size=20), st.text(max_size=20))
+def test_what_is_sealed_comes_back(number: str, org_id: str, row: str) -> None:
+    vault = Vault(bytes(32))
+    assert (
+        vault.open(vault.seal(number, org_id=org_id, bank_account_id=row), org_id=org_id, bank_account_id=row) == number
+    )

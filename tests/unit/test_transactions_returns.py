@@ -1,0 +1,87 @@
+"""Every NACHA return code: what follows from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.transactions.domain.returns import RETURN_CODES, Action, may_represent, return_code
+
+FIRST = datetime(2024, 12, 2, tzinfo=UTC)
+
+# code, what may be done, whether the bank account is retired, whether a person looks
+TABLE = [
+    ("R01", Action.REPRESENT, False, False),
+    ("R02", Action.STOP, True, False),
+    ("R03", Action.FIX_DATA, False, False),
+    ("R04", Action.FIX_DATA, False, False),
+    ("R05", Action.NEW_AUTHORIZATION, True, False),
+    ("R06", Action.AGREED, False, False),
+    ("R07", Action.NEW_AUTHORIZATION, True, False),
+    ("R08", Action.NEW_AUTHORIZATION, False, False),
+    ("R09", Action.REPRESENT, False, False),
+    ("R10", Action.NEW_AUTHORIZATION, True, False),
+    ("R11", Action.CORRECT_AND_RESEND, False, False),
+    ("R12", Action.STOP, True, False),
+    ("R13", Action.FIX_DATA, False, False),
+    ("R14", Action.STOP, True, False),
+    ("R15", Action.STOP, True, False),
+    ("R16", Action.STOP, True, True),
+    ("R17", Action.FIX_DATA, False, True),
+    ("R18", Action.FIX_DATA, False, False),
+    ("R19", Action.FIX_DATA, False, False),
+    ("R20", Action.STOP, True, False),
+    ("R21", Action.FIX_DATA, False, False),
+    ("R22", Action.FIX_DATA, False, False),
+    ("R23", Action.CREDIT_REFUSED, False, False),
+    ("R24", Action.INCIDENT, False, True),
+    ("R25", Action.FIX_DATA, False, False),
+    ("R26", Action.FIX_DATA, False, False),
+    ("R27", Action.FIX_DATA, False, False),
+    ("R28", Action.FIX_DATA, False, False),
+    ("R29", Action.NEW_AUTHORIZATION, True, False),
+    ("R31", Action.AGREED, False, False),
+]
+
+
+@pytest.mark.parametrize(("code", "action", "blocks", "review"), TABLE)
+def test_a_return_code_has_one_consequence(code: str, action: Action, blocks: bool, review: bool) -> None:
+    row = return_code(code)
+    assert (row.code, row.action, row.blocks, row.review) == (code, action, blocks, review)
+    assert row.name
+
+
+def test_the_table_above_has_every_code() -> None:
+    assert [row[0] for row in TABLE] == list(RETURN_CODES)
+
+
+def test_an_unknown_code_is_never_presented_again_and_a_person_looks() -> None:
+    unknown = return_code("R99")
+    assert (unknown.code, unknown.action, unknown.review) == ("R99", Action.STOP, True)
+
+
+@pytest.mark.parametrize(("code", "is_debit", "presentments", "days", "again"), [
+    ("R01", True, 1, 3, True),
+    ("R09", True, 2, 3, True),
+    ("R01", True, 3, 3, False),  # three presentments are all there are
+    ("R01", False, 1, 3, False),  # a payout is never sent again by itself
+    ("R02", True, 1, 3, False),
+    ("R08", True, 1, 3, False),
+    ("R01", True, 1, 180, True),
+    ("R01", True, 1, 181, False),  # 180 days from the first
+])  # fmt: skip
+def test_only_r01_and_r09_debits_are_presented_again(
+    code: str, is_debit: bool, presentments: int, days: int, again: bool
+) -> None:
+    next_attempt_at = FIRST + timedelta(days=days)
+    assert (
+        may_represent(
+            code,
+            is_debit=is_debit,
+            presentments=presentments,
+            first_presented_at=FIRST,
+            next_attempt_at=next_attempt_at,
+        )
+        is again
+    )

@@ -1,0 +1,174 @@
+"""Who may ask for another attempt, what a provider's news does, which routing numbers are real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.chassis.errors import DomainError
+from services.chassis.money import Money
+from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, difference, moves_for
+from services.transactions.domain.routing import has_check_digit
+from services.transactions.domain.states import Status, check_move
+from services.transactions.domain.transaction import Failure, Transaction, check_checker, check_retry
+
+NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
+
+DEPOSIT = Transaction(
+    org_id="org-1",
+    transaction_id="txn_1",
+    type="ESCROW_DEPOSIT",
+    status=Status.FAILED,
+    version=4,
+    payment_method="ACH",
+    amount=Money(100_00, "USD"),
+    escrow_account_id="esc_1",
+    party_id="inv-001",
+    bank_account_id="ba_1",
+    investment_id="inv_1",
+    distribution_id="",
+    allocation_id="",
+    description="",
+    failure=Failure("DECLINED_BY_PROVIDER", "", retryable=True),
+    attempts=1,
+    presentments=1,
+    next_attempt_at=None,
+    first_presented_at=NOW,
+    provider="sandbox",
+    provider_reference="",
+    dispute_status="NONE",
+    reconciliation_status="UNRECONCILED",
+    created_by="admin-1",
+    approved_by="",
+    created_at=NOW,
+    updated_at=NOW,
+    settled_at=None,
+    return_risk_end_at=None,
+    final_at=None,
+    bank_reference="",
+    request_subject="",
+    request_id="",
+    epoch=0,
+    tries=0,
+)
+
+
+def failed(code: str, retryable: bool, **more: object) -> Transaction:
+    return replace(DEPOSIT, failure=Failure(code, "", retryable), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("transaction", "verdict"), [
+    (DEPOSIT, ""),
+    (failed("TRANSACTION_LIMIT_EXCEEDED", False), "NOT_RETRYABLE"),
+    (failed("R01", True, status=Status.RETURNED), ""),
+    (failed("R09", False, status=Status.RETURNED, presentments=2, attempts=2), ""),
+    (failed("R01", False, status=Status.RETURNED, presentments=3, attempts=3), "ATTEMPTS_EXHAUSTED"),
+    (failed("R02", False, status=Status.RETURNED), "NOT_RETRYABLE"),
+    (failed("R08", False, status=Status.RETURNED), "NOT_RETRYABLE"),
+    (replace(DEPOSIT, attempts=3), "ATTEMPTS_EXHAUSTED"),
+    (replace(DEPOSIT, type="DISTRIBUTION"), "NOT_RETRYABLE"),  # a payout is sent again as a new one
+    (replace(DEPOSIT, status=Status.PENDING_RETRY), ""),  # now, instead of later
+    (replace(DEPOSIT, status=Status.SETTLED), "ILLEGAL_STATUS_CHANGE"),
+    (replace(DEPOSIT, status=Status.PROCESSING), "ILLEGAL_STATUS_CHANGE"),
+    (replace(DEPOSIT, status=Status.CANCELLED), "ILLEGAL_STATUS_CHANGE"),
+])  # fmt: skip
+def test_another_attempt_is_allowed_only_where_the_failure_is_not_final(transaction: Transaction, verdict: str) -> None:
+    assert _verdict(lambda: check_retry(transaction)) == verdict
+
+
+@pytest.mark.parametrize(("person", "verdict"), [("admin-1", "MAKER_IS_CHECKER"), ("admin-2", "")])
+def test_the_maker_is_never_the_checker(person: str, verdict: str) -> None:
+    assert _verdict(lambda: check_checker(DEPOSIT, person)) == verdict
+
+
+def _verdict(rule: Callable[[], object]) -> str:
+    try:
+        rule()
+    except DomainError as refusal:
+        return refusal.reason
+    return ""
+
+
+@pytest.mark.parametrize(("said", "status", "moves"), [
+    ("pending", "PROCESSING", "PENDING_SETTLEMENT"),
+    ("settled", "PROCESSING", "PENDING_SETTLEMENT SETTLED"),
+    ("returned", "PROCESSING", "PENDING_SETTLEMENT RETURNED"),
+    ("failed", "PROCESSING", "FAILED"),
+    ("pending", "PENDING_SETTLEMENT", ""),
+    ("settled", "PENDING_SETTLEMENT", "SETTLED"),
+    ("returned", "PENDING_SETTLEMENT", "RETURNED"),
+    ("failed", "PENDING_SETTLEMENT", "FAILED"),
+    ("cancelled", "PENDING_SETTLEMENT", "CANCELLED"),
+    ("pending", "SETTLED", ""),  # old news
+    ("settled", "SETTLED", ""),
+    ("returned", "SETTLED", "RETURNED"),
+    ("returned", "COMPLETED", "RETURNED"),  # late
+    ("settled", "COMPLETED", ""),
+    ("settled", "RETURNED", ""),
+    ("returned", "RETURNED", ""),
+    ("returned", "PENDING_RETRY", ""),
+    ("returned", "QUEUED", ""),
+    ("settled", "CANCELLED", ""),
+])  # fmt: skip
+def test_news_moves_a_transaction_forward_and_old_news_does_not(said: str, status: str, moves: str) -> None:
+    assert list(moves_for(PaymentStatus(said), Status(status))) == moves.split()
+
+
+def test_every_move_that_news_makes_is_an_edge() -> None:
+    for said in PaymentStatus:
+        for status in Status:
+            before = status
+            for after in moves_for(said, status):
+                assert check_move(before, after)
+                before = after
+
+
+@pytest.mark.parametrize(("said", "status"), [("failed", "SETTLED"), ("cancelled", "COMPLETED")])
+def test_a_provider_that_takes_settlement_back_without_a_return_contradicts_itself(said: str, status: str) -> None:
+    assert contradicts(PaymentStatus(said), Status(status))
+
+
+PAYMENT = Payment("pay_1", "txn_1", PaymentStatus.PENDING, Money(100_00, "USD"), True, 1, None)
+
+
+@pytest.mark.parametrize(("payment", "wrong"), [
+    (PAYMENT, ""),
+    (replace(PAYMENT, reference="txn_2"), "reference"),
+    (replace(PAYMENT, amount=Money(100_01, "USD")), "amount"),
+    (replace(PAYMENT, amount=Money(100_00, "EUR")), "amount"),
+    (replace(PAYMENT, is_debit=False), "direction"),
+    (replace(PAYMENT, presentment=2), "presentment"),
+])  # fmt: skip
+def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wrong: str) -> None:
+    found = difference(payment, reference="txn_1", amount=Money(100_00, "USD"), is_debit=True, presentment=1)
+    assert found == wrong
+
+
+@pytest.mark.parametrize(("routing_number", "real"), [
+    ("021000021", True),
+    ("011401533", True),
+    ("021000022", False),
+    ("120000021", False),  # two digits exchanged
+    ("000000000", False),
+    ("02100002", False),
+    ("02100002１", False),
+])  # fmt: skip
+def test_a_routing_number_has_a_right_check_digit(routing_number: str, real: bool) -> None:
+    assert has_check_digit(routing_number) is real
+
+
+@pytest.mark.parametrize(("status", "settled_days_ago", "final"), [
+    (Status.SETTLED, 1, False),
+    (Status.COMPLETED, 59, False),
+    (Status.COMPLETED, 60, True),
+    (Status.RETURNED, 60, False),
+    (Status.CANCELLED, 0, True),
+])  # fmt: skip
+def test_a_payment_is_final_when_the_bank_can_no_longer_send_it_back(
+    status: Status, settled_days_ago: int, final: bool
+) -> None:
+    final_at = NOW - timedelta(days=settled_days_ago) + timedelta(days=60)
+    assert replace(DEPOSIT, status=status, final_at=final_at).is_final(NOW) is final

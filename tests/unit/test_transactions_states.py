@@ -1,0 +1,75 @@
+"""The thirteen states and every pair of them; the same table in the migration."""
+
+from __future__ import annotations
+
+import importlib.util
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from services.transactions.domain.errors import IllegalStatusChange
+from services.transactions.domain.states import MOVES, Status, check_move, may_cancel
+
+# Row: the status before; column: the status after, in the same order. x = a move, = the same, . = refused.
+ORDER = (
+    "INITIATED PENDING_APPROVAL APPROVED QUEUED PROCESSING PENDING_SETTLEMENT SETTLED COMPLETED FAILED RETURNED"
+    " PENDING_RETRY CANCELLED REVERSED"
+).split()
+TABLE = """
+= x x . . . . . x . . x .
+. = x . . . . . . . . x .
+. . = x . . . . . . . x .
+. . . = x . . . x . . x .
+. . . . = x x . x . x . .
+. . . . . = x . x x . x x
+. . . . . . = x . x . . x
+. . . . . . . = . x . . x
+. . . . . . . . = . x . .
+. . . . . . . . . = x . .
+. . . x . . . . x . = x .
+. . . . . . . . . . . = .
+. . . . . . . . . . . . =
+"""
+VERDICTS = dict(zip(product(ORDER, ORDER), TABLE.split(), strict=True))
+
+
+@pytest.mark.parametrize(("before", "after"), VERDICTS)
+def test_each_of_the_169_pairs_is_a_move_no_move_or_refused(before: str, after: str) -> None:
+    verdict = VERDICTS[before, after]
+    if verdict == ".":
+        with pytest.raises(IllegalStatusChange) as refusal:
+            check_move(Status(before), Status(after))
+        assert refusal.value.metadata == {"from": before, "to": after}
+    else:
+        assert check_move(Status(before), Status(after)) is (verdict == "x")
+
+
+def test_the_migration_stores_the_same_moves() -> None:
+    path = Path(__file__).parents[2] / "services/transactions/migrations/versions/0001_initial.py"
+    spec = importlib.util.spec_from_file_location("migration", path)
+    assert spec is not None
+    assert spec.loader is not None
+    migration = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(migration)
+    stored = {(before, after) for before, afters in migration._MOVES.items() for after in afters.split()}
+    assert stored == set(MOVES)
+
+
+@pytest.mark.parametrize(("status", "by_ach", "by_wire"), [
+    ("INITIATED", True, True),
+    ("PENDING_APPROVAL", True, True),
+    ("APPROVED", True, True),
+    ("QUEUED", True, True),
+    ("PROCESSING", False, False),  # the provider may have taken it
+    ("PENDING_SETTLEMENT", False, True),  # a wire that has not come may be given up
+    ("SETTLED", False, False),
+    ("COMPLETED", False, False),
+    ("FAILED", False, False),
+    ("RETURNED", False, False),
+    ("PENDING_RETRY", True, True),
+    ("REVERSED", False, False),
+])  # fmt: skip
+def test_only_what_no_provider_has_taken_is_cancelled(status: str, by_ach: bool, by_wire: bool) -> None:
+    assert may_cancel(Status(status), provider_is_manual=False) is by_ach
+    assert may_cancel(Status(status), provider_is_manual=True) is by_wire

@@ -1,0 +1,74 @@
+"""Sealed account numbers open where they belong, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.chassis.config import ConfigurationError
+from services.transactions.vault import Vault, VaultError
+
+KEY, OLDER, OTHER = bytes(range(32)), bytes(range(1, 33)), bytes(range(2, 34))
+HERE = {"org_id": "org-1", "bank_account_id": "ba_1"}
+SEALED = Vault(KEY).seal("000111111101", **HERE)
+
+
+def test_what_is_sealed_opens_in_its_own_row() -> None:
+    assert Vault(KEY).open(SEALED, **HERE) == "000111111101"
+    assert b"000111111101" not in SEALED
+    assert Vault(KEY).seal("000111111101", **HERE) != SEALED  # a fresh nonce each time
+
+
+def test_what_an_older_key_sealed_still_opens_and_the_newer_key_seals() -> None:
+    rotated = Vault(OTHER, (KEY, OLDER))
+    assert rotated.open(SEALED, **HERE) == "000111111101"
+    assert Vault(OTHER).open(rotated.seal("42", **HERE), **HERE) == "42"
+
+
+@pytest.mark.parametrize("byte", range(len(SEALED)))
+def test_a_change_of_any_byte_is_found(byte: int) -> None:
+    tampered = bytearray(SEALED)
+    tampered[byte] ^= 1
+    with pytest.raises(VaultError):
+        Vault(KEY).open(bytes(tampered), **HERE)
+
+
+@pytest.mark.parametrize(("sealed", "place"), [
+    (SEALED, {**HERE, "bank_account_id": "ba_2"}),  # moved to another row
+    (SEALED, {**HERE, "org_id": "org-2"}),  # to another tenant
+    (SEALED[:-1], HERE),
+    (SEALED[:20], HERE),
+    (SEALED + b"\x00", HERE),
+    (b"", HERE),
+    (Vault(OTHER).seal("000111111101", **HERE), HERE),  # by a key we do not have
+])  # fmt: skip
+def test_what_was_moved_cut_or_sealed_by_another_does_not_open(sealed: bytes, place: dict[str, str]) -> None:
+    with pytest.raises(VaultError) as refusal:
+        Vault(KEY).open(sealed, **place)
+    assert "0001" not in str(refusal.value)
+
+
+def test_equal_numbers_have_equal_stand_ins_that_do_not_tell_them() -> None:
+    vault = Vault(KEY)
+    assert vault.blind("42") == vault.blind("42")
+    assert len({vault.blind("42"), vault.blind("43"), Vault(OTHER).blind("42")}) == 3
+
+
+@pytest.mark.parametrize(("text", "mode", "fault"), [
+    ("00" * 32, 0o600, None),
+    ("00" * 32 + "\n", 0o600, None),
+    ("00" * 31, 0o600, "hexadecimal"),
+    ("zz" * 32, 0o600, "hexadecimal"),
+    ("00" * 32, 0o644, "readable by every user"),
+])  # fmt: skip
+def test_the_key_file_is_private_and_holds_32_bytes(tmp_path: Path, text: str, mode: int, fault: str | None) -> None:
+    path = tmp_path / "field.key"
+    path.write_text(text)
+    path.chmod(mode)
+    if fault is None:
+        Vault.load(path)
+    else:
+        with pytest.raises(ConfigurationError, match=fault) as refusal:
+            Vault.load(path)
+        assert text.strip() not in str(refusal.value)
