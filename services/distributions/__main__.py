@@ -1,0 +1,51 @@
+"""The distributions service's only wiring: `python -m services.distributions`."""
+
+from __future__ import annotations
+
+import sys
+
+from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
+
+from services.chassis.config import Settings
+from services.chassis.runtime import Runtime, run
+from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer, Room
+from services.distributions.clients import GrpcCompliance, GrpcEscrow, GrpcTransactions, Peers
+from services.distributions.jobs import jobs
+from services.distributions.subscribers import SUBSCRIPTIONS
+
+
+async def main(settings: Settings) -> None:
+    async with Runtime.start("distributions", settings) as runtime:
+        peers = Peers(
+            GrpcEscrow(runtime.channel("escrow")),
+            GrpcTransactions(runtime.channel("transactions")),
+            GrpcCompliance(runtime.channel("compliance")),
+        )
+        room = Room(runtime.database, peers, runtime.clock, runtime.nudge)
+        raises = offerings_pb2.DESCRIPTOR.services_by_name
+        payments = distributions_pb2.DESCRIPTOR.services_by_name
+        await runtime.serve(
+            servicers=[
+                (
+                    offerings_pb2_grpc.add_OfferingsServiceServicer_to_server,
+                    OfferingsServicer(room),
+                    raises["OfferingsService"],
+                ),
+                (
+                    offerings_pb2_grpc.add_InvestmentsServiceServicer_to_server,
+                    InvestmentsServicer(room),
+                    raises["InvestmentsService"],
+                ),
+                (
+                    distributions_pb2_grpc.add_DistributionsServiceServicer_to_server,
+                    DistributionsServicer(room),
+                    payments["DistributionsService"],
+                ),
+            ],
+            subscriptions=SUBSCRIPTIONS,
+            jobs=jobs(runtime.database, peers, runtime.clock),
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,130 @@
+"""The other services, as far as this one needs them: a Protocol each, and the one that speaks gRPC.
+
+Every call answers, or raises the peer's definite refusal (a DomainError), or raises PeerUnavailable: then nobody knows
+whether it was done, and the same request (with the same key) is to be sent again. Never called inside a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from grpc import aio
+from realco.compliance.v1 import compliance_pb2 as compliance
+from realco.compliance.v1 import compliance_pb2_grpc as compliance_grpc
+from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
+from realco.transactions.v1 import transactions_pb2 as transactions
+from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
+
+from services.chassis.client import as_domain_error
+from services.chassis.errors import Unavailable
+
+Answer = TypeVar("Answer")
+
+
+class PeerUnavailable(Unavailable):
+    """The other service did not answer: what was asked may or may not have been done."""
+
+
+class Escrow(Protocol):
+    """The book."""
+
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount: ...
+
+    async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance: ...
+
+    async def get_trial_balance(self, escrow_account_id: str) -> escrow.TrialBalance: ...
+
+    async def release_subscriptions(self, request: escrow.ReleaseSubscriptionsRequest) -> escrow.JournalEntry: ...
+
+    async def declare_distribution(self, request: escrow.DeclareDistributionRequest) -> escrow.JournalEntry: ...
+
+
+class Transactions(Protocol):
+    """Who moves the money."""
+
+    async def batch_create_payouts(
+        self, request: transactions.BatchCreatePayoutsRequest
+    ) -> transactions.BatchCreatePayoutsResponse: ...
+
+
+class Compliance(Protocol):
+    """Who may forbid it."""
+
+    async def batch_get_clearances(
+        self, party_ids: Sequence[str]
+    ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]: ...
+
+
+@dataclass(frozen=True)
+class Peers:
+    """All of them."""
+
+    escrow: Escrow
+    transactions: Transactions
+    compliance: Compliance
+
+
+class GrpcEscrow:
+    """Escrow over gRPC."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._stub = escrow_grpc.EscrowServiceStub(channel)
+
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount:
+        request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
+        return await _answer(self._stub.GetEscrowAccount(request))
+
+    async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance:
+        request = escrow.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
+        return await _answer(self._stub.GetEscrowAccountBalance(request))
+
+    async def get_trial_balance(self, escrow_account_id: str) -> escrow.TrialBalance:
+        request = escrow.GetTrialBalanceRequest(escrow_account_id=escrow_account_id)
+        return await _answer(self._stub.GetTrialBalance(request))
+
+    async def release_subscriptions(self, request: escrow.ReleaseSubscriptionsRequest) -> escrow.JournalEntry:
+        return await _answer(self._stub.ReleaseSubscriptions(request))
+
+    async def declare_distribution(self, request: escrow.DeclareDistributionRequest) -> escrow.JournalEntry:
+        return await _answer(self._stub.DeclareDistribution(request))
+
+
+class GrpcTransactions:
+    """Transactions over gRPC."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._stub = transactions_grpc.TransactionsServiceStub(channel)
+
+    async def batch_create_payouts(
+        self, request: transactions.BatchCreatePayoutsRequest
+    ) -> transactions.BatchCreatePayoutsResponse:
+        return await _answer(self._stub.BatchCreatePayouts(request))
+
+
+class GrpcCompliance:
+    """Compliance over gRPC, a thousand parties a call."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._stub = compliance_grpc.ComplianceServiceStub(channel)
+
+    async def batch_get_clearances(
+        self, party_ids: Sequence[str]
+    ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]:
+        found: list[compliance.BatchGetClearancesResponse.Clearance] = []
+        for start in range(0, len(party_ids), 1000):
+            request = compliance.BatchGetClearancesRequest(party_ids=party_ids[start : start + 1000])
+            found += (await _answer(self._stub.BatchGetClearances(request))).clearances
+        return found
+
+
+async def _answer(call: Awaitable[Answer]) -> Answer:
+    try:
+        return await call
+    except aio.AioRpcError as error:
+        refusal = as_domain_error(error)
+        if refusal is not None:
+            raise refusal from None
+        raise PeerUnavailable("Another service this one needs is away.") from error

@@ -1,0 +1,1 @@
+"""Writes: load, rule, save, enqueue, inside the caller's transaction; and the sagas' steps between transactions."""

@@ -1,0 +1,99 @@
+"""The execution of a distribution: declared in escrow, then every allocation paid."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from realco.distributions.v1 import events_pb2 as events
+from realco.escrow.v1 import escrow_pb2 as escrow
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.database import Database
+from services.chassis.errors import DomainError
+from services.chassis.invariant import invariant
+from services.distributions.clients import Escrow
+from services.distributions.commands import distributions as commands
+from services.distributions.commands.announcing import announce
+from services.distributions.errors import DistributionNotFound
+from services.distributions.store import distributions as store
+from services.distributions.store import investments as investments_store
+from services.distributions.store import rows, sagas
+from services.distributions.tables import allocations, distributions, offerings
+
+
+async def declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
+    """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
+    query = (
+        sa.select(allocations.c.payee_id, sa.cast(sa.func.sum(allocations.c.total_minor), sa.BigInteger))
+        .where(allocations.c.distribution_id == distribution_id)
+        .group_by(allocations.c.payee_id)  # a sponsor that invests too is owed both in one account
+        .order_by(allocations.c.payee_id)
+    )
+    owed = (await tx.execute(query)).all()
+    account = sa.select(offerings.c.escrow_account_id).where(
+        offerings.c.offering_id
+        == sa.select(distributions.c.offering_id)
+        .where(distributions.c.distribution_id == distribution_id)
+        .scalar_subquery()
+    )
+    return escrow.DeclareDistributionRequest(
+        request_id=f"dist:{distribution_id}",
+        escrow_account_id=(await tx.execute(account)).scalar_one(),
+        distribution_id=distribution_id,
+        payables=[escrow.PartyAmount(party_id=payee_id, amount_minor=amount) for payee_id, amount in owed],
+    )
+
+
+async def declared(database: Database, saga: rows.Row, now: datetime) -> None:
+    """Escrow owes every payee: from here on the distribution is part of the waterfall's past."""
+    async with database.begin() as tx:
+        await sagas.record(tx, saga, "PAY", now)
+        offering, row = await commands.lock(tx, saga.subject_id)
+        # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
+        result = await commands.run_waterfall(tx, offering, row)
+        invariant(
+            row.basis_version == offering.declarations
+            and commands.hash_of(offering, row, result) == row.content_hash == row.approved_hash,
+            "what was declared is what was approved",
+        )
+        await investments_store.save_lots(tx, result.after.lots, now)
+        await rows.save(
+            tx,
+            offerings,
+            offering.offering_id,
+            declarations=offering.declarations + 1,
+            declared_through=row.distribution_date,
+            updated_at=now,
+        )
+        row = await rows.save(
+            tx, distributions, row.distribution_id, status="PROCESSING", declared_at=now, updated_at=now
+        )
+        await store.move_allocations(tx, row.distribution_id, "PROCESSING", now)
+        lines = await store.allocations_of(tx, row.distribution_id)
+        await commands.request_payouts(tx, offering, list(lines), saga.saga_id, now)
+        message = await store.describe_one(tx, row)
+        await announce(tx, events.DistributionDeclared, row.distribution_id, now, distribution=message)
+
+
+async def declaration_refused(database: Database, saga: rows.Row, refusal: DomainError, now: datetime) -> None:
+    """Escrow refused, so nothing is owed: the distribution failed, and another may be drafted."""
+    async with database.begin() as tx:
+        await sagas.record(tx, saga, "DONE", now)
+        _, row = await commands.lock(tx, saga.subject_id)
+        failure = f"{refusal.reason}: {refusal.message}"
+        await store.move_allocations(tx, row.distribution_id, "CANCELLED", now)
+        row = await rows.save(tx, distributions, row.distribution_id, status="FAILED", failure=failure, updated_at=now)
+        message = await store.describe_one(tx, row)
+        await announce(tx, events.DistributionFailed, row.distribution_id, now, distribution=message)
+
+
+async def read_balance(database: Database, peer: Escrow, distribution_id: str) -> escrow.EscrowAccountBalance:
+    """What escrow holds for the distribution's offering, read before any transaction. Raises: DistributionNotFound."""
+    async with database.begin() as tx:
+        row = await rows.find(tx, distributions, distribution_id)
+        if row is None:
+            raise DistributionNotFound("No such distribution.")
+        offering = await rows.find(tx, offerings, row.offering_id)
+    assert offering is not None
+    return await peer.get_balance(offering.escrow_account_id)

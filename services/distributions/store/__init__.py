@@ -1,0 +1,1 @@
+"""Write-side SQL: rows in, rows and domain values out."""

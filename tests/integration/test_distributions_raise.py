@@ -1,0 +1,388 @@
+"""Raising money: offerings, commitments, gates, refunds, withdrawals; and what keeps them apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1 import escrow_pb2 as escrow
+from sqlalchemy.exc import DBAPIError
+
+from services.chassis.database import Database
+from services.chassis.errors import DomainError
+from services.chassis.wire import to_timestamp
+from tests.support.distributions import CLOSING, ORG, START, Entry, World, completed, failed, returned, usd
+
+
+@pytest.fixture
+async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
+    return World(await service_database("distributions"))
+
+
+async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own(world: World) -> None:
+    offering = await world.offering(100_00)
+    tiers = [opb.WaterfallTerms.Tier.Name(tier) for tier in offering.terms.tiers]
+    assert tiers == ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "CATCH_UP", "SPLIT"]
+    terms = offering.terms
+    assert (terms.preferred_rate_bps, terms.catch_up_sponsor_share_bps, terms.sponsor_carry_bps) == (800, 10_000, 3_000)
+    assert (offering.status, offering.maximum_amount) == (opb.Offering.OPEN, usd(100_00))
+    with pytest.raises(DomainError) as refusal:
+        await world.offering(100_00, escrow_account_id=offering.escrow_account_id)
+    assert refusal.value.metadata["cause"] == "used by another offering"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda account: setattr(account, "status", escrow.EscrowAccount.FROZEN), "FROZEN"),
+        (lambda account: setattr(account, "currency_code", "EUR"), "its currency is EUR"),
+        (None, "unknown"),
+    ],
+)
+async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
+    world: World, spoil: Callable[[escrow.EscrowAccount], None] | None, cause: str
+) -> None:
+    account_id = world.escrow.open()
+    if spoil is None:
+        del world.escrow.accounts[account_id]
+    else:
+        spoil(world.escrow.accounts[account_id])
+    with pytest.raises(DomainError) as refusal:
+        await world.offering(100_00, escrow_account_id=account_id)
+    assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", cause)
+
+
+async def test_terms_that_contradict_themselves_are_refused_by_field(world: World) -> None:
+    terms = opb.WaterfallTerms(preferred_rate_bps=800, catch_up_sponsor_share_bps=2_000, sponsor_carry_bps=3_000)
+    with pytest.raises(DomainError) as refusal:
+        await world.offering(100_00, terms=terms)
+    assert (refusal.value.reason, list(refusal.value.fields)) == ("TERMS_INVALID", ["terms.catch_up_sponsor_share_bps"])
+
+
+async def test_terms_change_until_somebody_invests(world: World) -> None:
+    offering = await world.offering(100_00)
+    request = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street")
+    request.terms.CopyFrom(opb.WaterfallTerms(preferred_rate_bps=700, sponsor_carry_bps=2_000, tiers=[1, 2, 4]))
+    changed = await world.call(world.offerings.UpdateOffering, request)
+    assert (changed.display_name, changed.terms.preferred_rate_bps, len(changed.terms.tiers)) == ("Elm Street", 700, 3)
+    await world.invest(offering, "inv-001", 50_00, fund=False)
+    request.request_id = ""
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.offerings.UpdateOffering, request)
+    assert refusal.value.reason == "TERMS_FIXED"
+
+
+async def test_commitments_never_pass_the_maximum_however_many_come_at_once(world: World) -> None:
+    offering = await world.offering(100_00)
+    answers = await asyncio.gather(
+        *(world.invest(offering, f"inv-{n}", 30_00, fund=False) for n in range(8)), return_exceptions=True
+    )
+    full = [answer for answer in answers if isinstance(answer, DomainError)]
+    assert len(full) == 5
+    assert {(refusal.reason, refusal.metadata["remaining_minor"]) for refusal in full} == {("OFFERING_FULL", "1000")}
+    assert (await world.get(offering)).committed_amount == usd(90_00)
+
+
+async def test_a_request_repeated_gets_its_first_answer_and_another_body_is_refused(world: World) -> None:
+    offering = await world.offering(100_00)
+    request = opb.CreateInvestmentRequest(
+        request_id="k-1", offering_id=offering.offering_id, investor_id="inv-001", amount=usd(60_00)
+    )
+    first = await world.call(world.investments.CreateInvestment, request)
+    assert await world.call(world.investments.CreateInvestment, request) == first
+    assert (await world.get(offering)).committed_amount == usd(60_00)
+    request.amount.amount_minor = 61_00
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.investments.CreateInvestment, request)
+    assert refusal.value.reason == "IDEMPOTENCY_KEY_REUSED"
+
+
+async def test_a_closing_repeated_gets_its_first_answer_though_the_gates_say_otherwise_by_then(world: World) -> None:
+    offering = await world.offering(100_00)
+    await world.invest(offering, "inv-001", 100_00)
+    world.clock.set(CLOSING)
+    request = opb.CloseOfferingRequest(request_id="close-1", offering_id=offering.offering_id)
+    first = await world.call(world.offerings.CloseOffering, request)
+    await world.work()
+    world.compliance.uncleared.add("inv-001")
+    assert await world.call(world.offerings.CloseOffering, request) == first
+
+
+async def shut(world: World, name: str) -> opb.Offering:
+    """An offering on the closing day with one gate shut, and all others open."""
+    fields = {}
+    if name == "OPEN_21_DAYS":
+        fields = {
+            "open_time": to_timestamp(CLOSING - timedelta(days=20)),
+            "deadline_time": to_timestamp(CLOSING - timedelta(minutes=1)),
+        }
+        world.clock.set(CLOSING - timedelta(days=20))
+    if name == "CANCELLATION_WINDOW_OVER":
+        fields = {"deadline_time": to_timestamp(CLOSING + timedelta(minutes=1))}
+    offering = await world.offering(100_00, **fields)
+    investment = await world.invest(offering, "inv-001", 100_00, fund=False)
+    minor = 99_99 if name == "TARGET_REACHED" else 100_00
+    await world.fund(offering, investment, minor, clear=name != "RETURN_RISK_OVER")
+    if name == "NO_UNRESOLVED_MATERIAL_CHANGE":
+        async with world.database.begin(ORG) as tx:
+            await tx.execute(sa.text("UPDATE investments SET status = 'RECONFIRM_REQUIRED'"))
+    if name == "INVESTORS_CLEARED":
+        world.compliance.uncleared.add("inv-001")
+    if name == "ESCROW_ACTIVE":
+        world.escrow.accounts[offering.escrow_account_id].status = escrow.EscrowAccount.FROZEN
+    world.escrow.balanced = name != "ESCROW_BALANCED"
+    world.clock.set(CLOSING)
+    return offering
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TARGET_REACHED",
+        "OPEN_21_DAYS",
+        "CANCELLATION_WINDOW_OVER",
+        "NO_UNRESOLVED_MATERIAL_CHANGE",
+        "INVESTORS_CLEARED",
+        "RETURN_RISK_OVER",
+        "ESCROW_ACTIVE",
+        "ESCROW_BALANCED",
+    ],
+)
+async def test_each_gate_alone_keeps_the_offering_open_and_is_named(world: World, name: str) -> None:
+    offering = await shut(world, name)
+    request = opb.GetClosingGatesRequest(offering_id=offering.offering_id)
+    gates = await world.call(world.offerings.GetClosingGates, request)
+    assert [gate.name for gate in gates.gates if not gate.passed] == [name]
+    with pytest.raises(DomainError) as refusal:
+        await world.close(offering)
+    assert (refusal.value.reason, list(refusal.value.metadata)) == ("CLOSING_GATES_NOT_MET", [name])
+    assert (await world.get(offering)).status == opb.Offering.OPEN
+    assert world.wire.count("release_subscriptions") == 0
+
+
+async def test_a_closing_that_cannot_ask_the_others_writes_nothing(world: World) -> None:
+    offering = await world.offering(100_00)
+    await world.invest(offering, "inv-001", 100_00)
+    world.clock.set(CLOSING)
+    world.wire.fail("batch_get_clearances", "lost")
+    with pytest.raises(DomainError) as refusal:
+        await world.close(offering)
+    assert refusal.value.reason == "UNAVAILABLE"
+    await world.close(offering)
+
+
+async def test_commitments_that_nothing_was_paid_on_miss_the_closing(world: World) -> None:
+    offering = await world.offering(100_00, maximum_amount=usd(200_00))
+    await world.invest(offering, "inv-001", 100_00)
+    await world.invest(offering, "inv-002", 50_00, fund=False)
+    world.clock.set(CLOSING)
+    await world.close(offering)
+    await world.work()
+    statuses = {investor: held.status for investor, held in (await world.positions(offering)).items()}
+    assert statuses == {"inv-001": opb.Investment.ACTIVE, "inv-002": opb.Investment.CANCELLED}
+    assert (await world.get(offering)).committed_amount == usd(100_00)
+
+
+async def test_money_that_arrives_after_the_closing_goes_back_by_itself(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_00), ("inv-002", 50_00))
+    held = (await world.positions(offering))["inv-002"]
+    await world.fund(offering, held, 5_00)
+    await world.work()
+    payout = world.transactions.of("inv-002")
+    assert (payout.amount.amount_minor, payout.investment_id) == (5_00, held.investment_id)
+    await world.deliver(world.gave_back(payout), completed(payout))
+    await world.work()
+    after = (await world.positions(offering))["inv-002"]
+    assert (after.status, after.funded_amount, after.unreturned_capital) == (
+        opb.Investment.ACTIVE,
+        usd(50_00),
+        usd(50_00),
+    )
+    assert len(world.transactions.by_key) == 2
+
+
+async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(world: World) -> None:
+    offering = await world.offering(100_00)
+    first = await world.invest(offering, "inv-001", 60_00)
+    second = await world.invest(offering, "inv-002", 20_00, fund=False)
+    late = await world.fund(offering, second, 20_00, clear=False)
+    await world.invest(offering, "inv-003", 10_00, fund=False)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    assert (await world.call(world.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
+    await world.work()
+    assert (await world.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
+    assert {p.party_id for p in world.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
+    await world.deliver(completed(late))
+    await world.work()
+    for investor in ("inv-001", "inv-002"):
+        payout = world.transactions.of(investor)
+        # The two streams have no common order: the end of the payout may be told before its booking.
+        booked, ended = world.gave_back(payout), completed(payout)
+        await world.deliver(*((ended, booked) if investor == "inv-001" else (booked, ended)))
+        await world.work()
+    after = await world.get(offering)
+    assert (after.status, after.funded_amount, after.committed_amount) == (opb.Offering.REFUNDED, usd(0), usd(0))
+    assert len(world.transactions.by_key) == 2
+    assert (await world.get(first)).status == opb.Investment.CANCELLED
+    assert len(await world.told(events.OfferingRefunded)) == 1
+    assert len(await world.told(events.InvestmentCancelled)) == 3
+
+
+@pytest.mark.parametrize("end", [failed, returned])
+async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(world: World, end: Callable[..., object]) -> None:
+    offering = await world.offering(100_00)
+    await world.invest(offering, "inv-001", 60_00)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    await world.call(world.offerings.RefundOffering, request)
+    await world.work()
+    payout = world.transactions.of("inv-001")
+    mirror = world.escrow.post(
+        offering.escrow_account_id,
+        Entry.REVERSAL,
+        "in_transit",
+        "subscription:inv-001",
+        60_00,
+        transaction_id=payout.transaction_id,
+        investment_id=payout.investment_id,
+    )
+    await world.deliver(world.gave_back(payout), end(payout), mirror)  # type: ignore[arg-type]
+    world.clock.advance(timedelta(days=3))
+    assert await world.work() == 0
+    assert (await world.get(offering)).status == opb.Offering.REFUNDING
+    request.request_id = "again"
+    await world.call(world.offerings.RefundOffering, request)
+    await world.work()
+    again = world.transactions.of("inv-001")
+    assert again.transaction_id != payout.transaction_id
+    await world.deliver(world.gave_back(again), completed(again))
+    assert (await world.get(offering)).status == opb.Offering.REFUNDED
+
+
+async def test_an_investor_withdraws_until_48_hours_before_the_deadline(world: World) -> None:
+    offering = await world.offering(100_00)
+    early = await world.invest(offering, "inv-001", 60_00)
+    late = await world.invest(offering, "inv-002", 40_00)
+    request = opb.CancelInvestmentRequest(investment_id=early.investment_id)
+    asked = await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    assert asked.status == opb.Investment.PENDING, "the money goes back first"
+    await world.work()
+    payout = world.transactions.of("inv-001")
+    await world.deliver(world.gave_back(payout), completed(payout))
+    assert (await world.get(early)).status == opb.Investment.CANCELLED
+    assert (await world.get(offering)).committed_amount == usd(40_00)
+    world.clock.set(START + timedelta(days=43, seconds=1))
+    request = opb.CancelInvestmentRequest(investment_id=late.investment_id)
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.investments.CancelInvestment, request, "inv-002", "investor")
+    assert refusal.value.reason == "CANCELLATION_WINDOW_OVER"
+
+
+async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(world: World) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 60_00, fund=False)
+    paid = await world.fund(offering, held, 60_00)
+    assert (await world.get(held)).cleared_amount == usd(60_00)
+    back = world.escrow.post(
+        offering.escrow_account_id,
+        Entry.RETURN,
+        "subscription:inv-001",
+        "cash",
+        60_00,
+        transaction_id=paid.transaction_id,
+        investment_id=held.investment_id,
+    )
+    await world.deliver(returned(paid), back)
+    after = await world.get(held)
+    assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
+    assert (await world.get(offering)).funded_amount == usd(0)
+
+
+async def test_an_investor_sees_its_own_investments_and_another_organization_sees_nothing(world: World) -> None:
+    offering = await world.offering(100_00)
+    mine = await world.invest(offering, "inv-001", 10_00)
+    await world.invest(offering, "inv-002", 10_00)
+    everything = opb.ListInvestmentsRequest()
+    seen = await world.call(world.investments.ListInvestments, everything, "inv-001", "investor")
+    assert [held.investment_id for held in seen.investments] == [mine.investment_id]
+    one = opb.GetInvestmentRequest(investment_id=mine.investment_id)
+    for person, role, org in (("inv-002", "investor", ORG), ("admin-9", "admin", "org-2")):
+        with pytest.raises(DomainError) as refusal:
+            await world.call(world.investments.GetInvestment, one, person, role, org)
+        assert refusal.value.reason == "INVESTMENT_NOT_FOUND"
+    elsewhere = await world.call(world.offerings.ListOfferings, opb.ListOfferingsRequest(), "admin-9", "admin", "org-2")
+    assert not elsewhere.offerings
+
+
+async def test_lists_go_page_by_page_without_gaps_or_repetition(world: World) -> None:
+    offering = await world.offering(100_00)
+    made = [(await world.invest(offering, f"inv-{n}", 1_00, fund=False)).investment_id for n in range(5)]
+    request, found = opb.ListInvestmentsRequest(page_size=2, offering_id=offering.offering_id), []
+    while True:
+        page = await world.call(world.investments.ListInvestments, request)
+        found += [held.investment_id for held in page.investments]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert found == made[::-1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("UPDATE offerings SET status = 'REFUNDED' WHERE status = 'OPEN'", "offerings does not move from OPEN"),
+        ("UPDATE offerings SET committed_minor = maximum_minor + 1", "offerings_not_over_committed"),
+        ("UPDATE investments SET status = 'COMPLETED' WHERE status = 'PENDING'", "investments does not move"),
+        ("UPDATE distributions SET status = 'APPROVED'", "distributions does not move from DRAFT to APPROVED"),
+        ("UPDATE distributions SET approved_by = created_by", "distributions_maker_is_not_checker"),
+        ("UPDATE allocations SET split_minor = split_minor + 1", "allocations_total"),
+        ("UPDATE allowed_moves SET to_status = 'CLOSED'", "permission denied"),
+        ("INSERT INTO allowed_moves VALUES ('offerings', 'OPEN', 'CLOSED')", "permission denied"),
+    ],
+)
+async def test_the_database_refuses_what_must_not_be(world: World, statement: str, why: str) -> None:
+    offering = await world.offering(100_00)
+    await world.invest(offering, "inv-001", 10_00, fund=False)
+    closed = await world.closed_offering(("inv-001", 100_00))
+    await world.calculate(await world.draft(closed, 10_00))
+    with pytest.raises(DBAPIError, match=why):
+        async with world.database.begin(ORG) as tx:
+            await tx.execute(sa.text(statement))
+
+
+async def test_of_two_distributions_on_the_same_past_the_database_lets_one_be_declared(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_00))
+    await world.approved(offering, 10_00)
+    await world.approved(offering, 20_00)
+    with pytest.raises(DBAPIError, match="distributions_one_a_basis"):
+        async with world.database.begin(ORG) as tx:
+            await tx.execute(sa.text("UPDATE distributions SET status = 'QUEUED'"))
+
+
+async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_after_what_is_reckoned(
+    world: World,
+) -> None:
+    offering = await world.offering(100_00)
+    request = dpb.CreateDistributionRequest(
+        offering_id=offering.offering_id, type=dpb.Distribution.SPECIAL, amount=usd(1_00)
+    )
+
+    async def refusal_of(request: dpb.CreateDistributionRequest) -> str:
+        with pytest.raises(DomainError) as refusal:
+            await world.call(world.distributions.CreateDistribution, request)
+        return refusal.value.reason
+
+    assert await refusal_of(request) == "OFFERING_NOT_CLOSED"
+    closed = await world.closed_offering(("inv-001", 100_00))
+    euros = dpb.CreateDistributionRequest(offering_id=closed.offering_id, type=dpb.Distribution.SPECIAL)
+    euros.amount.currency_code, euros.amount.amount_minor = "EUR", 1_00
+    assert await refusal_of(euros) == "CURRENCY_MISMATCH"
+    same_day = dpb.CreateDistributionRequest(
+        offering_id=closed.offering_id, type=dpb.Distribution.SPECIAL, amount=usd(1_00)
+    )
+    assert await refusal_of(same_day) == "DATE_OUT_OF_ORDER"

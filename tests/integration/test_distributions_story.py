@@ -1,0 +1,241 @@
+"""The main story of distributions: raise, close, waterfall, approval, payout; to the cent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import date
+
+import pytest
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as opb
+
+from services.chassis.database import Database
+from services.chassis.errors import DomainError
+from tests.support.distributions import World, completed, failed, returned
+
+CASE_01 = (("inv-001", 100_000_00), ("inv-002", 55_555_55), ("inv-003", 44_444_45))
+
+
+@pytest.fixture
+async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
+    return World(await service_database("distributions"))
+
+
+async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(world: World) -> None:
+    offering = await world.closed_offering(*CASE_01)
+    assert (offering.status, offering.closing_date.year) == (opb.Offering.CLOSED, 2025)
+    assert world.escrow.book[offering.escrow_account_id, "issuer_proceeds"] == 200_000_00
+    assert offering.proceeds_transaction_id == world.transactions.of("sponsor-1").transaction_id
+    world.deposit(offering, 260_000_00)
+    drafted = await world.draft(offering, 260_000_00)
+    calculated = await world.calculate(drafted)
+    assert [
+        (opb.WaterfallTerms.Tier.Name(t.tier), t.investors_amount.amount_minor, t.sponsor_amount.amount_minor)
+        for t in calculated.tier_totals
+    ] == [
+        ("RETURN_OF_CAPITAL", 200_000_00, 0),
+        ("PREFERRED_RETURN", 16_000_00, 0),
+        ("CATCH_UP", 0, 6_857_14),
+        ("SPLIT", 26_000_00, 11_142_86),
+    ]
+    assert all(tier.working for tier in calculated.tier_totals)
+    totals = {payee: line.total.amount_minor for payee, line in (await world.allocations(calculated)).items()}
+    assert totals == {"inv-001": 121_000_00, "inv-002": 67_222_21, "inv-003": 53_777_79, "sponsor-1": 18_000_00}
+    await world.execute(await world.approve(await world.submit(calculated)))
+    await world.work()
+    assert (await world.get(drafted)).status == dpb.Distribution.PROCESSING
+    assert world.escrow.book[offering.escrow_account_id, "distributable"] == 0
+    assert {payee: world.escrow.book[offering.escrow_account_id, f"payable:{payee}"] for payee in totals} == totals
+    await world.pay(drafted)
+    done = await world.get(drafted)
+    assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 260_000_00)
+    positions = await world.positions(offering)
+    assert {i: p.distributed_amount.amount_minor for i, p in positions.items()} == {
+        payee: total for payee, total in totals.items() if payee != "sponsor-1"
+    }
+    assert all(position.unreturned_capital.amount_minor == 0 for position in positions.values())
+    for event, times in (
+        (events.DistributionDeclared, 1),
+        (events.AllocationPaid, 4),
+        (events.DistributionCompleted, 1),
+    ):
+        assert len(await world.told(event)) == times
+
+
+async def test_a_second_distribution_begins_where_the_first_one_left_the_offering(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    await world.executed(offering, 50_000_00, date(2026, 1, 1))
+    assert (await world.positions(offering))["inv-001"].unreturned_capital.amount_minor == 50_000_00
+    second = await world.calculate(await world.draft(offering, 60_000_00, date(2027, 1, 1)))
+    # 8 % on 100,000.00 for a year, then on 50,000.00 for a year; the first year's is still owed.
+    paid = {
+        opb.WaterfallTerms.Tier.Name(t.tier): t.investors_amount.amount_minor + t.sponsor_amount.amount_minor
+        for t in second.tier_totals
+    }
+    assert paid == {"RETURN_OF_CAPITAL": 50_000_00, "PREFERRED_RETURN": 10_000_00, "CATCH_UP": 0, "SPLIT": 0}
+
+
+@pytest.mark.parametrize(
+    ("creator", "calculator", "submitter", "approver", "verdict"),
+    [
+        ("admin-1", "admin-1", "admin-1", "admin-1", "MAKER_IS_CHECKER"),
+        ("admin-1", "admin-2", "admin-2", "admin-1", "MAKER_IS_CHECKER"),
+        ("admin-2", "admin-1", "admin-2", "admin-1", "MAKER_IS_CHECKER"),
+        ("admin-2", "admin-2", "admin-1", "admin-1", "MAKER_IS_CHECKER"),
+        ("admin-2", "admin-3", "admin-4", "admin-1", "APPROVED"),
+    ],
+)
+async def test_whoever_made_it_does_not_approve_it(
+    world: World, creator: str, calculator: str, submitter: str, approver: str, verdict: str
+) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    request = dpb.CreateDistributionRequest(offering_id=offering.offering_id, type=dpb.Distribution.SPECIAL)
+    request.amount.currency_code, request.amount.amount_minor = "USD", 10_000_00
+    world.clock.set(world.clock.now().replace(year=2026))
+    drafted = await world.call(world.distributions.CreateDistribution, request, creator)
+    submitted = await world.submit(await world.calculate(drafted, calculator), submitter)
+    if verdict == "APPROVED":
+        assert (await world.approve(submitted, approver)).approved_by == approver
+        return
+    with pytest.raises(DomainError) as refusal:
+        await world.approve(submitted, approver)
+    assert refusal.value.reason == verdict
+
+
+async def test_an_approval_is_bound_to_the_content_that_was_seen(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    submitted = await world.submit(await world.calculate(await world.draft(offering, 10_000_00)))
+    with pytest.raises(DomainError) as refusal:
+        await world.approve(submitted, content_hash="0" * 64)
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "CONTENT_CHANGED",
+        {"content_hash": submitted.content_hash},
+    )
+
+
+async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_sent_back(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    submitted = await world.submit(await world.calculate(await world.draft(offering, 10_000_00)))
+    with pytest.raises(DomainError) as refusal:
+        await world.calculate(submitted)
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+    request = dpb.RejectDistributionRequest(distribution_id=submitted.distribution_id, reason="wrong month")
+    sent_back = await world.call(world.distributions.RejectDistribution, request, "admin-2")
+    assert (sent_back.status, sent_back.submitted_by) == (dpb.Distribution.DRAFT, "")
+    assert (await world.calculate(sent_back)).content_hash == submitted.content_hash
+    assert [told.reason for told in await world.told(events.DistributionRejected)] == ["wrong month"]
+
+
+async def test_a_calculation_is_stale_once_another_distribution_was_declared(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    first, second = await world.approved(offering, 10_000_00), await world.approved(offering, 20_000_00)
+    world.deposit(offering, 30_000_00)
+    await world.execute(first)
+    with pytest.raises(DomainError) as refusal:
+        await world.execute(second)
+    assert refusal.value.reason == "DISTRIBUTION_IN_PROGRESS"
+    await world.work()
+    with pytest.raises(DomainError) as refusal:
+        await world.execute(second)
+    assert refusal.value.reason == "CONTENT_CHANGED"
+    request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, reason="stale")
+    await world.call(world.distributions.RejectDistribution, request)
+    again = await world.calculate(second)
+    await world.execute(await world.approve(await world.submit(again)))
+    await world.work()
+    assert (await world.get(second)).status == dpb.Distribution.PROCESSING
+
+
+async def test_execution_needs_approval_and_the_cash(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    drafted = await world.calculate(await world.draft(offering, 10_000_00))
+    with pytest.raises(DomainError) as refusal:
+        await world.execute(drafted)
+    assert refusal.value.reason == "NOT_APPROVED"
+    world.deposit(offering, 9_999_99)
+    approved = await world.approve(await world.submit(drafted))
+    with pytest.raises(DomainError) as refusal:
+        await world.execute(approved)
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "INSUFFICIENT_DISTRIBUTABLE_CASH",
+        {"available_minor": "999999", "requested_minor": "1000000"},
+    )
+
+
+async def test_what_fails_is_listed_sent_again_and_completes(world: World) -> None:
+    offering = await world.closed_offering(*CASE_01)
+    distribution = await world.executed(offering, 260_000_00)
+    await world.pay(distribution, but=["inv-002"])
+    await world.deliver(failed(world.transactions.of("inv-002"), "R03"))
+    partly = await world.get(distribution)
+    assert (partly.status, partly.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 192_777_79)
+    owed = (await world.allocations(distribution))["inv-002"]
+    assert (owed.status, owed.failure) == (dpb.Allocation.FAILED, "R03: R03 it is")
+    request = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id,
+        allocation_id=owed.allocation_id,
+        bank_account_id="ba_01jd0000000000000000000000",
+    )
+    assert (await world.call(world.distributions.ResendAllocation, request)).attempts == 2
+    await world.work()
+    payout = world.transactions.of("inv-002")
+    assert payout.bank_account_id == "ba_01jd0000000000000000000000"
+    assert (await world.get(distribution)).status == dpb.Distribution.PROCESSING
+    await world.deliver(completed(payout))
+    done = await world.get(distribution)
+    assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 260_000_00)
+    request.request_id = "another"
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.distributions.ResendAllocation, request)
+    assert refusal.value.reason == "ALLOCATION_NOT_FAILED"
+
+
+async def test_a_payout_that_comes_back_is_owed_again(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    distribution = await world.executed(offering, 15_000_00)
+    await world.pay(distribution)
+    payout = world.transactions.of("inv-002")
+    await world.deliver(returned(payout, "R02"))
+    again = await world.get(distribution)
+    assert (again.status, again.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 10_000_00)
+    assert (await world.positions(offering))["inv-002"].distributed_amount.amount_minor == 0
+    assert (await world.allocations(distribution))["inv-002"].status == dpb.Allocation.RETURNED
+
+
+async def test_a_refused_item_fails_its_allocation_alone(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    world.transactions.refuse["inv-002"] = "NO_PAYOUT_BANK_ACCOUNT"
+    distribution = await world.executed(offering, 15_000_00)
+    await world.pay(distribution)
+    assert (await world.get(distribution)).status == dpb.Distribution.PARTIALLY_FAILED
+    assert (await world.allocations(distribution))["inv-002"].failure == "NO_PAYOUT_BANK_ACCOUNT: no"
+
+
+async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_sent_again(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    distribution = await world.executed(offering, 10_000_00)
+    await world.deliver(failed(world.transactions.of("inv-001")))
+    assert (await world.get(distribution)).status == dpb.Distribution.FAILED
+    owed = (await world.allocations(distribution))["inv-001"]
+    request = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id
+    )
+    await world.call(world.distributions.ResendAllocation, request)
+    await world.work()
+    await world.deliver(completed(world.transactions.of("inv-001")))
+    assert (await world.get(distribution)).status == dpb.Distribution.COMPLETED
+
+
+async def test_a_distribution_is_cancelled_until_it_is_executed(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    approved = await world.approved(offering, 10_000_00)
+    request = dpb.CancelDistributionRequest(distribution_id=approved.distribution_id)
+    cancelled = await world.call(world.distributions.CancelDistribution, request)
+    assert cancelled.status == dpb.Distribution.CANCELLED
+    assert {a.status for a in (await world.allocations(approved)).values()} == {dpb.Allocation.CANCELLED}
+    under_way = await world.executed(offering, 10_000_00)
+    request = dpb.CancelDistributionRequest(distribution_id=under_way.distribution_id)
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.distributions.CancelDistribution, request)
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
