@@ -1,0 +1,92 @@
+"""Kills processes of the instance with SIGKILL at random moments of the play, each once: for `--kill`.
+
+- The moment is a step drawn from the whole play and a delay after its beginning, from the seed alone.
+- A kill that cannot happen (the process is just down by another's kill) is tried until it can; one that never
+  happened is told by `finish`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from deploy.local.instance import Instance
+
+_DELAY_SECONDS_MAX = 1.5
+_UP_SECONDS_MAX = 30.0
+_BACK_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A kill that was planned."""
+
+    process: str
+    step: int
+    delay_seconds: float
+    with_children: bool  # of PostgreSQL: its backends at the same moment, too
+
+
+class Killer:
+    """Asked at the beginning of each step."""
+
+    def __init__(
+        self, instance: Instance, processes: Sequence[str], steps: int, seed: int, say: Callable[[str], None]
+    ) -> None:
+        self._instance = instance
+        self._say = say
+        dice = random.Random(seed)  # noqa: S311  # repeatable on purpose
+        # Not in the last step: it might be over before the delay is.
+        self.plan = [
+            Kill(process, dice.randrange(steps - 1), dice.uniform(0, _DELAY_SECONDS_MAX), dice.random() < 0.5)
+            for process in processes
+        ]
+        self._threads: list[threading.Thread] = []
+        self._killed: list[tuple[str, int]] = []
+        self._failures: list[str] = []
+
+    def step_begins(self, step: int, title: str) -> None:
+        for kill in self.plan:
+            if kill.step == step:
+                thread = threading.Thread(target=self._carry_out, args=(kill, title), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def finish(self) -> None:
+        """Waits until every kill has happened and everybody is back. Raises: KillMissed."""
+        for thread in self._threads:
+            thread.join()
+        for process, pid in self._killed:
+            try:
+                self._instance.wait_until_back(process, pid, _BACK_SECONDS_MAX)
+            except TimeoutError as error:
+                self._failures.append(str(error))
+        missed = [kill.process for kill in self.plan if kill.process not in dict(self._killed)]
+        if missed or self._failures:
+            raise KillMissed("; ".join([*self._failures, *(f"{process} was not killed" for process in missed)]))
+
+    def _carry_out(self, kill: Kill, title: str) -> None:
+        time.sleep(kill.delay_seconds)
+        deadline = time.monotonic() + _UP_SECONDS_MAX
+        while True:
+            try:
+                whole = kill.process == "postgres" and kill.with_children
+                pid = self._instance.kill(kill.process, with_children=whole)
+                break
+            except (ProcessLookupError, psutil.NoSuchProcess) as error:
+                if time.monotonic() > deadline:
+                    self._failures.append(f"{kill.process} could not be killed: {error}")
+                    return
+                time.sleep(0.05)
+        self._killed.append((kill.process, pid))
+        children = " and its backends" if kill.process == "postgres" and kill.with_children else ""
+        self._say(f"  kill -9: {kill.process}{children} (process {pid}), {kill.delay_seconds:.2f} s into “{title}”")
+
+
+class KillMissed(Exception):
+    """A kill did not happen, or its victim did not come back: the play proved less than it was asked to."""

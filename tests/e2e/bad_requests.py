@@ -1,0 +1,323 @@
+"""The required routes as a caller meets them, and tables of what is wrong with a request to one of them.
+
+A table's row is a `Bad`: one fault, the status and code it must be refused with, and where the refusal must point.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.e2e.support import API, Json, Person, World, new_key, usd
+
+UNKNOWN = "0" * 26
+OMIT = object()
+PLAIN = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What there is before anything bad is tried: one of each, here and in another organization."""
+
+    world: World
+    foreign: World
+    ids: Mapping[str, str]
+    foreign_ids: Mapping[str, str]
+    contribution: Json  # the body of a POST /transactions that would be accepted
+
+
+@dataclass(frozen=True)
+class Route:
+    name: str  # "POST /transactions/{transaction}/retry"
+    key: str = ""  # "required" or "optional": how it takes an Idempotency-Key
+    body: Callable[[Stage], Json] | None = None
+    roles: tuple[str, ...] = ("sponsor", "admin")
+
+    @property
+    def method(self) -> str:
+        return self.name.split(" ")[0]
+
+    def path(self, ids: Mapping[str, str]) -> str:
+        return self.name.split(" ")[1].format(**ids)
+
+    @property
+    def resource(self) -> str:
+        """Whose id is in the path; empty if none."""
+        return self.name.partition("{")[2].partition("}")[0]
+
+
+def _escrow_account(stage: Stage) -> Json:
+    return {"displayName": "Elm Court escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
+
+
+def _distribution(stage: Stage) -> Json:
+    return {"offeringId": stage.ids["closed_offering"], "type": "SPECIAL", "amount": usd(1_000)}
+
+
+def _nothing(stage: Stage) -> Json:
+    return {}
+
+
+_EVERYBODY = ("investor", "sponsor", "admin", "auditor")
+_OFFICE = ("sponsor", "admin", "auditor")
+
+ROUTES = (
+    Route("POST /transactions", "required", lambda stage: stage.contribution, ("investor", "sponsor", "admin")),
+    Route("GET /transactions/{transaction}", roles=_EVERYBODY),
+    Route("GET /transactions", roles=_EVERYBODY),
+    Route("POST /transactions/{transaction}/retry", "required", _nothing),
+    Route("POST /transactions/{transaction}/cancel", "optional", _nothing, ("investor", "sponsor", "admin")),
+    Route("POST /escrow-accounts", "required", _escrow_account),
+    Route("GET /escrow-accounts/{escrow_account}", roles=_OFFICE),
+    Route("GET /escrow-accounts/{escrow_account}/balance", roles=_OFFICE),
+    Route("GET /escrow-accounts/{escrow_account}/ledger", roles=_OFFICE),
+    Route("POST /distributions", "required", _distribution),
+    Route("GET /distributions/{distribution}", roles=_OFFICE),
+    Route("POST /distributions/{distribution}/calculate", "optional", _nothing),
+    Route("POST /distributions/{distribution}/execute", "required", _nothing),
+)
+WEBHOOKS = ("POST /webhooks/stripe", "POST /webhooks/plaid")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One fault. `at` is where an error must point: `body /amount`, `header /Idempotency-Key`; empty: nowhere."""
+
+    title: str
+    status: int = 400
+    code: str = "INVALID_FIELD"
+    at: str = ""
+    change: Mapping[str, Any] = field(default_factory=dict)  # dotted path -> value, or OMIT
+    raw: bytes | None = None
+    headers: Mapping[str, str | bytes | None] = field(default_factory=dict)  # None: the header is not sent
+    query: str = ""
+    ids: Mapping[str, str] = field(default_factory=dict)
+    person: Person | None = None
+    suffix: str = ""
+    echo: str = ""  # what the answer must not contain
+
+
+def set_of(world: World) -> tuple[dict[str, str], Json]:
+    """One of each in an organization; and the body of a contribution that would be accepted."""
+    closed = world.closed_offering(1_000_00)
+    deposit = world.distributable(closed, 100_00)
+    distribution = world.calculated(closed, 100_00)
+    offering, investor, stranger = world.offering(5_000_00), world.cleared(), world.cleared()
+    investment = world.investment(offering, investor, 1_000_00)
+    bank_account = world.bank_account(investor)
+    ids = {
+        "escrow_account": offering["escrowAccountId"],
+        "other_escrow_account": closed["escrowAccountId"],
+        "offering": offering["offeringId"],
+        "closed_offering": closed["offeringId"],
+        "investor": investor,
+        "investment": investment["investmentId"],
+        "bank_account": bank_account,
+        "stranger": stranger,
+        "stranger_bank_account": world.bank_account(stranger),
+        "transaction": closed["proceedsTransactionId"],
+        "other_transaction": deposit["transactionId"],
+        "distribution": distribution["distributionId"],
+        "other_distribution": world.distribution(closed, 100_00)["distributionId"],
+    }
+    return ids, world.contribution_body(offering, investment, bank_account)
+
+
+def send(stage: Stage, route: Route, bad: Bad) -> httpx.Response:
+    person = bad.person or stage.world.admin
+    given: dict[str, str | bytes | None] = dict(PLAIN) if route.body or bad.raw is not None else {}
+    if route.key:
+        given["idempotency-key"] = new_key()
+    given |= {name.lower(): value for name, value in bad.headers.items()}
+    headers = {name: value for name, value in given.items() if value is not None}
+    request = person.http.build_request(
+        route.method,
+        API + route.path({**stage.ids, **bad.ids}) + bad.suffix + bad.query,
+        headers=headers,
+        **_content(stage, route, bad),
+    )
+    return person.http.send(request)
+
+
+def _content(stage: Stage, route: Route, bad: Bad) -> dict[str, Any]:
+    if bad.raw is not None:
+        return {"content": bad.raw}
+    if route.body is None:
+        return {}
+    body = copy.deepcopy(route.body(stage))
+    for path, value in bad.change.items():
+        *parents, name = path.split(".")
+        holder = body
+        for parent in parents:
+            holder = holder[parent]
+        if value is OMIT:
+            del holder[name]
+        else:
+            holder[name] = value
+    return {"json": body}
+
+
+def faults_of(bad: Bad, response: httpx.Response) -> list[str]:
+    """What is wrong with the refusal; empty if it is as documented."""
+    faults = []
+    if response.headers.get("content-type") != "application/problem+json":
+        return [f"{bad.title}: {response.status_code} {response.headers.get('content-type')}: {response.text[:200]}"]
+    problem = response.json()
+    if (response.status_code, problem["code"]) != (bad.status, bad.code):
+        faults.append(f"{response.status_code} {problem['code']}, not {bad.status} {bad.code}: {response.text[:300]}")
+    if (problem["status"], problem["title"] != "", problem["type"]) != (
+        response.status_code,
+        True,
+        f"/docs#{bad.code}",
+    ):
+        faults.append(f"not a whole problem document: {problem}")
+    if not problem["request_id"] or problem["request_id"] not in problem["instance"]:
+        faults.append("names no request")
+    if bad.status == 400 and bad.code == "INVALID_FIELD":
+        pointed = [f"{error['in']} {error['pointer']}" for error in problem["errors"] if error["detail"]]
+        if not any(place.startswith(bad.at) for place in pointed):
+            faults.append(f"points to {pointed}, not to {bad.at}")
+    if bad.echo and bad.echo in response.text:
+        faults.append("repeats the value")
+    if bad.status == 401 and not response.headers.get("www-authenticate", "").startswith("Bearer"):
+        faults.append("has no WWW-Authenticate")
+    return [f"{bad.title}: {fault}" for fault in faults]
+
+
+# --- tables that serve several routes ---------------------------------------------------------------------------------
+
+AMOUNTS: Mapping[str, Any] = {
+    "zero": "0",
+    "zero as a number": 0,
+    "negative": "-500",
+    "negative as a number": -500,
+    "minus zero": "-0",
+    "a fraction": "1050.75",
+    "a fraction as a number": 1050.75,
+    "a whole float": 1050.0,
+    "scientific": "1e5",
+    "with separators": "1,050",
+    "with a blank": " 1050",
+    "with a plus": "+1050",
+    "with leading zeros": "0001050",
+    "hexadecimal": "0x41a",
+    "full-width digits": "\uff11\uff10\uff15\uff10",
+    "Arabic digits": "\u0661\u0660\u0665\u0660",
+    "text": "thirteen-fifty",
+    "nothing": "",
+    "not a number": "NaN",
+    "infinite": "Infinity",
+    "2^62": str(2**62),
+    "the largest int64": str(2**63 - 1),
+    "one more than int64": str(2**63),
+    "one more than int64, as a number": 2**63,
+    "forty digits": "1" + "0" * 40,
+    "a truth": True,
+    "a list": ["1050"],
+    "an object": {"value": "1050"},
+    "null": None,
+}
+CURRENCIES = {
+    "lower case": "usd",
+    "four letters": "USDT",
+    "nothing": "",
+    "a digit": "US1",
+    "a number": 840,
+    "null": None,
+}
+JSON_VARIANTS: Mapping[str, bytes] = {
+    "no JSON": b"amount=1050&secret=swordfish",
+    "half of it": b'{"description": "swordfish"',
+    "trailing garbage": b'{"description": "x"} swordfish',
+    "two documents": b'{"description": "x"}{"description": "y"}',
+    "a byte order mark": b'\xef\xbb\xbf{"description": "x"}',
+    "a comment": b'{"description": "x" /* swordfish */}',
+    "a trailing comma": b'{"description": "x",}',
+    "single quotes": b"{'description': 'x'}",
+    "the same key twice": b'{"description": "x", "description": "y"}',
+    "a list": b"[]",
+    "a string": b'"swordfish"',
+    "a number": b"1",
+    "null": b"null",
+    "NaN": b'{"description": NaN}',
+    "no UTF-8": b'{"description": "\xff\xfe"}',
+    "half a surrogate pair": b'{"description": "\\ud800"}',
+    "ten thousand deep": b'{"description": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "a prototype": b'{"__proto__": {"role": "admin"}}',
+}
+
+
+def of_key(route: Route) -> Iterator[Bad]:
+    """What is wrong with an Idempotency-Key."""
+    at = "header /Idempotency-Key"
+    if route.key == "required":
+        yield Bad("no key", at=at, headers={"Idempotency-Key": None})
+    yield Bad("an empty key", at=at, headers={"Idempotency-Key": ""})
+    yield Bad("a key of 256 characters", at=at, headers={"Idempotency-Key": "k" * 256}, echo="k" * 256)
+    yield Bad("a key with a blank", at=at, headers={"Idempotency-Key": "sword fish"}, echo="sword fish")
+    yield Bad("a key that is not ASCII", at=at, headers={"Idempotency-Key": "schlüssel".encode("latin-1")})
+
+
+def of_path_id(stage: Stage, route: Route) -> Iterator[Bad]:
+    """What is wrong with the id in the path: malformed, of another type, unknown, another organization's."""
+    name = route.resource
+    known = stage.ids[name]
+    prefix = known.split("_")[0]
+    other = stage.ids["escrow_account" if name != "escrow_account" else "transaction"]
+    for title, bad_id in {
+        "a word": "swordfish",
+        "only a prefix": f"{prefix}_",
+        "upper case": known.upper(),
+        "one character less": known[:-1],
+        "one character more": known + "0",
+        "a letter that is not in the alphabet": known[:-1] + "u",
+        "a UUID": "018f2b6e-7c3a-7def-8123-456789abcdef",
+        "five hundred characters": f"{prefix}_" + "0" * 500,
+        "an id of another type": other,
+        "SQL": "1%27%20OR%20%271%27=%271",
+    }.items():
+        yield Bad(f"the id is {title}", at="path /", ids={name: bad_id}, echo=bad_id if len(bad_id) > 8 else "")
+    for title, bad_id in {"NUL": "%00", "a dot segment": "%2e%2e", "an encoded slash": f"{known}%2Fx"}.items():
+        yield Bad(f"the id is {title}", at="path", ids={name: bad_id})
+    code = {
+        "transaction": "TRANSACTION_NOT_FOUND",
+        "escrow_account": "ESCROW_ACCOUNT_NOT_FOUND",
+        "distribution": "DISTRIBUTION_NOT_FOUND",
+    }[name]
+    unknown = {name: f"{prefix}_{UNKNOWN}"}
+    yield Bad("the id is unknown", 404, code, ids=unknown, echo=unknown[name])
+    yield Bad("the id is another organization's", 404, code, ids={name: stage.foreign_ids[name]})
+
+
+def of_json(route: Route) -> Iterator[Bad]:
+    """What is wrong with a body before any field of it is looked at."""
+    for title, raw in JSON_VARIANTS.items():
+        yield Bad(f"the body is {title}", at="body", raw=raw, echo="swordfish")
+    for title, media_type in {
+        "a form": "application/x-www-form-urlencoded",
+        "plain text": "text/plain",
+        "not said to be anything": None,
+        "in another character set": "application/json; charset=latin-1",
+        "of a media type that ends alike": "application/vnd.api+json",
+    }.items():
+        yield Bad(
+            f"the body is {title}", 415, "UNSUPPORTED_MEDIA_TYPE", raw=b"{}", headers={"Content-Type": media_type}
+        )
+    yield Bad("the body is compressed", 415, "UNSUPPORTED_MEDIA_TYPE", raw=b"{}", headers={"Content-Encoding": "gzip"})
+    yield Bad("the body is too large", 413, "PAYLOAD_TOO_LARGE", raw=b'{"description": "' + b"x" * 300_000 + b'"}')
+    yield Bad("a field is unknown", at="body /zebra", change={"zebra": "swordfish"}, echo="swordfish")
+    yield Bad("a field is spelled as in the proto", at="body /request_id", change={"request_id": "swordfish"})
+    yield Bad("the key is in the body", at="body /requestId", change={"requestId": "swordfish"}, echo="swordfish")
+    yield Bad("there is a query", at="query", query="?zebra=1")
+
+
+def of_roles(stage: Stage, route: Route) -> Iterator[Bad]:
+    """Callers whose role the route does not take."""
+    for role in _EVERYBODY:
+        if role not in route.roles:
+            person = stage.world.person(role, f"{role}-x")
+            yield Bad(f"an {role} asks", 403, "PERMISSION_DENIED", person=person)

@@ -1,0 +1,261 @@
+"""For each required route, everything that can be wrong with a request to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tests.e2e.bad_requests import (
+    AMOUNTS,
+    CURRENCIES,
+    OMIT,
+    UNKNOWN,
+    Bad,
+    Route,
+    Stage,
+    of_json,
+    of_key,
+    of_path_id,
+    of_roles,
+)
+from tests.e2e.support import usd
+
+
+def _new_transaction(stage: Stage, route: Route) -> Iterator[Bad]:
+    ids, foreign = stage.ids, stage.foreign_ids
+    for name in ("type", "paymentMethod", "amount", "escrowAccountId", "partyId", "bankAccountId", "investmentId"):
+        yield Bad(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
+    yield from _amounts()
+    for name, values in {
+        "type": ["SWORDFISH", "escrow_deposit", "TYPE_UNSPECIFIED", 7, True, ["DEPOSIT"], ""],
+        "paymentMethod": ["SWORDFISH", "ach", "PAYMENT_METHOD_UNSPECIFIED", 1, {}],
+        "escrowAccountId": ["swordfish", ids["escrow_account"].upper(), ids["transaction"], 42, ["esc"], "esc_\u0000"],
+        "partyId": ["sword fish", "-swordfish", "s" * 65, "\u202eswordfish", 42, {"id": "swordfish"}],
+        "bankAccountId": ["swordfish", ids["escrow_account"], 42],
+        "investmentId": ["swordfish", ids["offering"], False],
+        "description": ["d" * 201, "swordfish\u0000", 42, ["swordfish"]],
+    }.items():
+        for value in values:
+            echo = value if isinstance(value, str) and len(value) > 8 and value.isprintable() else ""
+            yield Bad(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value}, echo=echo)
+    unusable = {"escrow_account": "ESCROW_ACCOUNT_NOT_USABLE", "investment": "INVESTMENT_NOT_USABLE"}
+    for title, escrow_account in {"unknown": f"esc_{UNKNOWN}", "foreign": foreign["escrow_account"]}.items():
+        yield Bad(
+            f"the escrow account is {title}",
+            422,
+            unusable["escrow_account"],
+            change={"escrowAccountId": escrow_account},
+        )
+    for title, investment in {"unknown": f"inv_{UNKNOWN}", "foreign": foreign["investment"]}.items():
+        yield Bad(f"the investment is {title}", 404, "NOT_FOUND", change={"investmentId": investment})
+    for title, account in {
+        "unknown": f"ba_{UNKNOWN}",
+        "foreign": foreign["bank_account"],
+        "another party's": ids["stranger_bank_account"],
+    }.items():
+        code = "BANK_ACCOUNT_NOT_FOUND"
+        yield Bad(f"the bank account is {title}", 404, code, change={"bankAccountId": account}, echo=account)
+    other_escrow = {"escrowAccountId": ids["other_escrow_account"]}
+    yield Bad("the escrow account is another offering's", 422, unusable["investment"], change=other_escrow)
+    yield Bad("it is more than the commitment", 422, unusable["investment"], change={"amount": usd(1_000_01)})
+    euros = {"amount.currencyCode": "EUR"}
+    yield Bad("the currency is not the account's", 422, unusable["escrow_account"], change=euros)
+    yield Bad("the type is a payout", 422, "TYPE_NOT_SUPPORTED", change={"type": "ESCROW_WITHDRAWAL"})
+    card = {"paymentMethod": "CREDIT_CARD"}
+    yield Bad("the rail is not offered", 422, "PAYMENT_METHOD_NOT_SUPPORTED", change=card)
+    yield Bad("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})
+    yield Bad("a deposit names an investment", at="body /investmentId", change={"type": "DEPOSIT"})
+    stranger = stage.world.investor(ids["stranger"])
+    yield Bad("an investor pays for another", 404, "NOT_FOUND", person=stranger)
+    yield Bad(
+        "an investor brings cash to distribute",
+        422,
+        "TYPE_NOT_SUPPORTED",
+        change={"type": "DEPOSIT", "investmentId": OMIT, "partyId": ids["stranger"]},
+        person=stranger,
+    )
+
+
+def _amounts() -> Iterator[Bad]:
+    for title, value in AMOUNTS.items():
+        # 2^62 is the limit itself, which the refusal names.
+        echo = value if isinstance(value, str) and len(value) > 12 and title != "2^62" else ""
+        yield Bad(f"the amount is {title}", at="body /amount", change={"amount.amountMinor": value}, echo=echo)
+    for title, value in CURRENCIES.items():
+        yield Bad(f"the currency is {title}", at="body /amount/currencyCode", change={"amount.currencyCode": value})
+    yield Bad("the amount is a number", at="body /amount", change={"amount": 1050})
+    yield Bad("the amount has a float beside it", at="body /amount/value", change={"amount.value": 10.5})
+    yield Bad("the amount is empty", at="body /amount", change={"amount": {}})
+
+
+def _new_escrow_account(stage: Stage, route: Route) -> Iterator[Bad]:
+    for name in ("displayName", "currencyCode", "custodianName"):
+        yield Bad(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
+        yield Bad(f"{name} is null", at=f"body /{name}", change={name: None})
+    for title, value in CURRENCIES.items():
+        yield Bad(f"the currency is {title}", at="body /currencyCode", change={"currencyCode": value})
+    for name, values in {
+        "displayName": ["", "n" * 201, 42, ["swordfish"], "sword\u0000fish"],
+        "custodianName": ["", "n" * 201, {"name": "swordfish"}],
+        "custodianAccountLast4": ["123", "12345", "12-4", 1234],
+        "status": ["ACTIVE"],
+        "escrowAccountId": [stage.ids["escrow_account"]],
+    }.items():
+        for value in values:
+            yield Bad(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value})
+
+
+def _new_distribution(stage: Stage, route: Route) -> Iterator[Bad]:
+    ids, foreign = stage.ids, stage.foreign_ids
+    for name in ("offeringId", "type", "amount"):
+        yield Bad(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
+    yield from _amounts()
+    for name, values in {
+        "offeringId": ["swordfish", ids["transaction"], ids["closed_offering"].upper(), 42],
+        "type": ["SWORDFISH", "special", "TYPE_UNSPECIFIED", 4],
+        "description": ["d" * 201, 42],
+        "distributionDate": [
+            "2025-02-30",
+            "2025-13-01",
+            "0000-01-01",
+            "10000-01-01",
+            "01/02/2025",
+            "2025-1-2",
+            "2025-01-02T00:00:00Z",
+            "",
+            20250102,
+            {"year": 2025, "month": 1, "day": 2},
+        ],
+        "status": ["APPROVED"],
+        "createdBy": ["admin-9"],
+    }.items():
+        for value in values:
+            yield Bad(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value})
+    for title, offering in {"unknown": f"off_{UNKNOWN}", "foreign": foreign["closed_offering"]}.items():
+        yield Bad(f"the offering is {title}", 404, "OFFERING_NOT_FOUND", change={"offeringId": offering}, echo=offering)
+    yield Bad("the offering is open", 422, "OFFERING_NOT_CLOSED", change={"offeringId": ids["offering"]})
+    yield Bad("the currency is not the offering's", 422, "CURRENCY_MISMATCH", change={"amount.currencyCode": "EUR"})
+    past = {"distributionDate": "2020-01-01"}
+    yield Bad("the date is before the closing", 422, "DATE_OUT_OF_ORDER", change=past)
+
+
+def _list_of_transactions(stage: Stage, route: Route) -> Iterator[Bad]:
+    for name, value in {
+        "pageSize": "-1",
+        "pageSize ": "1001",
+        "pageSize  ": "999999999999",
+        "pageSize   ": "1.5",
+        "pageSize    ": "many",
+        "status": "SWORDFISH",
+        "status ": "settled",
+        "status  ": "STATUS_UNSPECIFIED",
+        "status   ": "7",
+        "type": "SWORDFISH",
+        "partyId": "sword%20fish",
+        "escrowAccountId": "swordfish",
+        "escrowAccountId ": stage.ids["transaction"],
+        "distributionId": "swordfish",
+        "zebra": "swordfish",
+        "orderBy": "amount;DROP%20TABLE%20transactions",
+        "page_size": "10",
+    }.items():
+        name = name.strip()
+        echo = value if len(value) > 8 else ""
+        yield Bad(f"{name} is {value}", at=f"query /{name}", query=f"?{name}={value}", echo=echo)
+    yield Bad("pageSize is given twice", at="query /pageSize", query="?pageSize=1&pageSize=2")
+    yield Bad("the query cannot be read", at="query", query="?partyId=%ff")
+    page = stage.world.admin.get("/transactions", pageSize="1")["nextPageToken"]
+    theirs = stage.foreign.admin.get("/transactions", pageSize="1")["nextPageToken"]
+    for title, query in {
+        "made up": "?pageToken=swordfish",
+        "cut short": f"?pageToken={page[:-4]}",
+        "of another query": f"?pageToken={page}&status=SETTLED",
+        "of another organization": f"?pageToken={theirs}",
+    }.items():
+        yield Bad(f"the page token is {title}", 400, "PAGE_TOKEN_INVALID", query=query)
+    yield Bad("the page token is endless", at="query /pageToken", query="?pageToken=" + "A" * 1025)
+    person = stage.world.investor(stage.ids["stranger"])
+    query = f"?partyId={stage.ids['investor']}"
+    yield Bad("an investor asks for another's", 404, "NOT_FOUND", query=query, person=person)
+
+
+def _one(stage: Stage, route: Route) -> Iterator[Bad]:
+    yield Bad("there is a query", at="query /zebra", query="?zebra=swordfish", echo="swordfish")
+    yield Bad("there is a body", at="body", raw=b'{"zebra": 1}')
+
+
+def _transaction(stage: Stage, route: Route) -> Iterator[Bad]:
+    person = stage.world.investor(stage.ids["stranger"])
+    yield Bad("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
+
+
+_TIMES = {
+    "a date": "2025-01-02",
+    "without a zone": "2025-01-02T03:04:05",
+    "no day there is": "2025-02-30T00:00:00Z",
+    "a leap second": "2016-12-31T23:59:60Z",
+    "of the year 0": "0000-01-01T00:00:00Z",
+    "of the year 10000": "10000-01-01T00:00:00Z",
+    "a number": "1735787045",
+    "a word": "swordfish",
+}
+
+
+def _balance(stage: Stage, route: Route) -> Iterator[Bad]:
+    for title, value in _TIMES.items():
+        yield Bad(f"asOf is {title}", at="query /asOf", query=f"?asOf={value}")
+
+
+def _ledger(stage: Stage, route: Route) -> Iterator[Bad]:
+    for name in ("from", "to"):
+        for title, value in _TIMES.items():
+            yield Bad(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
+    for value in ("-1", "1001", "many"):
+        yield Bad(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
+    yield Bad("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)
+    yield Bad("the page token is made up", 400, "PAGE_TOKEN_INVALID", query="?pageToken=swordfish")
+
+
+def _retry(stage: Stage, route: Route) -> Iterator[Bad]:
+    yield Bad("it has not failed", 422, "ILLEGAL_STATUS_CHANGE")
+    yield Bad("the id is in the body", at="body /transactionId", change={"transactionId": stage.ids["transaction"]})
+
+
+def _cancel(stage: Stage, route: Route) -> Iterator[Bad]:
+    yield Bad("the money has gone", 422, "ILLEGAL_STATUS_CHANGE")
+    yield Bad("the reason is endless", at="body /reason", change={"reason": "r" * 501}, echo="r" * 501)
+    yield Bad("the reason is a number", at="body /reason", change={"reason": 42})
+    person = stage.world.investor(stage.ids["stranger"])
+    yield Bad("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
+
+
+def _execute(stage: Stage, route: Route) -> Iterator[Bad]:
+    yield Bad("nobody approved it", 422, "NOT_APPROVED")
+
+
+def _of_the_route_alone(stage: Stage, route: Route) -> Iterator[Bad]:
+    table: dict[str, Callable[[Stage, Route], Iterator[Bad]]] = {
+        "POST /transactions": _new_transaction,
+        "GET /transactions": _list_of_transactions,
+        "GET /transactions/{transaction}": _transaction,
+        "POST /transactions/{transaction}/retry": _retry,
+        "POST /transactions/{transaction}/cancel": _cancel,
+        "POST /escrow-accounts": _new_escrow_account,
+        "GET /escrow-accounts/{escrow_account}/balance": _balance,
+        "GET /escrow-accounts/{escrow_account}/ledger": _ledger,
+        "POST /distributions": _new_distribution,
+        "POST /distributions/{distribution}/execute": _execute,
+    }
+    yield from table.get(route.name, lambda *_: iter(()))(stage, route)
+
+
+def everything_wrong(stage: Stage, route: Route) -> Iterator[Bad]:
+    yield from _of_the_route_alone(stage, route)
+    yield from of_roles(stage, route)
+    if route.key:
+        yield from of_key(route)
+    if route.resource:
+        yield from of_path_id(stage, route)
+    if route.body:
+        yield from of_json(route)
+    elif route.resource:
+        yield from _one(stage, route)

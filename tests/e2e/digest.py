@@ -1,0 +1,56 @@
+"""What the four databases hold, table by table, so that "nothing changed" is one comparison."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from deploy.local.configuration import SERVICES
+from deploy.local.instance import Instance
+from tests.e2e.support import until
+
+# A refusal about the business is remembered under its key, and this is where; everything else must stay as it is.
+_HOUSEKEEPING = ("handled_requests", "alembic_version")
+# How often and until when a job looked at a row: no fact of the business.
+_HOUSEKEEPING_COLUMNS = ("due_at", "lease_until", "epoch", "tries", "polls", "published_at")
+
+Digest = dict[str, tuple[int, str]]
+
+
+def digest(instance: Instance) -> Digest:
+    """`service.table` -> (rows, hash of all of them)."""
+    return asyncio.run(_digest(instance))
+
+
+def digest_at_rest(instance: Instance) -> Digest:
+    """The same, once the jobs of earlier stories have nothing left to do: two looks a moment apart agree."""
+    seen: list[Digest] = [digest(instance)]
+
+    def look() -> bool:
+        seen.append(digest(instance))
+        return seen[-1] == seen[-2]
+
+    until(look, lambda still: still, what="the instance at rest")
+    return seen[-1]
+
+
+async def _digest(instance: Instance) -> Digest:
+    found: Digest = {}
+    for service in SERVICES:
+        connection = await asyncpg.connect(instance.database_url(service))
+        try:
+            for (table,) in await connection.fetch(
+                "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname <> ALL($1) ORDER BY 1",
+                list(_HOUSEKEEPING),
+            ):
+                row = await connection.fetchrow(
+                    "SELECT count(*), coalesce(md5(string_agg(line, '' ORDER BY line)), '')"
+                    f' FROM (SELECT md5((to_jsonb(t) - $1::text[])::text) AS line FROM "{table}" t) lines',
+                    list(_HOUSEKEEPING_COLUMNS),
+                )
+                found[f"{service}.{table}"] = (row[0], row[1])
+        finally:
+            await connection.close()
+    return found

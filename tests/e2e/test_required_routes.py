@@ -1,0 +1,340 @@
+"""Every route the user asked for, word for word, answers as documented; and so does its RPC, with the same resource."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.api import httpbody_pb2
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from openapi_spec_validator import validate
+from realco.distributions.v1 import distributions_pb2 as dist
+from realco.distributions.v1 import distributions_pb2_grpc as dist_grpc
+from realco.escrow.v1 import escrow_pb2 as esc
+from realco.escrow.v1 import escrow_pb2_grpc as esc_grpc
+from realco.transactions.v1 import transactions_pb2 as txn
+from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
+from realco.transactions.v1 import webhooks_pb2 as whk
+from realco.transactions.v1 import webhooks_pb2_grpc as whk_grpc
+
+from deploy.local.instance import Instance
+from tests.e2e import providers
+from tests.e2e.providers import STRIPE_SECRET, Plaid
+from tests.e2e.support import AT_ONCE, DECLINES, TWO_DAYS_LATER, Json, World, metadata, minor, new_key, until, usd
+
+pytestmark = pytest.mark.xdist_group("instance")
+
+REQUIRED = (
+    "POST /transactions",
+    "GET /transactions/{transactionId}",
+    "GET /transactions",
+    "POST /transactions/{transactionId}/retry",
+    "POST /transactions/{transactionId}/cancel",
+    "POST /escrow-accounts",
+    "GET /escrow-accounts/{escrowAccountId}",
+    "GET /escrow-accounts/{escrowAccountId}/balance",
+    "GET /escrow-accounts/{escrowAccountId}/ledger",
+    "POST /distributions",
+    "GET /distributions/{distributionId}",
+    "POST /distributions/{distributionId}/calculate",
+    "POST /distributions/{distributionId}/execute",
+    "POST /webhooks/stripe",
+    "POST /webhooks/plaid",
+)
+
+
+def message_of(kind: type[Message], document: Json) -> Any:
+    """A resource as REST spells it, as the message: a date is one string there, three numbers in protobuf."""
+    return json_format.ParseDict(_with_dates(kind.DESCRIPTOR, document), kind())
+
+
+def _with_dates(descriptor: Any, value: Any) -> Any:
+    if descriptor.full_name == "google.type.Date":
+        year, month, day = map(int, value.split("-"))
+        return {"year": year, "month": month, "day": day}
+    if descriptor.full_name == "google.protobuf.Timestamp" or descriptor.GetOptions().map_entry:
+        return value
+    nested = {f.json_name: f for f in descriptor.fields if f.type == FieldDescriptor.TYPE_MESSAGE}
+    spelled = dict(value)
+    for name in spelled.keys() & nested.keys():
+        kind = nested[name].message_type
+        items = spelled[name]
+        spelled[name] = (
+            [_with_dates(kind, one) for one in items] if isinstance(items, list) else _with_dates(kind, items)
+        )
+    return spelled
+
+
+@dataclass(frozen=True)
+class Stubs:
+    """Plain gRPC stubs of the services the required routes lead to."""
+
+    transactions: Any
+    webhooks: Any
+    escrow: Any
+    distributions: Any
+
+
+@pytest.fixture
+def stubs(instance: Instance) -> Iterator[Stubs]:
+    with (
+        grpc.insecure_channel(instance.grpc_address("transactions")) as transactions,
+        grpc.insecure_channel(instance.grpc_address("escrow")) as escrow,
+        grpc.insecure_channel(instance.grpc_address("distributions")) as distributions,
+    ):
+        yield Stubs(
+            txn_grpc.TransactionsServiceStub(transactions),
+            whk_grpc.WebhooksServiceStub(transactions),
+            esc_grpc.EscrowServiceStub(escrow),
+            dist_grpc.DistributionsServiceStub(distributions),
+        )
+
+
+def test_a_transaction_is_created_read_and_listed(world: World, stubs: Stubs) -> None:
+    me = metadata(world.admin)
+    investor = world.cleared()
+    offering = world.offering(1_000_00)
+    investment = world.investment(offering, investor, 1_000_00)
+    body = world.contribution_body(offering, investment, world.bank_account(investor))
+    key = new_key()
+
+    created = world.admin.call("POST", "/transactions", json=body, headers={"Idempotency-Key": key})
+
+    assert created.status_code == 201
+    resource = created.json()
+    assert resource["transactionId"].startswith("txn_")
+    assert {name: resource[name] for name in body} == body
+    # The same request over gRPC is the same request: it gets the first answer.
+    request = message_of(txn.CreateTransactionRequest, body)
+    request.request_id = key
+    assert stubs.transactions.CreateTransaction(request, metadata=me) == message_of(txn.Transaction, resource)
+
+    transaction_id = resource["transactionId"]
+    world.transaction_when(transaction_id, "SETTLED")
+    read = world.admin.call("GET", f"/transactions/{transaction_id}")
+    assert read.status_code == 200
+    wanted = txn.GetTransactionRequest(transaction_id=transaction_id)
+    assert stubs.transactions.GetTransaction(wanted, metadata=me) == message_of(txn.Transaction, read.json())
+
+    listed = world.admin.call("GET", "/transactions", params={"partyId": investor, "status": "SETTLED"})
+    assert listed.status_code == 200
+    assert listed.json()["transactions"] == [read.json()]
+    query = txn.ListTransactionsRequest(party_id=investor, status=txn.Transaction.SETTLED)
+    answer = stubs.transactions.ListTransactions(query, metadata=me)
+    assert answer == message_of(txn.ListTransactionsResponse, listed.json())
+
+
+def test_a_declined_transaction_is_tried_again(world: World, stubs: Stubs) -> None:
+    declined = world.contribute(world.offering(500_00), world.cleared(), 500_00, DECLINES)
+    failed = world.transaction_when(declined["transactionId"], "FAILED")
+    assert failed["failure"]["retryable"] is True
+    path, key = f"/transactions/{declined['transactionId']}/retry", new_key()
+
+    retried = world.admin.call("POST", path, json={}, headers={"Idempotency-Key": key})
+
+    assert retried.status_code == 200
+    assert retried.json()["version"] > failed["version"]
+    request = txn.RetryTransactionRequest(request_id=key, transaction_id=declined["transactionId"])
+    answer = stubs.transactions.RetryTransaction(request, metadata=metadata(world.admin))
+    assert answer == message_of(txn.Transaction, retried.json())
+    again = world.transaction_when(declined["transactionId"], "FAILED")
+    assert again["attempts"] == 2
+
+
+def test_a_transaction_that_waits_is_cancelled(world: World, stubs: Stubs) -> None:
+    offering = world.offering(700_00)
+    investment = world.investment(offering, world.cleared(), 700_00)
+    wire = world.contribution_body(offering, investment, "") | {"paymentMethod": "WIRE"}
+    del wire["bankAccountId"]
+    waiting = world.admin.post("/transactions", wire)
+    world.transaction_when(waiting["transactionId"], "PENDING_SETTLEMENT")
+    path, key = f"/transactions/{waiting['transactionId']}/cancel", new_key()
+
+    cancelled = world.admin.call("POST", path, json={"reason": "No longer."}, headers={"Idempotency-Key": key})
+
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
+    request = txn.CancelTransactionRequest(request_id=key, transaction_id=waiting["transactionId"], reason="No longer.")
+    answer = stubs.transactions.CancelTransaction(request, metadata=metadata(world.admin))
+    assert answer == message_of(txn.Transaction, cancelled.json())
+
+
+def test_an_escrow_account_is_opened_and_read(world: World, stubs: Stubs) -> None:
+    me = metadata(world.admin)
+    body = {
+        "displayName": "Elm Court escrow",
+        "currencyCode": "USD",
+        "custodianName": "First Trust Bank",
+        "custodianAccountLast4": "4321",
+    }
+    key = new_key()
+
+    created = world.admin.call("POST", "/escrow-accounts", json=body, headers={"Idempotency-Key": key})
+
+    assert created.status_code == 201
+    resource = created.json()
+    assert resource["status"] == "ACTIVE"
+    assert {name: resource[name] for name in body} == body
+    request = message_of(esc.CreateEscrowAccountRequest, body)
+    request.request_id = key
+    assert stubs.escrow.CreateEscrowAccount(request, metadata=me) == message_of(esc.EscrowAccount, resource)
+    read = world.admin.call("GET", f"/escrow-accounts/{resource['escrowAccountId']}")
+    assert (read.status_code, read.json()) == (200, resource)
+    wanted = esc.GetEscrowAccountRequest(escrow_account_id=resource["escrowAccountId"])
+    assert stubs.escrow.GetEscrowAccount(wanted, metadata=me) == message_of(esc.EscrowAccount, read.json())
+
+
+def test_the_book_shows_a_contribution_in_balance_and_ledger(world: World, stubs: Stubs) -> None:
+    me = metadata(world.auditor)
+    offering, investor = world.offering(900_00), world.cleared()
+    world.funded(offering, investor, 400_00, AT_ONCE)
+    waiting = world.contribute(offering, investor, 500_00, TWO_DAYS_LATER)
+    world.transaction_when(waiting["transactionId"], "PENDING_SETTLEMENT")
+    account = offering["escrowAccountId"]
+    path = f"/escrow-accounts/{account}"
+    until(lambda: world.auditor.get(f"{path}/balance"), lambda read: minor(read["pendingIn"]) == 500_00)
+    as_of = f"{world.now():%Y-%m-%dT%H:%M:%SZ}"
+
+    balance = world.auditor.call("GET", f"{path}/balance", params={"asOf": as_of})
+
+    assert balance.status_code == 200
+    amounts = {name: minor(balance.json()[name]) for name in ("posted", "pendingIn", "pendingOut", "held", "available")}
+    assert amounts == {"posted": 400_00, "pendingIn": 500_00, "pendingOut": 0, "held": 400_00, "available": 0}
+    request = esc.GetEscrowAccountBalanceRequest(escrow_account_id=account)
+    request.as_of.FromJsonString(as_of)
+    answer = stubs.escrow.GetEscrowAccountBalance(request, metadata=me)
+    assert answer == message_of(esc.EscrowAccountBalance, balance.json())
+
+    ledger = world.auditor.call("GET", f"{path}/ledger", params={"from": "2020-01-01T00:00:00Z", "pageSize": "100"})
+    assert ledger.status_code == 200
+    assert {one["ledgerAccount"] for one in ledger.json()["ledgerEntries"]} == {
+        "cash",
+        "in_transit",
+        f"subscription:{investor}",
+    }
+    wanted = esc.ListLedgerEntriesRequest(escrow_account_id=account, page_size=100)
+    wanted.from_time.FromJsonString("2020-01-01T00:00:00Z")
+    listed = stubs.escrow.ListLedgerEntries(wanted, metadata=me)
+    assert listed == message_of(esc.ListLedgerEntriesResponse, ledger.json())
+
+
+def test_a_distribution_is_drafted_calculated_read_and_executed(world: World, stubs: Stubs) -> None:
+    me = metadata(world.admin)
+    offering = world.closed_offering(2_000_00)
+    world.distributable(offering, 300_00)
+    body = {
+        "offeringId": offering["offeringId"],
+        "type": "PROFIT_SPLIT",
+        "amount": usd(300_00),
+        "distributionDate": f"{world.now():%Y-%m-%d}",
+        "description": "First quarter",
+    }
+    keys = {step: new_key() for step in ("draft", "calculate", "execute")}
+
+    drafted = world.admin.call("POST", "/distributions", json=body, headers={"Idempotency-Key": keys["draft"]})
+
+    assert (drafted.status_code, drafted.json()["status"]) == (201, "DRAFT")
+    request = message_of(dist.CreateDistributionRequest, body)
+    request.request_id = keys["draft"]
+    assert stubs.distributions.CreateDistribution(request, metadata=me) == message_of(dist.Distribution, drafted.json())
+
+    distribution_id = drafted.json()["distributionId"]
+    path = f"/distributions/{distribution_id}"
+    calculated = world.admin.call("POST", f"{path}/calculate", json={}, headers={"Idempotency-Key": keys["calculate"]})
+    assert calculated.status_code == 200
+    totals = calculated.json()["tierTotals"]
+    assert sum(minor(one["investorsAmount"]) + minor(one["sponsorAmount"]) for one in totals) == 300_00
+    again = dist.CalculateDistributionRequest(request_id=keys["calculate"], distribution_id=distribution_id)
+    answer = stubs.distributions.CalculateDistribution(again, metadata=me)
+    assert answer == message_of(dist.Distribution, calculated.json())
+
+    read = world.admin.call("GET", path)
+    assert (read.status_code, read.json()) == (200, calculated.json())
+    wanted = dist.GetDistributionRequest(distribution_id=distribution_id)
+    assert stubs.distributions.GetDistribution(wanted, metadata=me) == message_of(dist.Distribution, read.json())
+
+    world.admin.post(f"{path}/submit")
+    world.second.post(f"{path}/approve", {"contentHash": calculated.json()["contentHash"]})
+    executed = world.admin.call("POST", f"{path}/execute", json={}, headers={"Idempotency-Key": keys["execute"]})
+    assert (executed.status_code, executed.json()["status"]) == (200, "QUEUED")
+    once_more = dist.ExecuteDistributionRequest(request_id=keys["execute"], distribution_id=distribution_id)
+    answer = stubs.distributions.ExecuteDistribution(once_more, metadata=me)
+    assert answer == message_of(dist.Distribution, executed.json())
+    assert minor(world.distribution_when(distribution_id, "COMPLETED")["paidAmount"]) == 300_00
+
+
+def test_a_genuine_webhook_of_stripe_is_stored_once(world: World, stubs: Stubs) -> None:
+    body = providers.event("stripe", f"evt_{secrets.token_hex(8)}")
+    headers = {"Stripe-Signature": providers.signed(STRIPE_SECRET, body), "Content-Type": "application/json"}
+
+    first = httpx.post(_url(world, "/webhooks/stripe"), content=body, headers=headers, trust_env=False)
+
+    assert (first.status_code, first.json()["duplicate"]) == (200, False), first.text
+    request = whk.ReceiveStripeWebhookRequest(
+        body=httpbody_pb2.HttpBody(content_type="application/json", data=body), signature=headers["Stripe-Signature"]
+    )
+    answer = stubs.webhooks.ReceiveStripeWebhook(request)
+    assert (answer.webhook_id, answer.duplicate) == (first.json()["webhookId"], True)
+
+
+def test_a_genuine_webhook_of_plaid_is_stored_once(world: World, stubs: Stubs, plaid: Plaid) -> None:
+    body = providers.event("plaid", f"item-{secrets.token_hex(8)}")
+    headers = {"Plaid-Verification": plaid.verification(body), "Content-Type": "application/json"}
+
+    first = httpx.post(_url(world, "/webhooks/plaid"), content=body, headers=headers, trust_env=False)
+
+    assert (first.status_code, first.json()["duplicate"]) == (200, False), first.text
+    request = whk.ReceivePlaidWebhookRequest(
+        body=httpbody_pb2.HttpBody(content_type="application/json", data=body),
+        verification=headers["Plaid-Verification"],
+    )
+    answer = stubs.webhooks.ReceivePlaidWebhook(request)
+    assert (answer.webhook_id, answer.duplicate) == (first.json()["webhookId"], True)
+
+
+def test_the_openapi_document_is_valid_and_describes_every_route(instance: Instance) -> None:
+    document = httpx.get(f"{instance.base_url}/openapi.json", trust_env=False).raise_for_status().json()
+
+    validate(document)
+
+    described = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}"
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    assert set(REQUIRED) <= described
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["operationId"], path
+            assert operation["summary"], path
+            assert any(status.startswith("2") for status in operation["responses"]), (method, path)
+            assert any(status.startswith("4") for status in operation["responses"]), (method, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/docs", "text/html"),
+        ("/healthz", "application/json"),
+        ("/readyz", "application/json"),
+        ("/openapi.json", "application/json"),
+    ],
+)
+def test_the_gateway_answers_for_itself(instance: Instance, path: str, media_type: str) -> None:
+    answer = httpx.get(instance.base_url + path, trust_env=False)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media_type)
+    if path == "/readyz":
+        assert json.loads(answer.content)["status"] == "ok"
+
+
+def _url(world: World, path: str) -> str:
+    return f"{world.instance.base_url}/api/v1{path}"

@@ -1,0 +1,53 @@
+"""docs/subscriber.py, as another team would run it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.support import World, until, usd
+
+pytestmark = pytest.mark.xdist_group("instance")
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def subscriber(url: str, out: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "docs/subscriber.py", url], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_the_subscriber_of_the_docs_prints_a_posting(world: World, tmp_path: Path) -> None:
+    account = world.admin.post(
+        "/escrow-accounts",
+        {"displayName": "Subscribed", "currencyCode": "USD", "custodianName": "First", "custodianAccountLast4": "0001"},
+    )["escrowAccountId"]
+    out = tmp_path / "subscriber.log"
+    with subscriber(world.instance.nats_url("subscriber"), out) as process:
+        entry = {
+            "type": "ADJUSTMENT",
+            "description": "Opening balance",
+            "legs": [
+                {"ledgerAccount": "cash", "direction": "DEBIT", "amountMinor": "90210"},
+                {"ledgerAccount": "suspense", "direction": "CREDIT", "amountMinor": "90210"},
+            ],
+        }
+        world.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
+        said = until(out.read_text, lambda said: "suspense" in said, what="the posting on the subscriber's screen")
+        assert process.poll() is None
+    assert usd(90210)["amountMinor"] in said
+    assert "cash DEBIT 90210 POSTED" in said
+    assert "suspense CREDIT 90210 POSTED" in said

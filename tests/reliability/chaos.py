@@ -1,0 +1,77 @@
+"""The long reliability run behind `make chaos`: demo after demo, each losing random processes at random moments.
+
+- Everything random follows from `--seed`; the first demo that does not tie out ends the run with status 1 and the
+  command that repeats it.
+- A run counts a kill only if it happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local.instance import PROCESSES
+from tests.support.demo import run_demo
+
+_KILLS_MAX = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="how long at least (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="repeats the run")
+    given = parser.parse_args(arguments)
+    seed = random.randrange(1_000_000) if given.seed is None else given.seed
+    print(f"seed {seed}", flush=True)
+    kills: Counter[str] = Counter()
+    survived: Counter[str] = Counter()
+    failed = ""
+    for number, (processes, run_seed) in enumerate(_runs(seed, given.minutes), start=1):
+        began = time.monotonic()
+        options = [*(f"--kill={process}" for process in processes), f"--seed={run_seed}"]
+        done = run_demo(*options)
+        kills.update(process for process in processes if f"kill -9: {process} " in done.stdout)
+        words = "ties out" if done.returncode == 0 else f"FAILED ({done.returncode})"
+        print(f"{number:4}  {' '.join(options)}: {words} ({time.monotonic() - began:.0f} s)", flush=True)
+        if done.returncode != 0:
+            failed = f"{done.stdout}\nTo repeat it: python -m deploy.demo {' '.join(options)}"
+            break
+        survived.update(processes)
+    _show(kills, survived)
+    if failed:
+        print(failed)
+    return 1 if failed else 0
+
+
+def _runs(seed: int, minutes: float) -> Iterator[tuple[list[str], int]]:
+    """What to kill and with which seed, run after run until the time is over; every kind has its turn."""
+    dice = random.Random(seed)
+    deadline = time.monotonic() + minutes * 60
+    turns: list[str] = []
+    while time.monotonic() < deadline:
+        if len(turns) < _KILLS_MAX:
+            turns += [process for process in dice.sample(PROCESSES, len(PROCESSES)) if process not in turns]
+        number = dice.randint(1, _KILLS_MAX)
+        processes, turns = turns[:number], turns[number:]
+        yield processes, dice.randrange(1_000_000)
+
+
+def _show(kills: Counter[str], survived: Counter[str]) -> None:
+    table = Table(title="Chaos")
+    table.add_column("process")
+    table.add_column("kills", justify="right")
+    table.add_column("runs that tied out", justify="right")
+    for process in PROCESSES:
+        table.add_row(process, str(kills[process]), str(survived[process]))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
