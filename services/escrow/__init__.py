@@ -1,0 +1,1 @@
+"""The book: escrow accounts, their double-entry ledger, and holds."""

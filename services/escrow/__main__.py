@@ -1,0 +1,32 @@
+"""Starts the escrow service: `python -m services.escrow`."""
+
+from __future__ import annotations
+
+import sys
+
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
+
+from services.chassis.config import Settings
+from services.chassis.runtime import Runtime, run
+from services.escrow.api import EscrowServicer
+from services.escrow.jobs import jobs
+from services.escrow.posting import Poster
+from services.escrow.subscribers import SUBSCRIPTIONS
+
+
+async def main(settings: Settings) -> None:
+    async with Runtime.start("escrow", settings) as runtime:
+        poster = Poster(runtime.database, runtime.clock)
+        servicer = EscrowServicer(runtime.database, runtime.clock, poster)
+        service = pb.DESCRIPTOR.services_by_name["EscrowService"]
+        await runtime.serve(
+            servicers=[(pb_grpc.add_EscrowServiceServicer_to_server, servicer, service)],
+            subscriptions=SUBSCRIPTIONS,
+            jobs=jobs(runtime.database, runtime.clock),
+        )
+        await poster.drain()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

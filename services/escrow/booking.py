@@ -1,0 +1,179 @@
+"""Books entries inside a transaction: the database's verdicts, the answers, and the events that leave with the commit.
+
+One JournalEntriesPosted an escrow account and transaction, cut where NATS would refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from asyncpg import Connection
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.database import mark_enqueued
+from services.chassis.errors import DomainError, InvalidField
+from services.chassis.ids import uuid7
+from services.chassis.once import IdempotencyKeyReused
+from services.chassis.telemetry import current_traceparent
+from services.chassis.wire import to_timestamp
+from services.escrow import messages, store
+from services.escrow.domain import refusals
+from services.escrow.domain.journal import NewEntry
+from services.escrow.messages import Outcome
+from services.escrow.store import Verdict
+
+EVENT_BYTES_MAX = 200 * 1024
+
+
+async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
+    """Books entries in the caller's transaction, all or none.
+
+    Raises:
+        DomainError: the first refusal; the caller's transaction must not commit.
+    """
+    outcomes = await book(await store.raw(tx), entries, now, current_traceparent())
+    mark_enqueued(tx)
+    for outcome in outcomes:
+        if isinstance(outcome, DomainError):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, pb.JournalEntry)]
+
+
+async def book(
+    connection: Connection, entries: Sequence[NewEntry], now: datetime, traceparent: str = ""
+) -> list[Outcome]:
+    """Books entries in the connection's transaction, each by itself, in this order."""
+    verdicts = await store.post_journal_entries(connection, entries, now)
+    outcomes: list[Outcome] = []
+    posted: list[tuple[NewEntry, pb.JournalEntry]] = []
+    repeated: list[int] = []
+    for number, (entry, verdict) in enumerate(zip(entries, verdicts, strict=True)):
+        if verdict.outcome == "posted":
+            message = messages.journal_entry(entry, verdict)
+            posted.append((entry, message))
+            outcomes.append(message)
+        else:
+            if verdict.outcome == "duplicate":
+                repeated.append(number)
+            outcomes.append(_refusal(entry, verdict))
+    if repeated:
+        await _answer_again(connection, entries, verdicts, repeated, outcomes)
+    if posted:
+        await store.enqueue_all(connection, list(_outbox_rows(posted, now, traceparent)))
+    return outcomes
+
+
+async def _answer_again(
+    connection: Connection,
+    entries: Sequence[NewEntry],
+    verdicts: Sequence[Verdict],
+    repeated: Sequence[int],
+    outcomes: list[Outcome],
+) -> None:
+    """Gives each repeated request the entry it made the first time."""
+
+    def place(number: int) -> tuple[str, str, int]:
+        return entries[number].org_id, entries[number].escrow_account_id, verdicts[number].sequence
+
+    rows = await store.booked_entries(connection, list({place(number) for number in repeated}))
+    found = {
+        key: messages.booked_journal_entry(list(legs))
+        for key, legs in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"]))
+    }
+    for number in repeated:
+        outcomes[number] = found[place(number)]
+
+
+def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
+    escrow_account_id = entry.escrow_account_id
+    match verdict.outcome:
+        case "not_found":
+            return refusals.EscrowAccountNotFound("There is no such escrow account.")
+        case "closed":
+            return refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
+        case "frozen":
+            return refusals.EscrowAccountFrozen("The escrow account is frozen.", escrow_account_id=escrow_account_id)
+        case "currency_mismatch":
+            return refusals.CurrencyMismatch("The escrow account has another currency.", expected=verdict.subject)
+        case "reversal_not_found":
+            return refusals.JournalEntryNotFound("There is no such journal entry in this escrow account.")
+        case "already_reversed":
+            return refusals.AlreadyReversed("The journal entry has its reversal.", journal_entry_id=verdict.subject)
+        case "unbalanced":
+            return refusals.JournalEntryUnbalanced(
+                "Debits and credits differ.",
+                debit_minor=verdict.available_minor,
+                credit_minor=verdict.requested_minor,
+            )
+        case "insufficient":
+            return refusals.InsufficientAvailableBalance(
+                f"{verdict.subject} has too little available.",
+                ledger_account=verdict.subject,
+                available_minor=verdict.available_minor,
+                requested_minor=verdict.requested_minor,
+            )
+        case "too_large":
+            return InvalidField("A balance would leave its bounds.", fields={"legs": "are too large together"})
+        case _:  # key_reused; a duplicate's refusal is replaced by its first answer
+            return IdempotencyKeyReused("The request_id was used with another request.", request_id=entry.request_id)
+
+
+def _outbox_rows(
+    posted: Sequence[tuple[NewEntry, pb.JournalEntry]], now: datetime, traceparent: str
+) -> Iterator[tuple[Any, ...]]:
+    by_account: dict[tuple[str, str], list[tuple[NewEntry, pb.JournalEntry]]] = {}
+    for entry, message in posted:
+        by_account.setdefault((entry.org_id, entry.escrow_account_id), []).append((entry, message))
+    occurred = to_timestamp(now)
+    for (org_id, escrow_account_id), booked in by_account.items():
+        actors = {entry.actor for entry, _ in booked}
+        actor = actors.pop() if len(actors) == 1 else "service:escrow"
+        for journal_entries in cut([message for _, message in booked]):
+            event = events.JournalEntriesPosted(
+                escrow_account_id=escrow_account_id,
+                journal_entries=journal_entries,
+                actor=actor,
+                occur_time=occurred,
+            )
+            payload = event.SerializeToString(deterministic=True)
+            subject = event.DESCRIPTOR.full_name
+            yield uuid7(), subject, escrow_account_id, payload, org_id, actor, traceparent, now
+
+
+def cut(entries: Sequence[pb.JournalEntry]) -> Iterator[list[pb.JournalEntry]]:
+    """The entries in runs that fit an event each. One too large alone comes in parts, with each leg in one of them."""
+    run: list[pb.JournalEntry] = []
+    size = 0
+    for entry in entries:
+        for part in _parts(entry):
+            part_size = part.ByteSize() + 8
+            if run and size + part_size > EVENT_BYTES_MAX:
+                yield run
+                run, size = [], 0
+            run.append(part)
+            size += part_size
+    if run:
+        yield run
+
+
+def _parts(entry: pb.JournalEntry) -> Iterator[pb.JournalEntry]:
+    size = entry.ByteSize()
+    if size <= EVENT_BYTES_MAX:
+        yield entry
+        return
+    legs = list(entry.ledger_entries)
+    head = pb.JournalEntry()
+    head.CopyFrom(entry)
+    head.ClearField("ledger_entries")
+    largest = max(leg.ByteSize() for leg in legs) + 8
+    count = max(1, (EVENT_BYTES_MAX - head.ByteSize()) // largest)
+    for first in range(0, len(legs), count):
+        part = pb.JournalEntry()
+        part.CopyFrom(head)
+        part.ledger_entries.extend(legs[first : first + count])
+        yield part

@@ -1,0 +1,1 @@
+"""The rules of the book: no I/O, no clock, no protobuf."""

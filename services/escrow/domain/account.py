@@ -1,0 +1,61 @@
+"""The life of an escrow account, and when it may end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange
+
+
+class Status(Enum):
+    """ACTIVE and LIQUIDATING take postings; FROZEN takes only facts of the rails; CLOSED takes nothing, for ever."""
+
+    ACTIVE = "ACTIVE"
+    FROZEN = "FROZEN"
+    LIQUIDATING = "LIQUIDATING"
+    CLOSED = "CLOSED"
+
+
+MOVES = {
+    Status.ACTIVE: frozenset({Status.FROZEN, Status.LIQUIDATING, Status.CLOSED}),
+    Status.FROZEN: frozenset({Status.ACTIVE}),
+    Status.LIQUIDATING: frozenset({Status.ACTIVE, Status.FROZEN, Status.CLOSED}),
+    Status.CLOSED: frozenset[Status](),
+}
+
+
+class Balance(NamedTuple):
+    """What one ledger account holds, on its normal side."""
+
+    ledger_account: str
+    posted_minor: int
+    pending_minor: int
+    held_minor: int
+
+
+def move(current: Status, wanted: Status) -> bool:
+    """True where the status changes, False where it is `wanted` already.
+
+    Raises:
+        IllegalStatusChange: an account does not go that way.
+    """
+    if current is wanted:
+        return False
+    if wanted not in MOVES[current]:
+        refusal = IllegalStatusChange(f"An escrow account does not go from {current.value} to {wanted.value}.")
+        refusal.metadata.update({"from": current.value, "to": wanted.value})
+        raise refusal
+    return True
+
+
+def check_empty(balances: Iterable[Balance]) -> None:
+    """Raises BalancesNotZero, naming the first ledger account with a balance or a hold."""
+    for balance in balances:
+        if balance.posted_minor or balance.pending_minor or balance.held_minor:
+            raise BalancesNotZero(
+                "An escrow account closes when every balance and hold is zero.",
+                ledger_account=balance.ledger_account,
+                posted_minor=balance.posted_minor,
+            )

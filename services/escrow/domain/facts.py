@@ -1,0 +1,172 @@
+"""What a fact about a transaction posts: (transaction, what the book has of it) -> legs.
+
+The book's own entries of a transaction add up to its position; each fact is judged against that, so one that comes
+twice, late or without its predecessor posts what is true and nothing twice. Sources: domain.md b8, design.md section 5.
+
+| fact | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
+|---|---|---|
+| SUBMITTED | pending: Dr in_transit / Cr target | nothing: SubmitPayouts has booked it |
+| SETTLED | pending undone; Dr in_transit / Cr target, Dr cash / Cr in_transit | Dr in_transit / Cr cash |
+| ENDED | what is pending is undone | what is posted is mirrored |
+| RETURNED | settled: Dr target / Cr cash; else as ENDED | what is posted is mirrored |
+
+The target is `subscription:<party>` or `distributable`, and `suspense` while the account is frozen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from services.escrow.domain import chart
+from services.escrow.domain.chart import CASH, DISTRIBUTABLE, IN_TRANSIT, SUSPENSE, Direction
+from services.escrow.domain.journal import Kind, Layer, Leg, credit, debit
+
+
+class Fact(Enum):
+    """What happened to a transaction, as far as the book is concerned."""
+
+    SUBMITTED = "submitted"  # the rail accepted it
+    SETTLED = "settled"  # the money arrived, or left
+    ENDED = "ended"  # it failed or was cancelled
+    RETURNED = "returned"  # the bank sent it back, or we undid it
+
+
+# What money in is for, and what kind of entry money out was booked as.
+MONEY_IN = frozenset({"ESCROW_DEPOSIT", "DEPOSIT"})
+MONEY_OUT = {"DISTRIBUTION": Kind.DISTRIBUTION, "ESCROW_WITHDRAWAL": Kind.WITHDRAWAL, "REFUND": Kind.REFUND}
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """The transaction a fact is about."""
+
+    type: str
+    party_id: str
+    amount_minor: int
+
+    @property
+    def target(self) -> str:
+        """The ledger account that money in belongs to."""
+        return DISTRIBUTABLE if self.type == "DEPOSIT" else chart.of_party(chart.SUBSCRIPTION, self.party_id)
+
+
+class Position:
+    """What the book has of one transaction: debits less credits of each ledger account, in each layer."""
+
+    def __init__(self, legs: Iterable[Leg] = ()) -> None:
+        self._net: Counter[tuple[str, Layer]] = Counter()
+        for leg in legs:
+            sign = 1 if leg.direction is Direction.DEBIT else -1
+            self._net[leg.ledger_account, leg.layer] += sign * leg.amount_minor
+
+    def at_the_bank(self) -> int:
+        """What is settled or between the rails and us: positive came in, negative went out."""
+        return self._net[CASH, Layer.POSTED] + self._net[IN_TRANSIT, Layer.POSTED]
+
+    def in_transit(self) -> int:
+        return self._net[IN_TRANSIT, Layer.POSTED]
+
+    def credited(self) -> tuple[tuple[str, int], ...]:
+        """The ledger accounts this transaction's posted money was put on, and how much is there of it."""
+        return tuple(
+            (code, -net)
+            for (code, layer), net in sorted(self._net.items(), key=lambda item: item[0][0])
+            if layer is Layer.POSTED and net < 0 and code not in (CASH, IN_TRANSIT)
+        )
+
+    def undone(self, layer: Layer) -> tuple[Leg, ...]:
+        """The legs that bring everything in a layer back to zero, debits first."""
+        legs = [
+            credit(code, net, layer) if net > 0 else debit(code, -net, layer)
+            for (code, found), net in self._net.items()
+            if found is layer and net != 0
+        ]
+        return tuple(sorted(legs, key=lambda leg: (leg.direction.value != "DEBIT", leg.ledger_account)))
+
+
+# How much of a ledger account may be taken now: posted less held.
+Available = Callable[[str], int]
+
+
+def legs_of(
+    fact: Fact, moving: Moving, booked: Position, *, frozen: bool = False, available: Available = lambda _: 0
+) -> tuple[Leg, ...]:
+    """The legs the fact posts; none where the book has it already, or where it does not concern the book."""
+    if moving.type in MONEY_IN:
+        return _money_in(fact, moving, booked, frozen=frozen, available=available)
+    if moving.type in MONEY_OUT:
+        return _money_out(fact, moving, booked)
+    return ()
+
+
+def _money_in(fact: Fact, moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
+    amount = moving.amount_minor
+    pending = booked.undone(Layer.PENDING)
+    settled = booked.at_the_bank() > 0
+    if fact is Fact.SUBMITTED:
+        if pending or settled:
+            return ()
+        return (debit(IN_TRANSIT, amount, Layer.PENDING), credit(moving.target, amount, Layer.PENDING))
+    if fact is Fact.SETTLED:
+        if settled:
+            return ()
+        target = SUSPENSE if frozen else moving.target
+        came = (debit(IN_TRANSIT, amount), credit(target, amount), debit(CASH, amount), credit(IN_TRANSIT, amount))
+        return (*pending, *came)
+    if fact is Fact.RETURNED and settled:
+        return _return(moving, booked, available)
+    return pending
+
+
+def _return(moving: Moving, booked: Position, available: Available) -> tuple[Leg, ...]:
+    """The bank has taken settled money back, so it is booked whatever is left: never refused, never silent.
+
+    What the party's money no longer covers is owed by the party; what cash no longer covers is owed to the rails.
+    """
+    left = amount = booked.at_the_bank()
+    legs: list[Leg] = []
+    # Where the money was put comes first; a party's own account covers the rest.
+    for code in dict.fromkeys([*(code for code, _ in booked.credited()), moving.target]):
+        taken = max(0, min(left, available(code)))
+        if taken:
+            legs.append(debit(code, taken))
+            left -= taken
+    if left:
+        legs.append(debit(chart.of_party(chart.RETURNS_RECEIVABLE, moving.party_id), left))
+    from_cash = max(0, min(amount, available(CASH)))
+    if from_cash:
+        legs.append(credit(CASH, from_cash))
+    if amount > from_cash:
+        legs.append(credit(IN_TRANSIT, amount - from_cash))
+    return tuple(legs)
+
+
+def _money_out(fact: Fact, moving: Moving, booked: Position) -> tuple[Leg, ...]:
+    if fact is Fact.SETTLED:
+        on_its_way = -booked.in_transit()
+        return (debit(IN_TRANSIT, on_its_way), credit(CASH, on_its_way)) if on_its_way > 0 else ()
+    if fact in (Fact.ENDED, Fact.RETURNED):
+        return booked.undone(Layer.POSTED)
+    return ()
+
+
+def kind_of(fact: Fact, moving: Moving) -> Kind:
+    """What kind of entry the fact makes."""
+    if fact is Fact.RETURNED:
+        return Kind.RETURN
+    if fact is Fact.ENDED:
+        return Kind.REVERSAL
+    return MONEY_OUT.get(moving.type, Kind.DEPOSIT)
+
+
+def reversed_entry(fact: Fact, entries: Sequence[tuple[str, Sequence[Leg]]]) -> str | None:
+    """The id of the entry that this fact undoes: the last that put money in, or took it out, of (id, legs) by age."""
+    if fact not in (Fact.ENDED, Fact.RETURNED):
+        return None
+    for entry_id, legs in reversed(entries):
+        if any(leg.ledger_account not in (CASH, IN_TRANSIT) for leg in legs):
+            return entry_id
+    return None

@@ -1,0 +1,106 @@
+"""Journal entries before they are booked: legs, their mirror, and the keys under which they happen once."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import NamedTuple
+
+from services.escrow.domain.chart import Direction
+
+# Below a counter of 2^62 no sum of two leaves 64 bits.
+AMOUNT_MINOR_MAX = 2**62 - 1
+
+
+class Layer(Enum):
+    """Whether the money is settled."""
+
+    POSTED = "POSTED"
+    PENDING = "PENDING"
+
+
+class Kind(Enum):
+    """What kind of fact an entry is."""
+
+    DEPOSIT = "DEPOSIT"
+    WITHDRAWAL = "WITHDRAWAL"
+    DISTRIBUTION = "DISTRIBUTION"
+    FEE = "FEE"
+    REFUND = "REFUND"
+    ADJUSTMENT = "ADJUSTMENT"
+    RECONCILIATION = "RECONCILIATION"
+    HOLD = "HOLD"
+    RELEASE = "RELEASE"
+    RETURN = "RETURN"
+    REVERSAL = "REVERSAL"
+
+
+class Leg(NamedTuple):
+    """One side of an entry on one ledger account; the amount is positive, in the escrow account's currency."""
+
+    ledger_account: str
+    direction: Direction
+    amount_minor: int
+    layer: Layer = Layer.POSTED
+
+
+def debit(ledger_account: str, amount_minor: int, layer: Layer = Layer.POSTED) -> Leg:
+    return Leg(ledger_account, Direction.DEBIT, amount_minor, layer)
+
+
+def credit(ledger_account: str, amount_minor: int, layer: Layer = Layer.POSTED) -> Leg:
+    return Leg(ledger_account, Direction.CREDIT, amount_minor, layer)
+
+
+def mirror(legs: Iterable[Leg]) -> tuple[Leg, ...]:
+    """The legs that undo these: a wrong entry is never edited."""
+    return tuple(leg._replace(direction=leg.direction.opposite) for leg in legs)
+
+
+class Once(NamedTuple):
+    """Under which key an entry happens once, and the digest of what is asked for under it.
+
+    Key and fingerprint are 128 and 256 bits of SHA-256. Scopes keep apart what people and services ask for and what
+    the book does by itself, so that nobody can take the key of a fact that is still to come.
+    """
+
+    key: uuid.UUID
+    fingerprint: bytes
+
+
+def once(*scope: str, body: bytes) -> Once:
+    """The key made of the scope's parts, asked with this body."""
+    return Once(request_key(*scope), hashlib.sha256(body).digest())
+
+
+def request_key(*scope: str) -> uuid.UUID:
+    # Lengths are written down, so ("ab", "c") and ("a", "bc") differ.
+    text = "".join(f"{len(part)}:{part}" for part in scope)
+    return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """A journal entry to book."""
+
+    org_id: str
+    escrow_account_id: str
+    journal_entry_id: str
+    once: Once
+    kind: Kind
+    description: str
+    legs: Sequence[Leg]
+    actor: str
+    effective_at: datetime | None = None  # None: when it is booked
+    currency: str | None = None  # None: whatever the escrow account's is
+    transaction_id: str | None = None
+    investment_id: str | None = None
+    distribution_id: str | None = None
+    reverses_journal_entry_id: str | None = None
+    request_id: str = ""  # the caller's word for the key, to name it in a refusal
+    # True for facts of the rails: the money has moved, frozen or not.
+    when_frozen: bool = False

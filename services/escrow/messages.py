@@ -1,0 +1,146 @@
+"""Between the book's rows and the messages of realco/escrow/v1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from asyncpg import Record
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.type.v1 import money_pb2
+
+from services.chassis.errors import DomainError
+from services.chassis.wire import to_timestamp
+from services.escrow.domain.journal import Layer, NewEntry
+from services.escrow.store import Verdict
+
+Result = TypeVar("Result")
+# What became of an entry: booked, now or before, or refused.
+Outcome = pb.JournalEntry | DomainError
+
+
+def money(amount_minor: int, currency: str) -> money_pb2.Money:
+    return money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
+
+
+def escrow_account(row: Any) -> pb.EscrowAccount:
+    return pb.EscrowAccount(
+        escrow_account_id=row.escrow_account_id,
+        display_name=row.display_name,
+        currency_code=row.currency,
+        status=row.status,
+        custodian_name=row.custodian_name,
+        custodian_account_last4=row.custodian_account_last4,
+        freeze_reason=row.freeze_reason,
+        create_time=to_timestamp(row.created_at),
+        update_time=to_timestamp(row.updated_at),
+    )
+
+
+def journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
+    """An entry that was just booked."""
+    booked_at = verdict.booked_at
+    created = to_timestamp(booked_at)
+    effective = created if entry.effective_at is None else to_timestamp(min(entry.effective_at, booked_at))
+    kind = entry.kind.value
+    transaction_id = entry.transaction_id or ""
+    return pb.JournalEntry(
+        journal_entry_id=entry.journal_entry_id,
+        escrow_account_id=entry.escrow_account_id,
+        type=kind,
+        description=entry.description,
+        effective_time=effective,
+        create_time=created,
+        ledger_entries=[
+            pb.LedgerEntry(
+                journal_entry_id=entry.journal_entry_id,
+                ledger_account=leg.ledger_account,
+                sequence=booked.sequence,
+                direction=leg.direction.value,
+                amount=money(leg.amount_minor, verdict.subject),
+                layer=leg.layer.value,
+                balance_after=money(booked.balance_after, verdict.subject),
+                type=kind,
+                description=entry.description,
+                effective_time=effective,
+                create_time=created,
+                transaction_id=transaction_id,
+            )
+            for leg, booked in zip(entry.legs, verdict.legs, strict=True)
+        ],
+        transaction_id=transaction_id,
+        investment_id=entry.investment_id or "",
+        distribution_id=entry.distribution_id or "",
+        reverses_journal_entry_id=entry.reverses_journal_entry_id or "",
+        actor=entry.actor,
+    )
+
+
+def booked_journal_entry(rows: Sequence[Record]) -> pb.JournalEntry:
+    """An entry as the book has it, from the rows of its legs (store.booked_entries)."""
+    head = rows[0]
+    return pb.JournalEntry(
+        journal_entry_id=head["journal_entry_id"],
+        escrow_account_id=head["escrow_account_id"],
+        type=head["kind"],
+        description=head["description"],
+        effective_time=to_timestamp(head["effective_at"]),
+        create_time=to_timestamp(head["created_at"]),
+        ledger_entries=[ledger_entry(row) for row in rows],
+        transaction_id=head["transaction_id"] or "",
+        investment_id=head["investment_id"] or "",
+        distribution_id=head["distribution_id"] or "",
+        reverses_journal_entry_id=head["reverses_journal_entry_id"] or "",
+        actor=head["actor"],
+    )
+
+
+def ledger_entry(row: Any) -> pb.LedgerEntry:
+    """A leg, from a row with its entry's columns and the currency."""
+    balance_after = row["posted_after"] if row["layer"] == Layer.POSTED.value else row["pending_after"]
+    return pb.LedgerEntry(
+        journal_entry_id=row["journal_entry_id"],
+        ledger_account=row["ledger_account"],
+        sequence=row["sequence"],
+        direction=row["direction"],
+        amount=money(row["amount_minor"], row["currency"]),
+        layer=row["layer"],
+        balance_after=money(balance_after, row["currency"]),
+        type=row["kind"],
+        description=row["description"],
+        effective_time=to_timestamp(row["effective_at"]),
+        create_time=to_timestamp(row["created_at"]),
+        transaction_id=row["transaction_id"] or "",
+    )
+
+
+def hold(row: Any) -> pb.Hold:
+    """A hold, from a row with its escrow account's currency."""
+
+    def moment(value: datetime | None) -> Any:
+        return None if value is None else to_timestamp(value)
+
+    return pb.Hold(
+        hold_id=row.hold_id,
+        escrow_account_id=row.escrow_account_id,
+        ledger_account=row.ledger_account,
+        amount=money(row.amount_minor, row.currency),
+        captured_amount=money(row.captured_minor, row.currency),
+        status=row.status,
+        reason=row.reason,
+        transaction_id=row.transaction_id or "",
+        expire_time=moment(row.expires_at),
+        create_time=moment(row.created_at),
+        resolve_time=moment(row.resolved_at),
+    )
+
+
+def results(make: Callable[..., Result], items: Iterable[Any], outcomes: Iterable[Outcome]) -> Iterator[Result]:
+    """The verdict on each item of a batch, by the item's request_id."""
+    for item, outcome in zip(items, outcomes, strict=True):
+        if isinstance(outcome, DomainError):
+            refusal = pb.Refusal(reason=outcome.reason, message=outcome.message, metadata=outcome.metadata)
+            yield make(request_id=item.request_id, refusal=refusal)
+        else:
+            yield make(request_id=item.request_id, journal_entry=outcome)

@@ -1,0 +1,85 @@
+-- Holds and what they hold change together, here and nowhere else. The escrow account's row is locked first, as by
+-- every posting. Each function answers with a verdict; only `done` changed anything.
+
+-- placed: done | not_found | closed | currency_mismatch (subject) | insufficient (available)
+CREATE FUNCTION place_hold(
+    p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_ledger_account text, p_amount bigint,
+    p_currency text, p_reason text, p_transaction text, p_expires timestamptz, p_actor text,
+    OUT verdict text, OUT subject text, OUT available bigint
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
+DECLARE
+    escrow escrow_accounts%ROWTYPE;
+BEGIN
+    SELECT * INTO escrow FROM escrow_accounts x
+    WHERE x.org_id = p_org AND x.escrow_account_id = p_escrow_account FOR NO KEY UPDATE;
+    verdict := CASE
+        WHEN NOT FOUND THEN 'not_found'
+        WHEN escrow.status = 'CLOSED' THEN 'closed'
+        WHEN escrow.currency <> p_currency THEN 'currency_mismatch' END;
+    subject := escrow.currency;
+    IF verdict IS NOT NULL THEN
+        RETURN;
+    END IF;
+    SELECT CASE l.normal_balance WHEN 'DEBIT' THEN l.debits_posted - l.credits_posted
+           ELSE l.credits_posted - l.debits_posted END - l.held
+    INTO available FROM ledger_accounts l
+    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = p_ledger_account;
+    available := coalesce(available, 0);
+    IF available < p_amount THEN
+        verdict := 'insufficient';
+        RETURN;
+    END IF;
+    UPDATE ledger_accounts l SET held = l.held + p_amount
+    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = p_ledger_account;
+    INSERT INTO holds (
+        org_id, escrow_account_id, hold_id, ledger_account, amount_minor, reason, transaction_id, actor, expires_at,
+        created_at
+    ) VALUES (
+        p_org, p_escrow_account, p_hold, p_ledger_account, p_amount, p_reason, p_transaction, p_actor, p_expires, p_now
+    );
+    verdict := 'done';
+END $$;
+----
+-- Ends a hold once: done | not_found | frozen | not_open (subject = its status) | exceeds (available = its amount).
+-- A capture frees what is held; the journal entry that moves it follows in the same transaction.
+CREATE FUNCTION resolve_hold(
+    p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_captured bigint,
+    p_when_frozen boolean,
+    OUT verdict text, OUT subject text, OUT available bigint
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
+DECLARE
+    escrow_status text;
+    hold holds%ROWTYPE;
+BEGIN
+    SELECT x.status INTO escrow_status FROM escrow_accounts x
+    WHERE x.org_id = p_org AND x.escrow_account_id = p_escrow_account FOR NO KEY UPDATE;
+    SELECT * INTO hold FROM holds h
+    WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold;
+    subject := hold.status;
+    available := hold.amount_minor;
+    verdict := CASE
+        WHEN hold.hold_id IS NULL THEN 'not_found'
+        WHEN hold.status <> 'PLACED' THEN 'not_open'
+        WHEN escrow_status = 'FROZEN' AND NOT p_when_frozen THEN 'frozen'
+        WHEN p_captured > hold.amount_minor THEN 'exceeds' END;
+    IF verdict IS NOT NULL THEN
+        RETURN;
+    END IF;
+    UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at)
+    WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
+    UPDATE ledger_accounts l SET held = l.held - hold.amount_minor
+    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = hold.ledger_account;
+    verdict := 'done';
+END $$;
+----
+-- Lets an open hold end by itself at a time; true if it is open.
+CREATE FUNCTION let_hold_expire(p_org text, p_escrow_account text, p_hold text, p_at timestamptz)
+RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+AS $$
+BEGIN
+    UPDATE holds h SET expires_at = p_at
+    WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
+    RETURN FOUND;
+END $$;

@@ -1,0 +1,256 @@
+"""The book: its tables, the functions that alone may write it, and what the database refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from services.chassis.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.tables import XID8
+
+revision = "0001"
+down_revision = None
+
+_SQL = Path(__file__).resolve().parents[1] / "sql"
+_BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds")
+
+
+def upgrade() -> None:
+    create_chassis_tables(op)
+    _create_escrow_accounts()
+    _create_ledger_accounts()
+    _create_journal_entries()
+    _create_ledger_entries()
+    _create_holds()
+    enable_rls(op, *_BOOK)
+    append_only(op, "journal_entries", "ledger_entries")
+    for name in ("escrow_accounts", "ledger_accounts", "holds"):
+        op.execute(
+            f"CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON {name}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
+        )
+    for file in ("guards", "post_journal_entries", "holds", "balances_at"):
+        for statement in (_SQL / f"0001_{file}.sql").read_text().split("\n----\n"):
+            op.execute(statement)
+    _grant()
+
+
+def _grant() -> None:
+    """The app role reads the book. It opens escrow accounts and moves their status; functions do all else."""
+    grant_app(op, "escrow", all=["outbox", "handled_requests", "handled_events"])
+    app = app_role(op.get_bind(), "escrow")
+    for name in _BOOK:
+        op.execute(f"GRANT SELECT ON {name} TO {app}")
+    op.execute(
+        "GRANT INSERT (org_id, escrow_account_id, display_name, currency, custodian_name, custodian_account_last4,"
+        f" created_at, updated_at) ON escrow_accounts TO {app}"
+    )
+    op.execute(f"GRANT UPDATE (status, freeze_reason, updated_at) ON escrow_accounts TO {app}")
+
+
+def _create_escrow_accounts() -> None:
+    op.create_table(
+        "escrow_accounts",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("status", sa.Text(), server_default="ACTIVE", nullable=False),
+        sa.Column("custodian_name", sa.Text(), nullable=False),
+        sa.Column("custodian_account_last4", sa.Text(), server_default="", nullable=False),
+        sa.Column("freeze_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("entry_sequence", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("booked_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("'-infinity'"), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("(status = 'FROZEN') = (freeze_reason <> '')", name="frozen_for_a_reason"),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
+        sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id"),
+        postgresql_with={"fillfactor": "50"},
+    )
+    op.create_index(
+        "escrow_accounts_newest", "escrow_accounts", ["org_id", "created_at", "escrow_account_id"], unique=False
+    )
+
+
+def _create_ledger_accounts() -> None:
+    op.create_table(
+        "ledger_accounts",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("ledger_account", sa.Text(), nullable=False),
+        sa.Column("normal_balance", sa.Text(), nullable=False),
+        sa.Column("debits_posted", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("credits_posted", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("debits_pending", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("credits_pending", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("held", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("entry_sequence", sa.BigInteger(), server_default="0", nullable=False),
+        sa.CheckConstraint(
+            (
+                "CASE WHEN ledger_account = 'in_transit' THEN held = 0 WHEN normal_balance = 'DEBIT' THEN"
+                " debits_posted - credits_posted >= held AND debits_pending >= credits_pending ELSE "
+                "credits_posted - debits_posted >= held AND credits_pending >= debits_pending END"
+            ),
+            name="not_overdrawn",
+        ),
+        sa.CheckConstraint(
+            (
+                "ledger_account ~ "
+                "'^(cash|in_transit|issuer_proceeds|distributable|fees|suspense|(returns_receivable|subscription|payable):[A-Za-z0-9][A-Za-z0-9_.-]{0,63})$'"
+            ),
+            name="in_the_chart",
+        ),
+        sa.CheckConstraint(
+            (
+                "normal_balance = CASE WHEN split_part(ledger_account, ':', 1) IN ('cash', 'in_transit', "
+                "'returns_receivable') THEN 'DEBIT' ELSE 'CREDIT' END"
+            ),
+            name="normal_balance_of_the_chart",
+        ),
+        sa.CheckConstraint("abs(debits_pending - credits_pending) < 4611686018427387904", name="pending_in_bounds"),
+        sa.CheckConstraint("abs(debits_posted - credits_posted) < 4611686018427387904", name="posted_in_bounds"),
+        sa.CheckConstraint("held >= 0", name="held_not_negative"),
+        sa.ForeignKeyConstraint(
+            ["org_id", "escrow_account_id"],
+            ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"],
+        ),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "ledger_account"),
+        postgresql_with={"fillfactor": "50"},
+    )
+
+
+def _create_journal_entries() -> None:
+    op.create_table(
+        "journal_entries",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("journal_entry_id", sa.Text(), nullable=False),
+        sa.Column("request_key", postgresql.UUID(), nullable=False),
+        sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("n_legs", sa.Integer(), nullable=False),
+        sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("investment_id", sa.Text(), nullable=True),
+        sa.Column("distribution_id", sa.Text(), nullable=True),
+        sa.Column("reverses_journal_entry_id", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.CheckConstraint(
+            (
+                "kind IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
+                "'RECONCILIATION', 'HOLD', 'RELEASE', 'RETURN', 'REVERSAL')"
+            ),
+            name="kind_known",
+        ),
+        sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
+        sa.CheckConstraint("n_legs >= 2", name="two_legs_at_least"),
+        sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
+        sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "sequence"),
+        sa.UniqueConstraint("journal_entry_id", "org_id", "escrow_account_id", name="journal_entries_id_key"),
+        sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
+    )
+    op.create_index(
+        "journal_entries_reversed_once",
+        "journal_entries",
+        ["reverses_journal_entry_id", "org_id", "escrow_account_id"],
+        unique=True,
+        postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
+    )
+    op.create_index(
+        "journal_entries_transaction",
+        "journal_entries",
+        ["transaction_id", "org_id", "escrow_account_id"],
+        unique=False,
+        postgresql_where=sa.text("transaction_id IS NOT NULL"),
+    )
+
+
+def _create_ledger_entries() -> None:
+    op.create_table(
+        "ledger_entries",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("ledger_account", sa.Text(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("journal_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("leg", sa.Integer(), nullable=False),
+        sa.Column("direction", sa.Text(), nullable=False),
+        sa.Column("layer", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("posted_after", sa.BigInteger(), nullable=False),
+        sa.Column("pending_after", sa.BigInteger(), nullable=False),
+        sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("direction IN ('DEBIT', 'CREDIT')", name="direction_known"),
+        sa.CheckConstraint("layer IN ('POSTED', 'PENDING')", name="layer_known"),
+        sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
+        sa.CheckConstraint("leg > 0", name="leg_from_one"),
+        sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "ledger_account", "sequence"),
+    )
+    op.create_index(
+        "ledger_entries_booked",
+        "ledger_entries",
+        ["org_id", "escrow_account_id", "journal_sequence", "leg"],
+        unique=True,
+    )
+    op.create_index(
+        "ledger_entries_late",
+        "ledger_entries",
+        ["org_id", "escrow_account_id", "ledger_account", "effective_at"],
+        unique=False,
+        postgresql_where=sa.text("(created_at - effective_at) > interval '00:01:00'"),
+    )
+
+
+def _create_holds() -> None:
+    op.create_table(
+        "holds",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("hold_id", sa.Text(), nullable=False),
+        sa.Column("ledger_account", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("captured_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("status", sa.Text(), server_default="PLACED", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint("(status = 'PLACED') = (resolved_at IS NULL)", name="resolved_when_not_placed"),
+        sa.CheckConstraint(
+            (
+                "CASE status WHEN 'CAPTURED' THEN captured_minor > 0 AND captured_minor <= amount_minor "
+                "ELSE captured_minor = 0 END"
+            ),
+            name="captured_within",
+        ),
+        sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
+        sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
+        sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
+        sa.ForeignKeyConstraint(
+            ["org_id", "escrow_account_id", "ledger_account"],
+            ["ledger_accounts.org_id", "ledger_accounts.escrow_account_id", "ledger_accounts.ledger_account"],
+        ),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "hold_id"),
+    )
+    op.create_index(
+        "holds_expiring",
+        "holds",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'PLACED' AND expires_at IS NOT NULL"),
+    )
+    op.create_index("holds_newest", "holds", ["org_id", "escrow_account_id", "created_at", "hold_id"], unique=False)

@@ -1,0 +1,186 @@
+"""Group commit: what is asked for while one transaction commits is booked by the next, together.
+
+- No timer: an idle book takes a posting at once, a busy one takes all that waits, up to BATCH_MAX.
+- One lane a process, so a hot escrow account costs one row lock a batch; another process waits for the same row.
+- A caller is answered after the commit. One that gives up meanwhile changes nothing for the others.
+- A batch that fails is halved until what is bad in it fails alone. A batch whose outcome is unknown (the connection
+  was lost) is sent again under the same keys, so it happens once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from contextvars import Context
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from services.chassis.clock import Clock
+from services.chassis.database import Database, is_away, is_contention, sqlstate
+from services.chassis.errors import DomainError
+from services.chassis.telemetry import current_traceparent, log
+from services.chassis.waiting import backoff_seconds
+from services.escrow.booking import book
+from services.escrow.domain.journal import NewEntry
+from services.escrow.domain.refusals import TooManyWaiting
+from services.escrow.messages import Outcome
+
+BATCH_MAX = 1000
+WAITING_MAX = 10_000
+_LEGS_MAX = 20_000
+_ATTEMPTS_MAX = 5
+_UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
+_BEGIN = "BEGIN; SELECT set_config('app.org_id', '*', true)"
+
+
+class _Unit:
+    """What one caller asked for: entries that are booked in one transaction, in their order."""
+
+    def __init__(self, entries: Sequence[NewEntry]) -> None:
+        self.entries = entries
+        self.answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self.traceparent = current_traceparent()
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Poster:
+    """Books what any number of callers ask for at once. One for a process."""
+
+    def __init__(self, database: Database, clock: Clock, *, waiting_max: int = WAITING_MAX) -> None:
+        self._database = database
+        self._clock = clock
+        self._waiting_max = waiting_max
+        self._waiting: deque[_Unit] = deque()
+        self._waiting_entries = 0
+        self._lane: asyncio.Task[None] | None = None
+
+    async def post_one(self, entry: NewEntry) -> pb.JournalEntry:
+        """The entry, booked now or by an earlier request with its key.
+
+        Raises:
+            DomainError: it was refused and changed nothing.
+        """
+        [outcome] = await self.post([entry])
+        if isinstance(outcome, DomainError):
+            raise outcome
+        return outcome
+
+    async def post(self, asked: Sequence[NewEntry | DomainError]) -> list[Outcome]:
+        """What became of each entry, in order; what was refused before it came here stays refused.
+
+        Raises:
+            TooManyWaiting: come back later; nothing was done.
+        """
+        entries = [entry for entry in asked if isinstance(entry, NewEntry)]
+        booked = iter(await self._wait_for(entries) if entries else ())
+        return [entry if isinstance(entry, DomainError) else next(booked) for entry in asked]
+
+    async def drain(self) -> None:
+        """Returns when nothing waits and the lane has let go of its connection."""
+        if self._lane is not None:
+            await asyncio.wait([self._lane])
+
+    async def _wait_for(self, entries: Sequence[NewEntry]) -> list[Outcome]:
+        if self._waiting_entries + len(entries) > self._waiting_max:
+            raise TooManyWaiting("More postings are waiting than can be booked soon.")
+        unit = _Unit(entries)
+        self._append(unit)
+        if self._lane is None or self._lane.done():
+            # A context of its own: the lane serves everybody, so no caller's deadline or name may stick to it.
+            self._lane = asyncio.get_running_loop().create_task(self._run(), context=Context())
+        return await unit.answer
+
+    def _append(self, unit: _Unit, *, again: bool = False) -> None:
+        self._waiting_entries += len(unit.entries)
+        (self._waiting.appendleft if again else self._waiting.append)(unit)
+
+    def _take(self) -> list[_Unit]:
+        """The next batch. Who gave up before it is sent is left out."""
+        batch: list[_Unit] = []
+        entries = legs = 0
+        while self._waiting:
+            unit = self._waiting[0]
+            entries += len(unit.entries)
+            legs += sum(len(entry.legs) for entry in unit.entries)
+            if batch and (entries > BATCH_MAX or legs > _LEGS_MAX):
+                break
+            self._waiting.popleft()
+            self._waiting_entries -= len(unit.entries)
+            if unit.answer.done():
+                entries -= len(unit.entries)
+                continue
+            batch.append(unit)
+        return batch
+
+    async def _run(self) -> None:
+        """The lane: works until nothing waits."""
+        failures = 0
+        while self._waiting:
+            try:
+                async with self._database.connect_raw() as connection:
+                    while batch := self._take():
+                        await self._settle(connection, batch)
+                        failures = 0
+            except Exception as error:
+                failures += 1
+                log.warning("posting_lane_failed", error=type(error).__name__, failures=failures)
+                if failures == _ATTEMPTS_MAX:
+                    self._fail_all(error)
+                    return
+                await asyncio.sleep(backoff_seconds(failures))
+
+    def _fail_all(self, error: BaseException) -> None:
+        while self._waiting:
+            self._waiting.popleft().fail(error)
+        self._waiting_entries = 0
+
+    async def _settle(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
+        """Answers every unit of the batch, or puts them all back and raises where the connection is lost."""
+        for attempt in range(1, _ATTEMPTS_MAX + 1):
+            try:
+                await self._commit(connection, batch)
+                return
+            except Exception as error:
+                # A ValueError of the driver is about a value, though the driver calls it an interface error.
+                if is_away(error) and not isinstance(error, ValueError):
+                    for unit in reversed(batch):
+                        self._append(unit, again=True)
+                    raise
+                again = is_contention(error) or sqlstate(error) == _UNIQUE_VIOLATION
+                if not again or attempt == _ATTEMPTS_MAX:
+                    await self._halve(connection, batch, error)
+                    return
+            await asyncio.sleep(backoff_seconds(attempt, first=0.01, most=0.2))
+
+    async def _halve(self, connection: PoolConnectionProxy, batch: Sequence[_Unit], error: Exception) -> None:
+        if len(batch) == 1:
+            batch[0].fail(error)
+            return
+        middle = len(batch) // 2
+        await self._settle(connection, batch[:middle])
+        await self._settle(connection, batch[middle:])
+
+    async def _commit(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
+        entries = [entry for unit in batch for entry in unit.entries]
+        await connection.execute(_BEGIN)
+        try:
+            outcomes = await book(connection, entries, self._clock.now(), batch[0].traceparent)
+            await connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await connection.execute("ROLLBACK")
+            raise
+        self._database.events_waiting.set()
+        first = 0
+        for unit in batch:
+            last = first + len(unit.entries)
+            if not unit.answer.done():
+                unit.answer.set_result(outcomes[first:last])
+            first = last

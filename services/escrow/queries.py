@@ -1,0 +1,254 @@
+"""Reads of the book: SQL to messages, past the domain."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.auth import current_principal
+from services.chassis.paging import Page
+from services.chassis.wire import from_timestamp, to_timestamp
+from services.escrow import messages, store
+from services.escrow.domain.chart import CASH, IN_TRANSIT
+from services.escrow.domain.refusals import EscrowAccountNotFound
+from services.escrow.messages import money
+from services.escrow.tables import escrow_accounts, holds, journal_entries, ledger_entries
+
+_TIME = sa.TIMESTAMP(timezone=True)
+
+
+async def get_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> pb.EscrowAccount:
+    return messages.escrow_account(await _account(tx, escrow_account_id))
+
+
+async def list_escrow_accounts(
+    tx: AsyncConnection, request: pb.ListEscrowAccountsRequest
+) -> pb.ListEscrowAccountsResponse:
+    table = escrow_accounts.c
+    query = sa.select(escrow_accounts).where(table.org_id == current_principal().org_id)
+    if request.status:
+        query = query.where(table.status == pb.EscrowAccount.Status.Name(request.status))
+    page = Page.of(request)
+    found = (await tx.execute(page.of_query(query, (table.created_at, table.escrow_account_id)))).all()
+    rows, token = page.cut(found, lambda row: (row.created_at, row.escrow_account_id))
+    return pb.ListEscrowAccountsResponse(
+        escrow_accounts=[messages.escrow_account(row) for row in rows], next_page_token=token
+    )
+
+
+async def get_balance(
+    tx: AsyncConnection, request: pb.GetEscrowAccountBalanceRequest, now: datetime
+) -> pb.EscrowAccountBalance:
+    """The balances the ledger accounts keep, or, at an instant, what had happened until then; nothing is summed up."""
+    account = await _account(tx, request.escrow_account_id)
+    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    as_of = from_timestamp(request.as_of) if request.HasField("as_of") else None
+    if as_of is None:
+        rows = await tx.execute(_BALANCES_NOW, key)
+    else:
+        rows = await tx.execute(_BALANCES_AT, {**key, "at": as_of})
+    return _balance(account, as_of or now, rows.all())
+
+
+def _balance(account: sa.Row[Any], as_of: datetime, rows: Any) -> pb.EscrowAccountBalance:
+    def amount(amount_minor: int) -> Any:
+        return money(amount_minor, account.currency)
+
+    by_code = {row.ledger_account: row for row in rows}
+    cash, transit = by_code[CASH].posted, by_code[IN_TRANSIT]
+    # What the rails owe us is on the debit side, what is on its way out on the credit side.
+    pending_in, pending_out = max(transit.pending, 0), max(-transit.posted, 0)
+    held = sum(row.held for row in rows)
+    return pb.EscrowAccountBalance(
+        escrow_account_id=account.escrow_account_id,
+        as_of=to_timestamp(as_of),
+        posted=amount(cash),
+        pending_in=amount(pending_in),
+        pending_out=amount(pending_out),
+        held=amount(held),
+        available=amount(cash - held - pending_out),
+        ledger_accounts=[
+            pb.LedgerAccountBalance(
+                ledger_account=row.ledger_account,
+                normal_balance=row.normal_balance,
+                posted=amount(row.posted),
+                pending=amount(row.pending),
+                held=amount(row.held),
+                available=amount(row.posted - row.held),
+            )
+            for row in rows
+        ],
+    )
+
+
+_BALANCES_NOW = sa.text(
+    "SELECT ledger_account, normal_balance, held,"
+    " CASE normal_balance WHEN 'DEBIT' THEN debits_posted - credits_posted ELSE credits_posted - debits_posted END"
+    " AS posted,"
+    " CASE normal_balance WHEN 'DEBIT' THEN debits_pending - credits_pending"
+    " ELSE credits_pending - debits_pending END AS pending"
+    " FROM ledger_accounts WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id ORDER BY ledger_account"
+)
+# Holds are held from their placing to their end, so what was held at an instant is known too.
+_BALANCES_AT = sa.text(
+    "SELECT b.ledger_account, b.normal_balance, b.posted, b.pending, coalesce(h.held, 0)::bigint AS held"
+    " FROM balances_at(:org_id, :escrow_account_id, :at) b LEFT JOIN ("
+    " SELECT ledger_account, sum(amount_minor) AS held FROM holds"
+    " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id"
+    " AND created_at <= :at AND (resolved_at IS NULL OR resolved_at > :at) GROUP BY ledger_account"
+    ") h USING (ledger_account) ORDER BY b.ledger_account"
+).bindparams(sa.bindparam("at", type_=_TIME))
+
+
+async def list_ledger_entries(
+    tx: AsyncConnection, request: pb.ListLedgerEntriesRequest
+) -> pb.ListLedgerEntriesResponse:
+    """Newest first. Times become numbers first, so the page is one range of one index, whatever the filters."""
+    account = await _account(tx, request.escrow_account_id)
+    head, legs = journal_entries.c, ledger_entries.c
+    query = (
+        sa.select(
+            ledger_entries,
+            head.journal_entry_id,
+            head.kind,
+            head.description,
+            head.transaction_id,
+            sa.literal(account.currency).label("currency"),
+        )
+        .join_from(
+            ledger_entries,
+            journal_entries,
+            sa.and_(
+                head.org_id == legs.org_id,
+                head.escrow_account_id == legs.escrow_account_id,
+                head.sequence == legs.journal_sequence,
+            ),
+        )
+        .where(legs.org_id == account.org_id, legs.escrow_account_id == account.escrow_account_id)
+    )
+    key: tuple[sa.Column[Any], ...] = (legs.journal_sequence, legs.leg)
+    if request.ledger_account:
+        key = (legs.sequence,)
+        query = query.where(legs.ledger_account == request.ledger_account)
+    query = query.where(*await _in_time(tx, request, account))
+    page = Page.of(request)
+    found = (await tx.execute(page.of_query(query, key))).mappings().all()
+    rows, token = page.cut(found, lambda row: tuple(row[column.name] for column in key))
+    return pb.ListLedgerEntriesResponse(
+        ledger_entries=[messages.ledger_entry(row) for row in rows], next_page_token=token
+    )
+
+
+async def _in_time(
+    tx: AsyncConnection, request: pb.ListLedgerEntriesRequest, account: sa.Row[Any]
+) -> list[sa.ColumnElement[bool]]:
+    """The request's times as a range of numbers: of the ledger account's entries, or of the journal's."""
+
+    async def number_before(moment: datetime) -> int:
+        if request.ledger_account:
+            last = sa.select(sa.func.coalesce(sa.func.max(ledger_entries.c.sequence), 0)).where(
+                ledger_entries.c.org_id == account.org_id,
+                ledger_entries.c.escrow_account_id == account.escrow_account_id,
+                ledger_entries.c.ledger_account == request.ledger_account,
+            )
+            # Times are whole microseconds: before one is up to the one before it.
+            call = sa.func.ledger_sequence_at(
+                account.org_id,
+                account.escrow_account_id,
+                request.ledger_account,
+                last.scalar_subquery(),
+                sa.literal(moment - timedelta(microseconds=1), _TIME),
+            )
+        else:
+            call = sa.func.journal_sequence_before(
+                account.org_id,
+                account.escrow_account_id,
+                sa.cast(account.entry_sequence, sa.BigInteger),
+                sa.literal(moment, _TIME),
+            )
+        return int(await tx.scalar(sa.select(call)) or 0)
+
+    number = ledger_entries.c.sequence if request.ledger_account else ledger_entries.c.journal_sequence
+    conditions = []
+    if request.HasField("from_time"):
+        conditions.append(number > await number_before(from_timestamp(request.from_time)))
+    if request.HasField("to_time"):
+        conditions.append(number <= await number_before(from_timestamp(request.to_time)))
+    return conditions
+
+
+async def get_trial_balance(tx: AsyncConnection, escrow_account_id: str) -> pb.TrialBalance:
+    """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
+    account = await _account(tx, escrow_account_id)
+    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    rows = (await tx.execute(_TRIAL_BALANCE, key)).all()
+    lines = []
+    debit_minor = credit_minor = 0
+    for row in rows:
+        net = int(row.debits - row.credits)
+        debit_minor += max(net, 0)
+        credit_minor += max(-net, 0)
+        lines.append(
+            pb.TrialBalance.Line(
+                ledger_account=row.ledger_account,
+                debit=money(max(net, 0), account.currency),
+                credit=money(max(-net, 0), account.currency),
+            )
+        )
+    return pb.TrialBalance(
+        escrow_account_id=escrow_account_id,
+        lines=lines,
+        total_debit=money(debit_minor, account.currency),
+        total_credit=money(credit_minor, account.currency),
+        difference=money(debit_minor - credit_minor, account.currency),
+        balanced=debit_minor == credit_minor and all(row.kept for row in rows),
+    )
+
+
+_TRIAL_BALANCE = sa.text(
+    "WITH mine AS MATERIALIZED ("
+    " SELECT ledger_account, count(*) AS entries,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'DEBIT' AND layer = 'POSTED'), 0) AS debits,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'CREDIT' AND layer = 'POSTED'), 0) AS credits,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'DEBIT' AND layer = 'PENDING'), 0) AS debits_pending,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'CREDIT' AND layer = 'PENDING'), 0) AS credits_pending"
+    " FROM ledger_entries WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id GROUP BY ledger_account"
+    "), open AS MATERIALIZED ("
+    " SELECT ledger_account, sum(amount_minor) AS held FROM holds"
+    " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id AND status = 'PLACED' GROUP BY ledger_account"
+    ") SELECT a.ledger_account, coalesce(mine.debits, 0) AS debits, coalesce(mine.credits, 0) AS credits,"
+    " a.debits_posted = coalesce(mine.debits, 0) AND a.credits_posted = coalesce(mine.credits, 0)"
+    " AND a.debits_pending = coalesce(mine.debits_pending, 0) AND a.credits_pending = coalesce(mine.credits_pending, 0)"
+    " AND a.entry_sequence = coalesce(mine.entries, 0) AND a.held = coalesce(open.held, 0) AS kept"
+    " FROM ledger_accounts a LEFT JOIN mine USING (ledger_account) LEFT JOIN open USING (ledger_account)"
+    " WHERE a.org_id = :org_id AND a.escrow_account_id = :escrow_account_id ORDER BY a.ledger_account"
+)
+
+
+async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest) -> pb.ListHoldsResponse:
+    account = await _account(tx, request.escrow_account_id)
+    table = holds.c
+    query = store.with_currency().where(
+        table.org_id == account.org_id, table.escrow_account_id == account.escrow_account_id
+    )
+    if request.status:
+        query = query.where(table.status == pb.Hold.Status.Name(request.status))
+    page = Page.of(request)
+    found = (await tx.execute(page.of_query(query, (table.created_at, table.hold_id)))).all()
+    rows, token = page.cut(found, lambda row: (row.created_at, row.hold_id))
+    return pb.ListHoldsResponse(holds=[messages.hold(row) for row in rows], next_page_token=token)
+
+
+async def _account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
+    table = escrow_accounts.c
+    query = sa.select(escrow_accounts).where(
+        table.org_id == current_principal().org_id, table.escrow_account_id == escrow_account_id
+    )
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        raise EscrowAccountNotFound("There is no such escrow account.")
+    return row

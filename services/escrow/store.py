@@ -1,0 +1,334 @@
+"""The book's SQL for writing: rows in, domain values out. What changes balances or holds goes through its functions.
+
+Functions that take an asyncpg connection are on the posting path; they need an open transaction with its organization
+set, and work as well on the connection under a SQLAlchemy transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from asyncpg import Connection, Record
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.escrow.domain.account import Balance, Status
+from services.escrow.domain.chart import Direction
+from services.escrow.domain.journal import Layer, Leg, NewEntry
+from services.escrow.tables import escrow_accounts, holds, journal_entries, ledger_accounts, ledger_entries
+
+_TIME = sa.TIMESTAMP(timezone=True)
+_POST = (
+    "SELECT * FROM post_journal_entries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
+    " $18, $19, $20, $21, $22, $23, $24, $25)"
+)
+
+
+class LegVerdict(NamedTuple):
+    """Where a leg was booked: its number in its ledger account, and the balance of its layer after it."""
+
+    sequence: int
+    balance_after: int
+
+
+class Verdict(NamedTuple):
+    """What post_journal_entries decided of one entry; see migrations/sql/0001_post_journal_entries.sql."""
+
+    outcome: str
+    sequence: int
+    booked_at: datetime
+    subject: str
+    available_minor: int
+    requested_minor: int
+    legs: Sequence[LegVerdict]
+
+
+async def post_journal_entries(connection: Connection, entries: Sequence[NewEntry], now: datetime) -> list[Verdict]:
+    """Books the entries in this order, each judged by itself."""
+    row = await connection.fetchrow(_POST, now, *_columns(entries))
+    assert row is not None
+    legs = list(zip(row["leg_sequence"], row["leg_balance"], strict=True))
+    verdicts = []
+    first = 0
+    for number, entry in enumerate(entries):
+        last = first + len(entry.legs)
+        verdicts.append(
+            Verdict(
+                row["verdict"][number],
+                row["sequence"][number],
+                row["booked_at"][number],
+                row["subject"][number],
+                row["available"][number],
+                row["requested"][number],
+                [LegVerdict(*leg) for leg in legs[first:last]],
+            )
+        )
+        first = last
+    return verdicts
+
+
+def _columns(entries: Sequence[NewEntry]) -> list[list[Any]]:
+    """The entries as the function's arrays: what repeats is written once and referred to by its position, from 1."""
+    escrows: dict[tuple[str, str], int] = {}
+    accounts: dict[tuple[int, str], int] = {}
+    keys: dict[tuple[str, object], int] = {}
+    of_entries: list[tuple[Any, ...]] = []
+    of_legs: list[tuple[Any, ...]] = []
+    for number, entry in enumerate(entries, start=1):
+        escrow = escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows) + 1)
+        first = keys.setdefault((entry.org_id, entry.once.key), number)
+        of_entries.append(
+            (
+                escrow,
+                first,
+                entry.once.key,
+                entry.once.fingerprint,
+                entry.journal_entry_id,
+                entry.kind.value,
+                entry.description,
+                entry.effective_at,
+                entry.currency,
+                entry.transaction_id,
+                entry.investment_id,
+                entry.distribution_id,
+                entry.reverses_journal_entry_id,
+                entry.actor,
+                entry.when_frozen,
+                len(entry.legs),
+            )
+        )
+        for code, direction, amount_minor, layer in entry.legs:
+            account = accounts.setdefault((escrow, code), len(accounts) + 1)
+            of_legs.append((account, direction is Direction.DEBIT, layer is Layer.PENDING, amount_minor))
+    columns: list[list[Any]] = []
+    for rows, width in ((list(escrows), 2), (list(accounts), 2), (of_entries, 16), (of_legs, 4)):
+        columns += [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+    return columns
+
+
+async def booked_entries(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
+    """The legs of the entries at (org_id, escrow_account_id, sequence), each with its entry's columns, in order."""
+    return await connection.fetch(
+        "SELECT j.journal_entry_id, j.kind, j.description, j.transaction_id, j.investment_id, j.distribution_id,"
+        " j.reverses_journal_entry_id, j.actor, j.org_id, j.escrow_account_id, e.currency, l.*"
+        " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (org_id, escrow_account_id, sequence)"
+        " JOIN journal_entries j USING (org_id, escrow_account_id, sequence)"
+        " JOIN escrow_accounts e ON e.org_id = j.org_id AND e.escrow_account_id = j.escrow_account_id"
+        " JOIN ledger_entries l ON l.org_id = j.org_id AND l.escrow_account_id = j.escrow_account_id"
+        " AND l.journal_sequence = j.sequence"
+        " ORDER BY j.org_id, j.escrow_account_id, j.sequence, l.leg",
+        *([list(column) for column in zip(*places, strict=True)] or [[], [], []]),
+    )
+
+
+async def enqueue_all(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Writes outbox rows of (event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at)."""
+    await connection.execute(
+        "INSERT INTO outbox (event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at)"
+        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[],"
+        " $8::timestamptz[])",
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
+
+
+# --- escrow accounts --------------------------------------------------------------------------------------------------
+
+
+async def raw(tx: AsyncConnection) -> Connection:
+    """The driver's connection under this transaction."""
+    connection = await tx.get_raw_connection()
+    driver: Any = connection.driver_connection
+    return driver
+
+
+async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> None:
+    await tx.execute(sa.insert(escrow_accounts).values(**values))
+
+
+async def lock_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_id: str) -> sa.Row[Any] | None:
+    """The escrow account, which nobody else changes, nor anything in it, until this transaction ends."""
+    table = escrow_accounts.c
+    mine = sa.select(escrow_accounts).where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+    return (await tx.execute(mine.with_for_update(key_share=True))).one_or_none()
+
+
+async def set_status(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, status: Status, freeze_reason: str, now: datetime
+) -> sa.Row[Any]:
+    table = escrow_accounts.c
+    change = (
+        sa.update(escrow_accounts)
+        .where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+        .values(status=status.value, freeze_reason=freeze_reason, updated_at=now)
+        .returning(escrow_accounts)
+    )
+    return (await tx.execute(change)).one()
+
+
+def on_normal_side(debit: sa.ColumnElement[int], credit: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """A balance as its account's normal side sees it."""
+    return sa.case((ledger_accounts.c.normal_balance == "DEBIT", debit - credit), else_=credit - debit)
+
+
+async def balances(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, codes: Sequence[str] | None = None
+) -> list[Balance]:
+    """The balances of these ledger accounts that exist, or of all, by code."""
+    table = ledger_accounts.c
+    query = (
+        sa.select(
+            table.ledger_account,
+            on_normal_side(table.debits_posted, table.credits_posted),
+            on_normal_side(table.debits_pending, table.credits_pending),
+            table.held,
+        )
+        .where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+        .order_by(table.ledger_account)
+    )
+    if codes is not None:
+        query = query.where(table.ledger_account.in_(codes))
+    return [Balance(*row) for row in await tx.execute(query)]
+
+
+# --- journal entries --------------------------------------------------------------------------------------------------
+
+
+class BookedEntry(NamedTuple):
+    """A journal entry as it stands in the book."""
+
+    journal_entry_id: str
+    transaction_id: str | None
+    investment_id: str | None
+    distribution_id: str | None
+    legs: list[Leg]
+
+
+async def entries_of_transaction(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, transaction_id: str
+) -> list[BookedEntry]:
+    """What the book has of a transaction, oldest first."""
+    return await _entries(tx, org_id, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
+
+
+async def entry(tx: AsyncConnection, org_id: str, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
+    found = await _entries(tx, org_id, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
+    return found[0] if found else None
+
+
+async def _entries(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, which: sa.ColumnElement[bool]
+) -> list[BookedEntry]:
+    head, legs = journal_entries.c, ledger_entries.c
+    query = (
+        sa.select(
+            head.journal_entry_id,
+            head.transaction_id,
+            head.investment_id,
+            head.distribution_id,
+            legs.ledger_account,
+            legs.direction,
+            legs.amount_minor,
+            legs.layer,
+        )
+        .join_from(
+            journal_entries,
+            ledger_entries,
+            sa.and_(
+                legs.org_id == head.org_id,
+                legs.escrow_account_id == head.escrow_account_id,
+                legs.journal_sequence == head.sequence,
+            ),
+        )
+        .where(head.org_id == org_id, head.escrow_account_id == escrow_account_id, which)
+        .order_by(head.sequence, legs.leg)
+    )
+    found: dict[str, BookedEntry] = {}
+    for row in await tx.execute(query):
+        booked = found.setdefault(row[0], BookedEntry(*row[:4], legs=[]))
+        booked.legs.append(Leg(row.ledger_account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
+    return list(found.values())
+
+
+# --- holds ------------------------------------------------------------------------------------------------------------
+
+
+class HoldVerdict(NamedTuple):
+    """What the hold functions decided; see migrations/sql/0001_holds.sql."""
+
+    outcome: str
+    subject: str
+    available_minor: int
+
+
+async def place_hold(tx: AsyncConnection, now: datetime, **values: Any) -> HoldVerdict:
+    call = sa.text(
+        "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :ledger_account, :amount_minor,"
+        " :currency, :reason, :transaction_id, :expires_at, :actor)"
+    ).bindparams(sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME))
+    return HoldVerdict(*(await tx.execute(call, {"now": now, **values})).one())
+
+
+async def resolve_hold(
+    tx: AsyncConnection,
+    org_id: str,
+    escrow_account_id: str,
+    hold_id: str,
+    status: str,
+    now: datetime,
+    *,
+    captured_minor: int = 0,
+    when_frozen: bool = False,
+) -> HoldVerdict:
+    call = sa.text(
+        "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :captured_minor,"
+        " :when_frozen)"
+    ).bindparams(sa.bindparam("now", type_=_TIME))
+    values = {
+        "now": now,
+        "org_id": org_id,
+        "escrow_account_id": escrow_account_id,
+        "hold_id": hold_id,
+        "status": status,
+        "captured_minor": captured_minor,
+        "when_frozen": when_frozen,
+    }
+    return HoldVerdict(*(await tx.execute(call, values)).one())
+
+
+async def let_hold_expire(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
+    """Lets an open hold end by itself at a time; False if it is not open."""
+    call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME)))
+    return bool(await tx.scalar(call))
+
+
+async def hold(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
+    table = holds.c
+    query = with_currency().where(
+        table.org_id == org_id, table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
+    )
+    return (await tx.execute(query)).one_or_none()
+
+
+def with_currency() -> sa.Select[Any]:
+    """Holds, each with the currency of its escrow account."""
+    return sa.select(holds, escrow_accounts.c.currency).join_from(
+        holds,
+        escrow_accounts,
+        sa.and_(
+            escrow_accounts.c.org_id == holds.c.org_id,
+            escrow_accounts.c.escrow_account_id == holds.c.escrow_account_id,
+        ),
+    )
+
+
+async def expired_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
+    """Open holds whose time ran out, oldest first; those of frozen escrow accounts wait."""
+    query = (
+        with_currency()
+        .where(holds.c.status == "PLACED", holds.c.expires_at <= now, escrow_accounts.c.status != "FROZEN")
+        .order_by(holds.c.expires_at)
+        .limit(most)
+    )
+    return (await tx.execute(query)).all()

@@ -1,0 +1,171 @@
+"""What the book does when a transaction moved: domain/facts.py says what is posted, this file looks and posts.
+
+Each fact has a key of its own, `(transaction, attempt, fact)`, so it can never be booked twice, and the inbox row of
+the event commits with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from realco.transactions.v1 import events_pb2 as transactions
+from realco.transactions.v1 import transactions_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.consumer import EventMeta, Handler, Subscription
+from services.chassis.ids import derived_id, new_id
+from services.chassis.wire import from_timestamp
+from services.escrow import commands, store
+from services.escrow.booking import book_in
+from services.escrow.domain import chart, refusals
+from services.escrow.domain.account import Status
+from services.escrow.domain.facts import (
+    MONEY_IN,
+    MONEY_OUT,
+    Fact,
+    Moving,
+    Position,
+    kind_of,
+    legs_of,
+    reversed_entry,
+)
+from services.escrow.domain.journal import Leg, NewEntry, once
+
+_Transaction = transactions_pb2.Transaction
+
+
+def _booking(fact: Fact) -> Handler:
+    async def handle(tx: AsyncConnection, event: Any, meta: EventMeta) -> None:
+        transaction = event.transaction
+        moving = Moving(_Transaction.Type.Name(transaction.type), transaction.party_id, transaction.amount.amount_minor)
+        if moving.type in MONEY_IN or moving.type in MONEY_OUT:
+            await _apply(tx, fact, moving, transaction, from_timestamp(event.occur_time), meta)
+
+    return handle
+
+
+async def _apply(
+    tx: AsyncConnection,
+    fact: Fact,
+    moving: Moving,
+    transaction: transactions_pb2.Transaction,
+    occurred_at: datetime,
+    meta: EventMeta,
+) -> None:
+    escrow_account_id = transaction.escrow_account_id
+    account = await store.lock_escrow_account(tx, meta.org_id, escrow_account_id)
+    if account is None:
+        raise refusals.EscrowAccountNotFound("The event is about an escrow account that is not here.")
+    frozen = account.status == Status.FROZEN.value
+    if fact is Fact.RETURNED:
+        await _end_return_risk(tx, transaction, meta.now, when_frozen=True)
+    booked = await store.entries_of_transaction(tx, meta.org_id, escrow_account_id, transaction.transaction_id)
+    position = Position(leg for entry in booked for leg in entry.legs)
+    codes = [chart.CASH, chart.SUSPENSE, moving.target, *(code for code, _ in position.credited())]
+    balances = {
+        balance.ledger_account: balance.posted_minor - balance.held_minor
+        for balance in await store.balances(tx, meta.org_id, escrow_account_id, codes)
+    }
+    legs = legs_of(fact, moving, position, frozen=frozen, available=lambda code: balances.get(code, 0))
+    if not legs:
+        return
+    history = [(entry.journal_entry_id, entry.legs) for entry in booked]
+    await book_in(tx, [_entry(fact, moving, transaction, legs, history, occurred_at, meta)], meta.now)
+    at_risk = fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT"
+    if at_risk and transaction.payment_method == _Transaction.ACH and not frozen:
+        await commands.reserve(
+            tx,
+            escrow_account_id,
+            hold_id=_hold_id(transaction),
+            ledger_account=moving.target,
+            amount_minor=moving.amount_minor,
+            currency=transaction.amount.currency_code,
+            reason="RETURN_RISK",
+            transaction_id=transaction.transaction_id,
+            now=meta.now,
+        )
+
+
+def _entry(
+    fact: Fact,
+    moving: Moving,
+    transaction: transactions_pb2.Transaction,
+    legs: Sequence[Leg],
+    history: Sequence[tuple[str, Sequence[Leg]]],
+    occurred_at: datetime,
+    meta: EventMeta,
+) -> NewEntry:
+    words = moving.type.replace("_", " ").capitalize()
+    return NewEntry(
+        org_id=meta.org_id,
+        escrow_account_id=transaction.escrow_account_id,
+        journal_entry_id=new_id("je"),
+        # The body is the transaction's alone: the legs follow from the book as it is when the fact comes first.
+        once=once(
+            "transaction",
+            transaction.transaction_id,
+            _attempt(transaction),
+            fact.value,
+            body=f"{moving.type} {moving.party_id} {moving.amount_minor}".encode(),
+        ),
+        kind=kind_of(fact, moving),
+        description=f"{words} {fact.value}: {transaction.description}".removesuffix(": "),
+        legs=legs,
+        actor=meta.actor or "service:transactions",
+        effective_at=min(occurred_at, meta.now),
+        currency=transaction.amount.currency_code,
+        transaction_id=transaction.transaction_id,
+        investment_id=transaction.investment_id or None,
+        distribution_id=transaction.distribution_id or None,
+        reverses_journal_entry_id=reversed_entry(fact, history),
+        when_frozen=True,
+    )
+
+
+async def _completed(tx: AsyncConnection, event: Any, meta: EventMeta) -> None:
+    """The return-risk period is over: the hold of the contribution ends."""
+    await _end_return_risk(tx, event.transaction, meta.now)
+
+
+async def _end_return_risk(
+    tx: AsyncConnection, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
+) -> None:
+    """Releases the hold, if there is one. In a frozen account it ends by itself once that is unfrozen."""
+    if _Transaction.Type.Name(transaction.type) != "ESCROW_DEPOSIT":
+        return
+    account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
+    try:
+        await commands.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
+    except (refusals.HoldNotFound, refusals.HoldNotOpen):
+        return  # a wire has none, and a person may have ended it
+    except refusals.EscrowAccountFrozen:
+        await commands.let_hold_expire(tx, account_id, hold_id, now)
+
+
+def _hold_id(transaction: transactions_pb2.Transaction) -> str:
+    """One hold a presentment."""
+    return derived_id("hold", transaction.transaction_id, _attempt(transaction))
+
+
+def _attempt(transaction: transactions_pb2.Transaction) -> str:
+    """What tells one try of a transaction from the next: debits count presentments, payouts attempts."""
+    money_in = _Transaction.Type.Name(transaction.type) in MONEY_IN
+    return str(transaction.presentments if money_in else transaction.attempts)
+
+
+SUBSCRIPTIONS = (
+    Subscription(
+        durable="escrow-on-transactions",
+        handlers={
+            transactions.TransactionSubmitted: _booking(Fact.SUBMITTED),
+            transactions.TransactionSettled: _booking(Fact.SETTLED),
+            transactions.TransactionFailed: _booking(Fact.ENDED),
+            transactions.TransactionCancelled: _booking(Fact.ENDED),
+            transactions.TransactionReturned: _booking(Fact.RETURNED),
+            transactions.TransactionReversed: _booking(Fact.RETURNED),
+            transactions.TransactionCompleted: _completed,
+        },
+    ),
+)

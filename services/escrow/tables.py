@@ -1,0 +1,220 @@
+"""The tables escrow owns: the schema's single statement.
+
+- `org_id, escrow_account_id` are in every key of the ledger, so a leg of another escrow account cannot be expressed,
+  and one escrow account is one shard.
+- The app role reads them and writes almost none: the book changes through the functions of migrations/sql alone.
+- Amounts are minor units of the escrow account's currency; no other currency can enter it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis import tables as chassis_tables
+from services.chassis.tables import XID8
+
+metadata = sa.MetaData()
+chassis_tables.attach(metadata)
+
+_TIME = sa.TIMESTAMP(timezone=True)
+# Under a counter of 2^62 no sum of two overflows 64 bits.
+_AMOUNT = "amount_minor > 0 AND amount_minor < 4611686018427387904"
+_LEDGER_ACCOUNT = (
+    "^(cash|in_transit|issuer_proceeds|distributable|fees|suspense"
+    "|(returns_receivable|subscription|payable):[A-Za-z0-9][A-Za-z0-9_.-]{0,63})$"
+)
+
+
+def _text(name: str, *, key: bool = False, null: bool = False, default: str | None = None) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, primary_key=key, nullable=null, server_default=default)
+
+
+def _counter(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+
+
+# The row every posting locks. `entry_sequence` numbers its journal entries without gaps, in the order of their
+# commits; `booked_at` never goes back, so the order of time is the order of the numbers.
+escrow_accounts = sa.Table(
+    "escrow_accounts",
+    metadata,
+    _text("org_id", key=True),
+    _text("escrow_account_id", key=True),
+    _text("display_name"),
+    sa.Column("currency", sa.CHAR(3), nullable=False),
+    _text("status", default="ACTIVE"),
+    _text("custodian_name"),
+    _text("custodian_account_last4", default=""),
+    _text("freeze_reason", default=""),
+    _counter("entry_sequence"),
+    sa.Column("booked_at", _TIME, nullable=False, server_default=sa.text("'-infinity'")),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("updated_at", _TIME, nullable=False),
+    sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
+    sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
+    sa.CheckConstraint("(status = 'FROZEN') = (freeze_reason <> '')", name="frozen_for_a_reason"),
+    sa.Index("escrow_accounts_newest", "org_id", "created_at", "escrow_account_id"),
+    postgresql_with={"fillfactor": "50"},
+)
+
+# `in_transit` alone may go below zero: money out is on its credit side until it settles.
+ledger_accounts = sa.Table(
+    "ledger_accounts",
+    metadata,
+    _text("org_id", key=True),
+    _text("escrow_account_id", key=True),
+    _text("ledger_account", key=True),
+    _text("normal_balance"),
+    _counter("debits_posted"),
+    _counter("credits_posted"),
+    _counter("debits_pending"),
+    _counter("credits_pending"),
+    _counter("held"),
+    _counter("entry_sequence"),
+    sa.ForeignKeyConstraint(
+        ["org_id", "escrow_account_id"], ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"]
+    ),
+    sa.CheckConstraint(f"ledger_account ~ '{_LEDGER_ACCOUNT}'", name="in_the_chart"),
+    sa.CheckConstraint(
+        "normal_balance = CASE WHEN split_part(ledger_account, ':', 1) IN ('cash', 'in_transit', 'returns_receivable')"
+        " THEN 'DEBIT' ELSE 'CREDIT' END",
+        name="normal_balance_of_the_chart",
+    ),
+    sa.CheckConstraint("held >= 0", name="held_not_negative"),
+    sa.CheckConstraint(
+        "CASE WHEN ledger_account = 'in_transit' THEN held = 0"
+        " WHEN normal_balance = 'DEBIT'"
+        " THEN debits_posted - credits_posted >= held AND debits_pending >= credits_pending"
+        " ELSE credits_posted - debits_posted >= held AND credits_pending >= debits_pending END",
+        name="not_overdrawn",
+    ),
+    sa.CheckConstraint("abs(debits_posted - credits_posted) < 4611686018427387904", name="posted_in_bounds"),
+    sa.CheckConstraint("abs(debits_pending - credits_pending) < 4611686018427387904", name="pending_in_bounds"),
+    postgresql_with={"fillfactor": "50"},
+)
+
+# Append-only. `created_xid` closes an entry: legs come in the transaction that made it, or never.
+journal_entries = sa.Table(
+    "journal_entries",
+    metadata,
+    _text("org_id", key=True),
+    _text("escrow_account_id", key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    _text("journal_entry_id"),
+    # 128 bits of a digest of who asked under which key; see services/escrow/domain/journal.py.
+    sa.Column("request_key", pg.UUID(as_uuid=True), nullable=False),
+    sa.Column("fingerprint", pg.BYTEA, nullable=False),
+    _text("kind"),
+    _text("description"),
+    sa.Column("n_legs", sa.Integer, nullable=False),
+    sa.Column("effective_at", _TIME, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("created_xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
+    _text("transaction_id", null=True),
+    _text("investment_id", null=True),
+    _text("distribution_id", null=True),
+    _text("reverses_journal_entry_id", null=True),
+    _text("actor"),
+    # These begin with what is rare: while a table is young and unmeasured, the planner takes any index whose first
+    # columns fit, and would read a whole account for one entry.
+    sa.UniqueConstraint("journal_entry_id", "org_id", "escrow_account_id", name="journal_entries_id_key"),
+    sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
+    sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
+    sa.CheckConstraint("n_legs >= 2", name="two_legs_at_least"),
+    sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
+    sa.CheckConstraint(
+        "kind IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', 'RECONCILIATION', 'HOLD',"
+        " 'RELEASE', 'RETURN', 'REVERSAL')",
+        name="kind_known",
+    ),
+    sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
+    sa.Index(
+        "journal_entries_reversed_once",
+        "reverses_journal_entry_id",
+        "org_id",
+        "escrow_account_id",
+        unique=True,
+        postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
+    ),
+    sa.Index(
+        "journal_entries_transaction",
+        "transaction_id",
+        "org_id",
+        "escrow_account_id",
+        postgresql_where=sa.text("transaction_id IS NOT NULL"),
+    ),
+)
+
+# Append-only. `posted_after` and `pending_after` are the ledger account's balances after the entry, on its normal
+# side: a balance at an instant is one row.
+ledger_entries = sa.Table(
+    "ledger_entries",
+    metadata,
+    _text("org_id", key=True),
+    _text("escrow_account_id", key=True),
+    _text("ledger_account", key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("journal_sequence", sa.BigInteger, nullable=False),
+    sa.Column("leg", sa.Integer, nullable=False),
+    _text("direction"),
+    _text("layer"),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("posted_after", sa.BigInteger, nullable=False),
+    sa.Column("pending_after", sa.BigInteger, nullable=False),
+    sa.Column("effective_at", _TIME, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
+    sa.CheckConstraint("leg > 0", name="leg_from_one"),
+    sa.CheckConstraint("direction IN ('DEBIT', 'CREDIT')", name="direction_known"),
+    sa.CheckConstraint("layer IN ('POSTED', 'PENDING')", name="layer_known"),
+    sa.CheckConstraint(_AMOUNT, name="amount_positive"),
+    # The legs of an entry, and the whole ledger in booking order.
+    sa.Index("ledger_entries_booked", "org_id", "escrow_account_id", "journal_sequence", "leg", unique=True),
+    # What was booked long after it happened; see balances_at in migrations/sql.
+    sa.Index(
+        "ledger_entries_late",
+        "org_id",
+        "escrow_account_id",
+        "ledger_account",
+        "effective_at",
+        postgresql_where=sa.text("(created_at - effective_at) > interval '00:01:00'"),
+    ),
+)
+
+holds = sa.Table(
+    "holds",
+    metadata,
+    _text("org_id", key=True),
+    _text("escrow_account_id", key=True),
+    _text("hold_id", key=True),
+    _text("ledger_account"),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    _counter("captured_minor"),
+    _text("status", default="PLACED"),
+    _text("reason"),
+    _text("transaction_id", null=True),
+    _text("actor"),
+    sa.Column("expires_at", _TIME),
+    sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("resolved_at", _TIME),
+    sa.ForeignKeyConstraint(
+        ["org_id", "escrow_account_id", "ledger_account"],
+        ["ledger_accounts.org_id", "ledger_accounts.escrow_account_id", "ledger_accounts.ledger_account"],
+    ),
+    sa.CheckConstraint(_AMOUNT, name="amount_positive"),
+    sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
+    sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
+    sa.CheckConstraint("(status = 'PLACED') = (resolved_at IS NULL)", name="resolved_when_not_placed"),
+    sa.CheckConstraint(
+        "CASE status WHEN 'CAPTURED' THEN captured_minor > 0 AND captured_minor <= amount_minor"
+        " ELSE captured_minor = 0 END",
+        name="captured_within",
+    ),
+    sa.Index("holds_newest", "org_id", "escrow_account_id", "created_at", "hold_id"),
+    sa.Index(
+        "holds_expiring",
+        "expires_at",
+        postgresql_where=sa.text("status = 'PLACED' AND expires_at IS NOT NULL"),
+    ),
+)

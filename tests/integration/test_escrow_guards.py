@@ -1,0 +1,293 @@
+"""What the database refuses by itself, whatever the code above it does.
+
+Each statement of the table is tried as the app role, by whose rights most of them fail, and as the owner of the
+tables, who has every right: then it is the constraints and triggers that refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from tests.support.escrow import ADMIN, Escrow, key, usd
+
+from services.chassis.auth import Principal
+from services.chassis.database import Database
+
+OTHER_ORG = Principal("admin-2", "admin", "org_2")
+
+# As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.
+DENIED = {"42501"}
+BROKEN = {"23514", "23505", "23503", "23502", "42501", "2F003"}
+
+_ENTRY = (
+    "INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint, kind,"
+    " description, n_legs, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence}, '{id}',"
+    " gen_random_uuid(), 'x', '{kind}', 'x', {n_legs}, {effective}, now(), 'x'{values});"
+)
+_LEG = (
+    "INSERT INTO ledger_entries (org_id, escrow_account_id, ledger_account, sequence, journal_sequence, leg, direction,"
+    " layer, amount_minor, posted_after, pending_after, effective_at, created_at) VALUES ('org_1', '{account}', '{code}',"
+    " {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor}, 0, 0, now(), now());"
+)
+
+
+def entry(sequence=99, entry_id="je_99", n_legs=2, kind="FEE", effective="now()", columns="", values=""):
+    return _ENTRY.format(
+        account="{account}", sequence=sequence, id=entry_id, n_legs=n_legs, kind=kind, effective=effective,
+        columns=columns, values=values,
+    )  # fmt: skip
+
+
+def leg(code="cash", direction="DEBIT", minor=5, *, number=99, leg=1, sequence=99, layer="POSTED", account="{account}"):
+    return _LEG.format(
+        account=account, code=code, number=number, sequence=sequence, leg=leg, direction=direction, layer=layer,
+        minor=minor,
+    )  # fmt: skip
+
+
+# {account}: cash 100 against subscription:inv-001 100, of which 60 are held by {hold}; {other}: another escrow
+# account of the organization; {foreign}: one of another organization. Journal entry 1 made the balances.
+STATEMENTS = {
+    # entries that do not balance, or lack legs (c1)
+    "an entry without legs": entry(),
+    "an entry with one leg of two": entry() + leg(),
+    "an entry whose legs differ by a cent": entry() + leg(minor=5) + leg("fees", "CREDIT", 4, leg=2),
+    "an entry that balances only over both layers": entry() + leg() + leg("fees", "CREDIT", layer="PENDING", leg=2),
+    "an entry with a leg too many": entry() + leg() + leg("fees", "CREDIT", leg=2) + leg("fees", "CREDIT", 0, leg=3),
+    "an entry of one leg": entry(n_legs=1) + leg(),
+    "an entry of three announced as two": entry() + leg() + leg("fees", "CREDIT", 3, leg=2)
+    + leg("suspense", "CREDIT", 2, leg=3),
+    # legs that belong nowhere (c2)
+    "legs added to an entry of the past": leg(sequence=1, leg=3) + leg("fees", "CREDIT", sequence=1, leg=4),
+    "a leg of no entry": leg(sequence=77),
+    "a leg of another escrow account's entry": leg(sequence=1, account="{other}"),
+    "a leg on a ledger account that is not there": entry() + leg() + leg("payable:inv-9", "CREDIT", leg=2),
+    "a leg of nothing": entry() + leg(minor=0) + leg("fees", "CREDIT", 0, leg=2),
+    "a leg below nothing": entry() + leg(minor=-5) + leg("fees", "CREDIT", -5, leg=2),
+    "a leg beyond the bounds": entry() + leg(minor=2**62) + leg("fees", "CREDIT", 2**62, leg=2),
+    "a leg with no side": entry() + leg(direction="LEFT") + leg("fees", "CREDIT", leg=2),
+    "a leg with a taken number": entry() + leg(number=1) + leg("fees", "CREDIT", leg=2),
+    # entries that are not what they say
+    "an entry of an unknown kind": entry(kind="GIFT") + leg() + leg("fees", "CREDIT", leg=2),
+    "an entry booked before it happened": entry(effective="now() + interval '1 day'") + leg()
+    + leg("fees", "CREDIT", leg=2),
+    "an entry with a taken number": entry(sequence=1),
+    "a second entry under a used key": "INSERT INTO journal_entries (org_id, escrow_account_id, sequence,"
+    " journal_entry_id, request_key, fingerprint, kind, description, n_legs, effective_at, created_at, actor)"
+    " SELECT org_id, escrow_account_id, 98, 'je_98', request_key, fingerprint, kind, description, n_legs, effective_at,"
+    " created_at, actor FROM journal_entries WHERE escrow_account_id = '{account}'",
+    "a second reversal": entry(sequence=97, columns=", reverses_journal_entry_id", values=", 'je_of_reversal'")
+    + entry(sequence=98, entry_id="je_98", columns=", reverses_journal_entry_id", values=", 'je_of_reversal'"),
+    "an entry that reverses itself": entry(columns=", reverses_journal_entry_id", values=", 'je_99'"),
+    # history is not edited (c3)
+    "an edited entry": "UPDATE journal_entries SET description = 'y'",
+    "an edited leg": "UPDATE ledger_entries SET amount_minor = amount_minor + 1",
+    "a deleted entry": "DELETE FROM journal_entries",
+    "a deleted leg": "DELETE FROM ledger_entries",
+    "a truncated journal": "TRUNCATE journal_entries",
+    "a truncated ledger": "TRUNCATE ledger_entries",
+    "a deleted ledger account": "DELETE FROM ledger_accounts",
+    "a deleted escrow account": "DELETE FROM escrow_accounts",
+    "a deleted hold": "DELETE FROM holds",
+    "truncated holds": "TRUNCATE holds",
+    "truncated accounts": "TRUNCATE ledger_accounts CASCADE",
+    # balances (c4)
+    "an overdraft": "UPDATE ledger_accounts SET credits_posted = 101 WHERE ledger_account = 'cash'",
+    "an overdraft of what is held": "UPDATE ledger_accounts SET debits_posted = 41"
+    " WHERE ledger_account = 'subscription:inv-001'",
+    "more held than there is": "UPDATE ledger_accounts SET held = 101 WHERE ledger_account = 'subscription:inv-001'",
+    "less than nothing held": "UPDATE ledger_accounts SET held = -1 WHERE ledger_account = 'cash'",
+    "a pending balance below nothing": "UPDATE ledger_accounts SET credits_pending = 1 WHERE ledger_account = 'cash'",
+    "a hold on money in transit": "UPDATE ledger_accounts SET held = 1 WHERE ledger_account = 'in_transit'",
+    "a balance out of bounds": "UPDATE ledger_accounts SET debits_posted = 4611686018427387999"
+    " WHERE ledger_account = 'in_transit'",
+    "an account outside the chart": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
+    " normal_balance) VALUES ('org_1', '{account}', 'petty_cash', 'DEBIT')",
+    "an account on the wrong side": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
+    " normal_balance) VALUES ('org_1', '{account}', 'payable:inv-9', 'DEBIT')",
+    "an account of no escrow account": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
+    " normal_balance) VALUES ('org_1', 'esc_none', 'cash', 'DEBIT')",
+    # escrow accounts (c7)
+    "another currency": "UPDATE escrow_accounts SET currency = 'EUR' WHERE escrow_account_id = '{account}'",
+    "another organization": "UPDATE escrow_accounts SET org_id = 'org_2' WHERE escrow_account_id = '{other}'",
+    "an unknown status": "UPDATE escrow_accounts SET status = 'LOST' WHERE escrow_account_id = '{account}'",
+    "frozen for no reason": "UPDATE escrow_accounts SET status = 'FROZEN' WHERE escrow_account_id = '{account}'",
+    "closed with money in it": "UPDATE escrow_accounts SET status = 'CLOSED' WHERE escrow_account_id = '{account}'",
+    "closed while frozen": "UPDATE escrow_accounts SET status = 'FROZEN', freeze_reason = 'x'"
+    " WHERE escrow_account_id = '{other}'; UPDATE escrow_accounts SET status = 'CLOSED', freeze_reason = ''"
+    " WHERE escrow_account_id = '{other}'",
+    "opened again": "UPDATE escrow_accounts SET status = 'CLOSED' WHERE escrow_account_id = '{other}';"
+    " UPDATE escrow_accounts SET status = 'ACTIVE' WHERE escrow_account_id = '{other}'",
+    "a count that goes back": "UPDATE escrow_accounts SET entry_sequence = 0 WHERE escrow_account_id = '{account}'",
+    # holds (c6)
+    "a hold that is placed again": "UPDATE holds SET status = 'RELEASED', resolved_at = now();"
+    " UPDATE holds SET status = 'PLACED', resolved_at = NULL",
+    "a second ending": "UPDATE holds SET status = 'RELEASED', resolved_at = now();"
+    " UPDATE holds SET status = 'CAPTURED', captured_minor = 60",
+    "a capture of more than is held": "UPDATE holds SET status = 'CAPTURED', captured_minor = 61, resolved_at = now()",
+    "a capture of nothing": "UPDATE holds SET status = 'CAPTURED', resolved_at = now()",
+    "an ending without a time": "UPDATE holds SET status = 'RELEASED'",
+    "a larger hold": "UPDATE holds SET amount_minor = 61",
+    "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, ledger_account,"
+    " amount_minor, reason, actor, created_at) VALUES ('org_1', '{account}', 'h', 'fees:x', 1, 'MANUAL', 'x', now())",
+    # other organizations (c27)
+    "a row for another organization": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
+    " custodian_name, created_at, updated_at) VALUES ('org_2', 'esc_x', 'x', 'USD', 'x', now(), now())",
+}
+# What only the app role is kept from: the owner makes the schema, and is no service.
+OF_THE_APP = {
+    "a balance moved by hand": "UPDATE ledger_accounts SET debits_posted = 150 WHERE ledger_account = 'cash'",
+    "a hold resolved by hand": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
+    "a hold that never ends": "UPDATE holds SET expires_at = NULL",
+    "an account with money from nowhere": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
+    " normal_balance, credits_posted) VALUES ('org_1', '{account}', 'payable:inv-9', 'CREDIT', 5)",
+    "an escrow account that begins frozen": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name,"
+    " currency, custodian_name, created_at, updated_at, status) VALUES"
+    " ('org_1', 'esc_x', 'x', 'USD', 'x', now(), now(), 'CLOSED')",
+    "a dropped trigger": "DROP TRIGGER check_journal_entry ON journal_entries",
+    "a disabled trigger": "ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
+    "triggers switched off": "SET session_replication_role = 'replica'",
+    "row security switched off": "ALTER TABLE journal_entries NO FORCE ROW LEVEL SECURITY",
+    "a new table": "CREATE TABLE side_book (id int)",
+    "a temporary table": "CREATE TEMP TABLE ledger_accounts (id int)",
+    "the posting function replaced": "CREATE OR REPLACE FUNCTION let_hold_expire(text, text, text, timestamptz)"
+    " RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+    "the owner's role": "SET ROLE escrow_owner",
+}
+
+
+class Book:
+    def __init__(self, urls, escrow: Escrow, names: dict[str, str]) -> None:
+        self.urls = urls
+        self.escrow = escrow
+        self.names = names
+
+    async def attempt(self, url: str, statement: str, org_id: str = "org_1") -> tuple[str, str]:
+        """The state PostgreSQL refuses the statement with, up to the commit; empty if it goes through."""
+        connection = await asyncpg.connect(url.replace("postgresql+asyncpg", "postgresql"))
+        try:
+            text = statement
+            for name, value in self.names.items():
+                text = text.replace(f"{{{name}}}", value)
+            await connection.execute(f"BEGIN; SELECT set_config('app.org_id', '{org_id}', true); {text}; COMMIT")
+            return "", ""
+        except asyncpg.PostgresError as refused:
+            return str(refused.sqlstate), str(refused)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+async def book(service_urls) -> AsyncIterator[Book]:
+    urls = await service_urls("escrow")
+    escrow = Escrow(Database(urls.app_url, "escrow"))
+    account, other = await escrow.open(), await escrow.open()
+    foreign = await escrow.open(principal=OTHER_ORG)
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100))
+    hold = await escrow.hold(account, "subscription:inv-001", 60)
+    yield Book(urls, escrow, {"account": account, "other": other, "foreign": foreign, "hold": hold.hold_id})
+    await escrow.close()
+
+
+async def digest(book: Book) -> list[str]:
+    """Everything the book holds, as text."""
+    connection = await asyncpg.connect(book.urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
+    tables = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox")
+    rows = [
+        str(row) for table in tables for row in await connection.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")
+    ]
+    await connection.close()
+    return rows
+
+
+async def test_the_app_role_can_write_nothing_illegal(book):
+    before = await digest(book)
+    through = {}
+    for name, statement in (STATEMENTS | OF_THE_APP).items():
+        state, message = await book.attempt(book.urls.app_url, statement)
+        if state not in BROKEN:
+            through[name] = message or "went through"
+    assert through == {}
+    assert await digest(book) == before
+    assert len(STATEMENTS | OF_THE_APP) >= 60
+
+
+async def test_the_owner_of_the_tables_can_write_nothing_illegal_either(book):
+    before = await digest(book)
+    through = {}
+    for name, statement in STATEMENTS.items():
+        state, message = await book.attempt(book.urls.owner_url, statement)
+        if state not in BROKEN - {"42501"} and "append-only" not in message and "row-level security" not in message:
+            through[name] = message or "went through"
+    assert through == {}
+    assert await digest(book) == before
+
+
+async def test_without_an_organization_there_is_nothing_to_see(book):
+    connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
+    for table in ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox"):
+        with pytest.raises(asyncpg.PostgresError):
+            await connection.fetch(f"SELECT * FROM {table}")
+    await connection.close()
+
+
+async def test_the_functions_see_only_the_organization_of_the_transaction(book):
+    """They run as the owner of the tables, and row level security holds for the owner too."""
+    account = book.names["account"]
+    place = f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'cash', 1, 'USD', 'MANUAL', NULL, NULL, 'x')"
+    resolve = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{book.names['hold']}', 'RELEASED', 0, false)"
+    expire = f"SELECT let_hold_expire('org_1', '{account}', '{book.names['hold']}', now())"
+    post = (
+        f"SELECT verdict[1] FROM post_journal_entries(now(), '{{org_1}}', '{{{account}}}', '{{1,1}}', '{{cash,fees}}',"
+        " '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}', '{x}', '{NULL}', '{USD}',"
+        " '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,f}', '{f,f}', '{5,5}')"
+    )
+    connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
+    answers = {}
+    for org_id in ("org_2", "org_1"):
+        for name, call in (("place", place), ("resolve", resolve), ("expire", expire), ("post", post)):
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(f"SELECT set_config('app.org_id', '{org_id}', true)")
+            answers[org_id, name] = await connection.fetchval(call)
+            await transaction.rollback()
+    await connection.close()
+    assert answers == {
+        ("org_2", "place"): "not_found",
+        ("org_2", "resolve"): "not_found",
+        ("org_2", "expire"): False,
+        ("org_2", "post"): "not_found",
+        ("org_1", "place"): "done",
+        ("org_1", "resolve"): "done",
+        ("org_1", "expire"): True,
+        ("org_1", "post"): "posted",
+    }
+
+
+async def test_the_posting_function_takes_no_leg_on_another_escrow_accounts_ledger_account(book):
+    account, other = sorted([book.names["account"], book.names["other"]])
+    statement = (
+        f"SELECT post_journal_entries(now(), '{{org_1,org_1}}', '{{{account},{other}}}', '{{1,2}}', '{{cash,fees}}',"
+        " '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}', '{x}', '{NULL}', '{USD}',"
+        " '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,f}', '{f,f}', '{5,5}')"
+    )
+    state, _ = await book.attempt(book.urls.app_url, statement)
+    assert state == "23514"
+
+
+async def test_a_capture_happens_once_however_it_is_asked(book):
+    """The hold's ending is conditional, and the key of the capture's entry is the hold's own."""
+    escrow, account, hold = book.escrow, book.names["account"], book.names["hold"]
+    request = pb.CaptureHoldRequest(
+        request_id=key(), escrow_account_id=account, hold_id=hold, amount=usd(60), to_ledger_account="fees"
+    )
+    await escrow.call("CaptureHold", request, ADMIN)
+    statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true)"
+    connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
+    await connection.execute("SELECT set_config('app.org_id', 'org_1', false)")
+    assert await connection.fetchval(statement) == "not_open"
+    await connection.close()
+    assert await escrow.posted(account) == {"cash": 100, "fees": 60, "subscription:inv-001": 40}

@@ -1,0 +1,495 @@
+"""Posting, as callers see it: what is booked, what is refused, and what a retry is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+from tests.support.escrow import CREDIT, DEBIT, TRANSACTIONS, Escrow, key, new_entry, usd
+
+from services.chassis.auth import Principal
+from services.chassis.database import Database
+from services.chassis.errors import DomainError
+from services.chassis.ids import new_id
+from services.escrow.domain.journal import Kind, NewEntry, once
+from services.escrow.domain.journal import credit as credit_leg
+from services.escrow.domain.journal import debit as debit_leg
+from services.escrow.posting import Poster
+
+OTHER_ORG = Principal("admin-1", "admin", "org_2")
+PENDING = pb.LedgerEntry.PENDING
+
+
+@pytest.fixture
+async def escrow(service_database) -> AsyncIterator[Escrow]:
+    running = Escrow(await service_database("escrow"))
+    yield running
+    await running.poster.drain()
+
+
+async def refusal(work) -> tuple[str, dict[str, str]]:
+    with pytest.raises(DomainError) as refused:
+        await work
+    return refused.value.reason, refused.value.metadata
+
+
+async def test_an_entry_is_booked_with_the_balances_after_it(escrow):
+    account = await escrow.open()
+    entry = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100), kind=pb.LedgerEntry.DEPOSIT)
+    second = await escrow.post(account, ("cash", 50), ("subscription:inv-002", -30), ("fees", -20))
+    assert entry.journal_entry_id.startswith("je_")
+    assert entry.type == pb.LedgerEntry.DEPOSIT
+    assert entry.actor == "admin-1"
+    assert entry.effective_time == entry.create_time
+    lines = [
+        (leg.ledger_account, leg.sequence, leg.direction, leg.amount.amount_minor, leg.balance_after.amount_minor)
+        for leg in [*entry.ledger_entries, *second.ledger_entries]
+    ]
+    assert lines == [
+        ("cash", 1, DEBIT, 100, 100),
+        ("subscription:inv-001", 1, CREDIT, 100, 100),
+        ("cash", 2, DEBIT, 50, 150),
+        ("subscription:inv-002", 1, CREDIT, 30, 30),
+        ("fees", 1, CREDIT, 20, 20),
+    ]
+    assert await escrow.posted(account) == {
+        "cash": 150,
+        "subscription:inv-001": 100,
+        "subscription:inv-002": 30,
+        "fees": 20,
+    }
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_nothing(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100))
+    before = await escrow.balance(account)
+    table = [
+        # entry, reason, metadata
+        (
+            (("subscription:inv-001", 101), ("cash", -101)),
+            "INSUFFICIENT_AVAILABLE_BALANCE",
+            {"ledger_account": "subscription:inv-001", "available_minor": "100", "requested_minor": "101"},
+        ),
+        (
+            (("subscription:inv-002", 1), ("cash", -1)),  # has never been seen
+            "INSUFFICIENT_AVAILABLE_BALANCE",
+            {"ledger_account": "subscription:inv-002", "available_minor": "0", "requested_minor": "1"},
+        ),
+        (
+            (("cash", 10), ("fees", -9)),
+            "JOURNAL_ENTRY_UNBALANCED",
+            {"debit_minor": "10", "credit_minor": "9"},
+        ),
+    ]
+    for legs, reason, metadata in table:
+        assert await refusal(escrow.post(account, *legs)) == (reason, metadata)
+    unknown = "esc_" + "0" * 26
+    assert (await refusal(escrow.post(unknown, ("cash", 1), ("fees", -1))))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
+    assert await escrow.balance(account) == before
+    assert "subscription:inv-002" not in {line.ledger_account for line in before.ledger_accounts}
+
+
+async def test_an_entry_is_judged_as_a_whole(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("subscription:inv-001", 60), ("cash", 100), ("cash", -60), ("subscription:inv-001", -100))
+    assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
+
+
+async def test_each_layer_balances_by_itself(escrow):
+    account = await escrow.open()
+    mixed = new_entry(("cash", 10), ("fees", -10))
+    mixed.legs[1].layer = PENDING
+    request = pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=account, journal_entry=mixed)
+    assert (await refusal(escrow.call("PostJournalEntry", request)))[0] == "JOURNAL_ENTRY_UNBALANCED"
+    request.journal_entry.legs[0].layer = PENDING
+    await escrow.call("PostJournalEntry", request)
+    assert await escrow.posted(account) == {}
+    assert await escrow.pending(account) == {"cash": 10, "fees": 10}
+
+
+async def test_in_transit_alone_has_two_sides(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("in_transit", -100))
+    balance = await escrow.balance(account)
+    assert (balance.posted.amount_minor, balance.pending_out.amount_minor, balance.available.amount_minor) == (100, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        (new_entry(("cash", 1)), "journal_entry.legs"),
+        (new_entry(), "journal_entry.legs"),
+        (new_entry(("cash", 2**61), ("fees", -(2**61))), "journal_entry.legs"),
+        (new_entry(("cash", 1), ("fees", -1), reverses_journal_entry_id="je_" + "0" * 26), "journal_entry.legs"),
+        (
+            new_entry(("cash", 1), ("fees", -1), effective_time={"seconds": 4_000_000_000}),
+            "journal_entry.effective_time",
+        ),
+    ],
+)
+async def test_what_cannot_be_an_entry_is_a_malformed_request(escrow, entry, field):
+    request = pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=await escrow.open(), journal_entry=entry)
+    with pytest.raises(DomainError) as refused:
+        await escrow.call("PostJournalEntry", request)
+    assert refused.value.reason == "INVALID_FIELD"
+    assert list(refused.value.fields) == [field]
+
+
+async def test_balances_stay_within_their_bounds(escrow):
+    account = await escrow.open()
+    large = 2**61 - 1
+    for _ in range(2):
+        await escrow.post(account, ("cash", large), ("fees", -large))
+    assert (await refusal(escrow.post(account, ("cash", large), ("fees", -large))))[0] == "INVALID_FIELD"
+    await escrow.post(account, ("cash", 1), ("fees", -1))
+    assert (await escrow.posted(account))["cash"] == 2 * large + 1
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_a_retry_is_told_of_the_first_entry(escrow):
+    account, name = await escrow.open(), key()
+    first = await escrow.post(account, ("cash", 100), ("fees", -100), request_id=name)
+    await escrow.pass_time(hours=1)
+    again = await escrow.post(account, ("cash", 100), ("fees", -100), request_id=name)
+    assert again == first
+    other = escrow.post(account, ("cash", 101), ("fees", -101), request_id=name)
+    assert await refusal(other) == ("IDEMPOTENCY_KEY_REUSED", {"request_id": name})
+    elsewhere = escrow.post(await escrow.open(), ("cash", 100), ("fees", -100), request_id=name)
+    assert await refusal(elsewhere) == ("IDEMPOTENCY_KEY_REUSED", {"request_id": name})
+    # Another caller's keys, and another organization's, are their own.
+    assert await escrow.post(account, ("cash", 1), ("fees", -1), request_id=name, principal=TRANSACTIONS) != first
+    theirs = await escrow.open(principal=OTHER_ORG)
+    await escrow.post(theirs, ("cash", 7), ("fees", -7), request_id=name, principal=OTHER_ORG)
+    assert (await escrow.posted(account))["cash"] == 101
+
+
+async def test_a_refused_key_is_free(escrow):
+    account, name = await escrow.open(), key()
+    wanted = (("subscription:inv-001", 5), ("cash", -5))
+    await refusal(escrow.post(account, *wanted, request_id=name))
+    await escrow.post(account, ("cash", 5), ("subscription:inv-001", -5))
+    await escrow.post(account, *wanted, request_id=name)
+    assert await escrow.posted(account) == {}
+
+
+async def test_the_same_request_many_times_at_once_is_booked_once(escrow):
+    account, name = await escrow.open(), key()
+    answers = await asyncio.gather(
+        *(escrow.post(account, ("cash", 100), ("fees", -100), request_id=name) for _ in range(20))
+    )
+    assert len({answer.journal_entry_id for answer in answers}) == 1
+    assert await escrow.posted(account) == {"cash": 100, "fees": 100}
+    assert len(await escrow.journal()) == 1
+
+
+async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(escrow):
+    account = await escrow.open()
+    subscribe = new_entry(("cash", 100), ("subscription:inv-001", -100))
+    refund = new_entry(("subscription:inv-001", 60), ("cash", -60))
+    unknown = new_entry(reverses_journal_entry_id="je_" + "0" * 26)
+    results = await escrow.post_together(
+        account,
+        [
+            ("early", refund),  # there is nothing yet
+            ("in", subscribe),
+            ("out", refund),
+            ("out", refund),  # the same again
+            ("out", subscribe),  # the same key for another thing
+            ("late", refund),  # 40 are left
+            ("none", unknown),
+        ],
+    )
+    assert [(result.request_id, result.refusal.reason) for result in results] == [
+        ("early", "INSUFFICIENT_AVAILABLE_BALANCE"),
+        ("in", ""),
+        ("out", ""),
+        ("out", ""),
+        ("out", "IDEMPOTENCY_KEY_REUSED"),
+        ("late", "INSUFFICIENT_AVAILABLE_BALANCE"),
+        ("none", "JOURNAL_ENTRY_NOT_FOUND"),
+    ]
+    assert results[5].refusal.metadata["available_minor"] == "40"
+    assert results[3].journal_entry == results[2].journal_entry
+    assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
+    [event] = await escrow.events(events.JournalEntriesPosted)
+    assert [entry.journal_entry_id for entry in event.journal_entries] == [
+        results[1].journal_entry.journal_entry_id,
+        results[2].journal_entry.journal_entry_id,
+    ]
+    assert list(event.journal_entries) == [results[1].journal_entry, results[2].journal_entry]
+
+
+async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
+    account = await escrow.open()
+    original = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -70), ("fees", -30))
+    reversal = await escrow.post(
+        account, kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+    )
+    assert reversal.reverses_journal_entry_id == original.journal_entry_id
+    assert [(leg.ledger_account, leg.direction) for leg in reversal.ledger_entries] == [
+        ("cash", CREDIT),
+        ("subscription:inv-001", DEBIT),
+        ("fees", DEBIT),
+    ]
+    assert await escrow.posted(account) == {}
+    again = escrow.post(account, kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id)
+    assert await refusal(again) == ("ALREADY_REVERSED", {"journal_entry_id": original.journal_entry_id})
+    elsewhere = escrow.post(
+        await escrow.open(), kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+    )
+    assert (await refusal(elsewhere))[0] == "JOURNAL_ENTRY_NOT_FOUND"
+
+
+async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):
+    account = await escrow.open()
+    one, two = [await escrow.post(account, ("cash", 10), ("fees", -10)) for _ in range(2)]
+    back = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=one.journal_entry_id)
+    results = await escrow.post_together(account, [(key(), back), (key(), back)])
+    assert [result.refusal.reason for result in results] == ["", "ALREADY_REVERSED"]
+    reverse_two = {"kind": pb.LedgerEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
+    outcomes = await asyncio.gather(
+        *(escrow.post(account, **reverse_two) for _ in range(5)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, pb.JournalEntry) for outcome in outcomes) == 1
+    assert await escrow.posted(account) == {}
+
+
+async def test_a_frozen_account_takes_nothing_and_a_closed_one_never_again(escrow):
+    account = await escrow.open()
+    await escrow.freeze(account)
+    frozen = escrow.post(account, ("cash", 1), ("fees", -1))
+    assert await refusal(frozen) == ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": account})
+    await escrow.unfreeze(account)
+    await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    closed = escrow.post(account, ("cash", 1), ("fees", -1))
+    assert await refusal(closed) == ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": account})
+
+
+async def test_closing_releases_every_named_subscription_or_none(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -60), ("subscription:inv-002", -40))
+    parts = [pb.PartyAmount(party_id="inv-001", amount_minor=60), pb.PartyAmount(party_id="inv-002", amount_minor=41)]
+    request = pb.ReleaseSubscriptionsRequest(
+        request_id="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
+    )
+    reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, TRANSACTIONS))
+    assert (reason, metadata["ledger_account"]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "subscription:inv-002")
+    assert "issuer_proceeds" not in await escrow.posted(account)
+    request.subscriptions[1].amount_minor = 40
+    entry = await escrow.call("ReleaseSubscriptions", request, TRANSACTIONS)
+    assert entry.type == pb.LedgerEntry.RELEASE
+    assert await escrow.call("ReleaseSubscriptions", request, TRANSACTIONS) == entry
+    assert await escrow.posted(account) == {"cash": 100, "issuer_proceeds": 100}
+    request.subscriptions[1].party_id = "inv-001"
+    assert (await refusal(escrow.call("ReleaseSubscriptions", request, TRANSACTIONS)))[0] == "INVALID_FIELD"
+
+
+async def test_a_distribution_is_declared_to_the_cent(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -100))
+    request = pb.DeclareDistributionRequest(
+        request_id="dist:1",
+        escrow_account_id=account,
+        distribution_id="dist_" + "0" * 26,
+        payables=[
+            pb.PartyAmount(party_id="inv-001", amount_minor=33),
+            pb.PartyAmount(party_id="sponsor-1", amount_minor=67),
+        ],
+    )
+    entry = await escrow.call("DeclareDistribution", request, TRANSACTIONS)
+    assert entry.distribution_id == request.distribution_id
+    assert entry.actor == "admin-1"
+    assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
+    more = pb.DeclareDistributionRequest()
+    more.CopyFrom(request)
+    more.request_id = "dist:2"
+    assert (await refusal(escrow.call("DeclareDistribution", more, TRANSACTIONS)))[1] == {
+        "ledger_account": "distributable",
+        "available_minor": "0",
+        "requested_minor": "100",
+    }
+
+
+async def test_each_payout_is_taken_or_refused_by_itself(escrow):
+    account, other = await escrow.open(), await escrow.open()
+    await escrow.post(account, ("cash", 100), ("payable:inv-001", -60), ("issuer_proceeds", -40))
+    await escrow.post(other, ("cash", 10), ("subscription:inv-001", -10))
+    payout = pb.SubmitPayoutsRequest
+
+    def item(account: str, source: int, minor: int, currency: str = "USD") -> pb.SubmitPayoutsRequest.Item:
+        return payout.Item(
+            request_id=key(),
+            escrow_account_id=account,
+            transaction_id=new_id("txn"),
+            source=source,
+            party_id="inv-001",
+            amount={"currency_code": currency, "amount_minor": minor},
+        )
+
+    items = [
+        item(account, payout.PAYABLE, 61),
+        item(account, payout.PAYABLE, 60),
+        item(account, payout.ISSUER_PROCEEDS, 40),
+        item(other, payout.SUBSCRIPTION, 10),
+        item(account, payout.PAYABLE, 1, "EUR"),
+    ]
+    answer = await escrow.call("SubmitPayouts", payout(items=items), TRANSACTIONS)
+    assert [(result.refusal.reason, result.journal_entry.type) for result in answer.results] == [
+        ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
+        ("", pb.LedgerEntry.DISTRIBUTION),
+        ("", pb.LedgerEntry.WITHDRAWAL),
+        ("", pb.LedgerEntry.REFUND),
+        ("CURRENCY_MISMATCH", 0),
+    ]
+    assert answer.results[4].refusal.metadata == {"expected": "USD"}
+    assert (await escrow.balance(account)).pending_out == usd(100)
+    assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
+    again = await escrow.call("SubmitPayouts", payout(items=items[1:4]), TRANSACTIONS)
+    assert list(again.results) == list(answer.results[1:4])
+
+
+# --- group commit ---
+
+
+def booking(account: str, minor: int = 1, party: str = "inv-001", org_id: str = "org_1", **values) -> NewEntry:
+    return NewEntry(
+        org_id=org_id,
+        escrow_account_id=account,
+        journal_entry_id=new_id("je"),
+        once=once("test", values.pop("key", "") or key(), body=str(minor).encode()),
+        kind=Kind.DEPOSIT,
+        description=values.pop("description", "a test"),
+        legs=(debit_leg("cash", minor), credit_leg(f"subscription:{party}", minor)),
+        actor="admin-1",
+        **values,
+    )
+
+
+async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escrow, service_urls):
+    account = await escrow.open()
+    # A second process with a lane of its own, on the same rows.
+    second = Escrow(Database(escrow.database._dsn, "escrow"))
+    await asyncio.gather(
+        *((escrow, second)[n % 2].post(account, ("cash", 1 + n), (f"subscription:inv-{n % 7}", -1 - n)) for n in range(300))
+    )
+    await second.close()
+    assert (await escrow.posted(account))["cash"] == sum(range(1, 301))
+    assert (await escrow.trial_balance(account)).balanced
+    entries = await escrow.journal()
+    assert len(entries) == 300
+    for code in ("cash", *(f"subscription:inv-{n}" for n in range(7))):
+        legs = sorted(
+            (leg.sequence, leg.amount.amount_minor, leg.balance_after.amount_minor)
+            for entry in entries
+            for leg in entry.ledger_entries
+            if leg.ledger_account == code
+        )
+        assert [number for number, _, _ in legs] == list(range(1, len(legs) + 1))
+        running = 0
+        for _, amount, after in legs:
+            running += amount
+            assert after == running
+
+
+async def test_opposite_transfers_at_once_never_wait_in_a_circle(escrow):
+    one, two = await escrow.open(), await escrow.open()
+    lanes = [Escrow(Database(escrow.database._dsn, "escrow")) for _ in range(3)]
+
+    async def both(lane: Escrow, turn: int) -> None:
+        first, last = (one, two) if turn % 2 else (two, one)
+        await lane.poster.post([booking(first), booking(last)])
+
+    await asyncio.gather(*(both(lane, turn) for turn in range(20) for lane in lanes))
+    for lane in lanes:
+        await lane.close()
+    assert (await escrow.posted(one)) == (await escrow.posted(two)) == {"cash": 60, "subscription:inv-001": 60}
+
+
+async def test_what_waits_is_booked_together_across_accounts_and_organizations(escrow):
+    accounts = [await escrow.open(), await escrow.open(), await escrow.open(principal=OTHER_ORG)]
+    orgs = ["org_1", "org_1", "org_2"]
+    first = asyncio.create_task(escrow.poster.post([booking(accounts[0])]))
+    await asyncio.gather(
+        first,
+        *(escrow.poster.post([booking(accounts[n % 3], org_id=orgs[n % 3])]) for n in range(30)),
+    )
+    posted = await escrow.events(events.JournalEntriesPosted)
+    assert sum(len(event.journal_entries) for event in posted) == 31
+    # One for each escrow account and commit: at most two commits were needed.
+    assert len(posted) <= 6
+
+
+async def test_another_organizations_account_is_not_there(escrow):
+    theirs = await escrow.open(principal=OTHER_ORG)
+    assert (await refusal(escrow.post(theirs, ("cash", 1), ("fees", -1))))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
+    [outcome] = await escrow.poster.post([booking(theirs)])
+    assert isinstance(outcome, DomainError)
+    assert outcome.reason == "ESCROW_ACCOUNT_NOT_FOUND"
+
+
+async def test_one_bad_posting_fails_alone(escrow):
+    account = await escrow.open()
+    bad = booking(account, description="a NUL \x00 no database takes")
+    outcomes = await asyncio.gather(
+        *(escrow.poster.post([entry]) for entry in [*(booking(account) for _ in range(20)), bad]),
+        *(escrow.poster.post([booking(account)]) for _ in range(20)),
+        return_exceptions=True,
+    )
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert len(failed) == 1
+    assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
+
+
+async def test_a_caller_that_gives_up_changes_nothing_for_the_others(escrow):
+    account = await escrow.open()
+    tasks = [asyncio.create_task(escrow.poster.post([booking(account)])) for _ in range(10)]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    tasks[7].cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    kept = [outcome for outcome in done if not isinstance(outcome, BaseException)]
+    assert len(kept) == 8
+    await escrow.poster.drain()
+    assert (await escrow.posted(account))["cash"] in (8, 9, 10)  # what was sent before they gave up is booked
+
+
+async def test_more_than_can_wait_is_refused_at_once(escrow):
+    account = await escrow.open()
+    poster = Poster(escrow.database, escrow.clock, waiting_max=10)
+    waiting = asyncio.create_task(poster.post([booking(account) for _ in range(10)]))
+    await asyncio.sleep(0)
+    reason, _ = await refusal(poster.post([booking(account)]))
+    assert reason == "RATE_LIMITED"
+    assert len(await waiting) == 10
+    assert len(await poster.post([booking(account)])) == 1
+
+
+async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
+    account = await escrow.open()
+    async with escrow.database.begin("*"):
+        pass
+
+    async def cut_connections() -> None:
+        for _ in range(5):
+            async with escrow.database.connect_raw() as raw:
+                await raw.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"
+                )
+            await asyncio.sleep(0.01)
+
+    cutting = asyncio.create_task(cut_connections())
+    outcomes = []
+    while not cutting.done():
+        batch = [escrow.poster.post([booking(account)]) for _ in range(20)]
+        outcomes += await asyncio.gather(*batch)
+    await cutting
+    assert all(isinstance(outcome[0], pb.JournalEntry) for outcome in outcomes)
+    assert (await escrow.posted(account))["cash"] == len(outcomes)
+    assert len({outcome[0].journal_entry_id for outcome in outcomes}) == len(outcomes)
+    assert (await escrow.trial_balance(account)).balanced
