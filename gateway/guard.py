@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 import limits
+import structlog
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import Request
@@ -58,6 +59,7 @@ class Guard:
             return None
         caller = await self._authenticate(request)
         principal = caller.principal
+        structlog.contextvars.bind_contextvars(principal=principal.subject, org=principal.org_id)
         await self._count(self._per_principal, "principal", f"{principal.org_id}/{principal.subject}")
         try:
             if principal.role == SERVICE_ROLE:

@@ -57,7 +57,12 @@ def image(target: Path, root: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         validate = write_validate_descriptor(Path(scratch))
         _protoc(
-            validate, f"-I{root}", "--include_imports", "--include_source_info", f"--descriptor_set_out={target}", *protos
+            validate,
+            f"-I{root}",
+            "--include_imports",
+            "--include_source_info",
+            f"--descriptor_set_out={target}",
+            *protos,
         )
 
 

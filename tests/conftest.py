@@ -16,11 +16,18 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
+from services.chassis import telemetry
 from services.chassis.database import Database
 from tests.support import servers
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is slow; a law is not broken by that.
+settings.register_profile("realco", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("realco")
+telemetry.configure_logging("tests")
 
 
 @pytest.fixture(scope="session")

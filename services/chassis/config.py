@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,14 +69,14 @@ class Settings(BaseSettings):
     sandbox_bank_webhook_url: str = ""
 
     @classmethod
-    def load(cls) -> Settings:
+    def load(cls) -> Self:
         """The settings of this process.
 
         Raises:
             ConfigurationError: naming each setting that is not acceptable.
         """
         try:
-            return cls(_secrets_dir=os.environ.get("SECRETS_DIR"))
+            return cls(_secrets_dir=os.environ.get("SECRETS_DIR") or None)
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
             raise ConfigurationError("; ".join(faults)) from None

@@ -82,7 +82,12 @@ class Escrow:
         return str(opened.escrow_account_id)
 
     async def post(
-        self, account: str, *legs: tuple[str, int], request_id: str = "", principal: Principal | None = None, **values: Any
+        self,
+        account: str,
+        *legs: tuple[str, int],
+        request_id: str = "",
+        principal: Principal | None = None,
+        **values: Any,
     ) -> pb.JournalEntry:
         request = pb.PostJournalEntryRequest(
             request_id=request_id or key(), escrow_account_id=account, journal_entry=new_entry(*legs, **values)

@@ -36,6 +36,11 @@ KEY_ID = "issuer-1"
 ISSUER_KEY = ECKey.generate_key("P-256", private=True)
 SERVICE = ServiceIdentity("escrow", ECKey.generate_key("P-256", private=True))
 
+TRANSACTION = "/api/v1/transactions/txn_" + "0" * 26
+ESCROW_ACCOUNT = "esc_" + "0" * 26
+KEY = {"Idempotency-Key": "key-1"}
+JSON = {"Content-Type": "application/json"}
+
 Answer = Callable[[Any], Message]
 
 
@@ -184,3 +189,23 @@ async def street(directory: Path, **changes: Any) -> AsyncIterator[Street]:
         await server.stop(1)
         await upstream.close()
         await grpc_server.stop(None)
+
+
+def new_transaction(**changes: Any) -> dict[str, Any]:
+    body = {
+        "type": "DEPOSIT",
+        "paymentMethod": "WIRE",
+        "amount": {"currencyCode": "USD", "amountMinor": "1050"},
+        "escrowAccountId": ESCROW_ACCOUNT,
+    }
+    return {**body, **changes}
+
+
+def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert {"type", "title", "detail", "instance", "errors"} <= set(problem)
+    assert problem["request_id"] == response.headers["x-request-id"]
+    return problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1 import escrow_pb2
@@ -89,6 +89,7 @@ documents = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(documents, st.booleans())
 def test_every_document_without_a_repeated_key_is_read_as_it_is(document, ascii_only):
     try:
@@ -255,6 +256,7 @@ entries = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(entries)
 def test_what_is_written_is_read_back_as_it_was(entry):
     message, faults = read(escrow_pb2.NewJournalEntry, json_writer.dump(entry))

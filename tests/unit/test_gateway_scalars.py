@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import scalars
@@ -152,11 +152,13 @@ def test_what_is_no_such_date_is_refused(value):
         scalars.read_date(value)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(st.dates())
 def test_a_date_is_written_as_it_is_read(day):
     assert scalars.write_date(Date(**scalars.read_date(day.isoformat()))) == day.isoformat()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(
     st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)),  # noqa: DTZ001  # the zone is drawn beside it
     st.integers(-23 * 60, 23 * 60),

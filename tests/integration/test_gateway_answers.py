@@ -1,0 +1,231 @@
+"""What services refuse, services that come and go, limits, and the process itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from realco.transactions.v1 import webhooks_pb2
+
+from gateway.upstream import RETURN_SECONDS_MAX
+from services.chassis import errors
+from tests.support.street import ISSUER, KEY, TRANSACTION, Street, is_problem, new_transaction, street, write_jwks
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
+    async with street(tmp_path_factory.mktemp("gateway"), receive_seconds_max=1) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(one_gateway: Street) -> Street:
+    one_gateway.forget()
+    return one_gateway
+
+
+# --- refusals of services
+
+
+class KeyReused(errors.DomainError):
+    kind = errors.Kind.FAILED_PRECONDITION
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class InFlight(errors.DomainError):
+    kind = errors.Kind.ABORTED
+    reason = "REQUEST_IN_FLIGHT"
+
+
+class Poor(errors.DomainError):
+    kind = errors.Kind.FAILED_PRECONDITION
+    reason = "INSUFFICIENT_AVAILABLE_BALANCE"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (KeyReused("Another body.", request_id="key-1"), 422),
+        (InFlight("Still running.", request_id="key-1"), 409),
+        (Poor("Too little.", available_minor=5), 422),
+        (errors.NotFound("No such resource."), 404),
+        (errors.PermissionDenied("Maker is checker."), 403),
+        (errors.Unavailable("Away."), 503),
+    ],
+)
+async def test_a_services_refusal_is_a_problem_with_its_code(gateway, refusal, status):
+    gateway.services.answers["CreateTransaction"] = refusal
+    response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
+    problem = is_problem(response, status, refusal.reason)
+    assert problem["detail"] == refusal.message
+    assert problem.get("metadata", {}) == refusal.metadata
+
+
+async def test_the_fields_a_service_refuses_are_placed_in_the_body_and_headers(gateway):
+    fields = {"amount.amount_minor": "is over", "request_id": "is odd", "escrow_account_id": "is of another currency"}
+    gateway.services.answers["CreateTransaction"] = errors.InvalidField("No.", fields=fields)
+    response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
+    found = {(error["in"], error["pointer"]) for error in is_problem(response, 400, "INVALID_FIELD")["errors"]}
+    assert found == {("body", "/amount/amountMinor"), ("header", "/Idempotency-Key"), ("body", "/escrowAccountId")}
+
+
+async def test_a_bug_in_a_service_shows_an_id_and_nothing_else(gateway):
+    gateway.services.answers["GetTransaction"] = RuntimeError("password=hunter2 at 10.0.0.7")
+    response = await gateway.request("GET", TRANSACTION)
+    problem = is_problem(response, 500, "INTERNAL")
+    assert problem["metadata"]["error_id"].startswith("err_")
+    assert "hunter2" not in response.text
+    assert "10.0.0.7" not in response.text
+
+
+# --- webhooks
+
+
+async def test_a_webhook_passes_byte_for_byte_without_a_token(gateway):
+    raw = b'{ "id": "evt_1",\n "id": "evt_1" }\xff'
+    gateway.services.answers["ReceiveStripeWebhook"] = webhooks_pb2.ReceiveWebhookResponse(webhook_id="whk_1")
+    headers = {"Stripe-Signature": "t=1,v1=aa", "Content-Type": "application/json; charset=utf-8"}
+    response = await gateway.request("POST", "/api/v1/webhooks/stripe", role=None, content=raw, headers=headers)
+    assert (response.status_code, response.json()) == (200, {"webhookId": "whk_1", "duplicate": False})
+    request = gateway.services.calls[0].request
+    assert (request.body.data, request.signature) == (raw, "t=1,v1=aa")
+
+
+async def test_a_webhook_that_is_too_large_is_refused(gateway):
+    response = await gateway.request("POST", "/api/v1/webhooks/plaid", role=None, content=b"x" * 2**20)
+    is_problem(response, 413, "PAYLOAD_TOO_LARGE")
+
+
+# --- services that come and go
+
+
+async def test_a_service_that_restarts_costs_a_wait_where_asking_twice_is_safe(tmp_path):
+    async with street(tmp_path) as gateway:
+        await gateway.request("GET", TRANSACTION)
+        await gateway.grpc_server.stop(None)
+        waiting = asyncio.gather(
+            gateway.request("GET", TRANSACTION),
+            gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY),
+        )
+        with pytest.raises(TimeoutError):  # nobody is there: both wait
+            await asyncio.wait_for(asyncio.shield(waiting), 0.5)
+        server, _ = await gateway.services.start(gateway.grpc_port)
+        assert [response.status_code for response in await waiting] == [200, 201]
+        await server.stop(None)
+
+
+async def test_a_service_that_is_away_is_a_503_in_time(tmp_path):
+    async with street(tmp_path) as gateway:
+        await gateway.grpc_server.stop(None)
+        started = time.monotonic()
+        response = await gateway.request("GET", TRANSACTION)
+        assert 2 < time.monotonic() - started < 9
+        is_problem(response, 503, "UNAVAILABLE")
+        assert response.headers["retry-after"] == "1"
+
+
+async def test_what_may_not_be_asked_twice_is_a_503_at_once(tmp_path):
+    async with street(tmp_path) as gateway:
+        await gateway.grpc_server.stop(None)
+        started = time.monotonic()
+        is_problem(await gateway.request("POST", f"{TRANSACTION}/cancel"), 503, "UNAVAILABLE")
+        assert time.monotonic() - started < RETURN_SECONDS_MAX
+
+
+async def test_a_service_that_hangs_is_a_504(tmp_path):
+    async with street(tmp_path, request_seconds_max=0.5) as gateway:
+        gateway.services.open.clear()
+        is_problem(await gateway.request("GET", TRANSACTION), 504, "DEADLINE_EXCEEDED")
+
+
+# --- limits
+
+
+def first_refused(answers: list[httpx.Response], allowed: int) -> httpx.Response:
+    """The first 429. One more than allowed may pass where a new minute begins between two requests."""
+    statuses = [answer.status_code for answer in answers]
+    at = statuses.index(429)
+    assert at in (allowed, allowed + 1)
+    is_problem(answers[at], 429, "RATE_LIMITED")
+    return answers[at]
+
+
+async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(tmp_path):
+    async with street(tmp_path, rate_per_principal="3/minute") as gateway:
+        answers = [await gateway.request("GET", TRANSACTION) for _ in range(8)]
+        other = await gateway.request("GET", TRANSACTION, role="auditor")
+    refused = first_refused(answers, 3)
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert other.status_code == 200
+
+
+async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_read(tmp_path):
+    async with street(tmp_path, rate_per_address="2/minute") as gateway:
+        answers = [await gateway.request("GET", "/nowhere", role=None) for _ in range(6)]
+    first_refused(answers, 2)
+
+
+async def test_guessing_tokens_ends(tmp_path):
+    async with street(tmp_path, rate_of_refused_tokens="2/minute") as gateway:
+        bad = {"Authorization": "Bearer no"}
+        answers = [await gateway.request("GET", TRANSACTION, role=None, headers=bad) for _ in range(6)]
+    first_refused(answers, 2)
+
+
+async def test_more_requests_at_once_than_can_be_served_are_refused_at_once(tmp_path):
+    async with street(tmp_path, requests_max=2) as gateway:
+        gateway.services.open.clear()
+        requests = [asyncio.create_task(gateway.request("GET", TRANSACTION)) for _ in range(6)]
+        refused = [await answer for _, answer in zip(range(4), asyncio.as_completed(requests), strict=False)]
+        gateway.services.open.set()
+        answers = await asyncio.gather(*requests)
+    assert [answer.status_code for answer in refused] == [503] * 4
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [503] * 4
+
+
+# --- the process
+
+ROOT = Path(__file__).parents[2]
+
+
+async def start_process(**environment: str) -> asyncio.subprocess.Process:
+    clean = {"PATH": os.environ["PATH"], "PORT": "0", "DRAIN_WAIT_SECONDS": "0", **environment}
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", env=clean, cwd=ROOT, **pipes)
+
+
+async def test_the_process_serves_until_it_is_told_to_end(tmp_path):
+    jwks = str(write_jwks(tmp_path / "jwks.json"))
+    process = await start_process(JWKS=jwks, JWT_ISSUER=ISSUER)
+    try:
+        serving = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        assert serving["event"] == "serving"
+        async with httpx.AsyncClient(base_url=serving["address"], verify=False) as client:
+            assert (await client.get("/healthz")).status_code == 200
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [({}, b"JWKS"), ({"PORT": "x"}, b"PORT"), ({"RATE_PER_ADDRESS": "often"}, b"RATE_PER_ADDRESS")],
+)
+async def test_the_process_names_the_setting_it_cannot_start_with(environment, named):
+    process = await start_process(**environment)
+    _, words = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 2
+    assert named in words
+    assert b"often" not in words
