@@ -59,7 +59,6 @@ def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Ev
 
 async def main() -> None:
     settings = Settings.load()
-    assert isinstance(settings, Settings)
     telemetry.configure_logging("gateway")
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.bind_host, settings.metrics_port)

@@ -14,6 +14,8 @@ import pytest
 
 from deploy.local.postgres import Postgres
 
+pytestmark = pytest.mark.xdist_group("local-postgres")  # one start of its server for the whole file
+
 # As whom root may run it; an ordinary user runs it as they are.
 WAYS = ["namespace", "nobody"] if os.geteuid() == 0 else [None]
 

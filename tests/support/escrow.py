@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.escrow.v1 import escrow_pb2 as pb
@@ -28,8 +31,6 @@ from services.escrow.posting import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
-ADMIN = Principal("admin-1", "admin", "org_1")
-TRANSACTIONS = Principal("service:transactions", "service", "org_1", "admin-1")
 DEBIT, CREDIT = pb.LedgerEntry.DEBIT, pb.LedgerEntry.CREDIT
 _numbers = itertools.count(1)
 
@@ -56,22 +57,60 @@ def new_entry(*legs: tuple[str, int], kind: int = pb.LedgerEntry.ADJUSTMENT, **v
     )
 
 
-class Escrow:
-    """The service as its callers see it; `principal` is who calls."""
+def escrow_copy(postgres: Any, migrated: Callable[[str], SimpleNamespace]) -> Iterator[str]:
+    """The app role's URL of one migrated database for a whole module: each test is an organization in it."""
+    template = migrated("escrow")
+    name = f"{template.name}_module{next(_numbers)}"
 
-    def __init__(self, database: Database, principal: Principal = ADMIN) -> None:
-        self.database = database
+    async def admin(*statements: str) -> None:
+        connection = await asyncpg.connect(postgres.admin_dsn)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(
+        admin(
+            f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER escrow_owner",
+            f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
+            f"GRANT CONNECT ON DATABASE {name} TO escrow_app",
+        )
+    )
+    yield template.app_url.rsplit("/", 1)[0] + f"/{name}"
+    asyncio.run(admin(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+class Escrow:
+    """The service as the callers of one organization see it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.database = Database(url, "escrow")
         self.clock = FakeClock(NOW)
-        self.poster = Poster(database, self.clock)
-        self.servicer = EscrowServicer(database, self.clock, self.poster)
-        self.principal = principal
+        self.poster = Poster(self.database, self.clock)
+        self.servicer = EscrowServicer(self.database, self.clock, self.poster)
+        self.org_id = f"org_{next(_numbers)}"
+        self.admin = Principal("admin-1", "admin", self.org_id)
+        self.transactions = Principal("service:transactions", "service", self.org_id, "admin-1")
+        self.stranger = Principal("admin-1", "admin", f"{self.org_id}_other")
+
+    async def __aenter__(self) -> Escrow:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def beside(self) -> Escrow:
+        """A second process of the service, for the same organization."""
+        other = Escrow(self.url)
+        other.org_id, other.admin = self.org_id, self.admin
+        return other
 
     async def close(self) -> None:
         await self.poster.drain()
         await self.database.dispose()
 
     async def call(self, rpc: str, request: Message, principal: Principal | None = None) -> Any:
-        with acting_as(principal or self.principal):
+        with acting_as(principal or self.admin):
             return await getattr(self.servicer, rpc)(request, None)
 
     async def open(self, *, currency: str = "USD", principal: Principal | None = None) -> str:
@@ -153,7 +192,7 @@ class Escrow:
     async def events(self, kind: type[Message]) -> list[Any]:
         """The events of a kind that wait in the outbox, oldest first."""
         query = sa.text("SELECT payload FROM outbox WHERE subject = :subject ORDER BY xid, id")
-        async with self.database.begin("*") as tx:
+        async with self.database.begin(self.org_id) as tx:
             found = await tx.scalars(query, {"subject": kind.DESCRIPTOR.full_name})
             return [kind.FromString(payload) for payload in found]
 
@@ -202,9 +241,9 @@ class Payment:
             event = kind(transaction=self.transaction, occur_time=to_timestamp(escrow.clock.now()))
             handler = SUBSCRIPTIONS[0].handlers[kind]
             meta = EventMeta(
-                str(uuid.uuid4()), kind.DESCRIPTOR.full_name, "org_1", "admin-1", escrow.clock.now(), attempt=1
+                str(uuid.uuid4()), kind.DESCRIPTOR.full_name, escrow.org_id, "admin-1", escrow.clock.now(), attempt=1
             )
-            with acting_as(service_principal("escrow", "org_1", on_behalf_of="admin-1")):
+            with acting_as(service_principal("escrow", escrow.org_id, on_behalf_of="admin-1")):
                 async with escrow.database.begin() as tx:
                     await handler(tx, event, meta)
 
@@ -218,5 +257,5 @@ class Payment:
             party_id=self.transaction.party_id,
             amount=self.transaction.amount,
         )
-        answer = await escrow.call("SubmitPayouts", pb.SubmitPayoutsRequest(items=[item]), TRANSACTIONS)
+        answer = await escrow.call("SubmitPayouts", pb.SubmitPayoutsRequest(items=[item]), escrow.transactions)
         return answer.results[0]

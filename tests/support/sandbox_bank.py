@@ -58,7 +58,7 @@ def sandbox_bank(folder: Path, now: datetime, webhook_url: str = "") -> Iterator
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         assert process.poll() is None, "the bank died at start"
         assert time.monotonic() < deadline, "the bank did not start in time"

@@ -255,7 +255,7 @@ class House:
             "bank_account_id": account.bank_account_id,
             "investment_id": self.distributions.invest(party_id, 1_000_00),
         }
-        return pb.CreateTransactionRequest(**values | more)
+        return pb.CreateTransactionRequest(**values | more)  # what a test says goes over what stands here
 
     async def deposit(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
         return await self.ask(ADMIN, "CreateTransaction", await self.deposit_request(party_id, suffix, **more))
