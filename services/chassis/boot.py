@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.invariant import invariant
 
 if TYPE_CHECKING:
     from services.chassis.database import Database
@@ -83,13 +84,17 @@ def migrations_folder(service: str) -> Path:
 
 
 def head_revision(service: str) -> str | None:
-    """The newest migration of a service; None where it has no migrations."""
-    folder = migrations_folder(service)
-    if not folder.is_dir():
+    """The newest migration of a service; None where it has no migrations.
+
+    Read from the files, whose names are in their order: to ask Alembic would cost each start half its time.
+    """
+    files = sorted((migrations_folder(service) / "versions").glob("*.py"))
+    if not files:
         return None
-    config = Config()
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    return ScriptDirectory.from_config(config).get_current_head()
+    named = re.search(r'^revision = "(.+)"$', files[-1].read_text(), re.MULTILINE)
+    invariant(named is not None, f"{files[-1].name} names no revision")
+    assert named is not None
+    return named[1]
 
 
 def check_nats_version(version: str) -> None:
