@@ -29,6 +29,5 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def load(cls) -> Settings:
-        # Type checkers do not see the underscore arguments that BaseSettings takes.
-        return cls(_secrets_dir=os.environ.get("SECRETS_DIR"))  # type: ignore[call-arg]
+    def load(cls) -> Self:
+        return cls(_secrets_dir=os.environ.get("SECRETS_DIR"))
