@@ -25,9 +25,18 @@ def to_timestamp(moment: datetime) -> Timestamp:
     return timestamp
 
 
-def from_timestamp(timestamp: Timestamp) -> datetime:
-    """An aware UTC time; what is finer than a microsecond is cut off."""
-    return timestamp.ToDatetime(tzinfo=UTC)
+def from_timestamp(timestamp: Timestamp, field: str = "time") -> datetime:
+    """An aware UTC time; what is finer than a microsecond is cut off. `field` is the request's path to it.
+
+    Raises:
+        InvalidField: the time is not between the years 1 and 9999.
+    """
+    try:
+        return timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidField(
+            "The time is out of range.", fields={field: "must be a time between the years 1 and 9999"}
+        ) from None
 
 
 def to_date(day: date) -> date_pb2.Date:

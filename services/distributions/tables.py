@@ -110,6 +110,7 @@ investments = sa.Table(
     _text("refund_requested_by", null=True),  # who wants the money back: it goes as soon as it is cleared
     *_times(),
     sa.ForeignKeyConstraint(["offering_id", "org_id"], ["offerings.offering_id", "offerings.org_id"]),
+    sa.Index("investments_org", "org_id", "investment_id"),
     sa.Index("investments_offering", "offering_id", "investment_id"),
     sa.Index("investments_investor", "org_id", "investor_id", "investment_id"),
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),

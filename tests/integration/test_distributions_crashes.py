@@ -9,11 +9,13 @@ import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.transactions.v1 import events_pb2 as transactions_events
 
 from services.chassis.database import Database
-from services.chassis.errors import Kind
+from services.chassis.errors import DomainError, Kind
 from services.distributions.store.sagas import LEASE
-from tests.support.distributions import CLOSING, Killed, World, completed, failed, refused
+from tests.support.distributions import CLOSING, World
+from tests.support.distributions_peers import Killed, Txn, completed, failed, moved, refused
 
 FAULTS = ("lost", "unanswered", "killed", "killed_after")
 
@@ -85,12 +87,12 @@ async def test_a_worker_that_was_thought_dead_cannot_write_over_the_one_that_too
 
     async def slow(request: object) -> object:
         """While the first worker waits for its answer, the lease runs out and a second one does the step."""
-        world.escrow.declare_distribution = answer  # type: ignore[method-assign]
+        world.escrow.declare_distribution = answer
         world.clock.advance(LEASE)
         await world.work()
-        return await answer(request)  # type: ignore[arg-type]
+        return await answer(request)
 
-    world.escrow.declare_distribution = slow  # type: ignore[assignment,method-assign]
+    world.escrow.declare_distribution = slow
     await world.work()
     assert len(await world.told(events.DistributionDeclared)) == 1
     assert len(world.transactions.by_key) == 2  # the proceeds, and the one payout
@@ -126,7 +128,7 @@ async def test_a_release_that_escrow_refuses_leaves_the_offering_open_and_a_late
     await world.close(offering)
     await world.work()
     assert (await world.get(offering)).status == opb.Offering.CLOSED
-    keys = [request.request_id for call, request in world.wire.calls if call == "release_subscriptions"]  # type: ignore[attr-defined]
+    keys = [request.request_id for call, request in world.wire.calls if call == "release_subscriptions"]
     assert keys == [f"close:{offering.offering_id}", f"close:{offering.offering_id}:2"]
 
 
@@ -174,3 +176,27 @@ async def test_an_event_of_an_earlier_attempt_does_not_touch_the_later_one(world
     await world.deliver(failed(first, "R04"))
     allocation = (await world.allocations(distribution))["inv-001"]
     assert (allocation.status, allocation.attempts) == (dpb.Allocation.PROCESSING, 2)
+
+
+async def test_proceeds_that_were_rejected_are_asked_for_again_by_closing_again(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    first = world.transactions.of("sponsor-1")
+    with pytest.raises(DomainError) as refusal:
+        await world.close(offering)
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+    await world.deliver(moved(first, transactions_events.TransactionCancelled, Txn.CANCELLED))
+    await world.close(offering, "admin-2")
+    await world.work()
+    second = world.transactions.of("sponsor-1")
+    assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (100_000_00, True)
+    assert (await world.get(offering)).proceeds_transaction_id == second.transaction_id
+
+
+async def test_the_saga_acts_for_the_person_who_asked(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    world.deposit(offering, 10_000_00)
+    await world.execute(await world.approved(offering, 10_000_00), "sponsor-7")
+    await world.work()
+    assert [told.actor for told in await world.told(events.DistributionDeclared)] == ["sponsor-7"]
+    assert world.wire.persons["declare_distribution"] == "sponsor-7"
+    assert world.wire.persons["release_subscriptions"] == "admin-1"

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
@@ -17,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from services.chassis.database import Database
 from services.chassis.errors import DomainError
 from services.chassis.wire import to_timestamp
-from tests.support.distributions import CLOSING, ORG, START, Entry, World, completed, failed, returned, usd
+from tests.support.distributions import CLOSING, ORG, START, World
+from tests.support.distributions_peers import Entry, completed, failed, returned, usd
 
 
 @pytest.fixture
@@ -251,7 +253,7 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(world: Wor
         transaction_id=payout.transaction_id,
         investment_id=payout.investment_id,
     )
-    await world.deliver(world.gave_back(payout), end(payout), mirror)  # type: ignore[arg-type]
+    await world.deliver(world.gave_back(payout), end(payout), mirror)
     world.clock.advance(timedelta(days=3))
     assert await world.work() == 0
     assert (await world.get(offering)).status == opb.Offering.REFUNDING
@@ -386,3 +388,13 @@ async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_af
         offering_id=closed.offering_id, type=dpb.Distribution.SPECIAL, amount=usd(1_00)
     )
     assert await refusal_of(same_day) == "DATE_OUT_OF_ORDER"
+    same_day.distribution_date.year, same_day.distribution_date.month, same_day.distribution_date.day = 9999, 12, 31
+    same_day.request_id = ""
+    assert await refusal_of(same_day) == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize("seconds", [-(2**62), 2**62, 253_402_300_799])
+async def test_a_time_beyond_every_plan_is_refused_by_field(world: World, seconds: int) -> None:
+    with pytest.raises(DomainError) as refusal:
+        await world.offering(100_00, deadline_time=Timestamp(seconds=seconds))
+    assert list(refusal.value.fields) == ["deadline_time"]

@@ -12,7 +12,8 @@ from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.database import Database
 from services.chassis.errors import DomainError
-from tests.support.distributions import World, completed, failed, returned
+from tests.support.distributions import World
+from tests.support.distributions_peers import completed, failed, returned
 
 CASE_01 = (("inv-001", 100_000_00), ("inv-002", 55_555_55), ("inv-003", 44_444_45))
 
@@ -239,3 +240,37 @@ async def test_a_distribution_is_cancelled_until_it_is_executed(world: World) ->
     with pytest.raises(DomainError) as refusal:
         await world.call(world.distributions.CancelDistribution, request)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+
+
+async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00), ("sponsor-1", 100_000_00))
+    distribution = await world.executed(offering, 260_000_00)
+    lines = await world.call(
+        world.distributions.ListAllocations,
+        dpb.ListAllocationsRequest(distribution_id=distribution.distribution_id),
+    )
+    totals = [(line.payee_id, line.payee_type, line.total.amount_minor) for line in lines.allocations]
+    assert totals == [
+        ("inv-001", dpb.Allocation.INVESTOR, 121_000_00),
+        ("sponsor-1", dpb.Allocation.INVESTOR, 121_000_00),
+        ("sponsor-1", dpb.Allocation.SPONSOR, 18_000_00),
+    ]
+    assert world.escrow.book[offering.escrow_account_id, "payable:sponsor-1"] == 139_000_00
+    await world.pay(distribution)
+    assert (await world.get(distribution)).status == dpb.Distribution.COMPLETED
+
+
+async def test_an_investor_with_two_investments_is_paid_once_and_both_show_their_part(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00), ("inv-001", 50_000_00), ("inv-002", 50_000_00))
+    distribution = await world.executed(offering, 20_000_00)
+    await world.pay(distribution)
+    allocations = await world.allocations(distribution)
+    assert {payee: line.total.amount_minor for payee, line in allocations.items()} == {
+        "inv-001": 15_000_00,
+        "inv-002": 5_000_00,
+    }
+    held = await world.call(
+        world.investments.ListInvestments,
+        opb.ListInvestmentsRequest(offering_id=offering.offering_id, investor_id="inv-001"),
+    )
+    assert sorted(part.distributed_amount.amount_minor for part in held.investments) == [5_000_00, 10_000_00]

@@ -11,26 +11,23 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
-from tests.support.escrow import ADMIN, Escrow, key, usd
 
 from services.chassis.auth import Principal
-from services.chassis.database import Database
-
-OTHER_ORG = Principal("admin-2", "admin", "org_2")
+from tests.support.escrow import Escrow, key, usd
 
 # As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.
 DENIED = {"42501"}
 BROKEN = {"23514", "23505", "23503", "23502", "42501", "2F003"}
 
 _ENTRY = (
-    "INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint, kind,"
-    " description, n_legs, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence}, '{id}',"
-    " gen_random_uuid(), 'x', '{kind}', 'x', {n_legs}, {effective}, now(), 'x'{values});"
+    "INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint,"
+    " kind, description, n_legs, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence},"
+    " '{id}', gen_random_uuid(), 'x', '{kind}', 'x', {n_legs}, {effective}, now(), 'x'{values});"
 )
 _LEG = (
     "INSERT INTO ledger_entries (org_id, escrow_account_id, ledger_account, sequence, journal_sequence, leg, direction,"
-    " layer, amount_minor, posted_after, pending_after, effective_at, created_at) VALUES ('org_1', '{account}', '{code}',"
-    " {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor}, 0, 0, now(), now());"
+    " layer, amount_minor, posted_after, pending_after, effective_at, created_at) VALUES ('org_1', '{account}',"
+    " '{code}', {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor}, 0, 0, now(), now());"
 )
 
 
@@ -56,9 +53,15 @@ STATEMENTS = {
     "an entry with one leg of two": entry() + leg(),
     "an entry whose legs differ by a cent": entry() + leg(minor=5) + leg("fees", "CREDIT", 4, leg=2),
     "an entry that balances only over both layers": entry() + leg() + leg("fees", "CREDIT", layer="PENDING", leg=2),
-    "an entry with a leg too many": entry() + leg() + leg("fees", "CREDIT", leg=2) + leg("fees", "CREDIT", 0, leg=3),
+    "an entry with two legs too many": entry()
+    + leg()
+    + leg("fees", "CREDIT", leg=2)
+    + leg("suspense", leg=3)
+    + leg("suspense", "CREDIT", number=100, leg=4),
     "an entry of one leg": entry(n_legs=1) + leg(),
-    "an entry of three announced as two": entry() + leg() + leg("fees", "CREDIT", 3, leg=2)
+    "an entry of three announced as two": entry()
+    + leg()
+    + leg("fees", "CREDIT", 3, leg=2)
     + leg("suspense", "CREDIT", 2, leg=3),
     # legs that belong nowhere (c2)
     "legs added to an entry of the past": leg(sequence=1, leg=3) + leg("fees", "CREDIT", sequence=1, leg=4),
@@ -72,7 +75,8 @@ STATEMENTS = {
     "a leg with a taken number": entry() + leg(number=1) + leg("fees", "CREDIT", leg=2),
     # entries that are not what they say
     "an entry of an unknown kind": entry(kind="GIFT") + leg() + leg("fees", "CREDIT", leg=2),
-    "an entry booked before it happened": entry(effective="now() + interval '1 day'") + leg()
+    "an entry booked before it happened": entry(effective="now() + interval '1 day'")
+    + leg()
     + leg("fees", "CREDIT", leg=2),
     "an entry with a taken number": entry(sequence=1),
     "a second entry under a used key": "INSERT INTO journal_entries (org_id, escrow_account_id, sequence,"
@@ -183,9 +187,10 @@ class Book:
 @pytest.fixture
 async def book(service_urls) -> AsyncIterator[Book]:
     urls = await service_urls("escrow")
-    escrow = Escrow(Database(urls.app_url, "escrow"))
+    escrow = Escrow(urls.app_url)
+    escrow.org_id, escrow.admin = "org_1", Principal("admin-1", "admin", "org_1")
     account, other = await escrow.open(), await escrow.open()
-    foreign = await escrow.open(principal=OTHER_ORG)
+    foreign = await escrow.open(principal=Principal("admin-2", "admin", "org_2"))
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100))
     hold = await escrow.hold(account, "subscription:inv-001", 60)
     yield Book(urls, escrow, {"account": account, "other": other, "foreign": foreign, "hold": hold.hold_id})
@@ -196,9 +201,7 @@ async def digest(book: Book) -> list[str]:
     """Everything the book holds, as text."""
     connection = await asyncpg.connect(book.urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
     tables = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox")
-    rows = [
-        str(row) for table in tables for row in await connection.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")
-    ]
+    rows = [str(row) for table in tables for row in await connection.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")]
     await connection.close()
     return rows
 
@@ -237,8 +240,12 @@ async def test_without_an_organization_there_is_nothing_to_see(book):
 async def test_the_functions_see_only_the_organization_of_the_transaction(book):
     """They run as the owner of the tables, and row level security holds for the owner too."""
     account = book.names["account"]
-    place = f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'cash', 1, 'USD', 'MANUAL', NULL, NULL, 'x')"
-    resolve = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{book.names['hold']}', 'RELEASED', 0, false)"
+    place = (
+        f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'cash', 1, 'USD', 'MANUAL', NULL, NULL, 'x')"
+    )
+    resolve = (
+        f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{book.names['hold']}', 'RELEASED', 0, false)"
+    )
     expire = f"SELECT let_hold_expire('org_1', '{account}', '{book.names['hold']}', now())"
     post = (
         f"SELECT verdict[1] FROM post_journal_entries(now(), '{{org_1}}', '{{{account}}}', '{{1,1}}', '{{cash,fees}}',"
@@ -284,7 +291,7 @@ async def test_a_capture_happens_once_however_it_is_asked(book):
     request = pb.CaptureHoldRequest(
         request_id=key(), escrow_account_id=account, hold_id=hold, amount=usd(60), to_ledger_account="fees"
     )
-    await escrow.call("CaptureHold", request, ADMIN)
+    await escrow.call("CaptureHold", request)
     statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true)"
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
     await connection.execute("SELECT set_config('app.org_id', 'org_1', false)")

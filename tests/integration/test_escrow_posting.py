@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
-from tests.support.escrow import CREDIT, DEBIT, TRANSACTIONS, Escrow, key, new_entry, usd
 
-from services.chassis.auth import Principal
-from services.chassis.database import Database
 from services.chassis.errors import DomainError
 from services.chassis.ids import new_id
 from services.escrow.domain.journal import Kind, NewEntry, once
 from services.escrow.domain.journal import credit as credit_leg
 from services.escrow.domain.journal import debit as debit_leg
 from services.escrow.posting import Poster
+from tests.support.escrow import CREDIT, DEBIT, Escrow, escrow_copy, key, new_entry, usd
 
-OTHER_ORG = Principal("admin-1", "admin", "org_2")
 PENDING = pb.LedgerEntry.PENDING
 
 
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
 @pytest.fixture
-async def escrow(service_database) -> AsyncIterator[Escrow]:
-    running = Escrow(await service_database("escrow"))
-    yield running
-    await running.poster.drain()
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
 
 
 async def refusal(work) -> tuple[str, dict[str, str]]:
@@ -96,7 +97,9 @@ async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_noth
 
 async def test_an_entry_is_judged_as_a_whole(escrow):
     account = await escrow.open()
-    await escrow.post(account, ("subscription:inv-001", 60), ("cash", 100), ("cash", -60), ("subscription:inv-001", -100))
+    await escrow.post(
+        account, ("subscription:inv-001", 60), ("cash", 100), ("cash", -60), ("subscription:inv-001", -100)
+    )
     assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
 
 
@@ -116,7 +119,11 @@ async def test_in_transit_alone_has_two_sides(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("in_transit", -100))
     balance = await escrow.balance(account)
-    assert (balance.posted.amount_minor, balance.pending_out.amount_minor, balance.available.amount_minor) == (100, 100, 0)
+    assert (balance.posted.amount_minor, balance.pending_out.amount_minor, balance.available.amount_minor) == (
+        100,
+        100,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,9 +169,11 @@ async def test_a_retry_is_told_of_the_first_entry(escrow):
     elsewhere = escrow.post(await escrow.open(), ("cash", 100), ("fees", -100), request_id=name)
     assert await refusal(elsewhere) == ("IDEMPOTENCY_KEY_REUSED", {"request_id": name})
     # Another caller's keys, and another organization's, are their own.
-    assert await escrow.post(account, ("cash", 1), ("fees", -1), request_id=name, principal=TRANSACTIONS) != first
-    theirs = await escrow.open(principal=OTHER_ORG)
-    await escrow.post(theirs, ("cash", 7), ("fees", -7), request_id=name, principal=OTHER_ORG)
+    assert (
+        await escrow.post(account, ("cash", 1), ("fees", -1), request_id=name, principal=escrow.transactions) != first
+    )
+    theirs = await escrow.open(principal=escrow.stranger)
+    await escrow.post(theirs, ("cash", 7), ("fees", -7), request_id=name, principal=escrow.stranger)
     assert (await escrow.posted(account))["cash"] == 101
 
 
@@ -252,9 +261,7 @@ async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):
     results = await escrow.post_together(account, [(key(), back), (key(), back)])
     assert [result.refusal.reason for result in results] == ["", "ALREADY_REVERSED"]
     reverse_two = {"kind": pb.LedgerEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
-    outcomes = await asyncio.gather(
-        *(escrow.post(account, **reverse_two) for _ in range(5)), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(*(escrow.post(account, **reverse_two) for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(outcome, pb.JournalEntry) for outcome in outcomes) == 1
     assert await escrow.posted(account) == {}
 
@@ -277,16 +284,16 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
     request = pb.ReleaseSubscriptionsRequest(
         request_id="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
     )
-    reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, TRANSACTIONS))
+    reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
     assert (reason, metadata["ledger_account"]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "subscription:inv-002")
     assert "issuer_proceeds" not in await escrow.posted(account)
     request.subscriptions[1].amount_minor = 40
-    entry = await escrow.call("ReleaseSubscriptions", request, TRANSACTIONS)
+    entry = await escrow.call("ReleaseSubscriptions", request, escrow.transactions)
     assert entry.type == pb.LedgerEntry.RELEASE
-    assert await escrow.call("ReleaseSubscriptions", request, TRANSACTIONS) == entry
+    assert await escrow.call("ReleaseSubscriptions", request, escrow.transactions) == entry
     assert await escrow.posted(account) == {"cash": 100, "issuer_proceeds": 100}
     request.subscriptions[1].party_id = "inv-001"
-    assert (await refusal(escrow.call("ReleaseSubscriptions", request, TRANSACTIONS)))[0] == "INVALID_FIELD"
+    assert (await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions)))[0] == "INVALID_FIELD"
 
 
 async def test_a_distribution_is_declared_to_the_cent(escrow):
@@ -301,14 +308,14 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
             pb.PartyAmount(party_id="sponsor-1", amount_minor=67),
         ],
     )
-    entry = await escrow.call("DeclareDistribution", request, TRANSACTIONS)
+    entry = await escrow.call("DeclareDistribution", request, escrow.transactions)
     assert entry.distribution_id == request.distribution_id
     assert entry.actor == "admin-1"
     assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
     more = pb.DeclareDistributionRequest()
     more.CopyFrom(request)
     more.request_id = "dist:2"
-    assert (await refusal(escrow.call("DeclareDistribution", more, TRANSACTIONS)))[1] == {
+    assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
         "ledger_account": "distributable",
         "available_minor": "0",
         "requested_minor": "100",
@@ -338,7 +345,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
         item(other, payout.SUBSCRIPTION, 10),
         item(account, payout.PAYABLE, 1, "EUR"),
     ]
-    answer = await escrow.call("SubmitPayouts", payout(items=items), TRANSACTIONS)
+    answer = await escrow.call("SubmitPayouts", payout(items=items), escrow.transactions)
     assert [(result.refusal.reason, result.journal_entry.type) for result in answer.results] == [
         ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
         ("", pb.LedgerEntry.DISTRIBUTION),
@@ -349,33 +356,35 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     assert answer.results[4].refusal.metadata == {"expected": "USD"}
     assert (await escrow.balance(account)).pending_out == usd(100)
     assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
-    again = await escrow.call("SubmitPayouts", payout(items=items[1:4]), TRANSACTIONS)
+    again = await escrow.call("SubmitPayouts", payout(items=items[1:4]), escrow.transactions)
     assert list(again.results) == list(answer.results[1:4])
 
 
 # --- group commit ---
 
 
-def booking(account: str, minor: int = 1, party: str = "inv-001", org_id: str = "org_1", **values) -> NewEntry:
+def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str = "a test") -> NewEntry:
     return NewEntry(
-        org_id=org_id,
+        org_id=org_id or escrow.org_id,
         escrow_account_id=account,
         journal_entry_id=new_id("je"),
-        once=once("test", values.pop("key", "") or key(), body=str(minor).encode()),
+        once=once("test", key(), body=b"1"),
         kind=Kind.DEPOSIT,
-        description=values.pop("description", "a test"),
-        legs=(debit_leg("cash", minor), credit_leg(f"subscription:{party}", minor)),
+        description=description,
+        legs=(debit_leg("cash", 1), credit_leg("subscription:inv-001", 1)),
         actor="admin-1",
-        **values,
     )
 
 
-async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escrow, service_urls):
+async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escrow):
     account = await escrow.open()
     # A second process with a lane of its own, on the same rows.
-    second = Escrow(Database(escrow.database._dsn, "escrow"))
+    second = escrow.beside()
     await asyncio.gather(
-        *((escrow, second)[n % 2].post(account, ("cash", 1 + n), (f"subscription:inv-{n % 7}", -1 - n)) for n in range(300))
+        *(
+            (escrow, second)[n % 2].post(account, ("cash", 1 + n), (f"subscription:inv-{n % 7}", -1 - n))
+            for n in range(300)
+        )
     )
     await second.close()
     assert (await escrow.posted(account))["cash"] == sum(range(1, 301))
@@ -398,11 +407,11 @@ async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escro
 
 async def test_opposite_transfers_at_once_never_wait_in_a_circle(escrow):
     one, two = await escrow.open(), await escrow.open()
-    lanes = [Escrow(Database(escrow.database._dsn, "escrow")) for _ in range(3)]
+    lanes = [escrow.beside() for _ in range(3)]
 
     async def both(lane: Escrow, turn: int) -> None:
         first, last = (one, two) if turn % 2 else (two, one)
-        await lane.poster.post([booking(first), booking(last)])
+        await lane.poster.post([booking(escrow, first), booking(escrow, last)])
 
     await asyncio.gather(*(both(lane, turn) for turn in range(20) for lane in lanes))
     for lane in lanes:
@@ -411,33 +420,35 @@ async def test_opposite_transfers_at_once_never_wait_in_a_circle(escrow):
 
 
 async def test_what_waits_is_booked_together_across_accounts_and_organizations(escrow):
-    accounts = [await escrow.open(), await escrow.open(), await escrow.open(principal=OTHER_ORG)]
-    orgs = ["org_1", "org_1", "org_2"]
-    first = asyncio.create_task(escrow.poster.post([booking(accounts[0])]))
+    accounts = [await escrow.open(), await escrow.open(), await escrow.open(principal=escrow.stranger)]
+    orgs = [escrow.org_id, escrow.org_id, escrow.stranger.org_id]
+    first = asyncio.create_task(escrow.poster.post([booking(escrow, accounts[0])]))
     await asyncio.gather(
         first,
-        *(escrow.poster.post([booking(accounts[n % 3], org_id=orgs[n % 3])]) for n in range(30)),
+        *(escrow.poster.post([booking(escrow, accounts[n % 3], org_id=orgs[n % 3])]) for n in range(30)),
     )
     posted = await escrow.events(events.JournalEntriesPosted)
+    escrow.org_id = escrow.stranger.org_id
+    posted += await escrow.events(events.JournalEntriesPosted)
     assert sum(len(event.journal_entries) for event in posted) == 31
     # One for each escrow account and commit: at most two commits were needed.
     assert len(posted) <= 6
 
 
 async def test_another_organizations_account_is_not_there(escrow):
-    theirs = await escrow.open(principal=OTHER_ORG)
+    theirs = await escrow.open(principal=escrow.stranger)
     assert (await refusal(escrow.post(theirs, ("cash", 1), ("fees", -1))))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
-    [outcome] = await escrow.poster.post([booking(theirs)])
+    [outcome] = await escrow.poster.post([booking(escrow, theirs)])
     assert isinstance(outcome, DomainError)
     assert outcome.reason == "ESCROW_ACCOUNT_NOT_FOUND"
 
 
 async def test_one_bad_posting_fails_alone(escrow):
     account = await escrow.open()
-    bad = booking(account, description="a NUL \x00 no database takes")
+    bad = booking(escrow, account, description="a NUL \x00 no database takes")
     outcomes = await asyncio.gather(
-        *(escrow.poster.post([entry]) for entry in [*(booking(account) for _ in range(20)), bad]),
-        *(escrow.poster.post([booking(account)]) for _ in range(20)),
+        *(escrow.poster.post([entry]) for entry in [*(booking(escrow, account) for _ in range(20)), bad]),
+        *(escrow.poster.post([booking(escrow, account)]) for _ in range(20)),
         return_exceptions=True,
     )
     failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -447,7 +458,7 @@ async def test_one_bad_posting_fails_alone(escrow):
 
 async def test_a_caller_that_gives_up_changes_nothing_for_the_others(escrow):
     account = await escrow.open()
-    tasks = [asyncio.create_task(escrow.poster.post([booking(account)])) for _ in range(10)]
+    tasks = [asyncio.create_task(escrow.poster.post([booking(escrow, account)])) for _ in range(10)]
     await asyncio.sleep(0)
     tasks[3].cancel()
     tasks[7].cancel()
@@ -461,18 +472,17 @@ async def test_a_caller_that_gives_up_changes_nothing_for_the_others(escrow):
 async def test_more_than_can_wait_is_refused_at_once(escrow):
     account = await escrow.open()
     poster = Poster(escrow.database, escrow.clock, waiting_max=10)
-    waiting = asyncio.create_task(poster.post([booking(account) for _ in range(10)]))
-    await asyncio.sleep(0)
-    reason, _ = await refusal(poster.post([booking(account)]))
-    assert reason == "RATE_LIMITED"
-    assert len(await waiting) == 10
-    assert len(await poster.post([booking(account)])) == 1
+    outcomes = await asyncio.gather(
+        poster.post([booking(escrow, account) for _ in range(10)]),
+        refusal(poster.post([booking(escrow, account)])),
+    )
+    assert len(outcomes[0]) == 10
+    assert outcomes[1][0] == "RATE_LIMITED"
+    assert len(await poster.post([booking(escrow, account)])) == 1
 
 
 async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
     account = await escrow.open()
-    async with escrow.database.begin("*"):
-        pass
 
     async def cut_connections() -> None:
         for _ in range(5):
@@ -486,7 +496,7 @@ async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
     cutting = asyncio.create_task(cut_connections())
     outcomes = []
     while not cutting.done():
-        batch = [escrow.poster.post([booking(account)]) for _ in range(20)]
+        batch = [escrow.poster.post([booking(escrow, account)]) for _ in range(20)]
         outcomes += await asyncio.gather(*batch)
     await cutting
     assert all(isinstance(outcome[0], pb.JournalEntry) for outcome in outcomes)

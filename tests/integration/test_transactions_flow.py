@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.transactions.v1 import webhooks_pb2
 
 from services.chassis.errors import DomainError
 from services.chassis.ids import new_id
@@ -111,9 +114,6 @@ async def test_a_return_after_completion_is_still_a_return_and_retires_the_accou
 
 async def hook(house: House, event_id: str, payment_id: str):
     """A webhook of the bank in memory."""
-    from google.api.httpbody_pb2 import HttpBody
-    from realco.transactions.v1 import webhooks_pb2
-
     body = HttpBody(data=f"{event_id} payment.changed {payment_id}".encode())
     return await house.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
 
@@ -297,8 +297,6 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: Ho
     def item(**values) -> pb.BatchCreatePayoutsRequest.Item:
         plain = {"request_id": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
         return pb.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
-
-    from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
     delete = bank_pb.DeleteBankAccountRequest(bank_account_id=blocked.bank_account_id)
     await house.ask(ADMIN, "DeleteBankAccount", delete)

@@ -7,8 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -188,6 +187,31 @@ async def test_an_answer_that_is_not_our_payment_proves_nothing(status: int, bod
         bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", WEBHOOK_SECRET, timeout_seconds=2)
         with pytest.raises(OutcomeUnknown):
             await bank.submit(order)
+        await bank.close()
+        server.shutdown()
+
+
+async def test_a_bank_that_drips_is_not_waited_for() -> None:
+    stopped = Event()
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            while not stopped.wait(0.1):
+                self.wfile.write(b" ")
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", WEBHOOK_SECRET, timeout_seconds=0.5)
+        with pytest.raises(OutcomeUnknown):
+            await bank.get("pay_1")
+        stopped.set()
         await bank.close()
         server.shutdown()
 

@@ -207,7 +207,7 @@ class Escrow:
         self.clock.advance(timedelta(**by))
 
 
-_EVENTS = {
+EVENTS = {
     "SUBMITTED": transactions.TransactionSubmitted,
     "SETTLED": transactions.TransactionSettled,
     "COMPLETED": transactions.TransactionCompleted,
@@ -237,7 +237,7 @@ class Payment:
     async def happens(self, escrow: Escrow, *facts: str) -> None:
         """Each fact reaches escrow's subscriber once, in a transaction of its own."""
         for fact in facts:
-            kind = _EVENTS[fact]
+            kind = EVENTS[fact]
             event = kind(transaction=self.transaction, occur_time=to_timestamp(escrow.clock.now()))
             handler = SUBSCRIPTIONS[0].handlers[kind]
             meta = EventMeta(

@@ -124,7 +124,7 @@ def test_what_is_owed_to_an_investor_does_not_depend_on_the_order_of_news(
     funded: int, refunded: int, released: int, paid: int, owed: int
 ) -> None:
     position = SimpleNamespace(funded_minor=funded, refunded_minor=refunded, released_minor=released, paid_minor=paid)
-    assert owed_minor(position) == owed  # type: ignore[arg-type]
+    assert owed_minor(position) == owed
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_cleared_money_is_past_its_return_risk_and_still_here(
         created_at=now,
         updated_at=now,
     )
-    assert messages.investment(row).cleared_amount.amount_minor == cleared  # type: ignore[arg-type]
+    assert messages.investment(row).cleared_amount.amount_minor == cleared
 
 
 def test_the_default_terms_are_capital_8_percent_full_catch_up_and_30_percent() -> None:
@@ -174,7 +174,7 @@ def test_terms_are_kept_as_they_were_agreed(rate: int, share: int, carry: int, t
         terms = agreements.read(message)
     except DomainError:
         reject()
-    assert agreements.kept_in(SimpleNamespace(**agreements.columns(terms))) == terms  # type: ignore[arg-type]
+    assert agreements.kept_in(SimpleNamespace(**agreements.columns(terms))) == terms
     assert isinstance(terms, Terms)
 
 

@@ -1,6 +1,7 @@
 """What each fact about a transaction posts, as a table an accountant can read."""
 
 import pytest
+
 from services.escrow.domain.facts import Fact, Moving, Position, kind_of, legs_of, reversed_entry
 from services.escrow.domain.journal import Kind, Layer, Leg, credit, debit, mirror
 

@@ -154,7 +154,7 @@ def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wro
     ("120000021", False),  # two digits exchanged
     ("000000000", False),
     ("02100002", False),
-    ("02100002１", False),
+    ("02100002\uff11", False),  # a full-width digit
 ])  # fmt: skip
 def test_a_routing_number_has_a_right_check_digit(routing_number: str, real: bool) -> None:
     assert has_check_digit(routing_number) is real

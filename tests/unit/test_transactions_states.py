@@ -12,10 +12,10 @@ from services.transactions.domain.errors import IllegalStatusChange
 from services.transactions.domain.states import MOVES, Status, check_move, may_cancel
 
 # Row: the status before; column: the status after, in the same order. x = a move, = the same, . = refused.
-ORDER = (
-    "INITIATED PENDING_APPROVAL APPROVED QUEUED PROCESSING PENDING_SETTLEMENT SETTLED COMPLETED FAILED RETURNED"
-    " PENDING_RETRY CANCELLED REVERSED"
-).split()
+NAMES = """
+INITIATED PENDING_APPROVAL APPROVED QUEUED PROCESSING PENDING_SETTLEMENT SETTLED COMPLETED FAILED RETURNED
+PENDING_RETRY CANCELLED REVERSED
+"""
 TABLE = """
 = x x . . . . . x . . x .
 . = x . . . . . . . . x .
@@ -31,7 +31,7 @@ TABLE = """
 . . . . . . . . . . . = .
 . . . . . . . . . . . . =
 """
-VERDICTS = dict(zip(product(ORDER, ORDER), TABLE.split(), strict=True))
+VERDICTS = dict(zip(product(NAMES.split(), NAMES.split()), TABLE.split(), strict=True))
 
 
 @pytest.mark.parametrize(("before", "after"), VERDICTS)

@@ -34,16 +34,20 @@ def test_a_change_of_any_byte_is_found(byte: int) -> None:
         Vault(KEY).open(bytes(tampered), **HERE)
 
 
-@pytest.mark.parametrize(("sealed", "place"), [
-    (SEALED, {**HERE, "bank_account_id": "ba_2"}),  # moved to another row
-    (SEALED, {**HERE, "org_id": "org-2"}),  # to another tenant
-    (SEALED[:-1], HERE),
-    (SEALED[:20], HERE),
-    (SEALED + b"\x00", HERE),
-    (b"", HERE),
-    (Vault(OTHER).seal("000111111101", **HERE), HERE),  # by a key we do not have
-])  # fmt: skip
-def test_what_was_moved_cut_or_sealed_by_another_does_not_open(sealed: bytes, place: dict[str, str]) -> None:
+MOVED = {
+    "to another row": (SEALED, {**HERE, "bank_account_id": "ba_2"}),
+    "to another tenant": (SEALED, {**HERE, "org_id": "org-2"}),
+    "cut": (SEALED[:-1], HERE),
+    "cut short": (SEALED[:20], HERE),
+    "longer": (SEALED + b"\x00", HERE),
+    "empty": (b"", HERE),
+    "sealed with another key": (Vault(OTHER).seal("000111111101", **HERE), HERE),
+}
+
+
+@pytest.mark.parametrize("how", MOVED)
+def test_what_was_moved_cut_or_sealed_by_another_does_not_open(how: str) -> None:
+    sealed, place = MOVED[how]
     with pytest.raises(VaultError) as refusal:
         Vault(KEY).open(sealed, **place)
     assert "0001" not in str(refusal.value)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from realco.distributions.v1 import offerings_pb2 as pb
 
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, TermsInvalid, Tier
 from services.distributions.store.rows import Row
+
+# A date further away than this is a slip of the pen.
+PLANS_END = timedelta(days=3653)
 
 DEFAULT = Terms(preferred_rate_bps=800, catch_up_sponsor_share_bps=10_000, sponsor_carry_bps=3_000)
 

@@ -10,6 +10,7 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.auth import current_principal
+from services.chassis.errors import InvalidField
 from services.chassis.ids import new_id
 from services.chassis.invariant import invariant
 from services.chassis.money import Money
@@ -56,6 +57,9 @@ async def create(tx: AsyncConnection, request: pb.CreateDistributionRequest, now
     not_before = offering.declared_through or offering.closing_date + timedelta(days=1)
     if on < not_before:
         raise OutOfDateOrder("The date is already reckoned.", not_before=not_before.isoformat())
+    if on > now.date() + agreements.PLANS_END:
+        # Declared, it would keep every earlier date from being distributed, for ever.
+        raise InvalidField("No such date.", fields={"distribution_date": "must lie within ten years of now"})
     row = await rows.insert(
         tx,
         distributions,

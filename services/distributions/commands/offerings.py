@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_pb2 as escrow
@@ -17,6 +18,7 @@ from services.chassis.wire import from_timestamp
 from services.distributions import gates, messages
 from services.distributions.clients import Escrow
 from services.distributions.commands import agreements, closings, refunds
+from services.distributions.commands.agreements import PLANS_END
 from services.distributions.commands.announcing import announce
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, move
 from services.distributions.errors import EscrowAccountNotUsable, OfferingNotFound, OfferingNotOpen, TermsFixed
@@ -39,8 +41,8 @@ async def create(
     tx: AsyncConnection, request: pb.CreateOfferingRequest, account: escrow.EscrowAccount | None, now: datetime
 ) -> pb.Offering:
     terms = agreements.read(request.terms) if request.HasField("terms") else agreements.DEFAULT
-    open_at = from_timestamp(request.open_time) if request.HasField("open_time") else now
-    deadline_at = from_timestamp(request.deadline_time)
+    open_at = _moment(request.open_time, "open_time", now) if request.HasField("open_time") else now
+    deadline_at = _moment(request.deadline_time, "deadline_time", now)
     target = request.target_amount
     maximum = request.maximum_amount if request.HasField("maximum_amount") else target
     _check_amounts(target.currency_code, target.amount_minor, maximum.currency_code, maximum.amount_minor)
@@ -69,6 +71,17 @@ async def create(
     if row is None:
         raise _not_usable(request.escrow_account_id, "used by another offering")
     return await _announced(tx, row, events.OfferingOpened, now)
+
+
+def _moment(timestamp: Timestamp, field: str, now: datetime) -> datetime:
+    """A time somebody can mean: in the calendar, and not beyond every plan."""
+    try:
+        moment = from_timestamp(timestamp)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None or abs(moment - now) > PLANS_END:
+        raise InvalidField("No such time.", fields={field: "must lie within ten years of now"})
+    return moment
 
 
 def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maximum_minor: int) -> None:
@@ -103,7 +116,7 @@ async def update(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: da
     if request.HasField("display_name"):
         changes["display_name"] = request.display_name
     if request.HasField("deadline_time"):
-        deadline_at = from_timestamp(request.deadline_time)
+        deadline_at = _moment(request.deadline_time, "deadline_time", now)
         if deadline_at < now or deadline_at <= row.open_at:
             raise InvalidField("The deadline is too early.", fields={"deadline_time": "must not be earlier than now"})
         changes["deadline_at"] = deadline_at

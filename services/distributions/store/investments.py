@@ -88,9 +88,11 @@ async def save_lots(tx: AsyncConnection, lots: Iterable[Lot], now: datetime) -> 
     """Keeps where a declaration leaves each lot."""
     rows = sorted(lots, key=lambda lot: lot.lot_id)
     units = [lot.accrued_preferred * UNITS_A_MINOR for lot in rows]
+    ids = [lot.lot_id for lot in rows]
+    await tx.execute(_locked(investments.c.investment_id.in_(ids)))  # in order, as payments that arrive lock them
     invariant(all(unit.denominator == 1 for unit in units), "an accrual is a whole number of units")
     after = values_table(
-        ("lot_id", sa.Text(), [lot.lot_id for lot in rows]),
+        ("lot_id", sa.Text(), ids),
         ("unreturned", sa.BigInteger(), [lot.unreturned for lot in rows]),
         ("units", sa.Numeric(), [Decimal(int(unit)) for unit in units]),
         ("through", sa.Date(), [lot.accrued_through for lot in rows]),
@@ -111,13 +113,8 @@ async def add_booked(
     tx: AsyncConnection, offering_id: str, booked: Mapping[str, Booked], now: datetime
 ) -> Sequence[Row]:
     """Adds what the book says to each investment of the offering; the rows after it, by id."""
-    locked = (
-        sa.select(investments.c.investment_id)
-        .where(investments.c.investment_id.in_(booked), investments.c.offering_id == offering_id)
-        .order_by(investments.c.investment_id)
-        .with_for_update(key_share=True)
-    )
-    known = list((await tx.execute(locked)).scalars())
+    mine = sa.and_(investments.c.investment_id.in_(booked), investments.c.offering_id == offering_id)
+    known = list((await tx.execute(_locked(mine))).scalars())
     added = values_table(
         ("investment_id", sa.Text(), known),
         ("funded", sa.BigInteger(), [booked[investment_id].funded for investment_id in known]),
@@ -137,6 +134,11 @@ async def add_booked(
     )
     rows = (await tx.execute(update)).all()
     return sorted(rows, key=lambda row: str(row.investment_id))
+
+
+def _locked(which: sa.ColumnElement[bool]) -> sa.Select[str]:
+    found = sa.select(investments.c.investment_id).where(which).order_by(investments.c.investment_id)
+    return found.with_for_update(key_share=True)
 
 
 async def add_distributed(tx: AsyncConnection, parts: Mapping[str, int], now: datetime) -> None:

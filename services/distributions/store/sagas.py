@@ -83,3 +83,8 @@ async def _write(tx: AsyncConnection, saga: Row, **changes: object) -> None:
     mine = sa.update(sagas).where(sagas.c.saga_id == saga.saga_id, sagas.c.epoch == saga.epoch)
     if (await tx.execute(mine.values(**changes))).rowcount != 1:
         raise Overtaken(saga.saga_id)
+
+
+async def oldest(tx: AsyncConnection) -> datetime | None:
+    """When the oldest saga that is not done began."""
+    return await tx.scalar(sa.select(sa.func.min(sagas.c.created_at)).where(sagas.c.step != "DONE"))

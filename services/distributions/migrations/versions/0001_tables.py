@@ -199,6 +199,7 @@ def _investments() -> None:
     )
     op.create_index("investments_investor", "investments", ["org_id", "investor_id", "investment_id"], unique=False)
     op.create_index("investments_offering", "investments", ["offering_id", "investment_id"], unique=False)
+    op.create_index("investments_org", "investments", ["org_id", "investment_id"], unique=False)
 
 
 def _allocations() -> None:

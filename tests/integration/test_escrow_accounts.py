@@ -1,0 +1,279 @@
+"""Escrow accounts and what is read of them: balances now and then, the ledger, the trial balance."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+
+import asyncpg
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis.errors import DomainError
+from services.chassis.wire import to_timestamp
+from tests.support.escrow import NOW, Escrow, escrow_copy, key, usd
+
+FIXED = {"cash", "in_transit", "issuer_proceeds", "distributable", "fees", "suspense"}
+
+
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
+@pytest.fixture
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
+
+
+async def refusal(work) -> tuple[str, dict[str, str]]:
+    with pytest.raises(DomainError) as refused:
+        await work
+    return refused.value.reason, refused.value.metadata
+
+
+def minutes(number: float) -> datetime:
+    return NOW + timedelta(minutes=number)
+
+
+async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
+    request = pb.CreateEscrowAccountRequest(
+        request_id=key(),
+        display_name="Oak Street Apartments escrow",
+        currency_code="USD",
+        custodian_name="First Custody",
+        custodian_account_last4="1234",
+    )
+    account = await escrow.call("CreateEscrowAccount", request)
+    assert account.status == pb.EscrowAccount.ACTIVE
+    assert account.create_time == account.update_time == to_timestamp(NOW)
+    assert await escrow.call("CreateEscrowAccount", request) == account
+    found = await escrow.call(
+        "GetEscrowAccount", pb.GetEscrowAccountRequest(escrow_account_id=account.escrow_account_id)
+    )
+    assert found == account
+    balance = await escrow.balance(account.escrow_account_id)
+    assert {line.ledger_account for line in balance.ledger_accounts} == FIXED
+    assert {line.posted.amount_minor for line in balance.ledger_accounts} == {0}
+    [event] = await escrow.events(events.EscrowAccountOpened)
+    assert (event.escrow_account, event.actor) == (account, "admin-1")
+
+
+async def test_another_organizations_account_looks_like_none(escrow):
+    theirs = await escrow.open(principal=escrow.stranger)
+    for rpc, request in {
+        "GetEscrowAccount": pb.GetEscrowAccountRequest,
+        "GetEscrowAccountBalance": pb.GetEscrowAccountBalanceRequest,
+        "ListLedgerEntries": pb.ListLedgerEntriesRequest,
+        "GetTrialBalance": pb.GetTrialBalanceRequest,
+        "ListHolds": pb.ListHoldsRequest,
+        "FreezeEscrowAccount": pb.FreezeEscrowAccountRequest,
+        "CloseEscrowAccount": pb.CloseEscrowAccountRequest,
+    }.items():
+        answers = [
+            await refusal(escrow.call(rpc, request(escrow_account_id=account)))
+            for account in (theirs, "esc_" + "0" * 26)
+        ]
+        assert answers[0] == answers[1] == ("ESCROW_ACCOUNT_NOT_FOUND", {})
+    listed = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest())
+    assert list(listed.escrow_accounts) == []
+
+
+async def test_escrow_accounts_are_listed_newest_first(escrow):
+    opened = []
+    for _ in range(5):
+        opened.append(await escrow.open())
+        await escrow.pass_time(seconds=1)
+    await escrow.freeze(opened[1])
+    first = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(page_size=3))
+    rest = await escrow.call(
+        "ListEscrowAccounts", pb.ListEscrowAccountsRequest(page_size=3, page_token=first.next_page_token)
+    )
+    seen = [account.escrow_account_id for page in (first, rest) for account in page.escrow_accounts]
+    assert (seen, rest.next_page_token) == (opened[::-1], "")
+    frozen = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(status=pb.EscrowAccount.FROZEN))
+    assert [account.escrow_account_id for account in frozen.escrow_accounts] == [opened[1]]
+
+
+async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
+    account = await escrow.open()
+    frozen = await escrow.freeze(account)
+    assert (frozen.status, frozen.freeze_reason) == (pb.EscrowAccount.FROZEN, "a court order")
+    assert await escrow.freeze(account) == frozen
+    assert await refusal(
+        escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    ) == (
+        "ILLEGAL_STATUS_CHANGE",
+        {"from": "FROZEN", "to": "CLOSED"},
+    )
+    active = await escrow.unfreeze(account)
+    assert (active.status, active.freeze_reason) == (pb.EscrowAccount.ACTIVE, "")
+    changes = await escrow.events(events.EscrowAccountStatusChanged)
+    assert [(event.previous_status, event.escrow_account.status) for event in changes] == [
+        (pb.EscrowAccount.ACTIVE, pb.EscrowAccount.FROZEN),
+        (pb.EscrowAccount.FROZEN, pb.EscrowAccount.ACTIVE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("legs", "named"),
+    [
+        ((("cash", 5), ("fees", -5)), ("cash", "5")),
+        ((("in_transit", 5), ("suspense", -5)), ("in_transit", "5")),
+    ],
+)
+async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
+    account = await escrow.open()
+    close = pb.CloseEscrowAccountRequest(escrow_account_id=account)
+    await escrow.post(account, *legs)
+    reason, metadata = await refusal(escrow.call("CloseEscrowAccount", close))
+    assert (reason, metadata) == ("BALANCES_NOT_ZERO", {"ledger_account": named[0], "posted_minor": named[1]})
+    await escrow.post(account, *((code, -minor) for code, minor in legs))
+    closed = await escrow.call("CloseEscrowAccount", close)
+    assert closed.status == pb.EscrowAccount.CLOSED
+    assert await escrow.call("CloseEscrowAccount", close) == closed
+    assert (await refusal(escrow.unfreeze(account)))[0] == "ILLEGAL_STATUS_CHANGE"
+    assert (await refusal(escrow.hold(account, "cash", 1)))[0] == "ESCROW_ACCOUNT_CLOSED"
+
+
+async def test_a_balance_at_an_instant_is_of_what_had_happened_by_then_whenever_it_was_booked(escrow):
+    account = await escrow.open()
+    # (booked at, happened at, amount), in minutes; a week is 10080.
+    history = [(0, 0, 1), (1, 0.5, 2), (2, -30, 4), (2, 2, 8), (3, 1.999, 16), (10_080, 1, 32), (10_080, 10_079.99, 64)]
+    for booked, happened, minor in history:
+        escrow.clock.set(minutes(booked))
+        await escrow.post(
+            account, ("cash", minor), ("subscription:inv-001", -minor), effective_time=to_timestamp(minutes(happened))
+        )
+    for moment in (-31, -30, -0.1, 0, 0.4, 0.5, 0.999, 1, 1.5, 1.999, 2, 2.5, 3, 60, 10_079, 10_079.99, 10_080, 20_000):
+        true = sum(minor for _, happened, minor in history if happened <= moment)
+        wanted = {"cash": true, "subscription:inv-001": true} if true else {}
+        assert await escrow.posted(account, minutes(moment)) == wanted, moment
+    assert (await escrow.posted(account))["cash"] == 127
+
+
+async def test_a_balance_at_an_instant_knows_what_was_pending_and_held(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100))
+    escrow.clock.set(minutes(1))
+    hold = await escrow.hold(account, "subscription:inv-001", 60)
+    escrow.clock.set(minutes(2))
+    await escrow.call(
+        "ReleaseHold", pb.ReleaseHoldRequest(request_id=key(), escrow_account_id=account, hold_id=hold.hold_id)
+    )
+    held = [(await escrow.balance(account, minutes(moment))).held.amount_minor for moment in (0, 1, 1.5, 2, 3)]
+    assert held == [0, 60, 60, 0, 0]
+    assert (await escrow.balance(account, minutes(1.5))).available == usd(40)
+
+
+async def test_time_never_goes_back_in_the_book(escrow):
+    account = await escrow.open()
+    first = await escrow.post(account, ("cash", 1), ("fees", -1))
+    escrow.clock.set(minutes(-60))
+    second = await escrow.post(account, ("cash", 1), ("fees", -1))
+    assert second.create_time == first.create_time
+
+
+@pytest.fixture
+async def ledger(escrow) -> str:
+    """Ten entries of two legs, a minute apart; the even ones are of inv-002."""
+    account = await escrow.open()
+    for number in range(10):
+        escrow.clock.set(minutes(number))
+        await escrow.post(account, ("cash", number + 1), (f"subscription:inv-00{number % 2 + 1}", -number - 1))
+    return account
+
+
+async def pages(escrow: Escrow, account: str, **filters) -> list[tuple[str, int]]:
+    seen, token = [], ""
+    while True:
+        page = await escrow.ledger(account, page_size=3, page_token=token, **filters)
+        seen += [(leg.ledger_account, leg.amount.amount_minor) for leg in page.ledger_entries]
+        token = page.next_page_token
+        if not token:
+            return seen
+
+
+async def test_the_ledger_is_read_newest_first_a_page_at_a_time(escrow, ledger):
+    seen = await pages(escrow, ledger)
+    assert [minor for _, minor in seen] == [n // 2 + 1 for n in range(19, -1, -1)]
+    assert {code for code, _ in seen[1::2]} == {"cash"}
+    entry = (await escrow.ledger(ledger)).ledger_entries[0]
+    assert (entry.ledger_account, entry.sequence, entry.balance_after) == ("subscription:inv-002", 5, usd(30))
+    assert entry.description == "a test"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "amounts"),
+    [
+        (None, None, range(10, 0, -1)),
+        (0, 10, range(10, 0, -1)),
+        (3, 7, (7, 6, 5, 4)),  # from inclusive, to exclusive
+        (3, 3, ()),
+        (9, None, (10,)),
+        (9.5, None, ()),
+        (None, 0, ()),
+        (-5, 1, (1,)),
+        (20, 30, ()),
+    ],
+)
+async def test_the_ledger_is_cut_by_time_and_ledger_account(escrow, ledger, since, until, amounts):
+    filters = {}
+    if since is not None:
+        filters["from_time"] = to_timestamp(minutes(since))
+    if until is not None:
+        filters["to_time"] = to_timestamp(minutes(until))
+    cash = [("cash", minor) for minor in amounts]
+    assert await pages(escrow, ledger, ledger_account="cash", **filters) == cash
+    both = [leg for leg in await pages(escrow, ledger, **filters) if leg[0] == "cash"]
+    assert both == cash
+    second = await pages(escrow, ledger, ledger_account="subscription:inv-002", **filters)
+    assert second == [("subscription:inv-002", minor) for minor in amounts if minor % 2 == 0]
+    assert await pages(escrow, ledger, ledger_account="payable:inv-009", **filters) == []
+
+
+async def test_a_page_token_is_of_its_query(escrow, ledger):
+    token = (await escrow.ledger(ledger, page_size=3)).next_page_token
+    for request in (
+        escrow.ledger(ledger, page_size=3, page_token=token, ledger_account="cash"),
+        escrow.ledger(ledger, page_token=token[:-2] + "xx"),
+        escrow.ledger(ledger, page_token="nonsense"),
+    ):
+        assert (await refusal(request))[0] == "PAGE_TOKEN_INVALID"
+
+
+async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(service_urls):
+    urls = await service_urls("escrow")
+    escrow = Escrow(urls.app_url)
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -60), ("fees", -40))
+    trial = await escrow.trial_balance(account)
+    assert {line.ledger_account: (line.debit.amount_minor, line.credit.amount_minor) for line in trial.lines} == {
+        "cash": (100, 0),
+        "distributable": (0, 0),
+        "fees": (0, 40),
+        "in_transit": (0, 0),
+        "issuer_proceeds": (0, 0),
+        "subscription:inv-001": (0, 60),
+        "suspense": (0, 0),
+    }
+    assert (trial.total_debit, trial.total_credit, trial.difference, trial.balanced) == (
+        usd(100),
+        usd(100),
+        usd(0),
+        True,
+    )
+    # Only a superuser who switches the triggers off can do this.
+    admin = await asyncpg.connect(urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
+    await admin.execute("SET session_replication_role = 'replica'")
+    await admin.execute("UPDATE ledger_entries SET amount_minor = 41 WHERE ledger_account = 'fees'")
+    trial = await escrow.trial_balance(account)
+    assert (trial.difference, trial.balanced) == (usd(-1), False)
+    await admin.execute("UPDATE ledger_entries SET amount_minor = 40 WHERE ledger_account = 'fees'")
+    await admin.execute("UPDATE ledger_accounts SET credits_posted = 41 WHERE ledger_account = 'fees'")
+    trial = await escrow.trial_balance(account)
+    assert (trial.difference, trial.balanced) == (usd(0), False)
+    await admin.close()
+    await escrow.close()

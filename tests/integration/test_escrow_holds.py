@@ -1,0 +1,206 @@
+"""Holds: what is reserved cannot move, and a reservation ends once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis.errors import DomainError
+from services.chassis.wire import to_timestamp
+from tests.support.escrow import NOW, Escrow, escrow_copy, key, usd
+
+SUBSCRIPTION = "subscription:inv-001"
+
+
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
+@pytest.fixture
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
+
+
+@pytest.fixture
+async def account(escrow) -> str:
+    """An escrow account with 100 of inv-001 in it."""
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), (SUBSCRIPTION, -100))
+    return account
+
+
+async def refusal(work) -> tuple[str, dict[str, str]]:
+    with pytest.raises(DomainError) as refused:
+        await work
+    return refused.value.reason, refused.value.metadata
+
+
+async def capture(escrow: Escrow, hold: pb.Hold, minor: int | None, to: str = "fees", request_id: str = "") -> pb.Hold:
+    request = pb.CaptureHoldRequest(
+        request_id=request_id or key(),
+        escrow_account_id=hold.escrow_account_id,
+        hold_id=hold.hold_id,
+        to_ledger_account=to,
+        amount=None if minor is None else usd(minor),
+    )
+    return await escrow.call("CaptureHold", request)
+
+
+async def release(escrow: Escrow, hold: pb.Hold) -> pb.Hold:
+    request = pb.ReleaseHoldRequest(request_id=key(), escrow_account_id=hold.escrow_account_id, hold_id=hold.hold_id)
+    return await escrow.call("ReleaseHold", request)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "available"),
+    [
+        (0, 40, 100),
+        (0, 100, 100),  # the whole
+        (60, 40, 40),  # the whole rest
+        (60, 41, 40),  # one cent too many
+        (0, 101, 100),
+    ],
+)
+async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, held, asked, available):
+    if held:
+        await escrow.hold(account, SUBSCRIPTION, held)
+    if asked > available:
+        assert await refusal(escrow.hold(account, SUBSCRIPTION, asked)) == (
+            "INSUFFICIENT_AVAILABLE_BALANCE",
+            {"ledger_account": SUBSCRIPTION, "available_minor": str(available), "requested_minor": str(asked)},
+        )
+    else:
+        hold = await escrow.hold(account, SUBSCRIPTION, asked)
+        assert hold.status == pb.Hold.PLACED
+        assert (await escrow.held(account)) == {SUBSCRIPTION: held + asked}
+        [placed] = [event for event in await escrow.events(events.HoldPlaced) if event.hold == hold]
+        assert placed.actor == "admin-1"
+
+
+async def test_what_is_held_does_not_move(escrow, account):
+    await escrow.hold(account, SUBSCRIPTION, 60)
+    assert (await refusal(escrow.post(account, (SUBSCRIPTION, 41), ("cash", -41))))[1]["available_minor"] == "40"
+    await escrow.post(account, (SUBSCRIPTION, 40), ("cash", -40))
+    balance = await escrow.balance(account)
+    assert (balance.posted, balance.held, balance.available) == (usd(60), usd(60), usd(0))
+
+
+async def test_there_is_nothing_to_hold_on_an_account_that_was_never_used(escrow, account):
+    assert (await refusal(escrow.hold(account, "payable:inv-009", 1)))[1]["available_minor"] == "0"
+    elsewhere = escrow.hold("esc_" + "0" * 26, "cash", 1)
+    assert (await refusal(elsewhere))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
+
+
+async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow, account):
+    euros = pb.PlaceHoldRequest(
+        request_id=key(),
+        escrow_account_id=account,
+        ledger_account="cash",
+        amount={"currency_code": "EUR", "amount_minor": 1},
+        reason=pb.Hold.MANUAL,
+    )
+    assert await refusal(escrow.call("PlaceHold", euros)) == ("CURRENCY_MISMATCH", {"expected": "USD"})
+    over = escrow.hold(account, "cash", 1, expire_time=to_timestamp(NOW))
+    assert (await refusal(over))[0] == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize(("captured", "left"), [(60, 40), (25, 75), (None, 40)])
+async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escrow, account, captured, left):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60)
+    name = key()
+    done = await capture(escrow, hold, captured, request_id=name)
+    assert done.status == pb.Hold.CAPTURED
+    assert done.captured_amount == usd(100 - left)
+    assert await capture(escrow, hold, captured, request_id=name) == done  # a retry
+    assert await escrow.posted(account) == {"cash": 100, SUBSCRIPTION: left, "fees": 100 - left}
+    assert await escrow.held(account) == {}
+    entry = (await escrow.journal())[-1]
+    assert entry.type == pb.LedgerEntry.HOLD
+    assert len(await escrow.events(events.HoldResolved)) == 1
+
+
+@pytest.mark.parametrize("ending", ["capture", "release"])
+async def test_a_hold_ends_once(escrow, account, ending):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60)
+    await (capture(escrow, hold, 60) if ending == "capture" else release(escrow, hold))
+    status = "CAPTURED" if ending == "capture" else "RELEASED"
+    for again in (capture(escrow, hold, 60), release(escrow, hold)):
+        assert await refusal(again) == ("HOLD_NOT_OPEN", {"hold_id": hold.hold_id, "status": status})
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_of_many_endings_at_once_one_wins(escrow, account):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60)
+    outcomes = await asyncio.gather(
+        *(capture(escrow, hold, 60) for _ in range(5)),
+        *(release(escrow, hold) for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(outcome, pb.Hold) for outcome in outcomes) == 1
+    assert {type(outcome).__name__ for outcome in outcomes} == {"Hold", "HoldNotOpen"}
+    assert await escrow.held(account) == {}
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_a_capture_that_cannot_be_booked_leaves_the_hold(escrow, account):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60)
+    assert await refusal(capture(escrow, hold, 61)) == (
+        "CAPTURE_EXCEEDS_HOLD",
+        {"held_minor": "60", "requested_minor": "61"},
+    )
+    await escrow.hold(account, "cash", 50)
+    # The receiving side has too little: the subscription is free, cash is not.
+    assert (await refusal(capture(escrow, hold, 60, to="cash")))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
+    assert (await refusal(capture(escrow, hold, 60, to=SUBSCRIPTION)))[0] == "INVALID_FIELD"
+    assert await escrow.held(account) == {SUBSCRIPTION: 60, "cash": 50}
+    unknown = pb.Hold(hold_id="hold_" + "0" * 26, escrow_account_id=account)
+    assert (await refusal(capture(escrow, unknown, 1)))[0] == "HOLD_NOT_FOUND"
+    assert (await refusal(release(escrow, unknown)))[0] == "HOLD_NOT_FOUND"
+
+
+async def test_a_hold_ends_by_itself_when_its_time_has_run_out(escrow, account):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60, expire_time=to_timestamp(NOW + timedelta(days=1)))
+    await escrow.hold(account, SUBSCRIPTION, 10)  # has no time
+    assert await escrow.expire_holds() == 0
+    await escrow.pass_time(days=1)
+    assert await escrow.expire_holds() == 1
+    assert await escrow.expire_holds() == 0
+    assert await escrow.held(account) == {SUBSCRIPTION: 10}
+    [event] = await escrow.events(events.HoldResolved)
+    assert (event.hold.hold_id, event.hold.status) == (hold.hold_id, pb.Hold.EXPIRED)
+    assert (await refusal(release(escrow, hold)))[1]["status"] == "EXPIRED"
+
+
+async def test_no_hold_ends_in_a_frozen_account(escrow, account):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60, expire_time=to_timestamp(NOW + timedelta(days=1)))
+    await escrow.freeze(account)
+    await escrow.pass_time(days=2)
+    assert await escrow.expire_holds() == 0
+    for ending in (release(escrow, hold), capture(escrow, hold, 60)):
+        assert await refusal(ending) == ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": account})
+    await escrow.unfreeze(account)
+    assert await escrow.expire_holds() == 1
+
+
+async def test_holds_are_listed_newest_first_a_page_at_a_time(escrow, account):
+    placed = []
+    for minor in range(1, 8):
+        placed.append(await escrow.hold(account, SUBSCRIPTION, minor))
+        await escrow.pass_time(seconds=1)
+    await release(escrow, placed[2])
+    seen, token = [], ""
+    for _ in range(4):
+        request = pb.ListHoldsRequest(escrow_account_id=account, page_size=2, page_token=token)
+        page = await escrow.call("ListHolds", request)
+        seen += [hold.amount.amount_minor for hold in page.holds]
+        token = page.next_page_token
+    assert (seen, token) == ([7, 6, 5, 4, 3, 2, 1], "")
+    request = pb.ListHoldsRequest(escrow_account_id=account, status=pb.Hold.RELEASED)
+    assert [hold.hold_id for hold in (await escrow.call("ListHolds", request)).holds] == [placed[2].hold_id]

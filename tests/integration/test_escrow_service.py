@@ -1,0 +1,122 @@
+"""The service as it runs: a process that takes calls over gRPC, publishes what it books and books what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from grpc import aio
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_pb2_grpc
+from realco.escrow.v1 import events_pb2 as events
+
+from deploy import provision
+from deploy.local.ports import free_port
+from services.chassis.wire import to_timestamp
+from services.escrow.subscribers import SUBSCRIPTIONS
+from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
+from tests.support.identity import ISSUER, Issuer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@asynccontextmanager
+async def process(tmp_path: Path, app_url: str, nats_url: str, issuer: Issuer) -> AsyncIterator[Any]:
+    """`python -m services.escrow` on a port of its own."""
+    key_file = tmp_path / "service.pem"
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(issuer.escrow._key.as_pem(private=True))
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "database_url").write_text(app_url)
+    (secrets / "nats_url").write_text(nats_url)
+    port = free_port()
+    variables = {
+        "SECRETS_DIR": str(secrets),
+        "ENVIRONMENT": "development",
+        "GRPC_PORT": str(port),
+        "JWKS": str(issuer.path),
+        "JWT_ISSUER": ISSUER,
+        "SERVICE_KEY_FILE": str(key_file),
+        "DRAIN_WAIT_SECONDS": "0",
+    }
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.escrow", cwd=ROOT, env=os.environ | variables, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 60)
+            yield running, escrow_pb2_grpc.EscrowServiceStub(channel)
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.communicate()
+
+
+async def until(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def issuer(tmp_path) -> Issuer:
+    return Issuer(tmp_path)
+
+
+async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tmp_path, service_urls, nats_url, issuer):
+    client = await nats.connect(nats_url)
+    await provision.provision(client, provision.consumers_of("escrow", SUBSCRIPTIONS[0]))
+    js = client.jetstream()
+    urls = await service_urls("escrow")
+    async with process(tmp_path, urls.app_url, nats_url, issuer) as (running, stub):
+        call = {"metadata": [("authorization", f"Bearer {issuer.token()}")], "timeout": 10}
+        opened = await stub.CreateEscrowAccount(
+            pb.CreateEscrowAccountRequest(
+                request_id=key(), display_name="Oak Street", currency_code="USD", custodian_name="First Custody"
+            ),
+            **call,
+        )
+        account = opened.escrow_account_id
+        wanted = new_entry(("cash", 100), ("distributable", -100), kind=pb.LedgerEntry.DEPOSIT)
+        request = pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=account, journal_entry=wanted)
+        entry = await stub.PostJournalEntry(request, **call)
+        assert await stub.PostJournalEntry(request, **call) == entry
+
+        heard = await js.pull_subscribe(events.JournalEntriesPosted.DESCRIPTOR.full_name, stream="ESCROW")
+        [message] = await heard.fetch(1, timeout=20)
+        assert list(events.JournalEntriesPosted.FromString(message.data).journal_entries) == [entry]
+        assert message.headers["ce-subject"] == account
+
+        await tell(js, Payment(account, "ESCROW_DEPOSIT", 50), "SUBMITTED", "SETTLED", "SETTLED", "COMPLETED")
+
+        async def settled() -> bool:
+            balance = await stub.GetEscrowAccountBalance(
+                pb.GetEscrowAccountBalanceRequest(escrow_account_id=account), **call
+            )
+            return balance.posted.amount_minor == 150 and balance.held.amount_minor == 0
+
+        await until(settled)
+        assert (await stub.GetTrialBalance(pb.GetTrialBalanceRequest(escrow_account_id=account), **call)).balanced
+        running.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.wait(), 30) == 0
+    await client.close()
+
+
+async def tell(js, payment: Payment, *facts: str) -> None:
+    """Publishes as the relay of the transactions service does."""
+    for fact in facts:
+        event = EVENTS[fact](transaction=payment.transaction, occur_time=to_timestamp(NOW))
+        headers = {"ce-id": str(uuid.uuid4()), "ce-orgid": "org_1", "ce-actor": "admin-1"}
+        await js.publish(event.DESCRIPTOR.full_name, event.SerializeToString(), headers=headers)

@@ -1,0 +1,244 @@
+"""Transactions move, and the book follows: each story as a table of facts and the balances after them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis.errors import DomainError
+from tests.support.escrow import Escrow, Payment, escrow_copy, key
+
+SUBSCRIPTION = "subscription:inv-001"
+ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
+PAYABLE, PROCEEDS, REFUND = (
+    pb.SubmitPayoutsRequest.PAYABLE,
+    pb.SubmitPayoutsRequest.ISSUER_PROCEEDS,
+    pb.SubmitPayoutsRequest.SUBSCRIPTION,
+)
+
+
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
+@pytest.fixture
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("facts", "posted", "pending", "held"),
+    [
+        (["SUBMITTED"], {}, {"in_transit": 100, SUBSCRIPTION: 100}, {}),
+        (["SUBMITTED", "SETTLED"], ARRIVED, {}, {SUBSCRIPTION: 100}),
+        (["SUBMITTED", "SETTLED", "COMPLETED"], ARRIVED, {}, {}),
+        (["SETTLED"], ARRIVED, {}, {SUBSCRIPTION: 100}),  # nobody said it was submitted
+        (["SETTLED", "SUBMITTED"], ARRIVED, {}, {SUBSCRIPTION: 100}),  # said late
+        (["SUBMITTED", "SUBMITTED", "SETTLED", "SETTLED"], ARRIVED, {}, {SUBSCRIPTION: 100}),
+        (["SUBMITTED", "FAILED"], {}, {}, {}),
+        (["SUBMITTED", "CANCELLED"], {}, {}, {}),
+        (["SUBMITTED", "RETURNED"], {}, {}, {}),
+        (["SUBMITTED", "SETTLED", "RETURNED"], {}, {}, {}),  # within the return-risk period
+        (["SUBMITTED", "SETTLED", "COMPLETED", "RETURNED"], {}, {}, {}),
+        (["SUBMITTED", "SETTLED", "RETURNED", "RETURNED"], {}, {}, {}),
+        (["SUBMITTED", "SETTLED", "COMPLETED", "REVERSED"], {}, {}, {}),
+        (["FAILED"], {}, {}, {}),
+        (["CANCELLED"], {}, {}, {}),
+        (["COMPLETED"], {}, {}, {}),
+    ],
+)
+async def test_a_contribution_comes_in(escrow, facts, posted, pending, held):
+    account = await escrow.open()
+    await Payment(account, "ESCROW_DEPOSIT", 100).happens(escrow, *facts)
+    assert (await escrow.posted(account), await escrow.pending(account)) == (posted, pending)
+    assert await escrow.held(account) == held
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_a_contribution_is_told_of_with_its_investment_and_its_return_names_it(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await payment.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
+    submitted, settled, returned = await escrow.journal()
+    assert [entry.type for entry in (submitted, settled, returned)] == [
+        pb.LedgerEntry.DEPOSIT,
+        pb.LedgerEntry.DEPOSIT,
+        pb.LedgerEntry.RETURN,
+    ]
+    assert {entry.transaction_id for entry in (submitted, settled, returned)} == {payment.transaction.transaction_id}
+    assert {entry.investment_id for entry in (submitted, settled, returned)} == {payment.transaction.investment_id}
+    assert returned.reverses_journal_entry_id == settled.journal_entry_id
+    assert settled.actor == "admin-1"
+    placed, [ended] = await escrow.events(events.HoldPlaced), await escrow.events(events.HoldResolved)
+    assert [event.hold.reason for event in placed] == [pb.Hold.RETURN_RISK]
+    assert ended.hold.status == pb.Hold.RELEASED
+
+
+async def test_a_second_presentment_is_booked_anew(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await payment.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
+    payment.transaction.presentments = 2
+    await payment.happens(escrow, "SUBMITTED", "SETTLED")
+    assert await escrow.posted(account) == ARRIVED
+    assert await escrow.held(account) == {SUBSCRIPTION: 100}
+    await payment.happens(escrow, "COMPLETED")
+    assert await escrow.held(account) == {}
+
+
+async def test_a_wire_carries_no_return_risk(escrow):
+    account = await escrow.open()
+    await Payment(account, "ESCROW_DEPOSIT", 100, method="WIRE").happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+    assert await escrow.posted(account) == ARRIVED
+    assert await escrow.events(events.HoldPlaced) == []
+
+
+async def test_cash_to_distribute_comes_in(escrow):
+    account = await escrow.open()
+    await Payment(account, "DEPOSIT", 100, party="sponsor-1").happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+    assert await escrow.posted(account) == {"cash": 100, "distributable": 100}
+    assert await escrow.events(events.HoldPlaced) == []
+
+
+async def test_a_late_return_of_money_that_has_left_is_owed_by_its_party(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await escrow.post(account, (SUBSCRIPTION, 70), ("issuer_proceeds", -70))
+    await escrow.post(account, ("issuer_proceeds", 70), ("cash", -70))
+    await payment.happens(escrow, "RETURNED")
+    # 30 were left of it; the bank took 100 all the same, and there were 30 in cash.
+    assert await escrow.posted(account) == {"returns_receivable:inv-001": 70, "in_transit": -70}
+    assert (await escrow.balance(account)).pending_out.amount_minor == 70
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_what_arrives_while_frozen_is_kept_apart_until_somebody_explains_it(escrow):
+    account = await escrow.open()
+    payment, bounced = Payment(account, "ESCROW_DEPOSIT", 100), Payment(account, "ESCROW_DEPOSIT", 7)
+    await payment.happens(escrow, "SUBMITTED")
+    await escrow.freeze(account)
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await bounced.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
+    assert await escrow.posted(account) == {"cash": 100, "suspense": 100}
+    assert (await escrow.pending(account), await escrow.held(account)) == ({}, {})
+    await escrow.unfreeze(account)
+    await escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
+    await payment.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {}
+
+
+async def test_a_return_risk_hold_outlasts_the_freeze(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await payment.happens(escrow, "SETTLED")
+    await escrow.freeze(account)
+    await payment.happens(escrow, "COMPLETED")
+    assert await escrow.expire_holds() == 0
+    assert await escrow.held(account) == {SUBSCRIPTION: 100}
+    await escrow.unfreeze(account)
+    assert await escrow.expire_holds() == 1
+    assert await escrow.held(account) == {}
+
+
+async def test_a_return_is_booked_though_the_account_is_frozen(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await payment.happens(escrow, "SETTLED")
+    await escrow.freeze(account)
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.posted(account), await escrow.held(account)) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "from_account", "booked_as"),
+    [
+        ("DISTRIBUTION", PAYABLE, "payable:inv-001", pb.LedgerEntry.DISTRIBUTION),
+        ("ESCROW_WITHDRAWAL", PROCEEDS, "issuer_proceeds", pb.LedgerEntry.WITHDRAWAL),
+        ("REFUND", REFUND, SUBSCRIPTION, pb.LedgerEntry.REFUND),
+    ],
+)
+@pytest.mark.parametrize(
+    ("facts", "paid", "on_its_way"),
+    [
+        (["SUBMITTED"], 0, 100),
+        (["SUBMITTED", "SETTLED"], 100, 0),
+        (["SUBMITTED", "SETTLED", "COMPLETED"], 100, 0),
+        (["SUBMITTED", "SETTLED", "SETTLED"], 100, 0),
+        (["FAILED"], 0, 0),
+        (["SUBMITTED", "FAILED"], 0, 0),
+        (["SUBMITTED", "RETURNED"], 0, 0),
+        (["SUBMITTED", "SETTLED", "RETURNED"], 0, 0),
+        (["SUBMITTED", "SETTLED", "COMPLETED", "RETURNED", "RETURNED"], 0, 0),
+    ],
+)
+async def test_money_goes_out(escrow, kind, source, from_account, booked_as, facts, paid, on_its_way):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 150), (from_account, -150))
+    payment = Payment(account, kind, 100)
+    taken = (await payment.submit(escrow, source)).journal_entry
+    assert taken.type == booked_as
+    await payment.happens(escrow, *facts)
+    left = {"cash": 150 - paid, "in_transit": -on_its_way, from_account: 150 - paid - on_its_way}
+    assert await escrow.posted(account) == {code: minor for code, minor in left.items() if minor}
+    undone = [entry for entry in await escrow.journal() if entry.reverses_journal_entry_id]
+    assert [entry.reverses_journal_entry_id for entry in undone] == (
+        [] if paid or on_its_way else [taken.journal_entry_id]
+    )
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_a_payout_that_was_refused_leaves_nothing_to_undo(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "DISTRIBUTION", 100)
+    assert (await payment.submit(escrow, PAYABLE)).refusal.reason == "INSUFFICIENT_AVAILABLE_BALANCE"
+    await payment.happens(escrow, "FAILED")
+    assert await escrow.journal() == []
+
+
+async def test_a_failed_payout_can_be_sent_again_as_another_attempt(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("payable:inv-001", -100))
+    payment = Payment(account, "DISTRIBUTION", 100)
+    await payment.submit(escrow, PAYABLE)
+    await payment.happens(escrow, "FAILED")
+    payment.transaction.attempts = 2
+    await payment.submit(escrow, PAYABLE)
+    await payment.happens(escrow, "SUBMITTED", "SETTLED")
+    assert await escrow.posted(account) == {}
+
+
+async def test_what_a_person_reversed_is_not_undone_again(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100, method="WIRE")
+    await payment.happens(escrow, "SETTLED")
+    [settled] = await escrow.journal()
+    await escrow.post(account, kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=settled.journal_entry_id)
+    await payment.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {}
+    assert len(await escrow.journal()) == 2
+
+
+async def test_an_event_about_an_account_that_is_not_here_or_closed_is_set_aside(escrow):
+    with pytest.raises(DomainError) as refused:
+        await Payment("esc_" + "0" * 26, "ESCROW_DEPOSIT", 1).happens(escrow, "SETTLED")
+    assert refused.value.reason == "ESCROW_ACCOUNT_NOT_FOUND"
+    account = await escrow.open()
+    await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    with pytest.raises(DomainError) as refused:
+        await Payment(account, "ESCROW_DEPOSIT", 1).happens(escrow, "SETTLED")
+    assert refused.value.reason == "ESCROW_ACCOUNT_CLOSED"
+
+
+async def test_nobody_can_take_the_key_of_a_fact_that_is_still_to_come(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    for name in (f"txn:{payment.transaction.transaction_id}:1:settled", key()):
+        await escrow.post(account, ("cash", 1), ("fees", -1), request_id=name)
+    await payment.happens(escrow, "SETTLED")
+    assert (await escrow.posted(account))[SUBSCRIPTION] == 100
