@@ -12,7 +12,8 @@ from services.compliance import store
 
 async def _uncount(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
     transaction = event.transaction  # type: ignore[attr-defined]  # every event of this subscription has one
-    await store.set_counted(tx, transaction.transaction_id, False, transaction.version)
+    # What may be tried again keeps its part of the limit: otherwise that part could be spent twice.
+    await store.set_counted(tx, transaction.transaction_id, transaction.failure.retryable, transaction.version)
 
 
 async def _count(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
@@ -28,7 +29,6 @@ SUBSCRIPTIONS = (
             transactions.TransactionCancelled: _uncount,
             transactions.TransactionReturned: _uncount,
             transactions.TransactionReversed: _uncount,
-            # The money is on its way again.
             transactions.TransactionRetryScheduled: _count,
         },
     ),

@@ -60,8 +60,10 @@ class Compliance:
             answer = await self.servicer.EvaluateTransactions(pb.EvaluateTransactionsRequest(items=items), None)
         return list(answer.decisions)
 
-    async def hear(self, event_type, transaction_id, version):
-        event = event_type(transaction=transactions_pb2.Transaction(transaction_id=transaction_id, version=version))
+    async def hear(self, event_type, transaction_id, version, *, retryable=False):
+        transaction = transactions_pb2.Transaction(transaction_id=transaction_id, version=version)
+        transaction.failure.retryable = retryable
+        event = event_type(transaction=transaction)
         meta = EventMeta("", "", "org-a", "", self.clock.now(), 1)
         with acting_as(service_principal("compliance", "org-a")):
             async with self.database.begin() as tx:
@@ -147,13 +149,13 @@ async def test_limits_do_not_hold_for_accredited_investors_and_sponsors(complian
     assert decision.status == pb.ComplianceCheck.PASSED
 
 
-async def test_money_that_came_back_gives_its_limit_back_whatever_the_order_of_events(compliance):
+async def test_money_that_came_back_gives_its_limit_back_unless_it_may_be_tried_again(compliance):
     await compliance.clear("inv-1")
     item = money_in(50_000_00)
     await compliance.evaluate(item)
-    await compliance.hear(events_pb2.TransactionReturned, item.transaction_id, 6)
+    await compliance.hear(events_pb2.TransactionReturned, item.transaction_id, 6, retryable=True)
     await compliance.hear(events_pb2.TransactionRetryScheduled, item.transaction_id, 7)
-    await compliance.hear(events_pb2.TransactionReturned, item.transaction_id, 6)  # a late repeat changes nothing
+    await compliance.hear(events_pb2.TransactionFailed, item.transaction_id, 5)  # late: older than what was heard
     [while_it_is_presented_again] = await compliance.evaluate(money_in(1))
     assert while_it_is_presented_again.status == pb.ComplianceCheck.FAILED
     await compliance.hear(events_pb2.TransactionFailed, item.transaction_id, 9)

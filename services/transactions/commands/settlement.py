@@ -136,7 +136,7 @@ def _failure(payment: Payment, *, retryable: bool) -> Failure:
     if not payment.return_code:
         return Failure("DECLINED_BY_PROVIDER", "The bank did not carry out the payment.", retryable)
     code = return_code(payment.return_code)
-    return Failure(code.code, f"The bank says: {code.name}.", retryable)
+    return Failure(code.code, code.name, retryable)
 
 
 async def _retire_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:

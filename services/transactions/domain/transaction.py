@@ -112,6 +112,8 @@ def check_retry(transaction: Transaction) -> None:
     if transaction.status not in (Status.FAILED, Status.RETURNED):
         raise IllegalStatusChange(transaction.status, Status.PENDING_RETRY)
     code = transaction.failure.code if transaction.failure else ""
+    if transaction.is_debit:
+        check_attempts(transaction)  # first: the last attempt's failure is not marked retryable, for want of attempts
     may_again = transaction.is_debit and (
         return_code(code).action is Action.REPRESENT
         if transaction.status is Status.RETURNED
@@ -119,7 +121,6 @@ def check_retry(transaction: Transaction) -> None:
     )
     if not may_again:
         raise NotRetryable(f"{code or transaction.status} is final: make a new transaction.", code=code)
-    check_attempts(transaction)
 
 
 def check_attempts(transaction: Transaction) -> None:

@@ -5,6 +5,7 @@ An answer counts only if it is about our payment, with our amount; anything else
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -30,6 +31,7 @@ class SandboxBank:
 
     def __init__(self, base_url: str, webhook_secret: str, *, timeout_seconds: float = 4) -> None:
         self._secret = webhook_secret
+        self._timeout_seconds = timeout_seconds  # of a whole call: a bank that drips is a bank that is silent
         self._client = httpx.AsyncClient(
             base_url=base_url,
             timeout=httpx.Timeout(timeout_seconds, connect=min(2, timeout_seconds)),
@@ -115,12 +117,15 @@ class SandboxBank:
         """(status, JSON or None, Retry-After in seconds). Whatever goes wrong on the way is OutcomeUnknown."""
         raw = b""
         try:
-            async with self._client.stream(method, path, json=body, headers=headers, params=query) as response:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._client.stream(method, path, json=body, headers=headers, params=query) as response,
+            ):
                 async for chunk in response.aiter_bytes():
                     raw += chunk
                     if len(raw) > ANSWER_BYTES_MAX:
                         raise OutcomeUnknown("the provider's answer is too long")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise OutcomeUnknown(f"the provider cannot be reached: {type(error).__name__}") from None
         try:
             answer = orjson.loads(raw)

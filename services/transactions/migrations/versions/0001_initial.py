@@ -59,6 +59,7 @@ def upgrade() -> None:
     create_chassis_tables(op)
     _create_bank_accounts()
     _create_transactions()
+    _create_transaction_indexes()
     _create_records()
     _create_requests()
     for before, after in _MOVES.items():
@@ -118,6 +119,19 @@ def _create_bank_accounts() -> None:
     )
 
 
+_TRANSACTION_CHECKS = {
+    "dispute_status_known": "dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')",
+    "payment_method_known": "payment_method IN ('ACH', 'WIRE', 'CHECK')",
+    "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
+    "retry_has_a_time": "status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL",
+    "settled_has_a_time": "status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL",
+    "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')",
+    "failure_whole": "(failure_code IS NULL) = (failure_message IS NULL)",
+    "amount_positive": "amount_minor > 0 AND amount_minor < 4611686018427387904",
+    "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
+}
+
+
 def _create_transactions() -> None:
     op.create_table(
         "transactions",
@@ -163,23 +177,6 @@ def _create_transactions() -> None:
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("escrow_booked", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.CheckConstraint("dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')", name="dispute_status_known"),
-        sa.CheckConstraint("payment_method IN ('ACH', 'WIRE', 'CHECK')", name="payment_method_known"),
-        sa.CheckConstraint(
-            "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')", name="reconciliation_status_known"
-        ),
-        sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
-        sa.CheckConstraint(
-            "status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"
-        ),
-        sa.CheckConstraint(
-            "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="type_known"
-        ),
-        sa.CheckConstraint("(failure_code IS NULL) = (failure_message IS NULL)", name="failure_whole"),
-        sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
-        sa.CheckConstraint(
-            "presentments BETWEEN 0 AND 3 AND attempts >= presentments", name="presentments_three_at_most"
-        ),
         sa.ForeignKeyConstraint(
             ["org_id", "bank_account_id"],
             ["bank_accounts.org_id", "bank_accounts.bank_account_id"],
@@ -190,6 +187,11 @@ def _create_transactions() -> None:
         ),
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
+    for name, condition in _TRANSACTION_CHECKS.items():
+        op.create_check_constraint(name, "transactions", condition)
+
+
+def _create_transaction_indexes() -> None:
     op.create_index(
         "transactions_account",
         "transactions",
