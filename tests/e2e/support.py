@@ -40,9 +40,11 @@ def until(
 ) -> T:
     """What `read` gives once it is as wanted. Raises: AssertionError with what it gave last."""
     deadline = time.monotonic() + limit_seconds
+    pause = 0.02
     while not wanted(last := read()):
         assert time.monotonic() < deadline, f"not within {limit_seconds:g} s: {what}; the last seen: {last}"
-        time.sleep(0.03)
+        time.sleep(pause)
+        pause = min(pause * 1.4, 0.2)
     return last
 
 

@@ -43,7 +43,7 @@ def _bad_signatures(secret: str, body: bytes) -> dict[str, str]:
         "of the other time": good.replace(f"t={now}", f"t={now + 1}"),
         "of an older scheme": signed(secret, body, scheme="v0"),
         "old": signed(secret, body, age_seconds=301 + 5),
-        "of the future": signed(secret, body, age_seconds=-(301 + 5)),
+        "of the future": signed(secret, body, age_seconds=-(301 + 120)),
         "of a day ago": signed(secret, body, age_seconds=86_400),
     }
 
@@ -64,7 +64,7 @@ def _bad_verifications(plaid: Plaid, body: bytes) -> dict[str, str]:
         "of an unknown key": plaid.verification(body, key=stranger, header={"kid": secrets.token_hex(8)}),
         "of another body": plaid.verification(body + b" "),
         "old": plaid.verification(body, age_seconds=301 + 5),
-        "of the future": plaid.verification(body, age_seconds=-400),
+        "of the future": plaid.verification(body, age_seconds=-600),
         "without its signature": f"{header}.{claims}.",
         "with half a signature": f"{header}.{claims}.{signature[:40]}",
     }

@@ -200,7 +200,7 @@ def test_the_book_shows_a_contribution_in_balance_and_ledger(world: World, stubs
     account = offering["escrowAccountId"]
     path = f"/escrow-accounts/{account}"
     until(lambda: world.auditor.get(f"{path}/balance"), lambda read: minor(read["pendingIn"]) == 500_00)
-    as_of = f"{world.now():%Y-%m-%dT%H:%M:%SZ}"
+    as_of = f"{world.now():%Y-%m-%dT%H:%M:%S.%fZ}"
 
     balance = world.auditor.call("GET", f"{path}/balance", params={"asOf": as_of})
 
