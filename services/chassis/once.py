@@ -102,6 +102,20 @@ async def _attempt(
     return _answered(answer, response_type)
 
 
+async def answered_before(database: Database, request: Message, response_type: type[R]) -> R | None:
+    """The answer this request got before; None if it is new. For what asks peers before it opens its transaction:
+    a replay must not depend on what a peer says by now.
+
+    Raises:
+        IdempotencyKeyReused, RequestInFlight, or the business refusal that was the answer.
+    """
+    if not getattr(request, "request_id", ""):
+        return None
+    async with database.begin() as tx:
+        answer = await _find(tx, request, fingerprint_of(request))
+    return None if answer is None else _answered(answer, response_type)
+
+
 async def _store_refusal(database: Database, request: Message, fingerprint: bytes, refusal: DomainError) -> None:
     """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects."""
     async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
@@ -122,10 +136,19 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
         if sqlstate(error) == _LOCK_NOT_AVAILABLE:
             raise RequestInFlight("The first request is still running.", request_id=key["request_id"]) from None
         raise
-    table = handled_requests.c
+    row = await _find(tx, request, fingerprint)
+    if row is None:  # the first one was rolled back just now
+        raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
+    return row
+
+
+async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:
+    key, table = _key(request, current_principal()), handled_requests.c
     found = sa.select(table.answer, table.answer_is_error, table.fingerprint, table.status).filter_by(**key)
     row = (await tx.execute(found)).one_or_none()
-    if row is None or row.status != "answered":
+    if row is None:
+        return None
+    if row.status != "answered":
         raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
     if row.fingerprint != fingerprint:
         raise IdempotencyKeyReused("The request_id was used with another request.", request_id=key["request_id"])

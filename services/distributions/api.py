@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database
-from services.chassis.once import once
+from services.chassis.once import answered_before, once
 from services.distributions import gates, queries
 from services.distributions.clients import Peers
 from services.distributions.commands import distributions, executions, investments, offerings
@@ -29,6 +29,7 @@ from services.distributions.tables import offerings as offerings_table
 Context = ServicerContext[Any, Any]
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
+Facts = TypeVar("Facts")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Room:
         self.nudge.set()
         return response
 
+    async def write_on_facts(
+        self,
+        request: Message,
+        answer: type[Answer],
+        look: Callable[[], Awaitable[Facts]],
+        run: Callable[..., Awaitable[Answer]],
+    ) -> Answer:
+        """`run(tx, request, facts, now)` on what `look` read from other services; a replay asks none of them."""
+        if (before := await answered_before(self.database, request, answer)) is not None:
+            return before
+        facts = await look()
+        return await self.write(request, answer, lambda tx, request, now: run(tx, request, facts, now))
+
     async def read(self, request: Request, run: Callable[[AsyncConnection, Request], Awaitable[Answer]]) -> Answer:
         async with self.database.begin() as tx:
             return await run(tx, request)
@@ -61,11 +75,11 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     async def CreateOffering(
         self, request: offerings_pb2.CreateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        account = await offerings.read_escrow_account(self._room.peers.escrow, request)
-        return await self._room.write(
+        return await self._room.write_on_facts(
             request,
             offerings_pb2.Offering,
-            lambda tx, request, now: offerings.create(tx, request, account, now),
+            lambda: offerings.read_escrow_account(self._room.peers.escrow, request),
+            offerings.create,
         )
 
     async def GetOffering(self, request: offerings_pb2.GetOfferingRequest, context: Context) -> offerings_pb2.Offering:
@@ -94,9 +108,11 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     async def CloseOffering(
         self, request: offerings_pb2.CloseOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        seen = await gates.look(self._room.database, self._room.peers, request.offering_id)
-        return await self._room.write(
-            request, offerings_pb2.Offering, lambda tx, request, now: offerings.close(tx, request, seen, now)
+        return await self._room.write_on_facts(
+            request,
+            offerings_pb2.Offering,
+            lambda: gates.look(self._room.database, self._room.peers, request.offering_id),
+            offerings.close,
         )
 
     async def RefundOffering(
@@ -181,11 +197,11 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        balance = await executions.read_balance(self._room.database, self._room.peers.escrow, request.distribution_id)
-        return await self._room.write(
+        return await self._room.write_on_facts(
             request,
             distributions_pb2.Distribution,
-            lambda tx, request, now: distributions.execute(tx, request, balance, now),
+            lambda: executions.read_balance(self._room.database, self._room.peers.escrow, request.distribution_id),
+            distributions.execute,
         )
 
     async def ResendAllocation(

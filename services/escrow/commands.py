@@ -90,7 +90,7 @@ async def _move(
 
 
 async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
-    expires_at = from_timestamp(request.expire_time) if request.HasField("expire_time") else None
+    expires_at = from_timestamp(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     if expires_at is not None and expires_at <= now:
         raise InvalidField("The hold would end before it began.", fields={"expire_time": "must be in the future"})
     return await reserve(

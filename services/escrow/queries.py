@@ -46,7 +46,7 @@ async def get_balance(
     """The balances the ledger accounts keep, or, at an instant, what had happened until then; nothing is summed up."""
     account = await _account(tx, request.escrow_account_id)
     key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
-    as_of = from_timestamp(request.as_of) if request.HasField("as_of") else None
+    as_of = from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
     if as_of is None:
         rows = await tx.execute(_BALANCES_NOW, key)
     else:
@@ -175,9 +175,9 @@ async def _in_time(
     number = ledger_entries.c.sequence if request.ledger_account else ledger_entries.c.journal_sequence
     conditions = []
     if request.HasField("from_time"):
-        conditions.append(number > await number_before(from_timestamp(request.from_time)))
+        conditions.append(number > await number_before(from_timestamp(request.from_time, "from")))
     if request.HasField("to_time"):
-        conditions.append(number <= await number_before(from_timestamp(request.to_time)))
+        conditions.append(number <= await number_before(from_timestamp(request.to_time, "to")))
     return conditions
 
 

@@ -14,7 +14,7 @@ from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 from services.chassis.auth import current_principal
 from services.chassis.database import ALL_ORGANIZATIONS
 from services.chassis.errors import InvalidField
-from services.chassis.once import once
+from services.chassis.once import answered_before, once
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
 from services.transactions.providers.base import ProviderEvent
@@ -31,7 +31,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
         principal, parts = current_principal(), self._parts
         party_id = creation.check_request(request, principal)
-        answer = await creation.first_answer(self._database, request)
+        answer = await answered_before(self._database, request, pb.Transaction)
         if answer is None:
             refusal = await creation.refusal_of_peers(request, party_id, parts.escrow, parts.distributions)
             now = parts.clock.now()

@@ -11,7 +11,14 @@ from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.auth import acting_as
 from services.chassis.errors import DomainError, InvalidField, Kind
-from services.chassis.once import IdempotencyKeyReused, RequestInFlight, first_delivery, once, replace_answer
+from services.chassis.once import (
+    IdempotencyKeyReused,
+    RequestInFlight,
+    answered_before,
+    first_delivery,
+    once,
+    replace_answer,
+)
 from services.chassis.tables import handled_requests
 from tests.support import chassis
 
@@ -191,3 +198,19 @@ async def test_an_event_is_new_to_each_consumer_once(database):
         assert await first_delivery(tx, "a", event_id)
         assert not await first_delivery(tx, "a", event_id)
         assert await first_delivery(tx, "b", event_id)
+
+
+async def test_what_was_answered_before_is_known_without_running_anything(database):
+    assert await answered_before(database, request(), pb.Hold) is None
+    await once(database, request(), pb.Hold, Command())
+    assert await answered_before(database, request(), pb.Hold) == pb.Hold(hold_id="hold_1")
+    with pytest.raises(IdempotencyKeyReused):
+        await answered_before(database, request(amount=101), pb.Hold)
+
+
+async def test_a_refusal_that_was_the_answer_before_is_raised_again(database):
+    with pytest.raises(NotEnough):
+        await once(database, request(), pb.Hold, Command(raises=NotEnough("too little")))
+    with pytest.raises(DomainError) as refused:
+        await answered_before(database, request(), pb.Hold)
+    assert refused.value.reason == "NOT_ENOUGH"

@@ -75,11 +75,8 @@ async def create(
 
 def _moment(timestamp: Timestamp, field: str, now: datetime) -> datetime:
     """A time somebody can mean: in the calendar, and not beyond every plan."""
-    try:
-        moment = from_timestamp(timestamp)
-    except (ValueError, OverflowError):
-        moment = None
-    if moment is None or abs(moment - now) > PLANS_END:
+    moment = from_timestamp(timestamp, field)
+    if abs(moment - now) > PLANS_END:
         raise InvalidField("No such time.", fields={field: "must lie within ten years of now"})
     return moment
 

@@ -11,10 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.access import INVESTOR
 from services.chassis.auth import Principal, current_principal
-from services.chassis.database import Database
 from services.chassis.errors import DomainError, InvalidField, NotFound
 from services.chassis.ids import new_id
-from services.chassis.once import once
 from services.transactions import messages
 from services.transactions.clients import Distributions, Escrow
 from services.transactions.domain.errors import (
@@ -36,10 +34,6 @@ PROVIDERS = {"ACH": "sandbox", "WIRE": "manual", "CHECK": "manual"}
 EVALUATE_GRACE_MS = 2_000
 
 _T = pb.Transaction
-
-
-class _NotAnswered(Exception):
-    """Leaves `once` without a trace where there is no first answer to give."""
 
 
 def check_request(request: pb.CreateTransactionRequest, principal: Principal) -> str:
@@ -64,18 +58,6 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
     if faults:
         raise InvalidField("The request is not valid.", fields=faults)
     return party_id
-
-
-async def first_answer(database: Database, request: pb.CreateTransactionRequest) -> pb.Transaction | None:
-    """The answer this request got before, if any: a replay asks no peer, whose answer may be another by now."""
-
-    async def nothing(tx: AsyncConnection) -> pb.Transaction:
-        raise _NotAnswered
-
-    try:
-        return await once(database, request, pb.Transaction, nothing)
-    except _NotAnswered:
-        return None
 
 
 async def refusal_of_peers(
