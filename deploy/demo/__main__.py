@@ -1,7 +1,7 @@
 """Plays the story and judges the books: `python -m deploy.demo`; exit status 0 only if everything ties out.
 
 With `--kill escrow` that process is killed (SIGKILL) once, at a random moment that `--seed` repeats; the story must
-end the same. `--kill` may be given several times.
+end the same. `--kill` may be given several times, for one process too.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="realco-demo-"))
     try:
         passed = perform(folder, given.kill, seed, narrator)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        return 130
     except _STUCK as error:
         narrator.say(f"\n{error}", "bold red")
         passed = False

@@ -1,4 +1,4 @@
-"""Kills processes of the instance with SIGKILL at random moments of the play, each once: for `--kill`.
+"""Kills processes of the instance with SIGKILL at random moments of the play: for `--kill`.
 
 - The moment is a step drawn from the whole play and a delay after its beginning, from the seed alone.
 - A kill that cannot happen (the process is just down by another's kill) is tried until it can; one that never
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class Killer:
             Kill(process, dice.randrange(steps - 1), dice.uniform(0, _DELAY_SECONDS_MAX), dice.random() < 0.5)
             for process in processes
         ]
+        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._killed: list[tuple[str, int]] = []
         self._failures: list[str] = []
@@ -61,12 +63,12 @@ class Killer:
         """Waits until every kill has happened and everybody is back. Raises: KillMissed."""
         for thread in self._threads:
             thread.join()
-        for process, pid in self._killed:
+        for process, pid in dict(self._killed).items():
             try:
                 self._instance.wait_until_back(process, pid, _BACK_SECONDS_MAX)
             except TimeoutError as error:
                 self._failures.append(str(error))
-        missed = [kill.process for kill in self.plan if kill.process not in dict(self._killed)]
+        missed = Counter(kill.process for kill in self.plan) - Counter(process for process, _ in self._killed)
         if missed or self._failures:
             raise KillMissed("; ".join([*self._failures, *(f"{process} was not killed" for process in missed)]))
 
@@ -75,17 +77,25 @@ class Killer:
         deadline = time.monotonic() + _UP_SECONDS_MAX
         while True:
             try:
-                whole = kill.process == "postgres" and kill.with_children
-                pid = self._instance.kill(kill.process, with_children=whole)
+                pid = self._kill(kill)
                 break
             except (ProcessLookupError, psutil.NoSuchProcess) as error:
                 if time.monotonic() > deadline:
                     self._failures.append(f"{kill.process} could not be killed: {error}")
                     return
                 time.sleep(0.05)
-        self._killed.append((kill.process, pid))
         children = " and its backends" if kill.process == "postgres" and kill.with_children else ""
         self._say(f"  kill -9: {kill.process}{children} (process {pid}), {kill.delay_seconds:.2f} s into “{title}”")
+
+    def _kill(self, kill: Kill) -> int:
+        """The number it had. Raises: ProcessLookupError while it is down, or is still the one killed before."""
+        whole = kill.process == "postgres" and kill.with_children
+        with self._lock:
+            if (kill.process, self._instance.pid(kill.process)) in self._killed:
+                raise ProcessLookupError(f"{kill.process} was just killed")
+            pid = self._instance.kill(kill.process, with_children=whole)
+            self._killed.append((kill.process, pid))
+            return pid
 
 
 class KillMissed(Exception):

@@ -192,7 +192,7 @@ def bounced(stage: Stage) -> str:
     failure = returned["failure"]
     if failure["code"] != "R01":
         raise Unexpected(f"It came back as {failure['code']}")
-    return f"{failure['code']}: {failure['message']} It will be presented again on {returned['nextAttemptTime'][:10]}"
+    return f"{failure['code']}: {failure['message']}; to be presented again on {returned['nextAttemptTime'][:10]}"
 
 
 def settled_later(stage: Stage) -> str:

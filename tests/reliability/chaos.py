@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         options = [*(f"--kill={process}" for process in processes), f"--seed={run_seed}"]
         done = run_demo(*options)
-        kills.update(process for process in processes if f"kill -9: {process} " in done.stdout)
+        kills.update({process: done.stdout.count(f"kill -9: {process} ") for process in processes})
         words = "ties out" if done.returncode == 0 else f"FAILED ({done.returncode})"
         print(f"{number:4}  {' '.join(options)}: {words} ({time.monotonic() - began:.0f} s)", flush=True)
         if done.returncode != 0:
