@@ -17,7 +17,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 run: setup ## everything from nothing, on http://127.0.0.1:8080; Ctrl-C stops it (PORT=, DATA_DIR=)
-	@exec $(PY) -m deploy.local run --data-dir $(DATA_DIR) --port $(PORT)
+	@exec $(PY) -m deploy.local run --data-dir $(DATA_DIR) --port $(PORT) --demo-data
 
 demo: setup ## the main job end to end, on a throw-away instance
 	@$(PY) -m deploy.demo

@@ -82,7 +82,7 @@ def offering(stage: Stage) -> str:
             "exemption": "REG_CF",
             "targetAmount": usd(cast.TARGET_MINOR),
             "maximumAmount": usd(cast.MAXIMUM_MINOR),
-            "deadlineTime": cast.DEADLINE,
+            "deadlineTime": stage.deadline,
         },
     )
     stage.offering_id = opened["offeringId"]

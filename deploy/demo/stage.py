@@ -22,6 +22,7 @@ class Stage:
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self._clients: dict[str, Client] = {}
+        self.deadline = cast.DEADLINE  # of the offering
         self.bank_accounts: dict[str, str] = {}  # by party
         self.investments: dict[str, str] = {}  # by investor
         self.payments: dict[str, str] = {}  # the contribution's transaction, by investor

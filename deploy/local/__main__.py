@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,12 +24,18 @@ _STOP_SECONDS_MAX = 20.0
 _WHAT_TO_DO = "Mend what the log names and start again; `make clean` removes all local data to begin anew."
 
 
-def run(data_dir: Path, port: int) -> int:
+def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
     """Returns when the instance was told to stop: 0, or 1 if it could not start."""
+
+    def ready(configuration: Configuration, seconds: float) -> None:
+        announce(configuration, seconds)
+        if demo_data:  # speaks for itself, and leaves an instance that has data as it is
+            subprocess.Popen([sys.executable, "-m", "deploy.demo.seed", "--data-dir", str(data_dir)], cwd=ROOT)
+
     try:
         supervisor = Supervisor(data_dir, port)
         progress = progress_for(sys.stdout, supervisor.steps)
-        asyncio.run(supervisor.run(progress, announce))
+        asyncio.run(supervisor.run(progress, ready))
     except ProgramFailed as error:
         print(f"\n{error}\n\nNothing was left running, and the data stays. {_WHAT_TO_DO}", file=sys.stderr)
         return 1
@@ -93,12 +100,15 @@ def main() -> int:
     running = commands.add_parser("run", help="start everything, watch it, stop it on Ctrl-C")
     port = os.environ.get("PORT") or "8080"
     running.add_argument("--port", type=int, default=port, help="of the gateway; 0: any (default: %(default)s)")
+    running.add_argument("--demo-data", action="store_true", help="let a new instance begin with an offering in it")
     stopping = commands.add_parser("stop", help="stop what runs there")
     for command in (running, stopping):
         command.add_argument("--data-dir", type=Path, default=default_data_dir(), help="default: %(default)s")
     given = parser.parse_args()
     data_dir = given.data_dir.resolve()
-    return run(data_dir, given.port) if given.command == "run" else stop(data_dir)
+    if given.command == "stop":
+        return stop(data_dir)
+    return run(data_dir, given.port, demo_data=given.demo_data)
 
 
 if __name__ == "__main__":

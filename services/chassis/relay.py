@@ -1,7 +1,8 @@
-"""The outbox relay: publishes committed events to JetStream, each area's in the order of its transactions.
+"""The outbox relay: publishes committed events to JetStream; events of one aggregate in the order of their commits.
 
-- Only rows whose transaction is older than every running one are read, in the order (xid, id): an event that commits
-  late is never skipped, as it would be behind a remembered sequence number (reliability rule c15).
+- What is not marked is read, lowest id first; no position is remembered, so an event that commits late is never
+  skipped (reliability rule c15). Who changes an aggregate holds its lock from before its event's id is drawn until the
+  commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
   stream and, for certain, every consumer's inbox drop the repeat.
 - One relay at a time works for a database, by an advisory lock; it would be safe if two did.
@@ -30,8 +31,8 @@ _READ = """
 SELECT id, event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at,
        extract(epoch FROM now() - created_at)::float8 AS age_seconds
 FROM outbox
-WHERE published_at IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY xid, id
+WHERE published_at IS NULL
+ORDER BY id
 LIMIT $1
 """
 _MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])"

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.dialects.postgresql import base as pg_base
-from sqlalchemy.types import UserDefinedType
-
-
-class XID8(UserDefinedType[int]):
-    """PostgreSQL's 64-bit transaction id, which never wraps."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "XID8"
-
-
-pg_base.ischema_names["xid8"] = XID8  # so that reflection, and with it the drift check, knows the type
 
 metadata = sa.MetaData()
 
-# `xid` orders the rows by transaction. A sequence alone does not: its numbers are taken before the commit, so a
-# reader who remembers the last one skips what commits late.
 outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("event_id", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
-    sa.Column("xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
     sa.Column("subject", sa.Text, nullable=False),  # the event's full name
     sa.Column("aggregate_id", sa.Text, nullable=False),
     sa.Column("payload", pg.BYTEA, nullable=False),
@@ -41,7 +22,7 @@ outbox = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Column("published_at", sa.TIMESTAMP(timezone=True)),
     sa.UniqueConstraint("event_id", name="outbox_event_id_key"),
-    sa.Index("outbox_unpublished", "xid", "id", postgresql_where=sa.text("published_at IS NULL")),
+    sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL")),
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
 )
 

@@ -57,7 +57,7 @@ async def asked(
     """
     principal = current_principal()
     effective_at = (
-        from_timestamp(new.effective_time, "journal_entry.effective_time") if new.HasField("effective_time") else None
+        from_timestamp(new.effective_time, f"{path}.effective_time") if new.HasField("effective_time") else None
     )
     if effective_at is not None and effective_at > now + _CLOCK_SKEW:
         raise InvalidField("Only what has happened is booked.", fields={f"{path}.effective_time": "is in the future"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -161,7 +161,7 @@ async def _in_time(
                 account.escrow_account_id,
                 request.ledger_account,
                 last.scalar_subquery(),
-                sa.literal(moment - timedelta(microseconds=1), _TIME),
+                sa.literal(moment, _TIME) - sa.text("interval '1 microsecond'"),
             )
         else:
             call = sa.func.journal_sequence_before(

@@ -8,11 +8,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.dialects.postgresql import base as pg_base
+from sqlalchemy.types import UserDefinedType
 
 from services.chassis import tables as chassis_tables
-from services.chassis.tables import XID8
+
+
+class XID8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id, which never wraps."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "XID8"
+
+
+pg_base.ischema_names["xid8"] = XID8  # so that reflection, and with it the drift check, knows the type
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)

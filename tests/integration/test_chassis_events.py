@@ -147,6 +147,18 @@ async def test_the_events_of_one_transaction_after_another_keep_their_order(data
         assert await listener.names(300) == names
 
 
+async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(database, js, listener):
+    """The transaction that began first and waited for the lock is the later one, whatever its transaction id says."""
+    async with running(run_relay, database, js, "escrow"):
+        async with database.begin() as began_first:
+            await began_first.execute(sa.text("SELECT pg_current_xact_id()"))
+            await emit(database, "booked first")
+            await outbox.enqueue(
+                began_first, events.HoldPlaced(actor="booked second"), aggregate_id="e", now=chassis.NOW
+            )
+        assert await listener.names(2) == ["booked first", "booked second"]
+
+
 async def test_a_thousand_events_are_one_batch(database, js, urls):
     async with database.begin() as tx:
         for number in range(1001):

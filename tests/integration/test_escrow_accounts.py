@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -32,6 +32,11 @@ async def refusal(work) -> tuple[str, dict[str, str]]:
     with pytest.raises(DomainError) as refused:
         await work
     return refused.value.reason, refused.value.metadata
+
+
+# Minutes from NOW to the first and the last day a Timestamp can name.
+BEGINNING = (datetime(1, 1, 1, tzinfo=UTC) - NOW) / timedelta(minutes=1)
+END = (datetime(9999, 12, 31, tzinfo=UTC) - NOW) / timedelta(minutes=1)
 
 
 def minutes(number: float) -> datetime:
@@ -217,6 +222,9 @@ async def test_the_ledger_is_read_newest_first_a_page_at_a_time(escrow, ledger):
         (None, 0, ()),
         (-5, 1, (1,)),
         (20, 30, ()),
+        (BEGINNING, END, range(10, 0, -1)),  # all the time there is
+        (END, None, ()),
+        (None, BEGINNING, ()),
     ],
 )
 async def test_the_ledger_is_cut_by_time_and_ledger_account(escrow, ledger, since, until, amounts):

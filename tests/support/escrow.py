@@ -191,7 +191,7 @@ class Escrow:
 
     async def events(self, kind: type[Message]) -> list[Any]:
         """The events of a kind that wait in the outbox, oldest first."""
-        query = sa.text("SELECT payload FROM outbox WHERE subject = :subject ORDER BY xid, id")
+        query = sa.text("SELECT payload FROM outbox WHERE subject = :subject ORDER BY id")
         async with self.database.begin(self.org_id) as tx:
             found = await tx.scalars(query, {"subject": kind.DESCRIPTOR.full_name})
             return [kind.FromString(payload) for payload in found]

@@ -287,7 +287,7 @@ class House:
         """The names of its events, in order."""
         async with self.database.begin("*") as tx:
             rows = await tx.execute(
-                sa.text("SELECT subject FROM outbox WHERE aggregate_id = :id ORDER BY xid, id"), {"id": transaction_id}
+                sa.text("SELECT subject FROM outbox WHERE aggregate_id = :id ORDER BY id"), {"id": transaction_id}
             )
             return [row.subject.rsplit(".", 1)[1] for row in rows]
 

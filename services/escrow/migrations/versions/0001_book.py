@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
-from services.chassis.tables import XID8
+from services.escrow.tables import XID8
 
 revision = "0001"
 down_revision = None
