@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import asyncpg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from google.rpc import status_pb2
@@ -71,7 +72,7 @@ async def once(
         attempt += 1
         try:
             return await _attempt(database, request, response_type, run)
-        except DBAPIError as error:
+        except (DBAPIError, asyncpg.PostgresError) as error:
             # Full jitter: those who collided do not meet again.
             pause = random.uniform(0, 0.02 * 2**attempt)  # noqa: S311  # no secret
             remaining = remaining_seconds()

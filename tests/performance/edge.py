@@ -1,0 +1,238 @@
+"""A running instance as its callers see it over gRPC: postings beside an empty RPC, and the five required reads.
+
+The caller is one Python process on the same machine, so half of what a call costs is the caller's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import asyncpg
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc
+from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
+from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
+
+from deploy.local.instance import Instance
+from services.chassis.wire import to_timestamp
+from tests.performance import load
+from tests.performance.measure import Cpu, Results, run_callers, run_for
+
+UNARY_CALLERS = 64
+BATCH, BATCH_CALLERS = 100, 32
+READERS = (1, 16)
+_SECONDS = 30.0
+_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+_TRANSACTION = "SELECT * FROM transactions WHERE org_id = $1 AND transaction_id = $2"
+_LIST = (
+    "SELECT * FROM transactions WHERE org_id = $1 AND party_id = $2"
+    " ORDER BY created_at DESC, transaction_id DESC LIMIT 51"
+)
+_BALANCE = "SELECT * FROM ledger_accounts WHERE org_id = $1 AND escrow_account_id = $2 ORDER BY ledger_account"
+_LEDGER = (
+    "SELECT l.*, j.journal_entry_id, j.kind, j.description FROM ledger_entries l"
+    " JOIN journal_entries j ON j.org_id = l.org_id AND j.escrow_account_id = l.escrow_account_id"
+    " AND j.sequence = l.journal_sequence"
+    " WHERE l.org_id = $1 AND l.escrow_account_id = $2 AND l.journal_sequence > $3"
+    " ORDER BY l.journal_sequence DESC, l.leg DESC LIMIT 101"
+)
+
+
+@dataclass(frozen=True)
+class Read:
+    """`call(caller, number)` asks a service over gRPC; `sql` is what that comes down to, where it is one statement."""
+
+    name: str
+    p50_ms_wanted: float
+    p95_ms_wanted: float
+    service: str
+    call: Callable[[int, int], Awaitable[Any]]
+    sql: str = ""
+    arguments: Callable[[], tuple[Any, ...]] = tuple
+
+
+class Edge:
+    """The channels, tokens and connections of a run."""
+
+    def __init__(self, instance: Instance, scale: int) -> None:
+        self._scale = scale
+        self._dice = random.Random(1)
+        self._metadata = (("authorization", f"Bearer {instance.token('admin', org=load.ORG)}"),)
+        self._urls = {name: instance.database_url(name) for name in ("transactions", "escrow", "distributions")}
+        options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX)]
+        self._channels = {
+            name: grpc.aio.insecure_channel(instance.grpc_address(name), options=options) for name in self._urls
+        }
+        self._cpu = {name: _cpu_of(instance.pid(name)) for name in self._urls}
+        health: Any = health_pb2_grpc.HealthStub  # has no types
+        self._health = health(self._channels["escrow"])
+        self._escrow = escrow_pb2_grpc.EscrowServiceStub(self._channels["escrow"])
+        self._transactions = transactions_pb2_grpc.TransactionsServiceStub(self._channels["transactions"])
+        self._distributions = distributions_pb2_grpc.DistributionsServiceStub(self._channels["distributions"])
+        self._pools: dict[str, asyncpg.Pool] = {}
+
+    @classmethod
+    async def prepare(cls, instance: Instance, scale: int) -> Self:
+        edge = cls(instance, scale)
+        for name, url in edge._urls.items():
+            edge._pools[name] = await asyncpg.create_pool(url, min_size=1, max_size=max(READERS))
+        async with edge._pools["escrow"].acquire() as connection:
+            await load.load_book(connection, scale)
+        async with edge._pools["transactions"].acquire() as connection:
+            await load.load_transactions(connection, scale)
+        async with edge._pools["distributions"].acquire() as connection:
+            await load.load_offerings(connection)
+        return edge
+
+    async def close(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+        for pool in self._pools.values():
+            await pool.close()
+
+    async def check(self) -> None:
+        """The book on which everything was posted ties out. Raises: AssertionError."""
+        request = escrow_pb2.GetTrialBalanceRequest(escrow_account_id=load.escrow_account_id(load.HOT))
+        found = await self._escrow.GetTrialBalance(request, metadata=self._metadata, timeout=_SECONDS)
+        assert found.balanced, f"the trial balance is off by {found.difference.amount_minor}"
+
+    # --- postings ---------------------------------------------------------------------------------------------------
+
+    async def postings_round(self, results: Results, count: int) -> None:
+        unary, cpu = count // 5, self._cpu["escrow"]
+        nothing = [health_pb2.HealthCheckRequest()] * unary
+        results.add("gRPC, empty", await run_callers(nothing, UNARY_CALLERS, self._ask_health, cpu=cpu))
+        asked = [self._unary(n) for n in range(unary)]
+        results.add("gRPC, unary", await run_callers(asked, UNARY_CALLERS, self._post_one, cpu=cpu))
+        for callers in (1, 8):
+            asked = [self._unary(n) for n in range(max(50, unary // 10))]
+            results.add(f"gRPC, unary, {callers} in flight", await run_callers(asked, callers, self._post_one, cpu=cpu))
+        for name, spread in (("hot", False), ("spread", True)):
+            batches = [self._batch(n % load.SPREAD + 1 if spread else load.HOT) for n in range(count // BATCH)]
+            callers = min(BATCH_CALLERS, len(batches))
+            results.add(
+                f"gRPC, batches, {name}", await run_callers(batches, callers, self._post_together, each=BATCH, cpu=cpu)
+            )
+
+    async def _ask_health(self, request: health_pb2.HealthCheckRequest) -> None:
+        await self._health.Check(request, timeout=_SECONDS)
+
+    async def _post_one(self, request: escrow_pb2.PostJournalEntryRequest) -> None:
+        await self._escrow.PostJournalEntry(request, metadata=self._metadata, timeout=_SECONDS)
+
+    async def _post_together(self, request: escrow_pb2.BatchPostJournalEntriesRequest) -> None:
+        answer = await self._escrow.BatchPostJournalEntries(request, metadata=self._metadata, timeout=_SECONDS)
+        assert all(result.HasField("journal_entry") for result in answer.results), "a posting was refused"
+
+    def _unary(self, number: int) -> escrow_pb2.PostJournalEntryRequest:
+        return escrow_pb2.PostJournalEntryRequest(
+            request_id=uuid.uuid4().hex,
+            escrow_account_id=load.escrow_account_id(load.HOT),
+            journal_entry=_contribution(number % load.INVESTORS),
+        )
+
+    def _batch(self, account: int) -> escrow_pb2.BatchPostJournalEntriesRequest:
+        item = escrow_pb2.BatchPostJournalEntriesRequest.Item
+        return escrow_pb2.BatchPostJournalEntriesRequest(
+            escrow_account_id=load.escrow_account_id(account),
+            items=[item(request_id=uuid.uuid4().hex, journal_entry=_contribution(n)) for n in range(BATCH)],
+        )
+
+    # --- reads ------------------------------------------------------------------------------------------------------
+
+    async def reads_round(self, results: Results, seconds: float) -> None:
+        for read, callers in itertools.product(self.reads(), READERS):
+            await read.call(0, 0)
+            results.add(
+                f"{read.name}, {callers}", await run_for(seconds, callers, read.call, cpu=self._cpu[read.service])
+            )
+            if read.sql:
+                pool = self._pools[read.service]
+
+                async def query(_caller: int, _number: int, read: Read = read, pool: asyncpg.Pool = pool) -> None:
+                    await pool.fetch(read.sql, *read.arguments())
+
+                await query(0, 0)
+                results.add(f"{read.name}, {callers}, SQL", await run_for(seconds / 2, callers, query))
+
+    def reads(self) -> list[Read]:
+        """What the user requires, with its targets at the gRPC edge."""
+        book = (load.ORG, load.escrow_account_id(load.HOT))
+        last_month = self._scale * 2 // 3  # entries are evenly laid over 90 days
+        return [
+            Read("transaction by id", 5, 10, "transactions", self._get, _TRANSACTION, self._any_transaction),
+            Read(
+                "50 newest of a party", 15, 30, "transactions", self._list, _LIST, lambda: (load.ORG, load.LISTED_PARTY)
+            ),
+            Read("escrow balance", 3, 8, "escrow", self._small_balance, _BALANCE, self._any_account),
+            Read("escrow balance, 1,000 investors", 3, 8, "escrow", self._large_balance, _BALANCE, lambda: book),
+            Read("30-day ledger, page of 100", 20, 40, "escrow", self._ledger, _LEDGER, lambda: (*book, last_month)),
+            Read("distribution of 1,000 investors", 100, 200, "distributions", self._calculate),
+        ]
+
+    def _any_transaction(self) -> tuple[Any, ...]:
+        return load.ORG, load.transaction_id(self._dice.randint(1, self._scale))
+
+    def _any_account(self) -> tuple[Any, ...]:
+        return load.ORG, load.escrow_account_id(self._dice.randint(1, load.SPREAD))
+
+    async def _get(self, _caller: int, _number: int) -> None:
+        request = transactions_pb2.GetTransactionRequest(transaction_id=self._any_transaction()[1])
+        await self._transactions.GetTransaction(request, metadata=self._metadata, timeout=_SECONDS)
+
+    async def _list(self, _caller: int, _number: int) -> None:
+        request = transactions_pb2.ListTransactionsRequest(party_id=load.LISTED_PARTY, page_size=50)
+        answer = await self._transactions.ListTransactions(request, metadata=self._metadata, timeout=_SECONDS)
+        assert len(answer.transactions) == 50, "the party has fewer transactions than a page"
+
+    async def _small_balance(self, _caller: int, _number: int) -> None:
+        await self._balance(self._any_account()[1])
+
+    async def _large_balance(self, _caller: int, _number: int) -> None:
+        await self._balance(load.escrow_account_id(load.HOT))
+
+    async def _balance(self, account: str) -> None:
+        request = escrow_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=account)
+        await self._escrow.GetEscrowAccountBalance(request, metadata=self._metadata, timeout=_SECONDS)
+
+    async def _ledger(self, _caller: int, _number: int) -> None:
+        request = escrow_pb2.ListLedgerEntriesRequest(
+            escrow_account_id=load.escrow_account_id(load.HOT),
+            from_time=to_timestamp(datetime.now(UTC) - timedelta(days=30)),
+            page_size=100,
+        )
+        answer = await self._escrow.ListLedgerEntries(request, metadata=self._metadata, timeout=_SECONDS)
+        assert len(answer.ledger_entries) == 100, "the month has fewer entries than a page"
+
+    async def _calculate(self, caller: int, _number: int) -> None:
+        """Without a request_id each call calculates afresh, and replaces what was calculated before."""
+        request = distributions_pb2.CalculateDistributionRequest(distribution_id=load.distribution_id(caller))
+        await self._distributions.CalculateDistribution(request, metadata=self._metadata, timeout=_SECONDS)
+
+
+def _cpu_of(pid: int) -> Cpu:
+    process = psutil.Process(pid)
+    return lambda: sum(process.cpu_times()[:2])
+
+
+def _contribution(investor: int) -> escrow_pb2.NewJournalEntry:
+    entry = escrow_pb2.LedgerEntry
+    return escrow_pb2.NewJournalEntry(
+        type=entry.DEPOSIT,
+        description="Contribution",
+        legs=[
+            escrow_pb2.Leg(ledger_account="cash", direction=entry.DEBIT, amount_minor=load.AMOUNT_MINOR),
+            escrow_pb2.Leg(
+                ledger_account=load.subscription(investor), direction=entry.CREDIT, amount_minor=load.AMOUNT_MINOR
+            ),
+        ],
+    )

@@ -1,0 +1,217 @@
+"""The database against a model of a hundred lines: the same questions, the same answers, whatever is asked in a row."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from services.chassis.errors import DomainError
+from tests.support.escrow import Escrow, escrow_copy, key, new_entry
+
+ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")
+DEBIT_NORMAL = ("cash", "in_transit", "returns_receivable:a")
+
+
+@dataclass
+class Model:
+    """One escrow account, its entries one after another, in Python."""
+
+    posted: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    held: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    holds: list[list] = field(default_factory=list)  # [account, amount, status, id]
+    keys: dict[str, tuple] = field(default_factory=dict)
+    entries: list[tuple] = field(default_factory=list)
+    reversed: set[int] = field(default_factory=set)
+    frozen: bool = False
+
+    def post(self, name: str, legs: tuple, reverses: int | None = None) -> str:
+        body = (legs, reverses)
+        if name in self.keys:
+            return "" if self.keys[name] == body else "IDEMPOTENCY_KEY_REUSED"
+        if self.frozen:
+            return "ESCROW_ACCOUNT_FROZEN"
+        if reverses is not None:
+            if reverses in self.reversed:
+                return "ALREADY_REVERSED"
+            legs = tuple((code, -minor) for code, minor in self.entries[reverses])
+        refusal = self.move(legs)
+        if not refusal:
+            self.keys[name] = body
+            self.entries.append(legs)
+            if reverses is not None:
+                self.reversed.add(reverses)
+        return refusal
+
+    def move(self, legs: tuple) -> str:
+        if sum(minor for _, minor in legs):
+            return "JOURNAL_ENTRY_UNBALANCED"
+        after = dict(self.posted)
+        for code, minor in legs:
+            after[code] = after.get(code, 0) + (minor if code in DEBIT_NORMAL else -minor)
+        if any(code != "in_transit" and after[code] < self.held[code] for code, _ in legs):
+            return "INSUFFICIENT_AVAILABLE_BALANCE"
+        self.posted = defaultdict(int, after)
+        return ""
+
+    def hold(self, code: str, minor: int) -> str:
+        if self.posted[code] - self.held[code] < minor:
+            return "INSUFFICIENT_AVAILABLE_BALANCE"
+        self.held[code] += minor
+        self.holds.append([code, minor, "PLACED", ""])
+        return ""
+
+    def end(self, number: int, captured: int | None, to: str) -> str:
+        code, minor, status, _ = self.holds[number]
+        if status != "PLACED":
+            return "HOLD_NOT_OPEN"
+        if self.frozen:
+            return "ESCROW_ACCOUNT_FROZEN"
+        if captured is not None:
+            if captured > minor:
+                return "CAPTURE_EXCEEDS_HOLD"
+            self.held[code] -= minor
+            side = -1 if code in DEBIT_NORMAL else 1
+            legs = ((code, side * captured), (to, -side * captured))
+            refusal = self.move(legs)
+            if refusal:
+                self.held[code] += minor
+                return refusal
+            self.entries.append(legs)
+        else:
+            self.held[code] -= minor
+        self.holds[number][2] = "ENDED"
+        return ""
+
+
+amounts = st.integers(1, 12)
+codes = st.sampled_from(ACCOUNTS)
+names = st.sampled_from(["k1", "k2", "k3", "k4", "k5", "new", "new", "new", "new"])
+pairs = st.builds(lambda dr, cr, minor: ((dr, minor), (cr, -minor)), codes, codes, amounts)
+triples = st.builds(lambda a, b, c, m, n: ((a, m + n), (b, -m), (c, -n)), codes, codes, codes, amounts, amounts)
+# Mostly what happens in life, so that it mostly goes through: money comes in, and goes out again.
+money_in = st.builds(lambda code, minor: (("cash", minor), (code, -minor)), st.sampled_from(ACCOUNTS[2:5]), amounts)
+money_out = st.builds(lambda code, minor: ((code, minor), ("cash", -minor)), st.sampled_from(ACCOUNTS[2:5]), amounts)
+unbalanced = st.builds(lambda a, b, m, n: ((a, m), (b, -n)), codes, codes, amounts, amounts)
+entries = st.tuples(names, st.one_of(money_in, money_out, money_out, pairs, triples, unbalanced))
+batches = st.tuples(st.just("batch"), st.lists(entries, min_size=1, max_size=12))
+reversals = st.tuples(st.just("reverse"), st.lists(st.integers(0, 3), min_size=1, max_size=4))
+holds = st.tuples(st.just("hold"), st.sampled_from(["cash", "subscription:a", "fees"]), amounts)
+endings = st.tuples(st.just("end"), st.integers(0, 3), st.none() | amounts, st.sampled_from(["fees", "subscription:b"]))
+operations = st.one_of(
+    batches, batches, reversals, holds, holds, endings, endings, st.tuples(st.just("freeze")),
+    st.tuples(st.just("unfreeze")), st.tuples(st.just("unfreeze")),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
+@pytest.fixture
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(operations, min_size=5, max_size=15))
+async def test_the_book_answers_as_if_everything_came_one_after_another(escrow, program):
+    book = Run(escrow, await escrow.open())
+    await book.batch([("new", (("cash", 30), ("subscription:a", -10), ("subscription:b", -10), ("fees", -10)))])
+    for step in program:
+        await getattr(book, step[0])(*step[1:])
+        posted = await escrow.posted(book.account)
+        assert posted == {code: minor for code, minor in book.model.posted.items() if minor}
+        assert await escrow.held(book.account) == {code: minor for code, minor in book.model.held.items() if minor}
+    assert (await escrow.trial_balance(book.account)).balanced
+    assert book.booked == len(book.model.entries)
+
+
+class Run:
+    """Asks the book and the model the same."""
+
+    def __init__(self, escrow: Escrow, account: str) -> None:
+        self.escrow, self.account, self.model = escrow, account, Model()
+        self.ids: list[str] = []  # of the model's entries
+        self._prefix = key()
+
+    @property
+    def booked(self) -> int:
+        return len(self.ids)
+
+    async def batch(self, asked) -> None:
+        named = [(f"{self._prefix}-{name}" if name != "new" else key(), legs) for name, legs in asked]
+        wanted = [(name, new_entry(*legs)) for name, legs in named]
+        before = {name for name, _ in named if name in self.model.keys}
+        self._compare(
+            await self.escrow.post_together(self.account, wanted),
+            [(name, self.model.post(name, legs)) for name, legs in named],
+            before,
+        )
+
+    async def reverse(self, numbers) -> None:
+        wanted, verdicts = [], []
+        known = len(self.ids)
+        for number in (number % known for number in numbers):
+            name = key()
+            back = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=self.ids[number])
+            wanted.append((name, back))
+            verdicts.append((name, self.model.post(name, (), number)))
+        self._compare(await self.escrow.post_together(self.account, wanted), verdicts, set())
+
+    def _compare(self, results, verdicts, repeated) -> None:
+        assert [result.refusal.reason for result in results] == [verdict for _, verdict in verdicts]
+        for result, (name, verdict) in zip(results, verdicts, strict=True):
+            if not verdict and name not in repeated:
+                repeated.add(name)
+                self.ids.append(result.journal_entry.journal_entry_id)
+
+    async def hold(self, code, minor) -> None:
+        verdict = self.model.hold(code, minor)
+        answer = await told(self.escrow.hold(self.account, code, minor))
+        assert (answer if isinstance(answer, str) else "") == verdict
+        if isinstance(answer, pb.Hold):
+            self.model.holds[-1][3] = answer.hold_id
+
+    async def end(self, number, captured, to) -> None:
+        if not self.model.holds:
+            return
+        number %= len(self.model.holds)
+        code, _, _, hold_id = self.model.holds[number]
+        to = "suspense" if to == code else to
+        verdict = self.model.end(number, captured, to)
+        if captured is None:
+            request = pb.ReleaseHoldRequest(request_id=key(), escrow_account_id=self.account, hold_id=hold_id)
+            answer = await told(self.escrow.call("ReleaseHold", request))
+        else:
+            request = pb.CaptureHoldRequest(
+                request_id=key(), escrow_account_id=self.account, hold_id=hold_id, to_ledger_account=to
+            )
+            request.amount.currency_code, request.amount.amount_minor = "USD", captured
+            answer = await told(self.escrow.call("CaptureHold", request))
+        assert (answer if isinstance(answer, str) else "") == verdict
+        if captured is not None and not verdict:
+            self.ids.append((await self.escrow.journal())[-1].journal_entry_id)
+
+    async def freeze(self) -> None:
+        self.model.frozen = True
+        await self.escrow.freeze(self.account)
+
+    async def unfreeze(self) -> None:
+        self.model.frozen = False
+        await self.escrow.unfreeze(self.account)
+
+
+async def told(work):
+    """The answer, or the reason of its refusal."""
+    try:
+        return await work
+    except DomainError as refusal:
+        return refusal.reason
