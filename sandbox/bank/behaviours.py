@@ -35,35 +35,39 @@ class Status(StrEnum):
 
 
 # Every move a payment can make; what is not here cannot happen.
-NEXT_STATUSES: Mapping[Status, frozenset[Status]] = MappingProxyType({
-    Status.PENDING: frozenset({Status.SETTLED, Status.RETURNED, Status.FAILED, Status.CANCELLED}),
-    Status.SETTLED: frozenset({Status.RETURNED}),
-    Status.RETURNED: frozenset(),
-    Status.FAILED: frozenset(),
-    Status.CANCELLED: frozenset(),
-})
+NEXT_STATUSES: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        Status.PENDING: frozenset({Status.SETTLED, Status.RETURNED, Status.FAILED, Status.CANCELLED}),
+        Status.SETTLED: frozenset({Status.RETURNED}),
+        Status.RETURNED: frozenset(),
+        Status.FAILED: frozenset(),
+        Status.CANCELLED: frozenset(),
+    }
+)
 
 # Source: Nacha Operating Rules, Appendix Four (return reason codes), in our own words.
-RETURN_REASONS: Mapping[str, str] = MappingProxyType({
-    "R01": "insufficient funds",
-    "R02": "account closed",
-    "R03": "no account, or the holder cannot be located",
-    "R04": "account number is not valid",
-    "R05": "consumer account debited as a corporate one without authorization",
-    "R07": "authorization revoked by the customer",
-    "R08": "payment stopped",
-    "R09": "uncollected funds",
-    "R10": "originator not known or not authorized",
-    "R11": "entry not in accordance with the authorization",
-    "R12": "branch sold to another bank",
-    "R14": "representative payee deceased",
-    "R15": "account holder deceased",
-    "R16": "account frozen",
-    "R17": "entry questioned by the receiving bank",
-    "R20": "account does not allow this transaction",
-    "R23": "credit refused by the receiver",
-    "R29": "corporate customer says the entry is not authorized",
-})
+RETURN_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "R01": "insufficient funds",
+        "R02": "account closed",
+        "R03": "no account, or the holder cannot be located",
+        "R04": "account number is not valid",
+        "R05": "consumer account debited as a corporate one without authorization",
+        "R07": "authorization revoked by the customer",
+        "R08": "payment stopped",
+        "R09": "uncollected funds",
+        "R10": "originator not known or not authorized",
+        "R11": "entry not in accordance with the authorization",
+        "R12": "branch sold to another bank",
+        "R14": "representative payee deceased",
+        "R15": "account holder deceased",
+        "R16": "account frozen",
+        "R17": "entry questioned by the receiving bank",
+        "R20": "account does not allow this transaction",
+        "R23": "credit refused by the receiver",
+        "R29": "corporate customer says the entry is not authorized",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,12 +249,15 @@ def test_a_payment_is_cancelled_before_it_leaves_and_not_after(bank: BankProcess
     eventually(lambda: "payment.cancelled" in receiver.types(early))
 
 
-@pytest.mark.parametrize(("suffix", "statuses"), [
-    ("90", [500, 200]),
-    ("92", [429, 429, 201]),
-    ("93", [422, 422]),
-    ("94", [503, 201]),
-])
+@pytest.mark.parametrize(
+    ("suffix", "statuses"),
+    [
+        ("90", [500, 200]),
+        ("92", [429, 429, 201]),
+        ("93", [422, 422]),
+        ("94", [503, 201]),
+    ],
+)
 def test_a_bank_in_trouble_answers_badly_and_still_pays_once(
     bank: BankProcess, suffix: str, statuses: list[int]
 ) -> None:
@@ -279,28 +282,31 @@ def test_a_reply_can_be_junk_or_wrong_by_a_cent_while_a_get_tells_the_truth(bank
     assert bank.payment(wrong["id"])["amount_minor"] == 100_000_00
 
 
-@pytest.mark.parametrize(("fields", "blamed"), [
-    ({"amount_minor": 0}, "amount_minor"),
-    ({"amount_minor": -1}, "amount_minor"),
-    ({"amount_minor": 1.5}, "amount_minor"),
-    ({"amount_minor": 1.0}, "amount_minor"),
-    ({"amount_minor": "100"}, "amount_minor"),
-    ({"amount_minor": True}, "amount_minor"),
-    ({"amount_minor": 10**40}, "amount_minor"),
-    ({"amount_minor": 10**10}, "amount_minor"),
-    ({"currency": "EUR"}, "currency"),
-    ({"direction": "sideways"}, "direction"),
-    ({"method": "pigeon"}, "method"),
-    ({"method": "wire"}, "method"),
-    ({"routing_number": "021000022"}, "routing_number"),
-    ({"account_number": "12x4"}, "account_number"),
-    ({"account_number": "1234\n"}, "account_number"),
-    ({"account_holder_name": ""}, "account_holder_name"),
-    ({"account_holder_name": "a\x00b"}, "account_holder_name"),
-    ({"reference": None}, "reference"),
-    ({"presentment": 4}, "presentment"),
-    ({"surprise": 1}, "surprise"),
-])
+@pytest.mark.parametrize(
+    ("fields", "blamed"),
+    [
+        ({"amount_minor": 0}, "amount_minor"),
+        ({"amount_minor": -1}, "amount_minor"),
+        ({"amount_minor": 1.5}, "amount_minor"),
+        ({"amount_minor": 1.0}, "amount_minor"),
+        ({"amount_minor": "100"}, "amount_minor"),
+        ({"amount_minor": True}, "amount_minor"),
+        ({"amount_minor": 10**40}, "amount_minor"),
+        ({"amount_minor": 10**10}, "amount_minor"),
+        ({"currency": "EUR"}, "currency"),
+        ({"direction": "sideways"}, "direction"),
+        ({"method": "pigeon"}, "method"),
+        ({"method": "wire"}, "method"),
+        ({"routing_number": "021000022"}, "routing_number"),
+        ({"account_number": "12x4"}, "account_number"),
+        ({"account_number": "1234\n"}, "account_number"),
+        ({"account_holder_name": ""}, "account_holder_name"),
+        ({"account_holder_name": "a\x00b"}, "account_holder_name"),
+        ({"reference": None}, "reference"),
+        ({"presentment": 4}, "presentment"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
 def test_a_bad_field_is_refused_by_name_and_not_echoed(bank: BankProcess, fields: dict[str, Any], blamed: str) -> None:
     answer = bank.pay("01", **fields)
     assert answer.status_code == 400
@@ -310,23 +316,26 @@ def test_a_bad_field_is_refused_by_name_and_not_echoed(bank: BankProcess, fields
     assert bank.found() == []
 
 
-@pytest.mark.parametrize(("method", "path", "content", "status"), [
-    ("POST", "/v1/payments", b"", 400),
-    ("POST", "/v1/payments", b"[]", 400),
-    ("POST", "/v1/payments", b"\xff", 400),
-    ("POST", "/v1/payments", b'{"amount_minor": NaN}', 400),
-    ("POST", "/v1/payments", b"[" * 10_000, 400),
-    ("POST", "/v1/payments", b" " * 70_000, 413),
-    ("PUT", "/v1/payments", b"", 405),
-    ("GET", "/v1/payments/pay_none", b"", 404),
-    ("GET", "/v1/nothing", b"", 404),
-    ("GET", "/v1/payments?limit=0", b"", 400),
-    ("GET", "/v1/payments?limit=99999999999", b"", 400),
-    ("GET", "/v1/payments?limit=x", b"", 400),
-    ("GET", "/v1/statement", b"", 400),
-    ("GET", "/v1/statement?from=2024-02-30&to=2024-03-01", b"", 400),
-    ("GET", "/v1/statement?from=2024-03-02&to=2024-03-01", b"", 400),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("POST", "/v1/payments", b"", 400),
+        ("POST", "/v1/payments", b"[]", 400),
+        ("POST", "/v1/payments", b"\xff", 400),
+        ("POST", "/v1/payments", b'{"amount_minor": NaN}', 400),
+        ("POST", "/v1/payments", b"[" * 10_000, 400),
+        ("POST", "/v1/payments", b" " * 70_000, 413),
+        ("PUT", "/v1/payments", b"", 405),
+        ("GET", "/v1/payments/pay_none", b"", 404),
+        ("GET", "/v1/nothing", b"", 404),
+        ("GET", "/v1/payments?limit=0", b"", 400),
+        ("GET", "/v1/payments?limit=99999999999", b"", 400),
+        ("GET", "/v1/payments?limit=x", b"", 400),
+        ("GET", "/v1/statement", b"", 400),
+        ("GET", "/v1/statement?from=2024-02-30&to=2024-03-01", b"", 400),
+        ("GET", "/v1/statement?from=2024-03-02&to=2024-03-01", b"", 400),
+    ],
+)
 def test_a_bad_request_gets_its_refusal(bank: BankProcess, method: str, path: str, content: bytes, status: int) -> None:
     answer = bank.client.request(method, path, content=content, headers={"Idempotency-Key": "k"})
     assert answer.status_code == status

@@ -77,34 +77,37 @@ def order(**fields: object) -> PaymentOrder:
     return PaymentOrder.model_validate(sample | fields)
 
 
-@pytest.mark.parametrize(("suffix", "direction", "presentment", "moves"), [
-    ("01", "debit", 1, [("settled", FRIDAY.date(), None)]),
-    ("01", "credit", 1, [("settled", FRIDAY.date(), None)]),
-    ("02", "debit", 1, [("settled", TUESDAY, None)]),
-    ("02", "credit", 1, [("settled", TUESDAY, None)]),
-    ("03", "debit", 1, [("returned", MONDAY, "R01")]),
-    ("03", "debit", 2, [("settled", MONDAY, None)]),
-    ("03", "debit", 3, [("settled", MONDAY, None)]),
-    ("03", "credit", 1, [("settled", FRIDAY.date(), None)]),
-    ("04", "debit", 1, [("returned", MONDAY, "R02")]),
-    ("05", "debit", 1, [("returned", MONDAY, "R03")]),
-    ("05", "credit", 1, [("returned", MONDAY, "R03")]),
-    ("07", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R07")]),
-    ("08", "debit", 1, [("returned", MONDAY, "R08")]),
-    ("09", "debit", 1, [("returned", MONDAY, "R09")]),
-    ("09", "debit", 2, [("settled", MONDAY, None)]),
-    ("10", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R10")]),
-    ("16", "debit", 1, [("returned", MONDAY, "R16")]),
-    ("20", "debit", 1, [("returned", MONDAY, "R20")]),
-    ("23", "credit", 1, [("returned", MONDAY, "R23")]),
-    ("29", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R29")]),
-    ("51", "debit", 3, [("returned", MONDAY, "R01")]),
-    ("55", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R05")]),
-    ("60", "debit", 1, [("settled", TUESDAY, None)]),
-    ("60", "credit", 1, [("failed", FRIDAY.date(), "R03")]),
-    ("61", "credit", 1, [("settled", FRIDAY.date(), None), ("returned", TUESDAY, "R02")]),
-    ("77", "debit", 1, [("settled", TUESDAY, None)]),  # not in the table
-])
+@pytest.mark.parametrize(
+    ("suffix", "direction", "presentment", "moves"),
+    [
+        ("01", "debit", 1, [("settled", FRIDAY.date(), None)]),
+        ("01", "credit", 1, [("settled", FRIDAY.date(), None)]),
+        ("02", "debit", 1, [("settled", TUESDAY, None)]),
+        ("02", "credit", 1, [("settled", TUESDAY, None)]),
+        ("03", "debit", 1, [("returned", MONDAY, "R01")]),
+        ("03", "debit", 2, [("settled", MONDAY, None)]),
+        ("03", "debit", 3, [("settled", MONDAY, None)]),
+        ("03", "credit", 1, [("settled", FRIDAY.date(), None)]),
+        ("04", "debit", 1, [("returned", MONDAY, "R02")]),
+        ("05", "debit", 1, [("returned", MONDAY, "R03")]),
+        ("05", "credit", 1, [("returned", MONDAY, "R03")]),
+        ("07", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R07")]),
+        ("08", "debit", 1, [("returned", MONDAY, "R08")]),
+        ("09", "debit", 1, [("returned", MONDAY, "R09")]),
+        ("09", "debit", 2, [("settled", MONDAY, None)]),
+        ("10", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R10")]),
+        ("16", "debit", 1, [("returned", MONDAY, "R16")]),
+        ("20", "debit", 1, [("returned", MONDAY, "R20")]),
+        ("23", "credit", 1, [("returned", MONDAY, "R23")]),
+        ("29", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R29")]),
+        ("51", "debit", 3, [("returned", MONDAY, "R01")]),
+        ("55", "debit", 1, [("settled", FRIDAY.date(), None), ("returned", LATE, "R05")]),
+        ("60", "debit", 1, [("settled", TUESDAY, None)]),
+        ("60", "credit", 1, [("failed", FRIDAY.date(), "R03")]),
+        ("61", "credit", 1, [("settled", FRIDAY.date(), None), ("returned", TUESDAY, "R02")]),
+        ("77", "debit", 1, [("settled", TUESDAY, None)]),  # not in the table
+    ],
+)
 def test_a_payment_moves_as_its_test_value_says_and_on_banking_days(
     suffix: str, direction: str, presentment: int, moves: list[tuple[str, date, str | None]]
 ) -> None:
@@ -138,13 +141,16 @@ def test_a_jump_of_the_clock_makes_all_due_moves_in_order_of_due_time() -> None:
     assert len(times) == 5 + 7
 
 
-@pytest.mark.parametrize(("suffix", "now", "verdict"), [
-    ("02", FRIDAY + timedelta(hours=8), "cancelled"),
-    ("02", datetime(2024, 12, 20, 23, 59, 59, tzinfo=UTC), "cancelled"),
-    ("02", datetime(2024, 12, 21, tzinfo=UTC), 409),  # the file has left
-    ("02", datetime(2024, 12, 24, tzinfo=UTC), 409),  # settled
-    ("01", FRIDAY, 409),  # at once means before anyone could object
-])
+@pytest.mark.parametrize(
+    ("suffix", "now", "verdict"),
+    [
+        ("02", FRIDAY + timedelta(hours=8), "cancelled"),
+        ("02", datetime(2024, 12, 20, 23, 59, 59, tzinfo=UTC), "cancelled"),
+        ("02", datetime(2024, 12, 21, tzinfo=UTC), 409),  # the file has left
+        ("02", datetime(2024, 12, 24, tzinfo=UTC), 409),  # settled
+        ("01", FRIDAY, 409),  # at once means before anyone could object
+    ],
+)
 def test_a_payment_can_be_cancelled_until_the_file_leaves(suffix: str, now: datetime, verdict: str | int) -> None:
     branch = Branch()
     payment_id = branch.pay(account_number=ACCOUNT + suffix)["id"]
@@ -172,12 +178,15 @@ def test_a_key_gives_its_first_answer_until_it_is_forgotten() -> None:
     assert branch.pay("key")["id"] != first["id"]  # so a sender must look up before it sends again
 
 
-@pytest.mark.parametrize(("suffix", "statuses"), [
-    ("92", [429, 429, 201, 200]),
-    ("93", [422, 422]),
-    ("94", [503, 201, 200]),
-    ("90", [201, 200]),
-])
+@pytest.mark.parametrize(
+    ("suffix", "statuses"),
+    [
+        ("92", [429, 429, 201, 200]),
+        ("93", [422, 422]),
+        ("94", [503, 201, 200]),
+        ("90", [201, 200]),
+    ],
+)
 def test_a_bank_in_trouble_still_makes_one_payment_a_key(suffix: str, statuses: list[int]) -> None:
     branch, seen = Branch(), []
     for _ in statuses:
@@ -259,18 +268,21 @@ def test_the_manual_shows_the_table_of_the_code() -> None:
     assert markdown_table() in manual.read_text(), "paste the output of `python -m sandbox.bank.behaviours`"
 
 
-@pytest.mark.parametrize(("routing_number", "right"), [
-    (TEST_ROUTING_NUMBER, True),
-    ("011401533", True),
-    ("021000022", False),
-    ("120000021", False),
-    ("000000000", False),
-    ("02100002", False),
-    ("0210000210", False),
-    ("02100002a", False),
-    ("٠٢١٠٠٠٠٢١", False),
-    ("", False),
-])
+@pytest.mark.parametrize(
+    ("routing_number", "right"),
+    [
+        (TEST_ROUTING_NUMBER, True),
+        ("011401533", True),
+        ("021000022", False),
+        ("120000021", False),
+        ("000000000", False),
+        ("02100002", False),
+        ("0210000210", False),
+        ("02100002a", False),
+        ("٠٢١٠٠٠٠٢١", False),
+        ("", False),
+    ],
+)
 def test_a_routing_number_has_a_check_digit(routing_number: str, right: bool) -> None:
     assert has_aba_check_digit(routing_number) is right
 

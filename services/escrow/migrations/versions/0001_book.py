@@ -100,8 +100,10 @@ def _create_ledger_accounts() -> None:
         ),
         sa.CheckConstraint(
             (
-                "ledger_account ~ "
-                "'^(cash|in_transit|issuer_proceeds|distributable|fees|suspense|(returns_receivable|subscription|payable):[A-Za-z0-9][A-Za-z0-9_.-]{0,63})$'"
+                "CASE WHEN ledger_account IN ('cash', 'in_transit', 'issuer_proceeds', 'distributable', 'fees', "
+                "'suspense') THEN true ELSE split_part(ledger_account, ':', 1) IN ('returns_receivable', "
+                "'subscription', 'payable') AND length(split_part(ledger_account, ':', 2)) <= 64 AND "
+                "ledger_account ~ '^[a-z_]+:[A-Za-z0-9][A-Za-z0-9_.-]*$' END"
             ),
             name="in_the_chart",
         ),
