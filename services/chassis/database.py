@@ -255,7 +255,13 @@ def is_away(error: BaseException) -> bool:
     if isinstance(origin.__cause__, asyncpg.InterfaceError | OSError) and isinstance(error, DBAPIError):
         return True
     return isinstance(
-        error, PoolTimeoutError | OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError
+        error,
+        PoolTimeoutError
+        | OSError
+        | TimeoutError
+        | asyncpg.InterfaceError
+        | asyncpg.InternalClientError  # an answer cut off in the middle
+        | asyncpg.PostgresConnectionError,
     )
 
 

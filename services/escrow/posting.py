@@ -91,15 +91,18 @@ class Poster:
         if self._waiting_entries + len(entries) > self._waiting_max:
             raise TooManyWaiting("More postings are waiting than can be booked soon.")
         unit = _Unit(entries)
-        self._append(unit)
+        self._waiting.append(unit)
+        self._waiting_entries += len(entries)
         if self._lane is None or self._lane.done():
             # A context of its own: the lane serves everybody, so no caller's deadline or name may stick to it.
             self._lane = asyncio.get_running_loop().create_task(self._run(), context=Context())
         return await unit.answer
 
-    def _append(self, unit: _Unit, *, again: bool = False) -> None:
-        self._waiting_entries += len(unit.entries)
-        (self._waiting.appendleft if again else self._waiting.append)(unit)
+    def _put_back(self, batch: Sequence[_Unit]) -> None:
+        """What has no answer yet goes to the front again, in its order."""
+        unanswered = [unit for unit in batch if not unit.answer.done()]
+        self._waiting.extendleft(reversed(unanswered))
+        self._waiting_entries += sum(len(unit.entries) for unit in unanswered)
 
     def _take(self) -> list[_Unit]:
         """The next batch. Who gave up before it is sent is left out."""
@@ -126,7 +129,11 @@ class Poster:
             try:
                 async with self._database.connect_raw() as connection:
                     while batch := self._take():
-                        await self._settle(connection, batch)
+                        try:
+                            await self._settle(connection, batch)
+                        except Exception:
+                            self._put_back(batch)
+                            raise
                         failures = 0
             except Exception as error:
                 failures += 1
@@ -142,7 +149,7 @@ class Poster:
         self._waiting_entries = 0
 
     async def _settle(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
-        """Answers every unit of the batch, or puts them all back and raises where the connection is lost."""
+        """Answers every unit of the batch, or raises where the connection is lost: what is not answered waits again."""
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
                 await self._commit(connection, batch)
@@ -150,8 +157,6 @@ class Poster:
             except Exception as error:
                 # A ValueError of the driver is about a value, though the driver calls it an interface error.
                 if is_away(error) and not isinstance(error, ValueError):
-                    for unit in reversed(batch):
-                        self._append(unit, again=True)
                     raise
                 again = is_contention(error) or sqlstate(error) == _UNIQUE_VIOLATION
                 if not again or attempt == _ATTEMPTS_MAX:
@@ -160,6 +165,7 @@ class Poster:
             await asyncio.sleep(backoff_seconds(attempt, first=0.01, most=0.2))
 
     async def _halve(self, connection: PoolConnectionProxy, batch: Sequence[_Unit], error: Exception) -> None:
+        log.warning("posting_batch_failed", units=len(batch), error=type(error).__name__, sqlstate=sqlstate(error))
         if len(batch) == 1:
             batch[0].fail(error)
             return

@@ -37,13 +37,14 @@ def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
     return True
 
 
-def descendants() -> list[str]:
-    """What this test's process has started and what those have started, but for the dead that nobody has collected."""
+def descendants() -> list[int]:
+    """What this test's process has started and what those have started, but for the dead that nobody has collected, and
+    for the backends of a PostgreSQL that other tests use: they come and go."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.cmdline()))
+            if process.status() != psutil.STATUS_ZOMBIE and not " ".join(process.cmdline()).startswith("postgres: "):
+                found.append(process.pid)
         except psutil.NoSuchProcess:
             continue
     return found
