@@ -11,6 +11,8 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 _FIRST, _LAST = 20_000, 32_000
+# A port is free until its program binds it, so what this process gave to one program it does not give to another.
+_given: set[int] = set()
 
 
 def is_free(port: int) -> bool:
@@ -26,9 +28,11 @@ def is_free(port: int) -> bool:
 def free_port(preferred: int | None = None) -> int:
     """The preferred port if nobody listens there, else one picked at random (two instances starting at once differ)."""
     if preferred and is_free(preferred):
+        _given.add(preferred)
         return preferred
     for _ in range(1_000):
         port = random.randint(_FIRST, _LAST)  # noqa: S311  # nothing depends on nobody guessing it
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     raise RuntimeError(f"No free port between {_FIRST} and {_LAST} on {LOOPBACK}")

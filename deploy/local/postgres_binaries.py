@@ -58,17 +58,27 @@ def pg_bin() -> Path:
     )
 
 
-@cache
-def identity() -> str | None:
-    """How root becomes somebody else for PostgreSQL (see child.py); None for an ordinary user, who need not."""
-    if os.geteuid() != 0:
-        return None
+def identities() -> Iterator[str]:
+    """The ways that work here in which root becomes somebody else for PostgreSQL (see child.py)."""
     for way in ("namespace", "nobody"):
         if sys.platform != "linux" and way == "namespace":
             continue
+        # initdb looks for its server as the user it runs as: with nobody's rights, not with the one we leave them.
+        if way == "nobody" and not all(parent.stat().st_mode & 0o001 for parent in pg_bin().resolve().parents):
+            continue
         command = wrapped([str(pg_bin() / "postgres"), "--version"], identity=way)
         if subprocess.run(command, capture_output=True, env=base_environment(), cwd="/", check=False).returncode == 0:
-            return way
+            yield way
+
+
+@cache
+def identity() -> str | None:
+    """How root becomes somebody else for PostgreSQL; None for an ordinary user, who need not."""
+    if os.geteuid() != 0:
+        return None
+    for way in identities():
+        return way
     raise CannotStart(
-        "PostgreSQL refuses to run as root, and this root may not become anybody else: run as an ordinary user."
+        "PostgreSQL refuses to run as root, and this root may not become anybody else: run as an ordinary user, "
+        "or put the project into a folder that every user may enter."
     )
