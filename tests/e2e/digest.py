@@ -10,8 +10,9 @@ from deploy.local.configuration import SERVICES
 from deploy.local.instance import Instance
 from tests.e2e.support import until
 
-# A refusal about the business is remembered under its key, and this is where; everything else must stay as it is.
-_HOUSEKEEPING = ("handled_requests", "alembic_version")
+# A refusal about the business is remembered under its key (handled_requests), and consumers note what they have heard of
+# earlier stories (handled_events); everything else must stay as it is.
+_HOUSEKEEPING = ("handled_requests", "handled_events", "alembic_version")
 # How often and until when a job looked at a row: no fact of the business.
 _HOUSEKEEPING_COLUMNS = ("due_at", "lease_until", "epoch", "tries", "polls", "published_at")
 
@@ -24,12 +25,12 @@ def digest(instance: Instance) -> Digest:
 
 
 def digest_at_rest(instance: Instance) -> Digest:
-    """The same, once the jobs of earlier stories have nothing left to do: two looks a moment apart agree."""
-    seen: list[Digest] = [digest(instance)]
+    """The same, once the jobs of earlier stories have nothing left to do: three looks, a moment apart, agree."""
+    seen: list[Digest] = [digest(instance), {}]
 
     def look() -> bool:
         seen.append(digest(instance))
-        return seen[-1] == seen[-2]
+        return seen[-1] == seen[-2] == seen[-3]
 
     until(look, lambda still: still, what="the instance at rest")
     return seen[-1]
