@@ -10,7 +10,7 @@ from deploy.local.configuration import SERVICES
 from deploy.local.instance import Instance
 from tests.e2e.support import until
 
-# A refusal about the business is remembered under its key (handled_requests), and consumers note what they have heard of
+# A refusal about the business is remembered under its key (handled_requests), and consumers note what they heard of
 # earlier stories (handled_events); everything else must stay as it is.
 _HOUSEKEEPING = ("handled_requests", "handled_events", "alembic_version")
 # How often and until when a job looked at a row: no fact of the business.
