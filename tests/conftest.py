@@ -1,8 +1,4 @@
-"""Servers for the tests: real PostgreSQL and NATS, started once a worker; each test gets a database of its own.
-
-In this order: what TEST_DATABASE_URL and TEST_NATS_URL name; containers, where TEST_BACKEND=containers; else the
-embedded programs.
-"""
+"""Servers for the tests: embedded PostgreSQL and NATS, started once a worker; each test gets a database of its own."""
 
 from __future__ import annotations
 

@@ -95,3 +95,9 @@ def allocate(amount_minor: int, weights: Mapping[str, int | Fraction]) -> dict[s
         shares[key] += 1
     invariant(sum(shares.values()) == abs(amount_minor), "allocation gained or lost money")
     return {key: sign * share for key, share in shares.items()}
+
+
+def spelled(amount_minor: int) -> str:
+    """`12100000` -> `121,000.00`: for people to read; nothing parses it."""
+    sign = "-" if amount_minor < 0 else ""
+    return f"{sign}{abs(amount_minor) // 100:,}.{abs(amount_minor) % 100:02d}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from services.chassis.money import spelled
+
 
 class LimitType(Enum):
     """In the order they are tried: the narrowest window first."""
@@ -98,4 +100,4 @@ def first_breach(
 
 def spell(amount_minor: int, currency: str) -> str:
     """`1,234.50 USD`: for people; never parsed."""
-    return f"{amount_minor // 100:,}.{amount_minor % 100:02d} {currency}"
+    return f"{spelled(amount_minor)} {currency}"

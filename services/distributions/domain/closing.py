@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 
 from services.chassis.calendar import add_banking_days
 from services.chassis.errors import DomainError, Kind
+from services.chassis.money import spelled
 
 OPEN_DAYS_MIN: Final = timedelta(days=21)
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
@@ -110,7 +111,7 @@ def require_open(gates: Sequence[Gate]) -> None:
 def _target_reached(facts: ClosingFacts) -> Gate:
     # Stricter than "committed": a promise that has not settled cannot be released.
     funded = sum(subscription.funded_minor for subscription in facts.subscriptions)
-    detail = f"{_amount(funded)} of the target of {_amount(facts.target_minor)} is funded."
+    detail = f"{spelled(funded)} of the target of {spelled(facts.target_minor)} is funded."
     return Gate(GateName.TARGET_REACHED, funded >= max(facts.target_minor, 1), detail)
 
 
@@ -190,10 +191,6 @@ def _named(investor_ids: Sequence[str], what: str, nobody: str) -> str:
     ids = sorted(set(investor_ids))
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
     return f"{', '.join(ids[:3])}{more}: {what}."
-
-
-def _amount(minor: int) -> str:
-    return f"{minor // 100:,}.{minor % 100:02d}"
 
 
 def _instant(when: datetime) -> str:

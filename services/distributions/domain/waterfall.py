@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 
 from services.chassis.errors import DomainError, Kind
 from services.chassis.invariant import invariant
-from services.chassis.money import allocate
+from services.chassis.money import allocate, spelled
 from services.distributions.domain.terms import BPS, CAPITAL_FIRST, Terms, Tier
 
 SPONSOR: Final = "SPONSOR"  # the payee that is not an investor; a sponsor's own contribution is an ordinary lot
@@ -223,7 +223,7 @@ class _Books:
         invariant(not any(left.values()), "more capital was returned than an investor had in")
         self.paid[Tier.RETURN_OF_CAPITAL] = lines
         self.totals = replace(self.totals, return_of_capital=self.totals.return_of_capital + paid)
-        working = f"Unreturned capital is {_amount(demanded)}; {_met(paid, demanded)}, by unreturned capital."
+        working = f"Unreturned capital is {spelled(demanded)}; {_met(paid, demanded)}, by unreturned capital."
         return Step(Tier.RETURN_OF_CAPITAL, available, demanded, paid, 0, working)
 
     def _pay_preferred(self, available: int) -> Step:
@@ -245,7 +245,7 @@ class _Books:
         self.totals = replace(self.totals, preferred_return=self.totals.preferred_return + paid)
         rate = _percent(self.terms.preferred_rate * BPS)
         working = (
-            f"{rate} a year, simple, ACT/365F, on unreturned capital has come to {_amount(demanded)} earned and unpaid "
+            f"{rate} a year, simple, ACT/365F, on unreturned capital has come to {spelled(demanded)} earned and unpaid "
             f"before {self.on}; {_met(paid, demanded)}, by what each is owed."
         )
         return Step(Tier.PREFERRED_RETURN, available, demanded, paid, 0, working)
@@ -263,8 +263,8 @@ class _Books:
             catch_up_sponsor=self.totals.catch_up_sponsor + sponsor,
         )
         working = (
-            f"To hold {_percent(carry)} of the profit, {_amount(profit)} so far with {_amount(has)} of it the "
-            f"sponsor's, takes {_amount(demanded)} at {_percent(share)} to the sponsor; {_met(paid, demanded)}."
+            f"To hold {_percent(carry)} of the profit, {spelled(profit)} so far with {spelled(has)} of it the "
+            f"sponsor's, takes {spelled(demanded)} at {_percent(share)} to the sponsor; {_met(paid, demanded)}."
         )
         return Step(Tier.CATCH_UP, available, demanded, investors, sponsor, working)
 
@@ -277,7 +277,7 @@ class _Books:
             split_sponsor=self.totals.split_sponsor + sponsor,
         )
         working = (
-            f"The rest, {_amount(available)}: {_percent(BPS - carry)} to investors by contributed capital, "
+            f"The rest, {spelled(available)}: {_percent(BPS - carry)} to investors by contributed capital, "
             f"{_percent(carry)} to the sponsor."
         )
         return Step(Tier.SPLIT, available, available, investors, sponsor, working)
@@ -320,19 +320,15 @@ class _Books:
         return State((*lots, *self.later), self.totals)
 
 
-def _amount(minor: int) -> str:
-    return f"{minor // 100:,}.{minor % 100:02d}"
-
-
 def _percent(bps: int | Fraction) -> str:
     exact = Fraction(bps) / 100
-    return f"{exact} %" if (exact * 100).denominator > 1 else f"{_amount(int(exact * 100))} %"
+    return f"{exact} %" if (exact * 100).denominator > 1 else f"{spelled(int(exact * 100))} %"
 
 
 def _met(paid: int, demanded: int) -> str:
     if demanded == 0:
         return "nothing to pay"
-    return "paid in full" if paid == demanded else f"{_amount(paid)} of it paid"
+    return "paid in full" if paid == demanded else f"{spelled(paid)} of it paid"
 
 
 @dataclass(frozen=True, slots=True)
