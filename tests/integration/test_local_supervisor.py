@@ -109,6 +109,15 @@ def test_two_run_side_by_side_and_the_later_starts_on_its_former_ports(instance:
     assert again.leftovers() == []
 
 
+@pytest.fixture
+def hangups_heard() -> Iterator[None]:
+    """Under nohup, as a whole test run may be, hangups are ignored, and what we start would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_told_to_stop_it_leaves_nothing_running(tmp_path: Path, number: int) -> None:
     others = descendants()
