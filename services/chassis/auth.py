@@ -260,7 +260,7 @@ def _header(token: str) -> dict[str, str]:
     try:
         part = token.split(".")[0].encode("ascii")
         header = json.loads(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
-    except (ValueError, IndexError):
+    except (ValueError, RecursionError):  # no JSON, or nested to no end
         raise Unauthenticated("The token is not acceptable.") from None
     if (
         not isinstance(header, dict)
