@@ -20,6 +20,7 @@ from gateway import scalars
 from gateway.descriptors import is_map, is_message, message_of
 
 DEPTH_MAX = 32
+_REPEATED_KEY = "has the same key twice in one object"
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
 
 Path = tuple[str | int, ...]
@@ -39,13 +40,16 @@ def parse(raw: bytes) -> Any:
         raise ValueError("is not valid JSON in UTF-8") from None
     # A text has a colon for each key. As many colons as keys means that no key was lost to a second one.
     if _count_keys(value, 1) != raw.count(b":"):
-        json.loads(raw, object_pairs_hook=_unrepeated, parse_int=str, parse_float=str)
+        try:
+            json.loads(raw, object_pairs_hook=_unrepeated, parse_int=str, parse_float=str)
+        except RecursionError:  # what is nested so deep was under a key that a second one of its name replaced
+            raise ValueError(_REPEATED_KEY) from None
     return value
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("has the same key twice in one object")
+        raise ValueError(_REPEATED_KEY)
 
 
 def _count_keys(value: Any, depth: int) -> int:

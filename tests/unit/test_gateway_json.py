@@ -109,6 +109,12 @@ def test_nesting_ends_at_32_levels(depth, accepted):
             parse(text)
 
 
+def test_a_deep_value_under_a_key_given_twice_is_refused():
+    """The second one replaces it, so only who reads every key goes down there."""
+    with pytest.raises(ValueError, match="same key twice"):
+        parse(b'{"a": ' + b"[" * 1_010 + b"]" * 1_010 + b', "a": 1}')
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
