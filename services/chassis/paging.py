@@ -10,7 +10,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -112,9 +112,18 @@ def _read(token: str, digest: str) -> Key:
         found, parts = json.loads(urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)))
         if found != digest:
             raise ValueError("of another query")
-        key = tuple(datetime.fromisoformat(value) if kind == "t" else value for kind, value in parts)
-    except (ValueError, TypeError, RecursionError):
+        return tuple(_part(kind, value) for kind, value in parts)
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise PageTokenInvalid("The page_token is damaged or belongs to another query.") from None
-    if any(isinstance(part, str) and "\x00" in part for part in key):
-        raise PageTokenInvalid("The page_token is damaged or belongs to another query.")
-    return key
+
+
+def _part(kind: str, value: Any) -> datetime | int | str:
+    """One value of the key, of those PostgreSQL can hold: nothing keeps a caller from writing a token of its own."""
+    if kind == "t":
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return moment.astimezone(UTC)
+    if isinstance(value, str) and b"\0" in value.encode():  # half a surrogate pair cannot be encoded
+        raise ValueError("a text with NUL")
+    return value  # its type is compared with the column's by `keyset`
