@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,9 +23,10 @@ from services.transactions.batches import BATCH_MAX, LEASE_MS, by_asker, by_orga
 from services.transactions.clients import Decision
 from services.transactions.commands.decisions import queue_again
 from services.transactions.commands.evaluation import apply_decisions, item_of
+from services.transactions.domain.errors import NotRetryable
 from services.transactions.domain.schedule import backoff_ms
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import DEBIT_TYPES, Failure, Transaction
+from services.transactions.domain.transaction import DEBIT_TYPES, Failure, Transaction, check_window
 from services.transactions.provider_jobs import ProviderJobs
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
@@ -133,18 +135,27 @@ class TransactionJobs:
         return len(rows)
 
     async def _usable(self, tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
-        """Rows whose account no return has blocked; the others end. A retired one still serves what is under way."""
+        """Rows that may still be presented; the others end. A retired account still serves what is under way."""
         ids = {row.bank_account_id for row in rows if row.bank_account_id}
         accounts = await bank_accounts.by_id(tx, rows[0].org_id, ids)
         usable = []
         for row in rows:
-            account = accounts.get(row.bank_account_id)
-            if account is None or account.status != "BLOCKED":
+            failure = _obstacle(row, accounts.get(row.bank_account_id), now)
+            if failure is None:
                 usable.append(row)
                 continue
-            facts = {"bank_account_id": row.bank_account_id, "status": account.status}
-            message = f"The account is blocked ({account.block_reason})."
-            failure = Failure("BANK_ACCOUNT_NOT_USABLE", message, False, facts)
             changes = {"failure": failure, "next_attempt_at": None}
-            await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=message, **changes)
+            await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, **changes)
         return usable
+
+
+def _obstacle(row: Transaction, account: sa.Row[Any] | None, now: datetime) -> Failure | None:
+    """Why the next attempt must not be made: a return has blocked the account, or the timer came too late."""
+    if account is not None and account.status == "BLOCKED":
+        facts = {"bank_account_id": row.bank_account_id, "status": account.status}
+        return Failure("BANK_ACCOUNT_NOT_USABLE", f"The account is blocked ({account.block_reason}).", False, facts)
+    try:
+        check_window(row, now)
+    except NotRetryable as error:
+        return Failure(error.reason, error.message, False, error.metadata)
+    return None

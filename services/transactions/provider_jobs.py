@@ -163,6 +163,7 @@ class ProviderJobs:
         now = self._clock.now()
         if isinstance(outcome, Declined):
             again = outcome.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
+            presentments = row.presentments - row.is_debit  # the bank never saw this one
             await store.move(
                 tx,
                 row,
@@ -171,7 +172,8 @@ class ProviderJobs:
                 now=now,
                 reason=outcome.message,
                 failure=Failure(outcome.code, outcome.message, again),
-                presentments=row.presentments - row.is_debit,  # the bank never saw it
+                presentments=presentments,
+                first_presented_at=row.first_presented_at if presentments else None,
             )
         elif isinstance(outcome, OutcomeUnknown):
             log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))

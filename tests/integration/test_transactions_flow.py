@@ -93,6 +93,27 @@ async def test_a_debit_without_funds_is_presented_three_times_and_no_more(house:
     assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "ATTEMPTS_EXHAUSTED"
 
 
+async def test_after_180_days_nobody_presents_a_debit_again(house: House) -> None:
+    late = await house.deposit()
+    await house.work()
+    house.clock.advance(timedelta(days=181))
+    house.bank.say(late.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
+    await house.work(hurried=True)
+    request = pb.RetryTransactionRequest(request_id="late", transaction_id=late.transaction_id)
+    assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
+    assert (await house.get(late.transaction_id)).status == T.RETURNED
+
+    overslept = await house.deposit()
+    await house.work()
+    house.bank.say(overslept.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
+    await house.work(hurried=True)
+    house.clock.advance(timedelta(days=181))  # the timer's worker was away
+    await house.work()
+    ended = await house.get(overslept.transaction_id)
+    assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "NOT_RETRYABLE", False)
+    assert [payment.presentment for payment in house.bank.payments.values()] == [1, 1]
+
+
 async def test_a_return_after_completion_is_still_a_return_and_retires_the_account(house: House) -> None:
     created = await house.deposit()
     await house.work()

@@ -16,6 +16,7 @@ from services.transactions.domain.states import Status, check_move
 from services.transactions.domain.transaction import Failure, Transaction, check_checker, check_retry
 
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=180, seconds=1)
 
 DEPOSIT = Transaction(
     org_id="org-1",
@@ -71,12 +72,15 @@ def failed(code: str, retryable: bool, **more: object) -> Transaction:
     (replace(DEPOSIT, attempts=3), "ATTEMPTS_EXHAUSTED"),
     (replace(DEPOSIT, type="DISTRIBUTION"), "NOT_RETRYABLE"),  # a payout is sent again as a new one
     (replace(DEPOSIT, status=Status.PENDING_RETRY), ""),  # now, instead of later
+    (failed("R01", False, status=Status.RETURNED, first_presented_at=LONG_AGO), "NOT_RETRYABLE"),
+    (replace(DEPOSIT, status=Status.PENDING_RETRY, first_presented_at=LONG_AGO), "NOT_RETRYABLE"),
+    (replace(DEPOSIT, presentments=0, first_presented_at=LONG_AGO), ""),  # no bank ever saw it
     (replace(DEPOSIT, status=Status.SETTLED), "ILLEGAL_STATUS_CHANGE"),
     (replace(DEPOSIT, status=Status.PROCESSING), "ILLEGAL_STATUS_CHANGE"),
     (replace(DEPOSIT, status=Status.CANCELLED), "ILLEGAL_STATUS_CHANGE"),
 ])  # fmt: skip
 def test_another_attempt_is_allowed_only_where_the_failure_is_not_final(transaction: Transaction, verdict: str) -> None:
-    assert _verdict(lambda: check_retry(transaction)) == verdict
+    assert _verdict(lambda: check_retry(transaction, NOW)) == verdict
 
 
 @pytest.mark.parametrize(("person", "verdict"), [("admin-1", "MAKER_IS_CHECKER"), ("admin-2", "")])

@@ -90,7 +90,7 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
 async def retry(tx: AsyncConnection, request: pb.RetryTransactionRequest, now: datetime) -> pb.Transaction:
     """Another attempt, now. Raises NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable."""
     row, person = await _lock(tx, request.transaction_id)
-    check_retry(row)
+    check_retry(row, now)
     account = await bank_accounts.get(tx, row.org_id, row.bank_account_id)
     if account is not None and account.status != "ACTIVE":
         raise BankAccountNotUsable(

@@ -89,5 +89,10 @@ def may_represent(
         is_debit
         and return_code(code).action is Action.REPRESENT
         and presentments < PRESENTMENTS_MAX
-        and next_attempt_at <= first_presented_at + REPRESENT_WITHIN
+        and not is_too_late(first_presented_at, next_attempt_at)
     )
+
+
+def is_too_late(first_presented_at: datetime, at: datetime) -> bool:
+    """Whether a debit first presented then may no longer be presented at `at`, whoever asks for it."""
+    return at > first_presented_at + REPRESENT_WITHIN

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from services.chassis.money import Money
 from services.transactions.domain.errors import AttemptsExhausted, IllegalStatusChange, MakerIsChecker, NotRetryable
-from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, return_code
+from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, is_too_late, return_code
 from services.transactions.domain.states import Status
 
 ATTEMPTS_MAX = 3
@@ -99,7 +99,7 @@ def check_checker(transaction: Transaction, person: str) -> None:
         raise MakerIsChecker("Whoever made a transaction may not approve or confirm it.")
 
 
-def check_retry(transaction: Transaction) -> None:
+def check_retry(transaction: Transaction, now: datetime) -> None:
     """Whether a person may ask for another attempt now.
 
     Raises:
@@ -108,6 +108,7 @@ def check_retry(transaction: Transaction) -> None:
         AttemptsExhausted: every allowed attempt was made.
     """
     if transaction.status is Status.PENDING_RETRY:
+        check_window(transaction, now)
         return
     if transaction.status not in (Status.FAILED, Status.RETURNED):
         raise IllegalStatusChange(transaction.status, Status.PENDING_RETRY)
@@ -121,9 +122,18 @@ def check_retry(transaction: Transaction) -> None:
     )
     if not may_again:
         raise NotRetryable(f"{code or transaction.status} is final: make a new transaction.", code=code)
+    check_window(transaction, now)
 
 
 def check_attempts(transaction: Transaction) -> None:
     """Raises AttemptsExhausted if no attempt is left."""
     if transaction.attempts >= ATTEMPTS_MAX or transaction.presentments >= PRESENTMENTS_MAX:
         raise AttemptsExhausted("Every allowed attempt was made.", attempts=transaction.attempts)
+
+
+def check_window(transaction: Transaction, now: datetime) -> None:
+    """Raises NotRetryable for a debit that was presented, and may not be again for being too old."""
+    first = transaction.first_presented_at
+    if transaction.is_debit and transaction.presentments and first is not None and is_too_late(first, now):
+        message = "Its 180 days from the first presentment are over: make a new transaction."
+        raise NotRetryable(message, first_presented=first.isoformat())
