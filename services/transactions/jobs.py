@@ -151,7 +151,8 @@ class TransactionJobs:
 
 def _obstacle(row: Transaction, account: sa.Row[Any] | None, now: datetime) -> Failure | None:
     """Why the next attempt must not be made: a return has blocked the account, or the timer came too late."""
-    if account is not None and account.status == "BLOCKED":
+    # The reason, not the status: an account may be blocked and then retired, or retired and then blocked.
+    if account is not None and account.block_reason:
         facts = {"bank_account_id": row.bank_account_id, "status": account.status}
         return Failure("BANK_ACCOUNT_NOT_USABLE", f"The account is blocked ({account.block_reason}).", False, facts)
     try:

@@ -310,6 +310,26 @@ async def test_a_blocked_account_ends_what_waits_for_its_next_presentment(house:
     assert (ended.status, ended.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
 
 
+@pytest.mark.parametrize("retired_first", [True, False])
+async def test_retiring_a_blocked_account_lets_nothing_through_to_it(house: House, retired_first: bool) -> None:
+    sent = await house.deposit()
+    await house.work()
+    request = await house.deposit_request(bank_account_id=sent.bank_account_id)
+    queued = await house.ask(ADMIN, "CreateTransaction", request)
+    retire = bank_pb.DeleteBankAccountRequest(bank_account_id=sent.bank_account_id)
+    if retired_first:
+        await house.ask(ADMIN, "DeleteBankAccount", retire)
+    house.bank.say(sent.transaction_id, PaymentStatus.RETURNED, "R07")  # the customer revoked the authorization
+    await house.hurry()
+    await house.provider_jobs.poll()
+    if not retired_first:
+        await house.ask(ADMIN, "DeleteBankAccount", retire)
+    await house.work()
+    ended = await house.get(queued.transaction_id)
+    assert (ended.status, ended.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+    assert [payment.reference for payment in house.bank.payments.values()] == [sent.transaction_id]
+
+
 async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: House) -> None:
     await house.bank_account("inv-001")
     blocked = await house.bank_account("inv-002")

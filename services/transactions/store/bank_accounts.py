@@ -56,11 +56,15 @@ async def update(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes
 
 
 async def block(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
-    """A bank's return says the account must not be used again. A retired account stays retired."""
+    """A bank's return says the account must not be used again, for what is under way either.
+
+    A retired account stays retired, but bears the reason: retiring one must not hide from the bank's no.
+    """
+    status = sa.case((_c.status == "ACTIVE", "BLOCKED"), else_=_c.status)
     await tx.execute(
         sa.update(bank_accounts)
-        .where(_c.org_id == org_id, _c.bank_account_id == bank_account_id, _c.status == "ACTIVE")
-        .values(status="BLOCKED", block_reason=code, default_for_payouts=False, updated_at=now)
+        .where(_c.org_id == org_id, _c.bank_account_id == bank_account_id, _c.block_reason == "")
+        .values(status=status, block_reason=code, default_for_payouts=False, updated_at=now)
     )
 
 
