@@ -167,6 +167,18 @@ class World:
             investment_id=payout.investment_id,
         )
 
+    def bounced(self, payout: Txn) -> escrow_events.JournalEntriesPosted:
+        """Escrow's entry when a refund that was submitted comes to nothing."""
+        return self.escrow.post(
+            payout.escrow_account_id,
+            Entry.REVERSAL,
+            "in_transit",
+            f"subscription:{payout.party_id}",
+            payout.amount.amount_minor,
+            transaction_id=payout.transaction_id,
+            investment_id=payout.investment_id,
+        )
+
     async def closed_offering(self, *parts: tuple[str, int], **fields: Any) -> opb.Offering:
         """An offering that these investors funded, closed on 1 January 2025."""
         total = sum(minor for _, minor in parts)

@@ -81,13 +81,17 @@ async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: 
 
 
 async def cancel(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
-    """Withdraws a commitment; what was contributed goes back first. Asked again, it pays a refund that failed again."""
+    """Withdraws a commitment; what was contributed goes back first.
+
+    Where a refund failed it asks for that refund again: of a withdrawn investment, and of money that came after the
+    closing to one that stays active. Nothing else would ever send it.
+    """
     seen = visible(await rows.find(tx, investments, request.investment_id), current_principal())
     offering = await rows.find(tx, offerings, seen.offering_id, lock=True)
     row = await rows.find(tx, investments, request.investment_id, lock=True)
     assert offering is not None
     assert row is not None
-    if row.refund_requested_by is None:
+    if row.refund_requested_by is None and not await refunds.failed(tx, row):
         _check_window(offering, row, now)
         await rows.save(
             tx, investments, row.investment_id, refund_requested_by=current_principal().person, updated_at=now

@@ -60,6 +60,12 @@ async def advance(
     await _cancel(tx, offering, settled, now)
 
 
+async def failed(tx: AsyncConnection, investment: rows.Row) -> bool:
+    """True if the last attempt to send money of the investment back failed or was returned."""
+    found = await payouts_store.refund_positions(tx, investment.offering_id, [investment.investment_id])
+    return any(position.last_status in ("FAILED", "RETURNED") for position in found)
+
+
 def owed_minor(position: rows.Row) -> int:
     """What of an investment's money is to go back and is not on its way."""
     contributed = position.funded_minor + position.refunded_minor

@@ -1,0 +1,166 @@
+"""Money that goes back: of a raise that failed, of a withdrawal, of what came too late; and money that came back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as opb
+
+from services.chassis.database import Database
+from services.chassis.errors import DomainError
+from tests.support.distributions import CLOSING, START, World
+from tests.support.distributions_peers import Entry, completed, failed, returned, usd
+
+
+@pytest.fixture
+async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
+    return World(await service_database("distributions"))
+
+
+async def test_commitments_that_nothing_was_paid_on_miss_the_closing(world: World) -> None:
+    offering = await world.offering(100_00, maximum_amount=usd(200_00))
+    await world.invest(offering, "inv-001", 100_00)
+    await world.invest(offering, "inv-002", 50_00, fund=False)
+    world.clock.set(CLOSING)
+    await world.close(offering)
+    await world.work()
+    statuses = {investor: held.status for investor, held in (await world.positions(offering)).items()}
+    assert statuses == {"inv-001": opb.Investment.ACTIVE, "inv-002": opb.Investment.CANCELLED}
+    assert (await world.get(offering)).committed_amount == usd(100_00)
+
+
+async def test_money_that_arrives_after_the_closing_goes_back_by_itself(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_00), ("inv-002", 50_00))
+    held = (await world.positions(offering))["inv-002"]
+    await world.fund(offering, held, 5_00)
+    await world.work()
+    payout = world.transactions.of("inv-002")
+    assert (payout.amount.amount_minor, payout.investment_id) == (5_00, held.investment_id)
+    await world.deliver(world.gave_back(payout), completed(payout))
+    await world.work()
+    after = (await world.positions(offering))["inv-002"]
+    assert (after.status, after.funded_amount, after.unreturned_capital) == (
+        opb.Investment.ACTIVE,
+        usd(50_00),
+        usd(50_00),
+    )
+    assert len(world.transactions.by_key) == 2
+
+
+@pytest.mark.parametrize("end", [failed, returned])
+async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when_somebody_asks(
+    world: World, end: Callable[..., object]
+) -> None:
+    offering = await world.closed_offering(("inv-001", 100_00))
+    held = (await world.positions(offering))["inv-001"]
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.investments.CancelInvestment, request)
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE", "what the closing took is not withdrawn"
+    await world.fund(offering, held, 5_00)
+    await world.work()
+    first = world.transactions.of("inv-001")
+    await world.deliver(world.gave_back(first), end(first), world.bounced(first))
+    assert await world.work() == 0, "nothing is sent to the same account again by itself"
+    request.request_id = ""
+    assert (await world.call(world.investments.CancelInvestment, request)).status == opb.Investment.ACTIVE
+    await world.work()
+    second = world.transactions.of("inv-001")
+    assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (5_00, True)
+    await world.deliver(world.gave_back(second), completed(second))
+    after = (await world.positions(offering))["inv-001"]
+    assert (after.status, after.funded_amount) == (opb.Investment.ACTIVE, usd(100_00))
+    request.request_id = ""
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.investments.CancelInvestment, request)
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+
+
+async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(world: World) -> None:
+    offering = await world.offering(100_00)
+    first = await world.invest(offering, "inv-001", 60_00)
+    second = await world.invest(offering, "inv-002", 20_00, fund=False)
+    late = await world.fund(offering, second, 20_00, clear=False)
+    await world.invest(offering, "inv-003", 10_00, fund=False)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    assert (await world.call(world.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
+    await world.work()
+    assert (await world.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
+    assert {p.party_id for p in world.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
+    await world.deliver(completed(late))
+    await world.work()
+    for investor in ("inv-001", "inv-002"):
+        payout = world.transactions.of(investor)
+        # The two streams have no common order: the end of the payout may be told before its booking.
+        booked, ended = world.gave_back(payout), completed(payout)
+        await world.deliver(*((ended, booked) if investor == "inv-001" else (booked, ended)))
+        await world.work()
+    after = await world.get(offering)
+    assert (after.status, after.funded_amount, after.committed_amount) == (opb.Offering.REFUNDED, usd(0), usd(0))
+    assert len(world.transactions.by_key) == 2
+    assert (await world.get(first)).status == opb.Investment.CANCELLED
+    assert len(await world.told(events.OfferingRefunded)) == 1
+    assert len(await world.told(events.InvestmentCancelled)) == 3
+
+
+@pytest.mark.parametrize("end", [failed, returned])
+async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(world: World, end: Callable[..., object]) -> None:
+    offering = await world.offering(100_00)
+    await world.invest(offering, "inv-001", 60_00)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    await world.call(world.offerings.RefundOffering, request)
+    await world.work()
+    payout = world.transactions.of("inv-001")
+    await world.deliver(world.gave_back(payout), end(payout), world.bounced(payout))
+    world.clock.advance(timedelta(days=3))
+    assert await world.work() == 0
+    assert (await world.get(offering)).status == opb.Offering.REFUNDING
+    request.request_id = "again"
+    await world.call(world.offerings.RefundOffering, request)
+    await world.work()
+    again = world.transactions.of("inv-001")
+    assert again.transaction_id != payout.transaction_id
+    await world.deliver(world.gave_back(again), completed(again))
+    assert (await world.get(offering)).status == opb.Offering.REFUNDED
+
+
+async def test_an_investor_withdraws_until_48_hours_before_the_deadline(world: World) -> None:
+    offering = await world.offering(100_00)
+    early = await world.invest(offering, "inv-001", 60_00)
+    late = await world.invest(offering, "inv-002", 40_00)
+    request = opb.CancelInvestmentRequest(investment_id=early.investment_id)
+    asked = await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    assert asked.status == opb.Investment.PENDING, "the money goes back first"
+    await world.work()
+    payout = world.transactions.of("inv-001")
+    await world.deliver(world.gave_back(payout), completed(payout))
+    assert (await world.get(early)).status == opb.Investment.CANCELLED
+    assert (await world.get(offering)).committed_amount == usd(40_00)
+    world.clock.set(START + timedelta(days=43, seconds=1))
+    request = opb.CancelInvestmentRequest(investment_id=late.investment_id)
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.investments.CancelInvestment, request, "inv-002", "investor")
+    assert refusal.value.reason == "CANCELLATION_WINDOW_OVER"
+
+
+async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(world: World) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 60_00, fund=False)
+    paid = await world.fund(offering, held, 60_00)
+    assert (await world.get(held)).cleared_amount == usd(60_00)
+    back = world.escrow.post(
+        offering.escrow_account_id,
+        Entry.RETURN,
+        "subscription:inv-001",
+        "cash",
+        60_00,
+        transaction_id=paid.transaction_id,
+        investment_id=held.investment_id,
+    )
+    await world.deliver(returned(paid), back)
+    after = await world.get(held)
+    assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
+    assert (await world.get(offering)).funded_amount == usd(0)
