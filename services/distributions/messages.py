@@ -55,7 +55,8 @@ def offering(row: Row) -> offerings_pb2.Offering:
 
 
 def investment(row: Row) -> offerings_pb2.Investment:
-    # Cleared: past the return risk, and not given back since.
+    # Cleared: past the return risk, and neither given back nor returned since. After a closing funded_minor follows the
+    # subscription, which a late return finds empty; so this alone says that the investor owes it.
     cleared_minor = min(row.funded_minor, max(0, row.completed_minor - row.refunded_minor))
     message = offerings_pb2.Investment(
         investment_id=row.investment_id,

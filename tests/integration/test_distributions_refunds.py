@@ -164,3 +164,53 @@ async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(worl
     after = await world.get(held)
     assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
     assert (await world.get(offering)).funded_amount == usd(0)
+
+
+async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_investor_and_stays_capital(
+    world: World,
+) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 100_00, fund=False)
+    paid = await world.fund(offering, held, 100_00)
+    world.clock.set(CLOSING)
+    await world.close(offering)
+    await world.work()
+    # The subscription is empty by now, so escrow debits a receivable: no entry takes the funding back.
+    back = world.escrow.post(
+        offering.escrow_account_id,
+        Entry.RETURN,
+        "returns_receivable:inv-001",
+        "cash",
+        100_00,
+        transaction_id=paid.transaction_id,
+        investment_id=held.investment_id,
+    )
+    await world.deliver(returned(paid, "R10"), back)
+    assert await world.work() == 0, "nothing is given back of what the bank took back"
+    after = await world.get(held)
+    assert (after.status, after.funded_amount, after.cleared_amount, after.unreturned_capital) == (
+        opb.Investment.ACTIVE,
+        usd(100_00),
+        usd(0),
+        usd(100_00),
+    )
+    assert (await world.get(offering)).funded_amount == usd(100_00)
+
+
+async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_arrived_and_cleared(
+    world: World,
+) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 100_00, fund=False)
+    under_way = world.contribution(offering, held, 100_00)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    assert (await world.call(world.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
+    await world.deliver(world.arrived(under_way))
+    assert await world.work() == 0, "the bank may still take it back"
+    await world.deliver(completed(under_way))
+    await world.work()
+    payout = world.transactions.of("inv-001")
+    await world.deliver(completed(payout), world.gave_back(payout))
+    after = await world.get(held)
+    assert (after.status, after.funded_amount, after.cleared_amount) == (opb.Investment.CANCELLED, usd(0), usd(0))
+    assert (payout.amount, len(world.transactions.by_key)) == (usd(100_00), 1)
