@@ -10,9 +10,8 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.errors import DomainError
 from services.chassis.wire import to_timestamp
-from tests.support.escrow import NOW, Escrow, escrow_copy, key, usd
+from tests.support.escrow import NOW, Escrow, escrow_copy, key, refusal, usd
 
 FIXED = {"cash", "in_transit", "issuer_proceeds", "distributable", "fees", "suspense"}
 
@@ -26,12 +25,6 @@ def url(postgres, migrated) -> Iterator[str]:
 async def escrow(url) -> AsyncIterator[Escrow]:
     async with Escrow(url) as running:
         yield running
-
-
-async def refusal(work) -> tuple[str, dict[str, str]]:
-    with pytest.raises(DomainError) as refused:
-        await work
-    return refused.value.reason, refused.value.metadata
 
 
 # Minutes from NOW to the first and the last day a Timestamp can name.

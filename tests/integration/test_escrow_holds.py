@@ -10,9 +10,8 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.errors import DomainError
 from services.chassis.wire import to_timestamp
-from tests.support.escrow import NOW, Escrow, escrow_copy, key, usd
+from tests.support.escrow import NOW, Escrow, escrow_copy, key, refusal, usd
 
 SUBSCRIPTION = "subscription:inv-001"
 
@@ -34,12 +33,6 @@ async def account(escrow) -> str:
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), (SUBSCRIPTION, -100))
     return account
-
-
-async def refusal(work) -> tuple[str, dict[str, str]]:
-    with pytest.raises(DomainError) as refused:
-        await work
-    return refused.value.reason, refused.value.metadata
 
 
 async def capture(escrow: Escrow, hold: pb.Hold, minor: int | None, to: str = "fees", request_id: str = "") -> pb.Hold:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
+import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.escrow.v1 import escrow_pb2 as pb
@@ -23,6 +24,7 @@ from services.chassis.auth import Principal, acting_as, service_principal
 from services.chassis.clock import FakeClock
 from services.chassis.consumer import EventMeta
 from services.chassis.database import Database
+from services.chassis.errors import DomainError
 from services.chassis.ids import new_id
 from services.chassis.wire import to_timestamp
 from services.escrow.api import EscrowServicer
@@ -42,6 +44,13 @@ def key() -> str:
 
 def usd(amount_minor: int) -> money_pb2.Money:
     return money_pb2.Money(currency_code="USD", amount_minor=amount_minor)
+
+
+async def refusal(work: Awaitable[Any]) -> tuple[str, dict[str, str]]:
+    """The reason and the facts with which the work is refused."""
+    with pytest.raises(DomainError) as refused:
+        await work
+    return refused.value.reason, refused.value.metadata
 
 
 def new_entry(*legs: tuple[str, int], kind: int = pb.LedgerEntry.ADJUSTMENT, **values: Any) -> pb.NewJournalEntry:

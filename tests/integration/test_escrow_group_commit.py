@@ -1,0 +1,169 @@
+"""Group commit: what is asked for at once is booked together, and nobody's trouble is another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis.errors import DomainError
+from services.chassis.ids import new_id
+from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
+from services.escrow.posting import Poster
+from tests.support.escrow import Escrow, escrow_copy, key, refusal
+
+
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
+@pytest.fixture
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
+
+
+def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str = "a test") -> NewEntry:
+    return NewEntry(
+        org_id=org_id or escrow.org_id,
+        escrow_account_id=account,
+        journal_entry_id=new_id("je"),
+        once=once("test", key(), body=b"1"),
+        kind=Kind.DEPOSIT,
+        description=description,
+        legs=(debit("cash", 1), credit("subscription:inv-001", 1)),
+        actor="admin-1",
+    )
+
+
+async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escrow):
+    account = await escrow.open()
+    # A second process with a lane of its own, on the same rows.
+    second = escrow.beside()
+    await asyncio.gather(
+        *(
+            (escrow, second)[n % 2].post(account, ("cash", 1 + n), (f"subscription:inv-{n % 7}", -1 - n))
+            for n in range(300)
+        )
+    )
+    await second.close()
+    assert (await escrow.posted(account))["cash"] == sum(range(1, 301))
+    assert (await escrow.trial_balance(account)).balanced
+    entries = await escrow.journal()
+    assert len(entries) == 300
+    for code in ("cash", *(f"subscription:inv-{n}" for n in range(7))):
+        legs = sorted(
+            (leg.sequence, leg.amount.amount_minor, leg.balance_after.amount_minor)
+            for entry in entries
+            for leg in entry.ledger_entries
+            if leg.ledger_account == code
+        )
+        assert [number for number, _, _ in legs] == list(range(1, len(legs) + 1))
+        running = 0
+        for _, amount, after in legs:
+            running += amount
+            assert after == running
+
+
+async def test_opposite_transfers_at_once_never_wait_in_a_circle(escrow):
+    one, two = await escrow.open(), await escrow.open()
+    lanes = [escrow.beside() for _ in range(3)]
+
+    async def both(lane: Escrow, turn: int) -> None:
+        first, last = (one, two) if turn % 2 else (two, one)
+        await lane.poster.post([booking(escrow, first), booking(escrow, last)])
+
+    await asyncio.gather(*(both(lane, turn) for turn in range(20) for lane in lanes))
+    for lane in lanes:
+        await lane.close()
+    assert (await escrow.posted(one)) == (await escrow.posted(two)) == {"cash": 60, "subscription:inv-001": 60}
+
+
+async def test_what_waits_is_booked_together_across_accounts_and_organizations(escrow):
+    accounts = [await escrow.open(), await escrow.open(), await escrow.open(principal=escrow.stranger)]
+    orgs = [escrow.org_id, escrow.org_id, escrow.stranger.org_id]
+    first = asyncio.create_task(escrow.poster.post([booking(escrow, accounts[0])]))
+    await asyncio.gather(
+        first,
+        *(escrow.poster.post([booking(escrow, accounts[n % 3], org_id=orgs[n % 3])]) for n in range(30)),
+    )
+    posted = await escrow.events(events.JournalEntriesPosted)
+    escrow.org_id = escrow.stranger.org_id
+    posted += await escrow.events(events.JournalEntriesPosted)
+    assert sum(len(event.journal_entries) for event in posted) == 31
+    # One for each escrow account and commit: at most two commits were needed.
+    assert len(posted) <= 6
+
+
+async def test_another_organizations_account_is_not_there(escrow):
+    theirs = await escrow.open(principal=escrow.stranger)
+    assert (await refusal(escrow.post(theirs, ("cash", 1), ("fees", -1))))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
+    [outcome] = await escrow.poster.post([booking(escrow, theirs)])
+    assert isinstance(outcome, DomainError)
+    assert outcome.reason == "ESCROW_ACCOUNT_NOT_FOUND"
+
+
+async def test_one_bad_posting_fails_alone(escrow):
+    account = await escrow.open()
+    bad = booking(escrow, account, description="a NUL \x00 no database takes")
+    outcomes = await asyncio.gather(
+        *(escrow.poster.post([entry]) for entry in [*(booking(escrow, account) for _ in range(20)), bad]),
+        *(escrow.poster.post([booking(escrow, account)]) for _ in range(20)),
+        return_exceptions=True,
+    )
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert len(failed) == 1
+    assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
+
+
+async def test_a_caller_that_gives_up_changes_nothing_for_the_others(escrow):
+    account = await escrow.open()
+    tasks = [asyncio.create_task(escrow.poster.post([booking(escrow, account)])) for _ in range(10)]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    tasks[7].cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    kept = [outcome for outcome in done if not isinstance(outcome, BaseException)]
+    assert len(kept) == 8
+    await escrow.poster.drain()
+    assert (await escrow.posted(account))["cash"] in (8, 9, 10)  # what was sent before they gave up is booked
+
+
+async def test_more_than_can_wait_is_refused_at_once(escrow):
+    account = await escrow.open()
+    poster = Poster(escrow.database, escrow.clock, waiting_max=10)
+    outcomes = await asyncio.gather(
+        poster.post([booking(escrow, account) for _ in range(10)]),
+        refusal(poster.post([booking(escrow, account)])),
+    )
+    assert len(outcomes[0]) == 10
+    assert outcomes[1][0] == "RATE_LIMITED"
+    assert len(await poster.post([booking(escrow, account)])) == 1
+
+
+async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
+    account = await escrow.open()
+
+    async def cut_connections() -> None:
+        for _ in range(5):
+            async with escrow.database.connect_raw() as raw:
+                await raw.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"
+                )
+            await asyncio.sleep(0.01)
+
+    cutting = asyncio.create_task(cut_connections())
+    outcomes = []
+    while not cutting.done():
+        batch = [escrow.poster.post([booking(escrow, account)]) for _ in range(20)]
+        outcomes += await asyncio.gather(*batch)
+    await cutting
+    assert all(isinstance(outcome[0], pb.JournalEntry) for outcome in outcomes)
+    assert (await escrow.posted(account))["cash"] == len(outcomes)
+    assert len({outcome[0].journal_entry_id for outcome in outcomes}) == len(outcomes)
+    assert (await escrow.trial_balance(account)).balanced

@@ -1,0 +1,105 @@
+"""What an offering asks of the book: its closing, its distributions and its payouts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from services.chassis.ids import new_id
+from tests.support.escrow import Escrow, escrow_copy, key, refusal, usd
+
+
+@pytest.fixture(scope="module")
+def url(postgres, migrated) -> Iterator[str]:
+    yield from escrow_copy(postgres, migrated)
+
+
+@pytest.fixture
+async def escrow(url) -> AsyncIterator[Escrow]:
+    async with Escrow(url) as running:
+        yield running
+
+
+async def test_closing_releases_every_named_subscription_or_none(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -60), ("subscription:inv-002", -40))
+    parts = [pb.PartyAmount(party_id="inv-001", amount_minor=60), pb.PartyAmount(party_id="inv-002", amount_minor=41)]
+    request = pb.ReleaseSubscriptionsRequest(
+        request_id="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
+    )
+    reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
+    assert (reason, metadata["ledger_account"]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "subscription:inv-002")
+    assert "issuer_proceeds" not in await escrow.posted(account)
+    request.subscriptions[1].amount_minor = 40
+    entry = await escrow.call("ReleaseSubscriptions", request, escrow.transactions)
+    assert entry.type == pb.LedgerEntry.RELEASE
+    assert await escrow.call("ReleaseSubscriptions", request, escrow.transactions) == entry
+    assert await escrow.posted(account) == {"cash": 100, "issuer_proceeds": 100}
+    request.subscriptions[1].party_id = "inv-001"
+    assert (await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions)))[0] == "INVALID_FIELD"
+
+
+async def test_a_distribution_is_declared_to_the_cent(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -100))
+    request = pb.DeclareDistributionRequest(
+        request_id="dist:1",
+        escrow_account_id=account,
+        distribution_id="dist_" + "0" * 26,
+        payables=[
+            pb.PartyAmount(party_id="inv-001", amount_minor=33),
+            pb.PartyAmount(party_id="sponsor-1", amount_minor=67),
+        ],
+    )
+    entry = await escrow.call("DeclareDistribution", request, escrow.transactions)
+    assert entry.distribution_id == request.distribution_id
+    assert entry.actor == "admin-1"
+    assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
+    more = pb.DeclareDistributionRequest()
+    more.CopyFrom(request)
+    more.request_id = "dist:2"
+    assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
+        "ledger_account": "distributable",
+        "available_minor": "0",
+        "requested_minor": "100",
+    }
+
+
+async def test_each_payout_is_taken_or_refused_by_itself(escrow):
+    account, other = await escrow.open(), await escrow.open()
+    await escrow.post(account, ("cash", 100), ("payable:inv-001", -60), ("issuer_proceeds", -40))
+    await escrow.post(other, ("cash", 10), ("subscription:inv-001", -10))
+    payout = pb.SubmitPayoutsRequest
+
+    def item(account: str, source: int, minor: int, currency: str = "USD") -> pb.SubmitPayoutsRequest.Item:
+        return payout.Item(
+            request_id=key(),
+            escrow_account_id=account,
+            transaction_id=new_id("txn"),
+            source=source,
+            party_id="inv-001",
+            amount={"currency_code": currency, "amount_minor": minor},
+        )
+
+    items = [
+        item(account, payout.PAYABLE, 61),
+        item(account, payout.PAYABLE, 60),
+        item(account, payout.ISSUER_PROCEEDS, 40),
+        item(other, payout.SUBSCRIPTION, 10),
+        item(account, payout.PAYABLE, 1, "EUR"),
+    ]
+    answer = await escrow.call("SubmitPayouts", payout(items=items), escrow.transactions)
+    assert [(result.refusal.reason, result.journal_entry.type) for result in answer.results] == [
+        ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
+        ("", pb.LedgerEntry.DISTRIBUTION),
+        ("", pb.LedgerEntry.WITHDRAWAL),
+        ("", pb.LedgerEntry.REFUND),
+        ("CURRENCY_MISMATCH", 0),
+    ]
+    assert answer.results[4].refusal.metadata == {"expected": "USD"}
+    assert (await escrow.balance(account)).pending_out == usd(100)
+    assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
+    again = await escrow.call("SubmitPayouts", payout(items=items[1:4]), escrow.transactions)
+    assert list(again.results) == list(answer.results[1:4])
