@@ -33,13 +33,13 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         party_id = creation.check_request(request, principal)
         answer = await answered_before(self._database, request, pb.Transaction)
         if answer is None:
-            refusal = await creation.refusal_of_peers(request, party_id, parts.escrow, parts.distributions)
+            said = await creation.ask_peers(request, party_id, parts.escrow, parts.distributions)
             now = parts.clock.now()
             answer = await once(
                 self._database,
                 request,
                 pb.Transaction,
-                lambda tx: creation.create(tx, request, party_id, refusal, now),
+                lambda tx: creation.create(tx, request, party_id, said, now),
             )
         if answer.status == pb.Transaction.INITIATED:
             answer = await evaluation.evaluate_now(parts, principal.org_id, answer)
@@ -63,9 +63,14 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
             return await queries.get_history(tx, request.transaction_id, self._parts.clock.now())
 
     async def RetryTransaction(self, request: pb.RetryTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        now = self._parts.clock.now()
-        answer = await once(self._database, request, pb.Transaction, lambda tx: decisions.retry(tx, request, now))
-        self._parts.nudge.set()
+        parts, now = self._parts, self._parts.clock.now()
+        answer = await answered_before(self._database, request, pb.Transaction)
+        if answer is None:
+            said = await decisions.ask_peers_again(parts, request)
+            answer = await once(
+                self._database, request, pb.Transaction, lambda tx: decisions.retry(tx, request, said, now)
+            )
+            parts.nudge.set()
         return answer
 
     async def CancelTransaction(self, request: pb.CancelTransactionRequest, context: ServicerContext) -> pb.Transaction:

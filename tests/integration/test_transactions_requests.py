@@ -16,6 +16,7 @@ from services.chassis.auth import Principal
 from services.chassis.errors import DomainError
 from services.chassis.ids import new_id
 from services.transactions.clients import Decision
+from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import ADMIN, INVESTOR, House, away, usd
 
 T = pb.Transaction
@@ -139,6 +140,47 @@ async def test_a_refusal_by_a_peer_names_its_cause_and_is_the_first_answer(
         refusal = await refused(house, ADMIN, "CreateTransaction", request)
         assert (refusal.reason, refusal.metadata["cause"]) == (reason, cause)
     assert await stored(house) == 0
+
+
+async def test_contributions_on_their_way_count_against_the_commitment(house: House) -> None:
+    investment_id = house.distributions.invest("inv-001", 150_00)
+    requests = [await house.deposit_request(investment_id=investment_id) for _ in range(4)]  # of 100.00 each
+    asked = [house.ask(ADMIN, "CreateTransaction", request) for request in requests]
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    [made] = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    for refusal in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
+        assert isinstance(refusal, DomainError)
+        assert refusal.reason == "INVESTMENT_NOT_USABLE"
+        assert refusal.metadata["cause"] == "only 5000 of its commitment is neither funded nor on its way"
+    assert await stored(house) == 1
+    await house.work()
+    house.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    await house.work(hurried=True)
+    # Settled, and distributions may have heard of it or not: it is counted once.
+    for funded_minor in (0, 100_00):
+        house.distributions.investments[investment_id].funded_amount.amount_minor = funded_minor
+        request = await house.deposit_request(investment_id=investment_id, amount=usd(50_01))
+        assert (await refused(house, ADMIN, "CreateTransaction", request)).reason == "INVESTMENT_NOT_USABLE"
+    assert (await house.deposit(investment_id=investment_id, amount=usd(50_00))).status == T.QUEUED
+
+
+async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_into_anothers(house: House) -> None:
+    investment_id = house.distributions.invest("inv-001", 100_00)
+    declined = await house.deposit(suffix="93", investment_id=investment_id)
+    await house.work()
+    other = await house.deposit(investment_id=investment_id)
+    retry = pb.RetryTransactionRequest(request_id="again", transaction_id=declined.transaction_id)
+    for _ in (1, 2):  # and a replay hears the same
+        assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "INVESTMENT_NOT_USABLE"
+    await house.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=other.transaction_id))
+    retry.request_id = "once-more"
+    with away(house.escrow):
+        assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "UNAVAILABLE"
+    house.escrow.account.status = EscrowAccount.FROZEN
+    assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "ESCROW_ACCOUNT_NOT_USABLE"
+    house.escrow.account.status = EscrowAccount.ACTIVE
+    retry.request_id = "last"
+    assert (await house.ask(ADMIN, "RetryTransaction", retry)).status == T.QUEUED
 
 
 async def test_a_peer_that_is_away_leaves_nothing_and_the_key_free(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from realco.distributions.v1.offerings_pb2 import Investment
@@ -13,6 +14,7 @@ from services.chassis.access import INVESTOR
 from services.chassis.auth import Principal, current_principal
 from services.chassis.errors import DomainError, InvalidField, NotFound
 from services.chassis.ids import new_id
+from services.chassis.wire import to_money
 from services.transactions import messages
 from services.transactions.clients import Distributions, Escrow
 from services.transactions.domain.errors import (
@@ -23,7 +25,7 @@ from services.transactions.domain.errors import (
     PaymentMethodNotSupported,
     TypeNotSupported,
 )
-from services.transactions.domain.transaction import DEBIT_TYPES
+from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -34,6 +36,14 @@ PROVIDERS = {"ACH": "sandbox", "WIRE": "manual", "CHECK": "manual"}
 EVALUATE_GRACE_MS = 2_000
 
 _T = pb.Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class PeersSay:
+    """Whether escrow and distributions would receive the money; the investment, where it pays one."""
+
+    refusal: DomainError | None
+    investment: Investment | None = None
 
 
 def check_request(request: pb.CreateTransactionRequest, principal: Principal) -> str:
@@ -60,9 +70,9 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
     return party_id
 
 
-async def refusal_of_peers(
+async def ask_peers(
     request: pb.CreateTransactionRequest, party_id: str, escrow: Escrow, distributions: Distributions
-) -> DomainError | None:
+) -> PeersSay:
     """Asks escrow and distributions whether the money could be received. Outside of any transaction.
 
     Raises:
@@ -72,11 +82,12 @@ async def refusal_of_peers(
     account = await escrow.get_account(request.escrow_account_id)
     cause = _account_cause(account, request)
     if cause:
-        return EscrowAccountNotUsable(
+        refusal = EscrowAccountNotUsable(
             f"The escrow account cannot take this: {cause}.", escrow_account_id=request.escrow_account_id, cause=cause
         )
+        return PeersSay(refusal)
     if not request.investment_id:
-        return None
+        return PeersSay(None)
     investment = await distributions.get_investment(request.investment_id)
     if investment is None or investment.investor_id != party_id:
         raise NotFound("There is no such investment of this party.")
@@ -85,11 +96,12 @@ async def refusal_of_peers(
         offering = await distributions.get_offering(investment.offering_id)
         if offering is None or offering.escrow_account_id != request.escrow_account_id:
             cause = "its offering uses another escrow account"
-    if cause:
-        return InvestmentNotUsable(
-            f"The investment cannot take this: {cause}.", investment_id=request.investment_id, cause=cause
-        )
-    return None
+    return PeersSay(_investment_refusal(request, cause) if cause else None, investment)
+
+
+def _investment_refusal(request: pb.CreateTransactionRequest, cause: str) -> InvestmentNotUsable:
+    message = f"The investment cannot take this: {cause}."
+    return InvestmentNotUsable(message, investment_id=request.investment_id, cause=cause)
 
 
 def _account_cause(account: EscrowAccount | None, request: pb.CreateTransactionRequest) -> str:
@@ -114,18 +126,20 @@ def _investment_cause(investment: Investment, request: pb.CreateTransactionReque
 
 
 async def create(
-    tx: AsyncConnection, request: pb.CreateTransactionRequest, party_id: str, refusal: DomainError | None, now: datetime
+    tx: AsyncConnection, request: pb.CreateTransactionRequest, party_id: str, said: PeersSay, now: datetime
 ) -> pb.Transaction:
     """Records the transaction INITIATED, or raises the peers' refusal, so that a replay hears it again.
 
     Raises:
-        BankAccountNotFound, BankAccountNotUsable
+        BankAccountNotFound, BankAccountNotUsable, InvestmentNotUsable
     """
     principal = current_principal()
     if request.bank_account_id:
         await _check_bank_account(tx, principal.org_id, request.bank_account_id, party_id)
-    if refusal is not None:
-        raise refusal
+    if said.refusal is not None:
+        raise said.refusal
+    if said.investment is not None:
+        await check_room(tx, principal.org_id, request, said.investment)
     values = {
         "org_id": principal.org_id,
         "transaction_id": new_id("txn"),
@@ -145,6 +159,35 @@ async def create(
     }
     [row] = await store.insert(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return messages.to_transaction(row, now)
+
+
+def asked_again(row: Transaction) -> pb.CreateTransactionRequest:
+    """What was asked for, as far as peers have to say to it."""
+    return pb.CreateTransactionRequest(
+        amount=to_money(row.amount),
+        escrow_account_id=row.escrow_account_id,
+        party_id=row.party_id,
+        investment_id=row.investment_id,
+    )
+
+
+async def check_room(
+    tx: AsyncConnection, org_id: str, request: pb.CreateTransactionRequest, investment: Investment
+) -> None:
+    """Refuses what would exceed the commitment together with contributions that distributions has not heard of yet.
+
+    Only this service knows what is on its way; so that two requests do not both find room, they go one after the other.
+
+    Raises:
+        InvestmentNotUsable
+    """
+    investment_id, party_id = investment.investment_id, investment.investor_id
+    alive_minor, unsettled_minor = await store.lock_contributions(tx, org_id, party_id, investment_id)
+    # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
+    taken_minor = max(alive_minor, investment.funded_amount.amount_minor + unsettled_minor)
+    remaining = max(investment.amount.amount_minor - taken_minor, 0)
+    if request.amount.amount_minor > remaining:
+        raise _investment_refusal(request, f"only {remaining} of its commitment is neither funded nor on its way")
 
 
 async def _check_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str, party_id: str) -> None:

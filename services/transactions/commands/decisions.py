@@ -9,7 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.access import INVESTOR
 from services.chassis.auth import current_principal
+from services.chassis.errors import DomainError
 from services.transactions import messages
+from services.transactions.commands import creation
+from services.transactions.commands.creation import PeersSay
 from services.transactions.domain import schedule
 from services.transactions.domain.errors import (
     BankAccountNotUsable,
@@ -21,6 +24,7 @@ from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import Transaction, check_checker, check_retry
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
+from services.transactions.wiring import Parts
 
 
 async def approve(tx: AsyncConnection, request: pb.ApproveTransactionRequest, now: datetime) -> pb.Transaction:
@@ -87,10 +91,36 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
     return messages.to_transaction(row, now)
 
 
-async def retry(tx: AsyncConnection, request: pb.RetryTransactionRequest, now: datetime) -> pb.Transaction:
-    """Another attempt, now. Raises NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable."""
+async def ask_peers_again(parts: Parts, request: pb.RetryTransactionRequest) -> PeersSay:
+    """Whether the money could still be received. Where the rules refuse the attempt nobody is asked: `retry` says so.
+
+    Raises:
+        Unavailable, NotFound, TransactionNotFound
+    """
+    async with parts.database.begin() as tx:
+        row, _ = await _lock(tx, request.transaction_id)
+    try:
+        check_retry(row, parts.clock.now())
+    except DomainError:
+        return PeersSay(None)
+    return await creation.ask_peers(creation.asked_again(row), row.party_id, parts.escrow, parts.distributions)
+
+
+async def retry(
+    tx: AsyncConnection, request: pb.RetryTransactionRequest, said: PeersSay, now: datetime
+) -> pb.Transaction:
+    """Another attempt, now, if its money could be received.
+
+    Raises:
+        NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable, EscrowAccountNotUsable,
+        InvestmentNotUsable
+    """
     row, person = await _lock(tx, request.transaction_id)
     check_retry(row, now)
+    if said.refusal is not None:
+        raise said.refusal
+    if said.investment is not None and row.status is not Status.PENDING_RETRY:  # which has its room still
+        await creation.check_room(tx, row.org_id, creation.asked_again(row), said.investment)
     account = await bank_accounts.get(tx, row.org_id, row.bank_account_id)
     if account is not None and account.status != "ACTIVE":
         raise BankAccountNotUsable(

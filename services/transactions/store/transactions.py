@@ -83,6 +83,29 @@ async def lock_all_claimed(tx: AsyncConnection, claimed: Sequence[Transaction]) 
     return [read(row) for row in await tx.execute(statement)]
 
 
+async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, investment_id: str) -> tuple[int, int]:
+    """(all that was asked for and did not fail or come back, the part of it that has not settled) of an investment.
+
+    Whoever else adds to this investment waits for the end of this transaction.
+    """
+    key = sa.func.hashtextextended(f"contributions|{org_id}|{investment_id}", 0)
+    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+    total = sa.func.coalesce(sa.func.sum(_c.amount_minor), 0).cast(sa.BigInteger)
+    unsettled = sa.func.coalesce(
+        sa.func.sum(_c.amount_minor).filter(_c.status.not_in([Status.SETTLED, Status.COMPLETED])), 0
+    ).cast(sa.BigInteger)
+    ended = [Status.FAILED, Status.RETURNED, Status.CANCELLED, Status.REVERSED]
+    statement = sa.select(total, unsettled).where(
+        _c.org_id == org_id,
+        _c.party_id == party_id,
+        _c.investment_id == investment_id,
+        _c.type == "ESCROW_DEPOSIT",
+        _c.status.not_in(ended),
+    )
+    alive_minor, unsettled_minor = (await tx.execute(statement)).one()
+    return alive_minor, unsettled_minor
+
+
 async def insert(
     tx: AsyncConnection, rows: Sequence[dict[str, Any]], *, due_ms: int, actor: str, now: datetime
 ) -> list[Transaction]:
