@@ -10,12 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
 
-import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from realco.escrow.v1 import escrow_pb2 as pb
 
@@ -175,13 +173,17 @@ class Poster:
 
     async def _commit(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
         entries = [entry for unit in batch for entry in unit.entries]
-        await connection.execute(_BEGIN)
         try:
+            await connection.execute(_BEGIN)
             outcomes = await book(connection, entries, self._clock.now(), batch[0].traceparent)
             await connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            try:
                 await connection.execute("ROLLBACK")
+            except Exception:
+                # The first error is the one to judge. A connection that cannot roll back may still be in the
+                # transaction, so nothing more is booked on it: the next use finds it closed, and takes another.
+                connection.terminate()
             raise
         self._database.events_waiting.set()
         first = 0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
+from services.chassis.database import Database, sqlstate
 from services.chassis.errors import DomainError
 from services.chassis.ids import new_id
 from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
@@ -167,3 +171,39 @@ async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
     assert (await escrow.posted(account))["cash"] == len(outcomes)
     assert len({outcome[0].journal_entry_id for outcome in outcomes}) == len(outcomes)
     assert (await escrow.trial_balance(account)).balanced
+
+
+class _NoWayBack:
+    """A connection on which a ROLLBACK gets no answer."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def execute(self, statement: str, *values: object) -> str:
+        if statement == "ROLLBACK":
+            raise asyncpg.InternalClientError("the answer was cut off")
+        return await self._connection.execute(statement, *values)
+
+
+class _Wayward(Database):
+    @asynccontextmanager
+    async def connect_raw(self) -> AsyncIterator[Any]:
+        async with super().connect_raw() as connection:
+            yield _NoWayBack(connection)
+
+
+async def test_a_posting_is_told_why_it_failed_though_its_transaction_could_not_be_rolled_back(escrow):
+    account = await escrow.open()
+    database = _Wayward(escrow.url, "escrow")
+    poster = Poster(database, escrow.clock)
+    with pytest.raises(asyncpg.PostgresError) as failed:
+        await poster.post([booking(escrow, account, description="a NUL \x00 no database takes")])
+    assert sqlstate(failed.value) == "22021"
+    # What comes next is booked on another connection, not inside what is left of that transaction.
+    assert len(await poster.post([booking(escrow, account)])) == 1
+    await poster.drain()
+    await database.dispose()
+    assert (await escrow.posted(account))["cash"] == 1
