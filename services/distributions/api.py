@@ -200,7 +200,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         return await self._room.write_on_facts(
             request,
             distributions_pb2.Distribution,
-            lambda: executions.read_balance(self._room.database, self._room.peers.escrow, request.distribution_id),
+            lambda: executions.look(self._room.database, self._room.peers.escrow, request.distribution_id),
             distributions.execute,
         )
 

@@ -34,7 +34,7 @@ class AllocationNotFound(DomainError):
 
 
 class EscrowAccountNotUsable(DomainError):
-    """Unknown, not active, of another currency, or used by another offering."""
+    """Unknown, not active, of another currency, or used by another offering; frozen or closed, to execute."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ESCROW_ACCOUNT_NOT_USABLE"

@@ -9,6 +9,7 @@ import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1 import escrow_pb2 as escrow
 
 from services.chassis.database import Database
 from services.chassis.errors import DomainError
@@ -162,6 +163,36 @@ async def test_execution_needs_approval_and_the_cash(world: World) -> None:
         "INSUFFICIENT_DISTRIBUTABLE_CASH",
         {"available_minor": "999999", "requested_minor": "1000000"},
     )
+
+
+async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_executed_once_it_is_unfrozen(
+    world: World,
+) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    world.deposit(offering, 10_000_00)
+    approved = await world.approved(offering, 10_000_00)
+    account = world.escrow.accounts[offering.escrow_account_id]
+    account.status = escrow.EscrowAccount.FROZEN
+    with pytest.raises(DomainError) as refusal:
+        await world.execute(approved)
+    assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", "FROZEN")
+    assert (await world.get(approved)).status == dpb.Distribution.APPROVED
+    account.status = escrow.EscrowAccount.ACTIVE
+    assert (await world.execute(approved)).status == dpb.Distribution.QUEUED
+
+
+async def test_an_execution_that_cannot_ask_escrow_writes_nothing(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    world.deposit(offering, 10_000_00)
+    approved = await world.approved(offering, 10_000_00)
+    request = dpb.ExecuteDistributionRequest(request_id="k-1", distribution_id=approved.distribution_id)
+    world.wire.fail("get_balance", "lost")
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.distributions.ExecuteDistribution, request)
+    assert refusal.value.reason == "UNAVAILABLE"
+    assert (await world.get(approved)).status == dpb.Distribution.APPROVED
+    answer = await world.call(world.distributions.ExecuteDistribution, request)
+    assert answer.status == dpb.Distribution.QUEUED, "the key is still free"
 
 
 async def test_what_fails_is_listed_sent_again_and_completes(world: World) -> None:

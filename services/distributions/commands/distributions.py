@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
-from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.auth import current_principal
@@ -27,6 +27,7 @@ from services.distributions.errors import (
     CurrencyMismatch,
     DistributionInProgress,
     DistributionNotFound,
+    EscrowAccountNotUsable,
     InsufficientDistributableCash,
     NotApproved,
     NotCalculated,
@@ -210,10 +211,23 @@ async def cancel(tx: AsyncConnection, request: pb.CancelDistributionRequest, now
     return message
 
 
+@dataclass(frozen=True, slots=True)
+class Cash:
+    """What escrow said of an offering's money."""
+
+    escrow_account_id: str
+    escrow_status: str
+    distributable_minor: int
+
+
 async def execute(
-    tx: AsyncConnection, request: pb.ExecuteDistributionRequest, balance: escrow.EscrowAccountBalance, now: datetime
+    tx: AsyncConnection, request: pb.ExecuteDistributionRequest, cash: Cash, now: datetime
 ) -> pb.Distribution:
-    """Queues an approved distribution; the saga does the rest. `balance` was read before the transaction."""
+    """Queues an approved distribution; the saga does the rest. `cash` was read before the transaction.
+
+    What escrow would refuse is refused here while nothing has changed: a declaration that escrow refuses fails the
+    distribution for good, and two persons begin again.
+    """
     offering, row = await lock(tx, request.distribution_id)
     if row.status != _Status.APPROVED.value:
         raise NotApproved("Only an approved distribution is executed.", status=row.status)
@@ -221,23 +235,21 @@ async def execute(
     in_progress = await store.being_declared(tx, offering.offering_id)
     if in_progress is not None:
         raise DistributionInProgress("Another distribution is being declared.", distribution_id=in_progress)
-    available_minor = distributable_minor(balance)
-    if available_minor < row.amount_minor:
+    if cash.escrow_status in ("FROZEN", "CLOSED"):
+        raise EscrowAccountNotUsable(
+            f"The escrow account is {cash.escrow_status}.",
+            escrow_account_id=cash.escrow_account_id,
+            cause=cash.escrow_status,
+        )
+    if cash.distributable_minor < row.amount_minor:
         raise InsufficientDistributableCash(
-            "Escrow holds less distributable cash.", available_minor=available_minor, requested_minor=row.amount_minor
+            "Escrow holds less distributable cash.",
+            available_minor=cash.distributable_minor,
+            requested_minor=row.amount_minor,
         )
     row = await rows.save(tx, distributions, row.distribution_id, status=_Status.QUEUED.value, updated_at=now)
     await sagas.begin(tx, "EXECUTION", row.distribution_id, "DECLARE", current_principal().person, now)
     return await store.describe_one(tx, row)
-
-
-def distributable_minor(balance: escrow.EscrowAccountBalance) -> int:
-    """What of an escrow account's money may be distributed."""
-    return sum(
-        account.available.amount_minor
-        for account in balance.ledger_accounts
-        if account.ledger_account == "distributable"
-    )
 
 
 async def resend(tx: AsyncConnection, request: pb.ResendAllocationRequest, now: datetime) -> pb.Allocation:

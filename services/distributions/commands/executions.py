@@ -88,7 +88,7 @@ async def declaration_refused(database: Database, saga: rows.Row, refusal: Domai
         await announce(tx, events.DistributionFailed, row.distribution_id, now, distribution=message)
 
 
-async def read_balance(database: Database, peer: Escrow, distribution_id: str) -> escrow.EscrowAccountBalance:
+async def look(database: Database, peer: Escrow, distribution_id: str) -> commands.Cash:
     """What escrow holds for the distribution's offering, read before any transaction. Raises: DistributionNotFound."""
     async with database.begin() as tx:
         row = await rows.find(tx, distributions, distribution_id)
@@ -96,4 +96,10 @@ async def read_balance(database: Database, peer: Escrow, distribution_id: str) -
             raise DistributionNotFound("No such distribution.")
         offering = await rows.find(tx, offerings, row.offering_id)
     assert offering is not None
-    return await peer.get_balance(offering.escrow_account_id)
+    account = await peer.get_escrow_account(offering.escrow_account_id)
+    balance = await peer.get_balance(offering.escrow_account_id)
+    return commands.Cash(
+        offering.escrow_account_id,
+        escrow.EscrowAccount.Status.Name(account.status),
+        sum(each.available.amount_minor for each in balance.ledger_accounts if each.ledger_account == "distributable"),
+    )
