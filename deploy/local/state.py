@@ -1,6 +1,7 @@
 """What is known about a running instance, in DATA_DIR: who runs it (a lock) and what it started (instance.json).
 
-- The lock is the kernel's: it ends with the supervisor, however that ends, so it is never left behind.
+- The lock is the kernel's: it ends with the supervisor, however that ends, so it is never left behind. Its file names
+  the process that holds it: instance.json may still speak of the one before, and clocks that are set change its times.
 - instance.json is replaced at once, and names each process by its number and its start time: numbers are used again.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ class State:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = Path(data_dir).resolve()
         self._file = self.data_dir / "instance.json"
+        self._lock_file = self.data_dir / "instance.lock"
         self._lock: int | None = None
 
     def read(self) -> dict[str, Any]:
@@ -45,17 +48,20 @@ class State:
     def lock(self) -> None:
         """Raises: AlreadyRunning, saying where the other one is and what may be done."""
         private_folder(self.data_dir)
-        handle = os.open(self.data_dir / "instance.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            other = self.read()
+            holder, known = self.holder(), self.read()
+            its_own = holder is not None and known.get("supervisor", {}).get("pid") == holder.pid
             raise AlreadyRunning(
-                f"An instance already runs in {self.data_dir}: process {other.get('supervisor', {}).get('pid', '?')}, "
-                f"{other.get('base_url') or 'still starting'}.\n"
+                f"An instance already runs in {self.data_dir}: process {holder.pid if holder else '?'}, "
+                f"{known['base_url'] if its_own else 'still starting'}.\n"
                 "Use that one, stop it with `make stop`, or start another beside it with DATA_DIR=… PORT=…"
             ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
         self._lock = handle
 
     def unlock(self) -> None:
@@ -65,11 +71,24 @@ class State:
 
     def locked_by_another(self) -> bool:
         try:
-            self.lock()
-        except AlreadyRunning:
+            handle = os.open(self._lock_file, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        self.unlock()
+        finally:
+            os.close(handle)
         return False
+
+    def holder(self) -> psutil.Process | None:
+        """Who has the lock: the process the file names, if it really has that file open."""
+        with suppress(FileNotFoundError, ValueError, psutil.Error):
+            process = psutil.Process(int(self._lock_file.read_text()))
+            if any(file.path == str(self._lock_file) for file in process.open_files()):
+                return process
+        return None
 
 
 def described(pid: int | None) -> dict[str, Any]:
@@ -94,11 +113,13 @@ def end_leftovers(known: dict[str, Any], seconds: float = 10.0) -> list[str]:
     """Ends what a killed supervisor left running, and returns the names: asked first, forced after that time."""
     left = {name: process for name, told in known.get("processes", {}).items() if (process := alive(told)) is not None}
     for name, process in left.items():
-        # PostgreSQL's SIGTERM waits for its clients; SIGINT does not.
-        process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):  # it is ending by itself: whoever started it was killed just now
+            # PostgreSQL's SIGTERM waits for its clients; SIGINT does not.
+            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
     deadline = time.monotonic() + seconds
     _, stubborn = psutil.wait_procs(left.values(), timeout=max(0.0, deadline - time.monotonic()))
     for process in stubborn:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(stubborn, timeout=5)
     return sorted(left)
