@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 
@@ -16,13 +17,18 @@ _given: set[int] = set()
 
 
 def is_free(port: int) -> bool:
+    return not why_not(port)
+
+
+def why_not(port: int) -> str:
+    """Why we may not listen there; empty if we may."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for us
         try:
             probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return "is for root alone" if error.errno == errno.EACCES else "is taken by another program"
+    return ""
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -20,7 +20,7 @@ from deploy.local.identity import Identity
 from deploy.local.members import Member
 from deploy.local.nats import Nats
 from deploy.local.nats_permissions import USERS
-from deploy.local.ports import LOOPBACK, free_port, is_free
+from deploy.local.ports import LOOPBACK, free_port, why_not
 from deploy.local.postgres import Postgres
 from deploy.local.processes import INNER_PORTS, PROCESSES, Process, migration_command, provision_command
 from deploy.local.programs import CannotStart, Program
@@ -110,10 +110,11 @@ class Supervisor:
     def _configure(self) -> Configuration:
         former = self.state.read()
         end_leftovers(former)
-        if self._port and not is_free(self._port):
+        if self._port and (obstacle := why_not(self._port)):
+            other = self._port + 1 if 1024 <= self._port < 65535 else 8081
             raise CannotStart(
-                f"Port {self._port} is taken by another program: choose another with PORT=, such as "
-                f"`make run PORT={self._port + 1}`, or PORT=0 for any that is free."
+                f"Port {self._port} {obstacle}: choose another with PORT=, such as "
+                f"`make run PORT={other}`, or PORT=0 for any that is free."
             )
         ports = former.get("ports", {})
         self._shorten_logs()
