@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol, TextIO
 
 from rich.console import Console
@@ -12,6 +13,15 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+
+
+def tell(out: TextIO, text: str) -> None:
+    """Writes it at once. A reader who has gone (a closed terminal, `| head`, `| tee` at a Ctrl-C) stops nobody."""
+    try:
+        print(text, file=out, flush=True)
+    except OSError:
+        with suppress(OSError, ValueError):  # what is in the buffer would be tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 class Progress(Protocol):
@@ -48,7 +58,7 @@ class PlainProgress:
         self.say(f"{step}: FAILED ({self._seconds(step):.1f} s)")
 
     def say(self, line: str) -> None:
-        print(line, file=self._out, flush=True)
+        tell(self._out, line)
 
     def _seconds(self, step: str) -> float:
         return time.monotonic() - self._started.get(step, time.monotonic())
@@ -81,7 +91,8 @@ class LiveProgress:
         self._marks[step] = (Text("✗", style="bold red"), f"{self._seconds(step):.1f} s")
 
     def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False)
+        with suppress(OSError):  # the terminal was closed
+            self._console.print(line, highlight=False, markup=False)
 
     def _seconds(self, step: str) -> float:
         return time.monotonic() - self._started[step]
@@ -95,4 +106,4 @@ class LiveProgress:
 
 def progress_for(out: TextIO, steps: Sequence[str]) -> Progress:
     console = Console(file=out)
-    return LiveProgress(console, steps) if console.is_terminal and out is sys.stdout else PlainProgress(out)
+    return LiveProgress(console, steps) if out.isatty() and not console.is_dumb_terminal else PlainProgress(out)
