@@ -7,9 +7,18 @@ DATA_DIR ?= .run
 PORT     ?= 8080
 VENV     := .venv
 PY       := $(VENV)/bin/python
-UV       := UV_PYTHON_DOWNLOADS=never $(VENV)/bin/uv
+UV       := UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true $(VENV)/bin/uv
 PROTOS   := $(shell find protos -name '*.proto')
 WORKERS  ?= 2
+# What an instance keeps in its DATA_DIR. Whatever else lies there is not ours to remove.
+KEPT     := bank clock.json demo.json durables.json instance.json instance.lock jwks.json logs nats postgres processes secrets
+
+# An environment that was moved with its folder, or whose Python is gone, is made anew.
+$(shell [ -x $(PY) ] && grep -qsxF "$(CURDIR)" $(VENV)/installed || rm -f $(VENV)/installed)
+
+# Handed on as they are, spaces and all.
+run token stop clean: export DATA_DIR := $(DATA_DIR)
+run: export PORT := $(PORT)
 
 .PHONY: help setup run demo test check bench chaos token stop clean
 
@@ -17,7 +26,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 run: setup ## everything from nothing, on http://127.0.0.1:8080; Ctrl-C stops it (PORT=, DATA_DIR=)
-	@exec $(PY) -m deploy.local run --data-dir $(DATA_DIR) --port $(PORT) --demo-data
+	@exec $(PY) -m deploy.local run --demo-data
 
 demo: setup ## the main job end to end, on a throw-away instance
 	@$(PY) -m deploy.demo
@@ -39,13 +48,15 @@ chaos: setup ## long reliability runs (MINUTES=10, SEED=)
 	@$(PY) -m tests.reliability.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 token: setup ## a bearer token for the local instance (ROLE=admin, SUB=, ORG=)
-	@$(PY) -m deploy.local.token --data-dir $(DATA_DIR) --role $(or $(ROLE),admin) $(if $(SUB),--sub $(SUB)) $(if $(ORG),--org $(ORG))
+	@$(PY) -m deploy.local.token --role $(or $(ROLE),admin) $(if $(SUB),--sub $(SUB)) $(if $(ORG),--org $(ORG))
 
 stop: ## stop what `make run` left running
-	@[ ! -x $(PY) ] || $(PY) -m deploy.local stop --data-dir $(DATA_DIR)
+	@[ ! -e $(VENV)/installed ] || $(PY) -m deploy.local stop
 
 clean: stop ## remove the instance, the environment and what was generated
-	@rm -rf $(DATA_DIR) $(VENV) protos/buf protos/realco/descriptors.binpb bench.json .mypy_cache .pytest_cache .ruff_cache
+	@[ ! -e "$$DATA_DIR/instance.lock" ] || (cd "$$DATA_DIR" && rm -rf $(KEPT))
+	@rmdir "$$DATA_DIR" 2>/dev/null || true
+	@rm -rf $(VENV) protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache
 	@find protos -name '*_pb2*' -delete
 
 # The environment: what requirements.lock pins, and stubs as new as the protos.
@@ -54,11 +65,13 @@ setup: $(VENV)/stubs
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12"; exit 1; }
 	@echo "Setting up the environment (once; a minute or less) ..."
-	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@[ -e $@ ] || $(PYTHON) -m venv --clear $(VENV)
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	@$(UV) pip sync -q --python $(PY) --require-hashes requirements.lock
-	@touch $@
+	@$(UV) pip sync -q --python $(PY) --require-hashes requirements.lock || \
+	  { echo "uv cannot; trying it with pip, which knows your pip.conf ..."; \
+	    $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock; }
+	@echo "$(CURDIR)" > $@
 
 $(VENV)/stubs: $(VENV)/installed $(PROTOS) protos/hatch_build.py protos/pyproject.toml
 	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation --reinstall-package realco-contracts -e ./protos

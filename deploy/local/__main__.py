@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import pwd
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 from deploy.local.configuration import SERVICES, Configuration
 from deploy.local.identity import SUBJECTS
-from deploy.local.places import default_data_dir
+from deploy.local.places import default_data_dir, folder
 from deploy.local.ports import LOOPBACK
-from deploy.local.programs import ROOT, CannotStart, ProgramFailed
-from deploy.local.progress import progress_for
+from deploy.local.programs import ROOT, CannotStart, ProgramFailed, wrapped
+from deploy.local.progress import progress_for, tell
 from deploy.local.state import State, alive, end_leftovers
 from deploy.local.supervisor import Supervisor
 
@@ -27,10 +29,13 @@ _WHAT_TO_DO = "Mend what the log names and start again; `make clean` removes all
 def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
     """Returns when the instance was told to stop: 0, or 1 if it could not start."""
 
+    seeds: list[subprocess.Popen[bytes]] = []
+
     def ready(configuration: Configuration, seconds: float) -> None:
         announce(configuration, seconds)
         if demo_data:  # speaks for itself, and leaves an instance that has data as it is
-            subprocess.Popen([sys.executable, "-m", "deploy.demo.seed", "--data-dir", str(data_dir)], cwd=ROOT)
+            seed = wrapped([sys.executable, "-m", "deploy.demo.seed", "--data-dir", str(data_dir)])
+            seeds.append(subprocess.Popen(seed, cwd=ROOT, start_new_session=True))  # a Ctrl-C is for us alone
 
     try:
         supervisor = Supervisor(data_dir, port)
@@ -42,18 +47,23 @@ def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
     except CannotStart as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    print("stopped", flush=True)
+    finally:
+        for seed in seeds:  # what it has not done yet it does at the next start
+            seed.kill()
+            seed.wait()
+    tell(sys.stdout, "stopped")
     return 0
 
 
 def announce(configuration: Configuration, seconds: float) -> None:
     """Tells what is where, and how to sign in."""
     base, ports = configuration.base_url, configuration.ports
-    where = "" if configuration.data_dir == (ROOT / ".run").resolve() else f" DATA_DIR={configuration.data_dir}"
+    default = configuration.data_dir == (ROOT / ".run").resolve()
+    where = "" if default else f" DATA_DIR={quote(str(configuration.data_dir))}"
     metrics = (f"{name} {ports[f'{name}_metrics']}" for name in (*SERVICES, "gateway"))
     nats = configuration.nats_urls["subscriber"].rsplit("@", 1)[-1].removeprefix("nats://")
     password = configuration.data_dir / "secrets" / "nats_subscriber"
-    listen_to = f"nats://subscriber:$(cat {password})@{nats}" if password.exists() else "nats://…"
+    listen_to = f"nats://subscriber:$(cat {quote(str(password))})@{nats}" if password.exists() else "nats://…"
     lines = [
         "",
         f"ready in {seconds:.1f} s",
@@ -71,7 +81,7 @@ def announce(configuration: Configuration, seconds: float) -> None:
         "",
         "Ctrl-C stops everything; the data stays.",
     ]
-    print("\n".join(lines), flush=True)
+    tell(sys.stdout, "\n".join(lines))
 
 
 def stop(data_dir: Path) -> int:
@@ -80,7 +90,11 @@ def stop(data_dir: Path) -> int:
         print(f"No instance was ever started in {data_dir}.")
         return 0
     state = State(data_dir)
-    if state.locked_by_another() and (supervisor := alive(state.read().get("supervisor", {}))):
+    if state.locked_by_another():
+        supervisor = state.holder() or alive(state.read().get("supervisor", {}))
+        if supervisor is None:
+            print(f"An instance runs in {data_dir}, but not in sight of here: end it where it was started.")
+            return 1
         supervisor.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS_MAX
         while state.locked_by_another():
@@ -94,21 +108,39 @@ def stop(data_dir: Path) -> int:
     return 0
 
 
+def _whose(data_dir: Path) -> str:
+    """Most often another user, such as root, started an instance here before."""
+    if not os.path.exists(data_dir):
+        return f"{data_dir} cannot be made."
+    owner, you = os.stat(data_dir).st_uid, os.geteuid()
+    known = {entry.pw_uid: entry.pw_name for entry in pwd.getpwall()}
+    return f"{data_dir} belongs to {known.get(owner, owner)}, and you are {known.get(you, you)}."
+
+
+def port_number(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}; set it with PORT=")
+    return int(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="start everything, watch it, stop it on Ctrl-C")
     port = os.environ.get("PORT") or "8080"
-    running.add_argument("--port", type=int, default=port, help="of the gateway; 0: any (default: %(default)s)")
+    running.add_argument("--port", type=port_number, default=port, help="of the gateway; 0: any (default: %(default)s)")
     running.add_argument("--demo-data", action="store_true", help="let a new instance begin with an offering in it")
     stopping = commands.add_parser("stop", help="stop what runs there")
     for command in (running, stopping):
-        command.add_argument("--data-dir", type=Path, default=default_data_dir(), help="default: %(default)s")
+        command.add_argument("--data-dir", type=folder, default=default_data_dir(), help="default: %(default)s")
     given = parser.parse_args()
-    data_dir = given.data_dir.resolve()
-    if given.command == "stop":
-        return stop(data_dir)
-    return run(data_dir, given.port, demo_data=given.demo_data)
+    try:
+        if given.command == "stop":
+            return stop(given.data_dir)
+        return run(given.data_dir, given.port, demo_data=given.demo_data)
+    except OSError as error:
+        print(f"\n{error}\n{_whose(given.data_dir)} Name another folder with DATA_DIR=.", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -9,4 +9,9 @@ from deploy.local.programs import ROOT
 
 
 def default_data_dir() -> Path:
-    return Path(os.environ.get("DATA_DIR") or ROOT / ".run").resolve()
+    return folder(os.environ.get("DATA_DIR") or str(ROOT / ".run"))
+
+
+def folder(named: str) -> Path:
+    """A folder as people name it: not every shell replaces the ~ of DATA_DIR=~/realco."""
+    return Path(named).expanduser().resolve()

@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ import psutil
 import pytest
 
 from deploy.local.instance import PROCESSES, Instance
-from deploy.local.programs import ProgramFailed
+from deploy.local.programs import ROOT, ProgramFailed
+from deploy.local.state import State
 
 pytestmark = pytest.mark.xdist_group("local-supervisor")  # one start of its server for the whole file
 
@@ -137,6 +140,18 @@ def test_a_stop_during_the_start_leaves_nothing_running(tmp_path: Path) -> None:
     running.signal(signal.SIGINT)
     assert running.wait(10) == 0
     assert sorted(descendants()) == sorted(others)
+
+
+def test_stop_finds_one_that_has_not_told_of_itself_yet(tmp_path: Path) -> None:
+    running = stand_ins(tmp_path, gateway="mute")
+    (tmp_path / "instance.json").write_text(json.dumps({"supervisor": {"pid": 1, "created": 0.0}}))  # the one before
+    running.launch()
+    assert eventually(State(tmp_path).locked_by_another)
+    command = [sys.executable, "-m", "deploy.local", "stop", "--data-dir", str(tmp_path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"The instance in {tmp_path} has stopped." in told.stdout
+    assert running.wait(10) == 0
+    assert running.leftovers() == []
 
 
 def test_when_the_supervisor_is_killed_the_rest_dies_and_the_next_start_succeeds(tmp_path: Path) -> None:
