@@ -65,7 +65,7 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
         self, request: pb.ListTransactionLimitsRequest, context: ServicerContext
     ) -> pb.ListTransactionLimitsResponse:
         async with self._database.begin() as tx:
-            return await queries.list_limits(tx, self._clock.now())
+            return await queries.list_limits(tx)
 
     async def PutTransactionLimit(
         self, request: pb.PutTransactionLimitRequest, context: ServicerContext

@@ -22,7 +22,7 @@ _EXPIRED_CHECKS_MAX = 100
 
 
 async def put_investor(tx: AsyncConnection, request: pb.PutInvestorRequest, now: datetime) -> pb.Investor:
-    """Writes the profile, and asks a person again about what a changed name or accreditation puts in question."""
+    """Writes the profile, and asks a person again about what a changed name, type or accreditation puts in question."""
     principal = current_principal()
     party_type = pb.Investor.PartyType.Name(request.party_type or pb.Investor.INVESTOR)
     accreditation = pb.Investor.Accreditation.Name(request.accreditation or pb.Investor.NON_ACCREDITED)
@@ -40,7 +40,8 @@ async def put_investor(tx: AsyncConnection, request: pb.PutInvestorRequest, now:
     await store.put_investor(tx, principal.org_id, request.investor_id, now, **facts)
     if before is None or before.legal_name != request.legal_name:
         await _open_checks(tx, request.investor_id, clearance.REQUIRED_CHECKS, now)
-    elif before.accreditation != accreditation:
+    elif (before.party_type, before.accreditation) != (party_type, accreditation):
+        # Whom the limits hold for rests on these two: nobody lifts them alone.
         await _open_checks(tx, request.investor_id, ["KYC"], now)
     profile = (await store.lock_investors(tx, [request.investor_id]))[request.investor_id]
     checks = await store.latest_checks(tx, [request.investor_id])
@@ -77,33 +78,42 @@ async def review_check(
 
 
 async def put_limit(tx: AsyncConnection, request: pb.PutTransactionLimitRequest, now: datetime) -> pb.TransactionLimit:
+    """Puts a limit in force from now on. One after another: the last one put is the one that holds."""
     principal = current_principal()
-    await store.insert_limit(
+    limit_type = pb.TransactionLimit.LimitType.Name(request.limit_type)
+    await store.lock_limits(tx, principal.org_id, limit_type)
+    effective_at = await store.insert_limit(
         tx,
+        now,
         org_id=principal.org_id,
-        limit_type=pb.TransactionLimit.LimitType.Name(request.limit_type),
+        limit_type=limit_type,
         currency=request.amount.currency_code,
         amount_minor=request.amount.amount_minor,
-        effective_at=now,
         set_by=principal.person,
     )
     limit = pb.TransactionLimit(
-        limit_type=request.limit_type, amount=request.amount, effective_time=to_timestamp(now), set_by=principal.person
+        limit_type=request.limit_type,
+        amount=request.amount,
+        effective_time=to_timestamp(effective_at),
+        set_by=principal.person,
     )
     event = events.TransactionLimitPut(transaction_limit=limit, actor=principal.person, occur_time=to_timestamp(now))
-    await outbox.enqueue(tx, event, aggregate_id=pb.TransactionLimit.LimitType.Name(request.limit_type), now=now)
+    await outbox.enqueue(tx, event, aggregate_id=limit_type, now=now)
     return limit
 
 
 async def expire_checks(tx: AsyncConnection, now: datetime) -> list[Any]:
-    """Marks parties' checks that ran out, at most 100 of them, and returns their rows: each is to be asked again."""
-    return await store.take_expired(tx, now, _EXPIRED_CHECKS_MAX)
+    """Marks parties' checks that ran out, at most 100 of them, and returns their rows, their parties locked."""
+    expired = await store.take_expired(tx, now, _EXPIRED_CHECKS_MAX)
+    await store.lock_investors(tx, {row.investor_id for row in expired})
+    return expired
 
 
 async def reopen_check(tx: AsyncConnection, expired: Any, now: datetime) -> None:
-    """Asks a person again what `expired` had answered."""
+    """Asks a person again what `expired` had answered, unless a later check of the party has taken its place."""
     await _announce(tx, expired, now)
-    await _open_checks(tx, expired.investor_id, [expired.check_type], now, cause=expired.compliance_check_id)
+    if await store.is_latest(tx, expired):
+        await _open_checks(tx, expired.investor_id, [expired.check_type], now, cause=expired.compliance_check_id)
 
 
 async def _open_checks(

@@ -42,14 +42,15 @@ async def evaluate(
     before = await store.decided(tx, {item.transaction_id for item in request.items})
     checks = await store.latest_checks(tx, list(parties))
     facts = {
-        currency: _Facts(await store.limits_of(tx, currency, now), await store.used(tx, list(parties), currency, now))
+        currency: _Facts(await store.limits_of(tx, currency), await store.used(tx, list(parties), currency, now))
         for currency in {item.amount.currency_code for item in request.items}
     }
     rows: dict[str, dict[str, Any]] = {}
     for item in request.items:
         if item.transaction_id not in before and item.transaction_id not in rows:
             rows[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
-    await store.insert_checks(tx, rows.values())
+    ours = await store.insert_decisions(tx, rows.values())
+    rows = {transaction_id: row for transaction_id, row in rows.items() if transaction_id in ours}
     await store.insert_usage(tx, _usage(request.items, rows, now))
     decided = await store.decided(tx, {item.transaction_id for item in request.items})
     for transaction_id in rows:

@@ -62,6 +62,6 @@ async def list_checks(tx: AsyncConnection, request: pb.ListComplianceChecksReque
     return pb.ListComplianceChecksResponse(compliance_checks=map(messages.check, rows), next_page_token=token)
 
 
-async def list_limits(tx: AsyncConnection, now: datetime) -> pb.ListTransactionLimitsResponse:
-    rows = await store.limits_in_force(tx, now)
+async def list_limits(tx: AsyncConnection) -> pb.ListTransactionLimitsResponse:
+    rows = await store.limits_in_force(tx)
     return pb.ListTransactionLimitsResponse(transaction_limits=map(messages.limit, rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,9 +61,34 @@ async def insert_checks(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) 
         await tx.execute(sa.insert(compliance_checks), values)
 
 
+async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, Any]]) -> set[str]:
+    """Stores each decision unless its transaction has got one meanwhile; the transactions whose decision it is.
+
+    The lock of a party that has no profile is nobody's, so two may come to decide on its transaction at once.
+    """
+    if not rows:
+        return set()
+    new = pg.insert(compliance_checks).values(list(rows)).on_conflict_do_nothing()
+    return set(await tx.scalars(new.returning(compliance_checks.c.entity_id)))
+
+
 async def lock_check(tx: AsyncConnection, check_id: str) -> sa.Row[Any] | None:
     statement = sa.select(compliance_checks).where(compliance_checks.c.compliance_check_id == check_id)
     return (await tx.execute(statement.with_for_update())).one_or_none()
+
+
+async def is_latest(tx: AsyncConnection, check: Any) -> bool:
+    """True unless the party has a later check of the same type."""
+    c = compliance_checks.c
+    later = sa.select(c.compliance_check_id).where(
+        c.org_id == check.org_id,
+        c.investor_id == check.investor_id,
+        c.entity_type == check.entity_type,
+        c.check_type == check.check_type,
+        sa.tuple_(c.created_at, c.compliance_check_id)
+        > sa.tuple_(sa.literal(check.created_at, c.created_at.type), sa.literal(check.compliance_check_id)),
+    )
+    return not await tx.scalar(sa.select(later.exists()))
 
 
 async def update_check(tx: AsyncConnection, check_id: str, **changes: Any) -> sa.Row[Any]:
@@ -92,25 +117,22 @@ async def used(
     """For each party, what counts in the window of each limit that has one."""
     c = limit_usage.c
     starts = {limit_type: start for limit_type in LimitType if (start := window_start(limit_type, now)) is not None}
-    sums = [
-        sa.func.coalesce(sa.func.sum(c.amount_minor).filter(c.counted_at >= start), 0).cast(sa.BigInteger)
-        for start in starts.values()
-    ]
+    # Sums of accredited parties have no limit, and so may be more than a bigint holds.
+    sums = [sa.func.coalesce(sa.func.sum(c.amount_minor).filter(c.counted_at >= start), 0) for start in starts.values()]
     statement = (
         sa.select(c.investor_id, *sums)
         .where(c.investor_id.in_(investor_ids), c.currency == currency, c.counted, c.counted_at >= min(starts.values()))
         .group_by(c.investor_id)
     )
-    return {row[0]: dict(zip(starts, row[1:], strict=True)) for row in await tx.execute(statement)}
+    return {row[0]: dict(zip(starts, map(int, row[1:]), strict=True)) for row in await tx.execute(statement)}
 
 
-async def limits_in_force(tx: AsyncConnection, now: datetime) -> list[sa.Row[Any]]:
-    """The organization's own limit of each type and currency, else the seeded one."""
+async def limits_in_force(tx: AsyncConnection) -> list[sa.Row[Any]]:
+    """The organization's own limit of each type and currency, the one put last; else the seeded one."""
     own, seed = transaction_limits.c, seed_limits.c
     newest = (
         sa.select(own.limit_type, own.currency, own.amount_minor, own.effective_at, own.set_by)
         .ext(pg.distinct_on(own.limit_type, own.currency))
-        .where(own.effective_at <= now)
         .order_by(own.limit_type, own.currency, own.effective_at.desc())
         .cte("newest")
     )
@@ -120,13 +142,32 @@ async def limits_in_force(tx: AsyncConnection, now: datetime) -> list[sa.Row[Any
     return list(await tx.execute(sa.union_all(sa.select(newest), unset).order_by("limit_type", "currency")))
 
 
-async def limits_of(tx: AsyncConnection, currency: str, now: datetime) -> list[Limit]:
-    rows = await limits_in_force(tx, now)
-    return [Limit(LimitType(row.limit_type), row.amount_minor, currency) for row in rows if row.currency == currency]
+async def limits_of(tx: AsyncConnection, currency: str) -> list[Limit]:
+    """One limit a type. Where nobody set one for this currency it is nothing: what has no limit is not allowed."""
+    rows = {row.limit_type: row for row in await limits_in_force(tx) if row.currency == currency}
+    return [
+        Limit(limit_type, row.amount_minor if (row := rows.get(limit_type.value)) else 0, currency)
+        for limit_type in LimitType
+    ]
 
 
-async def insert_limit(tx: AsyncConnection, **values: Any) -> None:
-    await tx.execute(sa.insert(transaction_limits).values(**values))
+async def lock_limits(tx: AsyncConnection, org_id: str, limit_type: str) -> None:
+    """Until the end of the transaction. There may be no row yet to lock."""
+    name = f"realco.limit:{org_id}:{limit_type}"
+    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+
+async def insert_limit(tx: AsyncConnection, now: datetime, **values: Any) -> datetime:
+    """Stores a limit in force from `now` on, but after the ones put before it, whatever clock they had; since when."""
+    c = transaction_limits.c
+    last = await tx.scalar(
+        sa.select(sa.func.max(c.effective_at)).where(
+            c.limit_type == values["limit_type"], c.currency == values["currency"]
+        )
+    )
+    effective_at = now if last is None else max(now, last + timedelta(microseconds=1))
+    await tx.execute(sa.insert(transaction_limits).values(effective_at=effective_at, **values))
+    return effective_at
 
 
 async def take_expired(tx: AsyncConnection, now: datetime, count_max: int) -> list[sa.Row[Any]]:

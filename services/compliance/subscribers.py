@@ -10,10 +10,16 @@ from services.chassis.consumer import EventMeta, Subscription
 from services.compliance import store
 
 
-async def _uncount(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
+async def _uncount_unless_retryable(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
     transaction = event.transaction  # type: ignore[attr-defined]  # every event of this subscription has one
     # What may be tried again keeps its part of the limit: otherwise that part could be spent twice.
     await store.set_counted(tx, transaction.transaction_id, transaction.failure.retryable, transaction.version)
+
+
+async def _uncount(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
+    """For what ended: a failure that an earlier attempt left behind says nothing any more."""
+    transaction = event.transaction  # type: ignore[attr-defined]
+    await store.set_counted(tx, transaction.transaction_id, False, transaction.version)
 
 
 async def _count(tx: AsyncConnection, event: Message, meta: EventMeta) -> None:
@@ -25,9 +31,9 @@ SUBSCRIPTIONS = (
     Subscription(
         durable="compliance-on-transactions",
         handlers={
-            transactions.TransactionFailed: _uncount,
+            transactions.TransactionFailed: _uncount_unless_retryable,
             transactions.TransactionCancelled: _uncount,
-            transactions.TransactionReturned: _uncount,
+            transactions.TransactionReturned: _uncount_unless_retryable,
             transactions.TransactionReversed: _uncount,
             transactions.TransactionRetryScheduled: _count,
         },

@@ -60,6 +60,12 @@ class Compliance:
             answer = await self.servicer.EvaluateTransactions(pb.EvaluateTransactionsRequest(items=items), None)
         return list(answer.decisions)
 
+    async def put_limit(self, amount_minor, limit_type=pb.TransactionLimit.DAILY_DEPOSIT, currency="USD"):
+        amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
+        request = pb.PutTransactionLimitRequest(limit_type=limit_type, amount=amount)
+        with acting_as(MAKER):
+            return await self.servicer.PutTransactionLimit(request, None)
+
     async def hear(self, event_type, transaction_id, version, *, retryable=False):
         transaction = transactions_pb2.Transaction(transaction_id=transaction_id, version=version)
         transaction.failure.retryable = retryable
@@ -75,12 +81,12 @@ async def compliance(service_database):
     return Compliance(await service_database("compliance"), FakeClock(START))
 
 
-def money_in(amount_minor, party_id="inv-1", transaction_id=None, direction=Item.IN):
+def money_in(amount_minor, party_id="inv-1", transaction_id=None, direction=Item.IN, currency="USD"):
     return Item(
         transaction_id=transaction_id or new_id("txn"),
         party_id=party_id,
         direction=direction,
-        amount=money_pb2.Money(currency_code="USD", amount_minor=amount_minor),
+        amount=money_pb2.Money(currency_code=currency, amount_minor=amount_minor),
     )
 
 
@@ -149,6 +155,52 @@ async def test_limits_do_not_hold_for_accredited_investors_and_sponsors(complian
     assert decision.status == pb.ComplianceCheck.PASSED
 
 
+async def test_one_transaction_decided_twice_at_once_has_one_decision(compliance):
+    """Of a party without a profile: there is no row whose lock would keep the two apart."""
+    item = money_in(1)
+    decisions = await asyncio.gather(*(compliance.evaluate(item) for _ in range(8)))
+    assert [decision.reason for [decision] in decisions] == ["PARTY_NOT_CLEARED"] * 8
+
+
+async def test_what_an_accredited_party_brought_in_may_be_more_than_a_bigint(compliance):
+    await compliance.clear("inv-1", accreditation=pb.Investor.ACCREDITED)
+    largest = 2**62 - 1
+    decisions = await compliance.evaluate(*(money_in(largest) for _ in range(3)))
+    decisions += await compliance.evaluate(money_in(largest))
+    assert {decision.status for decision in decisions} == {pb.ComplianceCheck.PASSED}
+
+
+async def test_in_a_currency_without_limits_nothing_comes_in(compliance):
+    await compliance.clear("inv-1")
+    [refused] = await compliance.evaluate(money_in(1, currency="EUR"))
+    assert (refused.reason, refused.metadata["limit_minor"]) == ("TRANSACTION_LIMIT_EXCEEDED", "0")
+    limits = pb.TransactionLimit
+    for limit_type in (limits.PER_TRANSACTION, limits.DAILY_DEPOSIT, limits.MONTHLY_DEPOSIT):
+        await compliance.put_limit(5_00, limit_type, "EUR")
+    [passed, too_much] = await compliance.evaluate(money_in(5_00, currency="EUR"), money_in(1, currency="EUR"))
+    assert (passed.status, too_much.reason) == (pb.ComplianceCheck.PASSED, "TRANSACTION_LIMIT_EXCEEDED")
+
+
+async def test_the_limit_put_last_is_in_force_whatever_the_clocks_said(compliance):
+    await compliance.clear("inv-1")
+    await compliance.put_limit(30_00)
+    await compliance.put_limit(20_00)  # in the same microsecond
+    compliance.clock.advance(timedelta(seconds=-5))  # another machine's clock
+    await compliance.put_limit(10_00)
+    [refused] = await compliance.evaluate(money_in(10_01))
+    assert refused.metadata["limit_minor"] == "1000"
+
+
+async def test_a_cancelled_transaction_gives_its_limit_back_whatever_failed_before(compliance):
+    await compliance.clear("inv-1")
+    item = money_in(50_000_00)
+    await compliance.evaluate(item)
+    await compliance.hear(events_pb2.TransactionFailed, item.transaction_id, 5, retryable=True)
+    await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 7, retryable=True)
+    [afterwards] = await compliance.evaluate(money_in(50_000_00))
+    assert afterwards.status == pb.ComplianceCheck.PASSED
+
+
 async def test_money_that_came_back_gives_its_limit_back_unless_it_may_be_tried_again(compliance):
     await compliance.clear("inv-1")
     item = money_in(50_000_00)
@@ -179,6 +231,31 @@ async def test_an_answer_expires_after_a_year_and_is_asked_again_once(compliance
     assert decision.status == pb.ComplianceCheck.PASSED
 
 
+async def test_an_answer_that_a_later_one_replaced_expires_without_a_question(compliance):
+    await compliance.clear("inv-1")
+    compliance.clock.advance(timedelta(days=300))
+    await compliance.clear("inv-1", legal_name="Ada Parker")
+    compliance.clock.advance(timedelta(days=65))  # a year after the first answers
+    [job] = jobs(compliance.database, compliance.clock)
+    assert await job.run() == 2
+    assert await compliance.waiting("inv-1") == []
+    [decision] = await compliance.evaluate(money_in(1))
+    assert decision.status == pb.ComplianceCheck.PASSED
+
+
+async def test_nobody_lifts_the_limits_alone(compliance):
+    """Neither by an accreditation nor by making a sponsor of an investor: another person is asked first."""
+    for facts in ({"accreditation": pb.Investor.ACCREDITED}, {"party_type": pb.Investor.SPONSOR}):
+        await compliance.clear("inv-1")
+        await compliance.put("inv-1", **facts)
+        [decision] = await compliance.evaluate(money_in(900_000_00))
+        assert decision.reason == "PARTY_NOT_CLEARED"
+        [check] = await compliance.waiting("inv-1")
+        with pytest.raises(DomainError, match="wrote the profile"):
+            await compliance.review(check.compliance_check_id, MAKER)
+        await compliance.review(check.compliance_check_id, decision=pb.ComplianceCheck.FAILED)
+
+
 async def test_a_changed_name_asks_again_and_a_changed_net_worth_does_not(compliance):
     await compliance.clear("inv-1")
     await compliance.put("inv-1", net_worth=money_pb2.Money(currency_code="USD", amount_minor=1))
@@ -191,10 +268,8 @@ async def test_a_changed_name_asks_again_and_a_changed_net_worth_does_not(compli
 
 async def test_an_organization_sets_its_own_limit_and_the_others_keep_theirs(compliance):
     await compliance.clear("inv-1")
-    amount = money_pb2.Money(currency_code="USD", amount_minor=10_00)
-    request = pb.PutTransactionLimitRequest(limit_type=pb.TransactionLimit.DAILY_DEPOSIT, amount=amount)
+    await compliance.put_limit(10_00)
     with acting_as(MAKER):
-        await compliance.servicer.PutTransactionLimit(request, None)
         own = (
             await compliance.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(), None)
         ).transaction_limits
