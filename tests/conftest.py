@@ -33,6 +33,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.TestP
         yield cluster
 
 
+@pytest.fixture
+async def durable(postgres: servers.TestPostgres) -> AsyncIterator[None]:
+    """The shared cluster waits for the disk, as a service wants it before it serves."""
+    await servers.set_durable(postgres.admin_dsn, durable=True)
+    yield
+    await servers.set_durable(postgres.admin_dsn, durable=False)
+
+
 @pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A NATS server with JetStream, as a user who may do everything."""
@@ -75,7 +83,10 @@ async def service_urls(
         name = f"{template.name}_copy{next(_copies)}"
         admin = await asyncpg.connect(postgres.admin_dsn)
         try:
-            await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {service}_owner")
+            # Its rows would otherwise go through the log one by one.
+            await admin.execute(
+                f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {service}_owner STRATEGY file_copy"
+            )
             await admin.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
             await admin.execute(f"GRANT CONNECT ON DATABASE {name} TO {service}_app")
         finally:

@@ -200,10 +200,12 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
         assert sqlstate(refused.value) == "42501", statement
 
 
+@pytest.mark.usefixtures("durable")
 async def test_a_safe_database_passes_the_boot_check(database):
     await database.boot_check()
 
 
+@pytest.mark.usefixtures("durable")
 @pytest.mark.parametrize(
     ("role", "harm", "fault"),
     [

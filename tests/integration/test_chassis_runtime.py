@@ -25,6 +25,8 @@ from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service
 from tests.support.identity import ISSUER, Issuer
 
+pytestmark = pytest.mark.usefixtures("durable")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -135,6 +135,7 @@ async def test_another_tenant_sees_and_changes_nothing(house: House) -> None:
     assert await fails(house.database, f"INSERT INTO payout_requests {values}", org="org-2") == "42501"
 
 
+@pytest.mark.usefixtures("durable")
 async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(service_urls, house: House) -> None:
     urls = await service_urls("transactions")
     assert await drift(urls.owner_url, "transactions") == []

@@ -1,15 +1,24 @@
-"""Where the tests' PostgreSQL and NATS come from."""
+"""Where the tests' PostgreSQL and NATS come from.
+
+The PostgreSQL that tests share does not wait for the disk, for it makes and drops a database for each of hundreds of
+tests, and none of them cuts the power. Whoever does, or asks whether it waits, has a cluster of its own or says so by
+the fixture `durable`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol
 
+import asyncpg
+
 from deploy.local.nats import Nats
 from deploy.local.postgres import Postgres
+from tests.support.chassis import until
 
 
 class TestPostgres(Protocol):
@@ -26,7 +35,25 @@ class TestPostgres(Protocol):
 @contextmanager
 def postgres(folder: Path) -> Iterator[TestPostgres]:
     with Postgres(folder) as cluster:
+        asyncio.run(set_durable(cluster.admin_dsn, durable=False))
         yield cluster
+
+
+async def set_durable(admin_dsn: str, *, durable: bool) -> None:
+    """Whether the cluster waits for the disk; new connections know it when this returns."""
+    wanted = "on" if durable else "off"
+    admin = await asyncpg.connect(admin_dsn)
+    try:
+        for name in ("fsync", "full_page_writes"):
+            await admin.execute(f"ALTER SYSTEM SET {name} = {wanted}")
+        await admin.execute("SELECT pg_reload_conf()")
+
+        async def told() -> bool:
+            return bool(await admin.fetchval("SHOW full_page_writes") == wanted)
+
+        await until(told)
+    finally:
+        await admin.close()
 
 
 @contextmanager
