@@ -166,11 +166,16 @@ def _plaid_cases() -> list:
         pytest.param(PLAID_BODY, lambda p: "", False, id="missing"),
         pytest.param(PLAID_BODY, lambda p: "a.b.c", False, id="junk"),
         pytest.param(PLAID_BODY, lambda p: p.verification(PLAID_BODY)[:-4] + "AAAA", False, id="broken"),
+        pytest.param(PLAID_BODY, lambda p: _deep(), False, id="deep"),
     ]
 
 
 def _other_key() -> ECKey:
     return ECKey.generate_key("P-256", private=True)
+
+
+def _deep() -> str:
+    return base64.urlsafe_b64encode(b"[" * 6000).decode()
 
 
 def _unsigned(plaid: Plaid) -> str:

@@ -75,7 +75,7 @@ class PlaidWebhooks:
                 raise ValueError("not of this body, or not of now")
             event = orjson.loads(body)
             event_type = f"{event['webhook_type']}.{event['webhook_code']}"[:255]
-        except (JoseError, ValueError, TypeError, KeyError):
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise _invalid() from None
         return ProviderEvent(f"{digest}:{int(issued_at)}", event_type)
 
@@ -140,7 +140,7 @@ def _key_id(token: str) -> str:
         key_id = header["kid"]
         if header["alg"] != "ES256" or "crit" in header or not isinstance(key_id, str) or not 0 < len(key_id) <= 128:
             raise ValueError("not a token of Plaid")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # the last: a header of a thousand brackets
         raise _invalid() from None
     return key_id
 
