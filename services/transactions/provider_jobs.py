@@ -248,12 +248,14 @@ class ProviderJobs:
             await webhooks.put_off(tx, hook, min(_OVERTAKEN_MS << min(hook.tries, 16), _OVERTAKEN_MS_MAX))
             return
         outcome, failure = "APPLIED", ""
-        if payment.payment_id == row.provider_reference:
-            try:
+        try:
+            if payment.payment_id == row.provider_reference:
                 await apply_payment(tx, row, payment, now)
-            except PaymentNotOurs as error:
-                log.error("payment_not_ours", transaction_id=transaction_id, cause=str(error))
-                outcome, failure = "FAILED", str(error)
+            elif payment.payment_id not in await store.earlier_references(tx, row):
+                raise PaymentNotOurs("the provider has a payment under our reference that is none of its attempts")
+        except PaymentNotOurs as error:
+            log.error("payment_not_ours", transaction_id=transaction_id, cause=str(error))
+            outcome, failure = "FAILED", str(error)
         await webhooks.finish(tx, hook, outcome, now, failure=failure, org_id=org_id, transaction_id=transaction_id)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -109,6 +110,34 @@ async def test_late_news_of_an_earlier_presentment_changes_nothing(house: House)
     seen = await house.get(made.transaction_id)
     assert (seen.status, seen.presentments) == (T.PENDING_SETTLEMENT, 2)
     assert seen.provider_reference != first
+
+
+async def test_money_that_we_called_failed_is_shown_to_a_person(house: House) -> None:
+    made = await house.payout()
+    await house.work()
+    house.bank.say(made.transaction_id, PaymentStatus.FAILED, "R03")
+    await house.work(hurried=True)
+    await hook(house, "evt_1", house.bank.say(made.transaction_id, PaymentStatus.SETTLED))
+    await house.work()
+    [webhook] = await listed(house)
+    assert (webhook.status, webhook.failure) == (
+        Webhook.FAILED,
+        "the provider says settled of a transaction that is FAILED",
+    )
+    assert (await house.get(made.transaction_id)).status == T.FAILED
+
+
+async def test_a_second_payment_under_our_reference_is_shown_to_a_person(house: House) -> None:
+    made = await house.deposit()
+    await house.work()
+    [ordered] = house.bank.payments.values()
+    house.bank.payments["pay_twice"] = replace(ordered, payment_id="pay_twice", status=PaymentStatus.SETTLED)
+    await hook(house, "evt_1", "pay_twice")
+    await house.work()
+    [webhook] = await listed(house)
+    assert (webhook.status, webhook.transaction_id) == (Webhook.FAILED, made.transaction_id)
+    assert "none of its attempts" in webhook.failure
+    assert (await house.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
 async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(house: House) -> None:

@@ -54,9 +54,12 @@ _TO_MAKE: dict[tuple[PaymentStatus, Status], tuple[Status, ...]] = {
     (_P.CANCELLED, _S.PENDING_SETTLEMENT): (_S.CANCELLED,),
 }
 
-# Where the provider contradicts itself: a payment it settled cannot fail later. A person looks; nothing moves.
+# Where the provider contradicts itself: a payment it settled cannot fail later, nor the other way round: then there is
+# money that we told everybody does not come. A person looks; nothing moves.
+_ENDED_WITHOUT_MONEY, _ENDED_WITH_MONEY = (_P.FAILED, _P.CANCELLED), (_S.SETTLED, _S.COMPLETED)
 _CONTRADICTIONS = frozenset(
-    (said, status) for said in (_P.FAILED, _P.CANCELLED) for status in (_S.SETTLED, _S.COMPLETED)
+    {(said, status) for said in _ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
+    | {(_P.SETTLED, _S.FAILED), (_P.SETTLED, _S.CANCELLED)}
 )
 
 
