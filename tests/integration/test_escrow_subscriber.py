@@ -133,6 +133,18 @@ async def test_what_arrives_while_frozen_is_kept_apart_until_somebody_explains_i
     assert await escrow.posted(account) == {}
 
 
+async def test_a_return_takes_no_money_of_another_that_is_unexplained_still(escrow):
+    account = await escrow.open()
+    explained, unexplained = (Payment(account, "ESCROW_DEPOSIT", 100, party=party) for party in ("inv-001", "inv-002"))
+    await escrow.freeze(account)
+    for payment in (explained, unexplained):
+        await payment.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+    await escrow.unfreeze(account)
+    await escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
+    await explained.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {"cash": 100, "suspense": 100}
+
+
 async def test_a_return_risk_hold_outlasts_the_freeze(escrow):
     account = await escrow.open()
     payment = Payment(account, "ESCROW_DEPOSIT", 100)

@@ -109,11 +109,29 @@ def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_ex
             {"suspense": 0, SUBSCRIPTION: 100, "cash": 100},
             (debit(SUBSCRIPTION, 100), credit("cash", 100)),
         ),
+        # it has been explained since, and what is in suspense is another's
+        (
+            "suspense",
+            {"suspense": 100, SUBSCRIPTION: 100, "cash": 200},
+            (debit(SUBSCRIPTION, 100), credit("cash", 100)),
+        ),
+        # the party's own does not cover it
+        (
+            "suspense",
+            {"suspense": 100, SUBSCRIPTION: 30, "cash": 200},
+            (debit(SUBSCRIPTION, 30), debit("suspense", 70), credit("cash", 100)),
+        ),
     ],
 )
 def test_a_late_return_is_never_refused_and_never_overdraws(credited, available, posted):
     booked = Position(swap(ARRIVED, SUBSCRIPTION, credited))
     assert legs_of(Fact.RETURNED, CONTRIBUTION, booked, available=lambda code: available.get(code, 0)) == posted
+
+
+def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_put():
+    booked = Position(swap(ARRIVED, SUBSCRIPTION, "suspense"))
+    legs = legs_of(Fact.RETURNED, CONTRIBUTION, booked, frozen=True, available=lambda code: 100)
+    assert legs == (debit("suspense", 100), credit("cash", 100))
 
 
 @pytest.mark.parametrize("moving", [CONTRIBUTION, CASH_IN, PAYOUT, PROCEEDS])

@@ -117,19 +117,22 @@ def _money_in(fact: Fact, moving: Moving, booked: Position, *, frozen: bool, ava
         came = (debit(IN_TRANSIT, amount), credit(target, amount), debit(CASH, amount), credit(IN_TRANSIT, amount))
         return (*pending, *came)
     if fact is Fact.RETURNED and settled:
-        return _return(moving, booked, available)
+        return _return(moving, booked, frozen=frozen, available=available)
     return pending
 
 
-def _return(moving: Moving, booked: Position, available: Available) -> tuple[Leg, ...]:
+def _return(moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
     """The bank has taken settled money back, so it is booked whatever is left: never refused, never silent.
 
     What the party's money no longer covers is owed by the party; what cash no longer covers is owed to the rails.
     """
     left = amount = booked.at_the_bank()
     legs: list[Leg] = []
-    # Where the money was put comes first; a party's own account covers the rest.
-    for code in dict.fromkeys([*(code for code, _ in booked.credited()), moving.target]):
+    # `suspense` is everybody's. Who explained which money of it has no transaction, so what is left there may be
+    # another's, and the party's own account comes first. In a frozen account nobody explains anything: there the money
+    # is still where it was put.
+    put = [code for code, _ in booked.credited()]
+    for code in dict.fromkeys([*put, moving.target] if frozen else [moving.target, *put]):
         taken = max(0, min(left, available(code)))
         if taken:
             legs.append(debit(code, taken))
