@@ -60,7 +60,8 @@ class RpcEndpoint:
         self._status = success_status(self.binding)
         self._write = json_writer.writer_of(method.output_type) if self._status != 204 else None
         self._body_bytes_max = self._limit(settings)
-        self._receive_seconds_max = settings.receive_seconds_max
+        # A body that never ends is told so (408) while there is still time to: the other half is for the service.
+        self._receive_seconds_max = min(settings.receive_seconds_max, settings.request_seconds_max / 2)
         self._is_read = self.binding.http_method == "GET"
         self._has_key = _IDEMPOTENCY_FIELD in method.input_type.fields_by_name
         validation.warm_up([self.binding.request_class])

@@ -13,7 +13,7 @@ class Settings(ChassisSettings):
 
     # How long a request may take, whole; the services get what is left of it.
     request_seconds_max: float = Field(default=10, gt=0)
-    # How long a caller may take to send its headers, and then its body.
+    # How long a caller may take to send its headers, and then its body; a body gets at most half of a request's time.
     receive_seconds_max: float = Field(default=10, gt=0)
     body_bytes_max: int = Field(default=256 * 1024, ge=1)
     # A batch request repeats up to 1000 messages.

@@ -148,6 +148,14 @@ async def test_a_service_that_hangs_is_a_504(tmp_path):
         is_problem(await gateway.request("GET", TRANSACTION), 504, "DEADLINE_EXCEEDED")
 
 
+async def test_a_body_that_never_ends_is_a_408_before_the_request_runs_out_of_time(tmp_path):
+    """With the settings as they are: both limits are the same."""
+    async with street(tmp_path, request_seconds_max=1, receive_seconds_max=1) as gateway:
+        headers = b"Host: x\r\nContent-Length: 10\r\n\r\n{"
+        answer = await gateway.send_raw(b"POST /api/v1/webhooks/stripe HTTP/1.1\r\n" + headers)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
 # --- limits
 
 
