@@ -44,7 +44,7 @@ _SECURITY_HEADERS = [
 ]
 HEADER_BYTES_MAX = 32 * 1024
 _HEADERS_MAX = 100
-_DISCARD_BYTES_MAX = 4 * 1024 * 1024
+_DISCARD_BYTES_MAX = 16 * 1024 * 1024
 _DISCARD_SECONDS_MAX = 1.0
 _NOWHERE = "none"  # the route label of paths that lead nowhere: callers must not make up label values
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

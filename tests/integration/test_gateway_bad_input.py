@@ -148,6 +148,16 @@ async def test_a_body_that_is_too_large_is_refused(gateway, length_known):
     assert response.headers["connection"] == "close"
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_caller_that_sends_10_mb_before_it_reads_sees_why_it_was_refused(gateway, chunked):
+    body = b" " * 10_000_000
+    framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % len(body)
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    head = b"POST /api/v1/webhooks/stripe HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n"
+    answer = await gateway.send_raw(head + sent)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_caller_refused_before_its_body_was_read_sees_why_on_a_connection_that_lives_on(gateway):
     for _ in range(3):
         options = {"content": b" " * 250_000, "headers": JSON}
