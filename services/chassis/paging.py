@@ -85,8 +85,9 @@ def keyset(columns: Sequence[sa.ColumnElement[Any]], after: Key, *, descending: 
 
 
 def _fits(column: sa.ColumnElement[Any], value: object) -> bool:
-    wanted = column.type.python_type
-    return type(value) is wanted and (wanted is not int or abs(value) < 2**63)  # type: ignore[arg-type]
+    if type(value) is not column.type.python_type:
+        return False
+    return not isinstance(value, int) or abs(value) < (2**63 if isinstance(column.type, sa.BigInteger) else 2**31)
 
 
 def _digest(request: Message) -> str:
