@@ -118,9 +118,13 @@ def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 requested_minor=verdict.requested_minor,
             )
         case "too_large":
-            return InvalidField("A balance would leave its bounds.", fields={"legs": "are too large together"})
+            return too_large()
         case _:  # key_reused; a duplicate's refusal is replaced by its first answer
             return IdempotencyKeyReused("The request_id was used with another request.", request_id=entry.request_id)
+
+
+def too_large() -> InvalidField:
+    return InvalidField("A balance would leave its bounds.", fields={"legs": "are too large together"})
 
 
 def _outbox_rows(

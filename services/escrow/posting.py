@@ -22,7 +22,7 @@ from services.chassis.database import Database, is_away, is_contention, sqlstate
 from services.chassis.errors import DomainError
 from services.chassis.telemetry import current_traceparent, log
 from services.chassis.waiting import backoff_seconds
-from services.escrow.booking import book
+from services.escrow import booking
 from services.escrow.domain.journal import NewEntry
 from services.escrow.domain.refusals import TooManyWaiting
 from services.escrow.messages import Outcome
@@ -32,6 +32,7 @@ WAITING_MAX = 10_000
 _LEGS_MAX = 20_000
 _ATTEMPTS_MAX = 5
 _UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
+_OUT_OF_RANGE = "22003"  # an account's counters would leave 64 bits
 _BEGIN = "BEGIN; SELECT set_config('app.org_id', '*', true)"
 
 
@@ -165,7 +166,7 @@ class Poster:
     async def _halve(self, connection: PoolConnectionProxy, batch: Sequence[_Unit], error: Exception) -> None:
         log.warning("posting_batch_failed", units=len(batch), error=type(error).__name__, sqlstate=sqlstate(error))
         if len(batch) == 1:
-            batch[0].fail(error)
+            batch[0].fail(booking.too_large() if sqlstate(error) == _OUT_OF_RANGE else error)
             return
         middle = len(batch) // 2
         await self._settle(connection, batch[:middle])
@@ -175,7 +176,7 @@ class Poster:
         entries = [entry for unit in batch for entry in unit.entries]
         try:
             await connection.execute(_BEGIN)
-            outcomes = await book(connection, entries, self._clock.now(), batch[0].traceparent)
+            outcomes = await booking.book(connection, entries, self._clock.now(), batch[0].traceparent)
             await connection.execute("COMMIT")
         except BaseException:
             try:
