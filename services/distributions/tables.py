@@ -69,6 +69,7 @@ offerings = sa.Table(
     sa.Column("closing_attempt", sa.Integer, nullable=False, server_default="0"),
     _text("proceeds_bank_account_id", default=""),
     _text("proceeds_transaction_id", default=""),
+    _text("proceeds_failure", default=""),
     _text("refund_reason", default=""),
     # How many distributions were declared. A calculation names the number it was made on (basis_version).
     sa.Column("declarations", sa.BigInteger, nullable=False, server_default="0"),
@@ -108,6 +109,7 @@ investments = sa.Table(
     sa.Column("accrual_start_date", sa.Date),
     _text("status"),
     _text("refund_requested_by", null=True),  # who wants the money back: it goes as soon as it is cleared
+    _text("refund_failure", default=""),
     *_times(),
     sa.ForeignKeyConstraint(["offering_id", "org_id"], ["offerings.offering_id", "offerings.org_id"]),
     sa.Index("investments_org", "org_id", "investment_id"),

@@ -192,6 +192,29 @@ async def test_proceeds_that_were_rejected_are_asked_for_again_by_closing_again(
     assert (await world.get(offering)).proceeds_transaction_id == second.transaction_id
 
 
+async def test_proceeds_that_were_not_paid_say_why_on_the_offering_until_they_are_asked_for_again(
+    world: World,
+) -> None:
+    world.transactions.refuse["sponsor-1"] = "NO_PAYOUT_BANK_ACCOUNT"
+    offering = await world.closed_offering(("inv-001", 100_000_00))
+    assert (offering.proceeds_transaction_id, offering.proceeds_failure) == ("", "NO_PAYOUT_BANK_ACCOUNT: no")
+    del world.transactions.refuse["sponsor-1"]
+    assert (await world.close(offering)).proceeds_failure == ""
+    await world.work()
+    payout = world.transactions.of("sponsor-1")
+    await world.deliver(failed(payout))
+    told = await world.get(offering)
+    assert (told.proceeds_transaction_id, told.proceeds_failure) == (payout.transaction_id, "R03: R03 it is")
+    await world.close(offering)
+    await world.work()
+    again = world.transactions.of("sponsor-1")
+    await world.deliver(completed(again))
+    # The first attempt cannot be paid any more; if it says so, a person looks at it, and the offering stays as it is.
+    await world.deliver(completed(payout))
+    told = await world.get(offering)
+    assert (told.proceeds_transaction_id, told.proceeds_failure) == (again.transaction_id, "")
+
+
 async def test_the_saga_acts_for_the_person_who_asked(world: World) -> None:
     offering = await world.closed_offering(("inv-001", 100_000_00))
     world.deposit(offering, 10_000_00)

@@ -214,3 +214,40 @@ async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_a
     after = await world.get(held)
     assert (after.status, after.funded_amount, after.cleared_amount) == (opb.Investment.CANCELLED, usd(0), usd(0))
     assert (payout.amount, len(world.transactions.by_key)) == (usd(100_00), 1)
+
+
+async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_until_it_is_sent_again(
+    world: World,
+) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 60_00)
+    world.transactions.refuse["inv-001"] = "NO_PAYOUT_BANK_ACCOUNT"
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    await world.work()
+    assert (await world.get(held)).refund_failure == "NO_PAYOUT_BANK_ACCOUNT: no"
+    del world.transactions.refuse["inv-001"]
+    request.request_id = ""
+    again = await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    assert again.refund_failure == "", "what the last attempt met says nothing of the one under way"
+    await world.work()
+    payout = world.transactions.of("inv-001")
+    await world.deliver(world.gave_back(payout), completed(payout))
+    after = await world.get(held)
+    assert (after.status, after.refund_failure) == (opb.Investment.CANCELLED, "")
+
+
+async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_again(world: World) -> None:
+    offering = await world.closed_offering(("inv-001", 100_00))
+    held = (await world.positions(offering))["inv-001"]
+    paid = []
+    for minor in (5_00, 7_00):
+        await world.fund(offering, held, minor)
+        await world.work()
+        paid.append(world.transactions.of("inv-001"))
+        await world.deliver(world.gave_back(paid[-1]), completed(paid[-1]))
+    await world.deliver(returned(paid[0]), world.bounced(paid[0]))
+    await world.work()
+    again = world.transactions.of("inv-001")
+    assert (again.amount, len(world.transactions.by_key)) == (usd(5_00), 4)
+    assert (await world.get(held)).refund_failure == ""

@@ -146,6 +146,7 @@ def test_cleared_money_is_past_its_return_risk_and_still_here(
         refunded_minor=refunded,
         unreturned_minor=0,
         distributed_minor=0,
+        refund_failure="",
         accrual_start_date=None,
         status="PENDING",
         created_at=now,

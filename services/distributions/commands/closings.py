@@ -115,7 +115,12 @@ async def pay_proceeds_again(tx: AsyncConnection, offering: rows.Row, bank_accou
         tx, offering, saga.saga_id, bank_account_id, last.amount_minor, now, attempt=last.attempt + 1
     )
     return await rows.save(
-        tx, offerings, offering.offering_id, proceeds_bank_account_id=bank_account_id, updated_at=now
+        tx,
+        offerings,
+        offering.offering_id,
+        proceeds_bank_account_id=bank_account_id,
+        proceeds_failure="",
+        updated_at=now,
     )
 
 

@@ -29,7 +29,7 @@ from services.distributions.store import distributions as distributions_store
 from services.distributions.store import investments as investments_store
 from services.distributions.store import payouts as payouts_store
 from services.distributions.store import rows
-from services.distributions.tables import allocations, distributions, offerings, payouts
+from services.distributions.tables import allocations, distributions, investments, offerings, payouts
 
 
 class Outcome(Enum):
@@ -94,9 +94,14 @@ async def _end(
     if payout.type == "DISTRIBUTION":
         await _allocation_ended(tx, holder, payout, outcome, now)
     elif payout.type == "REFUND":
+        if await payouts_store.is_newest(tx, payout):
+            await rows.save(tx, investments, payout.investment_id, refund_failure=payout.failure, updated_at=now)
         await refunds.advance(tx, holder, now, investment_ids=[payout.investment_id])
-    elif transaction_id is not None and holder.proceeds_transaction_id != transaction_id:
-        await rows.save(tx, offerings, holder.offering_id, proceeds_transaction_id=transaction_id, updated_at=now)
+    elif await payouts_store.is_newest(tx, payout):
+        paid_by = {} if transaction_id is None else {"proceeds_transaction_id": transaction_id}
+        await rows.save(tx, offerings, holder.offering_id, proceeds_failure=payout.failure, updated_at=now, **paid_by)
+    else:
+        log.error("earlier_payout_moved", request_key=payout.request_key, outcome=outcome.value)
 
 
 async def _allocation_ended(

@@ -83,6 +83,7 @@ async def _pay(
     tx: AsyncConnection, offering: rows.Row, person: str, positions: Sequence[rows.Row], now: datetime
 ) -> None:
     saga = await sagas.begin(tx, "REFUND", offering.offering_id, "PAY", person, now)
+    await investments_store.forget_failures(tx, [position.investment_id for position in positions])
     await rows.insert_many(
         tx,
         payouts,

@@ -216,6 +216,12 @@ async def ask_refunds(tx: AsyncConnection, offering_id: str, person: str, now: d
     )
 
 
+async def forget_failures(tx: AsyncConnection, investment_ids: Sequence[str]) -> None:
+    """A new refund is under way: why the last one failed says nothing any more."""
+    mine = sa.and_(investments.c.investment_id.in_(investment_ids), investments.c.refund_failure != "")
+    await tx.execute(sa.update(investments).where(mine).values(refund_failure=""))
+
+
 async def cancel(tx: AsyncConnection, investment_ids: Sequence[str], now: datetime) -> Sequence[Row]:
     """The rows after it, by id."""
     update = (

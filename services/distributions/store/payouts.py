@@ -76,6 +76,17 @@ async def of_transaction(tx: AsyncConnection, transaction: transactions.Transact
     return (await tx.execute(waiting)).one_or_none()
 
 
+async def is_newest(tx: AsyncConnection, payout: Row) -> bool:
+    """True unless a later attempt to pay the same proceeds or the same refund was begun."""
+    same = sa.and_(
+        payouts.c.offering_id == payout.offering_id,
+        payouts.c.type == payout.type,
+        payouts.c.investment_id.is_not_distinct_from(payout.investment_id),
+    )
+    later = sa.select(sa.exists().where(same, payouts.c.attempt > payout.attempt))
+    return not await tx.scalar(later)
+
+
 async def last_proceeds(tx: AsyncConnection, offering_id: str) -> Row | None:
     """The newest attempt to pay the proceeds of an offering."""
     query = (
