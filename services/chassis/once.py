@@ -97,9 +97,11 @@ async def _attempt(
                 await replace_answer(tx, request, response)
                 return response
     except DomainError as refusal:
-        if refusal.kind is Kind.FAILED_PRECONDITION and not isinstance(refusal, IdempotencyKeyReused):
-            await _store_refusal(database, request, fingerprint, refusal)
-        raise
+        if refusal.kind is not Kind.FAILED_PRECONDITION or isinstance(refusal, IdempotencyKeyReused):
+            raise
+        answer = await _store_refusal(database, request, fingerprint, refusal)
+        if answer is None:
+            raise
     return _answered(answer, response_type)
 
 
@@ -117,12 +119,18 @@ async def answered_before(database: Database, request: Message, response_type: t
     return None if answer is None else _answered(answer, response_type)
 
 
-async def _store_refusal(database: Database, request: Message, fingerprint: bytes, refusal: DomainError) -> None:
-    """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects."""
+async def _store_refusal(
+    database: Database, request: Message, fingerprint: bytes, refusal: DomainError
+) -> sa.Row[Any, Any, Any, Any] | None:
+    """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects.
+
+    Between the two the same request may have come again and been answered: then that is the answer, returned here.
+    """
     async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
         answer = await _claim(tx, request, fingerprint)
         if answer is None:
             await replace_answer(tx, request, refusal)
+    return answer
 
 
 async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:

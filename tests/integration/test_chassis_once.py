@@ -143,6 +143,31 @@ async def test_a_retry_does_not_wait_for_ever_for_the_first(database):
     assert (await once(database, request(), pb.Hold, Command())).hold_id == "hold_slow"
 
 
+async def test_two_at_once_hear_the_same_though_the_first_was_refused(database):
+    """Its refusal is kept in a second transaction; what waited for the first one comes in between."""
+    running, may_end = asyncio.Event(), asyncio.Event()
+
+    async def refused(tx) -> pb.Hold:
+        running.set()
+        await may_end.wait()
+        raise NotEnough("Too little.")
+
+    async def somebody_waits() -> bool:
+        async with database.begin() as tx:
+            return await tx.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0
+
+    first = asyncio.create_task(once(database, request(), pb.Hold, refused))
+    await running.wait()
+    second = asyncio.create_task(once(database, request(), pb.Hold, Command()))
+    await chassis.until(somebody_waits)
+    may_end.set()
+    told = [
+        answer.reason if isinstance(answer, DomainError) else answer.hold_id
+        for answer in await asyncio.gather(first, second, return_exceptions=True)
+    ]
+    assert told in (["hold_1"] * 2, ["NOT_ENOUGH"] * 2)
+
+
 async def test_two_that_deadlock_both_succeed(database):
     async with database.begin() as tx:
         await chassis.add_note(tx, "a")
