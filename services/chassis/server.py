@@ -193,7 +193,12 @@ def _from_peer(error: aio.AioRpcError) -> BaseException:
 
 
 def _texts(metadata: Any) -> dict[str, str]:
-    return {key: value for key, value in metadata or () if isinstance(value, str)}
+    """A key that comes twice has both values, as gRPC says: so two tokens are no token, rather than one of them."""
+    texts: dict[str, str] = {}
+    for key, value in metadata or ():
+        if isinstance(value, str):
+            texts[key] = f"{texts[key]},{value}" if key in texts else value
+    return texts
 
 
 def _bearer(metadata: Mapping[str, str]) -> str:

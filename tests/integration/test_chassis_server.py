@@ -125,6 +125,7 @@ async def test_a_good_call_is_answered_as_its_caller(call, servicer):
         ("x.y.z", {}, "UNAUTHENTICATED"),
         ({"exp": 1}, {}, "UNAUTHENTICATED"),
         ({"role": "investor", "sub": "inv_1"}, {}, "PERMISSION_DENIED"),
+        ({}, {"authorization": "Bearer x"}, "UNAUTHENTICATED"),  # two tokens are none
         ({"sub": "admin-1"}, {"x_realco_org": "org_2", "x_realco_on_behalf_of": "admin-2"}, None),
     ],
 )
