@@ -1,0 +1,252 @@
+"""Events arrive at least once and are applied once, in order; what cannot be applied is set aside and replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from realco.compliance.v1 import events_pb2 as foreign
+from realco.escrow.v1 import events_pb2 as events
+
+from deploy import provision
+from services.chassis import jetstream
+from services.chassis.auth import current_principal
+from services.chassis.clock import FakeClock
+from services.chassis.consumer import ATTEMPTS_MAX, EventMeta, Subscription, run_subscription
+from services.chassis.errors import DomainError, Kind
+from services.chassis.relay import run_relay
+from services.chassis.replay import replay
+from tests.support import chassis
+from tests.support.chassis_events import emit, emitting_database, listening, running, streams
+
+
+@pytest.fixture
+async def urls(postgres):
+    return await chassis.create(postgres)
+
+
+@pytest.fixture
+def org():
+    return chassis.fresh_name()
+
+
+@pytest.fixture
+async def database(urls, org):
+    async with emitting_database(urls, org) as database:
+        yield database
+
+
+@pytest.fixture
+async def js(nats_url):
+    async with streams(nats_url) as js:
+        yield js
+
+
+@pytest.fixture
+async def listener(js, org):
+    return await listening(js, org)
+
+
+class Inbox:
+    """A subscription that writes a note for every event, and fails as told."""
+
+    def __init__(self, name: str, org: str) -> None:
+        self.durable = name
+        self.org = org
+        self.failures: dict[str, list[Exception]] = {}
+        self.seen: list[EventMeta] = []
+        self.order: list[str] = []
+        self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold})
+
+    async def on_hold(self, tx, event: events.HoldPlaced, meta: EventMeta) -> None:
+        if meta.org_id != self.org:
+            return
+        self.seen.append(meta)
+        await chassis.add_note(tx, event.actor, meta.org_id)
+        if self.failures.get(event.actor):
+            raise self.failures[event.actor].pop(0)
+        self.order.append(event.actor)
+
+
+@pytest.fixture
+async def inbox(js, org):
+    """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
+    inbox = Inbox(chassis.fresh_name(), org)
+    for consumer in provision.consumers_of("escrow", inbox.subscription):
+        request = {
+            "stream_name": consumer.stream,
+            "config": consumer.configuration() | {"deliver_policy": "new"},
+        }
+        subject = f"$JS.API.CONSUMER.CREATE.{consumer.stream}.{consumer.name}"
+        answer = json.loads((await jetstream.client_of(js).request(subject, json.dumps(request).encode())).data)
+        assert "error" not in answer
+    return inbox
+
+
+@asynccontextmanager
+async def consuming(database, js, inbox, nudge=None):
+    async def run(stop):
+        clock = FakeClock(chassis.NOW)
+        await run_subscription(database, js, inbox.subscription, clock, stop, nudge or asyncio.Event())
+
+    async with running(run_relay, database, js, "escrow"), running(run):
+        yield
+
+
+class Refuses(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NEVER"
+
+
+class Busy(DomainError):
+    kind = Kind.ABORTED
+    reason = "BUSY"
+
+
+async def applied(database, *names: str):
+    await chassis.until(lambda: _has(database, names))
+
+
+async def _has(database, names) -> bool:
+    return set(names) <= set(await chassis.note_ids(database))
+
+
+async def test_an_event_is_handled_as_its_organization_and_for_its_actor(database, js, inbox):
+    nudge = asyncio.Event()
+    async with consuming(database, js, inbox, nudge):
+        await emit(database, "hello")
+        await applied(database, "hello")
+        await asyncio.wait_for(nudge.wait(), 5)
+    meta = inbox.seen[0]
+    assert (meta.subject, meta.org_id, meta.actor) == ("realco.escrow.v1.HoldPlaced", inbox.org, "admin-1")
+    assert (meta.now, meta.attempt) == (chassis.NOW, 1)
+
+
+async def test_a_handler_acts_as_its_service_on_behalf_of_the_actor(database, js, inbox):
+    principals = []
+
+    async def on_hold(tx, event, meta) -> None:
+        if meta.org_id == inbox.org:
+            principals.append(current_principal())
+
+    inbox.subscription = Subscription(inbox.durable, {events.HoldPlaced: on_hold})
+    async with consuming(database, js, inbox):
+        await emit(database, "hello")
+        await chassis.until(lambda: principals)
+    assert (principals[0].subject, principals[0].person) == ("service:chassis", "admin-1")
+
+
+async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, listener):
+    async with consuming(database, js, inbox):
+        await emit(database, "once")
+        await listener.names(1)
+        [message] = listener.messages
+        # The same event again, past the stream's own memory of ids.
+        headers = {key: value for key, value in message.headers.items() if key.startswith("ce-")}
+        await js.publish(message.subject, message.data, headers=headers)
+        await emit(database, "after")
+        await applied(database, "once", "after")
+    assert inbox.order == ["once", "after"]
+
+
+@pytest.mark.parametrize("passing", [Busy("later"), ConnectionError("away"), TimeoutError()])
+async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it(database, js, inbox, passing):
+    inbox.failures["first"] = [passing] * 3
+    async with consuming(database, js, inbox):
+        await emit(database, "first", "second")
+        await applied(database, "first", "second")
+    assert inbox.order == ["first", "second"]
+    assert [meta.attempt for meta in inbox.seen] == [1, 2, 3, 4, 1]
+    assert await dead_letters(js, inbox) == []
+
+
+async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database, js, inbox):
+    inbox.failures["bad"] = [Refuses("no"), Refuses("still no")]
+    async with consuming(database, js, inbox):
+        await emit(database, "bad", "good")
+        await applied(database, "good")
+    letters = await dead_letters(js, inbox)
+    assert [letter.headers["realco-cause"] for letter in letters] == ["FAILED_PRECONDITION NEVER"]
+    assert letters[0].headers["realco-subject"] == "realco.escrow.v1.HoldPlaced"
+    assert await chassis.note_ids(database) == ["good"]
+
+    clock = FakeClock(chassis.NOW)
+    first = await replay(database, js, inbox.subscription, clock)
+    assert (first.applied, len(first.failed)) == (0, 1)
+
+    async def again() -> bool:  # what failed is offered again after some seconds
+        result = await replay(database, js, inbox.subscription, clock)
+        return result.applied == 1
+
+    await chassis.until(again, seconds=30)
+    assert await chassis.note_ids(database) == ["bad", "good"]
+    assert (await replay(database, js, inbox.subscription, clock)).failed == []
+
+
+async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox):
+    inbox.failures["bug"] = [KeyError("secret value")] * (ATTEMPTS_MAX + 1)
+    async with consuming(database, js, inbox):
+        await emit(database, "bug", "good")
+        await chassis.until(lambda: _has(database, ["good"]), seconds=60)
+    [letter] = await dead_letters(js, inbox)
+    assert letter.headers["realco-attempts"] == str(ATTEMPTS_MAX)
+    assert "secret value" not in str(letter.headers)
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"\xff", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001", "ce-orgid": "org_1"}),  # no protobuf
+        (b"", {"ce-orgid": "org_1"}),
+        (b"", {"ce-id": "not a uuid", "ce-orgid": "org_1"}),
+        (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001"}),
+        (b"", None),
+    ],
+)
+async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, inbox, data, headers):
+    async with consuming(database, js, inbox):
+        await js.publish("realco.escrow.v1.HoldPlaced", data, headers=headers)
+        await chassis.until(lambda: _letters(js, inbox, 1))
+        await emit(database, "good")
+        await applied(database, "good")
+    assert inbox.order == ["good"]
+
+
+async def _letters(js, inbox, count: int) -> bool:
+    return len(await dead_letters(js, inbox)) == count
+
+
+async def dead_letters(js, inbox) -> list:
+    """All there are for this consumer, without taking them."""
+    subject = f"{jetstream.DEAD_LETTER_PREFIX}{inbox.durable}"
+    subscription = await js.subscribe(subject, ordered_consumer=True)
+    found = []
+    try:
+        while True:
+            found.append(await subscription.next_msg(timeout=0.3))
+    except TimeoutError:
+        return found
+    finally:
+        await subscription.unsubscribe()
+
+
+async def test_two_processes_share_a_durable_and_keep_the_order(database, js, inbox):
+    names = [f"n{number:02}" for number in range(40)]
+    async with consuming(database, js, inbox), consuming(database, js, inbox):
+        await emit(database, *names)
+        await applied(database, *names)
+    assert inbox.order == names
+
+
+def test_streams_follow_from_the_events():
+    async def handler(tx, event, meta) -> None: ...
+
+    subscription = Subscription(
+        "d", {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldResolved: handler}
+    )
+    assert subscription.subjects_by_stream() == {
+        "COMPLIANCE": ["realco.compliance.v1.ComplianceCheckCompleted"],
+        "ESCROW": ["realco.escrow.v1.HoldPlaced", "realco.escrow.v1.HoldResolved"],
+    }

@@ -1,0 +1,69 @@
+"""Timers run on through failures, and forget what has served its time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+
+from services.chassis.housekeeping import forget_old_rows
+from services.chassis.jobs import Job, run_jobs
+from services.chassis.tables import handled_events
+from services.chassis.tables import outbox as outbox_table
+from tests.support import chassis
+from tests.support.chassis_events import emit, emitting_database, running
+
+
+@pytest.fixture
+async def urls(postgres):
+    return await chassis.create(postgres)
+
+
+@pytest.fixture
+def org():
+    return chassis.fresh_name()
+
+
+@pytest.fixture
+async def database(urls, org):
+    async with emitting_database(urls, org) as database:
+        yield database
+
+
+async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures():
+    work = [3, ValueError("once"), 2, 0]
+    runs: list = []
+
+    async def run() -> int:
+        runs.append(work[min(len(runs), len(work) - 1)])
+        if isinstance(runs[-1], Exception):
+            raise runs[-1]
+        return runs[-1]
+
+    nudge = asyncio.Event()
+
+    async def jobs(stop):
+        await run_jobs([Job("j", run, interval_seconds=3600)], stop, nudge)
+
+    async with running(jobs):
+        await chassis.until(lambda: runs == work)
+        nudge.set()  # the interval is an hour; the nudge is now
+        await chassis.until(lambda: len(runs) == 5)
+
+
+async def test_what_has_served_its_time_is_forgotten_and_nothing_else(urls, database):
+    await emit(database, "old", "unpublished", "new")
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute(
+            "UPDATE outbox SET published_at = now() - interval '36 days' WHERE id = (SELECT min(id) FROM outbox);"
+            "UPDATE outbox SET published_at = now() - interval '34 days' WHERE id = (SELECT max(id) FROM outbox);"
+            "UPDATE outbox SET created_at = now() - interval '99 days';"
+            "INSERT INTO handled_events (consumer, event_id, created_at)"
+            " SELECT 'c', gen_random_uuid(), now() - n * interval '1 day' FROM unnest(ARRAY[89, 91]) n"
+        )
+    assert await forget_old_rows(database) == 2
+    assert await forget_old_rows(database) == 0
+    async with database.begin("*") as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(outbox_table)) == 2
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(handled_events)) == 1

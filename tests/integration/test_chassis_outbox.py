@@ -1,0 +1,136 @@
+"""Events leave with their transaction, each at least once, those of one aggregate in their order."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis import outbox
+from services.chassis.invariant import InvariantViolation
+from services.chassis.relay import relay_batch, run_relay
+from tests.support import chassis
+from tests.support.chassis_events import emit, emitting_database, listening, running, streams, unpublished
+
+
+@pytest.fixture
+async def urls(postgres):
+    return await chassis.create(postgres)
+
+
+@pytest.fixture
+def org():
+    return chassis.fresh_name()
+
+
+@pytest.fixture
+async def database(urls, org):
+    async with emitting_database(urls, org) as database:
+        yield database
+
+
+@pytest.fixture
+async def js(nats_url):
+    async with streams(nats_url) as js:
+        yield js
+
+
+@pytest.fixture
+async def listener(js, org):
+    return await listening(js, org)
+
+
+async def test_an_event_is_published_with_everything_a_subscriber_needs(database, js, listener, org):
+    async with running(run_relay, database, js, "escrow"):
+        await emit(database, "first")
+        assert await listener.names(1) == ["first"]
+        await chassis.until(lambda: _all_published(database))
+    headers = listener.messages[0].headers
+    assert headers["ce-specversion"] == "1.0"
+    assert headers["ce-type"] == listener.messages[0].subject == "realco.escrow.v1.HoldPlaced"
+    assert headers["ce-source"] == "/realco/escrow"
+    assert headers["ce-time"] == "2026-11-22T12:00:00+00:00"
+    assert (headers["ce-subject"], headers["ce-orgid"], headers["ce-actor"]) == ("esc_1", org, "admin-1")
+    assert headers["ce-id"] == headers["Nats-Msg-Id"]
+
+
+async def _all_published(database) -> bool:
+    return await unpublished(database) == 0
+
+
+async def test_what_is_rolled_back_is_never_published(database, js, listener):
+    async with running(run_relay, database, js, "escrow"):
+        async with database.begin() as tx:
+            await outbox.enqueue(tx, events.HoldPlaced(actor="no"), aggregate_id="e", now=chassis.NOW)
+            await tx.rollback()
+        await emit(database, "yes")
+        assert await listener.names(1) == ["yes"]
+
+
+async def test_an_event_that_commits_late_is_not_skipped(database, js, listener):
+    """Its sequence number is the smaller one: a relay that remembers the last number would lose it."""
+    async with running(run_relay, database, js, "escrow"):
+        async with database.begin() as slow:
+            await outbox.enqueue(slow, events.HoldPlaced(actor="late"), aggregate_id="e", now=chassis.NOW)
+            await emit(database, "early")
+        assert sorted(await listener.names(2)) == ["early", "late"]
+
+
+async def test_the_events_of_one_transaction_after_another_keep_their_order(database, js, listener):
+    names = [f"n{number:03}" for number in range(300)]
+    await emit(database, *names)
+    async with running(run_relay, database, js, "escrow"):
+        assert await listener.names(300) == names
+
+
+async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(database, js, listener):
+    """The transaction that began first and waited for the lock is the later one, whatever its transaction id says."""
+    async with running(run_relay, database, js, "escrow"):
+        async with database.begin() as began_first:
+            await began_first.execute(sa.text("SELECT pg_current_xact_id()"))
+            await emit(database, "booked first")
+            await outbox.enqueue(
+                began_first, events.HoldPlaced(actor="booked second"), aggregate_id="e", now=chassis.NOW
+            )
+        assert await listener.names(2) == ["booked first", "booked second"]
+
+
+async def test_a_thousand_events_are_one_batch(database, js, urls):
+    async with database.begin() as tx:
+        for number in range(1001):
+            await outbox.enqueue(tx, events.HoldPlaced(actor=str(number)), aggregate_id="e", now=chassis.NOW)
+    connection = await _relay_connection(database)
+    assert [await relay_batch(connection, js, "escrow") for _ in range(3)] == [1000, 1, 0]
+    await connection.close()
+
+
+async def test_a_crash_between_publishing_and_marking_publishes_nothing_twice(database, js, urls, listener):
+    await emit(database, "a", "b", "c")
+    connection = await _relay_connection(database)
+    await relay_batch(connection, js, "escrow")
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("UPDATE outbox SET published_at = NULL")
+    await emit(database, "d")  # the batch now holds three the stream knows and one it does not
+    assert await relay_batch(connection, js, "escrow") == 4
+    assert await listener.names(4) == ["a", "b", "c", "d"]
+    await connection.close()
+
+
+async def test_two_relays_publish_everything_once(database, js, listener):
+    async with running(run_relay, database, js, "escrow"), running(run_relay, database, js, "escrow"):
+        names = [f"n{number:02}" for number in range(50)]
+        await emit(database, *names)
+        assert await listener.names(50) == names
+
+
+async def test_an_event_too_large_for_a_message_fails_its_own_transaction(database):
+    huge = events.HoldPlaced(actor="x" * outbox.PAYLOAD_BYTES_MAX)
+    async with database.begin() as tx:
+        with pytest.raises(InvariantViolation, match="fits"):
+            await outbox.enqueue(tx, huge, aggregate_id="e", now=chassis.NOW)
+
+
+async def _relay_connection(database):
+    connection = await database.connect_alone()
+    await connection.execute("SELECT set_config('app.org_id', '*', false)")
+    return connection

@@ -1,0 +1,78 @@
+"""What the chassis' tests of events share: the streams, a database that emits, somebody who listens."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import nats
+import sqlalchemy as sa
+from realco.escrow.v1 import events_pb2 as events
+
+from deploy import provision
+from services.chassis import outbox
+from services.chassis.auth import Principal, acting_as
+from services.chassis.tables import outbox as outbox_table
+from tests.support import chassis
+
+
+@asynccontextmanager
+async def emitting_database(urls, org: str):
+    """The streams are shared with other tests; the organization that acts here is not."""
+    async with chassis.opened(urls) as database:
+        with acting_as(Principal("admin-1", "admin", org)):
+            yield database
+
+
+@asynccontextmanager
+async def streams(nats_url: str):
+    """JetStream with the streams as the provisioner makes them."""
+    client = await nats.connect(nats_url)
+    await provision.provision(client, [])
+    yield client.jetstream()
+    await client.close()
+
+
+@asynccontextmanager
+async def running(coroutine_of, *arguments):
+    stop = asyncio.Event()
+    task = asyncio.create_task(coroutine_of(*arguments, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10)
+
+
+async def emit(database, *names: str) -> None:
+    for name in names:
+        async with database.begin() as tx:
+            event = events.HoldPlaced(actor=name)
+            await outbox.enqueue(tx, event, aggregate_id="esc_1", now=chassis.NOW)
+
+
+async def unpublished(database) -> int:
+    async with database.begin("*") as tx:
+        count = sa.select(sa.func.count()).where(outbox_table.c.published_at.is_(None))
+        return await tx.scalar(count)
+
+
+class Listener:
+    """Reads the stream from here on, as anybody may, and keeps what is of its organization."""
+
+    def __init__(self, subscription, org: str) -> None:
+        self._subscription = subscription
+        self._org = org
+        self.messages: list = []
+
+    async def names(self, count: int) -> list[str]:
+        while len(self.messages) < count:
+            message = await self._subscription.next_msg(timeout=10)
+            if (message.headers or {}).get("ce-orgid") == self._org:
+                self.messages.append(message)
+        return [events.HoldPlaced.FromString(message.data).actor for message in self.messages]
+
+
+async def listening(js, org: str) -> Listener:
+    new = nats.js.api.DeliverPolicy.NEW
+    return Listener(await js.subscribe("realco.escrow.v1.>", ordered_consumer=True, deliver_policy=new), org)
