@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from deploy.demo.tables import all_tables, verdicts
 from deploy.demo.waiting import WaitedInVain
 from deploy.local.instance import PROCESSES, Instance
 from deploy.local.programs import CannotStart
+from deploy.local.progress import show_what_can_be_shown
 
 _STUCK = (CannotStart, ConnectionError, EndedOtherwise, KillMissed, Refusal, Unanswered, Unexpected, WaitedInVain)
 
@@ -38,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="repeats the moments of the kills")
     given = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if given.seed is None else given.seed  # noqa: S311  # no secret
+    show_what_can_be_shown(sys.stdout)
     narrator = Narrator(sys.stdout)
     folder = Path(tempfile.mkdtemp(prefix="realco-demo-"))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as a Ctrl-C: nothing is left running, and no folder either
+        signal.signal(number, signal.default_int_handler)
     try:
         passed = perform(folder, given.kill, seed, narrator)
     except KeyboardInterrupt:

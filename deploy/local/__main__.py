@@ -18,7 +18,7 @@ from deploy.local.identity import SUBJECTS
 from deploy.local.places import default_data_dir, folder
 from deploy.local.ports import LOOPBACK
 from deploy.local.programs import ROOT, CannotStart, ProgramFailed, wrapped
-from deploy.local.progress import progress_for, tell
+from deploy.local.progress import progress_for, show_what_can_be_shown, tell
 from deploy.local.state import State, alive, end_leftovers
 from deploy.local.supervisor import Supervisor
 
@@ -134,6 +134,7 @@ def main() -> int:
     for command in (running, stopping):
         command.add_argument("--data-dir", type=folder, default=default_data_dir(), help="default: %(default)s")
     given = parser.parse_args()
+    show_what_can_be_shown(sys.stdout, sys.stderr)
     try:
         if given.command == "stop":
             return stop(given.data_dir)

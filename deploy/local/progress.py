@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import Protocol, TextIO
 
 from rich.console import Console
@@ -22,6 +23,13 @@ def tell(out: TextIO, text: str) -> None:
     except OSError:
         with suppress(OSError, ValueError):  # what is in the buffer would be tried again at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+def show_what_can_be_shown(*streams: TextIO) -> None:
+    """A terminal of an old encoding shows a question mark for what it does not have, and the start goes on."""
+    for stream in streams:
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class Progress(Protocol):

@@ -2,7 +2,8 @@
 
 - Each part starts as soon as what it needs is there; the first that cannot ends the start, with the end of its log.
 - Whatever dies later is started again alone: a restart of PostgreSQL or NATS restarts nobody else.
-- On Ctrl-C, SIGTERM or SIGHUP all end in reverse order; if the supervisor itself is killed, the system ends them.
+- On Ctrl-C, SIGTERM, SIGHUP or a closed terminal all end in reverse order; if the supervisor itself is killed, the
+  system ends them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from deploy.local import terminal
 from deploy.local.configuration import SERVICES, Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
 from deploy.local.members import Member
@@ -83,6 +86,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored: started with nohup
                 asyncio.get_running_loop().add_signal_handler(number, self._on_signal, stop)
+        hang_up = asyncio.create_task(self._stop_with_terminal(stop))
         self.state.lock()
         try:
             self._configuration = self._configure()
@@ -97,7 +101,13 @@ class Supervisor:
             finally:
                 await self._stop()
         finally:
+            hang_up.cancel()
             self.state.unlock()
+
+    async def _stop_with_terminal(self, stop: asyncio.Event) -> None:
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and terminal.at_work(sys.stdout):
+            await terminal.closed(sys.stdout)
+            stop.set()
 
     def _on_signal(self, stop: asyncio.Event) -> None:
         if stop.is_set():  # asked twice: no more waiting for anybody

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from deploy.local.progress import PlainProgress, progress_for, tell
+from deploy.local.progress import PlainProgress, progress_for, show_what_can_be_shown, tell
 
 
 def test_a_reader_who_has_gone_stops_nobody() -> None:
@@ -25,6 +25,13 @@ def test_a_program_whose_reader_has_gone_ends_as_it_would_have() -> None:
     ended = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_what_an_old_encoding_cannot_show_ends_nothing() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    show_what_can_be_shown(out)
+    tell(out, "✓ Grüße")
+    assert out.buffer.getvalue() == "? Grüße\n".encode("latin-1")
 
 
 def test_what_is_no_terminal_gets_lines_without_control_characters() -> None:
