@@ -24,10 +24,18 @@ _ENTRY = (
     " kind, description, n_legs, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence},"
     " '{id}', gen_random_uuid(), 'x', '{kind}', 'x', {n_legs}, {effective}, now(), 'x'{values});"
 )
+# The ledger account keeps what the leg says, so that nothing but what is tried is wrong.
+_KEEP = (
+    "UPDATE ledger_accounts SET {side}s_{layer} = {side}s_{layer} + {minor}, entry_sequence = entry_sequence + 1"
+    " WHERE escrow_account_id = '{account}' AND ledger_account = '{code}';"
+)
 _LEG = (
     "INSERT INTO ledger_entries (org_id, escrow_account_id, ledger_account, sequence, journal_sequence, leg, direction,"
-    " layer, amount_minor, posted_after, pending_after, effective_at, created_at) VALUES ('org_1', '{account}',"
-    " '{code}', {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor}, 0, 0, now(), now());"
+    " layer, amount_minor, posted_after, pending_after, effective_at, created_at) SELECT 'org_1', '{account}',"
+    " '{code}', {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor},"
+    " coalesce(abs(debits_posted - credits_posted), 0) + {extra}, coalesce(abs(debits_pending - credits_pending), 0),"
+    " now(), now() FROM (SELECT 1) one LEFT JOIN ledger_accounts ON escrow_account_id = '{account}'"
+    " AND ledger_account = '{code}';"
 )
 
 
@@ -38,10 +46,15 @@ def entry(sequence=99, entry_id="je_99", n_legs=2, kind="FEE", effective="now()"
     )  # fmt: skip
 
 
-def leg(code="cash", direction="DEBIT", minor=5, *, number=99, leg=1, sequence=99, layer="POSTED", account="{account}"):
-    return _LEG.format(
+def leg(
+    code="cash", direction="DEBIT", minor=5, *, number="coalesce(entry_sequence, 1)", leg=1, sequence=99,
+    layer="POSTED", account="{account}", extra=0, keep=True,
+):  # fmt: skip
+    side = "credit" if direction == "CREDIT" else "debit"
+    kept = _KEEP.format(side=side, layer=layer.lower(), minor=minor, account=account, code=code) if keep else ""
+    return kept + _LEG.format(
         account=account, code=code, number=number, sequence=sequence, leg=leg, direction=direction, layer=layer,
-        minor=minor,
+        minor=minor, extra=extra,
     )  # fmt: skip
 
 
@@ -57,7 +70,7 @@ STATEMENTS = {
     + leg()
     + leg("fees", "CREDIT", leg=2)
     + leg("suspense", leg=3)
-    + leg("suspense", "CREDIT", number=100, leg=4),
+    + leg("suspense", "CREDIT", leg=4),
     "an entry of one leg": entry(n_legs=1) + leg(),
     "an entry of three announced as two": entry()
     + leg()
@@ -65,12 +78,19 @@ STATEMENTS = {
     + leg("suspense", "CREDIT", 2, leg=3),
     # legs that belong nowhere (c2)
     "legs added to an entry of the past": leg(sequence=1, leg=3) + leg("fees", "CREDIT", sequence=1, leg=4),
+    "legs added to an entry that was checked": entry()
+    + leg()
+    + leg("fees", "CREDIT", leg=2)
+    + "SET CONSTRAINTS ALL IMMEDIATE;"
+    + leg("in_transit", leg=3),
+    "a leg whose number leaves one out": entry() + leg(number="entry_sequence + 1") + leg("fees", "CREDIT", leg=2),
+    "a leg with a made-up balance after it": entry() + leg(extra=1) + leg("fees", "CREDIT", leg=2),
     "a leg of no entry": leg(sequence=77),
     "a leg of another escrow account's entry": leg(sequence=1, account="{other}"),
     "a leg on a ledger account that is not there": entry() + leg() + leg("payable:inv-9", "CREDIT", leg=2),
     "a leg of nothing": entry() + leg(minor=0) + leg("fees", "CREDIT", 0, leg=2),
     "a leg below nothing": entry() + leg(minor=-5) + leg("fees", "CREDIT", -5, leg=2),
-    "a leg beyond the bounds": entry() + leg(minor=2**62) + leg("fees", "CREDIT", 2**62, leg=2),
+    "a leg beyond the bounds": entry() + leg(minor=2**62, keep=False),
     "a leg with no side": entry() + leg(direction="LEFT") + leg("fees", "CREDIT", leg=2),
     "a leg with a taken number": entry() + leg(number=1) + leg("fees", "CREDIT", leg=2),
     # entries that are not what they say
@@ -280,6 +300,24 @@ async def test_the_posting_function_takes_no_leg_on_another_escrow_accounts_ledg
         f"SELECT post_journal_entries(now(), '{{org_1,org_1}}', '{{{account},{other}}}', '{{1,2}}', '{{cash,fees}}',"
         " '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}', '{x}', '{NULL}', '{USD}',"
         " '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,f}', '{f,f}', '{5,5}')"
+    )
+    state, _ = await book.attempt(book.urls.app_url, statement)
+    assert state == "23514"
+
+
+async def test_an_entry_is_written_where_nothing_is_wrong_with_it(book):
+    """What the table's statements are made of is sound, so each is refused for what its name says."""
+    sound = entry(n_legs=3) + leg() + leg("fees", "CREDIT", 3, leg=2) + leg("subscription:inv-001", "CREDIT", 2, leg=3)
+    assert await book.attempt(book.urls.owner_url, sound) == ("", "")
+
+
+async def test_the_posting_function_makes_no_balance_up(book):
+    """A side that is neither debit nor credit would count one way in the balance and the other in what is kept."""
+    statement = (
+        f"SELECT post_journal_entries(now(), '{{org_1}}', '{{{book.names['account']}}}', '{{1,1}}',"
+        " '{cash,subscription:inv-001}', '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}',"
+        " '{x}', '{NULL}', '{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,NULL}',"
+        " '{f,f}', '{5,5}')"
     )
     state, _ = await book.attempt(book.urls.app_url, statement)
     assert state == "23514"
