@@ -24,7 +24,7 @@ from services.transactions.clients import Decision
 from services.transactions.commands.decisions import queue_again
 from services.transactions.commands.evaluation import apply_decisions, item_of
 from services.transactions.domain.errors import NotRetryable
-from services.transactions.domain.schedule import backoff_ms
+from services.transactions.domain.schedule import backoff_ms, watch_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import DEBIT_TYPES, Failure, Transaction, check_window
 from services.transactions.provider_jobs import ProviderJobs
@@ -34,6 +34,7 @@ from services.transactions.tables import transactions
 from services.transactions.wiring import ACTOR, NAME, Parts
 
 IDLE_SECONDS = 0.25
+WATCH_IDLE_SECONDS = 5  # nobody waits for what comes back late
 
 
 def jobs(parts: Parts) -> list[Job]:
@@ -46,6 +47,7 @@ def jobs(parts: Parts) -> list[Job]:
         Job("submit", provider.submit, IDLE_SECONDS),
         Job("apply_webhooks", provider.apply_webhooks, IDLE_SECONDS),
         Job("poll", provider.poll, IDLE_SECONDS),
+        Job("watch", provider.watch, WATCH_IDLE_SECONDS),
         Job("complete", own.complete, IDLE_SECONDS),
     ]
 
@@ -118,7 +120,11 @@ class TransactionJobs:
         return await self._move_due(Status.SETTLED, self._complete)
 
     async def _complete(self, tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-        await store.move_all(tx, rows, Status.COMPLETED, actor=ACTOR, now=now, reason="the return risk is over")
+        reason = "the return risk is over"
+        for by_hand in (True, False):  # a check has no provider that could be asked whether it came back
+            group = [row for row in rows if (row.provider == "manual") is by_hand]
+            due_ms = None if by_hand else watch_ms(0)
+            await store.move_all(tx, group, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
 
     async def _move_due(
         self, status: Status, step: Callable[[AsyncConnection, Sequence[Transaction], datetime], Awaitable[None]]

@@ -24,7 +24,7 @@ from services.transactions.batches import BATCH_MAX, LEASE_MS, by_asker, jitter
 from services.transactions.clients import SubmitItem, SubmitResult
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.domain.payments import Payment
-from services.transactions.domain.schedule import backoff_ms, poll_ms
+from services.transactions.domain.schedule import backoff_ms, poll_ms, watch_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, DEBIT_TYPES, Failure, Transaction
 from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder
@@ -188,8 +188,15 @@ class ProviderJobs:
 
     async def poll(self) -> int:
         """Looks up payments nobody has told us about: a lost webhook costs time, not truth."""
+        return await self._look_up(Status.PENDING_SETTLEMENT)
+
+    async def watch(self) -> int:
+        """Looks up what arrived and may still come back: that webhook may be lost, too."""
+        return await self._look_up(Status.SETTLED) + await self._look_up(Status.COMPLETED)
+
+    async def _look_up(self, status: Status) -> int:
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await store.claim(tx, Status.PENDING_SETTLEMENT, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX)
+            claimed = await store.claim(tx, status, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX)
         await _each(claimed, self._poll)
         return len(claimed)
 
@@ -209,8 +216,13 @@ class ProviderJobs:
                 except PaymentNotOurs as error:
                     log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
                     moved = row
-                if moved.status is row.status:
-                    await store.put_off(tx, row, poll_ms(row.tries))
+                if moved.status is not row.status:
+                    return
+                if row.is_final(self._clock.now()):
+                    await store.let_go(tx, row)
+                else:
+                    wait_ms = poll_ms if row.status is Status.PENDING_SETTLEMENT else watch_ms
+                    await store.put_off(tx, row, wait_ms(row.tries))
 
     async def apply_webhooks(self) -> int:
         """Applies what came in, by what the provider says now: the webhook itself is only a hint (c25)."""

@@ -143,7 +143,7 @@ transactions = sa.Table(
         "transaction_id",
         postgresql_where=sa.text("distribution_id <> ''"),
     ),
-    # What the jobs look for; small, because finished transactions are in none of them.
+    # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
     sa.Index("transactions_at_risk", "return_risk_end_at", postgresql_where=sa.text("status = 'SETTLED'")),

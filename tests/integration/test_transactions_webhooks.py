@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -96,6 +97,31 @@ async def test_a_lost_webhook_is_healed_by_looking(house: House) -> None:
     assert (await house.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
     await house.work(hurried=True)
     assert (await house.get(made.transaction_id)).status == T.SETTLED
+
+
+async def test_a_late_return_whose_webhook_is_lost_is_found_until_the_payment_is_final(house: House) -> None:
+    debit, payout, kept = await house.deposit(), await house.payout("inv-002"), await house.payout("inv-003")
+    await house.work()
+    for made in (debit, payout, kept):
+        house.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    await house.work(hurried=True)
+    house.clock.advance(timedelta(days=1))
+    await house.hurry()
+    assert await house.provider_jobs.watch() == 3  # nothing came back; all are looked at again
+    assert (await house.get(debit.transaction_id)).status == T.SETTLED
+
+    house.bank.say(payout.transaction_id, PaymentStatus.RETURNED, "R02", at=house.clock.now())
+    house.clock.advance(timedelta(days=29))
+    await house.work()  # the debit completes
+    house.bank.say(debit.transaction_id, PaymentStatus.RETURNED, "R10", at=house.clock.now())
+    await house.hurry()
+    assert await house.provider_jobs.watch() == 3
+    for made, code in ((debit, "R10"), (payout, "R02")):
+        seen = await house.get(made.transaction_id)
+        assert (seen.status, seen.failure.code) == (T.RETURNED, code)
+    assert (await house.get(kept.transaction_id)).finality == T.FINAL
+    await house.hurry()
+    assert await house.provider_jobs.watch() == 0  # final, or come back: nobody looks any more
 
 
 async def test_late_news_of_an_earlier_presentment_changes_nothing(house: House) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from services.transactions.domain.schedule import backoff_ms, final_at, poll_ms, represent_at, return_risk_end
+from services.transactions.domain.schedule import backoff_ms, final_at, poll_ms, represent_at, return_risk_end, watch_ms
 
 
 def at(text: str) -> datetime:
@@ -35,6 +35,11 @@ def test_back_off_doubles_to_its_cap_and_jitter_takes_up_to_half(tries: int, lea
 @pytest.mark.parametrize(("polls", "wait_ms"), [(0, 2_000), (1, 4_000), (3, 16_000), (4, 30_000), (900, 30_000)])
 def test_payments_are_looked_up_ever_more_rarely(polls: int, wait_ms: int) -> None:
     assert poll_ms(polls) == wait_ms
+
+
+@pytest.mark.parametrize(("looks", "wait_ms"), [(0, 60_000), (1, 120_000), (10, 61_440_000), (11, 86_400_000)])
+def test_what_arrived_is_watched_from_once_a_minute_to_once_a_day(looks: int, wait_ms: int) -> None:
+    assert watch_ms(looks) == wait_ms
 
 
 @pytest.mark.parametrize(("returned", "again"), [

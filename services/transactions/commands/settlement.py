@@ -82,13 +82,15 @@ async def _settled(tx: AsyncConnection, row: Transaction, at: datetime, now: dat
         actor=ACTOR,
         now=now,
         reason="the money arrived",
+        due_ms=schedule.watch_ms(0),
         settled_at=at,
         return_risk_end_at=schedule.return_risk_end(at) if row.is_debit else None,
         final_at=schedule.final_at(at, method=row.payment_method, is_debit=row.is_debit),
     )
     if row.is_debit:
         return row
-    return await store.move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason="a payout has no return risk")
+    reason, due_ms = "a payout has no return risk", schedule.watch_ms(0)
+    return await store.move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
 
 
 async def _returned(

@@ -18,6 +18,7 @@ _CALL_TRIES = 8
 _ATTEMPT_BASE_MS, _ATTEMPT_CAP_MS = 60_000, 6 * 3_600_000
 _DOUBLINGS_MAX = 32
 _POLL_BASE_MS, _POLL_CAP_MS = 2_000, 30_000
+_WATCH_BASE_MS, _WATCH_CAP_MS = 60_000, 24 * 3_600_000
 
 
 def backoff_ms(tries: int, jitter: Fraction) -> int:
@@ -36,6 +37,11 @@ def backoff_ms(tries: int, jitter: Fraction) -> int:
 def poll_ms(polls: int) -> int:
     """How long until a payment we have not heard of is looked up again."""
     return _doubled(_POLL_BASE_MS, polls, _POLL_CAP_MS)
+
+
+def watch_ms(looks: int) -> int:
+    """How long until a payment that arrived is looked up again: while it is not final, it may come back unheard."""
+    return _doubled(_WATCH_BASE_MS, looks, _WATCH_CAP_MS)
 
 
 def _doubled(base: int, doublings: int, cap: int) -> int:

@@ -176,6 +176,11 @@ async def put_off(tx: AsyncConnection, claimed: Transaction, milliseconds: int) 
     await _update_claimed(tx, claimed, due_at=due_in(milliseconds))
 
 
+async def let_go(tx: AsyncConnection, claimed: Transaction) -> None:
+    """Ends a claim for good: no job has anything to do with it any more."""
+    await _update_claimed(tx, claimed, due_at=None)
+
+
 async def mark_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> None:
     """Escrow has taken these payouts' money: the provider may be asked, at once."""
     keys = [(row.org_id, row.transaction_id) for row in locked]
