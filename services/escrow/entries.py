@@ -18,6 +18,7 @@ from services.escrow.domain import chart
 from services.escrow.domain.chart import DISTRIBUTABLE, IN_TRANSIT, ISSUER_PROCEEDS, Direction
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
+    LEGS_TOGETHER_MAX,
     Kind,
     Layer,
     Leg,
@@ -65,6 +66,8 @@ async def asked(
     if new.reverses_journal_entry_id:
         if new.legs:
             raise InvalidField("A reversal mirrors its original.", fields={f"{path}.legs": "must be empty"})
+        if new.investment_id:
+            raise InvalidField("A reversal mirrors its original.", fields={f"{path}.investment_id": "must be empty"})
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await store.entry(tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id)
@@ -87,7 +90,7 @@ async def asked(
         effective_at=effective_at,
         # A reversal belongs to what its original belongs to.
         transaction_id=original.transaction_id if original else None,
-        investment_id=original.investment_id if original else None,
+        investment_id=original.investment_id if original else new.investment_id or None,
         distribution_id=original.distribution_id if original else None,
         reverses_journal_entry_id=new.reverses_journal_entry_id or None,
     )
@@ -96,16 +99,26 @@ async def asked(
 async def asked_together(
     database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
 ) -> list[NewEntry | JournalEntryNotFound]:
-    """What each item of a batch asks for; one that reverses what is not there is refused by itself."""
+    """What each item of a batch asks for; one that reverses what is not there is refused by itself.
+
+    Raises:
+        InvalidField: an item is malformed, or they have too many legs together, mirrored ones included.
+    """
     found: list[NewEntry | JournalEntryNotFound] = []
+    legs = 0
     for number, item in enumerate(request.items):
         path = f"items[{number}].journal_entry"
         try:
-            found.append(
-                await asked(database, request.escrow_account_id, item.request_id, item.journal_entry, now, path)
-            )
+            entry = await asked(database, request.escrow_account_id, item.request_id, item.journal_entry, now, path)
         except JournalEntryNotFound as refusal:
             found.append(refusal)
+            continue
+        found.append(entry)
+        legs += len(entry.legs)
+        if legs > LEGS_TOGETHER_MAX:
+            raise InvalidField(
+                "Send it as several batches.", fields={"items": f"have more than {LEGS_TOGETHER_MAX} legs together"}
+            )
     return found
 
 

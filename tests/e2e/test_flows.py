@@ -318,3 +318,15 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(world: World) 
     assert refusal["metadata"]["cause"] == "frozen"
     world.assert_books_balance(offering["escrowAccountId"])
     assert world.admin.post(f"{path}/unfreeze")["status"] == "ACTIVE"
+    explained = {
+        "type": "ADJUSTMENT",
+        "description": "The contribution that arrived while the account was frozen",
+        "legs": [
+            {"ledgerAccount": "suspense", "direction": "DEBIT", "amountMinor": "40000"},
+            {"ledgerAccount": f"subscription:{investor}", "direction": "CREDIT", "amountMinor": "40000"},
+        ],
+        "investmentId": contribution["investmentId"],
+    }
+    world.admin.post(f"{path}/journal-entries", {"journalEntry": explained})
+    assert minor(world.investment_funded(contribution, 400_00)["clearedAmount"]) == 400_00
+    world.assert_books_balance(offering["escrowAccountId"])

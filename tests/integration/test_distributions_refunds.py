@@ -251,3 +251,28 @@ async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_aga
     again = world.transactions.of("inv-001")
     assert (again.amount, len(world.transactions.by_key)) == (usd(5_00), 4)
     assert (await world.get(held)).refund_failure == ""
+
+
+async def test_an_entry_by_hand_counts_for_the_investment_it_names_if_the_subscription_is_its_investors(
+    world: World,
+) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 60_00, fund=False)
+
+    async def move(debit: str, credit: str, minor: int, investment: opb.Investment) -> opb.Investment:
+        account, named = offering.escrow_account_id, investment.investment_id
+        await world.deliver(world.escrow.post(account, Entry.ADJUSTMENT, debit, credit, minor, investment_id=named))
+        return await world.get(investment)
+
+    after = await move("suspense", "subscription:inv-001", 60_00, held)
+    assert (after.funded_amount, after.cleared_amount) == (usd(60_00), usd(60_00))
+    after = await move("suspense", "subscription:inv-002", 40_00, held)
+    assert (after.funded_amount, (await world.get(offering)).funded_amount) == (usd(60_00), usd(60_00))
+    elsewhere = await world.invest(await world.offering(100_00), "inv-001", 10_00, fund=False)
+    assert (await move("suspense", "subscription:inv-001", 10_00, elsewhere)).funded_amount == usd(0)
+    after = await move("subscription:inv-001", "cash", 20_00, held)
+    assert (after.funded_amount, after.cleared_amount) == (usd(40_00), usd(40_00))
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    await world.work()
+    assert world.transactions.of("inv-001").amount == usd(40_00), "what went back by hand is not refunded again"

@@ -123,6 +123,10 @@ async def test_in_transit_alone_has_two_sides(escrow):
         (new_entry(("cash", 2**61), ("fees", -(2**61))), "journal_entry.legs"),
         (new_entry(("cash", 1), ("fees", -1), reverses_journal_entry_id="je_" + "0" * 26), "journal_entry.legs"),
         (
+            new_entry(reverses_journal_entry_id="je_" + "0" * 26, investment_id="inv_" + "0" * 26),
+            "journal_entry.investment_id",
+        ),
+        (
             new_entry(("cash", 1), ("fees", -1), effective_time={"seconds": 4_000_000_000}),
             "journal_entry.effective_time",
         ),
@@ -232,6 +236,18 @@ async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(es
         results[2].journal_entry.journal_entry_id,
     ]
     assert list(event.journal_entries) == [results[1].journal_entry, results[2].journal_entry]
+
+
+async def test_a_batch_has_no_more_legs_than_one_transaction_books_in_time(escrow):
+    account = await escrow.open()
+    wide = new_entry(*[("cash", 1), ("fees", -1)] * 500)
+    first = await escrow.call(
+        "PostJournalEntry", pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=account, journal_entry=wide)
+    )
+    mirror = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
+    for entry in (wide, mirror):
+        assert (await refusal(escrow.post_together(account, [(key(), entry)] * 21)))[0] == "INVALID_FIELD"
+    assert await escrow.posted(account) == {"cash": 500, "fees": 500}
 
 
 async def test_an_entry_is_reversed_once_by_its_mirror(escrow):

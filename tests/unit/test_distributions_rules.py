@@ -90,6 +90,9 @@ def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields:
         (entry(Entry.REVERSAL, Entry.CREDIT), 100, -100, 0),  # a refund that failed
         (entry(Entry.RETURN, Entry.CREDIT), 100, -100, 0),  # a refund that came back
         (entry(Entry.ADJUSTMENT, Entry.CREDIT, transaction_id=""), 100, 0, 100),  # by hand: no rail can take it back
+        # What was paid back by hand is not owed any more, whatever the entry is called.
+        (entry(Entry.REFUND, Entry.DEBIT, transaction_id=""), -100, 0, -100),
+        (entry(Entry.REVERSAL, Entry.CREDIT, transaction_id=""), 100, 0, 100),
         (entry(Entry.RELEASE, Entry.DEBIT), 0, 0, 0),
         (entry(Entry.DEPOSIT, Entry.CREDIT, layer=Entry.PENDING), 0, 0, 0),
         (entry(Entry.DEPOSIT, Entry.CREDIT, account="suspense"), 0, 0, 0),
@@ -103,7 +106,7 @@ def test_what_an_entry_says_of_an_investment(
     if not found:
         assert (funded, refunded, completed) == (0, 0, 0)
         return
-    booked = found["inv_1"]
+    booked = found["inv_1", "inv-001"]
     assert (booked.funded, booked.refunded, booked.completed) == (funded, refunded, completed)
 
 

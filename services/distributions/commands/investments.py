@@ -119,14 +119,19 @@ def _check_window(offering: rows.Row, row: rows.Row, now: datetime) -> None:
 
 async def book(tx: AsyncConnection, escrow_account_id: str, entries: list[escrow.JournalEntry], now: datetime) -> None:
     """Counts what journal entries say about contributions: sums, so their order does not matter."""
-    booked = contributions_in(entries)
-    if not booked:
+    said = contributions_in(entries)
+    if not said:
         return
     find = sa.select(offerings).where(offerings.c.escrow_account_id == escrow_account_id)
     offering = (await tx.execute(find.with_for_update(key_share=True))).one_or_none()
     if offering is None:
         log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
         return
+    investor_of = await investments_store.investors_of(tx, offering.offering_id, {key for key, _ in said})
+    booked = {key: found for (key, party), found in said.items() if investor_of.get(key) == party}
+    if len(booked) < len(said):
+        # Entries by hand may name an investment of somebody else, or of another offering.
+        log.warning("entries_of_no_investment", escrow_account_id=escrow_account_id)
     changed = await investments_store.add_booked(tx, offering.offering_id, booked, now)
     funded_minor = sum(booked[row.investment_id].funded for row in changed)
     offering = await rows.save(
@@ -137,9 +142,9 @@ async def book(tx: AsyncConnection, escrow_account_id: str, entries: list[escrow
     await refunds.advance(tx, offering, now, investment_ids=[row.investment_id for row in changed])
 
 
-def contributions_in(entries: list[escrow.JournalEntry]) -> Mapping[str, investments_store.Booked]:
-    """Investment -> what its entries add, of the posted legs on subscriptions. A release gives nothing back."""
-    booked: dict[str, investments_store.Booked] = {}
+def contributions_in(entries: list[escrow.JournalEntry]) -> Mapping[tuple[str, str], investments_store.Booked]:
+    """Investment and party -> what entries add, of the posted legs on subscriptions. A release gives nothing back."""
+    booked: dict[tuple[str, str], investments_store.Booked] = {}
     for entry in entries:
         if not entry.investment_id or entry.type == _ENTRY.RELEASE:
             continue
@@ -148,13 +153,14 @@ def contributions_in(entries: list[escrow.JournalEntry]) -> Mapping[str, investm
                 continue
             credit = leg.direction == _ENTRY.CREDIT
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
-            found = booked.setdefault(entry.investment_id, investments_store.Booked())
+            party = leg.ledger_account.removeprefix("subscription:")
+            found = booked.setdefault((entry.investment_id, party), investments_store.Booked())
             found.funded += amount
-            # A refund, or the undoing of one; else a contribution, or the undoing of one.
-            if entry.type == _ENTRY.REFUND or (credit and entry.type in (_ENTRY.RETURN, _ENTRY.REVERSAL)):
-                found.refunded -= amount
-            elif not entry.transaction_id:
+            if not entry.transaction_id:  # by hand: no rail moves it, neither to its end nor back
                 found.completed += amount
+            # A refund, or the undoing of one; else a contribution, or the undoing of one.
+            elif entry.type == _ENTRY.REFUND or (credit and entry.type in (_ENTRY.RETURN, _ENTRY.REVERSAL)):
+                found.refunded -= amount
     return booked
 
 

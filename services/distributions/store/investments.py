@@ -109,6 +109,14 @@ async def save_lots(tx: AsyncConnection, lots: Iterable[Lot], now: datetime) -> 
     )
 
 
+async def investors_of(tx: AsyncConnection, offering_id: str, investment_ids: Iterable[str]) -> dict[str, str]:
+    """Investment -> its investor, of those that are in the offering."""
+    query = sa.select(investments.c.investment_id, investments.c.investor_id).where(
+        investments.c.offering_id == offering_id, investments.c.investment_id.in_(investment_ids)
+    )
+    return dict((await tx.execute(query)).all())
+
+
 async def add_booked(
     tx: AsyncConnection, offering_id: str, booked: Mapping[str, Booked], now: datetime
 ) -> Sequence[Row]:
