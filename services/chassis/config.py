@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -67,6 +68,19 @@ class Settings(BaseSettings):
     sandbox_bank_port: int = Field(default=0, ge=0, le=65535)
     sandbox_bank_database: Path | None = None
     sandbox_bank_webhook_url: str = ""
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _is_a_database_url(cls, secret: SecretStr) -> SecretStr:
+        text = secret.get_secret_value()
+        try:
+            url = urlsplit(text)
+            known = url.scheme in ("postgresql", "postgresql+asyncpg") and url.port != 0
+        except ValueError:  # a port that is none; the words of this error repeat it
+            known = False
+        if text and not known:
+            raise ValueError("must be a URL such as postgresql://user:password@host:5432/name")
+        return secret
 
     @classmethod
     def load(cls) -> Self:

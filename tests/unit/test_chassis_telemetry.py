@@ -76,6 +76,15 @@ def test_a_bad_setting_is_named_and_its_value_is_not(monkeypatch):
     assert SECRET not in str(refusal.value)
 
 
+@pytest.mark.parametrize("url", [SECRET, f"mysql://u:{SECRET}@h/d", f"postgresql://u:{SECRET}@h:70000/d"])
+def test_a_url_that_is_none_of_a_database_is_named_before_anybody_connects(monkeypatch, url):
+    for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL"):
+        with monkeypatch.context() as only, pytest.raises(ConfigurationError, match=f"^{name}: ") as refusal:
+            only.setenv(name, url)
+            Settings.load()
+        assert SECRET not in str(refusal.value)
+
+
 def test_missing_settings_are_named_together():
     with pytest.raises(ConfigurationError, match="missing: DATABASE_URL, SERVICE_KEY_FILE"):
         Settings().require("database_url", "service_key_file", "jwt_audience")
