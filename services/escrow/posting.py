@@ -23,13 +23,12 @@ from services.chassis.errors import DomainError
 from services.chassis.telemetry import current_traceparent, log
 from services.chassis.waiting import backoff_seconds
 from services.escrow import booking
-from services.escrow.domain.journal import NewEntry
+from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
 from services.escrow.domain.refusals import TooManyWaiting
 from services.escrow.messages import Outcome
 
 BATCH_MAX = 1000
 WAITING_MAX = 10_000
-_LEGS_MAX = 20_000
 _ATTEMPTS_MAX = 5
 _UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
 _OUT_OF_RANGE = "22003"  # an account's counters would leave 64 bits
@@ -111,7 +110,7 @@ class Poster:
             unit = self._waiting[0]
             entries += len(unit.entries)
             legs += sum(len(entry.legs) for entry in unit.entries)
-            if batch and (entries > BATCH_MAX or legs > _LEGS_MAX):
+            if batch and (entries > BATCH_MAX or legs > LEGS_TOGETHER_MAX):
                 break
             self._waiting.popleft()
             self._waiting_entries -= len(unit.entries)

@@ -14,6 +14,8 @@ from services.escrow.domain.chart import Direction
 
 # Below a counter of 2^62 no sum of two leaves 64 bits.
 AMOUNT_MINOR_MAX = 2**62 - 1
+# What one transaction books in well under the time for which PostgreSQL lets it be idle while the answers are made.
+LEGS_TOGETHER_MAX = 20_000
 
 
 class Layer(Enum):
