@@ -44,6 +44,9 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         if answer.status == pb.Transaction.INITIATED:
             answer = await evaluation.evaluate_now(parts, principal.org_id, answer)
             parts.nudge.set()
+        if answer.status == pb.Transaction.INITIATED:
+            # A job may have decided while compliance thought: the caller hears what a replay would.
+            answer = await answered_before(self._database, request, pb.Transaction) or answer
         return answer
 
     async def GetTransaction(self, request: pb.GetTransactionRequest, context: ServicerContext) -> pb.Transaction:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.errors import DomainError
 from services.chassis.money import Money
+from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status
 from services.transactions.providers.base import OutcomeUnknown
 from services.transactions.providers.sandbox import SandboxBank
 from services.transactions.store import transactions as store
 from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_bank
-from tests.support.transactions import ADMIN, MONDAY, Crash, House, away, unknown
+from tests.support.transactions import ADMIN, MONDAY, Crash, House, MemoryCompliance, away, unknown
 
 T = pb.Transaction
 pytestmark = pytest.mark.xdist_group("transactions_jobs")  # one bank process serves them
@@ -27,6 +30,20 @@ pytestmark = pytest.mark.xdist_group("transactions_jobs")  # one bank process se
 @pytest.fixture
 async def house(service_database) -> House:
     return House(await service_database("transactions"))
+
+
+class SlowCompliance(MemoryCompliance):
+    """Thinks so long about the first question that something happens meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
+
+    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+        steps, self.meanwhile = self.meanwhile, []
+        for step in steps:
+            await step()
+        return await super().evaluate(items)
 
 
 async def in_processing(house: House, kind: str):
@@ -144,6 +161,19 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
     replay = await house.ask(ADMIN, "CreateTransaction", request)
     assert replay.status == T.QUEUED
     assert list(house.compliance.made) == [replay.transaction_id]
+
+
+async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(house: House) -> None:
+    compliance = SlowCompliance()
+    house = House(house.database, compliance=compliance)
+    compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.FAILED, reason="PARTY_NOT_CLEARED")
+    request = await house.deposit_request()
+    compliance.meanwhile = [house.hurry, house.jobs.evaluate]
+    for _ in (1, 2):
+        with pytest.raises(DomainError) as refusal:
+            await house.ask(ADMIN, "CreateTransaction", request)
+        assert refusal.value.reason == "PARTY_NOT_CLEARED"
+    assert await house.path(refusal.value.metadata["transaction_id"]) == ["INITIATED", "FAILED"]
 
 
 async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once(house: House) -> None:
