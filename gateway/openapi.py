@@ -27,8 +27,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
-_ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
-_COMMON_STATUSES = (400, 404, 408, 413, 415, 429, 500, 503, 504)
+_ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 431, 500, 503, 504)
+_COMMON_STATUSES = (400, 404, 408, 413, 415, 429, 431, 500, 503, 504)
 
 
 def document() -> dict[str, Any]:

@@ -21,6 +21,7 @@ import httpx
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
 from deploy.local.state import State
+from tests.e2e import described
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -75,6 +76,7 @@ class Person:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=20,
             trust_env=False,
+            event_hooks={"response": [described.check]},
         )
 
     def call(self, method: str, path: str, **given: Any) -> httpx.Response:
