@@ -7,12 +7,15 @@ derives OpenAPI from it. Run as a script it writes the descriptor image that `bu
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from google.api import annotations_pb2
 from google.protobuf import (
     descriptor_pb2,
     duration_pb2,
@@ -43,7 +46,7 @@ def generate(root: Path) -> None:
         _protoc(
             validate,
             f"-I{root}",
-            f"--plugin=protoc-gen-mypy_grpc={Path(sysconfig.get_path('scripts')) / 'protoc-gen-mypy_grpc'}",
+            f"--plugin=protoc-gen-mypy_grpc={_plugin('protoc-gen-mypy_grpc')}",
             f"--grpc_python_out={root}",
             f"--mypy_grpc_out={root}",
             *services,
@@ -79,8 +82,17 @@ def write_validate_descriptor(directory: Path) -> Path:
     return target
 
 
+def _plugin(name: str) -> str:
+    """Beside the interpreter, or where pip puts the tools of an isolated build: on the PATH."""
+    found = shutil.which(name, path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    if found is None:
+        raise RuntimeError(f"{name} is not installed; it comes with mypy-protobuf")
+    return found
+
+
 def _protoc(validate: Path, *arguments: str) -> None:
-    google = sysconfig.get_path("purelib")  # googleapis-common-protos ships its .proto files
+    # googleapis-common-protos ships its .proto files; in an isolated build it lies apart from the interpreter's own.
+    google = Path(annotations_pb2.__file__).parents[2]
     well_known = Path(protoc.__file__).parent / "_proto"
     command = ["protoc", f"-I{google}", f"-I{well_known}", f"--descriptor_set_in={validate}", *arguments]
     if protoc.main(command) != 0:
