@@ -118,6 +118,30 @@ async def test_a_late_return_of_money_that_has_left_is_owed_by_its_party(escrow)
     assert (await escrow.trial_balance(account)).balanced
 
 
+@pytest.mark.parametrize("return_first", [True, False])
+async def test_a_late_return_and_a_settling_payout_leave_the_same_book_in_either_order(escrow, return_first):
+    account = await escrow.open()
+    early, late = Payment(account, "ESCROW_DEPOSIT", 100), Payment(account, "ESCROW_DEPOSIT", 30, party="inv-002")
+    for payment in (early, late):
+        await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await escrow.post(account, (SUBSCRIPTION, 100), ("issuer_proceeds", -100))
+    payout = Payment(account, "ESCROW_WITHDRAWAL", 100, party="sponsor-1")
+    await payout.submit(escrow, PROCEEDS)
+    facts = [(early, "RETURNED"), (payout, "SETTLED")]
+    for payment, fact in facts if return_first else reversed(facts):
+        await payment.happens(escrow, fact)
+    assert await escrow.posted(account) == {
+        "returns_receivable:inv-001": 100,
+        "subscription:inv-002": 30,
+        "in_transit": -70,
+    }
+    await payout.happens(escrow, "RETURNED")
+    posted = await escrow.posted(account)
+    assert posted["issuer_proceeds"] == 100
+    assert posted["cash"] + posted.get("in_transit", 0) == 30
+    assert (await escrow.trial_balance(account)).balanced
+
+
 async def test_what_arrives_while_frozen_is_kept_apart_until_somebody_explains_it(escrow):
     account = await escrow.open()
     payment, bounced = Payment(account, "ESCROW_DEPOSIT", 100), Payment(account, "ESCROW_DEPOSIT", 7)

@@ -128,6 +128,14 @@ def test_a_late_return_is_never_refused_and_never_overdraws(credited, available,
     assert legs_of(Fact.RETURNED, CONTRIBUTION, booked, available=lambda code: available.get(code, 0)) == posted
 
 
+@pytest.mark.parametrize(
+    ("cash", "posted"),
+    [(250, PAID_OUT), (100, PAID_OUT), (40, (debit("in_transit", 40), credit("cash", 40))), (0, ()), (-5, ())],
+)
+def test_a_payout_that_settled_is_owed_to_the_rails_as_far_as_cash_does_not_cover_it(cash, posted):
+    assert legs_of(Fact.SETTLED, PAYOUT, Position(SUBMITTED_OUT), available=lambda _: cash) == posted
+
+
 def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_put():
     booked = Position(swap(ARRIVED, SUBSCRIPTION, "suspense"))
     legs = legs_of(Fact.RETURNED, CONTRIBUTION, booked, frozen=True, available=lambda code: 100)

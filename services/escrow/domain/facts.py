@@ -6,7 +6,7 @@ twice, late or without its predecessor posts what is true and nothing twice. Sou
 | fact | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
 |---|---|---|
 | SUBMITTED | pending: Dr in_transit / Cr target | nothing: SubmitPayouts has booked it |
-| SETTLED | pending undone; Dr in_transit / Cr target, Dr cash / Cr in_transit | Dr in_transit / Cr cash |
+| SETTLED | pending undone; Dr in_transit / Cr target, Dr cash / Cr in_transit | Dr in_transit / Cr cash it covers |
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr cash; else as ENDED | what is posted is mirrored |
 
@@ -98,7 +98,7 @@ def legs_of(
     if moving.type in MONEY_IN:
         return _money_in(fact, moving, booked, frozen=frozen, available=available)
     if moving.type in MONEY_OUT:
-        return _money_out(fact, moving, booked)
+        return _money_out(fact, booked, available)
     return ()
 
 
@@ -147,10 +147,12 @@ def _return(moving: Moving, booked: Position, *, frozen: bool, available: Availa
     return tuple(legs)
 
 
-def _money_out(fact: Fact, moving: Moving, booked: Position) -> tuple[Leg, ...]:
+def _money_out(fact: Fact, booked: Position, available: Available) -> tuple[Leg, ...]:
     if fact is Fact.SETTLED:
-        on_its_way = -booked.in_transit()
-        return (debit(IN_TRANSIT, on_its_way), credit(CASH, on_its_way)) if on_its_way > 0 else ()
+        # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same: what cash
+        # does not cover stays owed to the rails, as it does when the return comes last.
+        paid = max(0, min(-booked.in_transit(), available(CASH)))
+        return (debit(IN_TRANSIT, paid), credit(CASH, paid)) if paid else ()
     if fact in (Fact.ENDED, Fact.RETURNED):
         return booked.undone(Layer.POSTED)
     return ()
