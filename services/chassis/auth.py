@@ -88,6 +88,13 @@ def acting_as(principal: Principal) -> Iterator[Principal]:
         _principal.reset(token)
 
 
+def organization(name: str) -> str:
+    """The name, if it may be one organization's. Raises ValueError: `*` for one would be all of them."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("no name of an organization")
+    return name
+
+
 def service_principal(name: str, org_id: str, on_behalf_of: str | None = None) -> Principal:
     """The service `name` itself, at work in one organization: jobs, sagas, subscribers."""
     return Principal(f"service:{name}", SERVICE_ROLE, org_id, on_behalf_of)

@@ -26,7 +26,7 @@ from nats.js import JetStreamContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis import jetstream, telemetry
-from services.chassis.auth import acting_as, service_principal
+from services.chassis.auth import acting_as, organization, service_principal
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient, sqlstate
 from services.chassis.errors import DomainError
@@ -113,7 +113,7 @@ async def apply(
     headers = message.headers or {}
     event_type, handler = subscription.handler_of(subject or message.subject)
     try:
-        event_id, org_id = str(uuid.UUID(headers["ce-id"])), headers["ce-orgid"]
+        event_id, org_id = str(uuid.UUID(headers["ce-id"])), organization(headers["ce-orgid"])
     except (KeyError, ValueError):
         raise Malformed("an event carries ce-id and ce-orgid") from None
     meta = EventMeta(event_id, subject or message.subject, org_id, headers.get("ce-actor", ""), clock.now(), attempt)

@@ -202,6 +202,8 @@ async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox)
         (b"", {"ce-orgid": "org_1"}),
         (b"", {"ce-id": "not a uuid", "ce-orgid": "org_1"}),
         (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001"}),
+        (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001", "ce-orgid": "*"}),  # would be every organization
+        (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001", "ce-orgid": "org 1"}),
         (b"", None),
     ],
 )
