@@ -177,6 +177,8 @@ def of_rpc_error(error: grpc.aio.AioRpcError, fault_of: Callable[[str, str], Fau
     """
     code = error.code()
     info, violations, retry_after_seconds = _details(error)
+    if code is grpc.StatusCode.CANCELLED and info is None:
+        code = grpc.StatusCode.UNAVAILABLE  # a server that stops answers so what it had queued (grpc issue 41785)
     reason = info.reason if info is not None else _reason_of_bare(code)
     status = status_of(code, reason)
     if status >= 500 and status not in (503, 504):

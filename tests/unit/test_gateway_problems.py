@@ -63,7 +63,8 @@ def test_a_services_failure_keeps_its_meaning(code, status):
     assert problem.status == status
 
 
-@pytest.mark.parametrize(("code", "status"), TABLE.items())
+# A service that ends cancels what it had queued, without a word; the caller is still there, and may try again.
+@pytest.mark.parametrize(("code", "status"), (TABLE | {"CANCELLED": 503}).items())
 def test_a_failure_no_service_explained_says_nothing_of_the_inside(code, status):
     problem = answer(rpc_error(code, words="failed to connect to ipv4:10.0.0.7:50051"))
     assert problem.status == status
