@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -18,6 +18,8 @@ from services.chassis.ids import new_id
 from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
 from services.escrow.posting import Poster
 from tests.support.escrow import Escrow, escrow_copy, key, refusal
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -173,31 +175,77 @@ async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
     assert (await escrow.trial_balance(account)).balanced
 
 
-class _NoWayBack:
-    """A connection on which a ROLLBACK gets no answer."""
+class _Unreliable(Database):
+    """A database whose connections call `trouble(connection, moment)` before and after each statement."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, url: str, trouble: Callable[[asyncpg.Connection, str], None]) -> None:
+        super().__init__(url, "escrow")
+        self._trouble = trouble
+
+    @asynccontextmanager
+    async def connect_raw(self) -> AsyncIterator[Any]:
+        async with super().connect_raw() as connection:
+            yield _Troubled(connection, self._trouble)
+
+
+class _Troubled:
+    def __init__(self, connection: asyncpg.Connection, trouble: Callable[[asyncpg.Connection, str], None]) -> None:
         self._connection = connection
+        self._trouble = trouble
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     async def execute(self, statement: str, *values: object) -> str:
-        if statement == "ROLLBACK":
-            raise asyncpg.InternalClientError("the answer was cut off")
-        return await self._connection.execute(statement, *values)
+        return await self._around(statement, self._connection.execute(statement, *values))
+
+    async def fetchrow(self, statement: str, *values: object) -> Any:
+        return await self._around(statement, self._connection.fetchrow(statement, *values))
+
+    async def _around(self, statement: str, work: Coroutine[Any, Any, T]) -> T:
+        word = statement.split()[0].strip(";")
+        try:
+            self._trouble(self._connection, f"before {word}")
+        except BaseException:
+            work.close()
+            raise
+        answer = await work
+        self._trouble(self._connection, f"after {word}")
+        return answer
 
 
-class _Wayward(Database):
-    @asynccontextmanager
-    async def connect_raw(self) -> AsyncIterator[Any]:
-        async with super().connect_raw() as connection:
-            yield _NoWayBack(connection)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("word", ["BEGIN", "SELECT", "INSERT", "COMMIT"])
+async def test_a_connection_lost_at_any_moment_of_a_batch_changes_no_answer(escrow, when, word):
+    account = await escrow.open()
+    wait = [f"{when} {word}"]
+
+    def cut(connection: asyncpg.Connection, moment: str) -> None:
+        if moment in wait:
+            wait.remove(moment)
+            connection.terminate()
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    database = _Unreliable(escrow.url, cut)
+    poster = Poster(database, escrow.clock)
+    entries = [booking(escrow, account) for _ in range(3)]
+    outcomes = await poster.post(entries)
+    await poster.drain()
+    await database.dispose()
+    assert wait == []
+    assert [outcome.journal_entry_id for outcome in outcomes] == [entry.journal_entry_id for entry in entries]
+    assert await escrow.journal() == outcomes  # each was published once, as it was answered
+    assert (await escrow.posted(account))["cash"] == 3
 
 
 async def test_a_posting_is_told_why_it_failed_though_its_transaction_could_not_be_rolled_back(escrow):
     account = await escrow.open()
-    database = _Wayward(escrow.url, "escrow")
+
+    def no_way_back(_: asyncpg.Connection, moment: str) -> None:
+        if moment == "before ROLLBACK":
+            raise asyncpg.InternalClientError("the answer was cut off")
+
+    database = _Unreliable(escrow.url, no_way_back)
     poster = Poster(database, escrow.clock)
     with pytest.raises(asyncpg.PostgresError) as failed:
         await poster.post([booking(escrow, account, description="a NUL \x00 no database takes")])
