@@ -16,6 +16,7 @@ from nats.js import JetStreamContext
 
 import services
 from services.chassis import jetstream, telemetry
+from services.chassis.boot import BootError
 from services.chassis.clock import Clock, clock_from
 from services.chassis.config import ConfigurationError, Settings
 from services.chassis.consumer import Subscription, apply
@@ -96,4 +97,7 @@ async def main(durable: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m services.chassis.replay <durable>")
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    try:
+        sys.exit(asyncio.run(main(sys.argv[1])))
+    except (ConfigurationError, BootError) as refusal:
+        sys.exit(f"cannot replay: {refusal}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -183,6 +186,16 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
     await chassis.until(again, seconds=30)
     assert await chassis.note_ids(database) == ["bad", "good"]
     assert (await replay(database, js, inbox.subscription, clock)).failed == []
+
+
+def test_a_replay_for_nobody_says_whom_there_is():
+    there = {"DATABASE_URL": "postgresql://u@h/d", "NATS_URL": "nats://h"}
+    command = [sys.executable, "-m", "services.chassis.replay", "nobody"]
+    ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "cannot replay: no consumer is called nobody; there are: compliance-on-transactions,"
+    )
 
 
 async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox):
