@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from services.chassis.database import Database
 from services.chassis.errors import DomainError
 from services.chassis.wire import to_timestamp
-from tests.support.distributions import CLOSING, ORG, World
+from tests.support.distributions import CLOSING, ORG, START, World
 from tests.support.distributions_peers import usd
 
 
@@ -77,6 +77,37 @@ async def test_terms_change_until_somebody_invests(world: World) -> None:
     with pytest.raises(DomainError) as refusal:
         await world.call(world.offerings.UpdateOffering, request)
     assert refusal.value.reason == "TERMS_FIXED"
+
+
+@pytest.mark.parametrize(
+    ("exemption", "days", "accepted"),
+    [
+        # From Friday, 1 November 2024, five business days are over on the 8th.
+        (opb.Offering.REG_CF, 1, False),
+        (opb.Offering.REG_CF, 6, False),
+        (opb.Offering.REG_CF, 7, True),
+        (opb.Offering.REG_CF, 90, True),  # later than before: nobody loses time
+        (opb.Offering.REG_D_506B, 1, True),
+    ],
+)
+async def test_a_deadline_brought_forward_leaves_investors_the_time_to_withdraw(
+    world: World, exemption: opb.Offering.Exemption, days: int, accepted: bool
+) -> None:
+    offering = await world.offering(100_00, exemption=exemption)
+    held = await world.invest(offering, "inv-001", 10_00, fund=False)
+    request = opb.UpdateOfferingRequest(offering_id=offering.offering_id)
+    request.deadline_time.CopyFrom(to_timestamp(START + timedelta(days=days)))
+    if accepted:
+        changed = await world.call(world.offerings.UpdateOffering, request)
+        assert changed.deadline_time == request.deadline_time
+        return
+    with pytest.raises(DomainError) as refusal:
+        await world.call(world.offerings.UpdateOffering, request)
+    assert list(refusal.value.fields) == ["deadline_time"]
+    cancelled = await world.call(
+        world.investments.CancelInvestment, opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    )
+    assert cancelled.status == opb.Investment.CANCELLED
 
 
 async def test_commitments_never_pass_the_maximum_however_many_come_at_once(world: World) -> None:

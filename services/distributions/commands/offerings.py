@@ -20,6 +20,7 @@ from services.distributions.clients import Escrow
 from services.distributions.commands import agreements, closings, refunds
 from services.distributions.commands.agreements import PLANS_END
 from services.distributions.commands.announcing import announce
+from services.distributions.domain.closing import Exemption, earliest_early_close
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, move
 from services.distributions.errors import EscrowAccountNotUsable, OfferingNotFound, OfferingNotOpen, TermsFixed
 from services.distributions.store import investments as investments_store
@@ -118,7 +119,7 @@ async def update(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: da
             raise InvalidField("The deadline is too early.", fields={"deadline_time": "must not be earlier than now"})
         changes["deadline_at"] = deadline_at
         if deadline_at < row.deadline_at:
-            # An early close: investors have five business days from now. Source: 17 CFR 227.304(b).
+            _check_notice(row, deadline_at, now)
             changes["early_close_noticed_on"] = now.date()
     if request.HasField("terms"):
         if await investments_store.any_in(tx, row.offering_id):
@@ -128,6 +129,18 @@ async def update(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: da
         return messages.offering(row)
     changed = await rows.save(tx, offerings, row.offering_id, **changes, updated_at=now)
     return await _announced(tx, changed, events.OfferingUpdated, now)
+
+
+def _check_notice(row: rows.Row, deadline_at: datetime, now: datetime) -> None:
+    """Refuses an early close on short notice: until 48 hours before the new deadline investors may withdraw, so a
+    deadline of tomorrow would take that right away today. Source: 17 CFR 227.304(a) and (b).
+    """
+    earliest = earliest_early_close(now.date())
+    if row.exemption == Exemption.REG_CF.value and deadline_at.date() < earliest:
+        raise InvalidField(
+            "An early close needs five business days' notice.",
+            fields={"deadline_time": f"must not be earlier than {earliest}: investors have five business days' notice"},
+        )
 
 
 async def close(tx: AsyncConnection, request: pb.CloseOfferingRequest, seen: gates.Seen, now: datetime) -> pb.Offering:

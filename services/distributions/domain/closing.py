@@ -85,6 +85,11 @@ class Gate:
     detail: str
 
 
+def earliest_early_close(noticed_on: date) -> date:
+    """The first day on which an early close that is announced on this day may be."""
+    return add_banking_days(noticed_on, EARLY_CLOSE_NOTICE_BUSINESS_DAYS)
+
+
 def release_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
     """Every gate, in the order of GateName, as it stands at ``now``."""
     return (
@@ -132,7 +137,7 @@ def _cancellation_window_over(facts: ClosingFacts, now: datetime) -> Gate:
     deadline = facts.deadline
     if facts.early_close is not None:
         deadline, noticed_on = facts.early_close.deadline, facts.early_close.noticed_on
-        earliest = add_banking_days(noticed_on, EARLY_CLOSE_NOTICE_BUSINESS_DAYS)
+        earliest = earliest_early_close(noticed_on)
         if deadline.date() < earliest:
             detail = f"The early close was announced on {noticed_on}; five business days' notice ends on {earliest}."
             return Gate(name, False, detail)
