@@ -276,3 +276,20 @@ async def test_an_entry_by_hand_counts_for_the_investment_it_names_if_the_subscr
     await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
     await world.work()
     assert world.transactions.of("inv-001").amount == usd(40_00), "what went back by hand is not refunded again"
+
+
+async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_again(world: World) -> None:
+    offering = await world.offering(100_00)
+    held = await world.invest(offering, "inv-001", 60_00, fund=False)
+    paid = await world.fund(offering, held, 60_00)
+    legs, account = ("subscription:inv-001", "cash"), offering.escrow_account_id
+    named = {"transaction_id": paid.transaction_id, "investment_id": held.investment_id}
+    await world.deliver(returned(paid), world.escrow.post(account, Entry.RETURN, *legs, 60_00, **named))
+    assert (await world.get(held)).funded_amount == usd(0)
+    await world.deliver(world.escrow.post(account, Entry.REVERSAL, *legs[::-1], 60_00, **named))
+    after = await world.get(held)
+    assert (after.funded_amount, after.cleared_amount) == (usd(60_00), usd(60_00))
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    await world.work()
+    assert world.transactions.of("inv-001").amount == usd(60_00)

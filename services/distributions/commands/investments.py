@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -36,6 +36,7 @@ from services.distributions.store import rows
 from services.distributions.tables import contributions, investments, offerings
 
 _ENTRY = escrow.LedgerEntry
+_UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 
 
 async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: datetime) -> pb.Investment:
@@ -119,7 +120,7 @@ def _check_window(offering: rows.Row, row: rows.Row, now: datetime) -> None:
 
 async def book(tx: AsyncConnection, escrow_account_id: str, entries: list[escrow.JournalEntry], now: datetime) -> None:
     """Counts what journal entries say about contributions: sums, so their order does not matter."""
-    said = contributions_in(entries)
+    said = contributions_in(entries, await _contributed(tx, entries))
     if not said:
         return
     find = sa.select(offerings).where(offerings.c.escrow_account_id == escrow_account_id)
@@ -142,8 +143,24 @@ async def book(tx: AsyncConnection, escrow_account_id: str, entries: list[escrow
     await refunds.advance(tx, offering, now, investment_ids=[row.investment_id for row in changed])
 
 
-def contributions_in(entries: list[escrow.JournalEntry]) -> Mapping[tuple[str, str], investments_store.Booked]:
-    """Investment and party -> what entries add, of the posted legs on subscriptions. A release gives nothing back."""
+async def _contributed(tx: AsyncConnection, entries: list[escrow.JournalEntry]) -> Collection[str]:
+    """The transactions of these entries that are known to be contributions."""
+    named = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
+    if not named:
+        return ()
+    return set(
+        await tx.scalars(sa.select(contributions.c.transaction_id).where(contributions.c.transaction_id.in_(named)))
+    )
+
+
+def contributions_in(
+    entries: list[escrow.JournalEntry], contributed: Collection[str] = ()
+) -> Mapping[tuple[str, str], investments_store.Booked]:
+    """Investment and party -> what entries add, of the posted legs on subscriptions. A release gives nothing back.
+
+    `contributed` are transactions known to be contributions: the rails undo those by a debit. A credit that does so
+    reverses, by hand, a return that was none.
+    """
     booked: dict[tuple[str, str], investments_store.Booked] = {}
     for entry in entries:
         if not entry.investment_id or entry.type == _ENTRY.RELEASE:
@@ -156,10 +173,12 @@ def contributions_in(entries: list[escrow.JournalEntry]) -> Mapping[tuple[str, s
             party = leg.ledger_account.removeprefix("subscription:")
             found = booked.setdefault((entry.investment_id, party), investments_store.Booked())
             found.funded += amount
-            if not entry.transaction_id:  # by hand: no rail moves it, neither to its end nor back
+            undone = credit and entry.type in _UNDOING
+            # By hand: no rail moves it, neither to its end nor back.
+            if not entry.transaction_id or (undone and entry.transaction_id in contributed):
                 found.completed += amount
             # A refund, or the undoing of one; else a contribution, or the undoing of one.
-            elif entry.type == _ENTRY.REFUND or (credit and entry.type in (_ENTRY.RETURN, _ENTRY.REVERSAL)):
+            elif entry.type == _ENTRY.REFUND or undone:
                 found.refunded -= amount
     return booked
 
