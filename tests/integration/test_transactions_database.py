@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +14,8 @@ from services.chassis.boot import boot_check
 from services.chassis.database import Database, sqlstate
 from services.chassis.migrate import drift
 from services.transactions.domain.states import NEXT, Status
+from services.transactions.store import transactions as store
+from services.transactions.tables import transactions, webhooks
 from tests.support.transactions import House, away
 
 
@@ -140,3 +143,17 @@ async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(service_
     urls = await service_urls("transactions")
     assert await drift(urls.owner_url, "transactions") == []
     await boot_check(house.database)
+
+
+async def test_what_waits_is_not_read_to_find_what_is_due(house: House) -> None:
+    """A hundred thousand leases that run must not cost the jobs, four times a second, a look at each."""
+    t = transactions.c
+    w = webhooks.c
+    for status, due_at in ((t.status == "PENDING_SETTLEMENT", t.due_at), (w.status == "RECEIVED", w.due_at)):
+        statement = sa.select(due_at).where(status, store.is_due(due_at)).order_by(due_at)
+        text = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        async with house.database.begin("*") as tx:
+            await tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
+            plan = list(await tx.scalars(sa.text(f"EXPLAIN {text}")))
+        [condition] = [line for line in plan if "Index Cond" in line]
+        assert "due_at <=" in condition

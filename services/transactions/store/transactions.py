@@ -49,6 +49,15 @@ def due_in(milliseconds: int) -> sa.ColumnElement[datetime]:
     return sa.func.clock_timestamp() + sa.literal(milliseconds) * sa.text("interval '1 millisecond'")
 
 
+def is_due(moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
+    """Whether a moment of the database's clock has come.
+
+    The clock is read once, in a subquery: compared with directly it would be read for each row, and no index could
+    tell what is due from what waits.
+    """
+    return moment <= sa.select(sa.func.clock_timestamp()).scalar_subquery()
+
+
 def read(row: sa.Row[Any]) -> Transaction:
     values = dict(row._mapping)
     code, message = values.pop("failure_code"), values.pop("failure_message")
@@ -200,7 +209,7 @@ async def claim(
     tx: AsyncConnection, status: Status, *, lease_ms: int, count_max: int, where: sa.ColumnElement[bool] | None = None
 ) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    found = sa.select(_c.org_id, _c.transaction_id).where(_c.status == status, _c.due_at <= sa.func.clock_timestamp())
+    found = sa.select(_c.org_id, _c.transaction_id).where(_c.status == status, is_due(_c.due_at))
     if where is not None:
         found = found.where(where)
     due = found.order_by(_c.due_at).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
@@ -219,8 +228,8 @@ async def lock_due(tx: AsyncConnection, status: Status, now: datetime, count_max
     A retry and the end of a return risk are due by business time, all else by the database's.
     """
     moment = {Status.PENDING_RETRY: _c.next_attempt_at, Status.SETTLED: _c.return_risk_end_at}.get(status, _c.due_at)
-    clock = sa.func.clock_timestamp() if moment is _c.due_at else sa.literal(now)
-    statement = selected().where(_c.status == status, moment <= clock).order_by(moment).limit(count_max)
+    due = is_due(moment) if moment is _c.due_at else moment <= now
+    statement = selected().where(_c.status == status, due).order_by(moment).limit(count_max)
     return [read(row) for row in await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))]
 
 

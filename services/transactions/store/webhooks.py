@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.transactions.store.transactions import due_in
+from services.transactions.store.transactions import due_in, is_due
 from services.transactions.tables import webhooks
 
 _c = webhooks.c
@@ -37,7 +37,7 @@ async def claim(tx: AsyncConnection, *, lease_ms: int, count_max: int) -> list[s
     """Takes webhooks that are due to be applied, oldest first."""
     due = (
         sa.select(_c.webhook_id)
-        .where(_c.status == "RECEIVED", _c.due_at <= sa.func.clock_timestamp())
+        .where(_c.status == "RECEIVED", is_due(_c.due_at))
         .order_by(_c.due_at)
         .limit(count_max)
         .with_for_update(skip_locked=True, key_share=True)
