@@ -115,9 +115,9 @@ class ServiceIdentity:
     @classmethod
     def load(cls, name: str, path: Path, audience: str = "realco") -> ServiceIdentity:
         try:
-            return cls(name, read_private_file(path), audience)
+            return cls(name, read_private_file(path, "SERVICE_KEY_FILE"), audience)
         except (JoseError, ValueError):
-            raise ConfigurationError(f"{path.name}: is not a PEM private key of curve P-256") from None
+            raise ConfigurationError(f"SERVICE_KEY_FILE: {path.name} is not a PEM private key of curve P-256") from None
 
     def public_jwk(self) -> dict[str, Any]:
         """The entry of this key in the JWKS."""

@@ -110,8 +110,8 @@ def _given(value: object) -> bool:
     return bool(value.get_secret_value()) if isinstance(value, SecretStr) else value not in (None, "")
 
 
-def read_private_file(path: Path) -> bytes:
-    """The bytes of a key file that only its owner (or group) can read.
+def read_private_file(path: Path, setting: str) -> bytes:
+    """The bytes of a key file that only its owner (or group) can read. `setting` is what names it to us.
 
     Raises:
         ConfigurationError: the file is absent, or any user of the machine may read it.
@@ -119,7 +119,7 @@ def read_private_file(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if mode & 0o007:
-            raise ConfigurationError(f"{path.name}: readable by every user of this machine; chmod 600 it")
+            raise ConfigurationError(f"{setting}: {path.name} is readable by every user of this machine; chmod 600 it")
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path.name}: {error.strerror}") from None
+        raise ConfigurationError(f"{setting}: {path.name}: {error.strerror}") from None

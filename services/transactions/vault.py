@@ -43,7 +43,7 @@ class Vault:
 
     @classmethod
     def load(cls, path: Path) -> Vault:
-        text = read_private_file(path).decode("ascii", "replace").strip()
+        text = read_private_file(path, "FIELD_KEY_FILE").decode("ascii", "replace").strip()
         if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
             raise ConfigurationError("FIELD_KEY_FILE: must hold 32 bytes in hexadecimal")
         return cls(bytes.fromhex(text))

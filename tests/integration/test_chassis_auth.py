@@ -199,7 +199,7 @@ def test_a_key_file_is_private_and_holds_the_right_key(tmp_path, content, mode, 
     if fault is None:
         assert ServiceIdentity.load("escrow", path).subject == "service:escrow"
     else:
-        with pytest.raises(ConfigurationError, match=fault):
+        with pytest.raises(ConfigurationError, match=f"^SERVICE_KEY_FILE: .*{fault}"):
             ServiceIdentity.load("escrow", path)
 
 

@@ -73,6 +73,6 @@ def test_the_key_file_is_private_and_holds_32_bytes(tmp_path: Path, text: str, m
     if fault is None:
         Vault.load(path)
     else:
-        with pytest.raises(ConfigurationError, match=fault) as refusal:
+        with pytest.raises(ConfigurationError, match=f"^FIELD_KEY_FILE: .*{fault}") as refusal:
             Vault.load(path)
         assert text.strip() not in str(refusal.value)
