@@ -19,6 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -126,7 +127,8 @@ def _describe(difference: Any) -> str:
 
 
 def _engine(url: str) -> AsyncEngine:
-    return create_async_engine(url, connect_args={"server_settings": _SESSION}, hide_parameters=True)
+    driven = make_url(url).set(drivername="postgresql+asyncpg")  # the driver we have, whatever the URL says of it
+    return create_async_engine(driven, connect_args={"server_settings": _SESSION}, hide_parameters=True)
 
 
 async def main(service: str, check: bool) -> int:
