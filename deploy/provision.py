@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 
 from services.chassis.config import Settings
@@ -202,11 +203,24 @@ async def _ask(client: Client, subject: str, body: Mapping[str, Any] | None = No
     return answer
 
 
+async def _connect(url: str) -> Client:
+    """Gives up after the second try: left alone, the client would try a server that is not there for two minutes."""
+
+    async def in_silence(_: Exception) -> None:
+        """The last error is raised."""
+
+    return await nats.connect(url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=in_silence)
+
+
 async def _run(given: argparse.Namespace) -> int:
     settings = Settings.load()
     settings.require("nats_url")
     wanted, missing = consumers()
-    client = await nats.connect(settings.nats_url.get_secret_value(), allow_reconnect=False)
+    try:
+        client = await _connect(settings.nats_url.get_secret_value())
+    except (OSError, nats.errors.Error) as error:
+        print(f"No streams were made or looked at: NATS does not let us in where NATS_URL says ({error}).")
+        return 1
     try:
         report = await provision(client, wanted, replicas=given.replicas, change=not given.check)
     finally:
