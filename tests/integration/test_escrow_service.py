@@ -75,6 +75,7 @@ def issuer(tmp_path) -> Issuer:
     return Issuer(tmp_path)
 
 
+@pytest.mark.usefixtures("durable")
 async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tmp_path, service_urls, nats_url, issuer):
     client = await nats.connect(nats_url)
     await provision.provision(client, provision.consumers_of("escrow", SUBSCRIPTIONS[0]))
