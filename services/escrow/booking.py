@@ -5,7 +5,9 @@ One JournalEntriesPosted an escrow account and transaction, cut where NATS would
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -28,6 +30,7 @@ from services.escrow.messages import Outcome
 from services.escrow.store import Verdict
 
 EVENT_BYTES_MAX = 200 * 1024
+_AT_ONCE = 250  # entries a call of the posting function
 
 
 async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
@@ -48,45 +51,65 @@ async def book(
     connection: Connection, entries: Sequence[NewEntry], now: datetime, traceparent: str = ""
 ) -> list[Outcome]:
     """Books entries in the connection's transaction, each by itself, in this order."""
-    verdicts = await store.post_journal_entries(connection, entries, now)
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
-    repeated: list[int] = []
-    for number, (entry, verdict) in enumerate(zip(entries, verdicts, strict=True)):
-        if verdict.outcome == "posted":
-            message = messages.journal_entry(entry, verdict)
-            posted.append((entry, message))
-            outcomes.append(message)
-        else:
-            if verdict.outcome == "duplicate":
-                repeated.append(number)
-            outcomes.append(_refusal(entry, verdict))
+    repeated: list[tuple[int, Verdict]] = []
+    async with aclosing(_verdicts(connection, entries, now)) as verdicts:
+        async for entry, verdict in verdicts:
+            if verdict.outcome == "posted":
+                message = messages.journal_entry(entry, verdict)
+                posted.append((entry, message))
+                outcomes.append(message)
+            else:
+                if verdict.outcome == "duplicate":
+                    repeated.append((len(outcomes), verdict))
+                outcomes.append(_refusal(entry, verdict))
     if repeated:
-        await _answer_again(connection, entries, verdicts, repeated, outcomes)
+        await _answer_again(connection, entries, repeated, outcomes)
     if posted:
         await store.enqueue_all(connection, list(_outbox_rows(posted, now, traceparent)))
     return outcomes
 
 
+async def _verdicts(
+    connection: Connection, entries: Sequence[NewEntry], now: datetime
+) -> AsyncGenerator[tuple[NewEntry, Verdict]]:
+    """Each entry with its verdict, in order. While one part of the batch is answered, PostgreSQL books the next."""
+    parts = [entries[first : first + _AT_ONCE] for first in range(0, len(entries), _AT_ONCE)]
+    ahead: asyncio.Task[list[Verdict]] | None = None
+    try:
+        for number, part in enumerate(parts, start=1):
+            verdicts = await (ahead or store.post_journal_entries(connection, part, now))
+            ahead = None
+            if number < len(parts):
+                ahead = asyncio.create_task(store.post_journal_entries(connection, parts[number], now))
+                await asyncio.sleep(0)  # it is on its way before this part is worked on
+            for entry, verdict in zip(part, verdicts, strict=True):
+                yield entry, verdict
+    finally:
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.wait([ahead])
+
+
 async def _answer_again(
     connection: Connection,
     entries: Sequence[NewEntry],
-    verdicts: Sequence[Verdict],
-    repeated: Sequence[int],
+    repeated: Sequence[tuple[int, Verdict]],
     outcomes: list[Outcome],
 ) -> None:
     """Gives each repeated request the entry it made the first time."""
-
-    def place(number: int) -> tuple[str, str, int]:
-        return entries[number].org_id, entries[number].escrow_account_id, verdicts[number].sequence
-
-    rows = await store.booked_entries(connection, list({place(number) for number in repeated}))
+    places = {
+        number: (entries[number].org_id, entries[number].escrow_account_id, verdict.sequence)
+        for number, verdict in repeated
+    }
+    rows = await store.booked_entries(connection, list(set(places.values())))
     found = {
         key: messages.booked_journal_entry(list(legs))
         for key, legs in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"]))
     }
-    for number in repeated:
-        outcomes[number] = found[place(number)]
+    for number, place in places.items():
+        outcomes[number] = found[place]
 
 
 def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
