@@ -171,6 +171,14 @@ async def test_a_hold_ends_by_itself_when_its_time_has_run_out(escrow, account):
     assert (await refusal(release(escrow, hold)))[1]["status"] == "EXPIRED"
 
 
+async def test_a_hold_may_be_placed_on_a_frozen_account(escrow, account):
+    await escrow.freeze(account)
+    hold = await escrow.hold(account, SUBSCRIPTION, 60)
+    await escrow.unfreeze(account)
+    assert await escrow.held(account) == {SUBSCRIPTION: 60}
+    assert (await release(escrow, hold)).status == pb.Hold.RELEASED
+
+
 async def test_no_hold_ends_in_a_frozen_account(escrow, account):
     hold = await escrow.hold(account, SUBSCRIPTION, 60, expire_time=to_timestamp(NOW + timedelta(days=1)))
     await escrow.freeze(account)
