@@ -64,12 +64,12 @@ setup: $(VENV)/stubs
 
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12"; exit 1; }
-	@echo "Setting up the environment (once; a minute or less) ..."
+	@echo "Setting up the environment (once; a minute or less) ..." >&2
 	@[ -e $@ ] || $(PYTHON) -m venv --clear $(VENV)
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	@$(UV) pip sync -q --python $(PY) --require-hashes requirements.lock || \
-	  { echo "uv cannot; trying it with pip, which knows your pip.conf ..."; \
+	  { echo "uv cannot; trying it with pip, which knows your pip.conf ..." >&2; \
 	    $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock; }
 	@echo "$(CURDIR)" > $@
 
