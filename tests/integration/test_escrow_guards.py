@@ -58,46 +58,53 @@ def leg(
     )  # fmt: skip
 
 
+def together(*parts: str) -> str:
+    """One statement of an entry and its legs, after their ledger accounts were told of them."""
+    pieces = [piece for part in parts for piece in part.split(";") if piece]
+    told = [f"{piece};" for piece in pieces if piece.startswith("UPDATE")]
+    written = [piece for piece in pieces if not piece.startswith("UPDATE")]
+    return "".join(told) + f"WITH {', '.join(f'part_{n} AS ({piece})' for n, piece in enumerate(written))} SELECT;"
+
+
 # {account}: cash 100 against subscription:inv-001 100, of which 60 are held by {hold}; {other}: another escrow
 # account of the organization; {foreign}: one of another organization. Journal entry 1 made the balances.
 STATEMENTS = {
     # entries that do not balance, or lack legs (c1)
     "an entry without legs": entry(),
-    "an entry with one leg of two": entry() + leg(),
-    "an entry whose legs differ by a cent": entry() + leg(minor=5) + leg("fees", "CREDIT", 4, leg=2),
-    "an entry that balances only over both layers": entry() + leg() + leg("fees", "CREDIT", layer="PENDING", leg=2),
-    "an entry with two legs too many": entry()
-    + leg()
-    + leg("fees", "CREDIT", leg=2)
-    + leg("suspense", leg=3)
-    + leg("suspense", "CREDIT", leg=4),
-    "an entry of one leg": entry(n_legs=1) + leg(),
-    "an entry of three announced as two": entry()
-    + leg()
-    + leg("fees", "CREDIT", 3, leg=2)
-    + leg("suspense", "CREDIT", 2, leg=3),
+    "an entry before its legs": entry() + together(leg(), leg("fees", "CREDIT", leg=2)),
+    "an entry with one leg of two": together(entry(), leg()),
+    "an entry whose legs differ by a cent": together(entry(), leg(minor=5), leg("fees", "CREDIT", 4, leg=2)),
+    "an entry that balances only over both layers": together(
+        entry(), leg(), leg("fees", "CREDIT", layer="PENDING", leg=2)
+    ),
+    "an entry with two legs too many": together(
+        entry(), leg(), leg("fees", "CREDIT", leg=2), leg("in_transit", leg=3), leg("suspense", "CREDIT", leg=4)
+    ),
+    "an entry of one leg": together(entry(n_legs=1), leg()),
+    "an entry of three announced as two": together(
+        entry(), leg(), leg("fees", "CREDIT", 3, leg=2), leg("suspense", "CREDIT", 2, leg=3)
+    ),
     # legs that belong nowhere (c2)
-    "legs added to an entry of the past": leg(sequence=1, leg=3) + leg("fees", "CREDIT", sequence=1, leg=4),
-    "legs added to an entry that was checked": entry()
-    + leg()
-    + leg("fees", "CREDIT", leg=2)
-    + "SET CONSTRAINTS ALL IMMEDIATE;"
-    + leg("in_transit", leg=3),
-    "a leg whose number leaves one out": entry() + leg(number="entry_sequence + 1") + leg("fees", "CREDIT", leg=2),
-    "a leg with a made-up balance after it": entry() + leg(extra=1) + leg("fees", "CREDIT", leg=2),
+    "legs added to an entry of the past": together(leg(sequence=1, leg=3), leg("fees", "CREDIT", sequence=1, leg=4)),
+    "legs added to an entry that was checked": together(entry(), leg(), leg("fees", "CREDIT", leg=2))
+    + together(leg("in_transit", leg=3), leg("suspense", "CREDIT", leg=4)),
+    "a leg whose number leaves one out": together(
+        entry(), leg(number="entry_sequence + 1"), leg("fees", "CREDIT", leg=2)
+    ),
+    "a leg with a made-up balance after it": together(entry(), leg(extra=1), leg("fees", "CREDIT", leg=2)),
     "a leg of no entry": leg(sequence=77),
     "a leg of another escrow account's entry": leg(sequence=1, account="{other}"),
-    "a leg on a ledger account that is not there": entry() + leg() + leg("payable:inv-9", "CREDIT", leg=2),
-    "a leg of nothing": entry() + leg(minor=0) + leg("fees", "CREDIT", 0, leg=2),
-    "a leg below nothing": entry() + leg(minor=-5) + leg("fees", "CREDIT", -5, leg=2),
-    "a leg beyond the bounds": entry() + leg(minor=2**62, keep=False),
-    "a leg with no side": entry() + leg(direction="LEFT") + leg("fees", "CREDIT", leg=2),
-    "a leg with a taken number": entry() + leg(number=1) + leg("fees", "CREDIT", leg=2),
+    "a leg on a ledger account that is not there": together(entry(), leg(), leg("payable:inv-9", "CREDIT", leg=2)),
+    "a leg of nothing": together(entry(), leg(minor=0), leg("fees", "CREDIT", 0, leg=2)),
+    "a leg below nothing": together(entry(), leg(minor=-5, keep=False), leg("fees", "CREDIT", -5, leg=2, keep=False)),
+    "a leg beyond the bounds": together(entry(), leg(minor=2**62, keep=False)),
+    "a leg with no side": together(entry(), leg(direction="LEFT"), leg("fees", "CREDIT", leg=2)),
+    "a leg with a taken number": together(entry(), leg(number=1), leg("fees", "CREDIT", leg=2)),
     # entries that are not what they say
-    "an entry of an unknown kind": entry(kind="GIFT") + leg() + leg("fees", "CREDIT", leg=2),
-    "an entry booked before it happened": entry(effective="now() + interval '1 day'")
-    + leg()
-    + leg("fees", "CREDIT", leg=2),
+    "an entry of an unknown kind": together(entry(kind="GIFT"), leg(), leg("fees", "CREDIT", leg=2)),
+    "an entry booked before it happened": together(
+        entry(effective="now() + interval '1 day'"), leg(), leg("fees", "CREDIT", leg=2)
+    ),
     "an entry with a taken number": entry(sequence=1),
     "a second entry under a used key": "INSERT INTO journal_entries (org_id, escrow_account_id, sequence,"
     " journal_entry_id, request_key, fingerprint, kind, description, n_legs, effective_at, created_at, actor)"
@@ -171,7 +178,7 @@ OF_THE_APP = {
     "an escrow account that begins frozen": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name,"
     " currency, custodian_name, created_at, updated_at, status) VALUES"
     " ('org_1', 'esc_x', 'x', 'USD', 'x', now(), now(), 'CLOSED')",
-    "a dropped trigger": "DROP TRIGGER check_journal_entry ON journal_entries",
+    "a dropped trigger": "DROP TRIGGER check_journal_entries ON journal_entries",
     "a disabled trigger": "ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
     "triggers switched off": "SET session_replication_role = 'replica'",
     "row security switched off": "ALTER TABLE journal_entries NO FORCE ROW LEVEL SECURITY",
@@ -307,7 +314,8 @@ async def test_the_posting_function_takes_no_leg_on_another_escrow_accounts_ledg
 
 async def test_an_entry_is_written_where_nothing_is_wrong_with_it(book):
     """What the table's statements are made of is sound, so each is refused for what its name says."""
-    sound = entry(n_legs=3) + leg() + leg("fees", "CREDIT", 3, leg=2) + leg("subscription:inv-001", "CREDIT", 2, leg=3)
+    subscription = leg("subscription:inv-001", "CREDIT", 2, leg=3)
+    sound = together(entry(n_legs=3), leg(), leg("fees", "CREDIT", 3, leg=2), subscription)
     assert await book.attempt(book.urls.owner_url, sound) == ("", "")
 
 

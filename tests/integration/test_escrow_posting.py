@@ -238,6 +238,27 @@ async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(es
     assert list(event.journal_entries) == [results[1].journal_entry, results[2].journal_entry]
 
 
+async def test_a_large_batch_is_booked_in_parts_as_if_in_one(escrow):
+    """What an entry finds of those before it does not depend on the part of the batch in which they were."""
+    account = await escrow.open()
+    subscribe, refund = (new_entry(("cash", minor), ("subscription:inv-001", -minor)) for minor in (1, -299))
+    items = [(f"in-{n}", subscribe) for n in range(300)]
+    results = await escrow.post_together(
+        account, [*items, ("in-0", subscribe), ("in-299", refund), ("out", refund), ("late", refund), items[0]]
+    )
+    assert [result.refusal.reason for result in results] == [
+        *[""] * 301,
+        "IDEMPOTENCY_KEY_REUSED",
+        "",
+        "INSUFFICIENT_AVAILABLE_BALANCE",
+        "",
+    ]
+    assert results[300].journal_entry == results[304].journal_entry == results[0].journal_entry
+    assert await escrow.posted(account) == {"cash": 1, "subscription:inv-001": 1}
+    told = [entry for event in await escrow.events(events.JournalEntriesPosted) for entry in event.journal_entries]
+    assert told == [results[n].journal_entry for n in (*range(300), 302)]
+
+
 async def test_a_batch_has_no_more_legs_than_one_transaction_books_in_time(escrow):
     account = await escrow.open()
     wide = new_entry(*[("cash", 1), ("fees", -1)] * 500)

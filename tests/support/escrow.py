@@ -79,7 +79,7 @@ def escrow_copy(postgres: Any, migrated: Callable[[str], SimpleNamespace]) -> It
 
     asyncio.run(
         admin(
-            f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER escrow_owner",
+            f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER escrow_owner STRATEGY file_copy",
             f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
             f"GRANT CONNECT ON DATABASE {name} TO escrow_app",
         )
