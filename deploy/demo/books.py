@@ -35,6 +35,7 @@ class Books:
     """As the auditor found them."""
 
     trial_balance: Json
+    ledger_accounts: list[Json]
     ledger_entries: list[Json]  # oldest first
     open_holds: list[Json]
     offering: Json
@@ -78,6 +79,7 @@ def read_books(stage: Stage, subscriber: Subscriber) -> Books:
     statement = stage.bank.get("/statement", **{"from": "2024-01-01", "to": "2026-12-31"})
     return Books(
         trial_balance=auditor.get(f"{account}/trial-balance"),
+        ledger_accounts=auditor.list_all(f"{account}/ledger-accounts", "ledgerAccounts"),
         ledger_entries=ledger_entries,
         open_holds=auditor.list_all(f"{account}/holds", "holds", status="PLACED"),
         offering=auditor.get(f"/offerings/{stage.offering_id}"),

@@ -53,8 +53,8 @@ def _balances_are_sums(books: Books) -> Iterator[str]:
     for leg in books.legs:
         (sums if leg.layer == "POSTED" else pending)[leg.ledger_account] += leg.debit_minor
     kept = {
-        line["ledgerAccount"]: minor(line.get("debit")) - minor(line.get("credit"))
-        for line in books.trial_balance["lines"]
+        line["ledgerAccount"]: minor(line["posted"]) * (1 if line["normalBalance"] == "DEBIT" else -1)
+        for line in books.ledger_accounts
     }
     for code in kept | sums:
         if kept.get(code, 0) != sums[code]:
@@ -74,9 +74,8 @@ def _sequences(books: Books) -> Iterator[str]:
 
 
 def _all_paid_out(books: Books) -> Iterator[str]:
-    for line in books.trial_balance["lines"]:
-        left = minor(line.get("debit")) - minor(line.get("credit"))
-        if left:
+    for line in books.ledger_accounts:
+        if left := minor(line["posted"]):
             yield f"{line['ledgerAccount']} is left with {spelled(left)}"
     for hold in books.open_holds:
         yield f"{hold['holdId']} is open on {hold['ledgerAccount']}"

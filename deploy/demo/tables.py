@@ -41,14 +41,15 @@ def trial_balance(books: Books) -> Table:
 
 
 def _turnover(books: Books) -> dict[str, tuple[int, int]]:
-    """Posted debits and credits of each ledger account: a book that ends empty has seen a lot."""
+    """Posted debits and credits of each kind of ledger account: a book that ends empty has seen a lot."""
     turnover: dict[str, tuple[int, int]] = {}
     for leg in books.legs:
         if leg.layer == "POSTED":
-            debit, credit = turnover.get(leg.ledger_account, (0, 0))
+            kind = leg.ledger_account.partition(":")[0]
+            debit, credit = turnover.get(kind, (0, 0))
             amount = leg.amount_minor
             is_debit = leg.direction == "DEBIT"
-            turnover[leg.ledger_account] = (debit + amount, credit) if is_debit else (debit, credit + amount)
+            turnover[kind] = (debit + amount, credit) if is_debit else (debit, credit + amount)
     return turnover or {"": (0, 0)}
 
 

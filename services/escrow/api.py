@@ -70,6 +70,12 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
         async with self._database.begin() as tx:
             return await queries.get_balance(tx, request, self._clock.now())
 
+    async def ListLedgerAccounts(
+        self, request: pb.ListLedgerAccountsRequest, context: ServicerContext
+    ) -> pb.ListLedgerAccountsResponse:
+        async with self._database.begin() as tx:
+            return await queries.list_ledger_accounts(tx, request)
+
     async def ListLedgerEntries(
         self, request: pb.ListLedgerEntriesRequest, context: ServicerContext
     ) -> pb.ListLedgerEntriesResponse:

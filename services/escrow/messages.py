@@ -130,6 +130,18 @@ def ledger_entry(row: Any) -> pb.LedgerEntry:
     )
 
 
+def ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalance:
+    """The balances of a ledger account, or of a kind, from a row of queries."""
+    return pb.LedgerAccountBalance(
+        ledger_account=row.ledger_account,
+        normal_balance=row.normal_balance,
+        posted=money(int(row.posted), currency),
+        pending=money(int(row.pending), currency),
+        held=money(int(row.held), currency),
+        available=money(int(row.posted - row.held), currency),
+    )
+
+
 def hold(row: Any) -> pb.Hold:
     """A hold, from a row with its escrow account's currency."""
 

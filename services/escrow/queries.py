@@ -16,7 +16,7 @@ from services.escrow import messages, store
 from services.escrow.domain.chart import CASH, IN_TRANSIT
 from services.escrow.domain.refusals import EscrowAccountNotFound
 from services.escrow.messages import money
-from services.escrow.tables import escrow_accounts, holds, journal_entries, ledger_entries
+from services.escrow.tables import escrow_accounts, holds, journal_entries, ledger_accounts, ledger_entries
 
 _TIME = sa.TIMESTAMP(timezone=True)
 
@@ -43,65 +43,94 @@ async def list_escrow_accounts(
 async def get_balance(
     tx: AsyncConnection, request: pb.GetEscrowAccountBalanceRequest, now: datetime
 ) -> pb.EscrowAccountBalance:
-    """The balances the ledger accounts keep, or, at an instant, what had happened until then; nothing is summed up."""
     account = await _account(tx, request.escrow_account_id)
-    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
-    as_of = from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
-    if as_of is None:
-        rows = await tx.execute(_BALANCES_NOW, key)
-    else:
-        rows = await tx.execute(_BALANCES_AT, {**key, "at": as_of})
-    return _balance(account, as_of or now, rows.all())
+    as_of = _as_of(request)
+    lines = _balances(account, as_of).c
+    kind = _kind(lines.ledger_account).label("ledger_account")
+    sums = [sa.func.sum(line).label(line.name) for line in (lines.posted, lines.pending, lines.held)]
+    query = sa.select(kind, sa.func.min(lines.normal_balance).label("normal_balance"), *sums)
+    rows = (await tx.execute(query.group_by(kind).order_by(kind))).all()
+    by_kind = {row.ledger_account: row for row in rows}
 
-
-def _balance(account: sa.Row[Any], as_of: datetime, rows: Any) -> pb.EscrowAccountBalance:
     def amount(amount_minor: int) -> Any:
-        return money(amount_minor, account.currency)
+        return money(int(amount_minor), account.currency)
 
-    by_code = {row.ledger_account: row for row in rows}
-    cash, transit = by_code[CASH].posted, by_code[IN_TRANSIT]
+    cash, transit = by_kind[CASH].posted, by_kind[IN_TRANSIT]
     # What the rails owe us is on the debit side, what is on its way out on the credit side.
     pending_in, pending_out = max(transit.pending, 0), max(-transit.posted, 0)
     held = sum(row.held for row in rows)
     return pb.EscrowAccountBalance(
         escrow_account_id=account.escrow_account_id,
-        as_of=to_timestamp(as_of),
+        as_of=to_timestamp(as_of or now),
         posted=amount(cash),
         pending_in=amount(pending_in),
         pending_out=amount(pending_out),
         held=amount(held),
         available=amount(cash - held - pending_out),
-        ledger_accounts=[
-            pb.LedgerAccountBalance(
-                ledger_account=row.ledger_account,
-                normal_balance=row.normal_balance,
-                posted=amount(row.posted),
-                pending=amount(row.pending),
-                held=amount(row.held),
-                available=amount(row.posted - row.held),
-            )
-            for row in rows
-        ],
+        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows],
     )
 
 
-_BALANCES_NOW = sa.text(
-    "SELECT ledger_account, normal_balance, held,"
-    " CASE normal_balance WHEN 'DEBIT' THEN debits_posted - credits_posted ELSE credits_posted - debits_posted END"
-    " AS posted,"
-    " CASE normal_balance WHEN 'DEBIT' THEN debits_pending - credits_pending"
-    " ELSE credits_pending - debits_pending END AS pending"
-    " FROM ledger_accounts WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id ORDER BY ledger_account"
-)
+async def list_ledger_accounts(
+    tx: AsyncConnection, request: pb.ListLedgerAccountsRequest
+) -> pb.ListLedgerAccountsResponse:
+    account = await _account(tx, request.escrow_account_id)
+    lines = _balances(account, _as_of(request))
+    query, code = sa.select(lines), lines.c.ledger_account
+    if request.ledger_account:
+        query = query.where(sa.or_(code == request.ledger_account, _kind(code) == request.ledger_account))
+    page = Page.of(request)
+    found = (await tx.execute(page.of_query(query, [code], descending=False))).all()
+    rows, token = page.cut(found, lambda row: (row.ledger_account,))
+    return pb.ListLedgerAccountsResponse(
+        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows], next_page_token=token
+    )
+
+
+def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsRequest) -> datetime | None:
+    return from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
+
+
+def _kind(code: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """What of a ledger account's code comes before the party: `subscription`."""
+    return sa.func.split_part(code, ":", 1, type_=sa.Text)
+
+
+def _balances(account: sa.Row[Any], as_of: datetime | None) -> sa.Subquery:
+    """Each ledger account with the balances it keeps, or, at an instant, those of what had happened until then."""
+    mine = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    kept = ledger_accounts.c
+    if as_of is None:
+        query = sa.select(
+            kept.ledger_account,
+            kept.normal_balance,
+            store.on_normal_side(kept.debits_posted, kept.credits_posted).label("posted"),
+            store.on_normal_side(kept.debits_pending, kept.credits_pending).label("pending"),
+            kept.held,
+        ).where(kept.org_id == account.org_id, kept.escrow_account_id == account.escrow_account_id)
+        return query.subquery("balances")
+    return _BALANCES_AT.bindparams(**mine, at=as_of).subquery("balances")
+
+
 # Holds are held from their placing to their end, so what was held at an instant is known too.
-_BALANCES_AT = sa.text(
-    "SELECT b.ledger_account, b.normal_balance, b.posted, b.pending, coalesce(h.held, 0)::bigint AS held"
-    " FROM balances_at(:org_id, :escrow_account_id, :at) b LEFT JOIN ("
-    " SELECT ledger_account, sum(amount_minor) AS held FROM holds"
-    " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id"
-    " AND created_at <= :at AND (resolved_at IS NULL OR resolved_at > :at) GROUP BY ledger_account"
-    ") h USING (ledger_account) ORDER BY b.ledger_account"
-).bindparams(sa.bindparam("at", type_=_TIME))
+_BALANCES_AT = (
+    sa.text(
+        "SELECT b.ledger_account, b.normal_balance, b.posted, b.pending, coalesce(h.held, 0)::bigint AS held"
+        " FROM balances_at(:org_id, :escrow_account_id, :at) b LEFT JOIN ("
+        " SELECT ledger_account, sum(amount_minor) AS held FROM holds"
+        " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id"
+        " AND created_at <= :at AND (resolved_at IS NULL OR resolved_at > :at) GROUP BY ledger_account"
+        ") h USING (ledger_account)"
+    )
+    .bindparams(sa.bindparam("at", type_=_TIME))
+    .columns(
+        ledger_account=sa.Text,
+        normal_balance=sa.Text,
+        posted=sa.BigInteger,
+        pending=sa.BigInteger,
+        held=sa.BigInteger,
+    )
+)
 
 
 async def list_ledger_entries(
@@ -220,12 +249,13 @@ _TRIAL_BALANCE = sa.text(
     "), open AS MATERIALIZED ("
     " SELECT ledger_account, sum(amount_minor) AS held FROM holds"
     " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id AND status = 'PLACED' GROUP BY ledger_account"
-    ") SELECT a.ledger_account, coalesce(mine.debits, 0) AS debits, coalesce(mine.credits, 0) AS credits,"
-    " a.debits_posted = coalesce(mine.debits, 0) AND a.credits_posted = coalesce(mine.credits, 0)"
+    ") SELECT split_part(a.ledger_account, ':', 1) AS ledger_account, sum(coalesce(mine.debits, 0)) AS debits,"
+    " sum(coalesce(mine.credits, 0)) AS credits,"
+    " bool_and(a.debits_posted = coalesce(mine.debits, 0) AND a.credits_posted = coalesce(mine.credits, 0)"
     " AND a.debits_pending = coalesce(mine.debits_pending, 0) AND a.credits_pending = coalesce(mine.credits_pending, 0)"
-    " AND a.entry_sequence = coalesce(mine.entries, 0) AND a.held = coalesce(open.held, 0) AS kept"
+    " AND a.entry_sequence = coalesce(mine.entries, 0) AND a.held = coalesce(open.held, 0)) AS kept"
     " FROM ledger_accounts a LEFT JOIN mine USING (ledger_account) LEFT JOIN open USING (ledger_account)"
-    " WHERE a.org_id = :org_id AND a.escrow_account_id = :escrow_account_id ORDER BY a.ledger_account"
+    " WHERE a.org_id = :org_id AND a.escrow_account_id = :escrow_account_id GROUP BY 1 ORDER BY 1"
 )
 
 

@@ -344,8 +344,9 @@ class World:
 
     def ledger(self, escrow_account_id: str) -> dict[str, int]:
         """Posted balances by ledger account, those of zero left out."""
-        accounts = self.admin.get(f"/escrow-accounts/{escrow_account_id}/balance")["ledgerAccounts"]
-        return {one["ledgerAccount"]: minor(one["posted"]) for one in accounts if minor(one["posted"])}
+        listed = self.admin.get(f"/escrow-accounts/{escrow_account_id}/ledger-accounts?pageSize=1000")
+        posted = {one["ledgerAccount"]: minor(one["posted"]) for one in listed["ledgerAccounts"]}
+        return {code: amount_minor for code, amount_minor in posted.items() if amount_minor}
 
     def ledger_when(self, escrow_account_id: str, ledger_account: str, posted_minor: int) -> dict[str, int]:
         return until(

@@ -37,7 +37,10 @@ _LIST = (
     "SELECT * FROM transactions WHERE org_id = $1 AND party_id = $2"
     " ORDER BY created_at DESC, transaction_id DESC LIMIT 51"
 )
-_BALANCE = "SELECT * FROM ledger_accounts WHERE org_id = $1 AND escrow_account_id = $2 ORDER BY ledger_account"
+_BALANCE = (
+    "SELECT split_part(ledger_account, ':', 1), sum(debits_posted), sum(credits_posted), sum(debits_pending),"
+    " sum(credits_pending), sum(held) FROM ledger_accounts WHERE org_id = $1 AND escrow_account_id = $2 GROUP BY 1"
+)
 _LEDGER = (
     "SELECT l.*, j.journal_entry_id, j.kind, j.description FROM ledger_entries l"
     " JOIN journal_entries j ON j.org_id = l.org_id AND j.escrow_account_id = l.escrow_account_id"

@@ -171,7 +171,10 @@ class Escrow:
         return {code: minor for code, minor in found.items() if minor}
 
     async def _lines(self, account: str, as_of: datetime | None) -> Sequence[pb.LedgerAccountBalance]:
-        return (await self.balance(account, as_of)).ledger_accounts
+        request = pb.ListLedgerAccountsRequest(escrow_account_id=account, page_size=1000)
+        if as_of is not None:
+            request.as_of.CopyFrom(to_timestamp(as_of))
+        return (await self.call("ListLedgerAccounts", request)).ledger_accounts
 
     async def hold(self, account: str, ledger_account: str, minor: int, **values: Any) -> pb.Hold:
         request = pb.PlaceHoldRequest(

@@ -73,8 +73,13 @@ def sound() -> Books:
         *(transaction("DISTRIBUTION", payee, "COMPLETED", total, f"alloc_{payee}") for payee, total in totals.items()),
     ]
     lines = [{"ledgerAccount": code, "debit": usd(0), "credit": usd(0)} for code in ("cash", "suspense")]
+    accounts = [
+        {"ledgerAccount": code, "normalBalance": side, "posted": usd(0)}
+        for code, side in (("cash", "DEBIT"), ("suspense", "CREDIT"))
+    ]
     return Books(
         trial_balance={"lines": lines, "difference": usd(0), "balanced": True},
+        ledger_accounts=accounts,
         ledger_entries=ledger,
         open_holds=[],
         offering={"status": "CLOSED", "closingDate": "2025-01-01"},
@@ -111,7 +116,7 @@ def a_cent_more_in_a_leg(books: Books) -> None:
 
 
 def a_cent_left_in_cash(books: Books) -> None:
-    books.trial_balance["lines"][0]["debit"] = usd(ONE_CENT)
+    books.trial_balance["lines"][0]["debit"] = books.ledger_accounts[0]["posted"] = usd(ONE_CENT)
 
 
 def an_entry_is_missing(books: Books) -> None:
