@@ -9,10 +9,12 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from services.chassis import telemetry
 from services.chassis.database import Database
@@ -24,6 +26,20 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("realco", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("realco")
 telemetry.configure_logging("tests")
+
+
+class Scheduling(LoadScopeScheduling):
+    """A file of tests runs in one worker, so that what it starts is started once; all stories share one instance."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file.startswith("tests/reliability/"):
+            return nodeid  # each starts all there is for itself
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,6 @@ from tests.e2e.bad_requests import ROUTES, Bad, Route, Stage, faults_of, send
 from tests.e2e.digest import digest, digest_at_rest
 from tests.e2e.support import API, Person, new_key
 
-pytestmark = pytest.mark.xdist_group("instance")
-
 
 def _issuer_key(instance: Instance) -> ECKey:
     return ECKey.import_key(Secrets(instance.data_dir / "secrets").get("issuer_key"))

@@ -15,8 +15,6 @@ from tests.e2e.bad_tables import everything_wrong
 from tests.e2e.digest import digest, digest_at_rest
 from tests.e2e.support import API, Json, new_key
 
-pytestmark = pytest.mark.xdist_group("instance")
-
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_bad_input_is_refused_with_its_place_and_changes_nothing(

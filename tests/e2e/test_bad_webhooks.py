@@ -17,8 +17,6 @@ from tests.e2e.digest import digest, digest_at_rest
 from tests.e2e.providers import PLAID_KEY_ID, STRIPE_SECRET, Plaid, event, signed
 from tests.e2e.support import API
 
-pytestmark = pytest.mark.xdist_group("instance")
-
 JSON = {"Content-Type": "application/json"}
 
 

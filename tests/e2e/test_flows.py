@@ -26,8 +26,6 @@ from tests.e2e.support import (
     until,
 )
 
-pytestmark = pytest.mark.xdist_group("instance")
-
 
 def test_a_bank_that_answers_badly_is_still_paid_once(world: World) -> None:
     """A 500 after the effect, silence, 429, 503, junk, a wrong amount, events twice: always one movement."""

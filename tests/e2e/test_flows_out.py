@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from tests.e2e.support import AT_ONCE, COMES_BACK_AS_R02, Json, World, minor, new_key, until, usd
-
-pytestmark = pytest.mark.xdist_group("instance")
 
 
 def _closing(world: World, amount_minor: int) -> tuple[Json, str]:

@@ -30,8 +30,6 @@ from tests.e2e import providers
 from tests.e2e.providers import STRIPE_SECRET, Plaid
 from tests.e2e.support import AT_ONCE, DECLINES, TWO_DAYS_LATER, Json, World, metadata, minor, new_key, until, usd
 
-pytestmark = pytest.mark.xdist_group("instance")
-
 REQUIRED = (
     "POST /transactions",
     "GET /transactions/{transactionId}",

@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.support import World, until
-
-pytestmark = pytest.mark.xdist_group("instance")
 
 ROOT = Path(__file__).parents[2]
 

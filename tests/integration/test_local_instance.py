@@ -15,8 +15,6 @@ from deploy.local.configuration import SERVICES
 from deploy.local.instance import PROCESSES, Instance
 from deploy.provision import consumers, provision
 
-pytestmark = pytest.mark.xdist_group("local-instance")  # one start of its server for the whole file
-
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:

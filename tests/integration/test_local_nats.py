@@ -18,8 +18,6 @@ from deploy.local.nats import Nats
 from deploy.provision import consumers_of, provision
 from services.chassis.consumer import Subscription
 
-pytestmark = pytest.mark.xdist_group("local-nats")  # one start of its server for the whole file
-
 POSTED = "realco.escrow.v1.JournalEntriesPosted"
 SETTLED = "realco.transactions.v1.TransactionSettled"
 

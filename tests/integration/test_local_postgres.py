@@ -15,8 +15,6 @@ import pytest
 from deploy.local.postgres import Postgres
 from deploy.local.postgres_binaries import identities
 
-pytestmark = pytest.mark.xdist_group("local-postgres")  # one start of its server for the whole file
-
 # As whom root may run it here; an ordinary user runs it as they are.
 WAYS = list(identities()) if os.geteuid() == 0 else [None]
 

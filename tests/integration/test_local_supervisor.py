@@ -22,8 +22,6 @@ from deploy.local.instance import PROCESSES, Instance
 from deploy.local.programs import ROOT, ProgramFailed
 from deploy.local.state import State
 
-pytestmark = pytest.mark.xdist_group("local-supervisor")  # one start of its server for the whole file
-
 
 def stand_ins(data_dir: Path, port: int = 0, **kinds: str) -> Instance:
     data_dir.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,6 @@ from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_b
 from tests.support.transactions import ADMIN, MONDAY, Crash, House, MemoryCompliance, away, unknown
 
 T = pb.Transaction
-pytestmark = pytest.mark.xdist_group("transactions_jobs")  # one bank process serves them
 
 
 @pytest.fixture

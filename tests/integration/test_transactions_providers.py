@@ -19,8 +19,6 @@ from services.transactions.providers.sandbox import SandboxBank
 from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_bank
 from tests.support.transactions import ACCOUNT, MONDAY, ROUTING_NUMBER, MemoryBank
 
-pytestmark = pytest.mark.xdist_group("sandbox_bank")
-
 
 def an_order(suffix: str = "02", *, is_debit: bool = True) -> PaymentOrder:
     reference = new_id("txn")
