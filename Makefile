@@ -32,7 +32,7 @@ demo: setup ## the main job end to end, on a throw-away instance
 	@$(PY) -m deploy.demo
 
 test: setup ## the whole test suite on real PostgreSQL and NATS
-	@$(PY) -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, types, contracts, dependency directions, migrations against tables
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -38,6 +38,11 @@ class Scheduling(LoadScopeScheduling):
         return "tests/e2e" if file.startswith("tests/e2e/") else file
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that in the end no worker waits long for another."""
+    items.sort(key=lambda item: "reliability" not in item.path.parts)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 

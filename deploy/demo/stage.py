@@ -135,8 +135,8 @@ class Stage:
 
     def ledger_account(self, code: str) -> Mapping[str, int]:
         """posted, pending, held and available of one ledger account; zeros if it was never used."""
-        path = f"/escrow-accounts/{self.escrow_account_id}/ledger-accounts?ledgerAccount={code}"
-        lines = self.auditor.get(path)["ledgerAccounts"]
+        path = f"/escrow-accounts/{self.escrow_account_id}/ledger-accounts"
+        lines = self.auditor.get(path, ledgerAccount=code)["ledgerAccounts"]
         words = ("posted", "pending", "held", "available")
         return {word: sum(minor(line.get(word)) for line in lines) for word in words}
 

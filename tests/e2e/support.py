@@ -344,7 +344,7 @@ class World:
 
     def ledger(self, escrow_account_id: str) -> dict[str, int]:
         """Posted balances by ledger account, those of zero left out."""
-        listed = self.admin.get(f"/escrow-accounts/{escrow_account_id}/ledger-accounts?pageSize=1000")
+        listed = self.admin.get(f"/escrow-accounts/{escrow_account_id}/ledger-accounts", pageSize="1000")
         posted = {one["ledgerAccount"]: minor(one["posted"]) for one in listed["ledgerAccounts"]}
         return {code: amount_minor for code, amount_minor in posted.items() if amount_minor}
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,10 +23,18 @@ from deploy import provision
 from deploy.local.nats import Nats
 from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
-from tests.support import chassis, chassis_service
+from tests.support import chassis, chassis_service, servers
 from tests.support.identity import ISSUER, Issuer
 
 pytestmark = pytest.mark.usefixtures("durable")
+
+
+@pytest.fixture(scope="module")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this file's own: a new consumer hears everything there ever was, of other tests too."""
+    with servers.nats(tmp_path_factory.mktemp("nats")) as url:
+        yield url
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
