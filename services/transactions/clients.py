@@ -6,7 +6,7 @@ and the same question may be asked again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from grpc import aio
@@ -45,6 +45,10 @@ class Compliance(Protocol):
         """One decision an item, in order; asking again gives the first decision."""
         ...
 
+    async def uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+        """Those of the parties for whom no money may move just now, each with what is missing, in words."""
+        ...
+
 
 class Distributions(Protocol):
     """Offerings and investments."""
@@ -81,6 +85,14 @@ class ComplianceClient:
         same = [decision.transaction_id for decision in decisions] == [item.transaction_id for item in items]
         invariant(same, "compliance decides on each transaction, in order")
         return decisions
+
+    async def uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+        asked = sorted(party_ids)
+        request = compliance_pb2.BatchGetClearancesRequest(party_ids=asked)
+        clearances = (await _asked(self._stub.BatchGetClearances, request)).clearances
+        same = [clearance.party_id for clearance in clearances] == asked
+        invariant(same, "compliance answers for each party, in order")
+        return {one.party_id: "; ".join(one.missing) for one in clearances if not one.cleared}
 
 
 class DistributionsClient:

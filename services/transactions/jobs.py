@@ -7,7 +7,7 @@ jobs that talk to providers are in provider_jobs.py.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -91,18 +91,42 @@ class TransactionJobs:
         return await self._move_due(Status.PENDING_RETRY, self._queue_retries)
 
     async def _queue_retries(self, tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-        for row in await self._usable(tx, rows, now):
+        for row in await self._usable(tx, rows, now, {}):  # whether the party is cleared is asked at the start
             await queue_again(tx, row, actor=ACTOR, now=now)
 
     async def start(self) -> int:
-        """QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked."""
-        return await self._move_due(Status.QUEUED, self._start)
+        """QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked.
 
-    async def _start(self, tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-        t = transactions.c
+        Days may have passed since compliance decided: a party that is not cleared any more ends the attempt.
+        """
+        async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+            claimed = await store.claim(tx, Status.QUEUED, lease_ms=LEASE_MS, count_max=BATCH_MAX)
+        for org_id, rows in by_organization(claimed).items():
+            with acting_as(service_principal(NAME, org_id)):
+                await self._start(rows)
+        return len(claimed)
+
+    async def _start(self, rows: Sequence[Transaction]) -> None:
+        uncleared: Mapping[str, str] | None
+        try:
+            uncleared = await self._parts.compliance.uncleared({row.party_id for row in rows})
+        except DomainError as error:
+            log.warning("compliance_away", transactions=len(rows), reason=error.reason)
+            uncleared = None
+        async with self._database.begin() as tx:
+            current = await store.lock_all_claimed(tx, rows)
+            if uncleared is None:
+                for row in current:
+                    await store.put_off(tx, row, backoff_ms(row.tries, jitter()))
+            elif current:
+                await self._process(tx, current, uncleared)
+        self._parts.nudge.set()
+
+    async def _process(self, tx: AsyncConnection, rows: Sequence[Transaction], uncleared: Mapping[str, str]) -> None:
+        t, now = transactions.c, self._clock.now()
         started = await store.move_all(
             tx,
-            await self._usable(tx, rows, now),
+            await self._usable(tx, rows, now, uncleared),
             Status.PROCESSING,
             actor=ACTOR,
             now=now,
@@ -140,13 +164,15 @@ class TransactionJobs:
             self._parts.nudge.set()
         return len(rows)
 
-    async def _usable(self, tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
-        """Rows that may still be presented; the others end. A retired account still serves what is under way."""
+    async def _usable(
+        self, tx: AsyncConnection, rows: Sequence[Transaction], now: datetime, uncleared: Mapping[str, str]
+    ) -> list[Transaction]:
+        """Rows whose attempt may be made; the others end. A retired account still serves what is under way."""
         ids = {row.bank_account_id for row in rows if row.bank_account_id}
         accounts = await bank_accounts.by_id(tx, rows[0].org_id, ids)
         usable = []
         for row in rows:
-            failure = _obstacle(row, accounts.get(row.bank_account_id), now)
+            failure = _obstacle(row, accounts.get(row.bank_account_id), now, uncleared)
             if failure is None:
                 usable.append(row)
                 continue
@@ -155,8 +181,15 @@ class TransactionJobs:
         return usable
 
 
-def _obstacle(row: Transaction, account: sa.Row[Any] | None, now: datetime) -> Failure | None:
-    """Why the next attempt must not be made: a return has blocked the account, or the timer came too late."""
+def _obstacle(
+    row: Transaction, account: sa.Row[Any] | None, now: datetime, uncleared: Mapping[str, str]
+) -> Failure | None:
+    """Why the next attempt must not be made: the party is not cleared, a return has blocked the account, or the timer
+    came too late.
+    """
+    if (missing := uncleared.get(row.party_id)) is not None:
+        facts = {"party_id": row.party_id, "missing": missing}
+        return Failure("PARTY_NOT_CLEARED", f"The party is not cleared any more: {missing}.", False, facts)
     # The reason, not the status: an account may be blocked and then retired, or retired and then blocked.
     if account is not None and account.block_reason:
         facts = {"bank_account_id": row.bank_account_id, "status": account.status}

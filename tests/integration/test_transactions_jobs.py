@@ -175,6 +175,43 @@ async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(house
     assert await house.path(refusal.value.metadata["transaction_id"]) == ["INITIATED", "FAILED"]
 
 
+@pytest.mark.parametrize("kind", ["deposit", "payout"])
+async def test_a_party_that_is_not_cleared_any_more_is_not_asked_for_money_and_sent_none(
+    house: House, kind: str
+) -> None:
+    """Between compliance's decision and the payment lie approvals, retries and days."""
+    made = await getattr(house, kind)()
+    await house.jobs.evaluate()
+    house.compliance.missing = {made.party_id: "OFAC is FAILED"}
+    await house.work()
+    ended = await house.get(made.transaction_id)
+    assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "PARTY_NOT_CLEARED", False)
+    assert ended.failure.message == "The party is not cleared any more: OFAC is FAILED."
+    assert (ended.attempts, house.bank.payments, dict(house.escrow.taken)) == (0, {}, {})
+
+
+async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any_more(house: House) -> None:
+    made = await house.deposit()
+    await house.work()
+    house.bank.say(made.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
+    await house.work(hurried=True)
+    assert (await house.get(made.transaction_id)).status == T.PENDING_RETRY
+    house.compliance.missing = {made.party_id: "KYC is EXPIRED"}
+    house.clock.advance(timedelta(days=10))
+    await house.work()
+    ended = await house.get(made.transaction_id)
+    assert (ended.status, ended.failure.code, len(house.bank.payments)) == (T.FAILED, "PARTY_NOT_CLEARED", 1)
+
+
+async def test_while_compliance_is_away_nothing_that_waits_is_started(house: House) -> None:
+    made = await house.deposit()
+    await house.jobs.evaluate()
+    with away(house.compliance):
+        await house.work(hurried=True)
+        assert ((await house.get(made.transaction_id)).status, house.bank.payments) == (T.QUEUED, {})
+    assert (await until_submitted(house, made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
 async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once(house: House) -> None:
     payout = await house.payout()
     with away(house.escrow):

@@ -7,7 +7,7 @@ where a test needs a bank that fails at a chosen point.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -144,6 +144,7 @@ class MemoryCompliance:
 
     def __init__(self) -> None:
         self.decisions: dict[str, Decision] = {}
+        self.missing: dict[str, str] = {}
         self.made: dict[str, Decision] = {}
         self.error: DomainError | None = None
         self.calls: list[int] = []
@@ -153,6 +154,11 @@ class MemoryCompliance:
         if self.error is not None:
             raise self.error
         return [self._decided(item) for item in items]
+
+    async def uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+        if self.error is not None:
+            raise self.error
+        return {party_id: missing for party_id, missing in self.missing.items() if party_id in party_ids}
 
     def _decided(self, item: EvaluateItem) -> Decision:
         if item.transaction_id not in self.made:
