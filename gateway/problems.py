@@ -22,7 +22,7 @@ from services.chassis.errors import DomainError
 MEDIA_TYPE = "application/problem+json"
 _ERRORS_MAX = 100
 
-# Source: reliability.md, section d. A business refusal is FAILED_PRECONDITION.
+# A business refusal is FAILED_PRECONDITION.
 STATUS_OF_CODE: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.OUT_OF_RANGE: 400,

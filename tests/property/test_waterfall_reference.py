@@ -1,4 +1,4 @@
-"""The waterfall against a second one, written from domain.md alone and as plainly as it can be.
+"""The waterfall against a second one, written from the definitions alone and as plainly as it can be.
 
 It keeps sums by investor instead of lots, accrues each investor's capital, and knows nothing of common denominators:
 so a slip in either shows as a difference, to the cent, whatever the terms, the lots and the payments.

@@ -13,7 +13,6 @@ from gateway import problems
 from gateway.problems import Fault, Problem
 from services.chassis import errors
 
-# reliability.md, section d, line "Map".
 TABLE = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 422,

@@ -2,7 +2,7 @@
 
 Every gate is answered by name, open or shut, so that a page can show what is missing; what is unknown is shut.
 That two persons agree to the release is the payout's rule, not a gate.
-Source: 17 CFR 227.303(e) and 227.304; domain.md b3 and b8.
+Source: 17 CFR 227.303(e) and 227.304.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The states of an offering, an investment, a distribution and an allocation, and the moves between them.
 
 A move that is not in its table is refused; a move to where the thing already is, is none (the caller may repeat it).
-Source: domain.md b2.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Terms:
     An agreement without a catch-up leaves that tier out of ``order``; its share is then not read.
 
     Raises: TermsInvalid.
-    Source: the operating agreement; the reading of it is domain.md, part c.
+    Source: the operating agreement, as docs/adr/0006 reads it.
     """
 
     preferred_rate_bps: int | Fraction  # a year; a Fraction where the agreement says 8 1/3 %

@@ -151,7 +151,7 @@ def calculate(state: State, terms: Terms, amount_minor: int, on: date) -> Result
     Rounding: a tier demands its exact sum, half-even; its cents go out by largest remainder (chassis ``allocate``).
     A lot takes part if it is dated before ``on``: on the same day a distribution precedes a contribution.
     Raises: NothingContributed, OutOfDateOrder.
-    Source: domain.md, part c.
+    Source: docs/adr/0006.
     """
     invariant(amount_minor > 0, "a distribution pays something")
     reckoned = max((lot.accrued_through for lot in state.lots if lot.contributed_on < on), default=None)

@@ -1,7 +1,7 @@
 """What a fact about a transaction posts: (transaction, what the book has of it) -> legs.
 
 The book's own entries of a transaction add up to its position; each fact is judged against that, so one that comes
-twice, late or without its predecessor posts what is true and nothing twice. Sources: domain.md b8, design.md section 5.
+twice, late or without its predecessor posts what is true and nothing twice.
 
 | fact | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
 |---|---|---|
