@@ -34,6 +34,8 @@ from services.transactions.tables import transactions
 from services.transactions.wiring import ACTOR, NAME, Parts
 
 IDLE_SECONDS = 0.25
+_TO_EVALUATE = store.claiming(Status.INITIATED, lease_ms=LEASE_MS, count_max=BATCH_MAX)
+_TO_START = store.claiming(Status.QUEUED, lease_ms=LEASE_MS, count_max=BATCH_MAX)
 WATCH_IDLE_SECONDS = 5  # nobody waits for what comes back late
 
 
@@ -61,7 +63,7 @@ class TransactionJobs:
     async def evaluate(self) -> int:
         """INITIATED -> what compliance decides. What the request that made it did not live to do."""
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await store.claim(tx, Status.INITIATED, lease_ms=LEASE_MS, count_max=BATCH_MAX)
+            claimed = await store.claim(tx, _TO_EVALUATE)
         for (org_id, person), rows in by_asker(claimed).items():
             with acting_as(service_principal(NAME, org_id, person)):
                 await self._evaluate(rows)
@@ -100,7 +102,7 @@ class TransactionJobs:
         Days may have passed since compliance decided: a party that is not cleared any more ends the attempt.
         """
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await store.claim(tx, Status.QUEUED, lease_ms=LEASE_MS, count_max=BATCH_MAX)
+            claimed = await store.claim(tx, _TO_START)
         for org_id, rows in by_organization(claimed).items():
             with acting_as(service_principal(NAME, org_id)):
                 await self._start(rows)

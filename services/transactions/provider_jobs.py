@@ -46,6 +46,17 @@ _SOURCES = {
 }
 _IS_DEBIT = transactions.c.type.in_(sorted(DEBIT_TYPES))
 _BOOKED = transactions.c.escrow_booked
+_TO_BOOK = store.claiming(
+    Status.PROCESSING, lease_ms=LEASE_MS, count_max=BATCH_MAX, where=sa.not_(sa.or_(_IS_DEBIT, _BOOKED))
+)
+_TO_SUBMIT = store.claiming(
+    Status.PROCESSING, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX, where=sa.or_(_IS_DEBIT, _BOOKED)
+)
+_TO_LOOK_UP = {
+    status: store.claiming(status, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX)
+    for status in (Status.PENDING_SETTLEMENT, Status.SETTLED, Status.COMPLETED)
+}
+_TO_APPLY = webhooks.claiming(lease_ms=LEASE_MS, count_max=CONCURRENT_MAX)
 
 
 class ProviderJobs:
@@ -56,9 +67,8 @@ class ProviderJobs:
 
     async def book(self) -> int:
         """Has escrow take the money of payouts in PROCESSING, before any provider is asked."""
-        where = sa.and_(sa.not_(_IS_DEBIT), sa.not_(_BOOKED))
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await store.claim(tx, Status.PROCESSING, lease_ms=LEASE_MS, count_max=BATCH_MAX, where=where)
+            claimed = await store.claim(tx, _TO_BOOK)
         for (org_id, person), rows in by_asker(claimed).items():
             with acting_as(service_principal(NAME, org_id, person)):
                 await self._book(rows)
@@ -101,9 +111,8 @@ class ProviderJobs:
 
     async def submit(self) -> int:
         """PROCESSING -> PENDING_SETTLEMENT, or FAILED where the provider says no."""
-        where = sa.or_(_IS_DEBIT, _BOOKED)
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await store.claim(tx, Status.PROCESSING, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX, where=where)
+            claimed = await store.claim(tx, _TO_SUBMIT)
         await _each(claimed, self._submit)
         return len(claimed)
 
@@ -196,7 +205,7 @@ class ProviderJobs:
 
     async def _look_up(self, status: Status) -> int:
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await store.claim(tx, status, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX)
+            claimed = await store.claim(tx, _TO_LOOK_UP[status])
         await _each(claimed, self._poll)
         return len(claimed)
 
@@ -227,7 +236,7 @@ class ProviderJobs:
     async def apply_webhooks(self) -> int:
         """Applies what came in, by what the provider says now: the webhook itself is only a hint (c25)."""
         async with self._database.begin(ALL_ORGANIZATIONS) as tx:
-            claimed = await webhooks.claim(tx, lease_ms=LEASE_MS, count_max=CONCURRENT_MAX)
+            claimed = await webhooks.claim(tx, _TO_APPLY)
         await _each(claimed, self._apply_webhook)
         return len(claimed)
 

@@ -22,12 +22,19 @@ _T = transactions_pb2.Transaction
 
 async def get_transaction(tx: AsyncConnection, transaction_id: str, now: datetime) -> transactions_pb2.Transaction:
     """Raises TransactionNotFound: unknown, of another organization, or of another investor."""
-    principal, t = current_principal(), transactions.c
-    statement = store.selected().where(t.org_id == principal.org_id, t.transaction_id == transaction_id)
-    row = (await tx.execute(_own(statement, t.party_id, principal))).one_or_none()
+    principal = current_principal()
+    key = {"org_id": principal.org_id, "transaction_id": transaction_id, "party_id": principal.subject}
+    found = await tx.execute(_BY_ID_OF_PARTY if principal.role == INVESTOR else _BY_ID, key)
+    row = found.one_or_none()
     if row is None:
         raise TransactionNotFound("There is no such transaction.")
     return messages.to_transaction(store.read(row), now)
+
+
+_BY_ID = store.selected().where(
+    transactions.c.org_id == sa.bindparam("org_id"), transactions.c.transaction_id == sa.bindparam("transaction_id")
+)
+_BY_ID_OF_PARTY = _BY_ID.where(transactions.c.party_id == sa.bindparam("party_id"))
 
 
 async def list_transactions(

@@ -139,12 +139,13 @@ async def test_two_workers_at_once_send_nothing_twice(house: House, kind: str) -
 
 async def test_a_worker_whose_lease_ran_out_writes_nothing(house: House) -> None:
     made = await in_processing(house, "debit")
+    claiming = store.claiming(Status.PROCESSING, lease_ms=15_000, count_max=10)
     async with house.database.begin("*") as tx:
-        [stale] = await store.claim(tx, Status.PROCESSING, lease_ms=15_000, count_max=10)
+        [stale] = await store.claim(tx, claiming)
     await house.hurry()
     async with house.database.begin("*") as tx:
-        [fresh] = await store.claim(tx, Status.PROCESSING, lease_ms=15_000, count_max=10)
-        assert await store.claim(tx, Status.PROCESSING, lease_ms=15_000, count_max=10) == []
+        [fresh] = await store.claim(tx, claiming)
+        assert await store.claim(tx, claiming) == []
     async with house.database.begin("*") as tx:
         assert await store.lock_claimed(tx, stale) is None
         assert await store.lock_claimed(tx, fresh) is not None

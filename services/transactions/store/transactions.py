@@ -69,8 +69,12 @@ def read(row: sa.Row[Any]) -> Transaction:
     return Transaction(**values, amount=amount, failure=failure)
 
 
+# What is asked all the time is built once: to build a statement costs more than to run it.
+_SELECTED = sa.select(*_READ)
+
+
 def selected() -> sa.Select[Any]:
-    return sa.select(*_READ)
+    return _SELECTED
 
 
 async def lock(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transaction | None:
@@ -205,32 +209,41 @@ async def _update_claimed(tx: AsyncConnection, claimed: Transaction, **values: A
     )
 
 
-async def claim(
-    tx: AsyncConnection, status: Status, *, lease_ms: int, count_max: int, where: sa.ColumnElement[bool] | None = None
-) -> list[Transaction]:
-    """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
+def claiming(
+    status: Status, *, lease_ms: int, count_max: int, where: sa.ColumnElement[bool] | None = None
+) -> sa.Executable:
+    """The statement of `claim` for a job: which transactions it takes, how many, and for how long."""
     found = sa.select(_c.org_id, _c.transaction_id).where(_c.status == status, is_due(_c.due_at))
     if where is not None:
         found = found.where(where)
     due = found.order_by(_c.due_at).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
-    statement = (
+    return (
         sa.update(transactions)
         .where(_c.org_id == due.c.org_id, _c.transaction_id == due.c.transaction_id)
         .values(epoch=_c.epoch + 1, tries=_c.tries + 1, due_at=due_in(lease_ms))
         .returning(*_READ)
     )
+
+
+async def claim(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
+    """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
     return [read(row) for row in await tx.execute(statement)]
 
 
 async def lock_due(tx: AsyncConnection, status: Status, now: datetime, count_max: int) -> list[Transaction]:
-    """Locks transactions that are due for their next move, of every organization, passing over those that are busy.
+    """Locks retries, or ends of a return risk, that are due by business time, passing over those that are busy."""
+    found = await tx.execute(_DUE[status], {"now": now, "count_max": count_max})
+    return [read(row) for row in found]
 
-    A retry and the end of a return risk are due by business time, all else by the database's.
-    """
-    moment = {Status.PENDING_RETRY: _c.next_attempt_at, Status.SETTLED: _c.return_risk_end_at}.get(status, _c.due_at)
-    due = is_due(moment) if moment is _c.due_at else moment <= now
-    statement = selected().where(_c.status == status, due).order_by(moment).limit(count_max)
-    return [read(row) for row in await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))]
+
+_DUE = {
+    status: selected()
+    .where(_c.status == status, moment <= sa.bindparam("now", type_=moment.type))
+    .order_by(moment)
+    .limit(sa.bindparam("count_max", type_=sa.Integer))
+    .with_for_update(skip_locked=True, key_share=True)
+    for status, moment in ((Status.PENDING_RETRY, _c.next_attempt_at), (Status.SETTLED, _c.return_risk_end_at))
+}
 
 
 async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:

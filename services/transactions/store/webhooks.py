@@ -33,8 +33,8 @@ async def lock(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any]
     return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
 
 
-async def claim(tx: AsyncConnection, *, lease_ms: int, count_max: int) -> list[sa.Row[Any]]:
-    """Takes webhooks that are due to be applied, oldest first."""
+def claiming(*, lease_ms: int, count_max: int) -> sa.Executable:
+    """The statement of `claim`: how many it takes, and for how long."""
     due = (
         sa.select(_c.webhook_id)
         .where(_c.status == "RECEIVED", is_due(_c.due_at))
@@ -43,12 +43,16 @@ async def claim(tx: AsyncConnection, *, lease_ms: int, count_max: int) -> list[s
         .with_for_update(skip_locked=True, key_share=True)
         .cte("due")
     )
-    statement = (
+    return (
         sa.update(webhooks)
         .where(_c.webhook_id == due.c.webhook_id)
         .values(epoch=_c.epoch + 1, tries=_c.tries + 1, due_at=due_in(lease_ms))
         .returning(webhooks)
     )
+
+
+async def claim(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
+    """Takes webhooks that are due to be applied, oldest first."""
     return list(await tx.execute(statement))
 
 
