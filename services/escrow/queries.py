@@ -45,11 +45,7 @@ async def get_balance(
 ) -> pb.EscrowAccountBalance:
     account = await _account(tx, request.escrow_account_id)
     as_of = _as_of(request)
-    lines = _balances(account, as_of).c
-    kind = _kind(lines.ledger_account).label("ledger_account")
-    sums = [sa.func.sum(line).label(line.name) for line in (lines.posted, lines.pending, lines.held)]
-    query = sa.select(kind, sa.func.min(lines.normal_balance).label("normal_balance"), *sums)
-    rows = (await tx.execute(query.group_by(kind).order_by(kind))).all()
+    rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
     by_kind = {row.ledger_account: row for row in rows}
 
     def amount(amount_minor: int) -> Any:
@@ -75,12 +71,13 @@ async def list_ledger_accounts(
     tx: AsyncConnection, request: pb.ListLedgerAccountsRequest
 ) -> pb.ListLedgerAccountsResponse:
     account = await _account(tx, request.escrow_account_id)
-    lines = _balances(account, _as_of(request))
+    as_of = _as_of(request)
+    lines = _BALANCES_NOW if as_of is None else _BALANCES_AT
     query, code = sa.select(lines), lines.c.ledger_account
     if request.ledger_account:
         query = query.where(sa.or_(code == request.ledger_account, _kind(code) == request.ledger_account))
     page = Page.of(request)
-    found = (await tx.execute(page.of_query(query, [code], descending=False))).all()
+    found = (await tx.execute(page.of_query(query, [code], descending=False), _key(account, as_of))).all()
     rows, token = page.cut(found, lambda row: (row.ledger_account,))
     return pb.ListLedgerAccountsResponse(
         ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows], next_page_token=token
@@ -91,28 +88,39 @@ def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsReq
     return from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
 
 
+def _key(account: sa.Row[Any], as_of: datetime | None) -> dict[str, Any]:
+    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    return key if as_of is None else {**key, "at": as_of}
+
+
 def _kind(code: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """What of a ledger account's code comes before the party: `subscription`."""
     return sa.func.split_part(code, ":", 1, type_=sa.Text)
 
 
-def _balances(account: sa.Row[Any], as_of: datetime | None) -> sa.Subquery:
-    """Each ledger account with the balances it keeps, or, at an instant, those of what had happened until then."""
-    mine = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
-    kept = ledger_accounts.c
-    if as_of is None:
-        query = sa.select(
-            kept.ledger_account,
-            kept.normal_balance,
-            store.on_normal_side(kept.debits_posted, kept.credits_posted).label("posted"),
-            store.on_normal_side(kept.debits_pending, kept.credits_pending).label("pending"),
-            kept.held,
-        ).where(kept.org_id == account.org_id, kept.escrow_account_id == account.escrow_account_id)
-        return query.subquery("balances")
-    return _BALANCES_AT.bindparams(**mine, at=as_of).subquery("balances")
+def _by_kind(balances: sa.Subquery) -> sa.Executable:
+    line = balances.c
+    kind = _kind(line.ledger_account).label("ledger_account")
+    sums = [sa.func.sum(part).label(part.name) for part in (line.posted, line.pending, line.held)]
+    normal_balance = sa.func.min(line.normal_balance).label("normal_balance")
+    return sa.select(kind, normal_balance, *sums).group_by(kind).order_by(kind)
 
 
-# Holds are held from their placing to their end, so what was held at an instant is known too.
+_kept = ledger_accounts.c
+# Each ledger account with the balances it keeps.
+_BALANCES_NOW = (
+    sa.select(
+        _kept.ledger_account,
+        _kept.normal_balance,
+        store.on_normal_side(_kept.debits_posted, _kept.credits_posted).label("posted"),
+        store.on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
+        _kept.held,
+    )
+    .where(_kept.org_id == sa.bindparam("org_id"), _kept.escrow_account_id == sa.bindparam("escrow_account_id"))
+    .subquery("balances")
+)
+# Each with those of what had happened until an instant. Holds are held from their placing to their end, so what was
+# held then is known too.
 _BALANCES_AT = (
     sa.text(
         "SELECT b.ledger_account, b.normal_balance, b.posted, b.pending, coalesce(h.held, 0)::bigint AS held"
@@ -130,7 +138,9 @@ _BALANCES_AT = (
         pending=sa.BigInteger,
         held=sa.BigInteger,
     )
+    .subquery("balances")
 )
+_KINDS_NOW, _KINDS_AT = _by_kind(_BALANCES_NOW), _by_kind(_BALANCES_AT)
 
 
 async def list_ledger_entries(
@@ -274,11 +284,15 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest) -> pb.Li
 
 
 async def _account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
-    table = escrow_accounts.c
-    query = sa.select(escrow_accounts).where(
-        table.org_id == current_principal().org_id, table.escrow_account_id == escrow_account_id
-    )
-    row = (await tx.execute(query)).one_or_none()
+    key = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id}
+    row = (await tx.execute(_ACCOUNT, key)).one_or_none()
     if row is None:
         raise EscrowAccountNotFound("There is no such escrow account.")
     return row
+
+
+# Built once, as the balances' are: to build a statement costs more than to run it.
+_ACCOUNT = sa.select(escrow_accounts).where(
+    escrow_accounts.c.org_id == sa.bindparam("org_id"),
+    escrow_accounts.c.escrow_account_id == sa.bindparam("escrow_account_id"),
+)
