@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
@@ -266,8 +267,8 @@ def _header(token: str) -> dict[str, str]:
     """The protected header, when it is one of ours: nothing in it may choose keys or algorithms."""
     try:
         part = token.split(".")[0].encode("ascii")
-        header = json.loads(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
-    except (ValueError, RecursionError):  # no JSON, or nested to no end
+        header = orjson.loads(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
+    except ValueError:  # no JSON, or nested to no end
         raise Unauthenticated("The token is not acceptable.") from None
     if (
         not isinstance(header, dict)

@@ -6,7 +6,6 @@ RPC or another organization it is refused. It grants nothing: the rows still com
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
+import orjson
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
@@ -102,19 +102,18 @@ def _digest(request: Message) -> str:
 
 def _write(key: Key, digest: str) -> str:
     parts = [["t", part.isoformat()] if isinstance(part, datetime) else ["v", part] for part in key]
-    text = json.dumps([digest, parts], separators=(",", ":"))
-    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return urlsafe_b64encode(orjson.dumps([digest, parts])).decode().rstrip("=")
 
 
 def _read(token: str, digest: str) -> Key:
     try:
         if len(token) > _TOKEN_CHARACTERS_MAX:
             raise ValueError("too long")
-        found, parts = json.loads(urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)))
+        found, parts = orjson.loads(urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)))
         if found != digest:
             raise ValueError("of another query")
         return tuple(_part(kind, value) for kind, value in parts)
-    except (ValueError, TypeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, OverflowError):
         raise PageTokenInvalid("The page_token is damaged or belongs to another query.") from None
 
 
@@ -125,6 +124,6 @@ def _part(kind: str, value: Any) -> datetime | int | str:
         if moment.tzinfo is None:
             raise ValueError("a time without a zone")
         return moment.astimezone(UTC)
-    if isinstance(value, str) and b"\0" in value.encode():  # half a surrogate pair cannot be encoded
+    if isinstance(value, str) and "\0" in value:
         raise ValueError("a text with NUL")
     return value  # its type is compared with the column's by `keyset`
