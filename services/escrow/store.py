@@ -22,12 +22,9 @@ from services.escrow.tables import escrow_accounts, holds, journal_entries, ledg
 _TIME = sa.TIMESTAMP(timezone=True)
 # Numbers and flags go as literals: asyncpg asks every element of a list whether it is a list itself, which costs more
 # than all else in sending them.
-_POST = (
-    "SELECT * FROM post_journal_entries($1, $2, $3, $4::text::int[], $5, $6::text::int[], $7::text::int[], $8, $9, $10,"
-    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20::text::boolean[], $21::text::int[], $22::text::int[],"
-    " $23::text::boolean[], $24::text::boolean[], $25::text::bigint[])"
-)
-_LITERALS = (4, 6, 7, 20, 21, 22, 23, 24, 25)
+_LITERALS = dict.fromkeys((4, 6, 7, 21, 22), "int") | dict.fromkeys((20, 23, 24), "boolean") | {25: "bigint"}
+_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 26))
+_POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
 
 
 class LegVerdict(NamedTuple):
