@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
@@ -19,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from services.chassis import telemetry
 from services.chassis.database import Database
 from tests.support import servers
+from tests.support.escrow import Escrow
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,9 +89,6 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]
     return migrate
 
 
-_copies = itertools.count()
-
-
 @pytest.fixture
 async def service_urls(
     postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]
@@ -100,29 +97,12 @@ async def service_urls(
     copies: list[str] = []
 
     async def copy(service: str) -> SimpleNamespace:
-        template = migrated(service)
-        name = f"{template.name}_copy{next(_copies)}"
-        admin = await asyncpg.connect(postgres.admin_dsn)
-        try:
-            # Its rows would otherwise go through the log one by one.
-            await admin.execute(
-                f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {service}_owner STRATEGY file_copy"
-            )
-            await admin.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-            await admin.execute(f"GRANT CONNECT ON DATABASE {name} TO {service}_app")
-        finally:
-            await admin.close()
-        copies.append(name)
-        urls = {
-            key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in ("owner_url", "app_url", "admin_url")
-        }
-        return SimpleNamespace(name=name, **urls)
+        made = await servers.copy_database(postgres.admin_dsn, migrated(service), service)
+        copies.append(made.name)
+        return made
 
     yield copy
-    admin = await asyncpg.connect(postgres.admin_dsn)
-    for name in copies:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    await servers.drop_databases(postgres.admin_dsn, *copies)
 
 
 @pytest.fixture
@@ -140,3 +120,18 @@ async def service_database(
     yield open_copy
     for database in opened:
         await database.dispose()
+
+
+@pytest.fixture(scope="module")
+def escrow_url(postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]) -> Iterator[str]:
+    """The app role's URL of one migrated book for a whole file: each test is an organization in it."""
+    made = asyncio.run(servers.copy_database(postgres.admin_dsn, migrated("escrow"), "escrow"))
+    yield made.app_url
+    asyncio.run(servers.drop_databases(postgres.admin_dsn, made.name))
+
+
+@pytest.fixture
+async def escrow(escrow_url: str) -> AsyncIterator[Escrow]:
+    """The escrow service, for an organization of this test's own."""
+    async with Escrow(escrow_url) as running:
+        yield running

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -13,20 +12,9 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.wire import to_timestamp
-from tests.support.escrow import NOW, Escrow, escrow_copy, key, refusal, usd
+from tests.support.escrow import NOW, Escrow, key, refusal, usd
 
 FIXED = {"cash", "in_transit", "issuer_proceeds", "distributable", "fees", "suspense"}
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
 
 
 # Minutes from NOW to the first and the last day a Timestamp can name.

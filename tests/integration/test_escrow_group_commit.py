@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,20 +17,9 @@ from services.chassis.errors import DomainError
 from services.chassis.ids import new_id
 from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
 from services.escrow.posting import Poster
-from tests.support.escrow import Escrow, escrow_copy, key, refusal
+from tests.support.escrow import Escrow, key, refusal
 
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
 
 
 def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str = "a test") -> NewEntry:

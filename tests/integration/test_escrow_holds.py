@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
@@ -11,20 +10,9 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.wire import to_timestamp
-from tests.support.escrow import NOW, Escrow, escrow_copy, key, refusal, usd
+from tests.support.escrow import NOW, Escrow, key, refusal, usd
 
 SUBSCRIPTION = "subscription:inv-001"
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
-import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.ids import new_id
-from tests.support.escrow import Escrow, escrow_copy, key, refusal, usd
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
+from tests.support.escrow import key, refusal, usd
 
 
 async def test_closing_releases_every_named_subscription_or_none(escrow):

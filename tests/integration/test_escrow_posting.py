@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.errors import DomainError
-from tests.support.escrow import CREDIT, DEBIT, Escrow, escrow_copy, key, new_entry, refusal
+from tests.support.escrow import CREDIT, DEBIT, key, new_entry, refusal
 
 PENDING = pb.LedgerEntry.PENDING
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
 
 
 async def test_an_entry_is_booked_with_the_balances_after_it(escrow):

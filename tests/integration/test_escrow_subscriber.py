@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.errors import DomainError
-from tests.support.escrow import Escrow, Payment, escrow_copy, key
+from tests.support.escrow import Payment, key
 
 SUBSCRIPTION = "subscription:inv-001"
 ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
@@ -18,17 +16,6 @@ PAYABLE, PROCEEDS, REFUND = (
     pb.SubmitPayoutsRequest.ISSUER_PROCEEDS,
     pb.SubmitPayoutsRequest.SUBSCRIPTION,
 )
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

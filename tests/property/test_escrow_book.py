@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.errors import DomainError
-from tests.support.escrow import Escrow, escrow_copy, key, new_entry
+from tests.support.escrow import Escrow, key, new_entry
 
 ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")
 DEBIT_NORMAL = ("cash", "in_transit", "returns_receivable:a")
@@ -107,17 +105,6 @@ operations = st.one_of(
     batches, batches, reversals, holds, holds, endings, endings, st.tuples(st.just("freeze")),
     st.tuples(st.just("unfreeze")), st.tuples(st.just("unfreeze")),
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def url(postgres, migrated) -> Iterator[str]:
-    yield from escrow_copy(postgres, migrated)
-
-
-@pytest.fixture
-async def escrow(url) -> AsyncIterator[Escrow]:
-    async with Escrow(url) as running:
-        yield running
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

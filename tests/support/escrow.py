@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
-import asyncpg
 import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
@@ -64,28 +61,6 @@ def new_entry(*legs: tuple[str, int], kind: int = pb.LedgerEntry.ADJUSTMENT, **v
         ],
         **values,
     )
-
-
-def escrow_copy(postgres: Any, migrated: Callable[[str], SimpleNamespace]) -> Iterator[str]:
-    """The app role's URL of one migrated database for a whole module: each test is an organization in it."""
-    template = migrated("escrow")
-    name = f"{template.name}_module{next(_numbers)}"
-
-    async def admin(*statements: str) -> None:
-        connection = await asyncpg.connect(postgres.admin_dsn)
-        for statement in statements:
-            await connection.execute(statement)
-        await connection.close()
-
-    asyncio.run(
-        admin(
-            f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER escrow_owner STRATEGY file_copy",
-            f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
-            f"GRANT CONNECT ON DATABASE {name} TO escrow_app",
-        )
-    )
-    yield template.app_url.rsplit("/", 1)[0] + f"/{name}"
-    asyncio.run(admin(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 class Escrow:
