@@ -22,9 +22,9 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 
-from services.chassis.config import Settings
-from services.chassis.consumer import ACK_WAIT_SECONDS, MAX_ACK_PENDING, MAX_DELIVER, Subscription
-from services.chassis.jetstream import DEAD_LETTER_PREFIX, DEAD_LETTERS
+from services.chassis.events.consumer import ACK_WAIT_SECONDS, MAX_ACK_PENDING, MAX_DELIVER, Subscription
+from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS
+from services.chassis.process.settings import Settings
 
 SERVICES = ("transactions", "escrow", "distributions", "compliance")
 _SECOND = 1_000_000_000

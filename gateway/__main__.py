@@ -14,11 +14,11 @@ from gateway.http_server import HttpServer
 from gateway.pages import Pages
 from gateway.settings import Settings
 from gateway.upstream import Upstream
-from services.chassis import telemetry
-from services.chassis.auth import Verifier
-from services.chassis.config import ConfigurationError
-from services.chassis.runtime import run
-from services.chassis.telemetry import log
+from services.chassis.calls.auth import Verifier
+from services.chassis.process import telemetry
+from services.chassis.process.main import run
+from services.chassis.process.settings import ConfigurationError
+from services.chassis.process.telemetry import log
 
 DRAIN_SECONDS = 10.0
 
@@ -57,8 +57,7 @@ def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Ev
     return gateway
 
 
-async def main() -> None:
-    settings = Settings.load()
+async def main(settings: Settings) -> None:
     telemetry.configure_logging("gateway")
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.bind_host, settings.metrics_port)
@@ -77,4 +76,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda _: main()))
+    sys.exit(run(main, Settings))

@@ -20,9 +20,9 @@ from gateway.guard import Guard
 from gateway.problems import Problem
 from gateway.routing import Router, Template
 from gateway.settings import Settings
-from services.chassis import telemetry
-from services.chassis.deadline import set_deadline
-from services.chassis.telemetry import log
+from services.chassis.calls.deadline import set_deadline
+from services.chassis.process import telemetry
+from services.chassis.process.telemetry import log
 
 Endpoint = Callable[[Request, Sequence[str]], Awaitable[Response]]
 

@@ -24,7 +24,7 @@ from gateway.descriptors import has_option, is_message, message_of, option
 from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
 from gateway.problems import Fault, invalid, invalid_body
 from gateway.routing import Template
-from services.chassis.status import json_path
+from services.chassis.calls.status import json_path
 
 HTTP_BODY = "google.api.HttpBody"
 _QUERY_FIELDS_MAX = 100

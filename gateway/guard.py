@@ -17,9 +17,9 @@ from starlette.requests import Request
 
 from gateway.problems import of_domain_error, rate_limited
 from gateway.settings import Settings
-from services.chassis.access import Rule
-from services.chassis.auth import SERVICE_ROLE, Principal, Verifier
-from services.chassis.errors import DomainError, PermissionDenied, Unauthenticated
+from services.chassis.calls.access import Rule
+from services.chassis.calls.auth import SERVICE_ROLE, Principal, Verifier
+from services.chassis.values.errors import DomainError, PermissionDenied, Unauthenticated
 
 _TOKEN_BYTES_MAX = 8192
 

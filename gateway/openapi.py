@@ -12,7 +12,7 @@ from gateway.descriptors import message_of
 from gateway.openapi_schemas import Schema, Schemas, messages_within
 from gateway.problems import HTTP_CODES, MEDIA_TYPE, STATUS_OF_CODE, title_of
 from gateway.rpc import success_status
-from services.chassis.access import Rule, rules_of
+from services.chassis.calls.access import Rule, rules_of
 
 _DESCRIPTION = """\
 Money movement for real-estate syndication: investors fund offerings, the money sits in segregated escrow under a

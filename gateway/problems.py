@@ -17,7 +17,7 @@ import orjson
 from google.rpc import error_details_pb2, status_pb2
 from starlette.responses import Response
 
-from services.chassis.errors import DomainError
+from services.chassis.values.errors import DomainError
 
 MEDIA_TYPE = "application/problem+json"
 _ERRORS_MAX = 100

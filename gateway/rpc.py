@@ -17,9 +17,10 @@ from gateway.guard import Caller, Guard
 from gateway.problems import http_only, invalid, of_rpc_error
 from gateway.settings import Settings
 from gateway.upstream import Unary, Upstream
-from services.chassis import telemetry, validation
-from services.chassis.access import Rule, rules_of
-from services.chassis.errors import InvalidField
+from services.chassis.calls import validation
+from services.chassis.calls.access import Rule, rules_of
+from services.chassis.process import telemetry
+from services.chassis.values.errors import InvalidField
 
 _EMPTY = "google.protobuf.Empty"
 _IDEMPOTENCY_FIELD = "request_id"

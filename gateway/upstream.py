@@ -19,7 +19,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from gateway.problems import came_from_service
-from services.chassis.deadline import remaining_seconds
+from services.chassis.calls.deadline import remaining_seconds
 
 # How long a request that may be sent twice waits for its service to come back.
 RETURN_SECONDS_MAX = 3.0

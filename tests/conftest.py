@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from services.chassis import telemetry
-from services.chassis.database import Database
+from services.chassis.data.database import Database
+from services.chassis.process import telemetry
 from tests.support import servers
 from tests.support.escrow import Escrow
 
@@ -78,7 +78,7 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]
         if service not in made:
             database = postgres.create_database(service)
             subprocess.run(
-                [sys.executable, "-m", "services.chassis.migrate", service],
+                [sys.executable, "-m", "services.chassis.data.migrate", service],
                 env=os.environ | {"MIGRATION_DATABASE_URL": database.owner_url},
                 cwd=ROOT,
                 check=True,

@@ -20,7 +20,7 @@ def main() -> int:
         for service in SERVICES:
             environment = os.environ | {"MIGRATION_DATABASE_URL": cluster.create_database(service).owner_url}
             for arguments in ([service], [service, "--check"]):
-                command = [sys.executable, "-m", "services.chassis.migrate", *arguments]
+                command = [sys.executable, "-m", "services.chassis.data.migrate", *arguments]
                 failed |= subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if not failed:
         print("migrations: they make what tables.py states, in all four services")

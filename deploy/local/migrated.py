@@ -1,7 +1,7 @@
 """Remembers which migrations a database of the embedded PostgreSQL has had, so that a later start need not look.
 
 - The note lies in the cluster's own folder: a new cluster has none, so nothing is left out there.
-- It holds a hash of every file that decides about the schema; a changed file means that the migrations run.
+- It holds a hash of every file that may decide about the schema; a changed file means that the migrations run.
 - Should a note be wrong, no harm is done: a service refuses to start on a schema that is not its own.
 """
 
@@ -15,9 +15,8 @@ from deploy.local.programs import ROOT
 
 def fingerprint(service: str) -> str:
     digest = hashlib.sha256()
-    own = ROOT / "services" / service
-    chassis = ROOT / "services" / "chassis"
-    files = [*own.glob("migrations/**/*.py"), own / "tables.py", *chassis.glob("migrat*.py"), chassis / "tables.py"]
+    folders = [ROOT / "services" / service, ROOT / "services" / "chassis" / "data"]
+    files = (file for folder in folders for file in folder.rglob("*") if file.suffix in (".py", ".sql"))
     for file in sorted(files):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -48,7 +48,7 @@ INNER_PORTS = ("bank", *SERVICES, *(f"{name}_metrics" for name in (*SERVICES, "g
 
 
 def migration_command(service: str) -> list[str]:
-    return [sys.executable, "-m", "services.chassis.migrate", service]
+    return [sys.executable, "-m", "services.chassis.data.migrate", service]
 
 
 def provision_command(durables_file: str) -> list[str]:

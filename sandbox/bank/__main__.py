@@ -18,7 +18,7 @@ from sandbox.bank.bank import Bank
 from sandbox.bank.settings import Settings
 from sandbox.bank.store import Store
 from sandbox.bank.webhooks import Deliveries
-from services.chassis.clock import clock_from
+from services.chassis.values.clock import clock_from
 
 TICK_SECONDS = 0.05
 

@@ -27,8 +27,8 @@ from sandbox.bank.behaviours import (
 )
 from sandbox.bank.requests import PaymentOrder
 from sandbox.bank.store import Store, day_of, read, written
-from services.chassis.clock import Clock
-from services.chassis.invariant import invariant
+from services.chassis.values.clock import Clock
+from services.chassis.values.invariant import invariant
 
 TIMERS_PER_TRANSACTION = 200
 UNRULY_DELAY_MS = 1000

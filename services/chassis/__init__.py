@@ -1,1 +1,1 @@
-"""The one shared library of the services: a pure floor of rules, and a runtime floor of pipes."""
+"""The one shared library of the services. It knows no service, no provider and no business noun."""

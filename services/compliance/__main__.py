@@ -7,8 +7,9 @@ import sys
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
 
-from services.chassis.config import Settings
-from services.chassis.runtime import Runtime, run
+from services.chassis.process.main import run
+from services.chassis.process.runtime import Runtime
+from services.chassis.process.settings import Settings
 from services.compliance.api import ComplianceServicer
 from services.compliance.jobs import jobs
 from services.compliance.subscribers import SUBSCRIPTIONS
@@ -26,4 +27,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(main, Settings))

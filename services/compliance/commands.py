@@ -10,10 +10,10 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis import outbox
-from services.chassis.auth import current_principal
-from services.chassis.ids import derived_id, new_id
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data import outbox
+from services.chassis.values.ids import derived_id, new_id
 from services.compliance import messages, store
 from services.compliance.domain import clearance
 from services.compliance.domain.errors import CheckNotInReview, ComplianceCheckNotFound, MakerIsChecker

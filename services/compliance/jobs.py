@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.chassis.auth import acting_as, service_principal
-from services.chassis.clock import Clock
-from services.chassis.database import ALL_ORGANIZATIONS, Database
-from services.chassis.jobs import Job
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.data.database import Database
+from services.chassis.process.jobs import Job
+from services.chassis.values.clock import Clock
 from services.compliance import commands
 
 

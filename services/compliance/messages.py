@@ -9,7 +9,7 @@ from typing import Any
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.type.v1 import money_pb2
 
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.paging import Page
+from services.chassis.data.paging import Page
 from services.compliance import messages, store
 from services.compliance.domain import clearance
 from services.compliance.domain.errors import ComplianceCheckNotFound, InvestorNotFound

@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 from realco.transactions.v1 import events_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.consumer import EventMeta, Subscription
+from services.chassis.events.consumer import EventMeta, Subscription
 from services.compliance import store
 
 

@@ -6,8 +6,9 @@ import sys
 
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 
-from services.chassis.config import Settings
-from services.chassis.runtime import Runtime, run
+from services.chassis.process.main import run
+from services.chassis.process.runtime import Runtime
+from services.chassis.process.settings import Settings
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer, Room
 from services.distributions.clients import GrpcCompliance, GrpcEscrow, GrpcTransactions, Peers
 from services.distributions.jobs import jobs
@@ -48,4 +49,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(main, Settings))

@@ -16,9 +16,9 @@ from grpc.aio import ServicerContext
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.clock import Clock
-from services.chassis.database import Database
-from services.chassis.once import answered_before, once
+from services.chassis.data.database import Database
+from services.chassis.data.once import answered_before, once
+from services.chassis.values.clock import Clock
 from services.distributions import gates, queries
 from services.distributions.clients import Peers
 from services.distributions.commands import distributions, executions, investments, offerings

@@ -18,8 +18,8 @@ from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
-from services.chassis.client import as_domain_error
-from services.chassis.errors import Unavailable
+from services.chassis.calls.client import as_domain_error
+from services.chassis.values.errors import Unavailable
 
 Answer = TypeVar("Answer")
 

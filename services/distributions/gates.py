@@ -10,8 +10,8 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
 from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
 from services.distributions.errors import OfferingNotFound

@@ -6,9 +6,9 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from services.chassis.clock import Clock
-from services.chassis.database import Database
-from services.chassis.jobs import Job
+from services.chassis.data.database import Database
+from services.chassis.process.jobs import Job
+from services.chassis.values.clock import Clock
 from services.distributions.clients import Peers
 from services.distributions.commands import sagas
 from services.distributions.store import sagas as store

@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.type.v1 import money_pb2
 
-from services.chassis import wire
-from services.chassis.wire import to_date
+from services.chassis.calls import wire
+from services.chassis.calls.wire import to_date
 
 Row = sa.Row[Any]
 

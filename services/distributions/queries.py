@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.paging import Page
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.paging import Page
 from services.distributions import messages
 from services.distributions.errors import DistributionNotFound, InvestmentNotFound, OfferingNotFound
 from services.distributions.store import distributions as store

@@ -10,7 +10,7 @@ from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.consumer import EventMeta, Subscription
+from services.chassis.events.consumer import EventMeta, Subscription
 from services.distributions.commands import investments, payouts
 from services.distributions.commands.payouts import Outcome
 

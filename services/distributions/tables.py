@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis import tables as chassis_tables
+from services.chassis.data import tables as chassis_tables
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)

@@ -7,8 +7,9 @@ import sys
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
 
-from services.chassis.config import Settings
-from services.chassis.runtime import Runtime, run
+from services.chassis.process.main import run
+from services.chassis.process.runtime import Runtime
+from services.chassis.process.settings import Settings
 from services.escrow.api import EscrowServicer
 from services.escrow.jobs import jobs
 from services.escrow.posting import Poster
@@ -29,4 +30,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(main, Settings))

@@ -6,9 +6,9 @@ from grpc.aio import ServicerContext
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
 
-from services.chassis.clock import Clock
-from services.chassis.database import Database
-from services.chassis.once import once
+from services.chassis.data.database import Database
+from services.chassis.data.once import once
+from services.chassis.values.clock import Clock
 from services.escrow import commands, entries, messages, queries
 from services.escrow.posting import Poster
 

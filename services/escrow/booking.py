@@ -17,12 +17,12 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import mark_enqueued
-from services.chassis.errors import DomainError, InvalidField
-from services.chassis.ids import uuid7
-from services.chassis.once import IdempotencyKeyReused
-from services.chassis.telemetry import current_traceparent
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import mark_enqueued
+from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.process.telemetry import current_traceparent
+from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.ids import uuid7
 from services.escrow import messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.journal import NewEntry

@@ -9,12 +9,12 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis import outbox
-from services.chassis.auth import current_principal
-from services.chassis.errors import InvalidField
-from services.chassis.ids import new_id
-from services.chassis.invariant import invariant
-from services.chassis.wire import from_timestamp, to_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp, to_timestamp
+from services.chassis.data import outbox
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
+from services.chassis.values.invariant import invariant
 from services.escrow import messages, store
 from services.escrow.booking import book_in
 from services.escrow.domain import account, refusals

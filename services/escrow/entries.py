@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.auth import current_principal
-from services.chassis.database import Database
-from services.chassis.errors import InvalidField
-from services.chassis.ids import new_id
-from services.chassis.once import fingerprint_of
-from services.chassis.wire import from_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.data.database import Database
+from services.chassis.data.once import fingerprint_of
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
 from services.escrow import store
 from services.escrow.domain import chart
 from services.escrow.domain.chart import DISTRIBUTABLE, IN_TRANSIT, ISSUER_PROCEEDS, Direction

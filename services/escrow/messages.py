@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.type.v1 import money_pb2
 
-from services.chassis.errors import DomainError
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.errors import DomainError
 from services.escrow.domain.chart import Direction
 from services.escrow.domain.journal import Kind, Layer, NewEntry
 from services.escrow.store import Verdict

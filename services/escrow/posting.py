@@ -17,11 +17,11 @@ from contextvars import Context
 from asyncpg.pool import PoolConnectionProxy
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.clock import Clock
-from services.chassis.database import Database, is_away, is_contention, sqlstate
-from services.chassis.errors import DomainError
-from services.chassis.telemetry import current_traceparent, log
-from services.chassis.waiting import backoff_seconds
+from services.chassis.data.database import Database, is_away, is_contention, sqlstate
+from services.chassis.process.telemetry import current_traceparent, log
+from services.chassis.process.waiting import backoff_seconds
+from services.chassis.values.clock import Clock
+from services.chassis.values.errors import DomainError
 from services.escrow import booking
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
 from services.escrow.domain.refusals import TooManyWaiting

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.paging import Page
-from services.chassis.wire import from_timestamp, to_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp, to_timestamp
+from services.chassis.data.paging import Page
 from services.escrow import messages, store
 from services.escrow.domain.chart import CASH, IN_TRANSIT
 from services.escrow.domain.refusals import EscrowAccountNotFound

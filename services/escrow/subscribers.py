@@ -14,9 +14,9 @@ from realco.transactions.v1 import events_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.consumer import EventMeta, Handler, Subscription
-from services.chassis.ids import derived_id, new_id
-from services.chassis.wire import from_timestamp
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.events.consumer import EventMeta, Handler, Subscription
+from services.chassis.values.ids import derived_id, new_id
 from services.escrow import commands, store
 from services.escrow.booking import book_in
 from services.escrow.domain import chart, refusals

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import base as pg_base
 from sqlalchemy.types import UserDefinedType
 
-from services.chassis import tables as chassis_tables
+from services.chassis.data import tables as chassis_tables
 
 
 class XID8(UserDefinedType[int]):

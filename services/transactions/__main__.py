@@ -9,8 +9,8 @@ from realco.transactions.v1.bank_accounts_pb2_grpc import add_BankAccountsServic
 from realco.transactions.v1.transactions_pb2_grpc import add_TransactionsServiceServicer_to_server
 from realco.transactions.v1.webhooks_pb2_grpc import add_WebhooksServiceServicer_to_server
 
-from services.chassis.config import Settings
-from services.chassis.runtime import Runtime, run
+from services.chassis.process.main import run
+from services.chassis.process.runtime import Runtime
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient
 from services.transactions.jobs import jobs
@@ -18,6 +18,7 @@ from services.transactions.providers.manual import ManualProvider
 from services.transactions.providers.plaid import PlaidWebhooks
 from services.transactions.providers.sandbox import SandboxBank
 from services.transactions.providers.stripe import StripeWebhooks
+from services.transactions.settings import Settings
 from services.transactions.subscribers import SUBSCRIPTIONS
 from services.transactions.vault import Vault
 from services.transactions.wiring import NAME, Parts
@@ -64,4 +65,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(main, Settings))

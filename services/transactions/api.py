@@ -11,10 +11,9 @@ from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
-from services.chassis.auth import current_principal
-from services.chassis.database import ALL_ORGANIZATIONS
-from services.chassis.errors import InvalidField
-from services.chassis.once import answered_before, once
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, current_principal
+from services.chassis.data.once import answered_before, once
+from services.chassis.values.errors import InvalidField
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
 from services.transactions.providers.base import ProviderEvent

@@ -14,9 +14,9 @@ from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
-from services.chassis.client import as_domain_error
-from services.chassis.errors import DomainError, Kind, Unavailable
-from services.chassis.invariant import invariant
+from services.chassis.calls.client import as_domain_error
+from services.chassis.values.errors import DomainError, Kind, Unavailable
+from services.chassis.values.invariant import invariant
 
 R = TypeVar("R")
 

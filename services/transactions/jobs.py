@@ -14,11 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import acting_as, service_principal
-from services.chassis.database import ALL_ORGANIZATIONS
-from services.chassis.errors import DomainError
-from services.chassis.jobs import Job
-from services.chassis.telemetry import log
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.process.jobs import Job
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
 from services.transactions.batches import BATCH_MAX, LEASE_MS, by_asker, by_organization, jitter
 from services.transactions.clients import Decision
 from services.transactions.commands.decisions import queue_again

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 
-from services.chassis.wire import to_money, to_timestamp
+from services.chassis.calls.wire import to_money, to_timestamp
 from services.transactions.domain.transaction import Failure, Transaction
 
 _T = transactions_pb2.Transaction

@@ -15,11 +15,10 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import acting_as, service_principal
-from services.chassis.database import ALL_ORGANIZATIONS
-from services.chassis.errors import DomainError
-from services.chassis.telemetry import log
-from services.chassis.wire import to_money
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.wire import to_money
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
 from services.transactions.batches import BATCH_MAX, LEASE_MS, by_asker, jitter
 from services.transactions.clients import SubmitItem, SubmitResult
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment

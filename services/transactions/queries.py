@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.access import INVESTOR
-from services.chassis.auth import Principal, current_principal
-from services.chassis.paging import Page
+from services.chassis.calls.access import INVESTOR
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.data.paging import Page
 from services.transactions import messages
 from services.transactions.domain.errors import BankAccountNotFound, TransactionNotFound
 from services.transactions.store import transactions as store

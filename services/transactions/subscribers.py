@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from services.chassis.consumer import Subscription
+from services.chassis.events.consumer import Subscription
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = ()

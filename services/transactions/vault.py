@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.chassis.config import ConfigurationError, read_private_file
+from services.chassis.process.settings import ConfigurationError, read_private_file
 
 _VERSION = b"\x01"
 _KEY_ID_BYTES = 4

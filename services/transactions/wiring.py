@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.data.database import Database
+from services.chassis.values.clock import Clock
 from services.transactions.clients import Compliance, Distributions, Escrow
 from services.transactions.providers.base import PaymentProvider
 from services.transactions.providers.plaid import PlaidWebhooks

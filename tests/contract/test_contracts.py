@@ -22,9 +22,9 @@ from realco.type.v1 import http_pb2
 import services
 from gateway import contracts
 from gateway.binding import Binding
-from services.chassis import validation
-from services.chassis.access import rules_of
-from services.chassis.errors import DomainError, Refused
+from services.chassis.calls import validation
+from services.chassis.calls.access import rules_of
+from services.chassis.values.errors import DomainError, Refused
 
 REQUIRED_ROUTES = """
 POST /transactions

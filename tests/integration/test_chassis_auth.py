@@ -10,9 +10,9 @@ import time
 import pytest
 from joserfc.jwk import ECKey
 
-from services.chassis.auth import Principal, ServiceIdentity
-from services.chassis.config import ConfigurationError, Settings
-from services.chassis.errors import PermissionDenied, Unauthenticated, Unavailable
+from services.chassis.calls.auth import Principal, ServiceIdentity
+from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.values.errors import PermissionDenied, Unauthenticated, Unavailable
 from tests.support.identity import Issuer
 
 NOW = int(time.time())

@@ -14,15 +14,15 @@ from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 
 from deploy import provision
-from services.chassis import jetstream
-from services.chassis.auth import current_principal
-from services.chassis.clock import FakeClock
-from services.chassis.consumer import ATTEMPTS_MAX, EventMeta, Subscription, run_subscription
-from services.chassis.errors import DomainError, Kind
-from services.chassis.relay import run_relay
-from services.chassis.replay import replay
+from services.chassis.calls.auth import current_principal
+from services.chassis.events import streams
+from services.chassis.events.consumer import ATTEMPTS_MAX, EventMeta, Subscription, run_subscription
+from services.chassis.events.relay import run_relay
+from services.chassis.events.replay import replay
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
-from tests.support.chassis_events import emit, emitting_database, listening, running, streams
+from tests.support.chassis_events import emit, emitting_database, listening, provisioned_streams, running
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def database(urls, org):
 
 @pytest.fixture
 async def js(nats_url):
-    async with streams(nats_url) as js:
+    async with provisioned_streams(nats_url) as js:
         yield js
 
 
@@ -83,7 +83,7 @@ async def inbox(js, org):
             "config": consumer.configuration() | {"deliver_policy": "new"},
         }
         subject = f"$JS.API.CONSUMER.CREATE.{consumer.stream}.{consumer.name}"
-        answer = json.loads((await jetstream.client_of(js).request(subject, json.dumps(request).encode())).data)
+        answer = json.loads((await streams.client_of(js).request(subject, json.dumps(request).encode())).data)
         assert "error" not in answer
     return inbox
 
@@ -190,7 +190,7 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
 
 def test_a_replay_for_nobody_says_whom_there_is():
     there = {"DATABASE_URL": "postgresql://u@h/d", "NATS_URL": "nats://h"}
-    command = [sys.executable, "-m", "services.chassis.replay", "nobody"]
+    command = [sys.executable, "-m", "services.chassis.events.replay", "nobody"]
     ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith(
@@ -235,7 +235,7 @@ async def _letters(js, inbox, count: int) -> bool:
 
 async def dead_letters(js, inbox) -> list:
     """All there are for this consumer, without taking them."""
-    subject = f"{jetstream.DEAD_LETTER_PREFIX}{inbox.durable}"
+    subject = f"{streams.DEAD_LETTER_PREFIX}{inbox.durable}"
     subscription = await js.subscribe(subject, ordered_consumer=True)
     found = []
     try:

@@ -8,11 +8,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.auth import acting_as
-from services.chassis.boot import BootError
-from services.chassis.database import Database, is_away, is_contention, sqlstate
-from services.chassis.deadline import set_deadline
-from services.chassis.invariant import InvariantViolation
+from services.chassis.calls.auth import acting_as
+from services.chassis.calls.deadline import set_deadline
+from services.chassis.data.database import Database, is_away, is_contention, sqlstate
+from services.chassis.process.boot import boot_check
+from services.chassis.values.errors import BootError
+from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
 
 
@@ -202,7 +203,7 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
 
 @pytest.mark.usefixtures("durable")
 async def test_a_safe_database_passes_the_boot_check(database):
-    await database.boot_check()
+    await boot_check(database)
 
 
 @pytest.mark.usefixtures("durable")
@@ -221,5 +222,5 @@ async def test_an_unsafe_database_is_refused_at_start(urls, role, harm, fault):
         await admin.execute(harm.format(name=urls.name))
     database = Database(getattr(urls, role), "chassis")
     with pytest.raises(BootError, match=fault):
-        await database.boot_check()
+        await boot_check(database)
     await database.dispose()

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from services.chassis.housekeeping import forget_old_rows
-from services.chassis.jobs import Job, run_jobs
-from services.chassis.tables import handled_events
-from services.chassis.tables import outbox as outbox_table
+from services.chassis.data.housekeeping import forget_old_rows
+from services.chassis.data.tables import handled_events
+from services.chassis.data.tables import outbox as outbox_table
+from services.chassis.process.jobs import Job, run_jobs
 from tests.support import chassis
 from tests.support.chassis_events import emit, emitting_database, running
 

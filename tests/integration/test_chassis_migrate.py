@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.chassis import migrate
+from services.chassis.data import migrate
 from tests.support import chassis
 
 

@@ -9,9 +9,8 @@ import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.auth import acting_as
-from services.chassis.errors import DomainError, InvalidField, Kind
-from services.chassis.once import (
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.once import (
     IdempotencyKeyReused,
     RequestInFlight,
     answered_before,
@@ -19,7 +18,8 @@ from services.chassis.once import (
     once,
     replace_answer,
 )
-from services.chassis.tables import handled_requests
+from services.chassis.data.tables import handled_requests
+from services.chassis.values.errors import DomainError, InvalidField, Kind
 from tests.support import chassis
 
 

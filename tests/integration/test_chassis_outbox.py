@@ -6,11 +6,11 @@ import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis import outbox
-from services.chassis.invariant import InvariantViolation
-from services.chassis.relay import relay_batch, run_relay
+from services.chassis.data import outbox
+from services.chassis.events.relay import relay_batch, run_relay
+from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
-from tests.support.chassis_events import emit, emitting_database, listening, running, streams, unpublished
+from tests.support.chassis_events import emit, emitting_database, listening, provisioned_streams, running, unpublished
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def database(urls, org):
 
 @pytest.fixture
 async def js(nats_url):
-    async with streams(nats_url) as js:
+    async with provisioned_streams(nats_url) as js:
         yield js
 
 

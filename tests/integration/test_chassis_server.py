@@ -13,11 +13,11 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis import client, server
-from services.chassis.auth import Principal, acting_as, current_principal
-from services.chassis.database import Database
-from services.chassis.deadline import remaining_seconds, set_deadline
-from services.chassis.errors import DomainError, Kind, NotFound
+from services.chassis.calls import client, server
+from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.calls.deadline import remaining_seconds, set_deadline
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError, Kind, NotFound
 from tests.support import chassis
 from tests.support.identity import Issuer
 
@@ -378,7 +378,7 @@ async def test_the_trace_goes_on_from_service_to_service(peer, servicer, issuer)
     traces = []
 
     async def ask(request):
-        from services.chassis import telemetry
+        from services.chassis.process import telemetry
 
         traces.append((telemetry.current_traceparent(), telemetry.current_request_id()))
         if len(traces) == 1:

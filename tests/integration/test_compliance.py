@@ -10,11 +10,11 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1 import events_pb2, transactions_pb2
 from realco.type.v1 import money_pb2
 
-from services.chassis.auth import Principal, acting_as, service_principal
-from services.chassis.clock import FakeClock
-from services.chassis.consumer import EventMeta
-from services.chassis.errors import DomainError
-from services.chassis.ids import new_id
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.events.consumer import EventMeta
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.compliance.api import ComplianceServicer
 from services.compliance.jobs import jobs
 from services.compliance.subscribers import SUBSCRIPTIONS

@@ -11,8 +11,8 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.transactions.v1 import events_pb2 as transactions_events
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError, Kind
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError, Kind
 from services.distributions.store.sagas import LEASE
 from tests.support.distributions import CLOSING, World
 from tests.support.distributions_peers import Killed, Txn, completed, failed, moved, refused

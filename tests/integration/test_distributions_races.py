@@ -13,8 +13,8 @@ from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, World
 from tests.support.distributions_peers import failed, usd
 

@@ -14,9 +14,9 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, ORG, START, World
 from tests.support.distributions_peers import usd
 

@@ -9,8 +9,8 @@ import pytest
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, START, World
 from tests.support.distributions_peers import Entry, completed, failed, returned, usd
 

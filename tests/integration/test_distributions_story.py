@@ -11,8 +11,8 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_pb2 as escrow
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
 from tests.support.distributions import World
 from tests.support.distributions_peers import completed, failed, returned
 

@@ -12,9 +12,9 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.database import Database, sqlstate
-from services.chassis.errors import DomainError
-from services.chassis.ids import new_id
+from services.chassis.data.database import Database, sqlstate
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
 from services.escrow.posting import Poster
 from tests.support.escrow import Escrow, key, refusal

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.auth import Principal
+from services.chassis.calls.auth import Principal
 from tests.support.escrow import Escrow, key, usd
 
 # As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.

@@ -9,7 +9,7 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
 from tests.support.escrow import NOW, Escrow, key, refusal, usd
 
 SUBSCRIPTION = "subscription:inv-001"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.ids import new_id
+from services.chassis.values.ids import new_id
 from tests.support.escrow import key, refusal, usd
 
 

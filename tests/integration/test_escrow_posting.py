@@ -8,7 +8,7 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.errors import DomainError
+from services.chassis.values.errors import DomainError
 from tests.support.escrow import CREDIT, DEBIT, key, new_entry, refusal
 
 PENDING = pb.LedgerEntry.PENDING

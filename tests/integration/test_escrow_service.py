@@ -22,7 +22,7 @@ from realco.escrow.v1 import events_pb2 as events
 
 from deploy import provision
 from deploy.local.ports import free_port
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
 from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
 from tests.support.identity import ISSUER, Issuer

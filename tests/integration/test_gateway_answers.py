@@ -16,7 +16,7 @@ import pytest_asyncio
 from realco.transactions.v1 import webhooks_pb2
 
 from gateway.upstream import RETURN_SECONDS_MAX
-from services.chassis import errors
+from services.chassis.values import errors
 from tests.support.street import ISSUER, KEY, TRANSACTION, Street, is_problem, new_transaction, street, write_jwks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

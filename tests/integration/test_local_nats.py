@@ -16,7 +16,7 @@ from realco.transactions.v1 import events_pb2 as transactions
 
 from deploy.local.nats import Nats
 from deploy.provision import consumers_of, provision
-from services.chassis.consumer import Subscription
+from services.chassis.events.consumer import Subscription
 
 POSTED = "realco.escrow.v1.JournalEntriesPosted"
 SETTLED = "realco.transactions.v1.TransactionSettled"

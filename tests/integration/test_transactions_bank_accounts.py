@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
-from services.chassis.errors import DomainError
+from services.chassis.values.errors import DomainError
 from services.transactions.vault import Vault
 from tests.support.transactions import ADMIN, INVESTOR, ROUTING_NUMBER, House
 

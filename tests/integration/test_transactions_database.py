@@ -10,9 +10,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.boot import boot_check
-from services.chassis.database import Database, sqlstate
-from services.chassis.migrate import drift
+from services.chassis.data.database import Database, sqlstate
+from services.chassis.data.migrate import drift
+from services.chassis.process.boot import boot_check
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions, webhooks

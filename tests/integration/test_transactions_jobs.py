@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
 
-from services.chassis.errors import DomainError
-from services.chassis.money import Money
+from services.chassis.values.errors import DomainError
+from services.chassis.values.money import Money
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status

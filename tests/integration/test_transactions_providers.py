@@ -11,8 +11,8 @@ from threading import Event, Thread
 
 import pytest
 
-from services.chassis.ids import new_id
-from services.chassis.money import Money
+from services.chassis.values.ids import new_id
+from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, PaymentProvider
 from services.transactions.providers.sandbox import SandboxBank

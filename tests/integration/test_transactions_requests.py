@@ -12,9 +12,9 @@ from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
-from services.chassis.auth import Principal
-from services.chassis.errors import DomainError
-from services.chassis.ids import new_id
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.transactions.clients import Decision
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import ADMIN, INVESTOR, House, away, usd

@@ -15,8 +15,8 @@ from joserfc.jwk import ECKey
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 from realco.transactions.v1.webhooks_pb2 import Webhook
 
-from services.chassis.auth import Principal
-from services.chassis.errors import DomainError
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.providers.plaid import PlaidWebhooks
 from services.transactions.providers.stripe import StripeWebhooks

@@ -19,7 +19,7 @@ from rich.console import Console
 from deploy.local.instance import Instance
 from deploy.local.postgres import Postgres
 from deploy.local.programs import ROOT
-from services.chassis import telemetry
+from services.chassis.process import telemetry
 from tests.performance import report
 from tests.performance.edge import Edge
 from tests.performance.measure import Results

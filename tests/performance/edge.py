@@ -22,7 +22,7 @@ from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
 
 from deploy.local.instance import Instance
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.wire import to_timestamp
 from tests.performance import load
 from tests.performance.measure import Cpu, Results, run_callers, run_for
 

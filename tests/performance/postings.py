@@ -19,9 +19,9 @@ import asyncpg
 
 from deploy.local.postgres import Postgres
 from deploy.local.programs import ROOT
-from services.chassis.clock import SystemClock
-from services.chassis.database import Database
-from services.chassis.ids import new_id
+from services.chassis.data.database import Database
+from services.chassis.values.clock import SystemClock
+from services.chassis.values.ids import new_id
 from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
 from services.escrow.posting import Poster
 from tests.performance import load
@@ -69,7 +69,7 @@ class Bench:
         urls = cluster.create_database("escrow")
         await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", "services.chassis.migrate", "escrow"],
+            [sys.executable, "-m", "services.chassis.data.migrate", "escrow"],
             env=os.environ | {"MIGRATION_DATABASE_URL": urls.owner_url},
             cwd=ROOT,
             check=True,

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis import ids
-from services.chassis.calendar import add_banking_days, is_banking_day
-from services.chassis.money import allocate
-from services.chassis.paging import Page
+from services.chassis.data.paging import Page
+from services.chassis.values import ids
+from services.chassis.values.calendar import add_banking_days, is_banking_day
+from services.chassis.values.money import allocate
 
 amounts = st.integers(-(2**62), 2**62)
 names = st.text("abzé0_", min_size=1, max_size=4)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.errors import DomainError
+from services.chassis.values.errors import DomainError
 from tests.support.escrow import Escrow, key, new_entry
 
 ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")

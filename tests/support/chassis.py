@@ -18,9 +18,9 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.chassis import migrations, tables
-from services.chassis.auth import Principal
-from services.chassis.database import Database
+from services.chassis.calls.auth import Principal
+from services.chassis.data import migrations, tables
+from services.chassis.data.database import Database
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ADMIN = Principal("admin-1", "admin", "org_1")

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 
 from deploy import provision
-from services.chassis import outbox
-from services.chassis.auth import Principal, acting_as
-from services.chassis.tables import outbox as outbox_table
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data import outbox
+from services.chassis.data.tables import outbox as outbox_table
 from tests.support import chassis
 
 
@@ -25,7 +25,7 @@ async def emitting_database(urls, org: str):
 
 
 @asynccontextmanager
-async def streams(nats_url: str):
+async def provisioned_streams(nats_url: str):
     """JetStream with the streams as the provisioner makes them."""
     client = await nats.connect(nats_url)
     await provision.provision(client, [])

@@ -13,14 +13,15 @@ import sys
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc, events_pb2
 
-from services.chassis import outbox
-from services.chassis.config import Settings
-from services.chassis.consumer import Subscription
-from services.chassis.database import Database
-from services.chassis.errors import DomainError, Kind
-from services.chassis.jobs import Job
-from services.chassis.once import once
-from services.chassis.runtime import Runtime, run
+from services.chassis.data import outbox
+from services.chassis.data.database import Database
+from services.chassis.data.once import once
+from services.chassis.events.consumer import Subscription
+from services.chassis.process.jobs import Job
+from services.chassis.process.main import run
+from services.chassis.process.runtime import Runtime
+from services.chassis.process.settings import Settings
+from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
 
 
@@ -75,8 +76,8 @@ async def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     # The database is a test's own, without the migrations of the service whose name (and events) are borrowed.
-    from services.chassis import boot
+    from services.chassis.data import schema
 
     assert os.environ["ENVIRONMENT"] == "development"
-    boot.ROOT = boot.ROOT / "nowhere"
-    sys.exit(run(main))
+    schema.ROOT = schema.ROOT / "nowhere"
+    sys.exit(run(main, Settings))

@@ -15,13 +15,13 @@ from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import events_pb2 as escrow_events
 
-from services.chassis import tables as chassis_tables
-from services.chassis.auth import Principal, acting_as, service_principal
-from services.chassis.clock import FakeClock
-from services.chassis.consumer import EventMeta
-from services.chassis.database import Database
-from services.chassis.ids import new_id
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data import tables as chassis_tables
+from services.chassis.data.database import Database
+from services.chassis.events.consumer import EventMeta
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.ids import new_id
 from services.distributions import subscribers
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer, Room
 from services.distributions.clients import Peers

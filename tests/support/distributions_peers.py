@@ -18,9 +18,9 @@ from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1 import money_pb2
 
-from services.chassis.auth import current_principal
-from services.chassis.errors import Kind, Refused
-from services.chassis.ids import new_id
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.errors import Kind, Refused
+from services.chassis.values.ids import new_id
 from services.distributions.clients import PeerUnavailable
 
 Txn = transactions.Transaction

@@ -17,13 +17,13 @@ from realco.transactions.v1 import events_pb2 as transactions
 from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1 import money_pb2
 
-from services.chassis.auth import Principal, acting_as, service_principal
-from services.chassis.clock import FakeClock
-from services.chassis.consumer import EventMeta
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
-from services.chassis.ids import new_id
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import Database
+from services.chassis.events.consumer import EventMeta
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowServicer
 from services.escrow.jobs import expire_due_holds
 from services.escrow.posting import Poster

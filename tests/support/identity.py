@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.jwk import ECKey
 
-from services.chassis.auth import ServiceIdentity, Verifier
-from services.chassis.config import Settings
+from services.chassis.calls.auth import ServiceIdentity, Verifier
+from services.chassis.process.settings import Settings
 
 ISSUER = "https://issuer.test"
 

@@ -27,9 +27,9 @@ from gateway.guard import Guard
 from gateway.http_server import HttpServer
 from gateway.settings import Settings
 from gateway.upstream import Upstream
-from services.chassis.auth import ServiceIdentity, Verifier
-from services.chassis.errors import DomainError
-from services.chassis.status import to_status
+from services.chassis.calls.auth import ServiceIdentity, Verifier
+from services.chassis.calls.status import to_status
+from services.chassis.values.errors import DomainError
 
 ISSUER = "https://issuer.test"
 KEY_ID = "issuer-1"

@@ -21,11 +21,11 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money as MoneyMessage
 
-from services.chassis.auth import Principal, acting_as
-from services.chassis.clock import FakeClock
-from services.chassis.database import Database
-from services.chassis.errors import DomainError, Unavailable
-from services.chassis.ids import new_id
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data.database import Database
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.ids import new_id
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
 from services.transactions.clients import Decision, EvaluateItem, SubmitItem, SubmitResult
 from services.transactions.domain.payments import Payment, PaymentStatus

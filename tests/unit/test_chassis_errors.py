@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from services.chassis.errors import DomainError, InvalidField, Kind, Unavailable
-from services.chassis.invariant import InvariantViolation, invariant
-from services.chassis.status import from_status, json_path, to_status
+from services.chassis.calls.status import from_status, json_path, to_status
+from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable
+from services.chassis.values.invariant import InvariantViolation, invariant
 
 
 class Overdrawn(DomainError):

@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from google.type import date_pb2
 
-from services.chassis import ids
-from services.chassis.calendar import add_banking_days, is_banking_day
-from services.chassis.clock import FakeClock
-from services.chassis.errors import InvalidField
-from services.chassis.wire import from_date, from_timestamp, to_date, to_timestamp
+from services.chassis.calls.wire import from_date, from_timestamp, to_date, to_timestamp
+from services.chassis.values import ids
+from services.chassis.values.calendar import add_banking_days, is_banking_day
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import InvalidField
 
 
 def test_an_id_is_its_prefix_and_26_characters():

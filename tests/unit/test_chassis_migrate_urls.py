@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.chassis import migrate
+from services.chassis.data import migrate
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg"])

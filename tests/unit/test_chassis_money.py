@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 from realco.type.v1 import money_pb2
 
-from services.chassis.money import Money, allocate
-from services.chassis.wire import to_money
+from services.chassis.calls.wire import to_money
+from services.chassis.values.money import Money, allocate
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.type.v1 import access_pb2
 from sqlalchemy.dialects import postgresql
 
-from services.chassis import access, validation
-from services.chassis.auth import Principal, acting_as
-from services.chassis.boot import BootError, check_nats_version
-from services.chassis.errors import InvalidField, NotFound, PermissionDenied
-from services.chassis.paging import Page, PageTokenInvalid
+from services.chassis.calls import access, validation
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data.paging import Page, PageTokenInvalid
+from services.chassis.process.boot import check_nats_version
+from services.chassis.values.errors import BootError, InvalidField, NotFound, PermissionDenied
 
 ESCROW = pb.DESCRIPTOR.services_by_name["EscrowService"]
 COMPLIANCE = compliance_pb2.DESCRIPTOR.services_by_name["ComplianceService"]

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 from realco.type.v1 import money_pb2
 
-from services.chassis import telemetry
-from services.chassis.config import ConfigurationError, Settings
+from services.chassis.process import telemetry
+from services.chassis.process.settings import ConfigurationError, Settings
 
 SECRET = "4242424242424242"
 

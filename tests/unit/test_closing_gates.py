@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import pytest
 
-from services.chassis.errors import Kind
-from services.chassis.money import Money
+from services.chassis.values.errors import Kind
+from services.chassis.values.money import Money
 from services.distributions.domain.approval import ContentChanged, MakerIsChecker, check_approval, content_hash
 from services.distributions.domain.closing import (
     ClosingFacts,

@@ -19,7 +19,7 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.type.v1 import money_pb2
 
-from services.chassis.errors import DomainError, Refused
+from services.chassis.values.errors import DomainError, Refused
 from services.distributions import clients, messages, tables
 from services.distributions.commands import agreements
 from services.distributions.commands.investments import contributions_in

@@ -3,7 +3,7 @@
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.invariant import InvariantViolation
+from services.chassis.values.invariant import InvariantViolation
 from services.escrow.booking import EVENT_BYTES_MAX, cut
 from services.escrow.domain import chart
 from services.escrow.domain.account import Balance, Status, check_empty, move

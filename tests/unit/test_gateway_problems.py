@@ -11,7 +11,7 @@ from grpc import aio
 
 from gateway import problems
 from gateway.problems import Fault, Problem
-from services.chassis import errors
+from services.chassis.values import errors
 
 TABLE = {
     "INVALID_ARGUMENT": 400,

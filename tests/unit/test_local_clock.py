@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import clock
-from services.chassis.clock import FileClock
+from services.chassis.values.clock import FileClock
 
 SECOND = timedelta(seconds=1)
 

@@ -9,9 +9,9 @@ import pytest
 
 from deploy.local import token
 from deploy.local.identity import AUDIENCE, ISSUER, KEY_HOLDERS, LIFETIME_SECONDS, Identity
-from services.chassis.auth import Principal, ServiceIdentity, Verifier
-from services.chassis.config import Settings
-from services.chassis.errors import Unauthenticated
+from services.chassis.calls.auth import Principal, ServiceIdentity, Verifier
+from services.chassis.process.settings import Settings
+from services.chassis.values.errors import Unauthenticated
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from realco.escrow.v1 import events_pb2 as escrow
 from realco.transactions.v1 import events_pb2 as transactions
 
 from deploy.provision import consumers_of, differences, durables, stream_configurations
-from services.chassis.consumer import Subscription
+from services.chassis.events.consumer import Subscription
 
 
 async def handle(tx: object, event: object, meta: object) -> None:

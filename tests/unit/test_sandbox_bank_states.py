@@ -27,7 +27,7 @@ from sandbox.bank.behaviours import (
 from sandbox.bank.requests import PaymentOrder, has_aba_check_digit
 from sandbox.bank.store import Store
 from sandbox.bank.webhooks import backoff_ms
-from services.chassis.clock import FakeClock
+from services.chassis.values.clock import FakeClock
 
 FRIDAY = datetime(2024, 12, 20, 15, 30, tzinfo=UTC)  # Wednesday the 25th is a holiday
 MONDAY, TUESDAY, LATE = date(2024, 12, 23), date(2024, 12, 24), date(2025, 1, 19)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.chassis.errors import Kind
+from services.chassis.values.errors import Kind
 from services.distributions.domain.states import (
     ALLOCATION_MOVES,
     DISTRIBUTION_MOVES,

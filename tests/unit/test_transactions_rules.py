@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.chassis.errors import DomainError
-from services.chassis.money import Money
+from services.chassis.values.errors import DomainError
+from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, difference, moves_for
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import Status, check_move

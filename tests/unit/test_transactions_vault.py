@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.config import ConfigurationError
+from services.chassis.process.settings import ConfigurationError
 from services.transactions.vault import Vault, VaultError
 
 KEY, OLDER, OTHER = bytes(range(32)), bytes(range(1, 33)), bytes(range(2, 34))

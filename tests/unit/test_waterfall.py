@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis.errors import Kind
-from services.chassis.money import allocate
+from services.chassis.values.errors import Kind
+from services.chassis.values.money import allocate
 from services.distributions.domain.terms import CAPITAL_FIRST, PREFERRED_FIRST, Terms, TermsInvalid, Tier
 from services.distributions.domain.waterfall import (
     SPONSOR,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.errors import DomainError, Kind, NotFound
+from services.chassis.values.errors import DomainError, Kind, NotFound
 
 
 class InvestorNotFound(NotFound):

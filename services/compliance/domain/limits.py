@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
-from services.chassis.money import spelled
+from services.chassis.values.money import spelled
 
 
 class LimitType(Enum):

@@ -7,9 +7,9 @@ from datetime import datetime
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.outbox import enqueue
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.outbox import enqueue
 
 
 async def announce(

@@ -8,10 +8,10 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
-from services.chassis.telemetry import log
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.database import Database
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
 from services.distributions import messages
 from services.distributions.commands import refunds
 from services.distributions.commands.announcing import announce

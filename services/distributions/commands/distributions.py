@@ -9,12 +9,12 @@ from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.errors import InvalidField
-from services.chassis.ids import new_id
-from services.chassis.invariant import invariant
-from services.chassis.money import Money
-from services.chassis.wire import from_date
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_date
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
 from services.distributions import messages
 from services.distributions.commands import agreements
 from services.distributions.commands.announcing import announce

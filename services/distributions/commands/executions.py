@@ -9,9 +9,9 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
-from services.chassis.invariant import invariant
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.chassis.values.invariant import invariant
 from services.distributions.clients import Escrow
 from services.distributions.commands import distributions as commands
 from services.distributions.commands.announcing import announce

@@ -12,11 +12,11 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import Principal, current_principal
-from services.chassis.errors import InvalidField
-from services.chassis.ids import new_id
-from services.chassis.invariant import invariant
-from services.chassis.telemetry import log
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
+from services.chassis.values.invariant import invariant
 from services.distributions import messages
 from services.distributions.commands import refunds
 from services.distributions.commands.announcing import announce

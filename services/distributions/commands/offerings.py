@@ -11,10 +11,10 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.errors import DomainError, InvalidField, Kind
-from services.chassis.ids import new_id
-from services.chassis.wire import from_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.ids import new_id
 from services.distributions import gates, messages
 from services.distributions.clients import Escrow
 from services.distributions.commands import agreements, closings, refunds

@@ -13,8 +13,8 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.money import allocate
-from services.chassis.telemetry import log
+from services.chassis.process.telemetry import log
+from services.chassis.values.money import allocate
 from services.distributions import messages
 from services.distributions.commands import refunds
 from services.distributions.commands.announcing import announce

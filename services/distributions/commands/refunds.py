@@ -13,7 +13,7 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
+from services.chassis.calls.auth import current_principal
 from services.distributions import messages
 from services.distributions.commands.announcing import announce
 from services.distributions.store import investments as investments_store

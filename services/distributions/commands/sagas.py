@@ -12,11 +12,11 @@ from datetime import datetime
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1 import money_pb2
 
-from services.chassis.auth import acting_as, service_principal
-from services.chassis.clock import Clock
-from services.chassis.database import Database
-from services.chassis.errors import DomainError
-from services.chassis.telemetry import log
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.database import Database
+from services.chassis.process.telemetry import log
+from services.chassis.values.clock import Clock
+from services.chassis.values.errors import DomainError
 from services.distributions.clients import Peers, PeerUnavailable
 from services.distributions.commands import closings, executions, payouts
 from services.distributions.store import payouts as payouts_store

@@ -12,8 +12,8 @@ from datetime import date
 from fractions import Fraction
 from typing import ClassVar, Final
 
-from services.chassis.errors import DomainError, Kind
-from services.chassis.money import Money
+from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.money import Money
 from services.distributions.domain.terms import Terms
 from services.distributions.domain.waterfall import Line
 

@@ -13,9 +13,9 @@ from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import ClassVar, Final
 
-from services.chassis.calendar import add_banking_days
-from services.chassis.errors import DomainError, Kind
-from services.chassis.money import spelled
+from services.chassis.values.calendar import add_banking_days
+from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.money import spelled
 
 OPEN_DAYS_MIN: Final = timedelta(days=21)
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)

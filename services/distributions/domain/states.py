@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import ClassVar, Final, TypeVar
 
-from services.chassis.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind
 
 S = TypeVar("S", bound=Enum)
 

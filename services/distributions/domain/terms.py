@@ -10,7 +10,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import ClassVar, Final
 
-from services.chassis.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind
 
 BPS: Final = 10_000  # basis points in a whole
 PREFERRED_RATE_BPS_MAX: Final = BPS  # 100 % a year: beyond it the number is a typing error, not an agreement

@@ -14,9 +14,9 @@ from fractions import Fraction
 from math import lcm
 from typing import ClassVar, Final
 
-from services.chassis.errors import DomainError, Kind
-from services.chassis.invariant import invariant
-from services.chassis.money import allocate, spelled
+from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import allocate, spelled
 from services.distributions.domain.terms import BPS, CAPITAL_FIRST, Terms, Tier
 
 SPONSOR: Final = "SPONSOR"  # the payee that is not an investor; a sponsor's own contribution is an ordinary lot

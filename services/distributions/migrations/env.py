@@ -1,6 +1,6 @@
-"""Alembic's entry: see services/chassis/migrations.py."""
+"""Alembic's entry: see services/chassis/data/migrations.py."""
 
-from services.chassis.migrations import run_env
+from services.chassis.data.migrations import run_env
 from services.distributions.tables import metadata
 
 run_env(metadata)

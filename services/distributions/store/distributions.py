@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.ids import derived_id
+from services.chassis.values.ids import derived_id
 from services.distributions import messages
 from services.distributions.domain.waterfall import SPONSOR, Line, Step
 from services.distributions.store.rows import Row, insert_many

@@ -11,7 +11,7 @@ from fractions import Fraction
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.invariant import invariant
+from services.chassis.values.invariant import invariant
 from services.distributions.domain.terms import BPS, Tier
 from services.distributions.domain.waterfall import DAYS_IN_YEAR, Lot, State, Totals
 from services.distributions.store.rows import Row, values_table

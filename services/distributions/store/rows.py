@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.invariant import invariant
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.invariant import invariant
 
 Row = sa.Row[Any]
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.ids import new_id
-from services.chassis.invariant import invariant
+from services.chassis.values.ids import new_id
+from services.chassis.values.invariant import invariant
 from services.distributions.store.rows import Row, insert
 from services.distributions.tables import sagas
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from services.chassis.invariant import invariant
+from services.chassis.values.invariant import invariant
 
 
 class Direction(Enum):

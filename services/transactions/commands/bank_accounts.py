@@ -8,10 +8,10 @@ from google.protobuf.empty_pb2 import Empty
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.access import INVESTOR
-from services.chassis.auth import Principal, current_principal
-from services.chassis.errors import InvalidField
-from services.chassis.ids import new_id
+from services.chassis.calls.access import INVESTOR
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.domain.errors import BankAccountNotFound
 from services.transactions.domain.routing import has_check_digit

@@ -10,11 +10,11 @@ from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.access import INVESTOR
-from services.chassis.auth import Principal, current_principal
-from services.chassis.errors import DomainError, InvalidField, NotFound
-from services.chassis.ids import new_id
-from services.chassis.wire import to_money
+from services.chassis.calls.access import INVESTOR
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.wire import to_money
+from services.chassis.values.errors import DomainError, InvalidField, NotFound
+from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.clients import Distributions, Escrow
 from services.transactions.domain.errors import (

@@ -7,9 +7,9 @@ from datetime import datetime
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.access import INVESTOR
-from services.chassis.auth import current_principal
-from services.chassis.errors import DomainError
+from services.chassis.calls.access import INVESTOR
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.errors import DomainError
 from services.transactions import messages
 from services.transactions.commands import creation
 from services.transactions.commands.creation import PeersSay

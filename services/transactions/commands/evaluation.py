@@ -10,11 +10,11 @@ from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import Principal
-from services.chassis.errors import DomainError, Kind, Refused
-from services.chassis.once import replace_answer
-from services.chassis.telemetry import log
-from services.chassis.wire import to_money
+from services.chassis.calls.auth import Principal
+from services.chassis.calls.wire import to_money
+from services.chassis.data.once import replace_answer
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError, Kind, Refused
 from services.transactions import messages
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.domain.states import Status

@@ -17,8 +17,8 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import Principal, current_principal
-from services.chassis.ids import new_id
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts

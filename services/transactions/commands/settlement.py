@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.telemetry import log
+from services.chassis.process.telemetry import log
 from services.transactions.domain import schedule
 from services.transactions.domain.payments import Payment, contradicts, difference, moves_for
 from services.transactions.domain.returns import may_represent, return_code

@@ -7,8 +7,8 @@ from datetime import datetime
 from realco.transactions.v1 import webhooks_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.auth import current_principal
-from services.chassis.ids import new_id
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.domain.errors import WebhookNotFound
 from services.transactions.providers.base import ProviderEvent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind
 
 
 class TransactionNotFound(DomainError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from services.chassis.money import Money
+from services.chassis.values.money import Money
 from services.transactions.domain.states import Status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
 
-from services.chassis.calendar import add_banking_days
+from services.chassis.values.calendar import add_banking_days
 
 REPRESENT_BANKING_DAYS = 3
 REPRESENT_AT = time(14, 0)  # UTC: before the day's ACH windows close

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.chassis.money import Money
+from services.chassis.values.money import Money
 from services.transactions.domain.errors import AttemptsExhausted, IllegalStatusChange, MakerIsChecker, NotRetryable
 from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, is_too_late, return_code
 from services.transactions.domain.states import Status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.chassis.money import Money
+from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment
 
 

@@ -22,7 +22,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from services.chassis.errors import Unavailable
+from services.chassis.values.errors import Unavailable
 from services.transactions.domain.errors import WebhookSignatureInvalid
 from services.transactions.providers.base import ProviderEvent
 

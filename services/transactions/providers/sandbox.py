@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import orjson
 
-from services.chassis.money import Money
+from services.chassis.values.money import Money
 from services.transactions.domain.errors import WebhookSignatureInvalid
 from services.transactions.domain.payments import Payment, PaymentStatus, difference
 from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, ProviderEvent

@@ -15,11 +15,11 @@ from google.protobuf.message import Message
 from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis import outbox
-from services.chassis.auth import current_principal
-from services.chassis.invariant import invariant
-from services.chassis.money import Money
-from services.chassis.wire import to_timestamp
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data import outbox
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
 from services.transactions import messages
 from services.transactions.domain.states import NONE, Status, check_move
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Failure, Transaction

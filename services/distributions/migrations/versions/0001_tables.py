@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.migrations import create_chassis_tables
+from services.chassis.data.migrations import create_chassis_tables
 
 revision = "0001"
 down_revision = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from services.chassis.migrations import app_role, enable_rls, grant_app
+from services.chassis.data.migrations import app_role, enable_rls, grant_app
 
 revision = "0002"
 down_revision = "0001"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
 from services.escrow.tables import XID8
 
 revision = "0001"

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
 
 revision = "0001"
 down_revision = None

@@ -1,0 +1,98 @@
+"""Who may call which RPC, read from the option `(realco.type.v1.access)` beside it: deny unless the proto allows.
+
+An RPC without the option keeps its service from starting, so nothing is reachable by forgetting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from realco.type.v1 import access_pb2
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import BootError, NotFound, PermissionDenied
+
+INVESTOR = "investor"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the option of one RPC says."""
+
+    roles: frozenset[str]
+    public: bool
+    investor_path: tuple[str, ...]
+
+    def admit(self, principal: Principal) -> None:
+        """Raises PermissionDenied unless the caller's role may call."""
+        if principal.role not in self.roles:
+            raise PermissionDenied("This role may not call this.")
+
+    def confine(self, principal: Principal, request: Message) -> None:
+        """Keeps an investor to itself: the field that names the investor is empty (then filled in) or its own id.
+
+        Raises:
+            NotFound: it is another id, which looks like one that does not exist.
+        """
+        if principal.role != INVESTOR or not self.investor_path:
+            return
+        *path, name = self.investor_path
+        holder = request
+        for part in path:
+            holder = getattr(holder, part)
+        named = getattr(holder, name)
+        if named == "":
+            setattr(holder, name, principal.subject)
+        elif named != principal.subject:
+            raise NotFound("No such resource.")
+
+
+def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
+    """Full method path (`/realco.escrow.v1.EscrowService/GetHold`) -> rule.
+
+    Raises:
+        BootError: naming every RPC whose option is missing or makes no sense.
+    """
+    rules: dict[str, Rule] = {}
+    faults: list[str] = []
+    for service in services:
+        for method in service.methods:
+            try:
+                rules[f"/{service.full_name}/{method.name}"] = _rule(method)
+            except ValueError as fault:
+                faults.append(f"{method.full_name}: {fault}")
+    if faults:
+        raise BootError("; ".join(faults))
+    return rules
+
+
+def _rule(method: MethodDescriptor) -> Rule:
+    options = method.GetOptions()
+    option: Any = access_pb2.access  # generated stubs do not say which message it extends
+    if not options.HasExtension(option):
+        raise ValueError("has no (realco.type.v1.access)")
+    access: access_pb2.Access = options.Extensions[option]
+    roles = frozenset(access_pb2.Access.Role.Name(role).lower() for role in access.roles)
+    if access.public == bool(roles):
+        raise ValueError("names roles, or is public: one of the two")
+    if "role_unspecified" in roles:
+        raise ValueError("names ROLE_UNSPECIFIED")
+    path = tuple(access.investor_field.split(".")) if access.investor_field else ()
+    if path:
+        _check_path(method.input_type, path)
+    return Rule(roles, access.public, path)
+
+
+def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:
+    for depth, name in enumerate(path):
+        field = message.fields_by_name.get(name)
+        last = depth == len(path) - 1
+        wanted = FieldDescriptor.TYPE_STRING if last else FieldDescriptor.TYPE_MESSAGE
+        if field is None or field.type != wanted or field.is_repeated:
+            raise ValueError(f"investor_field {'.'.join(path)} is no string field of the request")
+        if field.message_type is not None:
+            message = field.message_type

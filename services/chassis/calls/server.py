@@ -1,0 +1,221 @@
+"""Every call goes through here: ids, deadline, caller, access, shape; then its handler. Every failure has one mapper.
+
+A caller sees a DomainError as it was raised. It sees a database or peer that is away as UNAVAILABLE, time that ran
+out as DEADLINE_EXCEEDED, and anything else as INTERNAL with an id that finds the log line and tells nothing.
+One line is logged for a call, without its body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import code_pb2, status_pb2
+from grpc import aio
+from grpc_status import rpc_status
+
+from services.chassis.calls import validation
+from services.chassis.calls.access import Rule, rules_of
+from services.chassis.calls.auth import Verifier, acting_as
+from services.chassis.calls.client import as_domain_error
+from services.chassis.calls.deadline import set_deadline
+from services.chassis.calls.status import status_of, to_status
+from services.chassis.data.database import is_transient, sqlstate
+from services.chassis.process import telemetry
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import BootError, DomainError, Kind, Unauthenticated
+
+DEADLINE_SECONDS_DEFAULT = 10.0
+DEADLINE_SECONDS_MAX = 60.0
+_RECEIVE_BYTES_MAX = 4 * 1024 * 1024
+# Health and reflection say nothing about anybody.
+_INFRASTRUCTURE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_QUERY_CANCELLED = "57014"
+
+# The library's types do not say that an aio handler takes an aio context, or that a unary one has its function.
+Handler = Any
+_rpc_status: Any = rpc_status  # has no types at all
+Context = aio.ServicerContext[Any, Any]
+
+
+class Interceptor(aio.ServerInterceptor):
+    """Wraps every RPC of the given services.
+
+    Args:
+        area: Names the ErrorInfo domain, `<area>.realco`.
+
+    Raises:
+        BootError: an RPC has no access rule, or takes a stream of requests.
+    """
+
+    def __init__(self, area: str, verifier: Verifier, services: Sequence[ServiceDescriptor]) -> None:
+        self._domain = f"{area}.realco"
+        self._verifier = verifier
+        self._rules = rules_of(services)
+        self._wrapped: dict[str, Handler] = {}
+        self.in_flight = 0
+        # Set while no call is being answered.
+        self.idle = asyncio.Event()
+        self.idle.set()
+        for service in services:
+            for method in service.methods:
+                if method.client_streaming or method.server_streaming:
+                    raise BootError(f"{method.full_name}: streams have no interceptor yet")
+            validation.warm_up([GetMessageClass(method.input_type) for method in service.methods])
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None or method.startswith(_INFRASTRUCTURE):
+            return handler
+        rule = self._rules.get(method)
+        if rule is None:  # a servicer was added without its descriptor
+            raise BootError(f"{method}: has no access rule")
+        # Bytes come in undecoded: a message that does not parse is then our answer to give, not gRPC's.
+        wrapped: Handler = grpc.unary_unary_rpc_method_handler(
+            self._guard(method, rule, handler), response_serializer=handler.response_serializer
+        )
+        self._wrapped[method] = wrapped
+        return wrapped
+
+    def _guard(self, method: str, rule: Rule, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
+        rpc = method.removeprefix("/")
+        seconds = telemetry.RPC_SECONDS.labels(rpc)
+
+        async def call(raw: bytes, context: Context) -> Any:
+            started = time.perf_counter()
+            self.in_flight += 1
+            self.idle.clear()
+            code = "OK"
+            try:
+                return await self._answer(raw, context, rule, handler)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                if context.cancelled() or context.done():  # nobody is listening any more
+                    raise
+                await self._abort(context, self.status_for(asyncio.CancelledError(), rpc))
+            except Exception as error:  # the one mapper: no failure leaves by another way
+                status = self.status_for(error, rpc)
+                code = code_pb2.Code.Name(status.code)
+                await self._abort(context, status)
+            finally:
+                self.in_flight -= 1
+                if self.in_flight == 0:
+                    self.idle.set()
+                elapsed = time.perf_counter() - started
+                seconds.observe(elapsed)
+                telemetry.RPCS.labels(rpc, code).inc()
+                log.info("rpc", rpc=rpc, code=code, duration_ms=round(elapsed * 1000, 2))
+
+        return call
+
+    async def _answer(self, raw: bytes, context: Context, rule: Rule, handler: Handler) -> Any:
+        metadata = _texts(context.invocation_metadata())
+        # This call has a task, and so context variables, of its own: nothing is left behind for the next.
+        telemetry.continue_trace(metadata.get("traceparent"), metadata.get("x-request-id"))
+        remaining = context.time_remaining()
+        seconds = DEADLINE_SECONDS_DEFAULT if remaining is None else min(remaining, DEADLINE_SECONDS_MAX)
+        set_deadline(seconds)
+        async with asyncio.timeout(seconds):
+            if rule.public:
+                return await handler.unary_unary(self._request(raw, handler), context)
+            principal = await self._verifier.verify(
+                _bearer(metadata),
+                org_id=metadata.get("x-realco-org"),
+                on_behalf_of=metadata.get("x-realco-on-behalf-of"),
+            )
+            structlog.contextvars.bind_contextvars(
+                principal=principal.subject, org=principal.org_id, actor=principal.person
+            )
+            rule.admit(principal)
+            with acting_as(principal):
+                message = validation.parse(raw, handler.request_deserializer)
+                rule.confine(principal, message)
+                validation.validate(message)
+                return await handler.unary_unary(message, context)
+
+    def _request(self, raw: bytes, handler: Handler) -> Message:
+        message = validation.parse(raw, handler.request_deserializer)
+        validation.validate(message)
+        return message
+
+    def status_for(self, error: BaseException, rpc: str) -> status_pb2.Status:
+        """What the caller is told of a failure."""
+        if isinstance(error, aio.AioRpcError):
+            error = _from_peer(error)
+        if isinstance(error, DomainError):
+            return to_status(error, self._domain)
+        if isinstance(error, asyncio.CancelledError):
+            return self._plain("CANCELLED", "The call was cancelled before there was an answer.")
+        if isinstance(error, TimeoutError) or sqlstate(error) == _QUERY_CANCELLED:
+            return self._plain("DEADLINE_EXCEEDED", "Time ran out; ask again with the same request_id.")
+        if is_transient(error):
+            log.warning("not_available", rpc=rpc, error=type(error).__name__, sqlstate=sqlstate(error))
+            return self._plain("UNAVAILABLE", "Try again with the same request_id.", retry_after_seconds=1)
+        if isinstance(error, NotImplementedError):
+            return self._plain("UNIMPLEMENTED", "This service does not do that.")
+        error_id = f"err_{secrets.token_hex(8)}"
+        log.error("internal_error", rpc=rpc, error_id=error_id, exc_info=error)
+        return self._plain("INTERNAL", "A bug; it is logged under its error_id.", metadata={"error_id": error_id})
+
+    def _plain(self, code: str, message: str, **details: Any) -> status_pb2.Status:
+        return status_of(code, code, message, self._domain, **details)
+
+    async def _abort(self, context: Context, status: status_pb2.Status) -> None:
+        await context.abort_with_status(_rpc_status.to_status(status))
+
+
+def _from_peer(error: aio.AioRpcError) -> BaseException:
+    """A peer's refusal is ours too where it is about the business; a malformed request of ours to it is our bug."""
+    refusal = as_domain_error(error)
+    if refusal is not None and refusal.kind is not Kind.INVALID_ARGUMENT:
+        return refusal
+    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED):
+        return ConnectionError("a peer is away")
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TimeoutError()
+    return error
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    """A key that comes twice has both values, as gRPC says: so two tokens are no token, rather than one of them."""
+    texts: dict[str, str] = {}
+    for key, value in metadata or ():
+        if isinstance(value, str):
+            texts[key] = f"{texts[key]},{value}" if key in texts else value
+    return texts
+
+
+def _bearer(metadata: Mapping[str, str]) -> str:
+    scheme, _, token = metadata.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("A bearer token is needed.")
+    return token
+
+
+def build(interceptor: Interceptor, concurrent_rpcs_max: int) -> aio.Server:
+    """A server with limits: what exceeds them is refused at once instead of queued."""
+    return aio.server(
+        interceptors=[interceptor],
+        maximum_concurrent_rpcs=concurrent_rpcs_max,
+        options=[
+            ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
+            ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.so_reuseport", 0),  # two services on one port by mistake must not share its calls
+        ],
+    )

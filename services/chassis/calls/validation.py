@@ -1,0 +1,87 @@
+"""A request is what its proto says, or it is refused before any code of ours sees it.
+
+Rules are those of `buf.validate` (protovalidate), checked in the gateway and again in each service. Answers name the
+field and what is wrong with it, never the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import protovalidate
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from services.chassis.calls.status import json_path
+from services.chassis.values.errors import InvalidField
+
+_VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
+
+
+def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
+    """The message in `raw`.
+
+    Raises:
+        InvalidField: it does not parse, has fields the proto has not, or NUL characters, which no text here has.
+    """
+    try:
+        message = from_string(raw)
+    except (DecodeError, UnicodeDecodeError):
+        raise InvalidField("The request is not the protobuf message this RPC takes.") from None
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()  # in C and deep: cheaper than looking for them
+    if known.ByteSize() != message.ByteSize():
+        raise InvalidField("The request has fields this version does not know.")
+    if b"\x00" in raw and (path := _path_of_nul(message)) is not None:
+        raise InvalidField("The request has a NUL character in a text.", fields={path: "must not contain NUL"})
+    return message
+
+
+def validate(message: Message) -> None:
+    """Raises InvalidField, with every violation, unless the message keeps the rules of its proto."""
+    violations = _VALIDATOR.collect_violations(message)
+    if not violations:
+        return
+    fields: dict[str, str] = {}
+    for violation in violations:
+        path = _path(violation.proto)
+        text = violation.proto.message or f"breaks the rule {violation.proto.rule_id}"
+        fields[path] = f"{fields[path]}; {text}" if path in fields else text
+    summary = "; ".join(f"{json_path(path) or 'request'}: {text}" for path, text in fields.items())
+    raise InvalidField(f"The request is not valid: {summary}", fields=fields)
+
+
+def warm_up(messages: list[type[Message]]) -> None:
+    """Compiles the rules of these messages, so that no caller waits for it, and no bad rule waits for a caller."""
+    for message in messages:
+        _VALIDATOR.collect_violations(message())
+
+
+def _path(violation: protovalidate.ViolationPb) -> str:
+    """`items[0].journal_entry`. A map's key is the caller's own text, so it is not repeated."""
+    steps = []
+    for element in violation.field.elements if violation.field is not None else ():
+        subscript = element.subscript
+        mark = "" if subscript is None else f"[{subscript.value}]" if subscript.field == "index" else "[*]"
+        steps.append(element.field_name + mark)
+    return ".".join(steps)
+
+
+def _path_of_nul(message: Message, prefix: str = "") -> str | None:
+    """The first text with a NUL in it. PostgreSQL cannot store one, and no name or memo needs one."""
+    for field, value in message.ListFields():
+        path = prefix + field.name
+        if not field.is_repeated:
+            values = [value]
+        else:
+            is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+            values = [*value.keys(), *value.values()] if is_map else list(value)
+        for item in values:
+            if isinstance(item, str) and "\x00" in item:
+                return path
+            if field.type == FieldDescriptor.TYPE_MESSAGE and isinstance(item, Message):
+                found = _path_of_nul(item, f"{path}.")
+                if found is not None:
+                    return found
+    return None

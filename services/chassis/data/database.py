@@ -1,0 +1,263 @@
+"""One service's PostgreSQL: transactions that know their organization, connections that are never trusted after a cut.
+
+- Every transaction begins by naming its organization, for that transaction only; row level security does the rest.
+- A cancelled query's connection is closed, never returned to the pool (reliability rule c20).
+- A commit, once begun, is awaited to its end even if the caller is cancelled meanwhile.
+- READ COMMITTED; time limits on locks, statements and idle transactions (c9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.deadline import remaining_seconds
+from services.chassis.values.invariant import invariant
+
+T = TypeVar("T")
+
+LOCK_TIMEOUT_MS = 2_000
+STATEMENT_TIMEOUT_MS = 30_000
+_SESSION = {
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    "lock_timeout": str(LOCK_TIMEOUT_MS),
+    "idle_in_transaction_session_timeout": "5000",
+    # Our statements are short: compiling them costs more than it saves.
+    "jit": "off",
+    "timezone": "UTC",
+}
+_RAW_CONNECTIONS_MAX = 4
+_CONNECT_SECONDS = 5
+_ENQUEUED = "realco_enqueued"
+
+_BEGIN = sa.text(
+    "SELECT set_config('app.org_id', :org_id, true), set_config('lock_timeout', :lock_ms, true),"
+    " set_config('statement_timeout', :statement_ms, true)"
+)
+
+
+class Database:
+    """The database of the service `name`, reached as its app role.
+
+    Args:
+        url: `postgresql+asyncpg://…` or `postgresql://…`.
+        name: The service, which names its migrations and its lines in `pg_stat_activity`.
+    """
+
+    def __init__(self, url: str, name: str, *, connections_max: int = 12) -> None:
+        self.name = name
+        # Set after each commit that left events in the outbox; the relay waits on it.
+        self.events_waiting = asyncio.Event()
+        self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+        self._session = {**_SESSION, "application_name": f"realco-{name}"}
+        self._engine = create_async_engine(
+            self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=connections_max,
+            max_overflow=0,
+            pool_timeout=3,
+            # Statement parameters are people's data: they stay out of exceptions, and so out of logs.
+            hide_parameters=True,
+            connect_args={
+                "server_settings": self._session,
+                "timeout": _CONNECT_SECONDS,
+                "prepared_statement_cache_size": 512,
+            },
+        )
+        self._raw_pool: asyncpg.Pool | None = None
+        self._raw_pool_lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(
+        self, org_id: str | None = None, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS
+    ) -> AsyncIterator[AsyncConnection]:
+        """One transaction, committed when the block ends and rolled back when it raises.
+
+        Args:
+            org_id: Whose rows may be seen and written: None is the caller's organization, "*" is all of them, which
+                only jobs, relays and webhooks have a use for.
+            lock_timeout_ms: How long one statement may wait for another transaction.
+        """
+        connection = await self._open(org_id or current_principal().org_id, lock_timeout_ms)
+        try:
+            yield connection
+            enqueued = connection.info.pop(_ENQUEUED, False)
+            await finish(connection.commit())
+        except asyncio.CancelledError:
+            await finish(_discard(connection))
+            raise
+        except BaseException:
+            await finish(_roll_back(connection))
+            raise
+        await finish(connection.close())
+        if enqueued:
+            self.events_waiting.set()
+
+    async def _open(self, org_id: str, lock_timeout_ms: int) -> AsyncConnection:
+        """A connection whose transaction has begun. A connection the server has dropped meanwhile is replaced once."""
+        invariant(org_id != "", "a transaction names its organization")
+        remaining = remaining_seconds()
+        statement_ms = STATEMENT_TIMEOUT_MS if remaining is None else max(1, int(remaining * 1000))
+        limits = {
+            "org_id": org_id,
+            "lock_ms": str(min(lock_timeout_ms, statement_ms)),
+            "statement_ms": str(min(statement_ms, STATEMENT_TIMEOUT_MS)),
+        }
+        for attempt in (1, 2):
+            connection = self._engine.connect()
+            try:
+                await connection.start()
+                await connection.execute(_BEGIN, limits)
+            except asyncio.CancelledError:
+                await finish(_discard(connection))
+                raise
+            except DBAPIError as error:
+                await finish(_discard(connection))
+                if attempt == 2 or not error.connection_invalidated:
+                    raise
+            except BaseException:
+                await finish(_discard(connection))
+                raise
+            else:
+                connection.info.pop(_ENQUEUED, None)
+                return connection
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def connect_raw(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        """A raw asyncpg connection of a small pool, for the posting path. No transaction and no organization is set.
+
+        Whoever commits outbox rows with it calls `events_waiting.set()` afterwards.
+        """
+        pool = await self._raw()
+        connection = await pool.acquire(timeout=3)
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            await finish(pool.release(connection))
+
+    async def connect_alone(self) -> asyncpg.Connection:
+        """A connection outside every pool, for what lasts: a lease. The caller closes it."""
+        # A lease outlives any statement, and waits on no lock.
+        return await asyncpg.connect(self._dsn, server_settings=self._session, timeout=_CONNECT_SECONDS)
+
+    async def _raw(self) -> asyncpg.Pool:
+        async with self._raw_pool_lock:
+            if self._raw_pool is None:
+                self._raw_pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=_RAW_CONNECTIONS_MAX,
+                    server_settings=self._session,
+                    timeout=_CONNECT_SECONDS,
+                )
+            return self._raw_pool
+
+    async def dispose(self) -> None:
+        """Closes every connection."""
+        if self._raw_pool is not None:
+            self._raw_pool.terminate()
+            self._raw_pool = None
+        await self._engine.dispose()
+
+
+def mark_enqueued(tx: AsyncConnection) -> None:
+    """Notes that this transaction leaves an event behind, so that its commit wakes the relay."""
+    tx.info[_ENQUEUED] = True
+
+
+async def finish(work: Awaitable[T]) -> T:
+    """Awaits `work` to its end even when the caller is cancelled; the cancellation is raised after it.
+
+    So a commit is never left in the air, and a connection is never dropped half closed.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except BaseException:  # raised below, by the task itself
+            break
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # retrieved: the cancellation is what the caller hears of
+        raise cancelled
+    return task.result()
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    try:
+        await connection.rollback()
+    except Exception:  # the connection is gone, and with it the transaction
+        await _discard(connection)
+    else:
+        await connection.close()
+
+
+async def _discard(connection: AsyncConnection) -> None:
+    """Closes the connection to the server at once. It may be in the middle of a query, so nobody may have it again."""
+    try:
+        if connection.sync_connection is not None and not connection.closed and not connection.invalidated:
+            raw = await connection.get_raw_connection()
+            if raw.driver_connection is not None:
+                raw.driver_connection.terminate()
+            await connection.invalidate()
+        await connection.close()
+    except Exception:  # a connection that is broken already needs no more breaking
+        return
+
+
+_RETRY_WHOLE = frozenset({"40001", "40P01", "55P03"})
+
+
+def sqlstate(error: BaseException) -> str:
+    """PostgreSQL's five-letter code of an error from SQLAlchemy or asyncpg; empty where there is none."""
+    origin: Any = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(origin, "sqlstate", None) or "")
+
+
+def is_contention(error: BaseException) -> bool:
+    """True where the transaction lost against another and the whole of it may simply be run again."""
+    return sqlstate(error) in _RETRY_WHOLE
+
+
+def is_away(error: BaseException) -> bool:
+    """True where the database cannot be reached or cannot serve just now: nothing is wrong with the work itself."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    state = sqlstate(error)
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long.
+    if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25006"):
+        return True
+    origin: Any = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(origin.__cause__, asyncpg.InterfaceError | OSError) and isinstance(error, DBAPIError):
+        return True
+    return isinstance(
+        error,
+        PoolTimeoutError
+        | OSError
+        | TimeoutError
+        | asyncpg.InterfaceError
+        | asyncpg.InternalClientError  # an answer cut off in the middle
+        | asyncpg.PostgresConnectionError,
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """True where trying again later may succeed without a change of code or data."""
+    return is_contention(error) or is_away(error)

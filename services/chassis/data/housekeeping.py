@@ -1,0 +1,44 @@
+"""Forgets what has served its time, a bounded batch a run.
+
+Published events are kept 35 days, so that NATS can be rebuilt from the outboxes; answers 30 days, since providers
+repeat for days (reliability rules c12, c16); handled events longer than any stream could bring them back.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from services.chassis.calls.auth import ALL_ORGANIZATIONS
+from services.chassis.data.database import Database
+from services.chassis.data.tables import handled_events, handled_requests, outbox
+from services.chassis.process.jobs import Job
+
+OUTBOX_DAYS = 35
+HANDLED_REQUESTS_DAYS = 30
+HANDLED_EVENTS_DAYS = 90
+_BATCH_MAX = 5_000
+
+
+def housekeeping(database: Database) -> Job:
+    """The job every service runs."""
+
+    async def run() -> int:
+        return await forget_old_rows(database)
+
+    return Job("housekeeping", run, interval_seconds=3600)
+
+
+async def forget_old_rows(database: Database) -> int:
+    """Deletes at most a batch of each kind; returns how many rows."""
+    async with database.begin(ALL_ORGANIZATIONS) as tx:
+        forgotten = 0
+        for table, column, days in (
+            (outbox, outbox.c.published_at, OUTBOX_DAYS),  # one not published has no such time, and stays
+            (handled_requests, handled_requests.c.created_at, HANDLED_REQUESTS_DAYS),
+            (handled_events, handled_events.c.created_at, HANDLED_EVENTS_DAYS),
+        ):
+            keys = list(table.primary_key.columns)
+            old = sa.select(*keys).where(column < sa.func.now() - sa.text(f"interval '{days} days'")).limit(_BATCH_MAX)
+            gone = sa.delete(table).where(sa.tuple_(*keys).in_(old))
+            forgotten += (await tx.execute(gone)).rowcount
+        return forgotten

@@ -1,0 +1,158 @@
+"""Brings one service's database to the schema of this code.
+
+`python -m services.chassis.data.migrate <service> [--check]`. Two migrators wait for each other. `--check` changes
+nothing: it compares the database with the service's tables.py, prints what differs and exits 1 if anything does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import re
+import sys
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from services.chassis.data.schema import migrations_folder
+from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.values.errors import BootError
+
+# A migration that cannot have its lock soon must not queue before everybody else.
+_SESSION = {"lock_timeout": "5s", "statement_timeout": "10min", "application_name": "realco-migrate"}
+
+
+def config_of(service: str) -> Config:
+    """Alembic's configuration, made here so that no service needs an alembic.ini."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder(service)).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+async def upgrade(url: str, service: str) -> None:
+    """Runs every migration the database has not seen, in one transaction."""
+
+    def run(connection: sa.Connection) -> None:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('realco.migrate', 0))"))
+        config = config_of(service)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    engine = _engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(run)
+    finally:
+        await engine.dispose()
+
+
+async def drift(url: str, service: str) -> list[str]:
+    """What differs between the database and the service's `tables.metadata`, a line each."""
+    metadata: sa.MetaData = importlib.import_module(f"services.{service}.tables").metadata
+    engine = _engine(url)
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(differences, metadata)
+    finally:
+        await engine.dispose()
+
+
+def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
+    """Tables, columns, types, defaults, indexes, unique and foreign keys, and the names of CHECKs."""
+    partitions = set(connection.scalars(sa.text("SELECT relname FROM pg_class WHERE relispartition")))
+
+    def ours(_: Any, name: str | None, kind: str, __: bool, ___: Any) -> bool:
+        return not (kind == "table" and name in partitions)  # a partition is part of its table
+
+    options = {"compare_type": True, "include_object": ours}
+    context = MigrationContext.configure(connection, opts=options)
+    found = [_describe(difference) for difference in compare_metadata(context, metadata)]
+    inspector = sa.inspect(connection)
+    there = set(inspector.get_table_names())
+    for table in metadata.sorted_tables:
+        if table.name in there:
+            found += _default_differences(inspector, table) + _check_differences(inspector, table)
+    return found
+
+
+def _check_differences(inspector: sa.Inspector, table: sa.Table) -> list[str]:
+    """CHECKs are compared by name: PostgreSQL rewrites their text."""
+    wanted = {str(c.name) for c in table.constraints if isinstance(c, sa.CheckConstraint) and c.name}
+    there = {str(check["name"]) for check in inspector.get_check_constraints(table.name)}
+    missing = [f"CHECK {name} of {table.name} is not in the database" for name in sorted(wanted - there)]
+    return missing + [f"CHECK {name} of {table.name} is not in tables.py" for name in sorted(there - wanted)]
+
+
+def _default_differences(inspector: sa.Inspector, table: sa.Table) -> list[str]:
+    """Alembic's own comparison cannot take a function that gives another value each time, or an identity."""
+    found = []
+    for column in inspector.get_columns(table.name):
+        ours = table.columns.get(column["name"])
+        if ours is None or ours.computed is not None or ours.identity is not None:
+            continue
+        there, wanted = _normal(column.get("default")), _normal(_rendered(ours))
+        if there != wanted:
+            found.append(f"default of {table.name}.{ours.name} is {there} in the database, {wanted} in tables.py")
+    return found
+
+
+def _rendered(column: sa.Column[Any]) -> str | None:
+    default = column.server_default
+    if not isinstance(default, sa.DefaultClause):
+        return None
+    if isinstance(default.arg, str):
+        return default.arg
+    dialect: Any = postgresql.dialect  # without types
+    return str(default.arg.compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
+
+
+def _normal(default: str | None) -> str | None:
+    """A default without the casts, quotes and brackets that PostgreSQL adds to it."""
+    return None if default is None else re.sub(r"::[a-z0-9_ ]+(\[\])?|['()\s]", "", default).lower()
+
+
+def _describe(difference: Any) -> str:
+    if isinstance(difference, list):  # the changes of one column come together
+        return "; ".join(_describe(part) for part in difference)
+    return " ".join(str(part) for part in difference if part is not None)
+
+
+def _engine(url: str) -> AsyncEngine:
+    driven = make_url(url).set(drivername="postgresql+asyncpg")  # the driver we have, whatever the URL says of it
+    return create_async_engine(driven, connect_args={"server_settings": _SESSION}, hide_parameters=True)
+
+
+async def main(service: str, check: bool) -> int:
+    settings = Settings.load()
+    settings.require("migration_database_url")
+    url = settings.migration_database_url.get_secret_value()
+    if not migrations_folder(service).is_dir():
+        raise ConfigurationError(f"services/{service} has no migrations")
+    if not check:
+        await upgrade(url, service)
+        return 0
+    found = await drift(url, service)
+    for line in found:
+        print(f"{service}: {line}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m services.chassis.data.migrate")
+    parser.add_argument("service")
+    parser.add_argument("--check", action="store_true", help="report drift, change nothing")
+    arguments = parser.parse_args()
+    try:
+        sys.exit(asyncio.run(main(arguments.service, arguments.check)))
+    except (ConfigurationError, BootError, OSError, SQLAlchemyError) as error:
+        sys.exit(f"{arguments.service}: {error}")

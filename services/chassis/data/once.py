@@ -1,0 +1,216 @@
+"""Applied once: a request's effect and its answer are one transaction, and so are an event's effect and its inbox row.
+
+The key of a request is (organization, caller, RPC, request_id). A retry with the same body gets the first answer,
+business refusals included; with another body it is refused. Only outcomes are kept: a malformed request, a missing
+resource or a failure of ours leaves the key free (reliability rules c11, c12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+import sqlalchemy as sa
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.deadline import remaining_seconds
+from services.chassis.calls.status import from_status, to_status
+from services.chassis.data.database import Database, is_contention, sqlstate
+from services.chassis.data.tables import handled_events, handled_requests
+from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.invariant import invariant
+
+R = TypeVar("R", bound=Message)
+
+_IN_FLIGHT_WAIT_MS = 1_000
+_ATTEMPTS_MAX = 5
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class IdempotencyKeyReused(DomainError):
+    """The key belongs to another request."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class RequestInFlight(DomainError):
+    """The first request with this key has not been answered yet."""
+
+    kind = Kind.ABORTED
+    reason = "REQUEST_IN_FLIGHT"
+    retry_after_seconds = 1
+
+
+async def once(
+    database: Database,
+    request: Message,
+    response_type: type[R],
+    run: Callable[[AsyncConnection], Awaitable[R]],
+) -> R:
+    """Opens the transaction and runs `run` in it, unless this request was answered before: then gives that answer.
+
+    `run` may be called again when the transaction loses against another one (deadlock, lock timeout), so it does
+    nothing outside its transaction. With an empty `request_id`, or none, nothing is remembered.
+
+    Raises:
+        IdempotencyKeyReused: the request_id was used with another body; nothing was done.
+        RequestInFlight: the first request with this key still runs after a second.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _attempt(database, request, response_type, run)
+        except (DBAPIError, asyncpg.PostgresError) as error:
+            # Full jitter: those who collided do not meet again.
+            pause = random.uniform(0, 0.02 * 2**attempt)  # noqa: S311  # no secret
+            remaining = remaining_seconds()
+            if not is_contention(error) or attempt == _ATTEMPTS_MAX or (remaining is not None and remaining < pause):
+                raise
+        await asyncio.sleep(pause)
+
+
+async def _attempt(
+    database: Database, request: Message, response_type: type[R], run: Callable[[AsyncConnection], Awaitable[R]]
+) -> R:
+    request_id = getattr(request, "request_id", "")
+    if not request_id:
+        async with database.begin() as tx:
+            return await run(tx)
+    fingerprint = fingerprint_of(request)
+    try:
+        async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
+            answer = await _claim(tx, request, fingerprint)
+            if answer is None:
+                response = await run(tx)
+                await replace_answer(tx, request, response)
+                return response
+    except DomainError as refusal:
+        if refusal.kind is not Kind.FAILED_PRECONDITION or isinstance(refusal, IdempotencyKeyReused):
+            raise
+        answer = await _store_refusal(database, request, fingerprint, refusal)
+        if answer is None:
+            raise
+    return _answered(answer, response_type)
+
+
+async def answered_before(database: Database, request: Message, response_type: type[R]) -> R | None:
+    """The answer this request got before; None if it is new. For what asks peers before it opens its transaction:
+    a replay must not depend on what a peer says by now.
+
+    Raises:
+        IdempotencyKeyReused, RequestInFlight, or the business refusal that was the answer.
+    """
+    if not getattr(request, "request_id", ""):
+        return None
+    async with database.begin() as tx:
+        answer = await _find(tx, request, fingerprint_of(request))
+    return None if answer is None else _answered(answer, response_type)
+
+
+async def _store_refusal(
+    database: Database, request: Message, fingerprint: bytes, refusal: DomainError
+) -> sa.Row[Any, Any, Any, Any] | None:
+    """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects.
+
+    Between the two the same request may have come again and been answered: then that is the answer, returned here.
+    """
+    async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
+        answer = await _claim(tx, request, fingerprint)
+        if answer is None:
+            await replace_answer(tx, request, refusal)
+    return answer
+
+
+async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:
+    """Takes the key for this transaction (None), or finds the answer it has."""
+    key = _key(request, current_principal())
+    claim = pg.insert(handled_requests).values(**key, fingerprint=fingerprint, status="running")
+    try:
+        # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
+        if (await tx.execute(claim.on_conflict_do_nothing())).rowcount == 1:
+            return None
+    except DBAPIError as error:
+        if sqlstate(error) == _LOCK_NOT_AVAILABLE:
+            raise RequestInFlight("The first request is still running.", request_id=key["request_id"]) from None
+        raise
+    row = await _find(tx, request, fingerprint)
+    if row is None:  # the first one was rolled back just now
+        raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
+    return row
+
+
+async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:
+    key, table = _key(request, current_principal()), handled_requests.c
+    found = sa.select(table.answer, table.answer_is_error, table.fingerprint, table.status).filter_by(**key)
+    row = (await tx.execute(found)).one_or_none()
+    if row is None:
+        return None
+    if row.status != "answered":
+        raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
+    if row.fingerprint != fingerprint:
+        raise IdempotencyKeyReused("The request_id was used with another request.", request_id=key["request_id"])
+    return row
+
+
+def _answered(row: sa.Row[Any, Any, Any, Any], response_type: type[R]) -> R:
+    if not row.answer_is_error:
+        return response_type.FromString(row.answer)
+    refusal = from_status(status_pb2.Status.FromString(row.answer))
+    invariant(refusal is not None, "a stored refusal is a DomainError")
+    assert refusal is not None
+    raise refusal
+
+
+async def replace_answer(
+    tx: AsyncConnection, request: Message, answer: Message | DomainError, *, principal: Principal | None = None
+) -> None:
+    """Settles what a replay of `request` answers from now on, where the first answer was not the last word.
+
+    Args:
+        principal: Who sent the request, where a job finishes it; None is the current caller.
+    """
+    if not getattr(request, "request_id", ""):
+        return
+    is_error = isinstance(answer, DomainError)
+    stored = to_status(answer, "") if isinstance(answer, DomainError) else answer
+    await tx.execute(
+        sa.update(handled_requests)
+        .filter_by(**_key(request, principal or current_principal()))
+        .values(status="answered", answer=stored.SerializeToString(deterministic=True), answer_is_error=is_error)
+    )
+
+
+def fingerprint_of(request: Message) -> bytes:
+    """SHA-256 of what is asked, without the key it is asked under."""
+    body = type(request)()
+    body.CopyFrom(request)
+    body.ClearField("request_id")
+    name = request.DESCRIPTOR.full_name.encode()
+    return hashlib.sha256(name + b"\0" + body.SerializeToString(deterministic=True)).digest()
+
+
+def _key(request: Message, principal: Principal) -> dict[str, str]:
+    return {
+        "org_id": principal.org_id,
+        "principal": principal.subject,
+        "rpc": request.DESCRIPTOR.full_name,
+        "request_id": getattr(request, "request_id"),  # noqa: B009  # Message has no such attribute for the type checker
+    }
+
+
+async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str) -> bool:
+    """True if this consumer has not handled the event yet; it has when this transaction commits."""
+    row = pg.insert(handled_events).values(consumer=consumer, event_id=uuid.UUID(str(event_id)))
+    return (await tx.execute(row.on_conflict_do_nothing())).rowcount == 1

@@ -1,0 +1,1 @@
+"""Events out and in over NATS JetStream."""

@@ -1,0 +1,258 @@
+"""Events in: each is delivered at least once and applied once, in the order of its stream.
+
+- The inbox row and the effect are one transaction; the acknowledgement comes after its commit.
+- One message of a durable is in flight at a time, over all processes that share it (the provisioner sets
+  MAX_ACK_PENDING), so nothing overtakes a message that is being retried.
+- What fails for a reason that passes (a server away, a lost race) is retried for as long as it lasts; what fails for
+  another reason is retried ATTEMPTS_MAX times; what can never succeed (it does not parse, a rule refuses it) is not
+  retried. Then the message goes to `realco.dead_letters.<durable>`, with the cause in its headers, and is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import nats.errors
+from google.protobuf.message import DecodeError, Message
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import acting_as, organization, service_principal
+from services.chassis.data.database import Database, is_transient, sqlstate
+from services.chassis.data.once import first_delivery
+from services.chassis.events import streams
+from services.chassis.process import telemetry
+from services.chassis.process.telemetry import log
+from services.chassis.process.waiting import backoff_seconds, keep_going, wait_for_any
+from services.chassis.values.clock import Clock
+from services.chassis.values.errors import DomainError
+
+# What the provisioner gives every durable consumer, on its streams and on DEAD_LETTERS. Deliveries are not limited
+# there: the attempts are counted here, and a limit on deliveries would lose messages in a long outage.
+ACK_WAIT_SECONDS = 5
+MAX_ACK_PENDING = 1
+MAX_DELIVER = -1
+
+ATTEMPTS_MAX = 7
+_ACK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventMeta:
+    """What a handler knows of an event beside its body."""
+
+    event_id: str
+    subject: str
+    org_id: str
+    actor: str
+    now: datetime  # business time of handling
+    attempt: int  # 1 at first
+
+
+# (tx, event, meta) -> None. Local database work only: it may run again, and remote calls belong to jobs.
+Handler = Callable[[AsyncConnection, Any, EventMeta], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """The events one durable consumer handles, and how. Its streams follow from the events' names."""
+
+    durable: str
+    handlers: Mapping[type[Message], Handler]
+
+    def subjects_by_stream(self) -> dict[str, list[str]]:
+        """Stream -> subjects: what the provisioner makes consumers of this name from."""
+        found: dict[str, list[str]] = {}
+        for event in self.handlers:
+            subject = event.DESCRIPTOR.full_name
+            found.setdefault(streams.stream_of(subject), []).append(subject)
+        return {stream: sorted(subjects) for stream, subjects in sorted(found.items())}
+
+    def handler_of(self, subject: str) -> tuple[type[Message], Handler]:
+        for event, handler in self.handlers.items():
+            if event.DESCRIPTOR.full_name == subject:
+                return event, handler
+        raise Malformed("no handler for this subject")
+
+
+class Malformed(Exception):
+    """The message can never be handled, however often it is tried."""
+
+
+async def run_subscription(
+    database: Database,
+    js: JetStreamContext,
+    subscription: Subscription,
+    clock: Clock,
+    stop: asyncio.Event,
+    nudge: asyncio.Event,
+) -> None:
+    """Handles events until `stop` is set, through restarts of PostgreSQL and NATS. Sets `nudge` after each."""
+    consumer = _Consumer(database, js, subscription, clock, stop, nudge)
+    async with asyncio.TaskGroup() as group:
+        for stream in subscription.subjects_by_stream():
+            name = f"consumer:{subscription.durable}:{stream}"
+            group.create_task(keep_going(name, stop, partial(consumer.consume, stream)))
+
+
+async def apply(
+    database: Database, subscription: Subscription, message: Msg, clock: Clock, *, subject: str = "", attempt: int = 1
+) -> bool:
+    """Handles one message in one transaction; False if it had been handled before.
+
+    Raises:
+        Malformed, DecodeError: it can never be handled.
+    """
+    headers = message.headers or {}
+    event_type, handler = subscription.handler_of(subject or message.subject)
+    try:
+        event_id, org_id = str(uuid.UUID(headers["ce-id"])), organization(headers["ce-orgid"])
+    except (KeyError, ValueError):
+        raise Malformed("an event carries ce-id and ce-orgid") from None
+    meta = EventMeta(event_id, subject or message.subject, org_id, headers.get("ce-actor", ""), clock.now(), attempt)
+    event = event_type.FromString(message.data)
+    telemetry.continue_trace(headers.get("traceparent"))
+    with acting_as(service_principal(database.name, org_id, on_behalf_of=meta.actor or None)):
+        async with database.begin() as tx:
+            if not await first_delivery(tx, subscription.durable, event_id):
+                return False
+            await handler(tx, event, meta)
+    return True
+
+
+@dataclass(frozen=True)
+class _Consumer:
+    database: Database
+    js: JetStreamContext
+    subscription: Subscription
+    clock: Clock
+    stop: asyncio.Event
+    nudge: asyncio.Event
+
+    async def consume(self, stream: str) -> None:
+        stopping = asyncio.ensure_future(self.stop.wait())
+        try:
+            async with streams.Pull(self.js, stream, self.subscription.durable) as pull:
+                while not self.stop.is_set():
+                    coming = asyncio.ensure_future(pull.next())
+                    await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                    if not coming.done():
+                        coming.cancel()
+                        return
+                    message = coming.result()
+                    if message is not None:
+                        async with _held(message):
+                            await self.handle(message)
+        finally:
+            stopping.cancel()
+
+    async def handle(self, message: Msg) -> None:
+        """Applies the message or sets it aside, however long that takes; leaves it to the next process on `stop`."""
+        durable = self.subscription.durable
+        attempt = failures = 0
+        while not self.stop.is_set():
+            attempt += 1
+            try:
+                applied = await apply(self.database, self.subscription, message, self.clock, attempt=attempt)
+            except Exception as error:  # every failure is judged; none may end the consumer
+                transient = is_transient(error) or (isinstance(error, DomainError) and error.kind.transient)
+                failures += 0 if transient else 1
+                hopeless = isinstance(error, DomainError | DecodeError | Malformed) and not transient
+                self._report(message, error, attempt)
+                if hopeless or failures == ATTEMPTS_MAX:
+                    await self._set_aside(message, error, attempt)
+                    return
+                await wait_for_any(self.stop, seconds=backoff_seconds(attempt))
+                continue
+            outcome = "applied" if applied else "repeated"
+            telemetry.EVENTS_HANDLED.labels(durable, outcome).inc()
+            self.nudge.set()
+            await _acknowledge(message)
+            return
+
+    async def _set_aside(self, message: Msg, error: Exception, attempts: int) -> None:
+        """Publishes the dead letter until it is stored, and only then lets go of the message."""
+        durable = self.subscription.durable
+        headers = dict(message.headers or {})
+        sequence = message.metadata.sequence.stream
+        letter = streams.Outgoing(
+            streams.DEAD_LETTER_PREFIX + durable,
+            message.data,
+            {
+                **{key: value for key, value in headers.items() if not key.startswith("Nats-")},
+                # Two deliveries of one message make one dead letter.
+                streams.MESSAGE_ID: f"{durable}:{message.metadata.stream}:{sequence}",
+                "realco-subject": message.subject,
+                "realco-stream-sequence": str(sequence),
+                "realco-attempts": str(attempts),
+                "realco-cause": _cause(error),
+            },
+        )
+        failures = 0
+        while not self.stop.is_set():
+            try:
+                await streams.publish_one(self.js, streams.DEAD_LETTERS, letter)
+            except (nats.errors.Error, TimeoutError) as unknown:
+                failures += 1
+                log.warning("dead_letter_not_stored", consumer=durable, error=type(unknown).__name__)
+                await wait_for_any(self.stop, seconds=backoff_seconds(failures))
+                continue
+            telemetry.EVENTS_HANDLED.labels(durable, "dead_letter").inc()
+            telemetry.DEAD_LETTERS.labels(durable).inc()
+            log.error("dead_letter", consumer=durable, subject=message.subject, cause=_cause(error))
+            await message.term()
+            return
+
+    def _report(self, message: Msg, error: Exception, attempt: int) -> None:
+        log.warning(
+            "event_failed",
+            consumer=self.subscription.durable,
+            subject=message.subject,
+            event_id=(message.headers or {}).get("ce-id"),
+            attempt=attempt,
+            cause=_cause(error),
+            exc_info=None if isinstance(error, DomainError | DecodeError | Malformed) else error,
+        )
+
+
+def _cause(error: Exception) -> str:
+    """What failed, without the values it failed on."""
+    if isinstance(error, DomainError):
+        return f"{error.kind.value} {error.reason}"
+    state = sqlstate(error)
+    return f"{type(error).__name__} {state}".strip()
+
+
+async def _acknowledge(message: Msg) -> None:
+    try:
+        await message.ack_sync(timeout=_ACK_SECONDS)
+    except (nats.errors.Error, TimeoutError):
+        # It will come again, and the inbox knows it.
+        log.info("acknowledgement_unknown", subject=message.subject)
+
+
+@asynccontextmanager
+async def _held(message: Msg) -> AsyncIterator[None]:
+    """Tells NATS every while that the message is being worked on, so that it goes to nobody else meanwhile."""
+
+    async def remind() -> None:
+        while True:
+            await asyncio.sleep(ACK_WAIT_SECONDS / 3)
+            try:
+                await message.in_progress()
+            except nats.errors.Error:
+                continue  # away; if it stays away the message comes again, and the inbox knows it
+
+    reminder = asyncio.ensure_future(remind())
+    try:
+        yield
+    finally:
+        reminder.cancel()

@@ -1,0 +1,122 @@
+"""The outbox relay: publishes committed events to JetStream; events of one aggregate in the order of their commits.
+
+- What is not marked is read, lowest id first; no position is remembered, so an event that commits late is never
+  skipped (reliability rule c15). Who changes an aggregate holds its lock from before its event's id is drawn until the
+  commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
+- A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
+  stream and, for certain, every consumer's inbox drop the repeat.
+- One relay at a time works for a database, by an advisory lock; it would be safe if two did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+from nats.js import JetStreamContext
+
+from services.chassis.data.database import Database
+from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one
+from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
+from services.chassis.process.waiting import keep_going, wait_for_any
+
+BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+POLL_SECONDS = 0.05
+_LEASE_SECONDS = 1.0
+
+_READ = """
+SELECT id, event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at,
+       extract(epoch FROM now() - created_at)::float8 AS age_seconds
+FROM outbox
+WHERE published_at IS NULL
+ORDER BY id
+LIMIT $1
+"""
+_MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])"
+
+
+async def run_relay(database: Database, js: JetStreamContext, area: str, stop: asyncio.Event) -> None:
+    """Relays until `stop` is set, through restarts of PostgreSQL and NATS."""
+
+    async def lead() -> None:
+        async with _lease(database, stop) as connection:
+            # Its own connection, so this setting touches nobody: the relay reads every organization's events.
+            await connection.execute("SELECT set_config('app.org_id', '*', false)")
+            while not stop.is_set():
+                database.events_waiting.clear()
+                if await relay_batch(connection, js, area) == 0:
+                    await wait_for_any(stop, database.events_waiting, seconds=POLL_SECONDS)
+
+    await keep_going(f"relay:{area}", stop, lead)
+
+
+async def relay_batch(connection: asyncpg.Connection, js: JetStreamContext, area: str) -> int:
+    """Publishes and marks the oldest events, at most BATCH_MAX; returns how many."""
+    rows = _cut(await connection.fetch(_READ, BATCH_MAX))
+    OUTBOX_OLDEST_SECONDS.labels(area).set(max(0.0, rows[0]["age_seconds"]) if rows else 0)
+    if not rows:
+        return 0
+    await _publish(js, area, [_message(row, area) for row in rows])
+    await connection.execute(_MARK, [row["id"] for row in rows])
+    EVENTS_PUBLISHED.labels(area).inc(len(rows))
+    return len(rows)
+
+
+async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]) -> None:
+    stream = area.upper()
+    if len(messages) > 1:
+        try:
+            await publish_batch(js, stream, messages)
+            return
+        except BatchRefused as refusal:
+            # Usually the batch was stored before and its answer was lost, so the stream knows the ids.
+            log.info("batch_refused", stream=stream, messages=len(messages), reason=str(refusal))
+    for message in messages:  # one after another: a failure must not let a later event overtake
+        await publish_one(js, stream, message)
+
+
+def _message(row: asyncpg.Record, area: str) -> Outgoing:
+    """The event with CloudEvents 1.0 headers in binary mode."""
+    event_id = str(row["event_id"])
+    headers = {
+        MESSAGE_ID: event_id,
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-type": row["subject"],
+        "ce-source": f"/realco/{area}",
+        "ce-time": row["occurred_at"].isoformat(),
+        "ce-subject": row["aggregate_id"],
+        "ce-orgid": row["org_id"],
+        "ce-actor": row["actor"],
+        "content-type": "application/protobuf",
+    }
+    if row["traceparent"]:
+        headers["traceparent"] = row["traceparent"]
+    return Outgoing(row["subject"], row["payload"], headers)
+
+
+def _cut(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+    """As many rows from the front as fit a batch, and at least one."""
+    size = 0
+    for count, row in enumerate(rows):
+        size += len(row["payload"])
+        if size > BATCH_BYTES_MAX and count > 0:
+            return rows[:count]
+    return rows
+
+
+@asynccontextmanager
+async def _lease(database: Database, stop: asyncio.Event) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that holds this database's relay lock; it may take until another relay ends."""
+    connection = await database.connect_alone()
+    try:
+        while not stop.is_set():
+            if await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended('realco.relay', 0))"):
+                break
+            await wait_for_any(stop, seconds=_LEASE_SECONDS)
+        yield connection
+    finally:
+        connection.terminate()  # the lock ends with the session, whatever state the session is in

@@ -1,0 +1,166 @@
+"""Every call to NATS: the connection that never gives up, publishing a batch at once, pulling one message at a time.
+
+Streams are one an area (`realco.escrow.v1.>` is ESCROW). A publish counts only when the stream acknowledged it; no
+answer means unknown, and the same ids are sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import BootError
+
+DEAD_LETTERS = "DEAD_LETTERS"
+DEAD_LETTER_PREFIX = "realco.dead_letters."
+MESSAGE_ID = "Nats-Msg-Id"
+_PUBLISH_SECONDS = 5.0
+_PULL_SECONDS = 2.0
+_PULL_BATCH = 64
+
+
+def stream_of(subject: str) -> str:
+    """The stream of an event: `realco.escrow.v1.HoldPlaced` -> `ESCROW`."""
+    return subject.split(".")[1].upper()
+
+
+async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client:
+    """A connection that reconnects for ever. Raises BootError if there is none at first."""
+    client = Client()
+    failures: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        failures[:] = [str(error) or type(error).__name__]
+        log.warning("nats_error", error=failures[0])
+
+    async def on_change() -> None:
+        log.info("nats_connection", connected=client.is_connected)
+
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await client.connect(
+                servers=[url],
+                name=name,
+                error_cb=on_error,
+                disconnected_cb=on_change,
+                reconnected_cb=on_change,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated int, used as seconds to sleep
+                connect_timeout=2,
+                ping_interval=5,
+                max_outstanding_pings=2,
+            )
+    except (TimeoutError, nats.errors.Error, OSError) as error:
+        reason = failures[0] if failures else str(error) or type(error).__name__
+        raise BootError(f"NATS cannot be reached with NATS_URL: {reason}") from None
+    return client
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message on its way to a stream."""
+
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+
+
+class BatchRefused(Exception):
+    """The stream took none of the batch."""
+
+
+async def publish_batch(js: JetStreamContext, stream: str, messages: Sequence[Outgoing]) -> None:
+    """Publishes all of them, in order, or none: one fsync for the whole batch.
+
+    Source: NATS ADR-50, atomic batch publish.
+
+    Raises:
+        BatchRefused: the stream answered no, for instance because it has one of the ids already.
+        nats.errors.Error, TimeoutError: unknown; send the same ids again.
+    """
+    batch = uuid.uuid4().hex
+    common = {"Nats-Expected-Stream": stream, "Nats-Batch-Id": batch}
+    *body, last = messages
+    for sequence, message in enumerate(body, start=1):
+        headers = {**message.headers, **common, "Nats-Batch-Sequence": str(sequence)}
+        await client_of(js).publish(message.subject, message.payload, headers=headers)
+    headers = {**last.headers, **common, "Nats-Batch-Sequence": str(len(messages)), "Nats-Batch-Commit": "1"}
+    reply = await client_of(js).request(last.subject, last.payload, timeout=_PUBLISH_SECONDS, headers=headers)
+    ack = json.loads(reply.data)
+    if "error" in ack:
+        raise BatchRefused(str(ack["error"].get("description", "")))
+    if ack.get("stream") != stream or ack.get("count") != len(messages):
+        raise BatchRefused("the stream acknowledged something else")
+
+
+async def publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> None:
+    """Publishes one message; one the stream has already (by its id) counts as published."""
+    await js.publish(
+        message.subject, message.payload, timeout=_PUBLISH_SECONDS, stream=stream, headers=dict(message.headers)
+    )
+
+
+class Pull:
+    """Messages of a durable consumer that the provisioner made, one by one, in the order the stream has them.
+
+    The library's own `fetch` waits for a whole batch to fill; this asks for a batch and hands over what comes.
+    """
+
+    def __init__(self, js: JetStreamContext, stream: str, durable: str) -> None:
+        self._client = client_of(js)
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._inbox = self._client.new_inbox()
+        self._left = 0
+        self._until = 0.0
+
+    async def __aenter__(self) -> Pull:
+        self._subscription = await self._client.subscribe(self._inbox)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._client.is_closed:
+            await self._subscription.unsubscribe()
+
+    async def next(self) -> Msg | None:
+        """The next message; None when there was none for about two seconds.
+
+        Raises:
+            APIError: the consumer is not there.
+        """
+        now = time.monotonic()
+        if self._left == 0 or now >= self._until:
+            ask = {"batch": _PULL_BATCH, "expires": int(_PULL_SECONDS * 1e9)}
+            await self._client.publish(self._subject, json.dumps(ask).encode(), reply=self._inbox)
+            self._left = _PULL_BATCH
+            # The request may be lost with a server; a little after it would have ended we ask again.
+            self._until = now + _PULL_SECONDS + 0.25
+        try:
+            message = await self._subscription.next_msg(timeout=max(0.01, self._until - now))
+        except TimeoutError:
+            return None
+        status = (message.headers or {}).get("Status") if not message.data else None
+        if status is None:
+            self._left -= 1
+            return message
+        self._left = 0
+        if status in ("404", "408"):  # nothing to deliver; the request ran out
+            return None
+        description = (message.headers or {}).get("Description", "no such consumer")
+        raise APIError(code=int(status), description=description)
+
+
+def client_of(js: JetStreamContext) -> Client:
+    """The connection below a JetStream context, which keeps it private."""
+    client: Client = js._nc
+    return client

@@ -1,0 +1,58 @@
+"""Timers: what is due is found in rows, in bounded batches, by jobs that outlive their failures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
+from services.chassis.process.waiting import backoff_seconds, wait_for_any
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work that is due from time to time.
+
+    `run` does one bounded batch and returns how much it did: while that is more than 0 it is called again at once.
+    Several processes may run the same job, so it claims its rows (FOR UPDATE SKIP LOCKED).
+    """
+
+    name: str
+    run: Callable[[], Awaitable[int]]
+    interval_seconds: float
+
+
+async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, nudge: asyncio.Event) -> None:
+    """Runs each job in a task of its own until `stop` is set: every interval, and whenever `nudge` is set."""
+    wakes = [asyncio.Event() for _ in jobs]
+    async with asyncio.TaskGroup() as group:
+        for job, wake in zip(jobs, wakes, strict=True):
+            group.create_task(_run(job, stop, wake))
+        while not stop.is_set():
+            await wait_for_any(stop, nudge, seconds=3600)
+            nudge.clear()
+            # Each job has an event of its own, so one that is busy now does not miss the news.
+            for wake in wakes:
+                wake.set()
+
+
+async def _run(job: Job, stop: asyncio.Event, wake: asyncio.Event) -> None:
+    failures = 0
+    while not stop.is_set():
+        wake.clear()
+        continue_trace(None)
+        try:
+            done = await job.run()
+        except Exception as error:  # a job that fails now is due again soon
+            failures += 1
+            JOB_RUNS.labels(job.name, "failed").inc()
+            log.warning("job_failed", job=job.name, failures=failures, error=type(error).__name__, exc_info=error)
+            await wait_for_any(stop, seconds=backoff_seconds(failures, most=30))
+            continue
+        failures = 0
+        JOB_RUNS.labels(job.name, "done").inc()
+        if done == 0:
+            await wait_for_any(stop, wake, seconds=job.interval_seconds)
+        else:
+            await asyncio.sleep(0)  # a job that never waits must not keep the others from their turn

@@ -1,0 +1,266 @@
+"""What every service's `__main__` is made of: connect, check, serve, drain.
+
+A service that cannot serve safely refuses to start and says what to mend. One whose background work dies ends with a
+status other than 0, so that its supervisor starts it anew. On SIGTERM or SIGINT it says it is not ready, lets go of
+its timers and events, finishes the calls in hand and ends; after ten seconds it ends anyway, which is safe because
+nothing is acknowledged before it is committed (reliability rule c22).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.chassis.calls import client, server
+from services.chassis.calls.auth import ServiceIdentity, Verifier
+from services.chassis.data.database import Database, is_away
+from services.chassis.data.housekeeping import housekeeping
+from services.chassis.events import streams
+from services.chassis.events.consumer import Subscription, run_subscription
+from services.chassis.events.relay import run_relay
+from services.chassis.process import telemetry
+from services.chassis.process.boot import boot_check, check_nats_version
+from services.chassis.process.jobs import Job, run_jobs
+from services.chassis.process.settings import Settings
+from services.chassis.process.telemetry import log
+from services.chassis.process.waiting import wait_for_any
+from services.chassis.values.clock import clock_from
+from services.chassis.values.errors import BootError
+
+# (add_XServicer_to_server, servicer, the service's descriptor)
+Servicer = tuple[Callable[[Any, Any], None], Any, ServiceDescriptor]
+
+# gRPC's own health and reflection packages have no types.
+_health: Any = health
+_health_grpc: Any = health_pb2_grpc
+_reflection: Any = reflection
+
+BOOT_SECONDS = 30.0
+DRAIN_SECONDS = 10.0
+_HEALTH_SECONDS = 2.0
+
+
+class Runtime:
+    """The running parts of one service: database, clock, nats, js, identity, channel(...), nudge, stop."""
+
+    def __init__(self, name: str, settings: Settings, database: Database, nats: Client) -> None:
+        self.name = name
+        self.settings = settings
+        self.database = database
+        self.nats = nats
+        self.js: JetStreamContext = nats.jetstream()
+        self.clock = clock_from(settings)
+        assert settings.service_key_file is not None  # required before
+        self.identity = ServiceIdentity.load(name, settings.service_key_file, settings.jwt_audience)
+        self.verifier = Verifier(settings)
+        # Set to run the jobs now instead of at their interval.
+        self.nudge = asyncio.Event()
+        # Set to end the service; signals set it.
+        self.stop = asyncio.Event()
+        # The port in use, and set once calls are taken.
+        self.port = 0
+        self.serving = asyncio.Event()
+        self._channels: dict[str, aio.Channel] = {}
+        # Set in the course of the drain: relay, consumers and jobs end.
+        self._quiet = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, name: str, settings: Settings) -> AsyncIterator[Runtime]:
+        """Connects and checks.
+
+        Raises:
+            ConfigurationError, BootError: the service must not serve as things are.
+        """
+        telemetry.configure_logging(name)
+        settings.require("database_url", "nats_url", "service_key_file", "jwks", "jwt_issuer")
+        url = settings.database_url.get_secret_value()
+        database = Database(url, name, connections_max=settings.database_connections_max)
+        nats: Client | None = None
+        runtime: Runtime | None = None
+        try:
+            await _wait_for_database(database)
+            nats = await streams.connect(settings.nats_url.get_secret_value(), name, timeout_seconds=BOOT_SECONDS)
+            version = nats.connected_server_version
+            check_nats_version(f"{version.major}.{version.minor}.{version.patch}")
+            runtime = cls(name, settings, database, nats)
+            yield runtime
+        finally:
+            if runtime is not None:
+                await runtime.close_channels()
+            if nats is not None:
+                await nats.close()
+            await database.dispose()
+
+    def channel(self, service_name: str) -> aio.Channel:
+        """The channel to another service: one for the process, made when first asked for."""
+        if service_name not in self._channels:
+            self._channels[service_name] = client.channel(self.settings, service_name, self.identity)
+        return self._channels[service_name]
+
+    async def close_channels(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+
+    async def serve(
+        self,
+        servicers: Sequence[Servicer],
+        subscriptions: Sequence[Subscription] = (),
+        jobs: Sequence[Job] = (),
+    ) -> None:
+        """Serves until `stop` is set or a signal comes, then drains.
+
+        Raises:
+            BootError: the port is taken, or an RPC has no access rule.
+            Exception: whatever ended a background task.
+        """
+        interceptor = server.Interceptor(self.name, self.verifier, [service for _, _, service in servicers])
+        grpc_server, readiness = self._build(interceptor, servicers)
+        self._catch_signals()
+        await grpc_server.start()
+        if self.settings.metrics_port is not None:
+            telemetry.serve_metrics(self.settings.bind_host, self.settings.metrics_port)
+        names = ["", *(service.full_name for _, _, service in servicers)]
+        tasks = self._background(readiness, names, subscriptions, jobs)
+        log.info("serving", address=f"{self.settings.bind_host}:{self.port}")
+        self.serving.set()
+        stopping = asyncio.create_task(self.stop.wait())
+        try:
+            ended, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            early = [task for task in ended if task is not stopping]
+        finally:
+            self.serving.clear()
+            await self._drain(grpc_server, interceptor, readiness, names, tasks)
+            stopping.cancel()
+        for task in early:
+            task.result()  # raises what it died of
+            if not self.stop.is_set():
+                raise RuntimeError(f"{task.get_name()} ended by itself")
+
+    def _build(self, interceptor: server.Interceptor, servicers: Sequence[Servicer]) -> tuple[aio.Server, Any]:
+        grpc_server = server.build(interceptor, self.settings.grpc_concurrent_rpcs_max)
+        readiness = _health.aio.HealthServicer()
+        _health_grpc.add_HealthServicer_to_server(readiness, grpc_server)
+        for add, servicer, _ in servicers:
+            add(servicer, grpc_server)
+        if self.settings.environment == "development":
+            names = [service.full_name for _, _, service in servicers]
+            _reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], grpc_server)
+        address = f"{self.settings.bind_host}:{self.settings.grpc_port}"
+        try:
+            self.port = grpc_server.add_insecure_port(address)
+        except RuntimeError:
+            self.port = 0
+        if self.port == 0:
+            raise BootError(f"GRPC_PORT: {address} cannot be bound; is another process using it?")
+        return grpc_server, readiness
+
+    def _background(
+        self,
+        readiness: Any,
+        names: Sequence[str],
+        subscriptions: Sequence[Subscription],
+        jobs: Sequence[Job],
+    ) -> list[asyncio.Task[None]]:
+        work: dict[str, Coroutine[Any, Any, None]] = {
+            "relay": run_relay(self.database, self.js, self.name, self._quiet),
+            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.nudge),
+            "health": self._watch_health(readiness, names),
+        }
+        for subscription in subscriptions:
+            work[f"consumer {subscription.durable}"] = run_subscription(
+                self.database, self.js, subscription, self.clock, self._quiet, self.nudge
+            )
+        return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
+
+    async def _watch_health(self, readiness: Any, names: Sequence[str]) -> None:
+        """Ready while the database answers. NATS may be away: the outbox keeps what there is to say."""
+        while not self.stop.is_set():
+            if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside
+                raise RuntimeError("the connection to NATS is closed")
+            try:
+                async with asyncio.timeout(_HEALTH_SECONDS), self.database.begin("*") as tx:
+                    await tx.execute(sa.text("SELECT 1"))
+                ready = True
+            except Exception as error:  # every failure means the same here
+                log.warning("not_ready", error=type(error).__name__)
+                ready = False
+            await _set_health(readiness, names, ready=ready)
+            await wait_for_any(self.stop, seconds=_HEALTH_SECONDS)
+
+    async def _drain(
+        self,
+        grpc_server: aio.Server,
+        interceptor: server.Interceptor,
+        readiness: Any,
+        names: Sequence[str],
+        tasks: Sequence[asyncio.Task[None]],
+    ) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        log.info("draining", in_flight=interceptor.in_flight)
+        await _set_health(readiness, names, ready=False)
+        # Callers that look at our health stop sending before we stop taking.
+        await asyncio.sleep(min(self.settings.drain_wait_seconds, DRAIN_SECONDS / 2))
+        self._quiet.set()
+        await asyncio.wait(tasks, timeout=3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # Our own count, since gRPC's grace period is not one for aio (grpc issue 37239).
+        await wait_for_any(interceptor.idle, seconds=max(0.0, deadline - 1 - time.monotonic()))
+        await grpc_server.stop(grace=max(0.1, deadline - time.monotonic()))
+        log.info("drained", in_flight=interceptor.in_flight)
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.stop.is_set():
+            return
+        self.stop.set()
+        # A drain that hangs must not keep the machine waiting.
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS + 1, os._exit, 1)
+
+
+async def _wait_for_database(database: Database) -> None:
+    """Waits for PostgreSQL to come up, as both may have been started together; then it must pass."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        try:
+            await boot_check(database)
+            return
+        except BootError:
+            raise
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            if not is_away(error) or time.monotonic() > deadline:
+                raise BootError(f"PostgreSQL cannot be used with DATABASE_URL: {_reason(error)}") from None
+        await asyncio.sleep(0.2)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the driver says; it names roles and databases, never passwords."""
+    origin = getattr(error, "orig", None) or error
+    return str(origin).splitlines()[0] if str(origin) else type(error).__name__
+
+
+async def _set_health(readiness: Any, names: Sequence[str], *, ready: bool) -> None:
+    response = health_pb2.HealthCheckResponse
+    for name in names:
+        await readiness.set(name, response.SERVING if ready else response.NOT_SERVING)

@@ -1,0 +1,107 @@
+"""What a process is told from outside: environment variables, or files of the same lower-case name in SECRETS_DIR.
+
+Secrets are SecretStr and come as files; a message about a bad setting names the setting, never its value.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ConfigurationError(Exception):
+    """The process cannot start with these settings."""
+
+
+class Settings(BaseSettings):
+    """What every process may be told; a process with more to know has a class of its own, which inherits this one."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    environment: Literal["development", "production"] = "production"
+    bind_host: str = "127.0.0.1"
+    database_url: SecretStr = SecretStr("")
+    migration_database_url: SecretStr = SecretStr("")
+    nats_url: SecretStr = SecretStr("")
+    # 0 lets the system choose a port.
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    # None: no metrics are served.
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    transactions_address: str = "127.0.0.1:50051"
+    escrow_address: str = "127.0.0.1:50052"
+    distributions_address: str = "127.0.0.1:50053"
+    compliance_address: str = "127.0.0.1:50054"
+
+    # Who may call.
+    jwks: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = "realco"
+    token_lifetime_seconds_max: int = Field(default=300, ge=1)
+    service_key_file: Path | None = None
+
+    # Only a local instance sets it: the test clock.
+    clock_file: Path | None = None
+    # How long the service waits, once it says it is not ready, before it stops taking calls.
+    drain_wait_seconds: float = Field(default=2, ge=0)
+    grpc_concurrent_rpcs_max: int = Field(default=2000, ge=1)
+    database_connections_max: int = Field(default=12, ge=1)
+
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _is_a_database_url(cls, secret: SecretStr) -> SecretStr:
+        text = secret.get_secret_value()
+        try:
+            url = urlsplit(text)
+            known = url.scheme in ("postgresql", "postgresql+asyncpg") and url.port != 0
+        except ValueError:  # a port that is none; the words of this error repeat it
+            known = False
+        if text and not known:
+            raise ValueError("must be a URL such as postgresql://user:password@host:5432/name")
+        return secret
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process.
+
+        Raises:
+            ConfigurationError: naming each setting that is not acceptable.
+        """
+        try:
+            return cls(_secrets_dir=os.environ.get("SECRETS_DIR") or None)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
+            raise ConfigurationError("; ".join(faults)) from None
+
+    def require(self, *names: str) -> None:
+        """Raises ConfigurationError naming each of the settings that is missing."""
+        missing = [name.upper() for name in names if not _given(getattr(self, name))]
+        if missing:
+            raise ConfigurationError(f"missing: {', '.join(missing)}")
+
+    def address_of(self, service: str) -> str:
+        """The `host:port` of a service's gRPC."""
+        return str(getattr(self, f"{service}_address"))
+
+
+def _given(value: object) -> bool:
+    return bool(value.get_secret_value()) if isinstance(value, SecretStr) else value not in (None, "")
+
+
+def read_private_file(path: Path, setting: str) -> bytes:
+    """The bytes of a key file that only its owner (or group) can read. `setting` is what names it to us.
+
+    Raises:
+        ConfigurationError: the file is absent, or any user of the machine may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if mode & 0o007:
+            raise ConfigurationError(f"{setting}: {path.name} is readable by every user of this machine; chmod 600 it")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {path.name}: {error.strerror}") from None

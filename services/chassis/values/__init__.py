@@ -1,0 +1,1 @@
+"""Values and pure rules: money, ids, time, errors. No I/O."""

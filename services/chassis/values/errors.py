@@ -1,0 +1,102 @@
+"""The expected failures of a service, as the caller may act on them.
+
+A DomainError is a fact about the request or the business, never a bug: it travels to the caller as its kind, its
+reason (an ErrorReason value) and metadata that names ids and limits, never a secret and never the refused value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import ClassVar
+
+
+class Kind(Enum):
+    """The gRPC status a failure maps to, by name; the pure floor never imports grpc."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    ABORTED = "ABORTED"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAVAILABLE = "UNAVAILABLE"
+
+    @property
+    def transient(self) -> bool:
+        """True where the same request may succeed later without anybody changing it."""
+        return self in (Kind.ABORTED, Kind.UNAVAILABLE, Kind.RESOURCE_EXHAUSTED)
+
+
+class BootError(Exception):
+    """The process refuses to serve; the message says what to mend."""
+
+
+class DomainError(Exception):
+    """Base of every expected failure. Subclasses set `kind` and `reason`.
+
+    Args:
+        message: One sentence for a developer; clients act on `reason`, not on it.
+        fields: Proto field path -> what is wrong with it, where a field is to blame.
+        metadata: The facts the ErrorReason's comment promises.
+    """
+
+    kind: ClassVar[Kind]
+    reason: ClassVar[str]
+    retry_after_seconds: ClassVar[float | None] = None
+
+    def __init__(self, message: str, *, fields: Mapping[str, str] | None = None, **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = dict(fields or {})
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class InvalidField(DomainError):
+    """The request is malformed; `fields` says where."""
+
+    kind = Kind.INVALID_ARGUMENT
+    reason = "INVALID_FIELD"
+
+
+class NotFound(DomainError):
+    """No such resource for this caller: another organization's id and an unknown id look the same."""
+
+    kind = Kind.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class PermissionDenied(DomainError):
+    """The caller is known and may not."""
+
+    kind = Kind.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class Unauthenticated(DomainError):
+    """The caller did not prove who it is. The message never says which check failed to a stranger's profit."""
+
+    kind = Kind.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class Unavailable(DomainError):
+    """Something this service needs is away; the same request may succeed soon."""
+
+    kind = Kind.UNAVAILABLE
+    reason = "UNAVAILABLE"
+    retry_after_seconds = 1
+
+
+class Refused(DomainError):
+    """A failure that was decided elsewhere or earlier: a peer's refusal, or a stored answer given again."""
+
+    def __init__(
+        self, kind: Kind, reason: str, message: str, fields: Mapping[str, str], metadata: Mapping[str, str], domain: str
+    ) -> None:
+        super().__init__(message, fields=fields, **metadata)
+        self.kind = kind  # type: ignore[misc]  # only here is the kind known at run time alone
+        self.reason = reason  # type: ignore[misc]
+        self.domain = domain
