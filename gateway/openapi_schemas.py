@@ -9,6 +9,7 @@ from typing import Any
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from realco.type.v1 import rules_pb2
 
 from gateway import contracts, scalars
 from gateway.binding import is_required
@@ -107,9 +108,12 @@ class Schemas:
                 rules.string,
                 {"pattern": "pattern", "min_len": "minLength", "max_len": "maxLength", "len": "minLength"},
             )
+            schema |= _string_extensions(rules.string)
         elif field.type == FieldDescriptor.TYPE_INT32:
             names = {"gt": "exclusiveMinimum", "gte": "minimum", "lt": "exclusiveMaximum", "lte": "maximum"}
             _apply(schema, rules.int32, names)
+            if rules.int32.HasExtension(rules_pb2.page_size):
+                schema["minimum"] = 0
         elif field.type == FieldDescriptor.TYPE_INT64:
             schema["pattern"] = _int64_pattern(rules.int64)
         return schema
@@ -170,6 +174,19 @@ def _apply(schema: Schema, rules: Any, names: dict[str, str]) -> None:
             schema[keyword] = getattr(rules, rule)
             if rule == "len":
                 schema["maxLength"] = rules.len
+
+
+def _string_extensions(rules: Any) -> Schema:
+    """What our own rules of `realco/type/v1/rules.proto` say in JSON Schema."""
+    if rules.HasExtension(rules_pb2.id):
+        return {"pattern": f"^{rules.Extensions[rules_pb2.id]}_[0-9a-hjkmnp-tv-z]{{26}}$"}
+    if rules.HasExtension(rules_pb2.key):
+        return {"pattern": "^[!-~]{1,255}$"}
+    if rules.HasExtension(rules_pb2.party):
+        return {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
+    if rules.HasExtension(rules_pb2.page_token):
+        return {"maxLength": 1024}
+    return {}
 
 
 def _int64_pattern(rules: Any) -> str:

@@ -23,7 +23,7 @@ from services.chassis.process import telemetry
 from services.chassis.values.errors import InvalidField
 
 _EMPTY = "google.protobuf.Empty"
-_IDEMPOTENCY_FIELD = "request_id"
+_IDEMPOTENCY_FIELD = "idempotency_key"
 
 
 def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:

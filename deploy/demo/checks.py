@@ -138,7 +138,7 @@ def _refusal_moved_nothing(books: Books) -> Iterator[str]:
 def _investments(books: Books) -> Iterator[str]:
     if books.offering["status"] != "CLOSED" or books.offering["closingDate"] != cast.CLOSING.date().isoformat():
         yield f"the offering is {books.offering['status']} on {books.offering.get('closingDate')}"
-    by_investor = {investment["investorId"]: investment for investment in books.investments}
+    by_investor = {investment["partyId"]: investment for investment in books.investments}
     if by_investor.keys() != {party.id for party in cast.INVESTORS}:
         yield f"there are investments of {sorted(by_investor)}"
         return

@@ -77,7 +77,7 @@ def offering(stage: Stage) -> str:
         "opens the offering",
         {
             "displayName": "Oak Street Apartments",
-            "sponsorId": OAK.id,
+            "sponsorPartyId": OAK.id,
             "escrowAccountId": stage.escrow_account_id,
             "exemption": "REG_CF",
             "targetAmount": usd(cast.TARGET_MINOR),

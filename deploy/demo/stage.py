@@ -101,7 +101,7 @@ class Stage:
         """The checks of the play's parties that wait for a person."""
         checks = self.officer.list_all("/compliance-checks", "complianceChecks", status="MANUAL_REVIEW")
         parties = {party.id for party in cast.PARTIES}
-        return [check for check in checks if check["investorId"] in parties]
+        return [check for check in checks if check["partyId"] in parties]
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Stage:
     def allocations(self) -> dict[str, Json]:
         """By payee."""
         found = self.auditor.list_all(f"/distributions/{self.distribution_id}/allocations", "allocations")
-        return {allocation["payeeId"]: allocation for allocation in found}
+        return {allocation["partyId"]: allocation for allocation in found}
 
     def ledger_account(self, code: str) -> Mapping[str, int]:
         """posted, pending, held and available of one ledger account; zeros if it was never used."""

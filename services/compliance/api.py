@@ -31,7 +31,7 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
 
     async def GetInvestor(self, request: pb.GetInvestorRequest, context: ServicerContext) -> pb.Investor:
         async with self._database.begin() as tx:
-            return await queries.get_investor(tx, request.investor_id, self._clock.now())
+            return await queries.get_investor(tx, request.party_id, self._clock.now())
 
     async def BatchGetClearances(
         self, request: pb.BatchGetClearancesRequest, context: ServicerContext

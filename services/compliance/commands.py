@@ -26,7 +26,7 @@ async def put_investor(tx: AsyncConnection, request: pb.PutInvestorRequest, now:
     principal = current_principal()
     party_type = pb.Investor.PartyType.Name(request.party_type or pb.Investor.INVESTOR)
     accreditation = pb.Investor.Accreditation.Name(request.accreditation or pb.Investor.NON_ACCREDITED)
-    before = (await store.lock_investors(tx, [request.investor_id])).get(request.investor_id)
+    before = (await store.lock_investors(tx, [request.party_id])).get(request.party_id)
     facts: dict[str, Any] = {
         "party_type": party_type,
         "legal_name": request.legal_name,
@@ -37,17 +37,17 @@ async def put_investor(tx: AsyncConnection, request: pb.PutInvestorRequest, now:
         given = getattr(request, field) if request.HasField(field) else None
         facts[f"{field}_minor"] = given.amount_minor if given else None
         facts[f"{field}_currency"] = given.currency_code if given else None
-    await store.put_investor(tx, principal.org_id, request.investor_id, now, **facts)
+    await store.put_investor(tx, principal.org_id, request.party_id, now, **facts)
     if before is None or before.legal_name != request.legal_name:
-        await _open_checks(tx, request.investor_id, clearance.REQUIRED_CHECKS, now)
+        await _open_checks(tx, request.party_id, clearance.REQUIRED_CHECKS, now)
     elif (before.party_type, before.accreditation) != (party_type, accreditation):
         # Whom the limits hold for rests on these two: nobody lifts them alone.
-        await _open_checks(tx, request.investor_id, ["KYC"], now)
-    profile = (await store.lock_investors(tx, [request.investor_id]))[request.investor_id]
-    checks = await store.latest_checks(tx, [request.investor_id])
-    investor = messages.investor(profile, checks.get(request.investor_id, {}), now)
+        await _open_checks(tx, request.party_id, ["KYC"], now)
+    profile = (await store.lock_investors(tx, [request.party_id]))[request.party_id]
+    checks = await store.latest_checks(tx, [request.party_id])
+    investor = messages.investor(profile, checks.get(request.party_id, {}), now)
     event = events.InvestorPut(investor=investor, actor=principal.person, occur_time=to_timestamp(now))
-    await outbox.enqueue(tx, event, aggregate_id=request.investor_id, now=now)
+    await outbox.enqueue(tx, event, aggregate_id=request.party_id, now=now)
     return investor
 
 
@@ -61,7 +61,7 @@ async def review_check(
         raise ComplianceCheckNotFound("No such check.")
     if check.status != "MANUAL_REVIEW":
         raise CheckNotInReview("The check does not wait for a person.", status=check.status)
-    profile = (await store.lock_investors(tx, [check.investor_id]))[check.investor_id]
+    profile = (await store.lock_investors(tx, [check.party_id]))[check.party_id]
     if profile.written_by == reviewer:
         raise MakerIsChecker("Whoever wrote the profile may not clear it; ask another admin.")
     decision = pb.ComplianceCheck.Status.Name(request.decision)
@@ -105,7 +105,7 @@ async def put_limit(tx: AsyncConnection, request: pb.PutTransactionLimitRequest,
 async def expire_checks(tx: AsyncConnection, now: datetime) -> list[Any]:
     """Marks parties' checks that ran out, at most 100 of them, and returns their rows, their parties locked."""
     expired = await store.take_expired(tx, now, _EXPIRED_CHECKS_MAX)
-    await store.lock_investors(tx, {row.investor_id for row in expired})
+    await store.lock_investors(tx, {row.party_id for row in expired})
     return expired
 
 
@@ -113,11 +113,11 @@ async def reopen_check(tx: AsyncConnection, expired: Any, now: datetime) -> None
     """Asks a person again what `expired` had answered, unless a later check of the party has taken its place."""
     await _announce(tx, expired, now)
     if await store.is_latest(tx, expired):
-        await _open_checks(tx, expired.investor_id, [expired.check_type], now, cause=expired.compliance_check_id)
+        await _open_checks(tx, expired.party_id, [expired.check_type], now, cause=expired.compliance_check_id)
 
 
 async def _open_checks(
-    tx: AsyncConnection, investor_id: str, check_types: Iterable[str], now: datetime, cause: str = ""
+    tx: AsyncConnection, party_id: str, check_types: Iterable[str], now: datetime, cause: str = ""
 ) -> None:
     principal = current_principal()
     for check_type in check_types:
@@ -128,8 +128,8 @@ async def _open_checks(
             "check_type": check_type,
             "status": "MANUAL_REVIEW",
             "entity_type": "USER",
-            "entity_id": investor_id,
-            "investor_id": investor_id,
+            "entity_id": party_id,
+            "party_id": party_id,
             "detail": "The last answer expired." if cause else "",
             "created_at": now,
             "updated_at": now,
@@ -139,7 +139,7 @@ async def _open_checks(
         event = events.ComplianceCheckOpened(
             compliance_check=messages.check(opened), actor=principal.person, occur_time=to_timestamp(now)
         )
-        await outbox.enqueue(tx, event, aggregate_id=investor_id, now=now)
+        await outbox.enqueue(tx, event, aggregate_id=party_id, now=now)
 
 
 async def _announce(tx: AsyncConnection, row: Any, now: datetime) -> pb.ComplianceCheck:
@@ -147,5 +147,5 @@ async def _announce(tx: AsyncConnection, row: Any, now: datetime) -> pb.Complian
     event = events.ComplianceCheckCompleted(
         compliance_check=check, actor=current_principal().person, occur_time=to_timestamp(now)
     )
-    await outbox.enqueue(tx, event, aggregate_id=row.investor_id, now=now)
+    await outbox.enqueue(tx, event, aggregate_id=row.party_id, now=now)
     return check

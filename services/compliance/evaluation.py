@@ -59,7 +59,7 @@ async def evaluate(
             actor=current_principal().person,
             occur_time=to_timestamp(now),
         )
-        await outbox.enqueue(tx, event, aggregate_id=decided[transaction_id].investor_id, now=now)
+        await outbox.enqueue(tx, event, aggregate_id=decided[transaction_id].party_id, now=now)
     return pb.EvaluateTransactionsResponse(
         decisions=[messages.decision(decided[item.transaction_id]) for item in request.items]
     )
@@ -97,7 +97,7 @@ def _row(
         "status": status,
         "entity_type": "TRANSACTION",
         "entity_id": item.transaction_id,
-        "investor_id": item.party_id,
+        "party_id": item.party_id,
         "reason": reason,
         "detail": detail,
         "metadata": dict(metadata),
@@ -117,7 +117,7 @@ def _usage(items: Sequence[Item], rows: Mapping[str, Mapping[str, Any]], now: da
         yield {
             "org_id": row["org_id"],
             "transaction_id": item.transaction_id,
-            "investor_id": item.party_id,
+            "party_id": item.party_id,
             "amount_minor": item.amount.amount_minor,
             "currency": item.amount.currency_code,
             "counted": True,

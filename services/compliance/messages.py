@@ -17,7 +17,7 @@ from services.compliance.domain.clearance import Check
 def investor(row: Any, checks: Mapping[str, Check], now: datetime) -> pb.Investor:
     missing = clearance.missing(checks, now)
     message = pb.Investor(
-        investor_id=row.investor_id,
+        party_id=row.party_id,
         party_type=row.party_type,
         legal_name=row.legal_name,
         accreditation=row.accreditation,
@@ -42,7 +42,7 @@ def check(row: Any) -> pb.ComplianceCheck:
         status=row.status,
         entity_type=row.entity_type,
         entity_id=row.entity_id,
-        investor_id=row.investor_id,
+        party_id=row.party_id,
         detail=row.detail,
         metadata=row.metadata,
         reviewed_by=row.reviewed_by or "",

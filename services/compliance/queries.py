@@ -15,20 +15,18 @@ from services.compliance.domain.errors import ComplianceCheckNotFound, InvestorN
 from services.compliance.tables import compliance_checks, investors
 
 
-async def get_investor(tx: AsyncConnection, investor_id: str, now: datetime) -> pb.Investor:
-    row = (await tx.execute(sa.select(investors).where(investors.c.investor_id == investor_id))).one_or_none()
+async def get_investor(tx: AsyncConnection, party_id: str, now: datetime) -> pb.Investor:
+    row = (await tx.execute(sa.select(investors).where(investors.c.party_id == party_id))).one_or_none()
     if row is None:
         raise InvestorNotFound("No such profile.")
-    checks = await store.latest_checks(tx, [investor_id])
-    return messages.investor(row, checks.get(investor_id, {}), now)
+    checks = await store.latest_checks(tx, [party_id])
+    return messages.investor(row, checks.get(party_id, {}), now)
 
 
 async def get_clearances(
     tx: AsyncConnection, request: pb.BatchGetClearancesRequest, now: datetime
 ) -> pb.BatchGetClearancesResponse:
-    known = set(
-        await tx.scalars(sa.select(investors.c.investor_id).where(investors.c.investor_id.in_(request.party_ids)))
-    )
+    known = set(await tx.scalars(sa.select(investors.c.party_id).where(investors.c.party_id.in_(request.party_ids))))
     checks = await store.latest_checks(tx, list(known))
     clearances = []
     for party_id in request.party_ids:
@@ -50,8 +48,8 @@ async def get_check(tx: AsyncConnection, check_id: str) -> pb.ComplianceCheck:
 async def list_checks(tx: AsyncConnection, request: pb.ListComplianceChecksRequest) -> pb.ListComplianceChecksResponse:
     c = compliance_checks.c
     statement = sa.select(compliance_checks)
-    if request.investor_id:
-        statement = statement.where(c.investor_id == request.investor_id)
+    if request.party_id:
+        statement = statement.where(c.party_id == request.party_id)
     if request.type:
         statement = statement.where(c.check_type == pb.ComplianceCheck.Type.Name(request.type))
     if request.status:

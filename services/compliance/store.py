@@ -16,36 +16,34 @@ from services.compliance.domain.limits import Limit, LimitType, window_start
 from services.compliance.tables import compliance_checks, investors, limit_usage, seed_limits, transaction_limits
 
 
-async def lock_investors(tx: AsyncConnection, investor_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def lock_investors(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """The profiles by id, locked in the order of their ids: two evaluations of one party never count at once."""
     statement = (
         sa.select(investors)
-        .where(investors.c.investor_id.in_(investor_ids))
-        .order_by(investors.c.org_id, investors.c.investor_id)
+        .where(investors.c.party_id.in_(party_ids))
+        .order_by(investors.c.org_id, investors.c.party_id)
         .with_for_update(key_share=True)
     )
-    return {row.investor_id: row for row in await tx.execute(statement)}
+    return {row.party_id: row for row in await tx.execute(statement)}
 
 
-async def put_investor(tx: AsyncConnection, org_id: str, investor_id: str, now: datetime, **facts: Any) -> None:
-    row = pg.insert(investors).values(org_id=org_id, investor_id=investor_id, created_at=now, updated_at=now, **facts)
-    await tx.execute(
-        row.on_conflict_do_update(index_elements=["org_id", "investor_id"], set_=facts | {"updated_at": now})
-    )
+async def put_investor(tx: AsyncConnection, org_id: str, party_id: str, now: datetime, **facts: Any) -> None:
+    row = pg.insert(investors).values(org_id=org_id, party_id=party_id, created_at=now, updated_at=now, **facts)
+    await tx.execute(row.on_conflict_do_update(index_elements=["org_id", "party_id"], set_=facts | {"updated_at": now}))
 
 
-async def latest_checks(tx: AsyncConnection, investor_ids: Collection[str]) -> dict[str, dict[str, Check]]:
+async def latest_checks(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
     """For each party, the latest check of each required type."""
     c = compliance_checks.c
     statement = (
-        sa.select(c.investor_id, c.check_type, c.status, c.expires_at)
-        .ext(pg.distinct_on(c.investor_id, c.check_type))
-        .where(c.investor_id.in_(investor_ids), c.entity_type == "USER", c.check_type.in_(REQUIRED_CHECKS))
-        .order_by(c.investor_id, c.check_type, c.created_at.desc(), c.compliance_check_id.desc())
+        sa.select(c.party_id, c.check_type, c.status, c.expires_at)
+        .ext(pg.distinct_on(c.party_id, c.check_type))
+        .where(c.party_id.in_(party_ids), c.entity_type == "USER", c.check_type.in_(REQUIRED_CHECKS))
+        .order_by(c.party_id, c.check_type, c.created_at.desc(), c.compliance_check_id.desc())
     )
     found: dict[str, dict[str, Check]] = defaultdict(dict)
     for row in await tx.execute(statement):
-        found[row.investor_id][row.check_type] = Check(row.status, row.expires_at)
+        found[row.party_id][row.check_type] = Check(row.status, row.expires_at)
     return found
 
 
@@ -82,7 +80,7 @@ async def is_latest(tx: AsyncConnection, check: Any) -> bool:
     c = compliance_checks.c
     later = sa.select(c.compliance_check_id).where(
         c.org_id == check.org_id,
-        c.investor_id == check.investor_id,
+        c.party_id == check.party_id,
         c.entity_type == check.entity_type,
         c.check_type == check.check_type,
         sa.tuple_(c.created_at, c.compliance_check_id)
@@ -112,7 +110,7 @@ async def set_counted(tx: AsyncConnection, transaction_id: str, counted: bool, v
 
 
 async def used(
-    tx: AsyncConnection, investor_ids: Collection[str], currency: str, now: datetime
+    tx: AsyncConnection, party_ids: Collection[str], currency: str, now: datetime
 ) -> dict[str, dict[LimitType, int]]:
     """For each party, what counts in the window of each limit that has one."""
     c = limit_usage.c
@@ -120,9 +118,9 @@ async def used(
     # Sums of accredited parties have no limit, and so may be more than a bigint holds.
     sums = [sa.func.coalesce(sa.func.sum(c.amount_minor).filter(c.counted_at >= start), 0) for start in starts.values()]
     statement = (
-        sa.select(c.investor_id, *sums)
-        .where(c.investor_id.in_(investor_ids), c.currency == currency, c.counted, c.counted_at >= min(starts.values()))
-        .group_by(c.investor_id)
+        sa.select(c.party_id, *sums)
+        .where(c.party_id.in_(party_ids), c.currency == currency, c.counted, c.counted_at >= min(starts.values()))
+        .group_by(c.party_id)
     )
     return {row[0]: dict(zip(starts, map(int, row[1:]), strict=True)) for row in await tx.execute(statement)}
 

@@ -21,7 +21,7 @@ investors = sa.Table(
     "investors",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("investor_id", sa.Text, primary_key=True),
+    sa.Column("party_id", sa.Text, primary_key=True),
     sa.Column("party_type", sa.Text, nullable=False),
     sa.Column("legal_name", sa.Text, nullable=False),
     sa.Column("accreditation", sa.Text, nullable=False),
@@ -45,7 +45,7 @@ compliance_checks = sa.Table(
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("entity_type", sa.Text, nullable=False),
     sa.Column("entity_id", sa.Text, nullable=False),
-    sa.Column("investor_id", sa.Text, nullable=False),
+    sa.Column("party_id", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Column("detail", sa.Text, nullable=False, server_default=""),
     # The figures of `detail` once more, for programs; the facts they came from are columns of limit_usage.
@@ -68,7 +68,7 @@ compliance_checks = sa.Table(
         unique=True,
         postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
     ),
-    sa.Index("compliance_checks_investor", "org_id", "investor_id", "created_at", "compliance_check_id"),
+    sa.Index("compliance_checks_investor", "org_id", "party_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_newest", "org_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_expiring", "expires_at", postgresql_where=sa.text("status = 'PASSED'")),
 )
@@ -79,7 +79,7 @@ limit_usage = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("transaction_id", sa.Text, primary_key=True),
-    sa.Column("investor_id", sa.Text, nullable=False),
+    sa.Column("party_id", sa.Text, nullable=False),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.CHAR(3), nullable=False),
     sa.Column("counted", sa.Boolean, nullable=False),
@@ -87,7 +87,7 @@ limit_usage = sa.Table(
     sa.Column("transaction_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
-    sa.Index("limit_usage_window", "org_id", "investor_id", "counted_at", postgresql_where=sa.text("counted")),
+    sa.Index("limit_usage_window", "org_id", "party_id", "counted_at", postgresql_where=sa.text("counted")),
 )
 
 # The limits an organization starts with; PutTransactionLimit overrides them in transaction_limits.

@@ -42,7 +42,7 @@ class Room:
     nudge: asyncio.Event  # a commit may leave work for a job
 
     async def write(self, request: Message, answer: type[Answer], run: Callable[..., Awaitable[Answer]]) -> Answer:
-        """`run(tx, request, now)` in a transaction, once for each request_id."""
+        """`run(tx, request, now)` in a transaction, once for each idempotency_key."""
         now = self.clock.now()
         response = await once(self.database, request, answer, lambda tx: run(tx, request, now))
         self.nudge.set()

@@ -44,7 +44,7 @@ async def look(database: Database, peers: Peers, offering_id: str) -> Seen:
         row = await rows.find(tx, offerings, offering_id)
         if row is None:
             raise OfferingNotFound("No such offering.")
-        investors = sorted({live.investor_id for live in await _live(tx, offering_id)})
+        investors = sorted({live.party_id for live in await _live(tx, offering_id)})
     status, balanced = await _look_at_escrow(peers.escrow, row.escrow_account_id)
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
     return Seen(status, balanced, {clearance.party_id: clearance.cleared for clearance in clearances})
@@ -93,9 +93,9 @@ async def _live(tx: AsyncConnection, offering_id: str) -> list[rows.Row]:
 
 
 def _subscription(row: rows.Row, seen: Seen) -> closing.Subscription:
-    cleared = seen.cleared.get(row.investor_id, False)
+    cleared = seen.cleared.get(row.party_id, False)
     return closing.Subscription(
-        investor_id=row.investor_id,
+        party_id=row.party_id,
         funded_minor=row.funded_minor,
         compliance_passed=cleared,
         # Compliance says "cleared" only while its checks are fresh, and was asked a moment ago.

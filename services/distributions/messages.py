@@ -28,7 +28,7 @@ def offering(row: Row) -> offerings_pb2.Offering:
     message = offerings_pb2.Offering(
         offering_id=row.offering_id,
         display_name=row.display_name,
-        sponsor_id=row.sponsor_id,
+        sponsor_party_id=row.sponsor_party_id,
         escrow_account_id=row.escrow_account_id,
         exemption=row.exemption,
         target_amount=_money(row.target_minor, row),
@@ -62,7 +62,7 @@ def investment(row: Row) -> offerings_pb2.Investment:
     message = offerings_pb2.Investment(
         investment_id=row.investment_id,
         offering_id=row.offering_id,
-        investor_id=row.investor_id,
+        party_id=row.party_id,
         amount=_money(row.amount_minor, row),
         funded_amount=_money(row.funded_minor, row),
         cleared_amount=_money(cleared_minor, row),
@@ -112,7 +112,7 @@ def allocation(row: Row) -> distributions_pb2.Allocation:
     return distributions_pb2.Allocation(
         allocation_id=row.allocation_id,
         distribution_id=row.distribution_id,
-        payee_id=row.payee_id,
+        party_id=row.party_id,
         payee_type=row.payee_type,
         return_of_capital=_money(row.return_of_capital_minor, row),
         preferred_return=_money(row.preferred_return_minor, row),

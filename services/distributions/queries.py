@@ -39,7 +39,7 @@ async def list_offerings(
 async def get_investment(tx: AsyncConnection, request: offerings_pb2.GetInvestmentRequest) -> offerings_pb2.Investment:
     row = await rows.find(tx, investments, request.investment_id)
     principal = current_principal()
-    if row is None or (principal.role == "investor" and row.investor_id != principal.subject):
+    if row is None or (principal.role == "investor" and row.party_id != principal.subject):
         raise InvestmentNotFound("No such investment.")
     return messages.investment(row)
 
@@ -49,9 +49,9 @@ async def list_investments(
 ) -> offerings_pb2.ListInvestmentsResponse:
     principal = current_principal()
     query = _of_caller(investments)
-    investor_id = principal.subject if principal.role == "investor" else request.investor_id
-    if investor_id:
-        query = query.where(investments.c.investor_id == investor_id)
+    party_id = principal.subject if principal.role == "investor" else request.party_id
+    if party_id:
+        query = query.where(investments.c.party_id == party_id)
     if request.offering_id:
         query = query.where(investments.c.offering_id == request.offering_id)
     if request.status:
@@ -98,9 +98,9 @@ async def list_allocations(
     if request.status:
         query = query.where(allocations.c.status == distributions_pb2.Allocation.Status.Name(request.status))
     page = Page.of(request)
-    key = [allocations.c.payee_id, allocations.c.payee_type]
+    key = [allocations.c.party_id, allocations.c.payee_type]
     found = (await tx.execute(page.of_query(query, key, descending=False))).all()
-    shown, token = page.cut(found, lambda row: (row.payee_id, row.payee_type))
+    shown, token = page.cut(found, lambda row: (row.party_id, row.payee_type))
     return distributions_pb2.ListAllocationsResponse(
         allocations=[messages.allocation(row) for row in shown], next_page_token=token
     )

@@ -49,7 +49,7 @@ offerings = sa.Table(
     sa.Column("offering_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
     _text("display_name"),
-    _text("sponsor_id"),
+    _text("sponsor_party_id"),
     _text("escrow_account_id"),
     _text("exemption"),
     _text("currency"),
@@ -94,7 +94,7 @@ investments = sa.Table(
     sa.Column("investment_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
     _text("offering_id"),
-    _text("investor_id"),
+    _text("party_id"),
     _text("currency"),
     _minor("amount_minor"),
     _minor("funded_minor"),
@@ -114,12 +114,12 @@ investments = sa.Table(
     sa.ForeignKeyConstraint(["offering_id", "org_id"], ["offerings.offering_id", "offerings.org_id"]),
     sa.Index("investments_org", "org_id", "investment_id"),
     sa.Index("investments_offering", "offering_id", "investment_id"),
-    sa.Index("investments_investor", "org_id", "investor_id", "investment_id"),
+    sa.Index("investments_investor", "org_id", "party_id", "investment_id"),
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
     sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
     sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
     # Only the waterfall calls a payee SPONSOR.
-    sa.CheckConstraint("investor_id <> 'SPONSOR'", name="investments_investor"),
+    sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
     _status("investments", "PENDING", "RECONFIRM_REQUIRED", "ACTIVE", "COMPLETED", "CANCELLED"),
 )
 
@@ -216,7 +216,7 @@ allocations = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     _text("distribution_id"),
     _text("payee_type"),
-    _text("payee_id"),
+    _text("party_id"),
     _text("currency"),
     _minor("return_of_capital_minor"),
     _minor("preferred_return_minor"),
@@ -229,7 +229,7 @@ allocations = sa.Table(
     _text("failure", default=""),
     sa.Column("updated_at", _TIME, nullable=False),
     sa.ForeignKeyConstraint(["distribution_id", "org_id"], ["distributions.distribution_id", "distributions.org_id"]),
-    sa.Index("allocations_payee", "distribution_id", "payee_id", "payee_type", unique=True),
+    sa.Index("allocations_payee", "distribution_id", "party_id", "payee_type", unique=True),
     sa.CheckConstraint(
         "total_minor > 0"
         " AND total_minor = return_of_capital_minor + preferred_return_minor + catch_up_minor + split_minor"

@@ -92,7 +92,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
         now = self._clock.now()
         return await self._poster.post_one(
             await entries.asked(
-                self._database, request.escrow_account_id, request.request_id, request.journal_entry, now
+                self._database, request.escrow_account_id, request.idempotency_key, request.journal_entry, now
             )
         )
 

@@ -143,7 +143,9 @@ def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
         case "too_large":
             return too_large()
         case _:  # key_reused; a duplicate's refusal is replaced by its first answer
-            return IdempotencyKeyReused("The request_id was used with another request.", request_id=entry.request_id)
+            return IdempotencyKeyReused(
+                "The idempotency_key was used with another request.", idempotency_key=entry.idempotency_key
+            )
 
 
 def too_large() -> InvalidField:

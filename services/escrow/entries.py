@@ -45,7 +45,7 @@ _SOURCES = {
 async def asked(
     database: Database,
     escrow_account_id: str,
-    request_id: str,
+    idempotency_key: str,
     new: pb.NewJournalEntry,
     now: datetime,
     path: str = "journal_entry",
@@ -81,8 +81,8 @@ async def asked(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        once=once("rpc", "post", principal.subject, request_id, body=body),
-        request_id=request_id,
+        once=once("rpc", "post", principal.subject, idempotency_key, body=body),
+        idempotency_key=idempotency_key,
         kind=Kind(pb.LedgerEntry.Type.Name(new.type)),
         description=new.description,
         legs=legs,
@@ -109,7 +109,9 @@ async def asked_together(
     for number, item in enumerate(request.items):
         path = f"items[{number}].journal_entry"
         try:
-            entry = await asked(database, request.escrow_account_id, item.request_id, item.journal_entry, now, path)
+            entry = await asked(
+                database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now, path
+            )
         except JournalEntryNotFound as refusal:
             found.append(refusal)
             continue
@@ -149,8 +151,8 @@ def release_of_subscriptions(request: pb.ReleaseSubscriptionsRequest) -> NewEntr
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
-        once=Once(request_key("rpc", "release", principal.subject, request.request_id), fingerprint_of(request)),
-        request_id=request.request_id,
+        once=Once(request_key("rpc", "release", principal.subject, request.idempotency_key), fingerprint_of(request)),
+        idempotency_key=request.idempotency_key,
         kind=Kind.RELEASE,
         description=f"Closing of {request.offering_id}",
         legs=(*legs, credit(ISSUER_PROCEEDS, total)),
@@ -167,8 +169,8 @@ def declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
-        once=Once(request_key("rpc", "declare", principal.subject, request.request_id), fingerprint_of(request)),
-        request_id=request.request_id,
+        once=Once(request_key("rpc", "declare", principal.subject, request.idempotency_key), fingerprint_of(request)),
+        idempotency_key=request.idempotency_key,
         kind=Kind.DISTRIBUTION,
         description=f"Declaration of {request.distribution_id}",
         legs=(debit(DISTRIBUTABLE, total), *legs),
@@ -186,8 +188,8 @@ def payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
         org_id=principal.org_id,
         escrow_account_id=item.escrow_account_id,
         journal_entry_id=new_id("je"),
-        once=Once(request_key("rpc", "payout", principal.subject, item.request_id), fingerprint_of(item)),
-        request_id=item.request_id,
+        once=Once(request_key("rpc", "payout", principal.subject, item.idempotency_key), fingerprint_of(item)),
+        idempotency_key=item.idempotency_key,
         kind=kind,
         description=description,
         legs=(debit(account, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),

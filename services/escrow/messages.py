@@ -166,10 +166,10 @@ def hold(row: Any) -> pb.Hold:
 
 
 def results(make: Callable[..., Result], items: Iterable[Any], outcomes: Iterable[Outcome]) -> Iterator[Result]:
-    """The verdict on each item of a batch, by the item's request_id."""
+    """The verdict on each item of a batch, by the item's idempotency_key."""
     for item, outcome in zip(items, outcomes, strict=True):
         if isinstance(outcome, DomainError):
             refusal = pb.Refusal(reason=outcome.reason, message=outcome.message, metadata=outcome.metadata)
-            yield make(request_id=item.request_id, refusal=refusal)
+            yield make(idempotency_key=item.idempotency_key, refusal=refusal)
         else:
-            yield make(request_id=item.request_id, journal_entry=outcome)
+            yield make(idempotency_key=item.idempotency_key, journal_entry=outcome)

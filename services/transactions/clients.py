@@ -69,7 +69,7 @@ class EscrowClient:
     async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
         answer = await _asked(self._stub.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
         results: Sequence[SubmitResult] = answer.results
-        same = [result.request_id for result in results] == [item.request_id for item in items]
+        same = [result.idempotency_key for result in results] == [item.idempotency_key for item in items]
         invariant(same, "escrow answers each payout, in order")
         return results
 

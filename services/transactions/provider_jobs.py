@@ -281,7 +281,7 @@ class ProviderJobs:
 
 def _submit_item(row: Transaction) -> SubmitItem:
     return SubmitItem(
-        request_id=row.escrow_key,
+        idempotency_key=row.escrow_key,
         escrow_account_id=row.escrow_account_id,
         transaction_id=row.transaction_id,
         source=_SOURCES[row.type],

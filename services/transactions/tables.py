@@ -108,7 +108,7 @@ transactions = sa.Table(
     _text("bank_reference"),
     # Who asked, under which key: the job that finishes a request settles what its replay answers.
     _text("request_subject"),
-    _text("request_id"),
+    _text("idempotency_key"),
     # Work to be done by a job, by the database's clock: the same column is the lease of whoever does it, and the epoch
     # is its fence: it grows with every claim, and a result is written only under the epoch it was claimed with.
     _time("due_at"),
@@ -193,7 +193,7 @@ payout_requests = sa.Table(
     "payout_requests",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("idempotency_key", sa.Text, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     sa.Column("transaction_id", sa.Text),
     sa.Column("refusal", pg.BYTEA),  # a realco.transactions.v1.Transaction.Failure

@@ -96,7 +96,7 @@ def test_a_route_is_versioned_and_a_read_takes_no_body(method):
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)
 def test_a_request_id_over_rest_is_the_idempotency_key(method):
-    field = method.input_type.fields_by_name.get("request_id")
+    field = method.input_type.fields_by_name.get("idempotency_key")
     if field is not None and method in contracts.methods():
         assert field.GetOptions().Extensions[http_pb2.header] == "Idempotency-Key"
 
@@ -107,7 +107,7 @@ def test_every_rpc_that_creates_or_moves_takes_a_request_id(method):
     items = method.input_type.fields_by_name.get("items")
     holder = items.message_type if items is not None else method.input_type
     if not method.name.startswith((*reads, "Delete")):
-        assert "request_id" in holder.fields_by_name
+        assert "idempotency_key" in holder.fields_by_name
 
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)

@@ -101,7 +101,7 @@ def test_public_rpcs_need_no_token_and_the_others_do():
         ("POST", "/api/v1/transactions/{transactionId}/cancel", "200"),
         ("GET", "/api/v1/transactions", "200"),
         ("DELETE", "/api/v1/bank-accounts/{bankAccountId}", "204"),
-        ("PUT", "/api/v1/investors/{investorId}", "200"),
+        ("PUT", "/api/v1/investors/{partyId}", "200"),
         ("POST", "/api/v1/webhooks/stripe", "200"),
     ],
 )
@@ -117,7 +117,7 @@ def test_the_rules_of_a_field_are_keywords_of_its_schema():
     assert request["properties"]["escrowAccountId"]["pattern"] == "^esc_[0-9a-hjkmnp-tv-z]{26}$"
     assert request["properties"]["description"]["maxLength"] == 200
     assert "must be more than zero" in request["properties"]["amount"]["description"]
-    assert "requestId" not in request["properties"]
+    assert "idempotencyKey" not in request["properties"]
     assert schema("NewJournalEntry")["properties"]["legs"]["maxItems"] == 1000
     assert schema("Leg")["properties"]["amountMinor"]["pattern"] == "^[1-9][0-9]{0,18}$"
     terms = schema("WaterfallTerms")["properties"]

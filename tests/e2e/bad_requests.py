@@ -310,8 +310,10 @@ def of_json(route: Route) -> Iterator[Bad]:
     yield Bad("the body is compressed", 415, "UNSUPPORTED_MEDIA_TYPE", raw=b"{}", headers={"Content-Encoding": "gzip"})
     yield Bad("the body is too large", 413, "PAYLOAD_TOO_LARGE", raw=b'{"description": "' + b"x" * 300_000 + b'"}')
     yield Bad("a field is unknown", at="body /zebra", change={"zebra": "swordfish"}, echo="swordfish")
-    yield Bad("a field is spelled as in the proto", at="body /request_id", change={"request_id": "swordfish"})
-    yield Bad("the key is in the body", at="body /requestId", change={"requestId": "swordfish"}, echo="swordfish")
+    yield Bad("a field is spelled as in the proto", at="body /idempotency_key", change={"idempotency_key": "swordfish"})
+    yield Bad(
+        "the key is in the body", at="body /idempotencyKey", change={"idempotencyKey": "swordfish"}, echo="swordfish"
+    )
     yield Bad("there is a query", at="query", query="?zebra=1")
 
 

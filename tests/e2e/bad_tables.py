@@ -141,7 +141,6 @@ def _new_distribution(stage: Stage, route: Route) -> Iterator[Bad]:
 def _list_of_transactions(stage: Stage, route: Route) -> Iterator[Bad]:
     for name, value in {
         "pageSize": "-1",
-        "pageSize ": "1001",
         "pageSize  ": "999999999999",
         "pageSize   ": "1.5",
         "pageSize    ": "many",
@@ -209,7 +208,7 @@ def _ledger(stage: Stage, route: Route) -> Iterator[Bad]:
     for name in ("from", "to"):
         for title, value in _TIMES.items():
             yield Bad(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
-    for value in ("-1", "1001", "many"):
+    for value in ("-1", "many"):
         yield Bad(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
     yield Bad("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)
     yield Bad("the page token is made up", 400, "PAGE_TOKEN_INVALID", query="?pageToken=swordfish")

@@ -168,7 +168,7 @@ class World:
     # --- parties ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def sponsor_id(self) -> str:
+    def sponsor_party_id(self) -> str:
         """A cleared sponsor with a bank account that pays at once."""
         party = self.cleared(sponsor=True)
         self.bank_account(party)
@@ -177,7 +177,7 @@ class World:
     def cleared(self, *, sponsor: bool = False, accredited: bool = True) -> str:
         """A party that compliance has looked at and lets pass."""
         party = self.profile(sponsor=sponsor, accredited=accredited)
-        checks = self.admin.get("/compliance-checks", investorId=party, status="MANUAL_REVIEW")["complianceChecks"]
+        checks = self.admin.get("/compliance-checks", partyId=party, status="MANUAL_REVIEW")["complianceChecks"]
         assert len(checks) == 2, checks
         for check in checks:
             decision = {"decision": "PASSED", "note": "Seen the papers."}
@@ -215,7 +215,7 @@ class World:
         """Open, on an escrow account of its own; Regulation D, so that no clock but the return risk's holds it."""
         body = {
             "displayName": "Oak Street Apartments",
-            "sponsorId": self.sponsor_id,
+            "sponsorPartyId": self.sponsor_party_id,
             "escrowAccountId": self.escrow_account(),
             "exemption": "REG_D_506C",
             "targetAmount": usd(target_minor),
@@ -225,7 +225,7 @@ class World:
         return self.admin.post("/offerings", body)
 
     def investment(self, offering: Json, investor: str, amount_minor: int) -> Json:
-        body = {"offeringId": offering["offeringId"], "investorId": investor, "amount": usd(amount_minor)}
+        body = {"offeringId": offering["offeringId"], "partyId": investor, "amount": usd(amount_minor)}
         return self.admin.post("/investments", body)
 
     def contribution_body(self, offering: Json, investment: Json, bank_account_id: str) -> Json:
@@ -234,7 +234,7 @@ class World:
             "paymentMethod": "ACH",
             "amount": investment["amount"],
             "escrowAccountId": offering["escrowAccountId"],
-            "partyId": investment["investorId"],
+            "partyId": investment["partyId"],
             "bankAccountId": bank_account_id,
             "investmentId": investment["investmentId"],
             "description": "Contribution",
@@ -293,8 +293,8 @@ class World:
             "paymentMethod": "ACH",
             "amount": usd(amount_minor),
             "escrowAccountId": offering["escrowAccountId"],
-            "partyId": self.sponsor_id,
-            "bankAccountId": self.bank_account(self.sponsor_id),
+            "partyId": self.sponsor_party_id,
+            "bankAccountId": self.bank_account(self.sponsor_party_id),
         }
         transaction = self.admin.post("/transactions", body)
         settled = self.transaction_when(transaction["transactionId"], "SETTLED", "COMPLETED")

@@ -55,7 +55,10 @@ def test_a_key_belongs_to_one_request(instance: Instance, stage: Stage, route: s
     assert known.body is not None
     body = known.body(stage) | body
     if body.get("type") == "DEPOSIT":
-        deposit = {"partyId": stage.world.sponsor_id, "bankAccountId": stage.world.bank_account(stage.world.sponsor_id)}
+        deposit = {
+            "partyId": stage.world.sponsor_party_id,
+            "bankAccountId": stage.world.bank_account(stage.world.sponsor_party_id),
+        }
         body = {name: value for name, value in body.items() if name != "investmentId"} | deposit
     key = new_key()
     first = stage.world.admin.post(route, body, key)

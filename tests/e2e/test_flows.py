@@ -205,7 +205,7 @@ def test_an_investor_sees_its_own_and_nothing_else(world: World) -> None:
 
     for path, name, owner in (
         ("/transactions", "transactions", "partyId"),
-        ("/investments", "investments", "investorId"),
+        ("/investments", "investments", "partyId"),
         ("/bank-accounts", "bankAccounts", "partyId"),
     ):
         assert {one[owner] for one in me.get(path)[name]} == {ana}

@@ -113,7 +113,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(worl
     assert failed["failure"]
     allocations = world.admin.get(f"{path}/allocations")["allocations"]
     [returned] = [one for one in allocations if one["status"] == "RETURNED"]
-    assert (returned["payeeId"], returned["failure"].split(":")[0]) == (investor, "R02")
+    assert (returned["partyId"], returned["failure"].split(":")[0]) == (investor, "R02")
     owed = minor(returned["total"])
     account = offering["escrowAccountId"]
     assert world.ledger_when(account, f"payable:{investor}", owed) == {"cash": owed, f"payable:{investor}": owed}
@@ -124,7 +124,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(worl
     assert done["paidAmount"] == usd(500_00)
     until(lambda: world.ledger(account), lambda read: read == {})
     world.assert_books_balance(account)
-    [again] = [one for one in world.admin.get(f"{path}/allocations")["allocations"] if one["payeeId"] == investor]
+    [again] = [one for one in world.admin.get(f"{path}/allocations")["allocations"] if one["partyId"] == investor]
     assert (again["status"], again["attempts"]) == ("COMPLETED", 2)
     payouts = [returned["transactionId"], again["transactionId"]]
     assert [[line["amount_minor"] for line in world.movements(one)] for one in payouts] == [[-owed, owed], [-owed]]

@@ -112,7 +112,7 @@ def test_a_transaction_is_created_read_and_listed(world: World, stubs: Stubs) ->
     assert {name: resource[name] for name in body} == body
     # The same request over gRPC is the same request: it gets the first answer.
     request = message_of(txn.CreateTransactionRequest, body)
-    request.request_id = key
+    request.idempotency_key = key
     assert stubs.transactions.CreateTransaction(request, metadata=me) == message_of(txn.Transaction, resource)
 
     transaction_id = resource["transactionId"]
@@ -140,7 +140,7 @@ def test_a_declined_transaction_is_tried_again(world: World, stubs: Stubs) -> No
 
     assert retried.status_code == 200
     assert retried.json()["version"] > failed["version"]
-    request = txn.RetryTransactionRequest(request_id=key, transaction_id=declined["transactionId"])
+    request = txn.RetryTransactionRequest(idempotency_key=key, transaction_id=declined["transactionId"])
     answer = stubs.transactions.RetryTransaction(request, metadata=metadata(world.admin))
     assert answer == message_of(txn.Transaction, retried.json())
     again = world.transaction_when(declined["transactionId"], "FAILED")
@@ -159,7 +159,9 @@ def test_a_transaction_that_waits_is_cancelled(world: World, stubs: Stubs) -> No
     cancelled = world.admin.call("POST", path, json={"reason": "No longer."}, headers={"Idempotency-Key": key})
 
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
-    request = txn.CancelTransactionRequest(request_id=key, transaction_id=waiting["transactionId"], reason="No longer.")
+    request = txn.CancelTransactionRequest(
+        idempotency_key=key, transaction_id=waiting["transactionId"], reason="No longer."
+    )
     answer = stubs.transactions.CancelTransaction(request, metadata=metadata(world.admin))
     assert answer == message_of(txn.Transaction, cancelled.json())
 
@@ -181,7 +183,7 @@ def test_an_escrow_account_is_opened_and_read(world: World, stubs: Stubs) -> Non
     assert resource["status"] == "ACTIVE"
     assert {name: resource[name] for name in body} == body
     request = message_of(esc.CreateEscrowAccountRequest, body)
-    request.request_id = key
+    request.idempotency_key = key
     assert stubs.escrow.CreateEscrowAccount(request, metadata=me) == message_of(esc.EscrowAccount, resource)
     read = world.admin.call("GET", f"/escrow-accounts/{resource['escrowAccountId']}")
     assert (read.status_code, read.json()) == (200, resource)
@@ -240,7 +242,7 @@ def test_a_distribution_is_drafted_calculated_read_and_executed(world: World, st
 
     assert (drafted.status_code, drafted.json()["status"]) == (201, "DRAFT")
     request = message_of(dist.CreateDistributionRequest, body)
-    request.request_id = keys["draft"]
+    request.idempotency_key = keys["draft"]
     assert stubs.distributions.CreateDistribution(request, metadata=me) == message_of(dist.Distribution, drafted.json())
 
     distribution_id = drafted.json()["distributionId"]
@@ -249,7 +251,7 @@ def test_a_distribution_is_drafted_calculated_read_and_executed(world: World, st
     assert calculated.status_code == 200
     totals = calculated.json()["tierTotals"]
     assert sum(minor(one["investorsAmount"]) + minor(one["sponsorAmount"]) for one in totals) == 300_00
-    again = dist.CalculateDistributionRequest(request_id=keys["calculate"], distribution_id=distribution_id)
+    again = dist.CalculateDistributionRequest(idempotency_key=keys["calculate"], distribution_id=distribution_id)
     answer = stubs.distributions.CalculateDistribution(again, metadata=me)
     assert answer == message_of(dist.Distribution, calculated.json())
 
@@ -262,7 +264,7 @@ def test_a_distribution_is_drafted_calculated_read_and_executed(world: World, st
     world.second.post(f"{path}/approve", {"contentHash": calculated.json()["contentHash"]})
     executed = world.admin.call("POST", f"{path}/execute", json={}, headers={"Idempotency-Key": keys["execute"]})
     assert (executed.status_code, executed.json()["status"]) == (200, "QUEUED")
-    once_more = dist.ExecuteDistributionRequest(request_id=keys["execute"], distribution_id=distribution_id)
+    once_more = dist.ExecuteDistributionRequest(idempotency_key=keys["execute"], distribution_id=distribution_id)
     answer = stubs.distributions.ExecuteDistribution(once_more, metadata=me)
     assert answer == message_of(dist.Distribution, executed.json())
     assert minor(world.distribution_when(distribution_id, "COMPLETED")["paidAmount"]) == 300_00

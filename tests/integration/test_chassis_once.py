@@ -36,7 +36,7 @@ async def database(postgres):
 
 
 def request(key: str = "key-1", amount: int = 100) -> pb.PlaceHoldRequest:
-    message = pb.PlaceHoldRequest(request_id=key)
+    message = pb.PlaceHoldRequest(idempotency_key=key)
     message.amount.amount_minor = amount
     return message
 

@@ -33,19 +33,19 @@ class Compliance:
         self.database, self.clock = database, clock
         self.servicer = ComplianceServicer(database, clock)
 
-    async def put(self, investor_id, principal=MAKER, **facts):
-        request = pb.PutInvestorRequest(investor_id=investor_id, **{"legal_name": "Ada Park", **facts})
+    async def put(self, party_id, principal=MAKER, **facts):
+        request = pb.PutInvestorRequest(party_id=party_id, **{"legal_name": "Ada Park", **facts})
         with acting_as(principal):
             return await self.servicer.PutInvestor(request, None)
 
-    async def waiting(self, investor_id="", principal=CHECKER):
-        request = pb.ListComplianceChecksRequest(investor_id=investor_id, status=pb.ComplianceCheck.MANUAL_REVIEW)
+    async def waiting(self, party_id="", principal=CHECKER):
+        request = pb.ListComplianceChecksRequest(party_id=party_id, status=pb.ComplianceCheck.MANUAL_REVIEW)
         with acting_as(principal):
             return list((await self.servicer.ListComplianceChecks(request, None)).compliance_checks)
 
-    async def clear(self, investor_id, **facts):
-        await self.put(investor_id, **facts)
-        for check in await self.waiting(investor_id):
+    async def clear(self, party_id, **facts):
+        await self.put(party_id, **facts)
+        for check in await self.waiting(party_id):
             await self.review(check.compliance_check_id)
 
     async def review(self, check_id, principal=CHECKER, decision=pb.ComplianceCheck.PASSED):
@@ -100,7 +100,7 @@ async def test_a_new_profile_is_not_cleared_until_another_person_passes_both_che
     for check in checks:
         await compliance.review(check.compliance_check_id)
     with acting_as(MAKER):
-        investor = await compliance.servicer.GetInvestor(pb.GetInvestorRequest(investor_id="inv-1"), None)
+        investor = await compliance.servicer.GetInvestor(pb.GetInvestorRequest(party_id="inv-1"), None)
     assert investor.cleared
     assert not investor.missing
 
@@ -291,7 +291,7 @@ async def test_another_organization_sees_nothing_of_a_party(compliance):
     await compliance.clear("inv-1")
     stranger = Principal("admin-9", "admin", "org-b")
     with acting_as(stranger), pytest.raises(DomainError) as unknown:
-        await compliance.servicer.GetInvestor(pb.GetInvestorRequest(investor_id="inv-1"), None)
+        await compliance.servicer.GetInvestor(pb.GetInvestorRequest(party_id="inv-1"), None)
     assert unknown.value.reason == "INVESTOR_NOT_FOUND"
     assert await compliance.waiting(principal=stranger) == []
     [decision] = await compliance.evaluate(money_in(1), principal=service_principal("transactions", "org-b"))

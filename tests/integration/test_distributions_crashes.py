@@ -128,7 +128,7 @@ async def test_a_release_that_escrow_refuses_leaves_the_offering_open_and_a_late
     await world.close(offering)
     await world.work()
     assert (await world.get(offering)).status == opb.Offering.CLOSED
-    keys = [request.request_id for call, request in world.wire.calls if call == "release_subscriptions"]
+    keys = [request.idempotency_key for call, request in world.wire.calls if call == "release_subscriptions"]
     assert keys == [f"close:{offering.offering_id}", f"close:{offering.offering_id}:2"]
 
 

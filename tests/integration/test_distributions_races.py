@@ -65,7 +65,7 @@ async def test_an_execution_asked_for_many_times_at_once_happens_once(world: Wor
     offering = await world.closed_offering(("inv-001", 100_000_00))
     world.deposit(offering, 50_000_00)
     approved = await world.approved(offering, 10_000_00)
-    request = dpb.ExecuteDistributionRequest(request_id="k-1", distribution_id=approved.distribution_id)
+    request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
     execute = world.distributions.ExecuteDistribution
     ended = await at_once(*(world.call(execute, request) for _ in range(4)), *(world.execute(approved) for _ in "ab"))
     # The one that is executed may be that of the shared key, whose repetitions have its answer, or one of the others.
@@ -127,7 +127,7 @@ def naming(world: World, offering: str, investment: str, distribution: str, allo
     yield o.RefundOffering, opb.RefundOfferingRequest(offering_id=offering, reason="mine")
     yield (
         i.CreateInvestment,
-        opb.CreateInvestmentRequest(offering_id=offering, investor_id="inv-9", amount=usd(1)),
+        opb.CreateInvestmentRequest(offering_id=offering, party_id="inv-9", amount=usd(1)),
     )
     yield i.GetInvestment, opb.GetInvestmentRequest(investment_id=investment)
     yield i.CancelInvestment, opb.CancelInvestmentRequest(investment_id=investment)

@@ -73,7 +73,7 @@ async def test_terms_change_until_somebody_invests(world: World) -> None:
     changed = await world.call(world.offerings.UpdateOffering, request)
     assert (changed.display_name, changed.terms.preferred_rate_bps, len(changed.terms.tiers)) == ("Elm Street", 700, 3)
     await world.invest(offering, "inv-001", 50_00, fund=False)
-    request.request_id = ""
+    request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
         await world.call(world.offerings.UpdateOffering, request)
     assert refusal.value.reason == "TERMS_FIXED"
@@ -124,7 +124,7 @@ async def test_commitments_never_pass_the_maximum_however_many_come_at_once(worl
 async def test_a_request_repeated_gets_its_first_answer_and_another_body_is_refused(world: World) -> None:
     offering = await world.offering(100_00)
     request = opb.CreateInvestmentRequest(
-        request_id="k-1", offering_id=offering.offering_id, investor_id="inv-001", amount=usd(60_00)
+        idempotency_key="k-1", offering_id=offering.offering_id, party_id="inv-001", amount=usd(60_00)
     )
     first = await world.call(world.investments.CreateInvestment, request)
     assert await world.call(world.investments.CreateInvestment, request) == first
@@ -139,7 +139,7 @@ async def test_a_closing_repeated_gets_its_first_answer_though_the_gates_say_oth
     offering = await world.offering(100_00)
     await world.invest(offering, "inv-001", 100_00)
     world.clock.set(CLOSING)
-    request = opb.CloseOfferingRequest(request_id="close-1", offering_id=offering.offering_id)
+    request = opb.CloseOfferingRequest(idempotency_key="close-1", offering_id=offering.offering_id)
     first = await world.call(world.offerings.CloseOffering, request)
     await world.work()
     world.compliance.uncleared.add("inv-001")
@@ -293,7 +293,7 @@ async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_af
     )
     assert await refusal_of(same_day) == "DATE_OUT_OF_ORDER"
     same_day.distribution_date.year, same_day.distribution_date.month, same_day.distribution_date.day = 9999, 12, 31
-    same_day.request_id = ""
+    same_day.idempotency_key = ""
     assert await refusal_of(same_day) == "INVALID_FIELD"
 
 

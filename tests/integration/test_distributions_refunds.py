@@ -65,7 +65,7 @@ async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when
     first = world.transactions.of("inv-001")
     await world.deliver(world.gave_back(first), end(first), world.bounced(first))
     assert await world.work() == 0, "nothing is sent to the same account again by itself"
-    request.request_id = ""
+    request.idempotency_key = ""
     assert (await world.call(world.investments.CancelInvestment, request)).status == opb.Investment.ACTIVE
     await world.work()
     second = world.transactions.of("inv-001")
@@ -73,7 +73,7 @@ async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when
     await world.deliver(world.gave_back(second), completed(second))
     after = (await world.positions(offering))["inv-001"]
     assert (after.status, after.funded_amount) == (opb.Investment.ACTIVE, usd(100_00))
-    request.request_id = ""
+    request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
         await world.call(world.investments.CancelInvestment, request)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
@@ -118,7 +118,7 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(world: Wor
     world.clock.advance(timedelta(days=3))
     assert await world.work() == 0
     assert (await world.get(offering)).status == opb.Offering.REFUNDING
-    request.request_id = "again"
+    request.idempotency_key = "again"
     await world.call(world.offerings.RefundOffering, request)
     await world.work()
     again = world.transactions.of("inv-001")
@@ -227,7 +227,7 @@ async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_unt
     await world.work()
     assert (await world.get(held)).refund_failure == "NO_PAYOUT_BANK_ACCOUNT: no"
     del world.transactions.refuse["inv-001"]
-    request.request_id = ""
+    request.idempotency_key = ""
     again = await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
     assert again.refund_failure == "", "what the last attempt met says nothing of the one under way"
     await world.work()

@@ -185,7 +185,7 @@ async def test_an_execution_that_cannot_ask_escrow_writes_nothing(world: World) 
     offering = await world.closed_offering(("inv-001", 100_000_00))
     world.deposit(offering, 10_000_00)
     approved = await world.approved(offering, 10_000_00)
-    request = dpb.ExecuteDistributionRequest(request_id="k-1", distribution_id=approved.distribution_id)
+    request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
     world.wire.fail("get_balance", "lost")
     with pytest.raises(DomainError) as refusal:
         await world.call(world.distributions.ExecuteDistribution, request)
@@ -217,7 +217,7 @@ async def test_what_fails_is_listed_sent_again_and_completes(world: World) -> No
     await world.deliver(completed(payout))
     done = await world.get(distribution)
     assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 260_000_00)
-    request.request_id = "another"
+    request.idempotency_key = "another"
     with pytest.raises(DomainError) as refusal:
         await world.call(world.distributions.ResendAllocation, request)
     assert refusal.value.reason == "ALLOCATION_NOT_FAILED"
@@ -280,7 +280,7 @@ async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(world: Worl
         world.distributions.ListAllocations,
         dpb.ListAllocationsRequest(distribution_id=distribution.distribution_id),
     )
-    totals = [(line.payee_id, line.payee_type, line.total.amount_minor) for line in lines.allocations]
+    totals = [(line.party_id, line.payee_type, line.total.amount_minor) for line in lines.allocations]
     assert totals == [
         ("inv-001", dpb.Allocation.INVESTOR, 121_000_00),
         ("sponsor-1", dpb.Allocation.INVESTOR, 121_000_00),
@@ -302,6 +302,6 @@ async def test_an_investor_with_two_investments_is_paid_once_and_both_show_their
     }
     held = await world.call(
         world.investments.ListInvestments,
-        opb.ListInvestmentsRequest(offering_id=offering.offering_id, investor_id="inv-001"),
+        opb.ListInvestmentsRequest(offering_id=offering.offering_id, party_id="inv-001"),
     )
     assert sorted(part.distributed_amount.amount_minor for part in held.investments) == [5_000_00, 10_000_00]

@@ -28,7 +28,7 @@ def minutes(number: float) -> datetime:
 
 async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
     request = pb.CreateEscrowAccountRequest(
-        request_id=key(),
+        idempotency_key=key(),
         display_name="Oak Street Apartments escrow",
         currency_code="USD",
         custodian_name="First Custody",
@@ -150,7 +150,7 @@ async def test_a_balance_at_an_instant_knows_what_was_pending_and_held(escrow):
     hold = await escrow.hold(account, "subscription:inv-001", 60)
     escrow.clock.set(minutes(2))
     await escrow.call(
-        "ReleaseHold", pb.ReleaseHoldRequest(request_id=key(), escrow_account_id=account, hold_id=hold.hold_id)
+        "ReleaseHold", pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id=hold.hold_id)
     )
     held = [(await escrow.balance(account, minutes(moment))).held.amount_minor for moment in (0, 1, 1.5, 2, 3)]
     assert held == [0, 60, 60, 0, 0]

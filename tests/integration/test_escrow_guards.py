@@ -335,7 +335,7 @@ async def test_a_capture_happens_once_however_it_is_asked(book):
     """The hold's ending is conditional, and the key of the capture's entry is the hold's own."""
     escrow, account, hold = book.escrow, book.names["account"], book.names["hold"]
     request = pb.CaptureHoldRequest(
-        request_id=key(), escrow_account_id=account, hold_id=hold, amount=usd(60), to_ledger_account="fees"
+        idempotency_key=key(), escrow_account_id=account, hold_id=hold, amount=usd(60), to_ledger_account="fees"
     )
     await escrow.call("CaptureHold", request)
     statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true)"

@@ -23,9 +23,11 @@ async def account(escrow) -> str:
     return account
 
 
-async def capture(escrow: Escrow, hold: pb.Hold, minor: int | None, to: str = "fees", request_id: str = "") -> pb.Hold:
+async def capture(
+    escrow: Escrow, hold: pb.Hold, minor: int | None, to: str = "fees", idempotency_key: str = ""
+) -> pb.Hold:
     request = pb.CaptureHoldRequest(
-        request_id=request_id or key(),
+        idempotency_key=idempotency_key or key(),
         escrow_account_id=hold.escrow_account_id,
         hold_id=hold.hold_id,
         to_ledger_account=to,
@@ -35,7 +37,9 @@ async def capture(escrow: Escrow, hold: pb.Hold, minor: int | None, to: str = "f
 
 
 async def release(escrow: Escrow, hold: pb.Hold) -> pb.Hold:
-    request = pb.ReleaseHoldRequest(request_id=key(), escrow_account_id=hold.escrow_account_id, hold_id=hold.hold_id)
+    request = pb.ReleaseHoldRequest(
+        idempotency_key=key(), escrow_account_id=hold.escrow_account_id, hold_id=hold.hold_id
+    )
     return await escrow.call("ReleaseHold", request)
 
 
@@ -81,7 +85,7 @@ async def test_there_is_nothing_to_hold_on_an_account_that_was_never_used(escrow
 
 async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow, account):
     euros = pb.PlaceHoldRequest(
-        request_id=key(),
+        idempotency_key=key(),
         escrow_account_id=account,
         ledger_account="cash",
         amount={"currency_code": "EUR", "amount_minor": 1},
@@ -96,10 +100,10 @@ async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow
 async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escrow, account, captured, left):
     hold = await escrow.hold(account, SUBSCRIPTION, 60)
     name = key()
-    done = await capture(escrow, hold, captured, request_id=name)
+    done = await capture(escrow, hold, captured, idempotency_key=name)
     assert done.status == pb.Hold.CAPTURED
     assert done.captured_amount == usd(100 - left)
-    assert await capture(escrow, hold, captured, request_id=name) == done  # a retry
+    assert await capture(escrow, hold, captured, idempotency_key=name) == done  # a retry
     assert await escrow.posted(account) == {"cash": 100, SUBSCRIPTION: left, "fees": 100 - left}
     assert await escrow.held(account) == {}
     entry = (await escrow.journal())[-1]

@@ -13,7 +13,7 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -60), ("subscription:inv-002", -40))
     parts = [pb.PartyAmount(party_id="inv-001", amount_minor=60), pb.PartyAmount(party_id="inv-002", amount_minor=41)]
     request = pb.ReleaseSubscriptionsRequest(
-        request_id="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
+        idempotency_key="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
     )
     reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
     assert (reason, metadata["ledger_account"]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "subscription:inv-002")
@@ -31,7 +31,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("distributable", -100))
     request = pb.DeclareDistributionRequest(
-        request_id="dist:1",
+        idempotency_key="dist:1",
         escrow_account_id=account,
         distribution_id="dist_" + "0" * 26,
         payables=[
@@ -45,7 +45,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
     more = pb.DeclareDistributionRequest()
     more.CopyFrom(request)
-    more.request_id = "dist:2"
+    more.idempotency_key = "dist:2"
     assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
         "ledger_account": "distributable",
         "available_minor": "0",
@@ -61,7 +61,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
 
     def item(account: str, source: int, minor: int, currency: str = "USD") -> pb.SubmitPayoutsRequest.Item:
         return payout.Item(
-            request_id=key(),
+            idempotency_key=key(),
             escrow_account_id=account,
             transaction_id=new_id("txn"),
             source=source,

@@ -84,7 +84,7 @@ async def test_each_layer_balances_by_itself(escrow):
     account = await escrow.open()
     mixed = new_entry(("cash", 10), ("fees", -10))
     mixed.legs[1].layer = PENDING
-    request = pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=account, journal_entry=mixed)
+    request = pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=mixed)
     assert (await refusal(escrow.call("PostJournalEntry", request)))[0] == "JOURNAL_ENTRY_UNBALANCED"
     request.journal_entry.legs[0].layer = PENDING
     await escrow.call("PostJournalEntry", request)
@@ -121,7 +121,9 @@ async def test_in_transit_alone_has_two_sides(escrow):
     ],
 )
 async def test_what_cannot_be_an_entry_is_a_malformed_request(escrow, entry, field):
-    request = pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=await escrow.open(), journal_entry=entry)
+    request = pb.PostJournalEntryRequest(
+        idempotency_key=key(), escrow_account_id=await escrow.open(), journal_entry=entry
+    )
     with pytest.raises(DomainError) as refused:
         await escrow.call("PostJournalEntry", request)
     assert refused.value.reason == "INVALID_FIELD"
@@ -153,36 +155,37 @@ async def test_an_account_takes_no_more_once_its_counters_are_full(escrow):
 
 async def test_a_retry_is_told_of_the_first_entry(escrow):
     account, name = await escrow.open(), key()
-    first = await escrow.post(account, ("cash", 100), ("fees", -100), request_id=name)
+    first = await escrow.post(account, ("cash", 100), ("fees", -100), idempotency_key=name)
     await escrow.pass_time(hours=1)
-    again = await escrow.post(account, ("cash", 100), ("fees", -100), request_id=name)
+    again = await escrow.post(account, ("cash", 100), ("fees", -100), idempotency_key=name)
     assert again == first
-    other = escrow.post(account, ("cash", 101), ("fees", -101), request_id=name)
-    assert await refusal(other) == ("IDEMPOTENCY_KEY_REUSED", {"request_id": name})
-    elsewhere = escrow.post(await escrow.open(), ("cash", 100), ("fees", -100), request_id=name)
-    assert await refusal(elsewhere) == ("IDEMPOTENCY_KEY_REUSED", {"request_id": name})
+    other = escrow.post(account, ("cash", 101), ("fees", -101), idempotency_key=name)
+    assert await refusal(other) == ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": name})
+    elsewhere = escrow.post(await escrow.open(), ("cash", 100), ("fees", -100), idempotency_key=name)
+    assert await refusal(elsewhere) == ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": name})
     # Another caller's keys, and another organization's, are their own.
     assert (
-        await escrow.post(account, ("cash", 1), ("fees", -1), request_id=name, principal=escrow.transactions) != first
+        await escrow.post(account, ("cash", 1), ("fees", -1), idempotency_key=name, principal=escrow.transactions)
+        != first
     )
     theirs = await escrow.open(principal=escrow.stranger)
-    await escrow.post(theirs, ("cash", 7), ("fees", -7), request_id=name, principal=escrow.stranger)
+    await escrow.post(theirs, ("cash", 7), ("fees", -7), idempotency_key=name, principal=escrow.stranger)
     assert (await escrow.posted(account))["cash"] == 101
 
 
 async def test_a_refused_key_is_free(escrow):
     account, name = await escrow.open(), key()
     wanted = (("subscription:inv-001", 5), ("cash", -5))
-    await refusal(escrow.post(account, *wanted, request_id=name))
+    await refusal(escrow.post(account, *wanted, idempotency_key=name))
     await escrow.post(account, ("cash", 5), ("subscription:inv-001", -5))
-    await escrow.post(account, *wanted, request_id=name)
+    await escrow.post(account, *wanted, idempotency_key=name)
     assert await escrow.posted(account) == {}
 
 
 async def test_the_same_request_many_times_at_once_is_booked_once(escrow):
     account, name = await escrow.open(), key()
     answers = await asyncio.gather(
-        *(escrow.post(account, ("cash", 100), ("fees", -100), request_id=name) for _ in range(20))
+        *(escrow.post(account, ("cash", 100), ("fees", -100), idempotency_key=name) for _ in range(20))
     )
     assert len({answer.journal_entry_id for answer in answers}) == 1
     assert await escrow.posted(account) == {"cash": 100, "fees": 100}
@@ -206,7 +209,7 @@ async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(es
             ("none", unknown),
         ],
     )
-    assert [(result.request_id, result.refusal.reason) for result in results] == [
+    assert [(result.idempotency_key, result.refusal.reason) for result in results] == [
         ("early", "INSUFFICIENT_AVAILABLE_BALANCE"),
         ("in", ""),
         ("out", ""),
@@ -251,7 +254,8 @@ async def test_a_batch_has_no_more_legs_than_one_transaction_books_in_time(escro
     account = await escrow.open()
     wide = new_entry(*[("cash", 1), ("fees", -1)] * 500)
     first = await escrow.call(
-        "PostJournalEntry", pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=account, journal_entry=wide)
+        "PostJournalEntry",
+        pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wide),
     )
     mirror = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
     for entry in (wide, mirror):

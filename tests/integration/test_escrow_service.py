@@ -85,13 +85,13 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
         call = {"metadata": [("authorization", f"Bearer {issuer.token()}")], "timeout": 10}
         opened = await stub.CreateEscrowAccount(
             pb.CreateEscrowAccountRequest(
-                request_id=key(), display_name="Oak Street", currency_code="USD", custodian_name="First Custody"
+                idempotency_key=key(), display_name="Oak Street", currency_code="USD", custodian_name="First Custody"
             ),
             **call,
         )
         account = opened.escrow_account_id
         wanted = new_entry(("cash", 100), ("distributable", -100), kind=pb.LedgerEntry.DEPOSIT)
-        request = pb.PostJournalEntryRequest(request_id=key(), escrow_account_id=account, journal_entry=wanted)
+        request = pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wanted)
         entry = await stub.PostJournalEntry(request, **call)
         assert await stub.PostJournalEntry(request, **call) == entry
 

@@ -262,6 +262,6 @@ async def test_nobody_can_take_the_key_of_a_fact_that_is_still_to_come(escrow):
     account = await escrow.open()
     payment = Payment(account, "ESCROW_DEPOSIT", 100)
     for name in (f"txn:{payment.transaction.transaction_id}:1:settled", key()):
-        await escrow.post(account, ("cash", 1), ("fees", -1), request_id=name)
+        await escrow.post(account, ("cash", 1), ("fees", -1), idempotency_key=name)
     await payment.happens(escrow, "SETTLED")
     assert (await escrow.posted(account))[SUBSCRIPTION] == 100

@@ -58,7 +58,7 @@ async def test_what_is_created_is_201_and_its_key_reaches_the_service(gateway):
     response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
     assert response.status_code == 201
     request = gateway.services.calls[0].request
-    assert (request.request_id, request.amount.amount_minor) == ("key-1", 1050)
+    assert (request.idempotency_key, request.amount.amount_minor) == ("key-1", 1050)
 
 
 async def test_what_has_nothing_to_say_is_204(gateway):
@@ -69,7 +69,7 @@ async def test_what_has_nothing_to_say_is_204(gateway):
 
 async def test_a_batch_goes_by_its_custom_verb(gateway):
     entry = {"type": "ADJUSTMENT", "description": "x", "legs": []}
-    items = [{"requestId": f"k{n}", "journalEntry": entry} for n in range(1000)]
+    items = [{"idempotencyKey": f"k{n}", "journalEntry": entry} for n in range(1000)]
     path = f"/api/v1/escrow-accounts/{ESCROW_ACCOUNT}/journal-entries:batch"
     response = await gateway.request("POST", path, json={"items": items})
     assert response.status_code == 200, response.text

@@ -55,8 +55,8 @@ class Poor(errors.DomainError):
 @pytest.mark.parametrize(
     ("refusal", "status"),
     [
-        (KeyReused("Another body.", request_id="key-1"), 422),
-        (InFlight("Still running.", request_id="key-1"), 409),
+        (KeyReused("Another body.", idempotency_key="key-1"), 422),
+        (InFlight("Still running.", idempotency_key="key-1"), 409),
         (Poor("Too little.", available_minor=5), 422),
         (errors.NotFound("No such resource."), 404),
         (errors.PermissionDenied("Maker is checker."), 403),
@@ -72,7 +72,11 @@ async def test_a_services_refusal_is_a_problem_with_its_code(gateway, refusal, s
 
 
 async def test_the_fields_a_service_refuses_are_placed_in_the_body_and_headers(gateway):
-    fields = {"amount.amount_minor": "is over", "request_id": "is odd", "escrow_account_id": "is of another currency"}
+    fields = {
+        "amount.amount_minor": "is over",
+        "idempotency_key": "is odd",
+        "escrow_account_id": "is of another currency",
+    }
     gateway.services.answers["CreateTransaction"] = errors.InvalidField("No.", fields=fields)
     response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
     found = {(error["in"], error["pointer"]) for error in is_problem(response, 400, "INVALID_FIELD")["errors"]}

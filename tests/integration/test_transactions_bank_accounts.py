@@ -20,7 +20,7 @@ async def house(service_database) -> House:
 
 def an_account(**values) -> pb.CreateBankAccountRequest:
     plain = {
-        "request_id": "key-1",
+        "idempotency_key": "key-1",
         "party_id": "inv-001",
         "account_holder_name": "Ada Investor",
         "routing_number": ROUTING_NUMBER,

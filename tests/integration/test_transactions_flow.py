@@ -89,7 +89,7 @@ async def test_a_debit_without_funds_is_presented_three_times_and_no_more(house:
             house.clock.set(day)
     assert (seen.status, seen.failure.retryable, seen.attempts) == (T.RETURNED, False, 3)
     assert [payment.presentment for payment in house.bank.payments.values()] == [1, 2, 3]
-    request = pb.RetryTransactionRequest(request_id="once-more", transaction_id=created.transaction_id)
+    request = pb.RetryTransactionRequest(idempotency_key="once-more", transaction_id=created.transaction_id)
     assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "ATTEMPTS_EXHAUSTED"
 
 
@@ -99,7 +99,7 @@ async def test_after_180_days_nobody_presents_a_debit_again(house: House) -> Non
     house.clock.advance(timedelta(days=181))
     house.bank.say(late.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
     await house.work(hurried=True)
-    request = pb.RetryTransactionRequest(request_id="late", transaction_id=late.transaction_id)
+    request = pb.RetryTransactionRequest(idempotency_key="late", transaction_id=late.transaction_id)
     assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
     assert (await house.get(late.transaction_id)).status == T.RETURNED
 
@@ -173,7 +173,7 @@ async def test_a_payout_that_comes_back_is_not_sent_again_by_itself(
     await house.work(hurried=True)
     seen = await house.get(payout.transaction_id)
     assert (seen.status, seen.failure.code, seen.failure.retryable) == (status, code, False)
-    request = pb.RetryTransactionRequest(request_id="again", transaction_id=payout.transaction_id)
+    request = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=payout.transaction_id)
     assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
 
 
@@ -243,7 +243,7 @@ async def test_a_declined_debit_is_tried_again_when_somebody_asks_with_a_new_key
     await house.work()
     failed = await house.get(created.transaction_id)
     assert (failed.status, failed.failure.retryable, failed.attempts, failed.presentments) == (T.FAILED, True, 1, 0)
-    request = pb.RetryTransactionRequest(request_id="retry-1", transaction_id=created.transaction_id)
+    request = pb.RetryTransactionRequest(idempotency_key="retry-1", transaction_id=created.transaction_id)
     retried = await house.ask(ADMIN, "RetryTransaction", request)
     assert (retried.status, retried.HasField("failure")) == (T.QUEUED, False)
     assert await house.ask(ADMIN, "RetryTransaction", request) == retried
@@ -257,7 +257,7 @@ async def test_a_returned_debit_need_not_wait_for_its_day(house: House) -> None:
     await house.work()
     house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R09")
     await house.work(hurried=True)
-    request = pb.RetryTransactionRequest(request_id="now", transaction_id=created.transaction_id)
+    request = pb.RetryTransactionRequest(idempotency_key="now", transaction_id=created.transaction_id)
     assert (await house.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
 
 
@@ -336,7 +336,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: Ho
     foreign = await house.bank_account("inv-003")
 
     def item(**values) -> pb.BatchCreatePayoutsRequest.Item:
-        plain = {"request_id": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
+        plain = {"idempotency_key": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
         return pb.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
 
     delete = bank_pb.DeleteBankAccountRequest(bank_account_id=blocked.bank_account_id)
@@ -374,7 +374,7 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
     await house.bank_account("inv-001")
     items = [
         pb.BatchCreatePayoutsRequest.Item(
-            request_id=f"alloc:{number}:1",
+            idempotency_key=f"alloc:{number}:1",
             type=T.DISTRIBUTION,
             amount=usd(1 + number),
             escrow_account_id=ESCROW_ACCOUNT,

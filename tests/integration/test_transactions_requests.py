@@ -96,7 +96,7 @@ REFUSED = [
 async def test_what_cannot_be_received_is_refused_and_nothing_is_kept(house: House) -> None:
     good = await house.deposit_request()
     for number, (change, reason, fields) in enumerate(REFUSED):
-        values = {field.name: value for field, value in good.ListFields()} | {"request_id": f"key-{number}"}
+        values = {field.name: value for field, value in good.ListFields()} | {"idempotency_key": f"key-{number}"}
         refusal = await refused(house, ADMIN, "CreateTransaction", pb.CreateTransactionRequest(**values | change))
         assert (change, refusal.reason, list(refusal.fields)) == (change, reason, fields)
     assert await stored(house) == 0
@@ -169,17 +169,17 @@ async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_in
     declined = await house.deposit(suffix="93", investment_id=investment_id)
     await house.work()
     other = await house.deposit(investment_id=investment_id)
-    retry = pb.RetryTransactionRequest(request_id="again", transaction_id=declined.transaction_id)
+    retry = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=declined.transaction_id)
     for _ in (1, 2):  # and a replay hears the same
         assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "INVESTMENT_NOT_USABLE"
     await house.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=other.transaction_id))
-    retry.request_id = "once-more"
+    retry.idempotency_key = "once-more"
     with away(house.escrow):
         assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "UNAVAILABLE"
     house.escrow.account.status = EscrowAccount.FROZEN
     assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "ESCROW_ACCOUNT_NOT_USABLE"
     house.escrow.account.status = EscrowAccount.ACTIVE
-    retry.request_id = "last"
+    retry.idempotency_key = "last"
     assert (await house.ask(ADMIN, "RetryTransaction", retry)).status == T.QUEUED
 
 

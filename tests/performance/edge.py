@@ -138,7 +138,7 @@ class Edge:
 
     def _unary(self, number: int) -> escrow_pb2.PostJournalEntryRequest:
         return escrow_pb2.PostJournalEntryRequest(
-            request_id=uuid.uuid4().hex,
+            idempotency_key=uuid.uuid4().hex,
             escrow_account_id=load.escrow_account_id(load.HOT),
             journal_entry=_contribution(number % load.INVESTORS),
         )
@@ -147,7 +147,7 @@ class Edge:
         item = escrow_pb2.BatchPostJournalEntriesRequest.Item
         return escrow_pb2.BatchPostJournalEntriesRequest(
             escrow_account_id=load.escrow_account_id(account),
-            items=[item(request_id=uuid.uuid4().hex, journal_entry=_contribution(n)) for n in range(BATCH)],
+            items=[item(idempotency_key=uuid.uuid4().hex, journal_entry=_contribution(n)) for n in range(BATCH)],
         )
 
     # --- reads ------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Edge:
         assert len(answer.ledger_entries) == 100, "the month has fewer entries than a page"
 
     async def _calculate(self, caller: int, _number: int) -> None:
-        """Without a request_id each call calculates afresh, and replaces what was calculated before."""
+        """Without a idempotency_key each call calculates afresh, and replaces what was calculated before."""
         request = distributions_pb2.CalculateDistributionRequest(distribution_id=load.distribution_id(caller))
         await self._distributions.CalculateDistribution(request, metadata=self._metadata, timeout=_SECONDS)
 

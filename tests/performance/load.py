@@ -138,7 +138,7 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute(
             f"""
-            INSERT INTO offerings (offering_id, org_id, display_name, sponsor_id, escrow_account_id, exemption,
+            INSERT INTO offerings (offering_id, org_id, display_name, sponsor_party_id, escrow_account_id, exemption,
                 currency, target_minor, maximum_minor, open_at, deadline_at, tiers, preferred_rate_bps,
                 catch_up_sponsor_share_bps, sponsor_carry_bps, status, committed_minor, funded_minor, closing_date,
                 created_by, created_at, updated_at)
@@ -151,7 +151,7 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
         )
         await connection.execute(
             f"""
-            INSERT INTO investments (investment_id, org_id, offering_id, investor_id, currency, amount_minor,
+            INSERT INTO investments (investment_id, org_id, offering_id, party_id, currency, amount_minor,
                 funded_minor, completed_minor, released_minor, unreturned_minor, accrued_through, accrual_start_date,
                 status, created_at, updated_at)
             SELECT 'inv_' || lpad((n * {INVESTORS} + i)::text, 26, '0'), '{ORG}', 'off_' || lpad(n::text, 26, '0'),

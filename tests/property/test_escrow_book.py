@@ -175,11 +175,11 @@ class Run:
         to = "suspense" if to == code else to
         verdict = self.model.end(number, captured, to)
         if captured is None:
-            request = pb.ReleaseHoldRequest(request_id=key(), escrow_account_id=self.account, hold_id=hold_id)
+            request = pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=self.account, hold_id=hold_id)
             answer = await told(self.escrow.call("ReleaseHold", request))
         else:
             request = pb.CaptureHoldRequest(
-                request_id=key(), escrow_account_id=self.account, hold_id=hold_id, to_ledger_account=to
+                idempotency_key=key(), escrow_account_id=self.account, hold_id=hold_id, to_ledger_account=to
             )
             request.amount.currency_code, request.amount.amount_minor = "USD", captured
             answer = await told(self.escrow.call("CaptureHold", request))

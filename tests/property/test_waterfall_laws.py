@@ -74,7 +74,7 @@ def test_preferred_return_is_never_lost_and_never_overpaid_by_a_cent(lots, paid,
     assert owed >= Fraction(-1, 2)
     by_investor: dict[str, Fraction] = {}
     for lot in state.lots:
-        by_investor[lot.investor_id] = by_investor.get(lot.investor_id, Fraction(0)) + lot.accrued_preferred
+        by_investor[lot.party_id] = by_investor.get(lot.party_id, Fraction(0)) + lot.accrued_preferred
     assert all(owed_to_one > -1 for owed_to_one in by_investor.values())
 
 

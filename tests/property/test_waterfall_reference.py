@@ -53,7 +53,7 @@ class Plain:
         found: dict[str, int] = {}
         for lot in self.lots:
             if lot.contributed_on < before:
-                found[lot.investor_id] = found.get(lot.investor_id, 0) + lot.contributed
+                found[lot.party_id] = found.get(lot.party_id, 0) + lot.contributed
         return found
 
     def pay(self, amount: int, on: date) -> Lines:
@@ -143,7 +143,7 @@ def assert_equal(found: list[Lot], paid: list[Distributed], terms: Terms) -> Non
     for result in results:
         expected = plain.pay(result.amount_minor, result.on)
         lines = {
-            line.payee_id: {
+            line.party_id: {
                 Tier.RETURN_OF_CAPITAL: line.return_of_capital,
                 Tier.PREFERRED_RETURN: line.preferred_return,
                 Tier.CATCH_UP: line.catch_up,
@@ -154,7 +154,7 @@ def assert_equal(found: list[Lot], paid: list[Distributed], terms: Terms) -> Non
         assert {payee: {tier: c for tier, c in line.items() if c} for payee, line in lines.items()} == expected
     owed: dict[str, Fraction] = {}
     for lot in state.lots:
-        owed[lot.investor_id] = owed.get(lot.investor_id, Fraction(0)) + lot.accrued_preferred
+        owed[lot.party_id] = owed.get(lot.party_id, Fraction(0)) + lot.accrued_preferred
     assert {key: value for key, value in owed.items() if value} == {k: v for k, v in plain.owed.items() if v}
 
 
@@ -200,8 +200,8 @@ def test_an_investor_has_its_capital_back_oldest_lot_first(
 ) -> None:
     state, _ = replay(found, paid, terms)
     last = paid[-1].on
-    for investor in {lot.investor_id for lot in state.lots}:
-        mine = [lot for lot in state.lots if lot.investor_id == investor and lot.contributed_on < paid[0].on]
+    for investor in {lot.party_id for lot in state.lots}:
+        mine = [lot for lot in state.lots if lot.party_id == investor and lot.contributed_on < paid[0].on]
         mine.sort(key=lambda lot: (lot.contributed_on, lot.lot_id))
         for older, newer in pairwise(mine):
             assert older.unreturned == 0 or newer.unreturned == newer.contributed

@@ -1,6 +1,6 @@
 """A whole service made of the chassis alone, for tests: `python -m tests.support.chassis_service`.
 
-PlaceHold writes a note named after its request_id and an event; the event comes back and writes `heard <name>`.
+PlaceHold writes a note named after its idempotency_key and an event; the event comes back and writes `heard <name>`.
 Three names are told apart: `slow` takes a second, `refused` is refused, `fatal` kills the jobs' task.
 """
 
@@ -36,15 +36,15 @@ class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
 
     async def PlaceHold(self, request, context):
         async def place(tx) -> pb.Hold:
-            if request.request_id == "refused":
+            if request.idempotency_key == "refused":
                 raise Refusal("No.")
-            await chassis.add_note(tx, request.request_id)
-            event = events_pb2.HoldPlaced(actor=request.request_id)
+            await chassis.add_note(tx, request.idempotency_key)
+            event = events_pb2.HoldPlaced(actor=request.idempotency_key)
             await outbox.enqueue(tx, event, aggregate_id=request.escrow_account_id, now=chassis.NOW)
-            return pb.Hold(hold_id=request.request_id)
+            return pb.Hold(hold_id=request.idempotency_key)
 
         answer = await once(self._database, request, pb.Hold, place)
-        if request.request_id == "slow":
+        if request.idempotency_key == "slow":
             await asyncio.sleep(1)
         return answer
 

@@ -70,8 +70,8 @@ class World:
 
     async def call(self, method: Any, request: M, person: str = "admin-1", role: str = "admin", org: str = ORG) -> Any:
         fields = request.DESCRIPTOR.fields_by_name
-        if "request_id" in fields and not request.request_id:
-            request.request_id = new_id("key")
+        if "idempotency_key" in fields and not request.idempotency_key:
+            request.idempotency_key = new_id("key")
         with self.as_(person, role, org):
             return await method(request, None)
 
@@ -104,7 +104,7 @@ class World:
     async def offering(self, target: int = 200_000_00, **fields: Any) -> opb.Offering:
         request = opb.CreateOfferingRequest(
             display_name="Oak Street Apartments",
-            sponsor_id="sponsor-1",
+            sponsor_party_id="sponsor-1",
             escrow_account_id=self.escrow.open(),
             exemption=opb.Offering.REG_CF,
             target_amount=usd(target),
@@ -118,7 +118,7 @@ class World:
         return await self.call(self.offerings.CreateOffering, request)
 
     async def invest(self, offering: opb.Offering, investor: str, minor: int, *, fund: bool = True) -> opb.Investment:
-        request = opb.CreateInvestmentRequest(offering_id=offering.offering_id, investor_id=investor, amount=usd(minor))
+        request = opb.CreateInvestmentRequest(offering_id=offering.offering_id, party_id=investor, amount=usd(minor))
         investment = await self.call(self.investments.CreateInvestment, request, investor, "investor")
         if fund:
             await self.fund(offering, investment, minor)
@@ -139,7 +139,7 @@ class World:
             status=Txn.SETTLED,
             amount=usd(minor),
             escrow_account_id=offering.escrow_account_id,
-            party_id=investment.investor_id,
+            party_id=investment.party_id,
             investment_id=investment.investment_id,
             version=5,
         )
@@ -260,10 +260,10 @@ class World:
         """By payee."""
         request = dpb.ListAllocationsRequest(distribution_id=distribution.distribution_id, page_size=1000)
         answer = await self.call(self.distributions.ListAllocations, request)
-        return {allocation.payee_id: allocation for allocation in answer.allocations}
+        return {allocation.party_id: allocation for allocation in answer.allocations}
 
     async def positions(self, offering: opb.Offering) -> dict[str, opb.Investment]:
         """The investments of an offering, by investor."""
         request = opb.ListInvestmentsRequest(offering_id=offering.offering_id, page_size=1000)
         answer = await self.call(self.investments.ListInvestments, request)
-        return {investment.investor_id: investment for investment in answer.investments}
+        return {investment.party_id: investment for investment in answer.investments}

@@ -156,10 +156,10 @@ class MemoryEscrow:
         if call in self.refuse:
             raise self.refuse.pop(call)
         body = request.SerializeToString(deterministic=True)
-        known = self.answers.get(request.request_id)
+        known = self.answers.get(request.idempotency_key)
         if known is None:
             known = (body, self._entry(request.escrow_account_id, kind, legs))
-            self.answers[request.request_id] = known
+            self.answers[request.idempotency_key] = known
         if known[0] != body:
             raise refused(Kind.FAILED_PRECONDITION, "IDEMPOTENCY_KEY_REUSED")
         self.wire.end(how)
@@ -183,12 +183,12 @@ class MemoryTransactions:
         return transactions.BatchCreatePayoutsResponse(results=results)
 
     def _result(self, item: transactions.BatchCreatePayoutsRequest.Item) -> Any:
-        result = transactions.BatchCreatePayoutsResponse.Result(request_id=item.request_id)
+        result = transactions.BatchCreatePayoutsResponse.Result(idempotency_key=item.idempotency_key)
         if item.party_id in self.refuse:
             result.refusal.CopyFrom(Txn.Failure(code=self.refuse[item.party_id], message="no"))
             return result
-        if item.request_id not in self.by_key:
-            self.by_key[item.request_id] = Txn(
+        if item.idempotency_key not in self.by_key:
+            self.by_key[item.idempotency_key] = Txn(
                 transaction_id=new_id("txn"),
                 type=item.type,
                 status=Txn.INITIATED,
@@ -201,7 +201,7 @@ class MemoryTransactions:
                 allocation_id=item.allocation_id,
                 version=1,
             )
-        result.transaction.CopyFrom(self.by_key[item.request_id])
+        result.transaction.CopyFrom(self.by_key[item.idempotency_key])
         return result
 
     def of(self, party_id: str) -> Txn:

@@ -35,7 +35,7 @@ _numbers = itertools.count(1)
 
 
 def key() -> str:
-    """A request_id nobody has used."""
+    """A idempotency_key nobody has used."""
     return f"key-{next(_numbers)}"
 
 
@@ -99,7 +99,7 @@ class Escrow:
 
     async def open(self, *, currency: str = "USD", principal: Principal | None = None) -> str:
         request = pb.CreateEscrowAccountRequest(
-            request_id=key(), display_name="Oak Street", currency_code=currency, custodian_name="First Custody"
+            idempotency_key=key(), display_name="Oak Street", currency_code=currency, custodian_name="First Custody"
         )
         opened = await self.call("CreateEscrowAccount", request, principal)
         return str(opened.escrow_account_id)
@@ -108,12 +108,14 @@ class Escrow:
         self,
         account: str,
         *legs: tuple[str, int],
-        request_id: str = "",
+        idempotency_key: str = "",
         principal: Principal | None = None,
         **values: Any,
     ) -> pb.JournalEntry:
         request = pb.PostJournalEntryRequest(
-            request_id=request_id or key(), escrow_account_id=account, journal_entry=new_entry(*legs, **values)
+            idempotency_key=idempotency_key or key(),
+            escrow_account_id=account,
+            journal_entry=new_entry(*legs, **values),
         )
         return await self.call("PostJournalEntry", request, principal)
 
@@ -122,7 +124,8 @@ class Escrow:
     ) -> list[pb.BatchPostJournalEntriesResponse.Result]:
         item = pb.BatchPostJournalEntriesRequest.Item
         request = pb.BatchPostJournalEntriesRequest(
-            escrow_account_id=account, items=[item(request_id=name, journal_entry=entry) for name, entry in entries]
+            escrow_account_id=account,
+            items=[item(idempotency_key=name, journal_entry=entry) for name, entry in entries],
         )
         return list((await self.call("BatchPostJournalEntries", request)).results)
 
@@ -153,7 +156,7 @@ class Escrow:
 
     async def hold(self, account: str, ledger_account: str, minor: int, **values: Any) -> pb.Hold:
         request = pb.PlaceHoldRequest(
-            request_id=values.pop("request_id", "") or key(),
+            idempotency_key=values.pop("idempotency_key", "") or key(),
             escrow_account_id=account,
             ledger_account=ledger_account,
             amount=usd(minor),
@@ -237,7 +240,7 @@ class Payment:
     async def submit(self, escrow: Escrow, source: int) -> pb.SubmitPayoutsResponse.Result:
         """As the transactions service does before it asks a provider."""
         item = pb.SubmitPayoutsRequest.Item(
-            request_id=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
+            idempotency_key=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
             escrow_account_id=self.transaction.escrow_account_id,
             transaction_id=self.transaction.transaction_id,
             source=source,

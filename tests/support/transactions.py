@@ -128,13 +128,13 @@ class MemoryEscrow:
         return [self._taken(item) for item in items]
 
     def _taken(self, item: SubmitItem) -> SubmitResult:
-        result = SubmitResult(request_id=item.request_id)
+        result = SubmitResult(idempotency_key=item.idempotency_key)
         reason = self.refusals.get(item.party_id)
         if reason is not None:
             result.refusal.reason = reason
             result.refusal.message = "There is too little."
             return result
-        self.taken[item.request_id] = 1
+        self.taken[item.idempotency_key] = 1
         result.journal_entry.transaction_id = item.transaction_id
         return result
 
@@ -174,12 +174,12 @@ class MemoryDistributions:
         self.offering = Offering(offering_id="off_" + "0" * 26, escrow_account_id=ESCROW_ACCOUNT)
         self.investments: dict[str, Investment] = {}
 
-    def invest(self, investor_id: str, amount_minor: int) -> str:
+    def invest(self, party_id: str, amount_minor: int) -> str:
         investment_id = new_id("inv")
         self.investments[investment_id] = Investment(
             investment_id=investment_id,
             offering_id=self.offering.offering_id,
-            investor_id=investor_id,
+            party_id=party_id,
             amount=usd(amount_minor),
             funded_amount=usd(0),
             status=Investment.PENDING,
@@ -239,7 +239,7 @@ class House:
 
     async def bank_account(self, party_id: str, suffix: str = "02", principal: Principal = ADMIN, **more: Any) -> Any:
         request = bank_pb.CreateBankAccountRequest(
-            request_id=new_id("key"),
+            idempotency_key=new_id("key"),
             party_id=party_id,
             account_holder_name="Ada Investor",
             routing_number=ROUTING_NUMBER,
@@ -252,7 +252,7 @@ class House:
         """A contribution by ACH that nothing stands against."""
         account = await self.bank_account(party_id, suffix)
         values: dict[str, Any] = {
-            "request_id": new_id("key"),
+            "idempotency_key": new_id("key"),
             "type": pb.Transaction.ESCROW_DEPOSIT,
             "payment_method": pb.Transaction.ACH,
             "amount": usd(100_00),
@@ -269,7 +269,7 @@ class House:
     async def payout(self, party_id: str = "inv-001", suffix: str = "01", **more: Any) -> Any:
         await self.bank_account(party_id, suffix)
         values: dict[str, Any] = {
-            "request_id": new_id("key"),
+            "idempotency_key": new_id("key"),
             "type": pb.Transaction.DISTRIBUTION,
             "amount": usd(50_00),
             "escrow_account_id": ESCROW_ACCOUNT,

@@ -30,7 +30,7 @@ ACCOUNT = "esc_" + "0" * 26
 
 def hold(**changes) -> pb.PlaceHoldRequest:
     request = pb.PlaceHoldRequest(
-        request_id="key-1", escrow_account_id=ACCOUNT, ledger_account="subscription:inv_1", reason=pb.Hold.MANUAL
+        idempotency_key="key-1", escrow_account_id=ACCOUNT, ledger_account="subscription:inv_1", reason=pb.Hold.MANUAL
     )
     request.amount.currency_code, request.amount.amount_minor = "USD", 100
     for field, value in changes.items():
@@ -65,15 +65,15 @@ def test_only_the_roles_of_the_option_may_call(role, admitted):
     ],
 )
 def test_an_investor_reaches_only_itself(named, role, becomes):
-    rule = access.Rule(frozenset({"investor", "admin"}), public=False, investor_path=("investor_id",))
-    request = compliance_pb2.ListComplianceChecksRequest(investor_id=named)
+    rule = access.Rule(frozenset({"investor", "admin"}), public=False, party_path=("party_id",))
+    request = compliance_pb2.ListComplianceChecksRequest(party_id=named)
     principal = dataclasses.replace(INVESTOR, role=role)
     if becomes is None:
         with pytest.raises(NotFound):
             rule.confine(principal, request)
     else:
         rule.confine(principal, request)
-        assert request.investor_id == becomes
+        assert request.party_id == becomes
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_an_investor_reaches_only_itself(named, role, becomes):
         (access_pb2.Access(), "names roles, or is public"),
         (access_pb2.Access(roles=[access_pb2.Access.ADMIN], public=True), "names roles, or is public"),
         (access_pb2.Access(roles=[access_pb2.Access.ROLE_UNSPECIFIED]), "ROLE_UNSPECIFIED"),
-        (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], investor_field="nobody"), "investor_field nobody"),
-        (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], investor_field="seconds"), "investor_field seconds"),
+        (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], party_field="nobody"), "party_field nobody"),
+        (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], party_field="seconds"), "party_field seconds"),
     ],
 )
 def test_an_rpc_without_a_sensible_option_keeps_its_service_from_starting(option, fault):
@@ -122,12 +122,12 @@ def _service_with(option: access_pb2.Access | None):
     ("changes", "fields"),
     [
         ({}, []),
-        ({"request_id": ""}, ["request_id"]),
-        ({"request_id": "k" * 256}, ["request_id"]),
+        ({"idempotency_key": ""}, ["idempotency_key"]),
+        ({"idempotency_key": "k" * 256}, ["idempotency_key"]),
         ({"escrow_account_id": "' OR 1=1 --"}, ["escrow_account_id"]),
         ({"reason": 0}, ["reason"]),
         ({"reason": 99}, ["reason"]),
-        ({"request_id": "", "ledger_account": "cache"}, ["request_id", "ledger_account"]),
+        ({"idempotency_key": "", "ledger_account": "cache"}, ["idempotency_key", "ledger_account"]),
     ],
 )
 def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):
@@ -147,8 +147,8 @@ def test_an_item_of_a_batch_is_found_by_its_place():
     request.items.add()
     with pytest.raises(InvalidField) as refusal:
         validation.validate(request)
-    assert "items[0].request_id" in refusal.value.fields
-    assert "items[0].requestId" in str(refusal.value)
+    assert "items[0].idempotency_key" in refusal.value.fields
+    assert "items[0].idempotencyKey" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

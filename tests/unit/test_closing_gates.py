@@ -34,7 +34,7 @@ READY = ClosingFacts(
     target_minor=100_000_00,
     disclosed_at=NOW - 30 * DAY,
     deadline=NOW - HOUR,
-    subscriptions=(CLEARED, replace(CLEARED, investor_id="inv-2", funded_minor=40_000_00)),
+    subscriptions=(CLEARED, replace(CLEARED, party_id="inv-2", funded_minor=40_000_00)),
     escrow_status="ACTIVE",
     escrow_balanced=True,
 )
@@ -112,7 +112,7 @@ def test_an_offering_that_cannot_close_is_told_every_reason():
 
 
 def test_a_shut_gate_names_three_investors_and_counts_the_others():
-    many = [replace(CLEARED, investor_id=f"inv-{n}", compliance_passed=False) for n in range(1, 6)]
+    many = [replace(CLEARED, party_id=f"inv-{n}", compliance_passed=False) for n in range(1, 6)]
     detail = gate(replace(READY, subscriptions=many), "INVESTORS_CLEARED").detail
     assert detail == "inv-1, inv-2, inv-3 and 2 more: has no fresh passed compliance check."
 

@@ -55,7 +55,7 @@ def sound() -> Books:
     }
     investments = [
         {
-            "investorId": party.id,
+            "partyId": party.id,
             "amount": usd(party.commitment_minor),
             "fundedAmount": usd(party.commitment_minor if party in cast.FUNDERS else 0),
             "unreturnedCapital": usd(0),

@@ -141,7 +141,7 @@ def test_cleared_money_is_past_its_return_risk_and_still_here(
     row = SimpleNamespace(
         investment_id="inv_1",
         offering_id="off_1",
-        investor_id="inv-001",
+        party_id="inv-001",
         currency="USD",
         amount_minor=100,
         funded_minor=funded,

@@ -88,9 +88,9 @@ def test_a_write_takes_no_query_and_a_read_no_body():
 
 def test_a_header_field_comes_from_its_header_only():
     message = read(POST_ENTRY, [ESCROW_ACCOUNT], headers=[("Idempotency-Key", "k-1")], body=b'{"journalEntry": {}}')
-    assert message.request_id == "k-1"
-    assert faults(POST_ENTRY, values=["e"], headers=[("Idempotency-Key", "k")], body=b'{"requestId": "k"}') == [
-        Fault("body", "/requestId", "is not a field")
+    assert message.idempotency_key == "k-1"
+    assert faults(POST_ENTRY, values=["e"], headers=[("Idempotency-Key", "k")], body=b'{"idempotencyKey": "k"}') == [
+        Fault("body", "/idempotencyKey", "is not a field")
     ]
 
 
@@ -107,7 +107,7 @@ def test_a_required_header_is_named_when_it_is_missing(headers, detail):
 
 
 def test_an_optional_header_may_be_missing_and_not_empty():
-    assert read(CANCEL, ["t"]).request_id == ""
+    assert read(CANCEL, ["t"]).idempotency_key == ""
     assert faults(CANCEL, values=["t"], headers=[("Idempotency-Key", "")])[0].detail == "is empty"
 
 
@@ -146,12 +146,12 @@ def test_every_fault_of_every_place_is_told_at_once():
 @pytest.mark.parametrize(
     ("bound", "path", "fault"),
     [
-        (POST_ENTRY, "request_id", ("header", "/Idempotency-Key")),
-        (POST_ENTRY, "requestId", ("header", "/Idempotency-Key")),
+        (POST_ENTRY, "idempotency_key", ("header", "/Idempotency-Key")),
+        (POST_ENTRY, "idempotencyKey", ("header", "/Idempotency-Key")),
         (POST_ENTRY, "escrow_account_id", ("path", "/escrowAccountId")),
         (POST_ENTRY, "journal_entry.legs[3].amount_minor", ("body", "/journalEntry/legs/3/amountMinor")),
         (POST_ENTRY, "journalEntry.legs[3].amountMinor", ("body", "/journalEntry/legs/3/amountMinor")),
-        (BATCH, "items[0].request_id", ("body", "/items/0/requestId")),
+        (BATCH, "items[0].idempotency_key", ("body", "/items/0/idempotencyKey")),
         (LEDGER, "from_time", ("query", "/from")),
         (LEDGER, "fromTime", ("query", "/from")),
         (LEDGER, "pageSize", ("query", "/pageSize")),

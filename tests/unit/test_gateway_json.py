@@ -173,7 +173,7 @@ def test_an_empty_object_is_a_message_that_is_set():
 
 
 def test_faults_in_lists_name_the_item():
-    text = '{"items": [{"requestId": "a"}, null, {"journalEntry": {"legs": [{}, {"amountMinor": 1.5}]}}, 3]}'
+    text = '{"items": [{"idempotencyKey": "a"}, null, {"journalEntry": {"legs": [{}, {"amountMinor": 1.5}]}}, 3]}'
     _, faults = read(escrow_pb2.BatchPostJournalEntriesRequest, text)
     assert [fault.partition(":")[0] for fault in faults] == [
         "/items/1",
@@ -210,9 +210,9 @@ def test_maps_take_texts_only():
 def test_fields_that_rest_carries_elsewhere_are_unknown_in_the_body():
     descriptor = transactions_pb2.RetryTransactionRequest.DESCRIPTOR
     found = []
-    reader = MessageReader(descriptor, without=frozenset({"request_id", "transaction_id"}))
-    reader(transactions_pb2.RetryTransactionRequest(), {"requestId": "a", "transactionId": "b"}, (), found)
-    assert [pointer(path) for path, _ in found] == ["/requestId", "/transactionId"]
+    reader = MessageReader(descriptor, without=frozenset({"idempotency_key", "transaction_id"}))
+    reader(transactions_pb2.RetryTransactionRequest(), {"idempotencyKey": "a", "transactionId": "b"}, (), found)
+    assert [pointer(path) for path, _ in found] == ["/idempotencyKey", "/transactionId"]
 
 
 def test_numbers_booleans_lists_and_maps_are_always_written_and_the_rest_when_set():

@@ -51,7 +51,7 @@ DEPOSIT = Transaction(
     final_at=None,
     bank_reference="",
     request_subject="",
-    request_id="",
+    idempotency_key="",
     epoch=0,
     tries=0,
 )

@@ -40,19 +40,19 @@ def terms_of(case: dict[str, Any]) -> Terms:
 
 def lots_of(case: dict[str, Any]) -> list[Lot]:
     return [
-        Lot.opened(investor_id, f"lot-{number:03}", date.fromisoformat(day), cents)
-        for number, (investor_id, day, cents) in enumerate(case["contributions"])
+        Lot.opened(party_id, f"lot-{number:03}", date.fromisoformat(day), cents)
+        for number, (party_id, day, cents) in enumerate(case["contributions"])
     ]
 
 
 def assert_as_expected(result: Result, expected: dict[str, Any]) -> None:
     assert {step.tier.name: [step.investors, step.sponsor] for step in result.steps} == expected["tiers"]
     assert {
-        line.payee_id: [line.return_of_capital, line.preferred_return, line.catch_up, line.split]
+        line.party_id: [line.return_of_capital, line.preferred_return, line.catch_up, line.split]
         for line in result.lines
     } == expected["lines"]
-    assert {lot.investor_id: lot.unreturned for lot in result.after.lots} == expected["unreturned"]
-    unpaid = {lot.investor_id: str(lot.accrued_preferred) for lot in result.after.lots}
+    assert {lot.party_id: lot.unreturned for lot in result.after.lots} == expected["unreturned"]
+    unpaid = {lot.party_id: str(lot.accrued_preferred) for lot in result.after.lots}
     assert unpaid == expected["unpaid_preferred"]
 
 
@@ -160,8 +160,8 @@ def test_terms_that_make_no_sense_are_refused_by_field(changes, field):
     assert set(refused.value.fields) == {field}
 
 
-def one_lot(investor_id: str, day: str, cents: int, lot_id: str = "lot-1") -> Lot:
-    return Lot.opened(investor_id, lot_id, date.fromisoformat(day), cents)
+def one_lot(party_id: str, day: str, cents: int, lot_id: str = "lot-1") -> Lot:
+    return Lot.opened(party_id, lot_id, date.fromisoformat(day), cents)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_within_an_investor_the_oldest_lot_is_paid_first():
 def test_a_contribution_of_the_same_day_comes_after_the_distribution():
     early, same_day = one_lot("inv-1", "2025-01-01", 100_00), one_lot("inv-2", "2026-01-01", 100_00)
     result = calculate(State((same_day, early)), EIGHT_AND_THIRTY, 300_00, date(2026, 1, 1))
-    assert {line.payee_id for line in result.lines} == {"inv-1", SPONSOR}
+    assert {line.party_id for line in result.lines} == {"inv-1", SPONSOR}
     assert same_day in result.after.lots
 
 

@@ -25,7 +25,7 @@ class Rule:
 
     roles: frozenset[str]
     public: bool
-    investor_path: tuple[str, ...]
+    party_path: tuple[str, ...]
 
     def admit(self, principal: Principal) -> None:
         """Raises PermissionDenied unless the caller's role may call."""
@@ -38,9 +38,9 @@ class Rule:
         Raises:
             NotFound: it is another id, which looks like one that does not exist.
         """
-        if principal.role != INVESTOR or not self.investor_path:
+        if principal.role != INVESTOR or not self.party_path:
             return
-        *path, name = self.investor_path
+        *path, name = self.party_path
         holder = request
         for part in path:
             holder = getattr(holder, part)
@@ -81,7 +81,7 @@ def _rule(method: MethodDescriptor) -> Rule:
         raise ValueError("names roles, or is public: one of the two")
     if "role_unspecified" in roles:
         raise ValueError("names ROLE_UNSPECIFIED")
-    path = tuple(access.investor_field.split(".")) if access.investor_field else ()
+    path = tuple(access.party_field.split(".")) if access.party_field else ()
     if path:
         _check_path(method.input_type, path)
     return Rule(roles, access.public, path)
@@ -93,6 +93,6 @@ def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:
         last = depth == len(path) - 1
         wanted = FieldDescriptor.TYPE_STRING if last else FieldDescriptor.TYPE_MESSAGE
         if field is None or field.type != wanted or field.is_repeated:
-            raise ValueError(f"investor_field {'.'.join(path)} is no string field of the request")
+            raise ValueError(f"party_field {'.'.join(path)} is no string field of the request")
         if field.message_type is not None:
             message = field.message_type

@@ -1,7 +1,7 @@
 """Calls from one service to another: our own token, the caller's organization and person, the trace, the time left.
 
 Only UNAVAILABLE is tried again, by gRPC itself and within the deadline; requests that change anything carry a
-`request_id`, so trying again has no second effect.
+`idempotency_key`, so trying again has no second effect.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def as_domain_error(error: aio.AioRpcError) -> DomainError | None:
 
 
 def is_unknown(error: aio.AioRpcError) -> bool:
-    """True where the peer may or may not have done it: ask again with the same request_id."""
+    """True where the peer may or may not have done it: ask again with the same idempotency_key."""
     return error.code() in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,

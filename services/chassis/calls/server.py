@@ -163,10 +163,10 @@ class Interceptor(aio.ServerInterceptor):
         if isinstance(error, asyncio.CancelledError):
             return self._plain("CANCELLED", "The call was cancelled before there was an answer.")
         if isinstance(error, TimeoutError) or sqlstate(error) == _QUERY_CANCELLED:
-            return self._plain("DEADLINE_EXCEEDED", "Time ran out; ask again with the same request_id.")
+            return self._plain("DEADLINE_EXCEEDED", "Time ran out; ask again with the same idempotency_key.")
         if is_transient(error):
             log.warning("not_available", rpc=rpc, error=type(error).__name__, sqlstate=sqlstate(error))
-            return self._plain("UNAVAILABLE", "Try again with the same request_id.", retry_after_seconds=1)
+            return self._plain("UNAVAILABLE", "Try again with the same idempotency_key.", retry_after_seconds=1)
         if isinstance(error, NotImplementedError):
             return self._plain("UNIMPLEMENTED", "This service does not do that.")
         error_id = f"err_{secrets.token_hex(8)}"

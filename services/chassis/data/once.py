@@ -1,6 +1,6 @@
 """Applied once: a request's effect and its answer are one transaction, and so are an event's effect and its inbox row.
 
-The key of a request is (organization, caller, RPC, request_id). A retry with the same body gets the first answer,
+The key of a request is (organization, caller, RPC, idempotency_key). A retry with the same body gets the first answer,
 business refusals included; with another body it is refused. Only outcomes are kept: a malformed request, a missing
 resource or a failure of ours leaves the key free (reliability rules c11, c12).
 """
@@ -61,10 +61,10 @@ async def once(
     """Opens the transaction and runs `run` in it, unless this request was answered before: then gives that answer.
 
     `run` may be called again when the transaction loses against another one (deadlock, lock timeout), so it does
-    nothing outside its transaction. With an empty `request_id`, or none, nothing is remembered.
+    nothing outside its transaction. With an empty `idempotency_key`, or none, nothing is remembered.
 
     Raises:
-        IdempotencyKeyReused: the request_id was used with another body; nothing was done.
+        IdempotencyKeyReused: the idempotency_key was used with another body; nothing was done.
         RequestInFlight: the first request with this key still runs after a second.
     """
     attempt = 0
@@ -84,8 +84,8 @@ async def once(
 async def _attempt(
     database: Database, request: Message, response_type: type[R], run: Callable[[AsyncConnection], Awaitable[R]]
 ) -> R:
-    request_id = getattr(request, "request_id", "")
-    if not request_id:
+    idempotency_key = getattr(request, "idempotency_key", "")
+    if not idempotency_key:
         async with database.begin() as tx:
             return await run(tx)
     fingerprint = fingerprint_of(request)
@@ -112,7 +112,7 @@ async def answered_before(database: Database, request: Message, response_type: t
     Raises:
         IdempotencyKeyReused, RequestInFlight, or the business refusal that was the answer.
     """
-    if not getattr(request, "request_id", ""):
+    if not getattr(request, "idempotency_key", ""):
         return None
     async with database.begin() as tx:
         answer = await _find(tx, request, fingerprint_of(request))
@@ -143,11 +143,13 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
             return None
     except DBAPIError as error:
         if sqlstate(error) == _LOCK_NOT_AVAILABLE:
-            raise RequestInFlight("The first request is still running.", request_id=key["request_id"]) from None
+            raise RequestInFlight(
+                "The first request is still running.", idempotency_key=key["idempotency_key"]
+            ) from None
         raise
     row = await _find(tx, request, fingerprint)
     if row is None:  # the first one was rolled back just now
-        raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
+        raise RequestInFlight("The first request is still running.", idempotency_key=key["idempotency_key"])
     return row
 
 
@@ -158,9 +160,11 @@ async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa
     if row is None:
         return None
     if row.status != "answered":
-        raise RequestInFlight("The first request is still running.", request_id=key["request_id"])
+        raise RequestInFlight("The first request is still running.", idempotency_key=key["idempotency_key"])
     if row.fingerprint != fingerprint:
-        raise IdempotencyKeyReused("The request_id was used with another request.", request_id=key["request_id"])
+        raise IdempotencyKeyReused(
+            "The idempotency_key was used with another request.", idempotency_key=key["idempotency_key"]
+        )
     return row
 
 
@@ -181,7 +185,7 @@ async def replace_answer(
     Args:
         principal: Who sent the request, where a job finishes it; None is the current caller.
     """
-    if not getattr(request, "request_id", ""):
+    if not getattr(request, "idempotency_key", ""):
         return
     is_error = isinstance(answer, DomainError)
     stored = to_status(answer, "") if isinstance(answer, DomainError) else answer
@@ -196,7 +200,7 @@ def fingerprint_of(request: Message) -> bytes:
     """SHA-256 of what is asked, without the key it is asked under."""
     body = type(request)()
     body.CopyFrom(request)
-    body.ClearField("request_id")
+    body.ClearField("idempotency_key")
     name = request.DESCRIPTOR.full_name.encode()
     return hashlib.sha256(name + b"\0" + body.SerializeToString(deterministic=True)).digest()
 
@@ -206,7 +210,7 @@ def _key(request: Message, principal: Principal) -> dict[str, str]:
         "org_id": principal.org_id,
         "principal": principal.subject,
         "rpc": request.DESCRIPTOR.full_name,
-        "request_id": getattr(request, "request_id"),  # noqa: B009  # Message has no such attribute for the type checker
+        "idempotency_key": getattr(request, "idempotency_key"),  # noqa: B009  # Message has no such attribute for the type checker
     }
 
 

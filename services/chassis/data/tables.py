@@ -26,7 +26,7 @@ outbox = sa.Table(
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
 )
 
-# One row a request that carries a `request_id`; the answer is what every retry gets. `answer` holds the response,
+# One row a request that carries a `idempotency_key`; the answer is what every retry gets. `answer` holds the response,
 # or, where `answer_is_error`, the google.rpc.Status of a business refusal.
 handled_requests = sa.Table(
     "handled_requests",
@@ -34,7 +34,7 @@ handled_requests = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("principal", sa.Text, primary_key=True),
     sa.Column("rpc", sa.Text, primary_key=True),
-    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("idempotency_key", sa.Text, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("answer", pg.BYTEA),

@@ -43,11 +43,11 @@ async def release_request(tx: AsyncConnection, offering_id: str) -> escrow.Relea
     assert offering is not None
     released = await investments_store.released_by_investor(tx, offering_id)
     return escrow.ReleaseSubscriptionsRequest(
-        request_id=_key(offering_id, offering.closing_attempt),
+        idempotency_key=_key(offering_id, offering.closing_attempt),
         escrow_account_id=offering.escrow_account_id,
         offering_id=offering_id,
         subscriptions=[
-            escrow.PartyAmount(party_id=investor_id, amount_minor=amount) for investor_id, amount in released.items()
+            escrow.PartyAmount(party_id=party_id, amount_minor=amount) for party_id, amount in released.items()
         ],
     )
 
@@ -145,7 +145,7 @@ async def _request_proceeds(
                 "type": "ESCROW_WITHDRAWAL",
                 "offering_id": offering.offering_id,
                 "escrow_account_id": offering.escrow_account_id,
-                "party_id": offering.sponsor_id,
+                "party_id": offering.sponsor_party_id,
                 "bank_account_id": bank_account_id,
                 "currency": offering.currency,
                 "amount_minor": amount_minor,

@@ -89,7 +89,7 @@ async def calculate_one(
     if row.status != _Status.DRAFT.value:
         raise IllegalState(row.status, _Status.DRAFT.value)
     result = await run_waterfall(tx, offering, row)
-    lines = await store.keep_calculation(tx, row, offering.sponsor_id, result.steps, result.lines, now)
+    lines = await store.keep_calculation(tx, row, offering.sponsor_party_id, result.steps, result.lines, now)
     row = await rows.save(
         tx,
         distributions,
@@ -301,7 +301,7 @@ async def request_payouts(
                 "distribution_id": allocation.distribution_id,
                 "allocation_id": allocation.allocation_id,
                 "escrow_account_id": offering.escrow_account_id,
-                "party_id": allocation.payee_id,
+                "party_id": allocation.party_id,
                 "bank_account_id": bank_account_id,
                 "currency": allocation.currency,
                 "amount_minor": allocation.total_minor,

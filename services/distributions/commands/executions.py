@@ -25,10 +25,10 @@ from services.distributions.tables import allocations, distributions, offerings
 async def declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
     query = (
-        sa.select(allocations.c.payee_id, sa.cast(sa.func.sum(allocations.c.total_minor), sa.BigInteger))
+        sa.select(allocations.c.party_id, sa.cast(sa.func.sum(allocations.c.total_minor), sa.BigInteger))
         .where(allocations.c.distribution_id == distribution_id)
-        .group_by(allocations.c.payee_id)  # a sponsor that invests too is owed both in one account
-        .order_by(allocations.c.payee_id)
+        .group_by(allocations.c.party_id)  # a sponsor that invests too is owed both in one account
+        .order_by(allocations.c.party_id)
     )
     owed = (await tx.execute(query)).all()
     account = sa.select(offerings.c.escrow_account_id).where(
@@ -38,10 +38,10 @@ async def declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.D
         .scalar_subquery()
     )
     return escrow.DeclareDistributionRequest(
-        request_id=f"dist:{distribution_id}",
+        idempotency_key=f"dist:{distribution_id}",
         escrow_account_id=(await tx.execute(account)).scalar_one(),
         distribution_id=distribution_id,
-        payables=[escrow.PartyAmount(party_id=payee_id, amount_minor=amount) for payee_id, amount in owed],
+        payables=[escrow.PartyAmount(party_id=party_id, amount_minor=amount) for party_id, amount in owed],
     )
 
 

@@ -41,9 +41,9 @@ _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 
 async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: datetime) -> pb.Investment:
     principal = current_principal()
-    investor_id = request.investor_id or (principal.subject if principal.role == "investor" else "")
-    if investor_id in ("", SPONSOR):
-        raise InvalidField("Whose investment is it?", fields={"investor_id": "must name an investor"})
+    party_id = request.party_id or (principal.subject if principal.role == "investor" else "")
+    if party_id in ("", SPONSOR):
+        raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})
     offering = await rows.find(tx, offerings, request.offering_id, lock=True)
     if offering is None:
         raise OfferingNotFound("No such offering.")
@@ -67,7 +67,7 @@ async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: 
         investments,
         investment_id=new_id("inv"),
         offering_id=offering.offering_id,
-        investor_id=investor_id,
+        party_id=party_id,
         currency=offering.currency,
         amount_minor=amount_minor,
         status="PENDING",
@@ -104,7 +104,7 @@ async def cancel(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: 
 
 def visible(row: rows.Row | None, principal: Principal) -> rows.Row:
     """The investment, unless it is not there or another investor's: both look the same. Raises: InvestmentNotFound."""
-    if row is None or (principal.role == "investor" and row.investor_id != principal.subject):
+    if row is None or (principal.role == "investor" and row.party_id != principal.subject):
         raise InvestmentNotFound("No such investment.")
     return row
 

@@ -55,7 +55,7 @@ async def create(
         offerings,
         offering_id=new_id("off"),
         display_name=request.display_name,
-        sponsor_id=request.sponsor_id,
+        sponsor_party_id=request.sponsor_party_id,
         escrow_account_id=request.escrow_account_id,
         exemption=pb.Offering.Exemption.Name(request.exemption),
         currency=target.currency_code,

@@ -150,7 +150,7 @@ async def _count_distributed(
     sign = (after is AllocationStatus.COMPLETED) - (before is AllocationStatus.COMPLETED)
     if sign == 0 or allocation.payee_type != "INVESTOR":
         return
-    capital = await investments_store.capital_of(tx, distribution.offering_id, allocation.payee_id)
+    capital = await investments_store.capital_of(tx, distribution.offering_id, allocation.party_id)
     parts = allocate(allocation.total_minor, capital)
     await investments_store.add_distributed(tx, {key: sign * part for key, part in parts.items()}, now)
 

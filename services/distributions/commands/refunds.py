@@ -95,7 +95,7 @@ async def _pay(
                 "offering_id": offering.offering_id,
                 "investment_id": position.investment_id,
                 "escrow_account_id": offering.escrow_account_id,
-                "party_id": position.investor_id,
+                "party_id": position.party_id,
                 "currency": position.currency,
                 "amount_minor": owed_minor(position),
                 "attempt": (position.last_attempt or 0) + 1,

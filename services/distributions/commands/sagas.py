@@ -98,9 +98,9 @@ async def _pay(saga: rows.Row, database: Database, peers: Peers, clock: Clock) -
         else:
             for result in answer.results:
                 if result.HasField("transaction"):
-                    created[result.request_id] = result.transaction.transaction_id
+                    created[result.idempotency_key] = result.transaction.transaction_id
                 elif result.HasField("refusal"):
-                    refused[result.request_id] = f"{result.refusal.code}: {result.refusal.message}"
+                    refused[result.idempotency_key] = f"{result.refusal.code}: {result.refusal.message}"
             if len(created) + len(refused) != len(requested):
                 raise PeerUnavailable("Not every payout was answered.")
     await _record(saga, database, requested, created, refused, clock.now())
@@ -139,7 +139,7 @@ async def _record(
 
 def _item(row: rows.Row) -> transactions.BatchCreatePayoutsRequest.Item:
     return transactions.BatchCreatePayoutsRequest.Item(
-        request_id=row.request_key,
+        idempotency_key=row.request_key,
         type=row.type,
         amount=money_pb2.Money(currency_code=row.currency, amount_minor=row.amount_minor),
         escrow_account_id=row.escrow_account_id,

@@ -49,7 +49,7 @@ def content_hash(distribution_id: str, amount: Money, on: date, terms: Terms, li
             "order": [tier.value for tier in terms.order],
         },
         "lines": sorted(
-            [line.payee_id, line.return_of_capital, line.preferred_return, line.catch_up, line.split] for line in lines
+            [line.party_id, line.return_of_capital, line.preferred_return, line.catch_up, line.split] for line in lines
         ),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -58,7 +58,7 @@ class EarlyClose:
 class Subscription:
     """One live investment as the gates see it. ``None`` means not known, which never opens a gate."""
 
-    investor_id: str
+    party_id: str
     funded_minor: int  # settled in escrow, not merely committed
     compliance_passed: bool
     compliance_fresh_until: datetime | None
@@ -148,14 +148,14 @@ def _cancellation_window_over(facts: ClosingFacts, now: datetime) -> Gate:
 
 
 def _no_unresolved_material_change(facts: ClosingFacts) -> Gate:
-    waiting = [subscription.investor_id for subscription in facts.subscriptions if subscription.reconfirm_required]
+    waiting = [subscription.party_id for subscription in facts.subscriptions if subscription.reconfirm_required]
     detail = _named(waiting, "has still to reconfirm after a material change", "Nobody has to reconfirm.")
     return Gate(GateName.NO_UNRESOLVED_MATERIAL_CHANGE, not waiting, detail)
 
 
 def _investors_cleared(facts: ClosingFacts, now: datetime) -> Gate:
     uncleared = [
-        subscription.investor_id
+        subscription.party_id
         for subscription in facts.subscriptions
         if not subscription.compliance_passed
         or subscription.compliance_fresh_until is None
@@ -167,7 +167,7 @@ def _investors_cleared(facts: ClosingFacts, now: datetime) -> Gate:
 
 def _return_risk_over(facts: ClosingFacts, now: datetime) -> Gate:
     risky = [
-        subscription.investor_id
+        subscription.party_id
         for subscription in facts.subscriptions
         if subscription.funded_minor > 0
         and (subscription.return_risk_until is None or subscription.return_risk_until > now)
@@ -189,11 +189,11 @@ def _escrow_balanced(facts: ClosingFacts) -> Gate:
     return Gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, detail)
 
 
-def _named(investor_ids: Sequence[str], what: str, nobody: str) -> str:
+def _named(party_ids: Sequence[str], what: str, nobody: str) -> str:
     """Names the first few: a detail is a sentence, not a list of a thousand investors."""
-    if not investor_ids:
+    if not party_ids:
         return nobody
-    ids = sorted(set(investor_ids))
+    ids = sorted(set(party_ids))
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
     return f"{', '.join(ids[:3])}{more}: {what}."
 

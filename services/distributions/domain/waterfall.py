@@ -42,7 +42,7 @@ class OutOfDateOrder(DomainError):
 class Lot:
     """One contribution and what is still owed on it. The day it came in accrues; the day of a payment does not."""
 
-    investor_id: str
+    party_id: str
     lot_id: str
     contributed_on: date
     contributed: int  # minor units, as is unreturned
@@ -51,10 +51,10 @@ class Lot:
     accrued_through: date  # the first day not yet accrued
 
     @classmethod
-    def opened(cls, investor_id: str, lot_id: str, on: date, amount_minor: int) -> Lot:
+    def opened(cls, party_id: str, lot_id: str, on: date, amount_minor: int) -> Lot:
         invariant(amount_minor > 0, f"lot {lot_id} contributes nothing")
-        invariant(investor_id != SPONSOR, f"{SPONSOR} is the name of the sponsor's carry, not of an investor")
-        return cls(investor_id, lot_id, on, amount_minor, amount_minor, Fraction(0), on)
+        invariant(party_id != SPONSOR, f"{SPONSOR} is the name of the sponsor's carry, not of an investor")
+        return cls(party_id, lot_id, on, amount_minor, amount_minor, Fraction(0), on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one payee receives, by tier, in minor units. The sponsor's line has ``payee_id`` SPONSOR."""
+    """What one payee receives, by tier, in minor units. The sponsor's line has ``party_id`` SPONSOR."""
 
-    payee_id: str
+    party_id: str
     return_of_capital: int = 0
     preferred_return: int = 0
     catch_up: int = 0
@@ -185,7 +185,7 @@ class _Books:
     def __init__(self, state: State, terms: Terms, on: date) -> None:
         self.terms, self.on, self.totals = terms, on, state.totals
         # An investor's lots together and the oldest first: that is the order in which each is paid.
-        lots = sorted(state.lots, key=lambda lot: (lot.investor_id, lot.contributed_on, lot.lot_id))
+        lots = sorted(state.lots, key=lambda lot: (lot.party_id, lot.contributed_on, lot.lot_id))
         self.lots = [lot for lot in lots if lot.contributed_on < on]
         self.later = [lot for lot in lots if lot.contributed_on >= on]
         daily = terms.preferred_rate / DAYS_IN_YEAR  # other day counts would give each lot its own year fraction here
@@ -217,9 +217,9 @@ class _Books:
         lines = allocate(paid, self._by_investor(self.unreturned))
         left = dict(lines)
         for index, lot in enumerate(self.lots):
-            returned = min(left[lot.investor_id], self.unreturned[index])
+            returned = min(left[lot.party_id], self.unreturned[index])
             self.unreturned[index] -= returned
-            left[lot.investor_id] -= returned
+            left[lot.party_id] -= returned
         invariant(not any(left.values()), "more capital was returned than an investor had in")
         self.paid[Tier.RETURN_OF_CAPITAL] = lines
         self.totals = replace(self.totals, return_of_capital=self.totals.return_of_capital + paid)
@@ -233,14 +233,14 @@ class _Books:
         # Whom the last rounding favoured is owed less than nothing for a while: that is no claim, but it is not lost.
         claims = {payee: max(0, claim) for payee, claim in self._by_investor(self.accrued).items()}
         lines = allocate(paid, claims)
-        left = {investor_id: cents * self.scale for investor_id, cents in lines.items()}
+        left = {party_id: cents * self.scale for party_id, cents in lines.items()}
         for index, lot in enumerate(self.lots):
-            last = index + 1 == len(self.lots) or self.lots[index + 1].investor_id != lot.investor_id
-            due = left[lot.investor_id]
+            last = index + 1 == len(self.lots) or self.lots[index + 1].party_id != lot.party_id
+            due = left[lot.party_id]
             # The investor's newest lot takes the part of a cent that rounding gave or kept.
             taken = due if last else min(due, max(0, self.accrued[index]))
             self.accrued[index] -= taken
-            left[lot.investor_id] -= taken
+            left[lot.party_id] -= taken
         self.paid[Tier.PREFERRED_RETURN] = lines
         self.totals = replace(self.totals, preferred_return=self.totals.preferred_return + paid)
         rate = _percent(self.terms.preferred_rate * BPS)
@@ -292,7 +292,7 @@ class _Books:
     def _by_investor(self, values: list[int]) -> dict[str, int]:
         sums: dict[str, int] = {}
         for lot, value in zip(self.lots, values, strict=True):
-            sums[lot.investor_id] = sums.get(lot.investor_id, 0) + value
+            sums[lot.party_id] = sums.get(lot.party_id, 0) + value
         return sums
 
     def lines(self) -> tuple[Line, ...]:
@@ -307,7 +307,7 @@ class _Books:
     def state(self) -> State:
         lots = (
             Lot(
-                lot.investor_id,
+                lot.party_id,
                 lot.lot_id,
                 lot.contributed_on,
                 lot.contributed,
@@ -349,7 +349,7 @@ def replay(
     in the order given.
     """
     state = State(
-        tuple(Lot.opened(lot.investor_id, lot.lot_id, lot.contributed_on, lot.contributed) for lot in contributions)
+        tuple(Lot.opened(lot.party_id, lot.lot_id, lot.contributed_on, lot.contributed) for lot in contributions)
     )
     results = []
     for past in sorted(distributions, key=lambda past: past.on):

@@ -21,7 +21,7 @@ from services.distributions.tables import allocations, distribution_tiers, distr
 async def keep_calculation(
     tx: AsyncConnection,
     distribution: Row,
-    sponsor_id: str,
+    sponsor_party_id: str,
     steps: Sequence[Step],
     lines: Sequence[Line],
     now: datetime,
@@ -49,21 +49,21 @@ async def keep_calculation(
         ],
     )
     found = sorted(
-        (_allocation(distribution, sponsor_id, line, now) for line in lines),
-        key=lambda allocation: (allocation["payee_id"], allocation["payee_type"]),
+        (_allocation(distribution, sponsor_party_id, line, now) for line in lines),
+        key=lambda allocation: (allocation["party_id"], allocation["payee_type"]),
     )
     await insert_many(tx, allocations, found)
     # What was just written need not be read back: a thousand rows take longer to fetch than to calculate.
     return [SimpleNamespace(**allocation, transaction_id="", attempts=0, failure="") for allocation in found]
 
 
-def _allocation(distribution: Row, sponsor_id: str, line: Line, now: datetime) -> dict[str, Any]:
-    payee_type = "SPONSOR" if line.payee_id == SPONSOR else "INVESTOR"
+def _allocation(distribution: Row, sponsor_party_id: str, line: Line, now: datetime) -> dict[str, Any]:
+    payee_type = "SPONSOR" if line.party_id == SPONSOR else "INVESTOR"
     return {
-        "allocation_id": derived_id("alloc", distribution.distribution_id, payee_type, line.payee_id),
+        "allocation_id": derived_id("alloc", distribution.distribution_id, payee_type, line.party_id),
         "distribution_id": distribution.distribution_id,
         "payee_type": payee_type,
-        "payee_id": sponsor_id if line.payee_id == SPONSOR else line.payee_id,
+        "party_id": sponsor_party_id if line.party_id == SPONSOR else line.party_id,
         "currency": distribution.currency,
         "return_of_capital_minor": line.return_of_capital,
         "preferred_return_minor": line.preferred_return,
@@ -80,7 +80,7 @@ async def allocations_of(tx: AsyncConnection, distribution_id: str) -> Sequence[
     query = (
         sa.select(allocations)
         .where(allocations.c.distribution_id == distribution_id)
-        .order_by(allocations.c.payee_id, allocations.c.payee_type)
+        .order_by(allocations.c.party_id, allocations.c.payee_type)
     )
     return (await tx.execute(query)).all()
 

@@ -45,7 +45,7 @@ async def waterfall_state(tx: AsyncConnection, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
     table = investments.c
     query = sa.select(
-        table.investor_id,
+        table.party_id,
         table.investment_id,
         table.accrual_start_date,
         table.released_minor,
@@ -111,7 +111,7 @@ async def save_lots(tx: AsyncConnection, lots: Iterable[Lot], now: datetime) -> 
 
 async def investors_of(tx: AsyncConnection, offering_id: str, investment_ids: Iterable[str]) -> dict[str, str]:
     """Investment -> its investor, of those that are in the offering."""
-    query = sa.select(investments.c.investment_id, investments.c.investor_id).where(
+    query = sa.select(investments.c.investment_id, investments.c.party_id).where(
         investments.c.offering_id == offering_id, investments.c.investment_id.in_(investment_ids)
     )
     return dict((await tx.execute(query)).all())
@@ -159,11 +159,11 @@ async def add_distributed(tx: AsyncConnection, parts: Mapping[str, int], now: da
         )
 
 
-async def capital_of(tx: AsyncConnection, offering_id: str, investor_id: str) -> dict[str, int]:
+async def capital_of(tx: AsyncConnection, offering_id: str, party_id: str) -> dict[str, int]:
     """Investment -> capital contributed, of one investor in one offering."""
     table = investments.c
     query = sa.select(table.investment_id, table.released_minor).where(
-        table.offering_id == offering_id, table.investor_id == investor_id, table.released_minor > 0
+        table.offering_id == offering_id, table.party_id == party_id, table.released_minor > 0
     )
     return dict((await tx.execute(query)).all())
 
@@ -192,10 +192,10 @@ async def released_by_investor(tx: AsyncConnection, offering_id: str) -> dict[st
     """Investor -> what the closing takes of its subscription, by investor id."""
     table = investments.c
     query = (
-        sa.select(table.investor_id, sa.cast(sa.func.sum(table.released_minor), sa.BigInteger))
+        sa.select(table.party_id, sa.cast(sa.func.sum(table.released_minor), sa.BigInteger))
         .where(table.offering_id == offering_id, table.released_minor > 0)
-        .group_by(table.investor_id)
-        .order_by(table.investor_id)
+        .group_by(table.party_id)
+        .order_by(table.party_id)
     )
     return dict((await tx.execute(query)).all())
 

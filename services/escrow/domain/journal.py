@@ -103,6 +103,6 @@ class NewEntry:
     investment_id: str | None = None
     distribution_id: str | None = None
     reverses_journal_entry_id: str | None = None
-    request_id: str = ""  # the caller's word for the key, to name it in a refusal
+    idempotency_key: str = ""  # the caller's word for the key, to name it in a refusal
     # True for facts of the rails: the money has moved, frozen or not.
     when_frozen: bool = False

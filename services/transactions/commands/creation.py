@@ -89,7 +89,7 @@ async def ask_peers(
     if not request.investment_id:
         return PeersSay(None)
     investment = await distributions.get_investment(request.investment_id)
-    if investment is None or investment.investor_id != party_id:
+    if investment is None or investment.party_id != party_id:
         raise NotFound("There is no such investment of this party.")
     cause = _investment_cause(investment, request)
     if not cause:
@@ -155,7 +155,7 @@ async def create(
         "provider": PROVIDERS[method],
         "created_by": principal.person,
         "request_subject": principal.subject,
-        "request_id": request.request_id,
+        "idempotency_key": request.idempotency_key,
     }
     [row] = await store.insert(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return messages.to_transaction(row, now)
@@ -181,7 +181,7 @@ async def check_room(
     Raises:
         InvestmentNotUsable
     """
-    investment_id, party_id = investment.investment_id, investment.investor_id
+    investment_id, party_id = investment.investment_id, investment.party_id
     alive_minor, unsettled_minor = await store.lock_contributions(tx, org_id, party_id, investment_id)
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     taken_minor = max(alive_minor, investment.funded_amount.amount_minor + unsettled_minor)

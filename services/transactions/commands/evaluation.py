@@ -90,7 +90,7 @@ async def apply_decisions(
     outcomes |= {row.transaction_id: messages.to_transaction(row, now) for row in passed}
     for row in rows:
         if row.transaction_id in outcomes:
-            asked = pb.CreateTransactionRequest(request_id=row.request_id)
+            asked = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
             asker = Principal(row.request_subject, "", row.org_id)
             await replace_answer(tx, asked, outcomes[row.transaction_id], principal=asker)
     return outcomes

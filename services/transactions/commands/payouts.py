@@ -45,7 +45,7 @@ async def create_payouts(
     tx: AsyncConnection, request: pb.BatchCreatePayoutsRequest, now: datetime
 ) -> pb.BatchCreatePayoutsResponse:
     principal = current_principal()
-    first = {item.request_id: item for item in reversed(request.items)}  # the first of a repeated key
+    first = {item.idempotency_key: item for item in reversed(request.items)}  # the first of a repeated key
     known = await _known(tx, principal.org_id, first)
     plans = await _plan(tx, principal.org_id, [item for key, item in first.items() if key not in known])
     claimed = await _claim(tx, principal.org_id, plans, now)
@@ -55,13 +55,13 @@ async def create_payouts(
     # Those another request claimed meanwhile are known by now as well.
     known = await _known(tx, principal.org_id, first)
     created = await _transactions(tx, principal.org_id, [row.transaction_id for row in known.values()])
-    results = [_result(item, known[item.request_id], created, now) for item in request.items]
+    results = [_result(item, known[item.idempotency_key], created, now) for item in request.items]
     return pb.BatchCreatePayoutsResponse(results=results)
 
 
 async def _known(tx: AsyncConnection, org_id: str, keys: Mapping[str, Item]) -> dict[str, sa.Row[Any]]:
-    statement = sa.select(payout_requests).where(_r.org_id == org_id, _r.request_id.in_(keys))
-    return {row.request_id: row for row in await tx.execute(statement)}
+    statement = sa.select(payout_requests).where(_r.org_id == org_id, _r.idempotency_key.in_(keys))
+    return {row.idempotency_key: row for row in await tx.execute(statement)}
 
 
 async def _plan(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
@@ -96,17 +96,17 @@ async def _claim(tx: AsyncConnection, org_id: str, plans: Sequence[_Plan], now: 
     rows = [
         {
             "org_id": org_id,
-            "request_id": plan.item.request_id,
+            "idempotency_key": plan.item.idempotency_key,
             "fingerprint": _fingerprint(plan.item),
             "transaction_id": plan.transaction_id if plan.refusal is None else None,
             "refusal": None if plan.refusal is None else plan.refusal.SerializeToString(deterministic=True),
             "created_at": now,
         }
-        for plan in sorted(plans, key=lambda plan: plan.item.request_id)
+        for plan in sorted(plans, key=lambda plan: plan.item.idempotency_key)
     ]
-    statement = pg.insert(payout_requests).values(rows).on_conflict_do_nothing().returning(_r.request_id)
+    statement = pg.insert(payout_requests).values(rows).on_conflict_do_nothing().returning(_r.idempotency_key)
     taken = set(await tx.scalars(statement))
-    return [plan for plan in plans if plan.item.request_id in taken]
+    return [plan for plan in plans if plan.item.idempotency_key in taken]
 
 
 def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
@@ -140,13 +140,15 @@ def _result(
     item: Item, known: sa.Row[Any], created: Mapping[str, Transaction], now: datetime
 ) -> pb.BatchCreatePayoutsResponse.Result:
     if known.fingerprint != _fingerprint(item):
-        message = "The request_id was used with another payout."
-        reused = _Failure(code="IDEMPOTENCY_KEY_REUSED", message=message, metadata={"request_id": item.request_id})
-        return Result(request_id=item.request_id, refusal=reused)
+        message = "The idempotency_key was used with another payout."
+        reused = _Failure(
+            code="IDEMPOTENCY_KEY_REUSED", message=message, metadata={"idempotency_key": item.idempotency_key}
+        )
+        return Result(idempotency_key=item.idempotency_key, refusal=reused)
     if known.refusal is not None:
-        return Result(request_id=item.request_id, refusal=_Failure.FromString(known.refusal))
+        return Result(idempotency_key=item.idempotency_key, refusal=_Failure.FromString(known.refusal))
     transaction = messages.to_transaction(created[known.transaction_id], now)
-    return Result(request_id=item.request_id, transaction=transaction)
+    return Result(idempotency_key=item.idempotency_key, transaction=transaction)
 
 
 def _fingerprint(item: Item) -> bytes:

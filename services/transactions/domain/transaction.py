@@ -66,7 +66,7 @@ class Transaction:
     final_at: datetime | None
     bank_reference: str
     request_subject: str
-    request_id: str
+    idempotency_key: str
     epoch: int
     tries: int
 

@@ -35,7 +35,7 @@ def _create_tables() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("entity_type", sa.Text(), nullable=False),
         sa.Column("entity_id", sa.Text(), nullable=False),
-        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("detail", sa.Text(), server_default="", nullable=False),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
@@ -65,7 +65,7 @@ def _create_tables() -> None:
     op.create_index(
         "compliance_checks_investor",
         "compliance_checks",
-        ["org_id", "investor_id", "created_at", "compliance_check_id"],
+        ["org_id", "party_id", "created_at", "compliance_check_id"],
         unique=False,
     )
     op.create_index(
@@ -81,7 +81,7 @@ def _create_tables() -> None:
     op.create_table(
         "investors",
         sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("party_type", sa.Text(), nullable=False),
         sa.Column("legal_name", sa.Text(), nullable=False),
         sa.Column("accreditation", sa.Text(), nullable=False),
@@ -94,13 +94,13 @@ def _create_tables() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("accreditation IN ('NON_ACCREDITED', 'ACCREDITED')", name="accreditation_known"),
         sa.CheckConstraint("party_type IN ('INVESTOR', 'SPONSOR')", name="party_type_known"),
-        sa.PrimaryKeyConstraint("org_id", "investor_id"),
+        sa.PrimaryKeyConstraint("org_id", "party_id"),
     )
     op.create_table(
         "limit_usage",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=False),
-        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
@@ -112,7 +112,7 @@ def _create_tables() -> None:
     op.create_index(
         "limit_usage_window",
         "limit_usage",
-        ["org_id", "investor_id", "counted_at"],
+        ["org_id", "party_id", "counted_at"],
         unique=False,
         postgresql_where=sa.text("counted"),
     )

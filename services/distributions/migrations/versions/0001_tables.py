@@ -41,7 +41,7 @@ def _offerings() -> None:
         sa.Column("offering_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("display_name", sa.Text(), nullable=False),
-        sa.Column("sponsor_id", sa.Text(), nullable=False),
+        sa.Column("sponsor_party_id", sa.Text(), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("exemption", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
@@ -168,7 +168,7 @@ def _investments() -> None:
         sa.Column("investment_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("offering_id", sa.Text(), nullable=False),
-        sa.Column("investor_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("funded_minor", sa.BigInteger(), server_default="0", nullable=False),
@@ -184,7 +184,7 @@ def _investments() -> None:
         sa.Column("refund_requested_by", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.CheckConstraint("investor_id <> 'SPONSOR'", name="investments_investor"),
+        sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
         sa.CheckConstraint(
             "status IN ('PENDING', 'RECONFIRM_REQUIRED', 'ACTIVE', 'COMPLETED', 'CANCELLED')", name="investments_status"
         ),
@@ -197,7 +197,7 @@ def _investments() -> None:
         ),
         sa.PrimaryKeyConstraint("investment_id", "org_id"),
     )
-    op.create_index("investments_investor", "investments", ["org_id", "investor_id", "investment_id"], unique=False)
+    op.create_index("investments_investor", "investments", ["org_id", "party_id", "investment_id"], unique=False)
     op.create_index("investments_offering", "investments", ["offering_id", "investment_id"], unique=False)
     op.create_index("investments_org", "investments", ["org_id", "investment_id"], unique=False)
 
@@ -209,7 +209,7 @@ def _allocations() -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("distribution_id", sa.Text(), nullable=False),
         sa.Column("payee_type", sa.Text(), nullable=False),
-        sa.Column("payee_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("return_of_capital_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("preferred_return_minor", sa.BigInteger(), server_default="0", nullable=False),
@@ -240,7 +240,7 @@ def _allocations() -> None:
         ),
         sa.PrimaryKeyConstraint("allocation_id", "org_id"),
     )
-    op.create_index("allocations_payee", "allocations", ["distribution_id", "payee_id", "payee_type"], unique=True)
+    op.create_index("allocations_payee", "allocations", ["distribution_id", "party_id", "payee_type"], unique=True)
 
 
 def _contributions() -> None:

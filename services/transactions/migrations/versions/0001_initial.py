@@ -172,7 +172,7 @@ def _create_transactions() -> None:
         sa.Column("final_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("bank_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("request_subject", sa.Text(), server_default="", nullable=False),
-        sa.Column("request_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("idempotency_key", sa.Text(), server_default="", nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
@@ -283,13 +283,13 @@ def _create_requests() -> None:
     op.create_table(
         "payout_requests",
         sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=False),
         sa.Column("fingerprint", pg.BYTEA(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("refusal", pg.BYTEA(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
-        sa.PrimaryKeyConstraint("org_id", "request_id"),
+        sa.PrimaryKeyConstraint("org_id", "idempotency_key"),
     )
     op.create_table(
         "webhooks",
