@@ -22,11 +22,10 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 
+from deploy.topology import DEAD_LETTERS, SERVICE_NAMES, STREAMS
 from services.chassis.events.consumer import ACK_WAIT_SECONDS, MAX_ACK_PENDING, MAX_DELIVER, Subscription
-from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS
 from services.chassis.process.settings import Settings
 
-SERVICES = ("transactions", "escrow", "distributions", "compliance")
 _SECOND = 1_000_000_000
 _MESSAGE_BYTES_MAX = 256 * 1024
 _STREAM_NOT_FOUND, _CONSUMER_NOT_FOUND = 10059, 10014
@@ -54,7 +53,7 @@ class Consumer:
         }
 
     def _pace(self) -> dict[str, int]:
-        if self.stream == DEAD_LETTERS:  # the replay tries them all: one that fails again does not hold up the next
+        if self.stream == DEAD_LETTERS.name:  # in a replay, one that fails again does not hold up the next
             return {"ack_wait": 30 * _SECOND, "max_ack_pending": 1000}
         return {"ack_wait": ACK_WAIT_SECONDS * _SECOND, "max_ack_pending": MAX_ACK_PENDING}
 
@@ -77,11 +76,10 @@ class Refused(Exception):
 
 def stream_configurations(replicas: int = 1) -> list[dict[str, Any]]:
     """One stream an area, and one for what could not be handled."""
-    streams = {service.upper(): f"realco.{service}.v1.>" for service in SERVICES}
     return [
         {
-            "name": name,
-            "subjects": [subject],
+            "name": stream.name,
+            "subjects": list(stream.subjects),
             "storage": "file",
             "retention": "limits",
             "discard": "new",  # a full stream refuses new facts (the outbox keeps them) and forgets no old one
@@ -90,17 +88,17 @@ def stream_configurations(replicas: int = 1) -> list[dict[str, Any]]:
             "max_msgs": -1,
             "max_bytes": -1,
             # A dead letter is an event with a few headers more.
-            "max_msg_size": _MESSAGE_BYTES_MAX * (2 if name == DEAD_LETTERS else 1),
+            "max_msg_size": _MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
             "duplicate_window": 2 * 3600 * _SECOND,
             "allow_atomic": True,
             "deny_delete": True,
             "deny_purge": True,
         }
-        for name, subject in (streams | {DEAD_LETTERS: f"{DEAD_LETTER_PREFIX}>"}).items()
+        for stream in STREAMS
     ]
 
 
-def consumers(services: Sequence[str] = SERVICES) -> tuple[list[Consumer], list[str]]:
+def consumers(services: Sequence[str] = SERVICE_NAMES) -> tuple[list[Consumer], list[str]]:
     """The consumers that the services' subscriptions need, and a line for each service that is not written yet."""
     found, missing = [], []
     for service in services:
@@ -120,14 +118,16 @@ def consumers(services: Sequence[str] = SERVICES) -> tuple[list[Consumer], list[
 def consumers_of(service: str, subscription: Subscription) -> list[Consumer]:
     """One consumer a stream, all of the durable's name; and one over what it has put aside, for the replay."""
     durable = subscription.durable
-    by_stream = subscription.subjects_by_stream() | {DEAD_LETTERS: [f"{DEAD_LETTER_PREFIX}{durable}"]}
+    put_aside = {DEAD_LETTERS.name: [subject.replace(">", durable) for subject in DEAD_LETTERS.subjects]}
+    by_stream = subscription.subjects_by_stream() | put_aside
     return [Consumer(service, stream, durable, tuple(subjects)) for stream, subjects in by_stream.items()]
 
 
 def durables(wanted: Sequence[Consumer]) -> dict[str, list[str]]:
     """The names of each service's durable consumers."""
     return {
-        service: sorted({consumer.name for consumer in wanted if consumer.service == service}) for service in SERVICES
+        service: sorted({consumer.name for consumer in wanted if consumer.service == service})
+        for service in SERVICE_NAMES
     }
 
 
@@ -227,9 +227,7 @@ async def _run(given: argparse.Namespace) -> int:
         await client.close()
     for line in [*missing, *report.lines, *(f"drift: {line}" for line in report.drift)]:
         print(line)
-    print(
-        f"{len(SERVICES) + 1} streams, {len(wanted)} durable consumers{'' if report.drift else ', as they should be'}"
-    )
+    print(f"{len(STREAMS)} streams, {len(wanted)} durable consumers{'' if report.drift else ', as they should be'}")
     if given.durables:
         given.durables.write_text(json.dumps(durables(wanted), indent=2))
     return 1 if report.drift and given.check else 0

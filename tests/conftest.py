@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from deploy.local.processes import migration_command
 from services.chassis.data.database import Database
 from services.chassis.process import telemetry
 from tests.support import servers
@@ -78,7 +78,7 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]
         if service not in made:
             database = postgres.create_database(service)
             subprocess.run(
-                [sys.executable, "-m", "services.chassis.data.migrate", service],
+                migration_command(service),
                 env=os.environ | {"MIGRATION_DATABASE_URL": database.owner_url},
                 cwd=ROOT,
                 check=True,

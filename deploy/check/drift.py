@@ -9,21 +9,22 @@ import tempfile
 from pathlib import Path
 
 from deploy.local.postgres import Postgres
+from deploy.local.processes import migration_command
+from deploy.topology import SERVICE_NAMES
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("transactions", "escrow", "distributions", "compliance")
 
 
 def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory(prefix="realco-drift-") as folder, Postgres(Path(folder)) as cluster:
-        for service in SERVICES:
+        for service in SERVICE_NAMES:
             environment = os.environ | {"MIGRATION_DATABASE_URL": cluster.create_database(service).owner_url}
-            for arguments in ([service], [service, "--check"]):
-                command = [sys.executable, "-m", "services.chassis.data.migrate", *arguments]
+            for options in ([], ["--check"]):
+                command = [*migration_command(service), *options]
                 failed |= subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if not failed:
-        print("migrations: they make what tables.py states, in all four services")
+        print("migrations: they make what tables.py states, in all services")
     return failed
 
 

@@ -27,16 +27,19 @@ from deploy.demo.story import STEPS
 from deploy.demo.subscriber import Subscriber
 from deploy.demo.tables import all_tables, verdicts
 from deploy.demo.waiting import WaitedInVain
-from deploy.local.instance import PROCESSES, Instance
+from deploy.local.instance import Instance
 from deploy.local.programs import CannotStart
 from deploy.local.progress import show_what_can_be_shown
+from deploy.topology import PROCESS_NAMES
 
 _STUCK = (CannotStart, ConnectionError, EndedOtherwise, KillMissed, Refusal, Unanswered, Unexpected, WaitedInVain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
-    parser.add_argument("--kill", action="append", choices=PROCESSES, default=[], help="kill it once at some moment")
+    parser.add_argument(
+        "--kill", action="append", choices=PROCESS_NAMES, default=[], help="kill it once at some moment"
+    )
     parser.add_argument("--seed", type=int, help="repeats the moments of the kills")
     given = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if given.seed is None else given.seed  # noqa: S311  # no secret

@@ -21,7 +21,8 @@ from realco.distributions.v1 import events_pb2 as distributions_events  # noqa: 
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events  # noqa: F401
 
-AREAS = ("transactions", "escrow", "distributions", "compliance")
+from deploy.topology import SERVICES
+
 _CONNECT_SECONDS = 20.0
 
 
@@ -95,10 +96,11 @@ class Subscriber:
             error_cb=on_error,
         )
         stream = client.jetstream()
-        for area in AREAS:
+        for service in SERVICES:
+            [subject] = service.stream.subjects
             await stream.subscribe(
-                f"realco.{area}.v1.>",
-                stream=area.upper(),
+                subject,
+                stream=service.stream.name,
                 ordered_consumer=True,
                 idle_heartbeat=1.0,
                 cb=self._on_message,

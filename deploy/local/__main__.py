@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from shlex import quote
 
-from deploy.local.configuration import SERVICES, Configuration
+from deploy.local.configuration import Configuration
 from deploy.local.identity import SUBJECTS
 from deploy.local.places import default_data_dir, folder
 from deploy.local.ports import LOOPBACK
@@ -21,6 +21,7 @@ from deploy.local.programs import ROOT, CannotStart, ProgramFailed, wrapped
 from deploy.local.progress import progress_for, show_what_can_be_shown, tell
 from deploy.local.state import State, alive, end_leftovers
 from deploy.local.supervisor import Supervisor
+from deploy.topology import METRICS_PORTS, SERVICE_NAMES, SUBSCRIBER
 
 _STOP_SECONDS_MAX = 20.0
 _WHAT_TO_DO = "Mend what the log names and start again; `make clean` removes all local data to begin anew."
@@ -60,8 +61,8 @@ def announce(configuration: Configuration, seconds: float) -> None:
     base, ports = configuration.base_url, configuration.ports
     default = configuration.data_dir == (ROOT / ".run").resolve()
     where = "" if default else f" DATA_DIR={quote(str(configuration.data_dir))}"
-    metrics = (f"{name} {ports[f'{name}_metrics']}" for name in (*SERVICES, "gateway"))
-    nats = configuration.nats_urls["subscriber"].rsplit("@", 1)[-1].removeprefix("nats://")
+    metrics = (f"{name.removesuffix('_metrics')} {ports[name]}" for name in METRICS_PORTS)
+    nats = configuration.nats_urls[SUBSCRIBER].rsplit("@", 1)[-1].removeprefix("nats://")
     password = configuration.data_dir / "secrets" / "nats_subscriber"
     listen_to = f"nats://subscriber:$(cat {quote(str(password))})@{nats}" if password.exists() else "nats://…"
     lines = [
@@ -70,7 +71,7 @@ def announce(configuration: Configuration, seconds: float) -> None:
         "",
         f"  REST        {base}/api/v1",
         f"  reference   {base}/docs and {base}/openapi.json",
-        f"  gRPC        {', '.join(f'{service} {LOOPBACK}:{ports[service]}' for service in SERVICES)}",
+        f"  gRPC        {', '.join(f'{service} {LOOPBACK}:{ports[service]}' for service in SERVICE_NAMES)}",
         f"  events      nats://{nats}" + (f", user subscriber, password in {password}" if password.exists() else ""),
         f"              .venv/bin/python docs/subscriber.py {listen_to}",
         f"  metrics     http://{LOOPBACK}:PORT/metrics with PORT {', '.join(metrics)}",

@@ -17,8 +17,8 @@ from deploy.local.clock import clock_file
 from deploy.local.identity import AUDIENCE, ISSUER, LIFETIME_SECONDS, Identity
 from deploy.local.ports import LOOPBACK
 from deploy.local.secrets import private_folder, write_private
+from deploy.topology import BANK, GATEWAY, KEY_HOLDERS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
 
-SERVICES = ("compliance", "escrow", "transactions", "distributions")
 # Given by the developer who tries a real provider; handed on to the service that talks to it.
 _PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
 
@@ -46,11 +46,10 @@ class External:
             service: DatabaseUrls(
                 _by_asyncpg(url), _by_asyncpg(environment.get(f"{service.upper()}_MIGRATION_DATABASE_URL", ""))
             )
-            for service in SERVICES
+            for service in SERVICE_NAMES
             if (url := environment.get(f"{service.upper()}_DATABASE_URL"))
         }
-        users = (*SERVICES, "provisioner", "subscriber")
-        urls = {user: url for user in users if (url := environment.get(f"{user.upper()}_NATS_URL"))}
+        urls = {user: url for user in NATS_USER_NAMES if (url := environment.get(f"{user.upper()}_NATS_URL"))}
         return cls(databases, environment.get("NATS_URL", ""), urls)
 
 
@@ -71,43 +70,43 @@ class Configuration:
 
     @property
     def base_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.ports['gateway']}"
+        return f"http://{LOOPBACK}:{self.ports[GATEWAY]}"
 
     def environment(self, process: str) -> dict[str, str]:
         """Writes the process's secret files and returns its environment."""
         folder = private_folder(self.data_dir / "processes" / process)
         for name, text in self._secrets(process).items():
             write_private(folder / name, text)
-        settings = self._common(folder)
-        if process in SERVICES:
-            settings |= {
-                "GRPC_PORT": str(self.ports[process]),
-                "METRICS_PORT": str(self.ports[f"{process}_metrics"]),
-                "SERVICE_KEY_FILE": str(folder / "service_key.pem"),
-            }
+        settings = self._common(folder) | self._addresses(process)
+        if f"{process}_metrics" in self.ports:
+            settings["METRICS_PORT"] = str(self.ports[f"{process}_metrics"])
+        if process in KEY_HOLDERS:
+            settings["SERVICE_KEY_FILE"] = str(folder / "service_key.pem")
+        if process in SERVICE_NAMES:
+            settings["GRPC_PORT"] = str(self.ports[process])
         if process == "transactions":
             settings |= {
-                "SANDBOX_BANK_URL": f"http://{LOOPBACK}:{self.ports['bank']}",
+                "SANDBOX_BANK_URL": f"http://{LOOPBACK}:{self.ports[BANK]}",
                 "FIELD_KEY_FILE": str(folder / "field.key"),
             }
             settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
-        if process == "gateway":
+        if process == GATEWAY:
+            settings["PORT"] = str(self.ports[GATEWAY])
+        if process == BANK:
             settings |= {
-                "PORT": str(self.ports["gateway"]),
-                "METRICS_PORT": str(self.ports["gateway_metrics"]),
-                "SERVICE_KEY_FILE": str(folder / "service_key.pem"),
-            }
-        if process == "bank":
-            settings |= {
-                "SANDBOX_BANK_PORT": str(self.ports["bank"]),
+                "SANDBOX_BANK_PORT": str(self.ports[BANK]),
                 "SANDBOX_BANK_DATABASE": str(private_folder(self.data_dir / "bank") / "bank.sqlite"),
                 "SANDBOX_BANK_WEBHOOK_URL": f"{self.base_url}/api/v1/webhooks/sandbox",
             }
         return settings
 
+    def _addresses(self, process: str) -> dict[str, str]:
+        """Where the services are that the process calls."""
+        called = [service for known in PROCESSES if known.name == process for service in known.calls]
+        return {f"{service.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[service]}" for service in called}
+
     def _common(self, folder: Path) -> dict[str, str]:
-        addresses = {f"{service.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[service]}" for service in SERVICES}
-        return addresses | {
+        return {
             "BIND_HOST": LOOPBACK,
             "ENVIRONMENT": "development",
             "SECRETS_DIR": str(folder),
@@ -121,15 +120,15 @@ class Configuration:
 
     def _secrets(self, process: str) -> dict[str, str]:
         files: dict[str, str] = {}
-        if process in SERVICES:
+        if process in SERVICE_NAMES:
             files["database_url"] = self.databases[process].app_url
         if process.startswith("migrate-"):
             files["migration_database_url"] = self.databases[process.removeprefix("migrate-")].owner_url
         if process in self.nats_urls:
             files["nats_url"] = self.nats_urls[process]
-        if process in SERVICES or process == "gateway":
+        if process in KEY_HOLDERS:
             files["service_key.pem"] = self.identity.service_key(process)
-        if process in ("transactions", "bank"):
+        if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
         if process == "transactions":
             files["field.key"] = self.identity.field_key()

@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from deploy.local.secrets import Secrets, write_private
+from deploy.topology import KEY_HOLDERS
 
 ISSUER = "urn:realco:local"
 AUDIENCE = "realco"
@@ -24,7 +25,6 @@ LIFETIME_SECONDS = 3600
 ORGANIZATION = "org-demo"
 # The demo's people, by role.
 SUBJECTS = {"admin": "admin-1", "sponsor": "sponsor-1", "investor": "inv-001", "auditor": "auditor-1"}
-KEY_HOLDERS = ("transactions", "escrow", "distributions", "compliance", "gateway")
 
 
 class Identity:

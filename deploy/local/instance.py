@@ -25,8 +25,8 @@ from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, wait_until_ready
 from deploy.local.readiness import http_answers
 from deploy.local.state import State, alive
+from deploy.topology import SUBSCRIBER, database_of
 
-PROCESSES = ("postgres", "nats", "bank", "compliance", "escrow", "transactions", "distributions", "gateway")
 START_SECONDS_MAX = 180.0
 
 
@@ -115,7 +115,7 @@ class Instance:
         """Of everything that listens, by name."""
         return dict(self._state.read()["ports"])
 
-    def nats_url(self, user: str = "subscriber") -> str:
+    def nats_url(self, user: str = SUBSCRIBER) -> str:
         nats = Nats(self.data_dir)
         nats.port = self._state.read()["ports"]["nats"]
         return nats.url(user)
@@ -124,7 +124,7 @@ class Instance:
         """The superuser's, `postgresql://…`: a test looks at the rows, past row level security."""
         postgres = Postgres(self.data_dir)
         postgres.port = self._state.read()["ports"]["postgres"]
-        return postgres.admin_dsn.removesuffix("/postgres") + f"/realco_{service}"
+        return postgres.admin_dsn.removesuffix("/postgres") + f"/{database_of(service).name}"
 
     def token(
         self, role: str, sub: str | None = None, org: str = ORGANIZATION, lifetime: int = LIFETIME_SECONDS

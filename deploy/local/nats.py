@@ -20,10 +20,11 @@ from typing import Any, Self
 
 import bcrypt
 
-from deploy.local.nats_permissions import USERS, permissions
+from deploy.local.nats_permissions import permissions
 from deploy.local.ports import LOOPBACK, free_port
 from deploy.local.programs import CannotStart, Program, wait_until_ready
 from deploy.local.secrets import Secrets, private_folder, write_private
+from deploy.topology import NATS_USER_NAMES
 
 _PAYLOAD_BYTES_MAX = 1_048_576
 # The work factor protects guessable passwords; ours have 192 random bits, and every connection pays for it.
@@ -68,8 +69,8 @@ class Nats:
 
     def url(self, user: str) -> str:
         """`nats://user:password@127.0.0.1:port`: a secret."""
-        if user not in USERS:
-            raise ValueError(f"No NATS user {user!r}: there are {', '.join(USERS)}")
+        if user not in NATS_USER_NAMES:
+            raise ValueError(f"No NATS user {user!r}: there are {', '.join(NATS_USER_NAMES)}")
         return f"nats://{user}:{self._secrets.get(f'nats_{user}')}@{LOOPBACK}:{self.port}"
 
     def prepare(self) -> None:
@@ -143,7 +144,7 @@ class Nats:
                     "subscribe": {"allow": list(allowed[user].subscribe)},
                 },
             }
-            for user in USERS
+            for user in NATS_USER_NAMES
         ]
         configuration = {
             "server_name": "realco",

@@ -1,9 +1,10 @@
-"""Who may say and hear what on NATS: one allow-list of subjects per user, nothing by default.
+"""Who may publish and hear what on NATS: one allow-list of subjects per user of the topology, nothing by default.
 
-- A service publishes events of its own area only, so no other service can be believed to have spoken for it.
+- A service publishes events of its own area only, so no other service can pass its events off as that area's.
 - A service reads and acknowledges through its own durable consumers only, so none can swallow another's messages.
 - Only the provisioner makes or changes streams and durable consumers.
-- `subscriber` reads: the docs' and the demo's user. It may listen, and replay through ordered consumers of its own.
+- `subscriber` is the user of the documentation and the demo. It may listen, and replay through ordered consumers of
+  its own.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SERVICES = ("transactions", "escrow", "distributions", "compliance")
-STREAMS = tuple(service.upper() for service in SERVICES)
-USERS = (*SERVICES, "provisioner", "subscriber")
+from deploy.topology import DEAD_LETTERS, NATS_USERS, NatsUser, Stream
+
 ANY_DURABLE = ("*",)
+_INBOXES = "_INBOX.>"
+_DEAD_LETTER_PREFIX = DEAD_LETTERS.subjects[0].removesuffix(">")
 
 
 @dataclass(frozen=True)
@@ -28,32 +30,36 @@ def permissions(durables: Mapping[str, Sequence[str]] | None) -> dict[str, Permi
 
     None is for tests: each service may use any, and the provisioner may do everything.
     """
-    by_user = {
-        service: _service(service, ANY_DURABLE if durables is None else durables.get(service, ()))
-        for service in SERVICES
-    }
-    anything = durables is None
-    by_user["provisioner"] = Permissions((">",) if anything else ("$JS.API.>",), (">",) if anything else ("_INBOX.>",))
-    by_user["subscriber"] = _subscriber()
-    return by_user
+    return {user.name: _permissions_of(user, durables) for user in NATS_USERS}
 
 
-def _service(service: str, durables: Sequence[str]) -> Permissions:
-    publish = [f"realco.{service}.v1.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.*"]
-    for durable in durables:
-        publish += [
-            f"realco.dead_letters.{durable}",
-            f"$JS.API.CONSUMER.INFO.*.{durable}",
-            f"$JS.API.CONSUMER.MSG.NEXT.*.{durable}",
-            f"$JS.ACK.*.{durable}.>",
-        ]
-    return Permissions(tuple(publish), ("_INBOX.>",))
+def _permissions_of(user: NatsUser, durables: Mapping[str, Sequence[str]] | None) -> Permissions:
+    if user.administers:
+        return Permissions((">",), (">",)) if durables is None else Permissions(("$JS.API.>",), (_INBOXES,))
+    publish = ["$JS.API.INFO", "$JS.API.STREAM.NAMES"]
+    if user.publishes:
+        publish += user.publishes.subjects
+    if user.consumes:
+        publish.append("$JS.API.STREAM.INFO.*")
+        for durable in ANY_DURABLE if durables is None else durables.get(user.name, ()):
+            publish += _uses_of(durable)
+    for stream in user.reads:
+        publish += _replays_of(stream)
+    return Permissions(tuple(publish), (_INBOXES, *(subject for stream in user.reads for subject in stream.subjects)))
 
 
-def _subscriber() -> Permissions:
-    publish = ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.FC.>"]
-    for stream in STREAMS:
-        # The subject without a consumer's name makes consumers that nobody named and that end with their reader:
-        # with a name in it one could rewrite a service's durable.
-        publish += [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.CONSUMER.CREATE.{stream}"]
-    return Permissions(tuple(publish), ("_INBOX.>", *(f"realco.{service}.v1.>" for service in SERVICES)))
+def _uses_of(durable: str) -> list[str]:
+    """What a service says to take messages from its durable consumer, and to put aside what it cannot handle."""
+    return [
+        f"{_DEAD_LETTER_PREFIX}{durable}",
+        f"$JS.API.CONSUMER.INFO.*.{durable}",
+        f"$JS.API.CONSUMER.MSG.NEXT.*.{durable}",
+        f"$JS.ACK.*.{durable}.>",
+    ]
+
+
+def _replays_of(stream: Stream) -> list[str]:
+    """The subject without a consumer's name makes consumers that nobody named and that end with their reader: with a
+    name in it one could rewrite a service's durable.
+    """
+    return ["$JS.FC.>", f"$JS.API.STREAM.INFO.{stream.name}", f"$JS.API.CONSUMER.CREATE.{stream.name}"]

@@ -30,6 +30,7 @@ from deploy.local.ports import LOOPBACK, free_port
 from deploy.local.postgres_binaries import identity, major_version, pg_bin
 from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrapped
 from deploy.local.secrets import Secrets, private_folder, write_private
+from deploy.topology import Database, database_of
 
 SUPERUSER = "postgres"
 ORPHANS_SECONDS_MAX = 30.0
@@ -194,8 +195,9 @@ class Postgres:
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise ValueError(f"A database name has small letters, digits and underscores, at most 41: {name!r}")
-        owner, app, database = f"{name}_owner", f"{name}_app", f"realco_{name}"
-        _run(self._create(database, {role: self._secrets.get(f"postgres_{role}") for role in (owner, app)}, owner, app))
+        known = database_of(name)
+        owner, app, database = known.owner_role, known.app_role, known.name
+        _run(self._create(known, {role: self._secrets.get(f"postgres_{role}") for role in (owner, app)}))
         return SimpleNamespace(
             name=database,
             owner_url=self._url("postgresql+asyncpg", owner, self._secrets.get(f"postgres_{owner}"), database),
@@ -206,7 +208,8 @@ class Postgres:
     def _url(self, scheme: str, user: str, password: str, database: str) -> str:
         return f"{scheme}://{user}:{password}@{LOOPBACK}:{self.port}/{database}"
 
-    async def _create(self, database: str, passwords: dict[str, str], owner: str, app: str) -> None:
+    async def _create(self, known: Database, passwords: dict[str, str]) -> None:
+        database, owner, app = known.name, known.owner_role, known.app_role
         server = await asyncpg.connect(self.admin_dsn)
         try:
             if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
@@ -214,9 +217,9 @@ class Postgres:
             await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
             await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
             for role, password in passwords.items():
-                known = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+                there = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
                 await server.execute(
-                    f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}' "
+                    f"{'ALTER' if there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}' "
                     "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
                 )
             draft = f"{database}_new"  # renamed when its grants are right, so that what exists is whole

@@ -18,18 +18,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from deploy.local import terminal
-from deploy.local.configuration import SERVICES, Configuration, DatabaseUrls, External
+from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
 from deploy.local.members import Member
 from deploy.local.nats import Nats
-from deploy.local.nats_permissions import USERS
 from deploy.local.ports import LOOPBACK, free_port, why_not
 from deploy.local.postgres import Postgres
-from deploy.local.processes import INNER_PORTS, PROCESSES, Process, migration_command, provision_command
+from deploy.local.processes import command_of, migration_command, provision_command, readiness_of
 from deploy.local.programs import CannotStart, Program
 from deploy.local.progress import Progress
 from deploy.local.secrets import private_folder
 from deploy.local.state import State, described, end_leftovers
+from deploy.topology import GATEWAY, INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES, Process
 
 _POLL_SECONDS = 0.02
 _LOG_BYTES_MAX = 20_000_000
@@ -43,22 +43,24 @@ class Supervisor:
         data_dir: Path,
         port: int,
         *,
-        processes: Sequence[Process] = PROCESSES,
+        command: Callable[[Process], list[str]] = command_of,
+        readiness: Callable[[Process], Callable[[int], bool]] = readiness_of,
         migration: Callable[[str], list[str]] = migration_command,
         provisioning: Callable[[str], list[str]] = provision_command,
         external: External | None = None,
     ) -> None:
-        """The commands that migrate a service's database and make the streams may be others; `external` is what the
-        environment names.
+        """Tests give other commands, and other ways to ask whether a process serves; `external` is what the environment
+        names.
         """
         self.state = State(data_dir)
         self.data_dir = self.state.data_dir
         self._port = port
-        self._processes = processes
+        self._command_of = command
+        self._readiness_of = readiness
         self._migration = migration
         self._provisioning = provisioning
         self._external = External.read() if external is None else external
-        self._postgres = None if set(SERVICES) <= self._external.databases.keys() else Postgres(self.data_dir)
+        self._postgres = None if set(SERVICE_NAMES) <= self._external.databases.keys() else Postgres(self.data_dir)
         self._nats = None if self._external.nats_url else Nats(self.data_dir, self._remembered_durables())
         self._provisioned_before = self._durables_file.exists()
         self._members: dict[str, Member] = {}
@@ -72,9 +74,9 @@ class Supervisor:
     def steps(self) -> list[str]:
         """What a start consists of, in the order it is shown."""
         own = [name for name, server in (("postgres", self._postgres), ("nats", self._nats)) if server]
-        migrations = [f"migrate {service}" for service in SERVICES]
+        migrations = [f"migrate {service}" for service in SERVICE_NAMES]
         streams = [] if self._provisioned_before else ["streams"]
-        return [*own, "databases", *migrations, *streams, *(process.name for process in self._processes)]
+        return [*own, "databases", *migrations, *streams, *(process.name for process in PROCESSES)]
 
     async def run(self, progress: Progress, announce: Callable[[Configuration, float], None]) -> None:
         """Starts all, calls `announce` when everything serves, and returns when it was told to stop and all has ended.
@@ -133,10 +135,10 @@ class Supervisor:
         chosen = {name: free_port(ports.get(name)) for name in INNER_PORTS}
         return Configuration(
             data_dir=self.data_dir,
-            ports=chosen | {"gateway": self._port or free_port(ports.get("gateway"))},
+            ports=chosen | {GATEWAY: self._port or free_port(ports.get(GATEWAY))},
             identity=identity,
             databases=dict(self._external.databases),
-            nats_urls={user: self._external.nats_urls.get(user, self._external.nats_url) for user in USERS},
+            nats_urls={user: self._external.nats_urls.get(user, self._external.nats_url) for user in NATS_USER_NAMES},
         )
 
     async def _start_or_stop(self, stop: asyncio.Event) -> bool:
@@ -159,10 +161,10 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             databases = tasks.create_task(self._start_postgres())
             nats = tasks.create_task(self._start_nats())
-            migrated = {service: tasks.create_task(self._migrate(service, databases)) for service in SERVICES}
+            migrated = {service: tasks.create_task(self._migrate(service, databases)) for service in SERVICE_NAMES}
             # Streams of an earlier start will do until everything serves; then they are looked at once more.
             streams = [] if self._provisioned_before else [tasks.create_task(self._make_streams(nats))]
-            for process in self._processes:
+            for process in PROCESSES:
                 needs = [nats, migrated[process.name], *streams] if process.name in migrated else []
                 tasks.create_task(self._start_process(process, needs))
         if self._provisioned_before:
@@ -185,7 +187,7 @@ class Supervisor:
         await self._step("databases", self._make_databases)
 
     async def _make_databases(self) -> str:
-        for service in SERVICES:
+        for service in SERVICE_NAMES:
             if service not in self._configuration.databases:
                 assert self._postgres is not None
                 urls = await asyncio.to_thread(self._postgres.create_database, service)
@@ -198,7 +200,7 @@ class Supervisor:
             member = Member(server.program, server.is_ready, server.prepare)
             await self._step("nats", lambda: self._start_member(member, wave=0))
             server.check_durable()
-            self._configuration.nats_urls |= {user: server.url(user) for user in USERS}
+            self._configuration.nats_urls |= {user: server.url(user) for user in NATS_USER_NAMES}
 
     async def _make_streams(self, nats: asyncio.Task[None]) -> None:
         await _all_of([nats])
@@ -235,8 +237,9 @@ class Supervisor:
     async def _start_process(self, process: Process, needs: Sequence[asyncio.Task[None]]) -> None:
         await _all_of(needs)
         port = self._configuration.ports[process.name]
-        program = self._program(process.name, process.command(), process.stop_seconds)
-        member = Member(program, lambda: process.ready(port))
+        program = self._program(process.name, self._command_of(process), process.stop_seconds)
+        ready = self._readiness_of(process)
+        member = Member(program, lambda: ready(port))
         await self._step(process.name, lambda: self._start_member(member, process.wave))
 
     async def _start_member(self, member: Member, wave: int) -> None:
@@ -304,7 +307,7 @@ class Supervisor:
             base_url=configuration.base_url,
             supervisor=described(os.getpid()),
             ports=dict(configuration.ports) | {name: port for name, port in servers.items() if port},
-            grpc={service: f"{LOOPBACK}:{configuration.ports[service]}" for service in SERVICES},
+            grpc={service: f"{LOOPBACK}:{configuration.ports[service]}" for service in SERVICE_NAMES},
             processes={name: member.description() for name, member in self._members.items()},
         )
 

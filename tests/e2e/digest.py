@@ -6,8 +6,8 @@ import asyncio
 
 import asyncpg
 
-from deploy.local.configuration import SERVICES
 from deploy.local.instance import Instance
+from deploy.topology import SERVICE_NAMES
 from tests.e2e.support import until
 
 # A refusal about the business is remembered under its key (handled_requests), and consumers note what they heard of
@@ -38,7 +38,7 @@ def digest_at_rest(instance: Instance) -> Digest:
 
 async def _digest(instance: Instance) -> Digest:
     found: Digest = {}
-    for service in SERVICES:
+    for service in SERVICE_NAMES:
         connection = await asyncpg.connect(instance.database_url(service))
         try:
             for (table,) in await connection.fetch(

@@ -11,9 +11,9 @@ import nats
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.local.configuration import SERVICES
-from deploy.local.instance import PROCESSES, Instance
+from deploy.local.instance import Instance
 from deploy.provision import consumers, provision
+from deploy.topology import PROCESS_NAMES, SERVICE_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         yield running
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_each_service_answers_on_its_own_port(instance: Instance, service: str) -> None:
     with grpc.insecure_channel(instance.grpc_address(service)) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
@@ -46,7 +46,7 @@ def test_the_gateway_lets_in_whom_the_local_issuer_vouches_for(
     assert httpx.get(f"{instance.base_url}/api/v1/transactions", headers=headers).status_code == status
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 async def test_a_service_connects_as_its_app_role_and_its_tables_are_another_roles(
     instance: Instance, service: str
 ) -> None:
@@ -72,7 +72,7 @@ async def test_streams_and_consumers_are_those_of_all_four_services(instance: In
         await client.close()
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", PROCESS_NAMES)
 def test_what_is_killed_comes_back_and_people_are_answered_again(instance: Instance, name: str) -> None:
     killed = instance.kill(name)
     instance.wait_until_back(name, killed, seconds=60)

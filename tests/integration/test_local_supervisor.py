@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.instance import PROCESSES, Instance
+from deploy.local.instance import Instance
 from deploy.local.programs import ROOT, ProgramFailed
 from deploy.local.state import State
+from deploy.topology import PROCESS_NAMES
 
 
 def stand_ins(data_dir: Path, port: int = 0, **kinds: str) -> Instance:
@@ -65,13 +66,13 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         yield running
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", PROCESS_NAMES)
 def test_what_is_killed_comes_back_and_the_others_stay(instance: Instance, name: str) -> None:
-    before = {other: instance.pid(other) for other in PROCESSES}
+    before = {other: instance.pid(other) for other in PROCESS_NAMES}
     killed = instance.kill(name)
     instance.wait_until_back(name, killed)
-    after = {other: instance.pid(other) for other in PROCESSES}
-    assert {other for other in PROCESSES if before[other] != after[other]} == {name}
+    after = {other: instance.pid(other) for other in PROCESS_NAMES}
+    assert {other for other in PROCESS_NAMES if before[other] != after[other]} == {name}
 
 
 def test_postgresql_comes_back_when_all_its_processes_are_killed_at_once(instance: Instance) -> None:
@@ -82,7 +83,7 @@ def test_postgresql_comes_back_when_all_its_processes_are_killed_at_once(instanc
 def test_no_secret_can_be_read_off_the_list_of_processes(instance: Instance) -> None:
     secrets = [file.read_text().strip() for file in (instance.data_dir / "secrets").iterdir()]
     assert len(secrets) > 10
-    for name in PROCESSES:
+    for name in PROCESS_NAMES:
         visible = " ".join(readable(psutil.Process(instance.pid(name))))
         assert not [secret for secret in secrets if secret in visible]
 

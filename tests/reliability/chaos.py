@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.instance import PROCESSES
+from deploy.topology import PROCESS_NAMES
 from tests.support.demo import run_demo
 
 _KILLS_MAX = 3
@@ -57,7 +57,7 @@ def _runs(seed: int, minutes: float) -> Iterator[tuple[list[str], int]]:
     turns: list[str] = []
     while time.monotonic() < deadline:
         if len(turns) < _KILLS_MAX:
-            turns += [process for process in dice.sample(PROCESSES, len(PROCESSES)) if process not in turns]
+            turns += [process for process in dice.sample(PROCESS_NAMES, len(PROCESS_NAMES)) if process not in turns]
         number = dice.randint(1, _KILLS_MAX)
         processes, turns = turns[:number], turns[number:]
         yield processes, dice.randrange(1_000_000)
@@ -68,7 +68,7 @@ def _show(kills: Counter[str], survived: Counter[str]) -> None:
     table.add_column("process")
     table.add_column("kills", justify="right")
     table.add_column("runs that tied out", justify="right")
-    for process in PROCESSES:
+    for process in PROCESS_NAMES:
         table.add_row(process, str(kills[process]), str(survived[process]))
     Console().print(table)
 

@@ -11,7 +11,7 @@ from itertools import chain
 
 import pytest
 
-from deploy.local.instance import PROCESSES
+from deploy.topology import PROCESS_NAMES
 from tests.support.demo import run_demo
 
 TOGETHER = (
@@ -35,7 +35,7 @@ TOLD = (
 
 
 def test_every_kind_of_process_is_killed() -> None:
-    assert sorted(chain(*TOGETHER)) == sorted(PROCESSES)
+    assert sorted(chain(*TOGETHER)) == sorted(PROCESS_NAMES)
 
 
 @pytest.mark.parametrize("processes", TOGETHER, ids="+".join)

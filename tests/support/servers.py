@@ -19,6 +19,7 @@ import asyncpg
 
 from deploy.local.nats import Nats
 from deploy.local.postgres import Postgres
+from deploy.topology import database_of
 from tests.support.chassis import until
 
 
@@ -45,13 +46,13 @@ _copies = itertools.count()
 
 async def copy_database(admin_dsn: str, template: SimpleNamespace, service: str) -> SimpleNamespace:
     """A copy of a service's migrated database, with its name, owner_url, app_url and admin_url."""
-    name = f"{template.name}_copy{next(_copies)}"
+    name, roles = f"{template.name}_copy{next(_copies)}", database_of(service)
     await _administer(
         admin_dsn,
         # Its rows would otherwise go through the log one by one.
-        f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {service}_owner STRATEGY file_copy",
+        f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {roles.owner_role} STRATEGY file_copy",
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
-        f"GRANT CONNECT ON DATABASE {name} TO {service}_app",
+        f"GRANT CONNECT ON DATABASE {name} TO {roles.app_role}",
     )
     urls = {key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in ("owner_url", "app_url", "admin_url")}
     return SimpleNamespace(name=name, **urls)

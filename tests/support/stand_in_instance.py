@@ -9,23 +9,29 @@ import argparse
 import asyncio
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from deploy.local.configuration import Configuration, External
-from deploy.local.processes import PROCESSES, Process
 from deploy.local.programs import CannotStart
 from deploy.local.progress import PlainProgress
-from deploy.local.readiness import http_answers
+from deploy.local.readiness import grpc_serves, http_answers
 from deploy.local.supervisor import Supervisor
+from deploy.topology import Process
 
 
-def stand_in(process: Process, kinds: dict[str, str]) -> Process:
-    """Escrow speaks gRPC, the others HTTP: they start faster."""
-    kind = kinds.get(process.name, "grpc" if process.name == "escrow" else "http")
-    ready = process.ready if kind == "grpc" else partial(http_answers, path="/")
-    return replace(process, module="tests.support.stand_in", arguments=(kind,), ready=ready)
+class StandIns:
+    """What runs in the place of each process. Escrow speaks gRPC, the others HTTP: they start faster."""
+
+    def __init__(self, kinds: dict[str, str]) -> None:
+        self._kinds = {"escrow": "grpc"} | kinds
+
+    def command(self, process: Process) -> list[str]:
+        return [sys.executable, "-m", "tests.support.stand_in", self._kinds.get(process.name, "http")]
+
+    def readiness(self, process: Process) -> Callable[[int], bool]:
+        return grpc_serves if self._kinds.get(process.name) == "grpc" else partial(http_answers, path="/")
 
 
 def nothing(argument: str) -> list[str]:
@@ -43,13 +49,13 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     given = parser.parse_args()
     chosen = given.data_dir / "stand_ins.json"
-    kinds = json.loads(chosen.read_text()) if chosen.exists() else {}
-    processes = [stand_in(process, kinds) for process in PROCESSES]
+    stand_ins = StandIns(json.loads(chosen.read_text()) if chosen.exists() else {})
     try:
         supervisor = Supervisor(
             given.data_dir,
             given.port,
-            processes=processes,
+            command=stand_ins.command,
+            readiness=stand_ins.readiness,
             migration=nothing,
             provisioning=nothing,
             external=External(),

@@ -6,10 +6,11 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from deploy.topology import SERVICE_NAMES
 from services.chassis.data.schema import head_revision, migrations_folder
 
 
-@pytest.mark.parametrize("service", ["transactions", "escrow", "distributions", "compliance"])
+@pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_the_last_file_is_the_head_that_alembic_finds(service):
     config = Config()
     config.set_main_option("script_location", str(migrations_folder(service)))

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from deploy.demo.killer import Killer, KillMissed
-from deploy.local.instance import PROCESSES, Instance
+from deploy.local.instance import Instance
+from deploy.topology import PROCESS_NAMES
 
 STEPS = 24
 
 
 def killer(folder: Path, seed: int) -> Killer:
-    return Killer(Instance(folder), PROCESSES, STEPS, seed, print)
+    return Killer(Instance(folder), PROCESS_NAMES, STEPS, seed, print)
 
 
 def test_the_same_seed_kills_at_the_same_moments(tmp_path: Path) -> None:

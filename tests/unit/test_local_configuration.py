@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.configuration import SERVICES, Configuration, DatabaseUrls, External
+from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
-from deploy.local.processes import INNER_PORTS, PROCESSES
 from deploy.local.secrets import Secrets
+from deploy.topology import INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
 
-NAMES = [*(process.name for process in PROCESSES), *(f"migrate-{service}" for service in SERVICES), "provisioner"]
+NAMES = [*(process.name for process in PROCESSES), *(f"migrate-{service}" for service in SERVICE_NAMES), "provisioner"]
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
         data_dir=folder,
         ports={name: 20_000 + number for number, name in enumerate((*INNER_PORTS, "gateway"))},
         identity=Identity(folder),
-        databases={name: DatabaseUrls(f"app-secret-of-{name}", f"owner-secret-of-{name}") for name in SERVICES},
-        nats_urls={name: f"nats-secret-of-{name}" for name in (*SERVICES, "provisioner", "subscriber")},
+        databases={name: DatabaseUrls(f"app-secret-of-{name}", f"owner-secret-of-{name}") for name in SERVICE_NAMES},
+        nats_urls={name: f"nats-secret-of-{name}" for name in NATS_USER_NAMES},
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.local import token
-from deploy.local.identity import AUDIENCE, ISSUER, KEY_HOLDERS, LIFETIME_SECONDS, Identity
+from deploy.local.identity import AUDIENCE, ISSUER, LIFETIME_SECONDS, Identity
+from deploy.topology import KEY_HOLDERS
 from services.chassis.calls.auth import Principal, ServiceIdentity, Verifier
 from services.chassis.process.settings import Settings
 from services.chassis.values.errors import Unauthenticated

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.local.configuration import SERVICES
 from deploy.local.migrated import Migrated, fingerprint
+from deploy.topology import SERVICE_NAMES
 
 
 def test_a_database_is_current_once_its_migrations_ran_and_another_one_is_not(tmp_path: Path) -> None:
@@ -31,4 +31,4 @@ def test_a_changed_file_makes_the_migrations_run_again(tmp_path: Path) -> None:
 
 
 def test_every_service_has_a_fingerprint_of_its_own() -> None:
-    assert len({fingerprint(service) for service in SERVICES}) == len(SERVICES)
+    assert len({fingerprint(service) for service in SERVICE_NAMES}) == len(SERVICE_NAMES)

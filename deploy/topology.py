@@ -1,0 +1,138 @@
+"""What an installation consists of, as data: the one statement that every way of deploying it reads.
+
+Services with their databases, roles, streams and ports; processes with the order they stop in and whom they call; the
+users of NATS and what each is for. Nothing here starts anything. Services and the gateway never import it: a process is
+told its part in its environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A JetStream stream and the subjects it keeps."""
+
+    name: str
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database. `owner_role` runs its migrations; `app_role` is what the service signs in as."""
+
+    name: str
+    owner_role: str
+    app_role: str
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service; what it owns is named after it.
+
+    Args:
+        name: Its package in `services`.
+        grpc_port: Where it listens when it has a host of its own.
+        calls: The services whose gRPC it calls.
+    """
+
+    name: str
+    grpc_port: int
+    calls: tuple[str, ...] = ()
+
+    @property
+    def database(self) -> Database:
+        return database_of(self.name)
+
+    @property
+    def stream(self) -> Stream:
+        """The stream of the events it publishes, and nobody else does."""
+        return Stream(self.name.upper(), (f"realco.{self.name}.v1.>",))
+
+
+def database_of(name: str) -> Database:
+    """The names that go with a database; tests make further ones by the same rule."""
+    return Database(f"realco_{name}", f"{name}_owner", f"{name}_app")
+
+
+# The one order of services, wherever they are listed.
+# fmt: off
+SERVICES = (
+    Service("transactions",  50051, calls=("escrow", "distributions", "compliance")),
+    Service("escrow",        50052),
+    Service("distributions", 50053, calls=("transactions", "escrow", "compliance")),
+    Service("compliance",    50054),
+)
+# fmt: on
+SERVICE_NAMES = tuple(service.name for service in SERVICES)
+
+# Events that a consumer could not handle, under the consumer's name.
+DEAD_LETTERS = Stream("DEAD_LETTERS", ("realco.dead_letters.>",))
+STREAMS = (*(service.stream for service in SERVICES), DEAD_LETTERS)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A program of ours that keeps running.
+
+    Args:
+        name: Names its port, too.
+        module: What `python -m` runs.
+        wave: Waves stop one after the other, the last first, so that nobody calls a process that is already gone.
+        health_path: What answers 200 over HTTP when it serves; None: it has gRPC's own health service.
+        stop_seconds: How long it may take to end in good order.
+        calls: The services it calls.
+        has_metrics: It serves Prometheus metrics on a port of their own.
+    """
+
+    name: str
+    module: str
+    wave: int
+    health_path: str | None
+    stop_seconds: float
+    calls: tuple[str, ...] = ()
+    has_metrics: bool = True
+
+
+GATEWAY, BANK = "gateway", "bank"
+PROCESSES = (
+    Process(BANK, "sandbox.bank", 1, "/healthz", 2, has_metrics=False),
+    *(Process(service.name, f"services.{service.name}", 2, None, 4, service.calls) for service in SERVICES),
+    Process(GATEWAY, "gateway", 3, "/readyz", 2, calls=SERVICE_NAMES),
+)
+# The servers that the processes need, and that an installation may have already.
+SERVERS = ("postgres", "nats")
+PROCESS_NAMES = (*SERVERS, *(process.name for process in PROCESSES))
+# Processes that prove who they are with a private key: the gateway and every service.
+KEY_HOLDERS = (*SERVICE_NAMES, GATEWAY)
+METRICS_PORTS = tuple(f"{process.name}_metrics" for process in PROCESSES if process.has_metrics)
+# Ports that only the installation itself uses. The gateway's is the one that people choose.
+INNER_PORTS = (*(process.name for process in PROCESSES if process.name != GATEWAY), *METRICS_PORTS)
+
+
+@dataclass(frozen=True)
+class NatsUser:
+    """A user of NATS and what it is for; nats_permissions.py makes lists of subjects from it.
+
+    Args:
+        publishes: The stream whose events it publishes.
+        consumes: It has durable consumers, which the provisioner makes.
+        administers: It makes and changes streams and durable consumers.
+        reads: The streams it may listen to, and replay through unnamed consumers of its own.
+    """
+
+    name: str
+    publishes: Stream | None = None
+    consumes: bool = False
+    administers: bool = False
+    reads: tuple[Stream, ...] = ()
+
+
+PROVISIONER, SUBSCRIBER = "provisioner", "subscriber"
+NATS_USERS = (
+    *(NatsUser(service.name, publishes=service.stream, consumes=True) for service in SERVICES),
+    NatsUser(PROVISIONER, administers=True),
+    NatsUser(SUBSCRIBER, reads=tuple(service.stream for service in SERVICES)),
+)
+NATS_USER_NAMES = tuple(user.name for user in NATS_USERS)

@@ -1,0 +1,60 @@
+"""The list of services is written once, in deploy/topology.py, and what must agree with it does."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import topology
+from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, stream_of
+from services.chassis.process.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("demo", "deploy", "docs", "gateway", "sandbox", "services", "tests")
+
+
+def lists_in(tree: ast.AST) -> Iterator[tuple[int, set[str]]]:
+    """Each tuple, list, set and dict that is written out, as its line and the strings in it (of a dict, the keys)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
+            items = node.keys if isinstance(node, ast.Dict) else node.elts
+            yield node.lineno, {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def test_no_other_file_lists_the_services() -> None:
+    found = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for folder in FOLDERS
+        for file in (ROOT / folder).rglob("*.py")
+        for line, strings in lists_in(ast.parse(file.read_text()))
+        if set(topology.SERVICE_NAMES) <= strings
+    ]
+    assert found == [], "read deploy.topology.SERVICE_NAMES instead"
+
+
+def test_every_package_that_is_a_service_is_in_the_topology() -> None:
+    packages = {file.parent.name for file in (ROOT / "services").glob("*/__main__.py")}
+    assert packages == set(topology.SERVICE_NAMES)
+
+
+def test_a_service_calls_services_and_not_itself() -> None:
+    for service in topology.SERVICES:
+        assert set(service.calls) <= set(topology.SERVICE_NAMES) - {service.name}
+
+
+@pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)
+def test_a_service_is_looked_for_where_it_listens(service: topology.Service) -> None:
+    assert Settings().address_of(service.name) == f"127.0.0.1:{service.grpc_port}"
+
+
+@pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)
+def test_the_chassis_finds_the_stream_of_an_event_where_the_provisioner_made_it(service: topology.Service) -> None:
+    [subject] = service.stream.subjects
+    assert stream_of(subject) == service.stream.name
+
+
+def test_dead_letters_go_into_their_stream() -> None:
+    assert topology.Stream(DEAD_LETTERS, (f"{DEAD_LETTER_PREFIX}>",)) == topology.DEAD_LETTERS
