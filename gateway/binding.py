@@ -24,7 +24,6 @@ from gateway.descriptors import has_option, is_message, message_of, option
 from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
 from gateway.problems import Fault, invalid, invalid_body
 from gateway.routing import Template
-from services.chassis.calls.status import json_path
 
 HTTP_BODY = "google.api.HttpBody"
 _QUERY_FIELDS_MAX = 100
@@ -106,10 +105,10 @@ class Binding:
         return message
 
     def fault(self, path: str, detail: str, message: Message | None = None) -> Fault:
-        """A violation of a field, by proto or JSON path (`items[0].amount`), placed where REST carries it.
+        """A violation of a field, by its path (`items[0].amount_minor`), placed where REST carries it.
 
         Args:
-            path: As validation and services name it.
+            path: As validation and services name it: in the names of the proto.
             detail: What is wrong.
             message: The request, where it is at hand: a required field without a value is then called so.
         """
@@ -267,7 +266,7 @@ def _resolve(request: Descriptor, path: str, message: Any) -> tuple[list[_Step],
     missing = False
     for match in _STEP.finditer(path):
         name, subscript = match.groups()
-        field = _field_named(descriptor, name) if descriptor is not None else None
+        field = descriptor.fields_by_name.get(name) if descriptor is not None else None
         spelled: Path = (field.json_name if field is not None else name,)
         if subscript is not None:
             spelled = (*spelled, int(subscript)) if subscript.isdecimal() else spelled
@@ -281,13 +280,6 @@ def _resolve(request: Descriptor, path: str, message: Any) -> tuple[list[_Step],
         message = value if is_message(field) else None
         descriptor = field.message_type
     return steps, missing
-
-
-def _field_named(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
-    found = descriptor.fields_by_name.get(name)
-    if found is not None:
-        return found
-    return next((field for field in descriptor.fields if name in (field.json_name, json_path(field.name))), None)
 
 
 def _is_unset(message: Any, field: FieldDescriptor) -> bool:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from google.api import annotations_pb2
-from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -58,6 +58,21 @@ def services() -> list[ServiceDescriptor]:
 def methods() -> list[MethodDescriptor]:
     """Every RPC that has a REST route."""
     return [method for service in services() for method in service.methods if has_option(method, annotations_pb2.http)]
+
+
+@cache
+def messages() -> frozenset[Descriptor]:
+    """Every message that a request or an answer can hold."""
+    found: set[Descriptor] = set()
+    waiting = [
+        message for service in services() for rpc in service.methods for message in (rpc.input_type, rpc.output_type)
+    ]
+    while waiting:
+        message = waiting.pop()
+        if message not in found:
+            found.add(message)
+            waiting.extend(field.message_type for field in message.fields if field.message_type is not None)
+    return frozenset(found)
 
 
 def error_reasons() -> list[EnumDescriptor]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+_JOINT = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
+
+
+def camel_case(name: str) -> str:
+    """A name of a proto, or a path of names, as JSON spells it: `bank_account.holder_name` -> `bankAccount.holderName`.
+
+    A name in capitals stays.
+    """
+    return _JOINT.sub(lambda match: match.group(1).upper(), name)
 
 
 def option(described: Any, extension: Any) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from realco.type.v1 import http_pb2
 
 from gateway import scalars
-from gateway.descriptors import enum_of, is_map, is_message, message_of
+from gateway.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
 
 _Emit = Callable[[Any, dict[str, Any]], None]
 _Spell = Callable[[Any], Any]
@@ -58,10 +59,11 @@ def always_there(field: FieldDescriptor) -> bool:
 def _emitter(field: FieldDescriptor) -> _Emit:
     name, key = field.name, field.json_name
     if is_map(field):
+        spell_key = camel_case if option(field, http_pb2.keys_are_names) else str
         spell_value = _spelling(message_of(field).fields_by_name["value"])
 
         def emit_map(message: Any, out: dict[str, Any]) -> None:
-            out[key] = {of: spell_value(value) for of, value in getattr(message, name).items()}
+            out[key] = {spell_key(of): spell_value(value) for of, value in getattr(message, name).items()}
 
         return emit_map
     spell = _spelling(field)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from gateway import contracts
 from gateway.binding import Binding, Parameter
 from gateway.descriptors import message_of
 from gateway.openapi_schemas import Schema, Schemas, messages_within
-from gateway.problems import HTTP_CODES, MEDIA_TYPE, STATUS_OF_CODE, title_of
+from gateway.problems import HTTP_CODES, MEDIA_TYPE
 from gateway.rpc import success_status
+from gateway.statuses import status_of, title_of
+from gateway.wording import in_rest_words, name_of_field
 from services.chassis.calls.access import Rule, rules_of
 
 _DESCRIPTION = """\
@@ -84,7 +88,7 @@ def _path(binding: Binding) -> str:
 def _tag(full_name: str) -> dict[str, str]:
     tag = {"name": _tag_name(full_name)}
     comment = contracts.comments().get(full_name)
-    return {**tag, "description": comment} if comment else tag
+    return {**tag, "description": in_rest_words(comment)} if comment else tag
 
 
 def _tag_name(full_name: str) -> str:
@@ -92,7 +96,7 @@ def _tag_name(full_name: str) -> str:
 
 
 def _operation(method: MethodDescriptor, binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
-    comment = contracts.comments().get(method.full_name, method.name)
+    comment = in_rest_words(contracts.comments().get(method.full_name, method.name), method.input_type)
     roles = "anyone, without a token" if rule.public else ", ".join(f"`{role}`" for role in sorted(_people(rule)))
     parameters = [*binding.path, *binding.headers, *binding.query.values()]
     operation: dict[str, Any] = {
@@ -171,10 +175,8 @@ def _problem_response(status: int) -> dict[str, Any]:
         headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
     if status == 401:
         headers["WWW-Authenticate"] = {"description": "Bearer.", "schema": {"type": "string"}}
-    codes = [str(code.name) for code, mapped in STATUS_OF_CODE.items() if mapped == status]
-    origin = f" (gRPC {', '.join(codes)})" if codes else ""
     return {
-        "description": f"{title_of(status)}{origin}.",
+        "description": f"{title_of(status)}.",
         "headers": headers,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
@@ -185,7 +187,7 @@ def _problem_schema() -> Schema:
     return {
         "type": "object",
         "description": "Why there was no success. RFC 9457.",
-        "required": ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"],
+        "required": ["type", "title", "status", "detail", "instance", "code", "requestId", "errors"],
         "properties": {
             "type": {"type": "string", "format": "uri-reference", "description": "The code's place in /docs."},
             "title": {"type": "string", "description": "The code, readable."},
@@ -198,7 +200,7 @@ def _problem_schema() -> Schema:
                 "examples": sorted(catalogue),
                 "x-codes": catalogue,
             },
-            "request_id": {"type": "string", "description": "The request's id in our logs."},
+            "requestId": {"type": "string", "description": "The request's id in our logs."},
             "errors": {
                 "type": "array",
                 "description": "Every fault of a request that is not valid.",
@@ -227,7 +229,15 @@ def error_catalogue() -> dict[str, str]:
     for enum in contracts.error_reasons():
         for value in enum.values:
             if value.number != 0:
-                about = contracts.comments().get(f"{enum.full_name}.{value.name}", "")
+                about = _reason(contracts.comments().get(f"{enum.full_name}.{value.name}", ""), value.name)
                 known = catalogue.get(value.name)
                 catalogue[value.name] = f"{known}\n\n{about}" if known and about not in known else about
     return dict(sorted(catalogue.items()))
+
+
+def _reason(comment: str, reason: str) -> str:
+    """The comment of an error reason begins with its gRPC code, and names fields and metadata keys in backticks."""
+    code, dot, rest = comment.partition(".")
+    status = status_of(grpc.StatusCode[code], reason)
+    keys = re.sub(r"`([a-z]+(?:_[a-z0-9]+)+)`", lambda match: f"`{name_of_field(match.group(1))}`", rest)
+    return f"{status}{dot}{in_rest_words(keys)}"

@@ -15,6 +15,7 @@ from gateway import contracts, scalars
 from gateway.binding import is_required
 from gateway.descriptors import enum_of, is_map, is_message, message_of, option
 from gateway.json_writer import always_there
+from gateway.wording import in_rest_words
 
 Schema = dict[str, Any]
 
@@ -73,7 +74,7 @@ class Schemas:
             required = [field.json_name for field in fields if always_there(field)]
         if required:
             schema["required"] = required
-        describe(schema, descriptor.full_name)
+        describe(schema, descriptor)
         return schema
 
     def field(self, field: FieldDescriptor) -> Schema:
@@ -90,7 +91,8 @@ class Schemas:
         else:
             schema = self._value(field, rules)
         words = [contracts.comments().get(field.full_name, ""), *(f"Rule: {rule.message}." for rule in rules.cel)]
-        description = "\n\n".join(word for word in words if word)
+        owner = field.containing_type
+        description = "\n\n".join(in_rest_words(word, owner) for word in words if word)
         if description:
             schema["description"] = description
         return schema
@@ -128,9 +130,11 @@ class Schemas:
             values = [value for value in enum.values if value.number != 0]
             scope = enum.full_name.rpartition(".")[0]
             comments = contracts.comments()
-            notes = [f"- `{value.name}`: {comments.get(f'{enum.full_name}.{value.name}', '')}" for value in values]
+            notes = [
+                f"- `{one.name}`: {in_rest_words(comments.get(f'{enum.full_name}.{one.name}', ''))}" for one in values
+            ]
             schema: Schema = {"type": "string", "enum": [value.name for value in values]}
-            about = comments.get(enum.full_name, scope)
+            about = in_rest_words(comments.get(enum.full_name, scope))
             schema["description"] = "\n".join([about, "", *notes])
             self.components[name] = schema
         return {"$ref": f"#/components/schemas/{name}"}
@@ -149,10 +153,10 @@ def rules_of(field: FieldDescriptor) -> Any:
     return option(field, validate_pb2.field)
 
 
-def describe(schema: Schema, full_name: str) -> None:
-    comment = contracts.comments().get(full_name)
+def describe(schema: Schema, message: Descriptor) -> None:
+    comment = contracts.comments().get(message.full_name)
     if comment:
-        schema["description"] = comment
+        schema["description"] = in_rest_words(comment, message)
 
 
 def messages_within(descriptor: Descriptor) -> set[str]:

@@ -1,6 +1,6 @@
 """Every answer that is not a success, as RFC 9457 problem details; the one map from gRPC codes to HTTP statuses.
 
-A problem says what to act on (`code`), where (`errors[]`, JSON pointers) and which request it was (`request_id`). It
+A problem says what to act on (`code`), where (`errors[]`, JSON pointers) and which request it was (`requestId`). It
 never repeats a value the caller sent, and of a failure inside it shows an opaque id and nothing else.
 """
 
@@ -10,39 +10,19 @@ import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 import grpc
 import orjson
 from google.rpc import error_details_pb2, status_pb2
 from starlette.responses import Response
 
+from gateway.descriptors import camel_case
+from gateway.statuses import status_of
+from gateway.wording import in_rest_words
 from services.chassis.values.errors import DomainError
 
 MEDIA_TYPE = "application/problem+json"
 _ERRORS_MAX = 100
-
-# A business refusal is FAILED_PRECONDITION.
-STATUS_OF_CODE: Mapping[grpc.StatusCode, int] = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.OUT_OF_RANGE: 400,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.FAILED_PRECONDITION: 422,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.CANCELLED: 499,
-    grpc.StatusCode.INTERNAL: 500,
-    grpc.StatusCode.UNKNOWN: 500,
-    grpc.StatusCode.DATA_LOSS: 500,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-}
-# Some refusals read as malformed input to gRPC and as a conflict with an earlier request to HTTP.
-_STATUS_OF_REASON: Mapping[str, int] = {"IDEMPOTENCY_KEY_REUSED": 422}
 
 # Codes that only HTTP knows, beside those of the ErrorReason enums.
 HTTP_CODES: Mapping[str, tuple[int, str]] = {
@@ -79,17 +59,17 @@ class Problem(Exception):
             "type": f"/docs#{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
             "status": self.status,
-            "detail": self.detail,
+            "detail": in_rest_words(self.detail),
             "instance": f"urn:realco:request:{request_id}",
             "code": self.code,
-            "request_id": request_id,
+            "requestId": request_id,
             "errors": [
-                {"in": fault.place, "pointer": fault.pointer, "detail": fault.detail}
+                {"in": fault.place, "pointer": fault.pointer, "detail": in_rest_words(fault.detail)}
                 for fault in self.faults[:_ERRORS_MAX]
             ],
         }
         if self.metadata:
-            document["metadata"] = dict(self.metadata)
+            document["metadata"] = {camel_case(key): value for key, value in self.metadata.items()}
         return document
 
     def response(self, request_id: str) -> Response:
@@ -150,7 +130,7 @@ def rate_limited(retry_after_seconds: float) -> Problem:
 def internal(error_id: str | None = None) -> Problem:
     """A bug: an id to find the log line by, and nothing else."""
     metadata = {"error_id": error_id or new_error_id()}
-    return Problem(500, "INTERNAL", "Something failed here. The error_id finds it in our log.", metadata=metadata)
+    return Problem(500, "INTERNAL", "Something failed here. `errorId` finds it in our log.", metadata=metadata)
 
 
 def new_error_id() -> str:
@@ -193,10 +173,6 @@ def of_rpc_error(error: grpc.aio.AioRpcError, fault_of: Callable[[str, str], Fau
     problem = Problem(status, reason, detail, faults, metadata)
     _add_headers(problem, retry_after_seconds)
     return problem
-
-
-def status_of(code: grpc.StatusCode, reason: str) -> int:
-    return _STATUS_OF_REASON.get(reason) or STATUS_OF_CODE[code]
 
 
 _DETAIL_OF_BARE = {
@@ -249,8 +225,3 @@ def _add_headers(problem: Problem, retry_after_seconds: float | None) -> None:
 
 def _whole_seconds(seconds: float) -> str:
     return str(max(1, math.ceil(seconds)))
-
-
-def title_of(status: int) -> str:
-    """The words HTTP has for a status; 499 is not registered."""
-    return "Client closed request" if status == 499 else HTTPStatus(status).phrase

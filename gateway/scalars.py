@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
-from gateway.descriptors import enum_of, is_message, message_of
+from gateway.descriptors import is_message, message_of
+from services.chassis.calls.validation import taken_values
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -74,9 +75,9 @@ def text_to_int32(text: str) -> int:
     return read_int32(int(text))
 
 
-def enum_reader(enum: EnumDescriptor) -> Read:
-    """Names only, and not the zero value: what is not set is left out."""
-    numbers = {value.name: value.number for value in enum.values if value.number != 0}
+def enum_reader(field: FieldDescriptor) -> Read:
+    """Names only, of the values that are taken; the unspecified one is not: what is not set is left out."""
+    numbers = {value.name: value.number for value in taken_values(field)}
     names = ", ".join(numbers)
 
     def read(value: Any) -> int:
@@ -169,7 +170,7 @@ def reader(field: FieldDescriptor, *, text: bool = False) -> Read:
         TypeError: the contract uses a type this gateway does not carry. There is no float among those it does.
     """
     if field.type == FieldDescriptor.TYPE_ENUM:
-        return enum_reader(enum_of(field))
+        return enum_reader(field)
     if is_message(field) and message_of(field).full_name in READ_MESSAGE:
         return READ_MESSAGE[message_of(field).full_name]
     found = (_READ_TEXT if text else _READ).get(field.type)

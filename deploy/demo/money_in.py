@@ -158,7 +158,7 @@ def payment_above_a_limit(stage: Stage) -> str:
         made = investor.post("/transactions", "pays by ACH", contribution(stage, DAN))
     except Refusal as refusal:
         expect(refusal, 422, "TRANSACTION_LIMIT_EXCEEDED")
-        stage.refused_transaction_id = refusal.metadata["transaction_id"]
+        stage.refused_transaction_id = refusal.metadata["transactionId"]
         status, code, working = str(refusal.status), refusal.code, refusal.metadata
     else:
         # Compliance was away: the transaction waits INITIATED and is refused as soon as it is back.
@@ -171,10 +171,10 @@ def payment_above_a_limit(stage: Stage) -> str:
 
 
 def limit_working(figures: Mapping[str, str]) -> str:
-    asked, limit, used = (int(figures[name]) for name in ("requested_minor", "limit_minor", "used_minor"))
+    asked, limit, used = (int(figures[name]) for name in ("requestedMinor", "limitMinor", "usedMinor"))
     if asked != DAN.commitment_minor or used + asked <= limit:
         raise Unexpected(f"The working does not add up: {dict(figures)}")
-    return f"limit {figures['limit_type']} {spelled(limit)}, used {spelled(used)}, asked {spelled(asked)}"
+    return f"limit {figures['limitType']} {spelled(limit)}, used {spelled(used)}, asked {spelled(asked)}"
 
 
 def withdrawal(stage: Stage) -> str:

@@ -145,7 +145,7 @@ async def reserve(
         case "closed":
             raise refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
         case "currency_mismatch":
-            raise refusals.CurrencyMismatch("The escrow account has another currency.", expected=verdict.subject)
+            raise _currency_mismatch(verdict.subject)
         case "insufficient":
             raise refusals.InsufficientAvailableBalance(
                 f"{ledger_account} has too little available.",
@@ -159,6 +159,11 @@ async def reserve(
     return placed
 
 
+def _currency_mismatch(expected: str) -> refusals.CurrencyMismatch:
+    fields = {"amount.currency_code": "is not the escrow account's currency"}
+    return refusals.CurrencyMismatch("The escrow account has another currency.", fields=fields, expected=expected)
+
+
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
     return await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now)
 
@@ -169,7 +174,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     if hold is None:
         raise refusals.HoldNotFound("There is no such hold in this escrow account.")
     if request.HasField("amount") and request.amount.currency_code != hold.currency:
-        raise refusals.CurrencyMismatch("The escrow account has another currency.", expected=hold.currency)
+        raise _currency_mismatch(hold.currency)
     if request.to_ledger_account == hold.ledger_account:
         raise InvalidField("A capture moves money.", fields={"to_ledger_account": "must not be the one the hold is on"})
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -95,14 +96,14 @@ def test_a_route_is_versioned_and_a_read_takes_no_body(method):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)
-def test_a_request_id_over_rest_is_the_idempotency_key(method):
+def test_an_idempotency_key_is_a_header_over_rest(method):
     field = method.input_type.fields_by_name.get("idempotency_key")
     if field is not None and method in contracts.methods():
         assert field.GetOptions().Extensions[http_pb2.header] == "Idempotency-Key"
 
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)
-def test_every_rpc_that_creates_or_moves_takes_a_request_id(method):
+def test_every_rpc_that_creates_or_moves_takes_an_idempotency_key(method):
     reads = ("Get", "List", "BatchGet", "Evaluate", "Receive")
     items = method.input_type.fields_by_name.get("items")
     holder = items.message_type if items is not None else method.input_type
@@ -187,6 +188,17 @@ def test_every_refusal_is_of_the_kind_its_reason_promises():
         if not promised.startswith(f"{refusal.kind.value}."):
             broken.append(f"{refusal.__module__}.{refusal.__qualname__} is {refusal.kind.value}: {promised[:60]}")
     assert broken == []
+
+
+def test_whoever_refuses_a_field_names_it():
+    """But for a request that is no message at all."""
+    unnamed = []
+    for path in sorted(Path(services.__path__[0]).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_refusal = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("InvalidField", "TermsInvalid")
+            if is_refusal and not any(keyword.arg == "fields" for keyword in node.keywords):
+                unnamed.append(f"{path.name}: {ast.unparse(node)}")
+    assert [call for call in unnamed if not call.startswith("validation.py")] == []
 
 
 def area_of(refusal: type[DomainError]) -> str:

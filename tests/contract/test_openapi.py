@@ -153,6 +153,52 @@ def test_a_header_field_is_a_header_parameter():
     assert [one["required"] for one in optional if one["name"] == "Idempotency-Key"] == [False]
 
 
+# What protos and gRPC call things; a user of REST knows none of it.
+FOREIGN = re.compile(
+    r"\b(FAILED_PRECONDITION|INVALID_ARGUMENT|ABORTED|RESOURCE_EXHAUSTED|ALREADY_EXISTS|OUT_OF_RANGE|DATA_LOSS)\b"
+    r"|(?<!`)\b(NOT_FOUND|PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|UNIMPLEMENTED)\b"
+    r"|\b(ErrorInfo|BadRequest|RetryInfo|RPCs?|gRPC|protos?|protobuf|oneof|message|enum number)\b"
+)
+SNAKE_CASE = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Where each text for a reader stands, and the text."""
+    waiting: list[tuple[str, Any]] = [("", DOCUMENT)]
+    while waiting:
+        place, node = waiting.pop()
+        if isinstance(node, list):
+            waiting.extend((f"{place}/{index}", item) for index, item in enumerate(node))
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("description", "summary", "title") and isinstance(value, str):
+                    yield f"{place}/{key}", value
+                elif key == "x-codes":
+                    yield from ((f"{place}/{code}", about) for code, about in value.items())
+                else:
+                    waiting.append((f"{place}/{key}", value))
+
+
+def test_the_description_speaks_of_rest_alone():
+    """Names with a low line are only the codes of ledger accounts, which callers send and read as they are."""
+    values = {word for node in walk(DOCUMENT) for word in SNAKE_CASE.findall(str(node.get("pattern", "")))}
+    operations = {method.name for method in contracts.methods()}
+    found = []
+    for place, text in texts():
+        words = [match.group() for match in FOREIGN.finditer(text)]
+        words += [word for word in SNAKE_CASE.findall(text) if word not in values | {"in_transit"}]
+        words += [word for word in re.findall(r"\b[A-Z][A-Za-z]+\b", text) if word in operations]
+        if words:
+            found.append(f"{place}: {', '.join(words)}")
+    assert found == []
+
+
+def test_a_problem_names_everything_in_camel_case():
+    problem = schema("Problem")
+    assert "requestId" in problem["required"]
+    assert not [name for name in problem["properties"] if "_" in name]
+
+
 def test_every_error_reason_is_in_the_catalogue_with_its_comment():
     catalogue = openapi.error_catalogue()
     for enum in contracts.error_reasons():

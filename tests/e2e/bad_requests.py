@@ -175,9 +175,9 @@ def faults_of(bad: Bad, response: httpx.Response) -> list[str]:
         f"/docs#{bad.code}",
     ):
         faults.append(f"not a whole problem document: {problem}")
-    if not problem["request_id"] or problem["request_id"] not in problem["instance"]:
+    if not problem["requestId"] or problem["requestId"] not in problem["instance"]:
         faults.append("names no request")
-    if bad.status == 400 and bad.code == "INVALID_FIELD":
+    if bad.status == 400 and bad.code != "WEBHOOK_SIGNATURE_INVALID":
         pointed = [f"{error['in']} {error['pointer']}" for error in problem["errors"] if error["detail"]]
         if not any(place.startswith(bad.at) for place in pointed):
             faults.append(f"points to {pointed}, not to {bad.at}")

@@ -170,7 +170,7 @@ def _list_of_transactions(stage: Stage, route: Route) -> Iterator[Bad]:
         "of another query": f"?pageToken={page}&status=SETTLED",
         "of another organization": f"?pageToken={theirs}",
     }.items():
-        yield Bad(f"the page token is {title}", 400, "PAGE_TOKEN_INVALID", query=query)
+        yield Bad(f"the page token is {title}", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query=query)
     yield Bad("the page token is endless", at="query /pageToken", query="?pageToken=" + "A" * 1025)
     person = stage.world.investor(stage.ids["stranger"])
     query = f"?partyId={stage.ids['investor']}"
@@ -211,7 +211,9 @@ def _ledger(stage: Stage, route: Route) -> Iterator[Bad]:
     for value in ("-1", "many"):
         yield Bad(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
     yield Bad("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)
-    yield Bad("the page token is made up", 400, "PAGE_TOKEN_INVALID", query="?pageToken=swordfish")
+    yield Bad(
+        "the page token is made up", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query="?pageToken=swordfish"
+    )
 
 
 def _retry(stage: Stage, route: Route) -> Iterator[Bad]:

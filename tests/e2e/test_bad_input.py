@@ -37,7 +37,7 @@ def test_an_id_of_another_organization_looks_as_if_there_were_none(stage: Stage,
     foreign = send(stage, route, Bad("foreign", ids={route.resource: stage.foreign_ids[route.resource]})).json()
 
     for answer in (unknown, foreign):
-        assert answer.pop("request_id") in answer.pop("instance")
+        assert answer.pop("requestId") in answer.pop("instance")
     assert foreign == unknown
 
 

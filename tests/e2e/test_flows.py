@@ -81,9 +81,9 @@ def test_two_contributions_at_once_never_pass_a_limit_together(world: World) -> 
     assert sorted(answer[0] for answer in answers) == [201, 422]
     [refusal] = [problem for status, problem in answers if status == 422]
     assert refusal["code"] == "TRANSACTION_LIMIT_EXCEEDED"
-    figures = {name: refusal["metadata"][name] for name in ("limit_minor", "used_minor", "requested_minor")}
-    assert figures == {"limit_minor": "5000000", "used_minor": "3000000", "requested_minor": "3000000"}
-    failed = world.admin.get(f"/transactions/{refusal['metadata']['transaction_id']}")
+    figures = {name: refusal["metadata"][name] for name in ("limitMinor", "usedMinor", "requestedMinor")}
+    assert figures == {"limitMinor": "5000000", "usedMinor": "3000000", "requestedMinor": "3000000"}
+    failed = world.admin.get(f"/transactions/{refusal['metadata']['transactionId']}")
     assert (failed["status"], failed["failure"]["retryable"]) == ("FAILED", False)
     # What was refused counts nothing: exactly the rest may still come.
     rest = world.contribution_body(offering, world.investment(offering, investor, 20_000_00), bank_account)
@@ -104,7 +104,7 @@ def test_what_compliance_refused_is_not_tried_again(world: World) -> None:
     status, refusal = _create(world, body, {"Idempotency-Key": key})
 
     assert (status, refusal["code"]) == (422, "PARTY_NOT_CLEARED")
-    transaction = f"/transactions/{refusal['metadata']['transaction_id']}"
+    transaction = f"/transactions/{refusal['metadata']['transactionId']}"
     assert world.admin.get(transaction)["failure"]["code"] == "PARTY_NOT_CLEARED"
     assert world.admin.refused(422, "NOT_RETRYABLE", "POST", f"{transaction}/retry")["metadata"]
     # A replay says the same, about the same transaction.

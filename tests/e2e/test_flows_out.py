@@ -81,7 +81,7 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
 
     world.admin.refused(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", {"contentHash": draft["contentHash"]})
     stale = world.second.refused(422, "CONTENT_CHANGED", "POST", f"{path}/approve", {"contentHash": "0" * 64})
-    assert stale["metadata"]["content_hash"] == draft["contentHash"]
+    assert stale["metadata"]["contentHash"] == draft["contentHash"]
     world.second.refused(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{path}/calculate", {})
     sent_back = world.second.post(f"{path}/reject", {"reason": "Look again."})
     assert sent_back["status"] == "DRAFT"
@@ -89,7 +89,7 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
     world.second.post(f"{path}/approve", {"contentHash": draft["contentHash"]})
 
     short = world.admin.refused(422, "INSUFFICIENT_DISTRIBUTABLE_CASH", "POST", f"{path}/execute", {})
-    assert short["metadata"] == {"available_minor": "9999", "requested_minor": "10000"}
+    assert short["metadata"] == {"availableMinor": "9999", "requestedMinor": "10000"}
     world.distributable(offering, 1, total_minor=100_00)
     world.admin.post(f"{path}/execute")
     world.distribution_when(draft["distributionId"], "COMPLETED")

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from realco.transactions.v1 import webhooks_pb2
 
+from gateway.descriptors import camel_case
 from gateway.upstream import RETURN_SECONDS_MAX
 from services.chassis.values import errors
 from tests.support.street import ISSUER, KEY, TRANSACTION, Street, is_problem, new_transaction, street, write_jwks
@@ -68,7 +69,7 @@ async def test_a_services_refusal_is_a_problem_with_its_code(gateway, refusal, s
     response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
     problem = is_problem(response, status, refusal.reason)
     assert problem["detail"] == refusal.message
-    assert problem.get("metadata", {}) == refusal.metadata
+    assert problem.get("metadata", {}) == {camel_case(key): value for key, value in refusal.metadata.items()}
 
 
 async def test_the_fields_a_service_refuses_are_placed_in_the_body_and_headers(gateway):
@@ -87,7 +88,7 @@ async def test_a_bug_in_a_service_shows_an_id_and_nothing_else(gateway):
     gateway.services.answers["GetTransaction"] = RuntimeError("password=hunter2 at 10.0.0.7")
     response = await gateway.request("GET", TRANSACTION)
     problem = is_problem(response, 500, "INTERNAL")
-    assert problem["metadata"]["error_id"].startswith("err_")
+    assert problem["metadata"]["errorId"].startswith("err_")
     assert "hunter2" not in response.text
     assert "10.0.0.7" not in response.text
 

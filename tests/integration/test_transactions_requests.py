@@ -77,9 +77,9 @@ async def test_the_same_key_is_the_same_transaction_even_in_a_crowd(house: House
 
 
 REFUSED = [
-    ({"type": T.WITHDRAWAL}, "TYPE_NOT_SUPPORTED", []),
-    ({"type": T.DISTRIBUTION}, "TYPE_NOT_SUPPORTED", []),
-    ({"payment_method": T.CREDIT_CARD}, "PAYMENT_METHOD_NOT_SUPPORTED", []),
+    ({"type": T.WITHDRAWAL}, "TYPE_NOT_SUPPORTED", ["type"]),
+    ({"type": T.DISTRIBUTION}, "TYPE_NOT_SUPPORTED", ["type"]),
+    ({"payment_method": T.CREDIT_CARD}, "PAYMENT_METHOD_NOT_SUPPORTED", ["payment_method"]),
     ({"bank_account_id": ""}, "INVALID_FIELD", ["bank_account_id"]),
     ({"payment_method": T.WIRE}, "INVALID_FIELD", ["bank_account_id"]),
     ({"investment_id": ""}, "INVALID_FIELD", ["investment_id"]),
@@ -87,7 +87,7 @@ REFUSED = [
     ({"party_id": ""}, "INVALID_FIELD", ["party_id"]),
     ({"investment_id": new_id("inv")}, "NOT_FOUND", []),
     ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", []),
-    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_USABLE", []),
+    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_USABLE", ["escrow_account_id"]),
     ({"amount": usd(1_000_01)}, "INVESTMENT_NOT_USABLE", []),
     ({"party_id": "inv-002"}, "NOT_FOUND", []),
 ]

@@ -207,5 +207,5 @@ def is_problem(response: httpx.Response, status: int, code: str) -> dict[str, An
     problem: dict[str, Any] = response.json()
     assert (problem["status"], problem["code"]) == (status, code)
     assert {"type", "title", "detail", "instance", "errors"} <= set(problem)
-    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["requestId"] == response.headers["x-request-id"]
     return problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from services.chassis.calls.status import from_status, json_path, to_status
+from services.chassis.calls.status import from_status, to_status
 from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable
 from services.chassis.values.invariant import InvariantViolation, invariant
 
@@ -21,7 +21,7 @@ def test_a_refusal_comes_back_as_it_went():
     assert back is not None
     assert (back.kind, back.reason, back.message) == (Kind.FAILED_PRECONDITION, "OVERDRAWN", "Too much.")
     assert back.metadata == {"available_minor": "5"}
-    assert back.fields == {"legs[0].amountMinor": "is too much"}
+    assert back.fields == {"legs[0].amount_minor": "is too much"}
     # A peer's refusal that is passed on still says whose it is.
     assert _info(to_status(back, "distributions.realco")).domain == "escrow.realco"
 
@@ -48,19 +48,6 @@ def test_what_may_be_tried_again_says_when():
 )
 def test_a_status_that_is_no_refusal_is_none(status):
     assert from_status(status) is None
-
-
-@pytest.mark.parametrize(
-    ("path", "spelled"),
-    [
-        ("amount", "amount"),
-        ("bank_account.holder_name", "bankAccount.holderName"),
-        ("items[3].a_b_c", "items[3].aBC"),
-        ("", ""),
-    ],
-)
-def test_fields_are_named_as_json_spells_them(path, spelled):
-    assert json_path(path) == spelled
 
 
 def test_a_malformed_request_names_its_fields():

@@ -142,13 +142,21 @@ def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):
         assert not isinstance(value, str) or value == "" or value not in str(refusal.value)
 
 
+@pytest.mark.parametrize("number", [0, 99])
+def test_the_values_of_an_enum_are_called_by_their_names(number):
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(hold(reason=number))
+    names = [value.name for value in pb.Hold.Reason.DESCRIPTOR.values if value.number]
+    assert refusal.value.fields == {"reason": f"must be one of {', '.join(names)}"}
+
+
 def test_an_item_of_a_batch_is_found_by_its_place():
     request = pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
     request.items.add()
     with pytest.raises(InvalidField) as refusal:
         validation.validate(request)
     assert "items[0].idempotency_key" in refusal.value.fields
-    assert "items[0].idempotencyKey" in str(refusal.value)
+    assert "items[0].idempotency_key" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

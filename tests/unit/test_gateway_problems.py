@@ -11,6 +11,7 @@ from grpc import aio
 
 from gateway import problems
 from gateway.problems import Fault, Problem
+from gateway.statuses import STATUS_OF_CODE
 from services.chassis.values import errors
 
 TABLE = {
@@ -52,7 +53,7 @@ def info(reason: str, **metadata: str) -> error_details_pb2.ErrorInfo:
 
 
 def test_the_table_has_every_grpc_code_but_ok():
-    assert {code.name: status for code, status in problems.STATUS_OF_CODE.items()} == TABLE
+    assert {code.name: status for code, status in STATUS_OF_CODE.items()} == TABLE
     assert set(TABLE) == {code.name for code in grpc.StatusCode} - {"OK"}
 
 
@@ -84,9 +85,9 @@ def test_a_refusal_carries_its_reason_words_and_facts():
         "detail": "It is over.",
         "instance": "urn:realco:request:req_1",
         "code": "HOLD_NOT_OPEN",
-        "request_id": "req_1",
+        "requestId": "req_1",
         "errors": [],
-        "metadata": {"hold_id": "hold_1"},
+        "metadata": {"holdId": "hold_1"},
     }
 
 

@@ -16,7 +16,7 @@ def to_status(error: DomainError, domain: str) -> status_pb2.Status:
     """`domain` is the answering service's (`escrow.realco`), unless the refusal came from a peer and keeps its own."""
     bad_request = error_details_pb2.BadRequest(
         field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=json_path(field), description=description)
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
             for field, description in error.fields.items()
         ]
     )
@@ -66,12 +66,6 @@ def from_status(status: status_pb2.Status) -> Refused | None:
     if not found or name not in Kind.__members__:
         return None
     return Refused(Kind[name], info.reason, status.message, fields, dict(info.metadata), info.domain)
-
-
-def json_path(field: str) -> str:
-    """A proto field path as JSON spells it: `bank_account.holder_name` -> `bankAccount.holderName`."""
-    head, *tail = field.split("_")
-    return head + "".join(part[:1].upper() + part[1:] for part in tail)
 
 
 def _pack(detail: Message) -> any_pb2.Any:

@@ -7,12 +7,13 @@ field and what is wrong with it, never the value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import protovalidate
-from google.protobuf.descriptor import FieldDescriptor
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from services.chassis.calls.status import json_path
 from services.chassis.values.errors import InvalidField
 
 _VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
@@ -45,17 +46,44 @@ def validate(message: Message) -> None:
         return
     fields: dict[str, str] = {}
     for violation in violations:
-        path = _path(violation.proto)
-        text = violation.proto.message or f"breaks the rule {violation.proto.rule_id}"
+        path, text = _path(violation.proto), _text(violation.proto, message)
         fields[path] = f"{fields[path]}; {text}" if path in fields else text
-    summary = "; ".join(f"{json_path(path) or 'request'}: {text}" for path, text in fields.items())
+    summary = "; ".join(f"{path or 'request'}: {text}" for path, text in fields.items())
     raise InvalidField(f"The request is not valid: {summary}", fields=fields)
+
+
+def taken_values(field: FieldDescriptor) -> list[EnumValueDescriptor]:
+    """The values a request may give an enum field, or each item of a list of them: never the unspecified one."""
+    assert field.enum_type is not None
+    extension: Any = validate_pb2.field  # the stubs and the descriptors disagree about its type
+    rules = field.GetOptions().Extensions[extension]
+    enum = rules.repeated.items.enum if field.is_repeated else rules.enum
+    only, never = set(getattr(enum, "in")), {0, *enum.not_in}
+    return [
+        value for value in field.enum_type.values if value.number not in never and (not only or value.number in only)
+    ]
 
 
 def warm_up(messages: list[type[Message]]) -> None:
     """Compiles the rules of these messages, so that no caller waits for it, and no bad rule waits for a caller."""
     for message in messages:
         _VALIDATOR.collect_violations(message())
+
+
+def _text(violation: protovalidate.ViolationPb, request: Message) -> str:
+    """What is wrong, in words. The library names enum values by their numbers, which nobody sends over REST."""
+    rule = violation.rule.elements if violation.rule is not None else ()
+    if any(element.field_name == "enum" for element in rule):
+        return f"must be one of {', '.join(value.name for value in taken_values(_field(violation, request)))}"
+    return violation.message or f"breaks the rule {violation.rule_id}"
+
+
+def _field(violation: protovalidate.ViolationPb, request: Message) -> FieldDescriptor:
+    message: Any = request.DESCRIPTOR
+    for element in violation.field.elements if violation.field is not None else ():
+        field: FieldDescriptor = message.fields_by_name[element.field_name]
+        message = field.message_type
+    return field
 
 
 def _path(violation: protovalidate.ViolationPb) -> str:

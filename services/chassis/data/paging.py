@@ -34,6 +34,10 @@ class PageTokenInvalid(DomainError):
     kind = Kind.INVALID_ARGUMENT
     reason = "PAGE_TOKEN_INVALID"
 
+    def __init__(self, fault: str) -> None:
+        """`fault` completes "page_token …"."""
+        super().__init__(f"The page_token {fault}.", fields={"page_token": fault})
+
 
 @dataclass(frozen=True)
 class Page:
@@ -78,7 +82,7 @@ class Page:
 def keyset(columns: Sequence[sa.ColumnElement[Any]], after: Key, *, descending: bool = True) -> sa.ColumnElement[bool]:
     """`(created_at, id) < (…)`: one comparison of rows, which one index answers."""
     if len(columns) != len(after) or any(not _fits(c, value) for c, value in zip(columns, after, strict=True)):
-        raise PageTokenInvalid("The page_token is not one of this list.")
+        raise PageTokenInvalid("is not one of this list")
     left = sa.tuple_(*columns)
     right = sa.tuple_(*(sa.literal(value, column.type) for column, value in zip(columns, after, strict=True)))
     return left < right if descending else left > right
@@ -114,7 +118,7 @@ def _read(token: str, digest: str) -> Key:
             raise ValueError("of another query")
         return tuple(_part(kind, value) for kind, value in parts)
     except (ValueError, TypeError, OverflowError):
-        raise PageTokenInvalid("The page_token is damaged or belongs to another query.") from None
+        raise PageTokenInvalid("is damaged or belongs to another query") from None
 
 
 def _part(kind: str, value: Any) -> datetime | int | str:

@@ -50,7 +50,8 @@ async def create(tx: AsyncConnection, request: pb.CreateDistributionRequest, now
     if offering.status != "CLOSED":
         raise OfferingNotClosed("Only a closed offering distributes.", status=offering.status)
     if request.amount.currency_code != offering.currency:
-        raise CurrencyMismatch("The offering is in another currency.", expected=offering.currency)
+        fields = {"amount.currency_code": "is not the offering's currency"}
+        raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
     on = now.date()
     if request.HasField("distribution_date"):
         on = from_date(request.distribution_date, "distribution_date")

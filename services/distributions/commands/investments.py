@@ -54,7 +54,8 @@ async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: 
             deadline_time=offering.deadline_at.isoformat(),
         )
     if request.amount.currency_code != offering.currency:
-        raise CurrencyMismatch("The offering is in another currency.", expected=offering.currency)
+        fields = {"amount.currency_code": "is not the offering's currency"}
+        raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
     if amount_minor > remaining_minor:

@@ -100,7 +100,10 @@ def _check_account(escrow_account_id: str, account: escrow.EscrowAccount | None,
 
 def _not_usable(escrow_account_id: str, cause: str) -> EscrowAccountNotUsable:
     return EscrowAccountNotUsable(
-        f"The escrow account cannot be used: {cause}.", escrow_account_id=escrow_account_id, cause=cause
+        f"The escrow account cannot be used: {cause}.",
+        fields={"escrow_account_id": "cannot be used"},
+        escrow_account_id=escrow_account_id,
+        cause=cause,
     )
 
 

@@ -54,9 +54,11 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
     """
     type_name, method = _T.Type.Name(request.type), _T.PaymentMethod.Name(request.payment_method)
     if type_name not in DEBIT_TYPES or (principal.role == INVESTOR and type_name != "ESCROW_DEPOSIT"):
-        raise TypeNotSupported("This type is not offered to this caller.", type=type_name)
+        fields = {"type": "is not offered to this caller"}
+        raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=type_name)
     if method not in PROVIDERS:
-        raise PaymentMethodNotSupported("This rail is not offered.", payment_method=method)
+        fields = {"payment_method": "is not offered"}
+        raise PaymentMethodNotSupported("This rail is not offered.", fields=fields, payment_method=method)
     party_id = request.party_id or (principal.subject if principal.role == INVESTOR else "")
     faults = {}
     if not party_id:
@@ -83,7 +85,10 @@ async def ask_peers(
     cause = _account_cause(account, request)
     if cause:
         refusal = EscrowAccountNotUsable(
-            f"The escrow account cannot take this: {cause}.", escrow_account_id=request.escrow_account_id, cause=cause
+            f"The escrow account cannot take this: {cause}.",
+            fields={"escrow_account_id": "cannot take this"},
+            escrow_account_id=request.escrow_account_id,
+            cause=cause,
         )
         return PeersSay(refusal)
     if not request.investment_id:
@@ -196,5 +201,8 @@ async def _check_bank_account(tx: AsyncConnection, org_id: str, bank_account_id:
         raise BankAccountNotFound("There is no such bank account of this party.")
     if account.status != "ACTIVE":
         raise BankAccountNotUsable(
-            f"The bank account is {account.status}.", bank_account_id=bank_account_id, status=account.status
+            f"The bank account is {account.status}.",
+            fields={"bank_account_id": f"is {account.status}"},
+            bank_account_id=bank_account_id,
+            status=account.status,
         )

@@ -1,0 +1,88 @@
+"""What the contracts say in gRPC's words, said in REST's.
+
+Comments of the protos, and the messages of services, name fields as protos spell them, RPCs, and gRPC's codes. Over
+REST the same things are called otherwise: a field by its JSON name or its header, an RPC by its method and path, a
+code by the HTTP status. A word in backticks that is the `code` of a problem stays: REST spells those the same.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import grpc
+from google.api import annotations_pb2
+from google.protobuf.descriptor import Descriptor
+from realco.type.v1 import http_pb2
+
+from gateway import contracts
+from gateway.descriptors import camel_case, has_option, option
+from gateway.statuses import STATUS_OF_CODE
+
+_WORD = re.compile(r"(`?)\b([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)\b(`?)")
+_VARIABLE = re.compile(r"\{([^}=]+)[^}]*\}")
+_STATUSES = {code.name: str(status) for code, status in STATUS_OF_CODE.items()}
+# What says more about a failure: messages to gRPC, a member and a header to REST.
+_DETAILS = {"BadRequest": "`errors`", "ErrorInfo": "`code` and `metadata`", "RetryInfo": "`Retry-After`"}
+# Also words of the business: a transaction is CANCELLED.
+_AMBIGUOUS = (grpc.StatusCode.CANCELLED.name, grpc.StatusCode.UNKNOWN.name)
+
+
+def in_rest_words(text: str, message: Descriptor | None = None) -> str:
+    """The text as a user of REST reads it.
+
+    Args:
+        text: A comment, or a message of a service.
+        message: Whose fields the text is about, where it is known: a field can be a header of one request and
+            a member of another's body.
+    """
+
+    def say(match: re.Match[str]) -> str:
+        opening, word, closing = match.groups()
+        if word in _operations():
+            return f"`{_operations()[word]}`"
+        if word in _field_names():
+            return f"{opening}{name_of_field(word, message)}{closing}"
+        if word in _DETAILS:
+            return _DETAILS[word]
+        if word in _STATUSES and word not in _AMBIGUOUS and not opening:
+            return f"{_STATUSES[word]}{closing}"
+        return match.group()
+
+    return _WORD.sub(say, text)
+
+
+def name_of_field(name: str, message: Descriptor | None = None) -> str:
+    """What REST calls a field: its header, or its JSON name."""
+    field = message.fields_by_name.get(name) if message is not None else None
+    if field is None:
+        return _headers().get(name) or camel_case(name)
+    return str(option(field, http_pb2.header)) or field.json_name
+
+
+@cache
+def _operations() -> dict[str, str]:
+    """The name of each RPC that has a route -> `GET /api/v1/escrow-accounts/{escrowAccountId}`."""
+    found = {}
+    for method in contracts.methods():
+        rule = option(method, annotations_pb2.http)
+        verb = str(rule.WhichOneof("pattern"))
+        path = _VARIABLE.sub(lambda match: f"{{{camel_case(match.group(1))}}}", getattr(rule, verb))
+        found[method.name] = f"{verb.upper()} {path}"
+    return found
+
+
+@cache
+def _field_names() -> frozenset[str]:
+    """Every field name of the contracts that JSON spells otherwise."""
+    return frozenset(field.name for message in contracts.messages() for field in message.fields if "_" in field.name)
+
+
+@cache
+def _headers() -> dict[str, str]:
+    return {
+        field.name: option(field, http_pb2.header)
+        for message in contracts.messages()
+        for field in message.fields
+        if has_option(field, http_pb2.header)
+    }
