@@ -29,7 +29,7 @@ run: setup ## everything from nothing, on http://127.0.0.1:8080; Ctrl-C stops it
 	@exec $(PY) -m deploy.local run --demo-data
 
 demo: setup ## the main job end to end, on a throw-away instance
-	@$(PY) -m deploy.demo
+	@$(PY) -m demo
 
 test: setup ## the whole test suite on real PostgreSQL and NATS
 	@$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)

@@ -35,7 +35,7 @@ def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
     def ready(configuration: Configuration, seconds: float) -> None:
         announce(configuration, seconds)
         if demo_data:  # speaks for itself, and leaves an instance that has data as it is
-            seed = wrapped([sys.executable, "-m", "deploy.demo.seed", "--data-dir", str(data_dir)])
+            seed = wrapped([sys.executable, "-m", "demo.seed", "--data-dir", str(data_dir)])
             seeds.append(subprocess.Popen(seed, cwd=ROOT, start_new_session=True))  # a Ctrl-C is for us alone
 
     try:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = "ties out" if done.returncode == 0 else f"FAILED ({done.returncode})"
         print(f"{number:4}  {' '.join(options)}: {words} ({time.monotonic() - began:.0f} s)", flush=True)
         if done.returncode != 0:
-            failed = f"{done.stdout}\nTo repeat it: python -m deploy.demo {' '.join(options)}"
+            failed = f"{done.stdout}\nTo repeat it: python -m demo {' '.join(options)}"
             break
         survived.update(processes)
     _show(kills, survived)

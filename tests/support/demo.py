@@ -1,4 +1,4 @@
-"""Runs `python -m deploy.demo` as people do: in a process of its own."""
+"""Runs `python -m demo` as people do: in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS_MAX = 280.0
 
 def run_demo(*arguments: str, seconds: float = SECONDS_MAX) -> subprocess.CompletedProcess[str]:
     """Its exit status and all it said."""
-    command = [sys.executable, "-m", "deploy.demo", *arguments]
+    command = [sys.executable, "-m", "demo", *arguments]
     try:
         return subprocess.run(
             command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from deploy.demo import cast
-from deploy.demo.books import Books, leg_of
-from deploy.demo.checks import all_checks
-from deploy.demo.money import minor, spelled, usd
+from demo import cast
+from demo.books import Books, leg_of
+from demo.checks import all_checks
+from demo.money import minor, spelled, usd
 
 Json = dict[str, Any]
 ONE_CENT = 1

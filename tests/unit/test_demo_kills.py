@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.killer import Killer, KillMissed
+from demo.killer import Killer, KillMissed
 from deploy.local.instance import Instance
 from deploy.topology import PROCESS_NAMES
 

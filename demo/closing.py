@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from deploy.demo import cast
-from deploy.demo.client import Json, Unexpected, expect
-from deploy.demo.money import minor, spelled
-from deploy.demo.stage import Stage
-from deploy.demo.waiting import wait_for
+from demo import cast
+from demo.client import Json, Unexpected, expect
+from demo.money import minor, spelled
+from demo.stage import Stage
+from demo.waiting import wait_for
 
 
 def too_early(stage: Stage) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.demo import cast, closing, money_in, money_out
-from deploy.demo.cast import ANA, BEN, CLEO, DAN
-from deploy.demo.money import spelled
-from deploy.demo.stage import Stage
+from demo import cast, closing, money_in, money_out
+from demo.cast import ANA, BEN, CLEO, DAN
+from demo.money import spelled
+from demo.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from deploy.demo.books import Books
-from deploy.demo.checks import Check
-from deploy.demo.money import minor, spelled
-from deploy.demo.money_out import divisions, tiers
+from demo.books import Books
+from demo.checks import Check
+from demo.money import minor, spelled
+from demo.money_out import divisions, tiers
 
 
 def all_tables(books: Books) -> Iterator[Table]:

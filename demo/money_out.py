@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deploy.demo import cast
-from deploy.demo.cast import AT_ONCE, BEN, OAK
-from deploy.demo.client import Json, Unexpected, expect
-from deploy.demo.money import minor, spelled, usd
-from deploy.demo.money_in import review_all
-from deploy.demo.stage import Stage
-from deploy.demo.waiting import wait_for
+from demo import cast
+from demo.cast import AT_ONCE, BEN, OAK
+from demo.client import Json, Unexpected, expect
+from demo.money import minor, spelled, usd
+from demo.money_in import review_all
+from demo.stage import Stage
+from demo.waiting import wait_for
 
 
 def a_year_later(stage: Stage) -> str:

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from deploy.demo import cast
-from deploy.demo.books import Books
-from deploy.demo.money import minor, spelled
-from deploy.demo.money_out import divisions, tiers
+from demo import cast
+from demo.books import Books
+from demo.money import minor, spelled
+from demo.money_out import divisions, tiers
 
 
 @dataclass(frozen=True)

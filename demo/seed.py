@@ -4,7 +4,7 @@ offering that takes investments, and money in escrow. An instance that has an of
 A seed that was ended in the middle is completed by the next: `demo.json` says what was begun, and every request is the
 same again, so it has one effect.
 
-`python -m deploy.demo.seed --data-dir .run`
+`python -m demo.seed --data-dir .run`
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from deploy.demo import cast, money_in
-from deploy.demo.client import Refusal, Unanswered, Unexpected
-from deploy.demo.stage import EndedOtherwise, Stage
-from deploy.demo.waiting import WaitedInVain
+from demo import cast, money_in
+from demo.client import Refusal, Unanswered, Unexpected
+from demo.stage import EndedOtherwise, Stage
+from demo.waiting import WaitedInVain
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
 from deploy.local.secrets import write_private
@@ -28,7 +28,7 @@ _STUCK = (ConnectionError, EndedOtherwise, Refusal, Unanswered, Unexpected, Wait
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.demo.seed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.seed", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
     instance = Instance(parser.parse_args().data_dir)
     stage = Stage(instance)

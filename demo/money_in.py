@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from deploy.demo import cast
-from deploy.demo.cast import ANA, BEN, CLEO, DAN, FUNDERS, INVESTORS, OAK, PARTIES
-from deploy.demo.client import Json, Refusal, Unexpected, expect
-from deploy.demo.money import spelled, usd
-from deploy.demo.stage import Stage
-from deploy.demo.waiting import wait_for
+from demo import cast
+from demo.cast import ANA, BEN, CLEO, DAN, FUNDERS, INVESTORS, OAK, PARTIES
+from demo.client import Json, Refusal, Unexpected, expect
+from demo.money import spelled, usd
+from demo.stage import Stage
+from demo.waiting import wait_for
 
 
 def december(day: int) -> datetime:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from deploy.demo import cast
-from deploy.demo.client import Json
-from deploy.demo.money import minor
-from deploy.demo.stage import Stage
-from deploy.demo.subscriber import Subscriber
-from deploy.demo.waiting import wait_for
+from demo import cast
+from demo.client import Json
+from demo.money import minor
+from demo.stage import Stage
+from demo.subscriber import Subscriber
+from demo.waiting import wait_for
 
 
 @dataclass(frozen=True, order=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 
-from deploy.demo import cast
-from deploy.demo.client import Client, Json
-from deploy.demo.money import minor
-from deploy.demo.waiting import wait_for
+from demo import cast
+from demo.client import Client, Json
+from demo.money import minor
+from demo.waiting import wait_for
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance, read_instance
 

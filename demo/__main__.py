@@ -1,4 +1,4 @@
-"""Plays the story and judges the books: `python -m deploy.demo`; exit status 0 only if everything ties out.
+"""Plays the story and judges the books: `python -m demo`; exit status 0 only if everything ties out.
 
 With `--kill escrow` that process is killed (SIGKILL) once, at a random moment that `--seed` repeats; the story must
 end the same. `--kill` may be given several times, for one process too.
@@ -16,17 +16,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.demo import cast
-from deploy.demo.books import at_rest, read_books
-from deploy.demo.checks import all_checks
-from deploy.demo.client import Refusal, Unanswered, Unexpected
-from deploy.demo.killer import Killer, KillMissed
-from deploy.demo.narrator import Narrator
-from deploy.demo.stage import EndedOtherwise, Stage
-from deploy.demo.story import STEPS
-from deploy.demo.subscriber import Subscriber
-from deploy.demo.tables import all_tables, verdicts
-from deploy.demo.waiting import WaitedInVain
+from demo import cast
+from demo.books import at_rest, read_books
+from demo.checks import all_checks
+from demo.client import Refusal, Unanswered, Unexpected
+from demo.killer import Killer, KillMissed
+from demo.narrator import Narrator
+from demo.stage import EndedOtherwise, Stage
+from demo.story import STEPS
+from demo.subscriber import Subscriber
+from demo.tables import all_tables, verdicts
+from demo.waiting import WaitedInVain
 from deploy.local.instance import Instance
 from deploy.local.programs import CannotStart
 from deploy.local.progress import show_what_can_be_shown
@@ -36,7 +36,7 @@ _STUCK = (CannotStart, ConnectionError, EndedOtherwise, KillMissed, Refusal, Una
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument(
         "--kill", action="append", choices=PROCESS_NAMES, default=[], help="kill it once at some moment"
     )
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         passed = False
     if not passed:
         repeat = "".join(f" --kill {process}" for process in given.kill) + (f" --seed {seed}" if given.kill else "")
-        narrator.say(f"The logs are kept in {folder}/logs. To repeat it: python -m deploy.demo{repeat}")
+        narrator.say(f"The logs are kept in {folder}/logs. To repeat it: python -m demo{repeat}")
         return 1
     shutil.rmtree(folder, ignore_errors=True)
     return 0
