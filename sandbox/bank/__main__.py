@@ -15,10 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sandbox.bank.api import Api
 from sandbox.bank.bank import Bank
+from sandbox.bank.clock import FileClock
 from sandbox.bank.settings import Settings
 from sandbox.bank.store import Store
 from sandbox.bank.webhooks import Deliveries
-from services.chassis.values.clock import clock_from
 
 TICK_SECONDS = 0.05
 
@@ -33,7 +33,7 @@ async def keep_time(bank: Bank) -> None:
 
 async def serve(settings: Settings) -> None:
     store = Store(settings.sandbox_bank_database)
-    bank = Bank(store, clock_from(settings), timedelta(hours=settings.sandbox_bank_key_lifetime_hours))
+    bank = Bank(store, FileClock(settings.clock_file), timedelta(hours=settings.sandbox_bank_key_lifetime_hours))
 
     def hang_up(request: Request) -> None:
         for connection in list(server.server_state.connections):

@@ -25,10 +25,9 @@ from sandbox.bank.behaviours import (
     Status,
     behaviour_of,
 )
+from sandbox.bank.clock import Clock
 from sandbox.bank.requests import PaymentOrder
 from sandbox.bank.store import Store, day_of, read, written
-from services.chassis.values.clock import Clock
-from services.chassis.values.invariant import invariant
 
 TIMERS_PER_TRANSACTION = 200
 UNRULY_DELAY_MS = 1000
@@ -228,7 +227,8 @@ class Bank:
 
     def _move(self, row: dict[str, Any], status: Status, return_code: str | None, at: datetime) -> dict[str, Any]:
         before = Status(row["status"])
-        invariant(status in NEXT_STATUSES[before], f"a payment cannot go from {before} to {status}")
+        if status not in NEXT_STATUSES[before]:
+            raise AssertionError(f"a payment cannot go from {before} to {status}")
         self._store.execute(
             "UPDATE payments SET status = ?, return_code = ?, failure_reason = ?, updated_at = ? WHERE id = ?",
             status,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
-from services.chassis.values.calendar import add_banking_days
+from sandbox.bank.calendar import add_banking_days
 
 TEST_ROUTING_NUMBER = "021000021"
 
