@@ -17,10 +17,11 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
+from services.chassis.data.urls import dsn_of, engine_of
 from services.chassis.values.invariant import invariant
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Database:
     """The database of the service `name`, reached as its app role.
 
     Args:
-        url: `postgresql+asyncpg://…` or `postgresql://…`.
+        url: `postgresql://user:password@host:port/name?sslmode=…`, with or without a driver's name.
         name: The service, which names its migrations and its lines in `pg_stat_activity`.
     """
 
@@ -57,20 +58,15 @@ class Database:
         self.name = name
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
-        self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+        self._dsn = dsn_of(url)
         self._session = {**_SESSION, "application_name": f"realco-{name}"}
-        self._engine = create_async_engine(
-            self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1),
+        self._engine = engine_of(
+            url,
+            self._session,
+            connect_seconds=_CONNECT_SECONDS,
             pool_size=connections_max,
             max_overflow=0,
             pool_timeout=3,
-            # Statement parameters are people's data: they stay out of exceptions, and so out of logs.
-            hide_parameters=True,
-            connect_args={
-                "server_settings": self._session,
-                "timeout": _CONNECT_SECONDS,
-                "prepared_statement_cache_size": 512,
-            },
         )
         self._raw_pool: asyncpg.Pool | None = None
         self._raw_pool_lock = asyncio.Lock()

@@ -19,11 +19,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.chassis.data.schema import migrations_folder
+from services.chassis.data.urls import engine_of
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import BootError
 
@@ -48,7 +47,7 @@ async def upgrade(url: str, service: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    engine = _engine(url)
+    engine = engine_of(url, _SESSION)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(run)
@@ -59,7 +58,7 @@ async def upgrade(url: str, service: str) -> None:
 async def drift(url: str, service: str) -> list[str]:
     """What differs between the database and the service's `tables.metadata`, a line each."""
     metadata: sa.MetaData = importlib.import_module(f"services.{service}.tables").metadata
-    engine = _engine(url)
+    engine = engine_of(url, _SESSION)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(differences, metadata)
@@ -125,11 +124,6 @@ def _describe(difference: Any) -> str:
     if isinstance(difference, list):  # the changes of one column come together
         return "; ".join(_describe(part) for part in difference)
     return " ".join(str(part) for part in difference if part is not None)
-
-
-def _engine(url: str) -> AsyncEngine:
-    driven = make_url(url).set(drivername="postgresql+asyncpg")  # the driver we have, whatever the URL says of it
-    return create_async_engine(driven, connect_args={"server_settings": _SESSION}, hide_parameters=True)
 
 
 async def main(service: str, check: bool) -> int:
