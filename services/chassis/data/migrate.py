@@ -21,7 +21,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.chassis.data.schema import migrations_folder
+from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
 from services.chassis.data.urls import engine_of
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import BootError
@@ -39,13 +39,27 @@ def config_of(service: str) -> Config:
 
 
 async def upgrade(url: str, service: str) -> None:
-    """Runs every migration the database has not seen, in one transaction."""
+    """Runs every migration the database has not seen, in one transaction, and notes which code may use the result.
+
+    A schema that a newer release has made is left as it is where this code can work on it.
+
+    Raises:
+        BootError: a newer release has made the schema, and this code cannot work on it.
+    """
+    known = known_schema(service)
 
     def run(connection: sa.Connection) -> None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('realco.migrate', 0))"))
+        found = read_schema(connection)
+        if known.is_behind(found):
+            if fault := known.fault_of(found):
+                raise BootError(fault)
+            print(f"{service}: the schema is at {found.revision}, newer than this code, and stays as it is")
+            return
         config = config_of(service)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        note_compatibility(connection, known)
 
     engine = engine_of(url, _SESSION)
     try:

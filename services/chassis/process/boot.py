@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
-from services.chassis.data.schema import head_revision
+from services.chassis.data.schema import known_schema, read_schema
 from services.chassis.values.errors import BootError
 
 NATS_VERSION_MIN = (2, 15, 1)
@@ -22,7 +22,8 @@ async def boot_check(database: Database) -> None:
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
         faults += await _security_faults(tx)
-        faults += await _revision_faults(tx, database.name)
+        if fault := known_schema(database.name).fault_of(await tx.run_sync(read_schema)):
+            faults.append(fault)
     if faults:
         raise BootError("; ".join(faults))
 
@@ -55,20 +56,6 @@ async def _security_faults(tx: AsyncConnection) -> list[str]:
         )
     )
     return [f"table {name} has org_id and no forced row level security" for name in open_tables]
-
-
-async def _revision_faults(tx: AsyncConnection, service: str) -> list[str]:
-    head = head_revision(service)
-    if head is None:
-        return []
-    if not await tx.scalar(sa.text("SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')")):
-        return [f"the database has no schema yet; run: python -m services.chassis.data.migrate {service}"]
-    found = await tx.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    if found != head:
-        return [
-            f"the schema is at {found}, this code wants {head}; run: python -m services.chassis.data.migrate {service}"
-        ]
-    return []
 
 
 def check_nats_version(version: str) -> None:

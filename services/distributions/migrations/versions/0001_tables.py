@@ -10,6 +10,7 @@ from services.chassis.data.migrations import create_chassis_tables
 
 revision = "0001"
 down_revision = None
+compatible_with = "0001"
 
 
 def upgrade() -> None:

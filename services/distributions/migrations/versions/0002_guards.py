@@ -9,6 +9,7 @@ from services.chassis.data.migrations import app_role, enable_rls, grant_app
 
 revision = "0002"
 down_revision = "0001"
+compatible_with = "0002"
 
 # As domain/states.py had them when this was written; a test compares.
 _MOVES = {

@@ -13,6 +13,7 @@ from services.escrow.tables import XID8
 
 revision = "0001"
 down_revision = None
+compatible_with = "0001"
 
 _SQL = Path(__file__).resolve().parents[1] / "sql"
 _BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds")

@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+compatible_with = "0002"
 
 _SQL = Path(__file__).resolve().parents[1] / "sql"
 

@@ -10,6 +10,7 @@ from services.chassis.data.migrations import app_role, append_only, create_chass
 
 revision = "0001"
 down_revision = None
+compatible_with = "0001"
 
 _APPEND_ONLY = ["transaction_history", "allowed_moves"]
 
