@@ -6,7 +6,7 @@ Everything else here is derived from these descriptors. An RPC is reachable over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -63,10 +63,14 @@ def methods() -> list[MethodDescriptor]:
 @cache
 def messages() -> frozenset[Descriptor]:
     """Every message that a request or an answer can hold."""
+    rpcs = [rpc for service in services() for rpc in service.methods]
+    return messages_within(message for rpc in rpcs for message in (rpc.input_type, rpc.output_type))
+
+
+def messages_within(roots: Iterable[Descriptor]) -> frozenset[Descriptor]:
+    """These messages and every message they can hold."""
     found: set[Descriptor] = set()
-    waiting = [
-        message for service in services() for rpc in service.methods for message in (rpc.input_type, rpc.output_type)
-    ]
+    waiting = list(roots)
     while waiting:
         message = waiting.pop()
         if message not in found:

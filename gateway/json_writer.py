@@ -1,7 +1,9 @@
 """Protobuf messages into JSON, by a writer compiled once for each descriptor.
 
-One rule for what is there: numbers, booleans, lists and maps always; text, enums and messages when they are set. So
-an amount of zero reads "0", an empty list [], and a field without a value is left out.
+One rule for what is there: everything, but for what is `optional` in the proto or one of a oneof. So an amount of zero
+reads "0", an empty list [], no text "". A message cannot be made up: that a service sets what is not `optional` is its
+promise, to which the stories' answers are held. A value of an enum that is newer than this gateway is written as
+`UNKNOWN_<number>`: clients take any text where an answer has an enum.
 """
 
 from __future__ import annotations
@@ -49,11 +51,8 @@ def writer_of(descriptor: Descriptor) -> MessageWriter:
 
 
 def always_there(field: FieldDescriptor) -> bool:
-    """True if every answer has this field; OpenAPI says so too."""
-    if field.is_repeated:
-        return True
-    text_like = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_MESSAGE)
-    return not field.has_presence and field.type not in text_like
+    """True if every answer has this field: unless it is `optional` or one of a oneof. OpenAPI says so too."""
+    return field.containing_oneof is None
 
 
 def _emitter(field: FieldDescriptor) -> _Emit:
@@ -80,19 +79,11 @@ def _emitter(field: FieldDescriptor) -> _Emit:
                 out[key] = spell(getattr(message, name))
 
         return emit_present
-    if always_there(field):
 
-        def emit_number(message: Any, out: dict[str, Any]) -> None:
-            out[key] = spell(getattr(message, name))
+    def emit(message: Any, out: dict[str, Any]) -> None:
+        out[key] = spell(getattr(message, name))
 
-        return emit_number
-
-    def emit_set(message: Any, out: dict[str, Any]) -> None:
-        value = getattr(message, name)
-        if value:
-            out[key] = spell(value)
-
-    return emit_set
+    return emit
 
 
 def _spelling(field: FieldDescriptor) -> _Spell:

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from gateway import contracts
 from gateway.binding import Binding, Parameter
 from gateway.descriptors import message_of
-from gateway.openapi_schemas import Schema, Schemas, messages_within
+from gateway.openapi_schemas import Schema, Schemas, Side
 from gateway.problems import HTTP_CODES, MEDIA_TYPE
 from gateway.rpc import success_status
 from gateway.statuses import status_of, title_of
@@ -24,8 +24,9 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 
 - **Amounts** are whole minor units (US cents) as strings of decimal digits, never floats: `"amountMinor": "150000"`.
 - **Times** are RFC 3339 with a zone, **dates** `YYYY-MM-DD`.
-- **What is not set** is left out of an answer; numbers, booleans, lists and maps are always there. `null` in a request
-  means not set; a field that is not described is refused.
+- **What is required** of an answer is always there, empty texts and lists too; what is not is left out where there is
+  none. **Values may be added** to the enums of answers, and fields to answers: take any text, and skip what is unknown.
+- **In a request** `null` means not set; a field or value that is not described is refused.
 - **Lists** are paged: pass `nextPageToken` back as `pageToken` with the same filters.
 - **Whatever moves money** takes an `Idempotency-Key`. The same key with the same body gives the first answer again;
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
@@ -39,10 +40,7 @@ def document() -> dict[str, Any]:
     """The whole description."""
     methods = contracts.methods()
     rules = rules_of(contracts.services())
-    schemas = Schemas(
-        requests=frozenset().union(*(messages_within(method.input_type) for method in methods)),
-        answers=frozenset().union(*(messages_within(method.output_type) for method in methods)),
-    )
+    schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
     for method in methods:
         binding = Binding(method)
@@ -119,7 +117,7 @@ def _people(rule: Rule) -> frozenset[str]:
 
 
 def _parameter(parameter: Parameter, schemas: Schemas) -> dict[str, Any]:
-    schema = schemas.field(parameter.field)
+    schema = schemas.field(parameter.field, Side.REQUEST)
     described: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.place,
@@ -139,9 +137,9 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
         described = {"description": "The raw body, as its sender signed it.", "required": True}
         return {**described, "content": {"*/*": {"schema": {}}}}
     if binding.body_field is not None:
-        content = schemas.reference(message_of(binding.body_field))
+        content = schemas.reference(message_of(binding.body_field), Side.REQUEST)
         return {"required": True, "content": {"application/json": {"schema": content}}}
-    schema = schemas.message(method.input_type, without=binding.bound)
+    schema = schemas.message(method.input_type, Side.REQUEST, without=binding.bound)
     schemas.components[method.input_type.name] = schema
     reference = {"$ref": f"#/components/schemas/{method.input_type.name}"}
     return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": reference}}}
@@ -152,7 +150,9 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]
     headers = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
     success: dict[str, Any] = {"description": title_of(status), "headers": headers}
     if status != 204:
-        success["content"] = {"application/json": {"schema": schemas.reference(binding.method.output_type)}}
+        success["content"] = {
+            "application/json": {"schema": schemas.reference(binding.method.output_type, Side.ANSWER)}
+        }
     statuses = set(_COMMON_STATUSES)
     if not rule.public:
         statuses |= {401, 403}
@@ -208,7 +208,7 @@ def _problem_schema() -> Schema:
                     "type": "object",
                     "required": ["in", "pointer", "detail"],
                     "properties": {
-                        "in": {"type": "string", "enum": ["body", "query", "path", "header"]},
+                        "in": {"type": "string", "examples": ["body", "query", "path", "header"]},
                         "pointer": {"type": "string", "description": "JSON pointer (RFC 6901) to the field there."},
                         "detail": {"type": "string", "description": "What is wrong with it."},
                     },

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 from buf.validate import validate_pb2
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor
 from realco.type.v1 import rules_pb2
 
 from gateway import contracts, scalars
@@ -16,6 +18,7 @@ from gateway.binding import is_required
 from gateway.descriptors import enum_of, is_map, is_message, message_of, option
 from gateway.json_writer import always_there
 from gateway.wording import in_rest_words
+from services.chassis.calls.validation import taken_values
 
 Schema = dict[str, Any]
 
@@ -36,73 +39,87 @@ _PLAIN: dict[int, Schema] = {
 _FROM_ZERO, _FROM_ONE = r"^(0|[1-9][0-9]{0,18})$", r"^[1-9][0-9]{0,18}$"
 
 
+class Side(Enum):
+    """Requests are closed: what is not described is refused. Answers are open: they may grow."""
+
+    REQUEST = "Input"
+    ANSWER = ""
+
+
 class Schemas:
     """Component schemas by name, added as they are referred to.
 
-    Args:
-        requests: Full names of the messages a request can hold. What is required of them is what a request must give;
-            of the others it is what every answer has.
-        answers: Those an answer can hold. Answers may grow; what only requests hold is closed.
+    A message has one schema, but where requests and answers differ about it: then requests have `<name>Input`. In a
+    request is required what must be given, and an enum lists the values that are taken; in an answer is required what
+    is always there, and an enum is any text, with the values known today.
     """
 
-    def __init__(self, requests: frozenset[str], answers: frozenset[str]) -> None:
+    def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
-        self._requests = requests
-        self._answers = answers
+        self._answers = contracts.messages_within(method.output_type for method in contracts.methods())
         self._owners: dict[str, str] = {}
 
-    def reference(self, descriptor: Descriptor) -> Schema:
+    def reference(self, descriptor: Descriptor, side: Side) -> Schema:
         """A `$ref` to the message's schema."""
         name = self._name(descriptor.full_name)
+        if self._has_two(descriptor):
+            name += side.value
         if name not in self.components:
             self.components[name] = {}  # a message that holds itself refers to this
-            self.components[name] = self.message(descriptor)
+            self.components[name] = self.message(descriptor, side)
         return {"$ref": f"#/components/schemas/{name}"}
 
-    def message(self, descriptor: Descriptor, without: frozenset[str] = frozenset()) -> Schema:
+    def message(self, descriptor: Descriptor, side: Side, without: frozenset[str] = frozenset()) -> Schema:
         """The message's own schema, without the fields that REST carries elsewhere."""
         fields = [field for field in descriptor.fields if field.name not in without]
         schema: Schema = {
             "type": "object",
-            "properties": {field.json_name: self.field(field) for field in fields},
+            "properties": {field.json_name: self.field(field, side) for field in fields},
         }
-        if descriptor.full_name in self._requests:
-            required = [field.json_name for field in fields if is_required(field) or _refuses_empty(field)]
-            if descriptor.full_name not in self._answers:
-                schema["additionalProperties"] = False
-        else:
-            required = [field.json_name for field in fields if always_there(field)]
+        must = _must_be_given if side is Side.REQUEST else always_there
+        required = [field.json_name for field in fields if must(field)]
         if required:
             schema["required"] = required
-        describe(schema, descriptor)
+        if side is Side.REQUEST and (descriptor not in self._answers or self._has_two(descriptor)):
+            schema["additionalProperties"] = False
+        comment = contracts.comments().get(descriptor.full_name)
+        if comment:
+            schema["description"] = in_rest_words(comment, descriptor)
         return schema
 
-    def field(self, field: FieldDescriptor) -> Schema:
+    def field(self, field: FieldDescriptor, side: Side) -> Schema:
         """A field's schema with its comment and rules."""
         rules = rules_of(field)
         if is_map(field):
             value = message_of(field).fields_by_name["value"]
-            schema: Schema = {"type": "object", "additionalProperties": self._value(value, rules.map.values)}
+            schema: Schema = {"type": "object", "additionalProperties": self._value(value, rules.map.values, side)}
         elif field.is_repeated:
-            schema = {"type": "array", "items": self._value(field, rules.repeated.items)}
+            schema = {"type": "array", "items": self._value(field, rules.repeated.items, side)}
             _apply(schema, rules.repeated, {"min_items": "minItems", "max_items": "maxItems"})
             if rules.repeated.unique:
                 schema["uniqueItems"] = True
         else:
-            schema = self._value(field, rules)
+            schema = self._value(field, rules, side)
         words = [contracts.comments().get(field.full_name, ""), *(f"Rule: {rule.message}." for rule in rules.cel)]
+        if field.type == FieldDescriptor.TYPE_ENUM and side is Side.REQUEST:
+            words.append(_notes(taken_values(field)))
         owner = field.containing_type
         description = "\n\n".join(in_rest_words(word, owner) for word in words if word)
         if description:
             schema["description"] = description
         return schema
 
-    def _value(self, field: FieldDescriptor, rules: Any) -> Schema:
+    def _has_two(self, descriptor: Descriptor) -> bool:
+        return descriptor in self._answers and _sides_differ(descriptor)
+
+    def _value(self, field: FieldDescriptor, rules: Any, side: Side) -> Schema:
         if field.type == FieldDescriptor.TYPE_ENUM:
-            return self._enum(enum_of(field), rules)
+            if side is Side.REQUEST:
+                return {"type": "string", "enum": [value.name for value in taken_values(field)]}
+            return self._open_enum(enum_of(field))
         if is_message(field):
             string_like = _STRING_LIKE.get(message_of(field).full_name)
-            return dict(string_like) if string_like else self.reference(message_of(field))
+            return dict(string_like) if string_like else self.reference(message_of(field), side)
         schema = dict(_PLAIN[field.type])
         if field.type == FieldDescriptor.TYPE_STRING:
             _apply(
@@ -120,23 +137,15 @@ class Schemas:
             schema["pattern"] = _int64_pattern(rules.int64)
         return schema
 
-    def _enum(self, enum: EnumDescriptor, rules: Any) -> Schema:
-        """The whole enum by reference; only the values that are taken where a rule says so."""
-        allowed = set(getattr(rules.enum, "in"))
-        if allowed:
-            return {"type": "string", "enum": [value.name for value in enum.values if value.number in allowed]}
+    def _open_enum(self, enum: EnumDescriptor) -> Schema:
         name = self._name(enum.full_name)
         if name not in self.components:
             values = [value for value in enum.values if value.number != 0]
-            scope = enum.full_name.rpartition(".")[0]
-            comments = contracts.comments()
-            notes = [
-                f"- `{one.name}`: {in_rest_words(comments.get(f'{enum.full_name}.{one.name}', ''))}" for one in values
-            ]
-            schema: Schema = {"type": "string", "enum": [value.name for value in values]}
-            about = in_rest_words(comments.get(enum.full_name, scope))
-            schema["description"] = "\n".join([about, "", *notes])
-            self.components[name] = schema
+            about = contracts.comments().get(enum.full_name, "")
+            self.components[name] = {
+                "description": in_rest_words("\n\n".join([about, "Values may be added.", _notes(values)])),
+                "anyOf": [{"type": "string", "enum": [value.name for value in values]}, {"type": "string"}],
+            }
         return {"$ref": f"#/components/schemas/{name}"}
 
     def _name(self, full_name: str) -> str:
@@ -148,27 +157,29 @@ class Schemas:
         return name
 
 
+def _sides_differ(descriptor: Descriptor) -> bool:
+    """True if a request and an answer say other things of this message, or of one within it."""
+    return any(
+        (field.type == FieldDescriptor.TYPE_ENUM or _must_be_given(field) != always_there(field))
+        for message in contracts.messages_within([descriptor])
+        if message.full_name not in _STRING_LIKE and not message.GetOptions().map_entry
+        for field in message.fields
+    )
+
+
+def _must_be_given(field: FieldDescriptor) -> bool:
+    return is_required(field) or _refuses_empty(field)
+
+
+def _notes(values: Sequence[EnumValueDescriptor]) -> str:
+    comments = contracts.comments()
+    scope = values[0].type.full_name
+    return "\n".join(f"- `{value.name}`: {comments.get(f'{scope}.{value.name}', '')}" for value in values)
+
+
 def rules_of(field: FieldDescriptor) -> Any:
     """The `buf.validate.FieldRules` of a field."""
     return option(field, validate_pb2.field)
-
-
-def describe(schema: Schema, message: Descriptor) -> None:
-    comment = contracts.comments().get(message.full_name)
-    if comment:
-        schema["description"] = in_rest_words(comment, message)
-
-
-def messages_within(descriptor: Descriptor) -> set[str]:
-    """The full names of a message and of every message it can hold."""
-    found: set[str] = set()
-    waiting = [descriptor]
-    while waiting:
-        message = waiting.pop()
-        if message.full_name not in found:
-            found.add(message.full_name)
-            waiting.extend(field.message_type for field in message.fields if field.message_type is not None)
-    return found
 
 
 def _apply(schema: Schema, rules: Any, names: dict[str, str]) -> None:

@@ -58,7 +58,7 @@ def to_failure(failure: Failure) -> transactions_pb2.Transaction.Failure:
 def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
     return transactions_pb2.TransactionMove(
         version=row.version,
-        from_status=row.from_status or "STATUS_UNSPECIFIED",
+        from_status=row.from_status or None,
         to_status=row.to_status,
         reason=row.reason,
         actor=row.actor,

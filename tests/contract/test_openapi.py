@@ -120,7 +120,7 @@ def test_the_rules_of_a_field_are_keywords_of_its_schema():
     assert "idempotencyKey" not in request["properties"]
     assert schema("NewJournalEntry")["properties"]["legs"]["maxItems"] == 1000
     assert schema("Leg")["properties"]["amountMinor"]["pattern"] == "^[1-9][0-9]{0,18}$"
-    terms = schema("WaterfallTerms")["properties"]
+    terms = schema("WaterfallTermsInput")["properties"]
     assert (terms["preferredRateBps"]["minimum"], terms["preferredRateBps"]["maximum"]) == (0, 10000)
     assert terms["sponsorCarryBps"]["exclusiveMaximum"] == 10000
     assert terms["tiers"]["uniqueItems"] is True
@@ -139,11 +139,59 @@ def test_dates_and_times_are_strings_with_a_format():
     assert (distribution["createTime"]["type"], distribution["createTime"]["format"]) == ("string", "date-time")
 
 
-def test_enums_list_their_values_by_name_without_the_zero_value():
-    for name, found in DOCUMENT["components"]["schemas"].items():
-        if "enum" in found:
-            assert not [value for value in found["enum"] if value.endswith("_UNSPECIFIED")], name
-            assert all(f"`{value}`" in found["description"] for value in found["enum"])
+def schemas_of(side: str) -> set[str]:
+    """The names of the component schemas that requests, or answers, refer to, at any depth."""
+    roots: list[Any] = []
+    for _, _, found in operations():
+        if side == "request":
+            roots += [found["parameters"], found.get("requestBody", {})]
+        else:
+            roots += [answer for status, answer in found["responses"].items() if status.startswith("2")]
+    names: set[str] = set()
+    waiting = [node for root in roots for node in walk(root)]
+    while waiting:
+        _, found_one, name = str(waiting.pop().get("$ref", "")).partition("#/components/schemas/")
+        if found_one and name not in names:
+            names.add(name)
+            waiting.extend(walk(schema(name)))
+    return names
+
+
+def test_what_an_answer_requires_is_what_is_not_optional_in_the_proto():
+    answers = contracts.messages_within(method.output_type for method in contracts.methods())
+    by_name = {message.full_name.split(".", 3)[-1]: message for message in answers}
+    for name in schemas_of("answer") & by_name.keys():
+        fields = by_name[name].fields
+        always = [field.json_name for field in fields if field.containing_oneof is None]
+        assert schema(name).get("required", []) == always, name
+
+
+def test_enums_are_open_in_answers():
+    """A value added tomorrow is any text: a client generated today reads it."""
+    closed = [name for name in schemas_of("answer") for node in walk(schema(name)) if "enum" in node]
+    open_ones = [name for name in closed if {"type": "string"} in schema(name).get("anyOf", [])]
+    assert closed == open_ones
+    status = schema("Transaction.Status")
+    assert "SETTLED" in status["anyOf"][0]["enum"]
+    assert "- `SETTLED`: The money arrived" in status["description"]
+    assert "STATUS_UNSPECIFIED" not in str(status)
+
+
+def test_enums_are_closed_in_requests_and_list_only_what_is_taken():
+    for name in schemas_of("request"):
+        assert not [node for node in walk(schema(name)) if "anyOf" in node], name
+    for node in (node for name in schemas_of("request") for node in walk(schema(name)) if "enum" in node):
+        assert not [value for value in node["enum"] if value.endswith("_UNSPECIFIED")]
+    request = schema("CreateTransactionRequest")["properties"]
+    assert request["type"]["enum"] == ["DEPOSIT", "ESCROW_DEPOSIT"]
+    assert request["paymentMethod"]["enum"] == ["ACH", "WIRE", "CHECK"]
+    assert "- `ESCROW_DEPOSIT`: In: an investor's contribution" in request["type"]["description"]
+
+
+def test_requests_take_nothing_that_is_not_described():
+    """But for what answers have word for word, such as Money: answers may grow."""
+    taken = [name for name in schemas_of("request") if schema(name).get("additionalProperties") is not False]
+    assert set(taken) == schemas_of("request") & schemas_of("answer")
 
 
 def test_a_header_field_is_a_header_parameter():

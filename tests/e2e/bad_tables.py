@@ -59,9 +59,8 @@ def _new_transaction(stage: Stage, route: Route) -> Iterator[Bad]:
     yield Bad("it is more than the commitment", 422, unusable["investment"], change={"amount": usd(1_000_01)})
     euros = {"amount.currencyCode": "EUR"}
     yield Bad("the currency is not the account's", 422, unusable["escrow_account"], change=euros)
-    yield Bad("the type is a payout", 422, "TYPE_NOT_SUPPORTED", change={"type": "ESCROW_WITHDRAWAL"})
-    card = {"paymentMethod": "CREDIT_CARD"}
-    yield Bad("the rail is not offered", 422, "PAYMENT_METHOD_NOT_SUPPORTED", change=card)
+    yield Bad("the type is a payout", at="body /type", change={"type": "ESCROW_WITHDRAWAL"})
+    yield Bad("the rail is not offered", at="body /paymentMethod", change={"paymentMethod": "CREDIT_CARD"})
     yield Bad("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})
     yield Bad("a deposit names an investment", at="body /investmentId", change={"type": "DEPOSIT"})
     stranger = stage.world.investor(ids["stranger"])

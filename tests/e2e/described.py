@@ -34,6 +34,8 @@ def check(response: httpx.Response) -> None:
         described = _DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
     for header in described["headers"]:
         assert header.lower() in response.headers, f"{name} {response.status_code}: no {header}"
+    unset = re.findall(rb'"[A-Z_]+_UNSPECIFIED"', response.content)
+    assert unset == [], f"{name}: what is never sent was sent: {unset}"
     content = described.get("content", {})
     assert sorted(content) == ([response.headers["content-type"]] if response.content else []), f"{name}: {content}"
     for media_type in content.values():

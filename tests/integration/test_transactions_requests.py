@@ -77,9 +77,6 @@ async def test_the_same_key_is_the_same_transaction_even_in_a_crowd(house: House
 
 
 REFUSED = [
-    ({"type": T.WITHDRAWAL}, "TYPE_NOT_SUPPORTED", ["type"]),
-    ({"type": T.DISTRIBUTION}, "TYPE_NOT_SUPPORTED", ["type"]),
-    ({"payment_method": T.CREDIT_CARD}, "PAYMENT_METHOD_NOT_SUPPORTED", ["payment_method"]),
     ({"bank_account_id": ""}, "INVALID_FIELD", ["bank_account_id"]),
     ({"payment_method": T.WIRE}, "INVALID_FIELD", ["bank_account_id"]),
     ({"investment_id": ""}, "INVALID_FIELD", ["investment_id"]),

@@ -215,16 +215,31 @@ def test_fields_that_rest_carries_elsewhere_are_unknown_in_the_body():
     assert [pointer(path) for path, _ in found] == ["/idempotencyKey", "/transactionId"]
 
 
-def test_numbers_booleans_lists_and_maps_are_always_written_and_the_rest_when_set():
-    investor_like = transactions_pb2.Transaction(amount={"currency_code": "USD"}, failure={})
-    assert json_writer.writer_of(investor_like.DESCRIPTOR)(investor_like) == {
-        "amount": {"currencyCode": "USD", "amountMinor": "0"},
-        "failure": {"retryable": False, "metadata": {}},
-        "attempts": 0,
-        "presentments": 0,
-        "version": "0",
+def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
+    unset = escrow_pb2.Hold()
+    assert json_writer.writer_of(unset.DESCRIPTOR)(unset) == {
+        "holdId": "",
+        "escrowAccountId": "",
+        "ledgerAccount": "",
+        "status": "STATUS_UNSPECIFIED",
+        "reason": "REASON_UNSPECIFIED",
+        "transactionId": "",
     }
-    assert json.loads(json_writer.dump(transactions_pb2.ListTransactionsResponse())) == {"transactions": []}
+    move = transactions_pb2.TransactionMove(from_status=0)  # set, to its zero value
+    assert json_writer.writer_of(move.DESCRIPTOR)(move)["fromStatus"] == "STATUS_UNSPECIFIED"
+    assert "fromStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionMove())
+    result = escrow_pb2.BatchPostJournalEntriesResponse.Result(refusal={})
+    assert json_writer.writer_of(result.DESCRIPTOR)(result) == {
+        "idempotencyKey": "",
+        "refusal": {"reason": "", "message": "", "metadata": {}},
+    }
+    empty = json.loads(json_writer.dump(transactions_pb2.ListTransactionsResponse()))
+    assert empty == {"transactions": [], "nextPageToken": ""}
+
+
+def test_keys_that_are_names_are_spelled_as_names_and_others_as_they_are():
+    refusal = json.loads(json_writer.dump(escrow_pb2.Refusal(metadata={"held_minor": "5", "TARGET_REACHED": "no"})))
+    assert refusal["metadata"] == {"heldMinor": "5", "TARGET_REACHED": "no"}
 
 
 def test_an_enum_value_of_a_newer_service_is_written_as_unknown():
@@ -247,13 +262,13 @@ texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs
 legs = st.builds(
     dict,
     ledger_account=texts,
-    direction=st.integers(0, 2),
+    direction=st.integers(1, 2),
     amount_minor=st.integers(-(2**63), 2**63 - 1),
-    layer=st.integers(0, 2),
+    layer=st.integers(1, 2),
 )
 entries = st.builds(
     escrow_pb2.NewJournalEntry,
-    type=st.integers(0, 7),
+    type=st.integers(1, 7),
     description=texts,
     effective_time=st.none()
     | st.builds(dict, seconds=st.integers(-62135596800, 253402300799), nanos=st.integers(0, 999_999_999)),

@@ -22,10 +22,9 @@ from services.transactions.domain.errors import (
     BankAccountNotUsable,
     EscrowAccountNotUsable,
     InvestmentNotUsable,
-    PaymentMethodNotSupported,
     TypeNotSupported,
 )
-from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -50,15 +49,12 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
     """Refuses what no peer need be asked about; returns whose money moves.
 
     Raises:
-        TypeNotSupported, PaymentMethodNotSupported, InvalidField
+        TypeNotSupported, InvalidField
     """
     type_name, method = _T.Type.Name(request.type), _T.PaymentMethod.Name(request.payment_method)
-    if type_name not in DEBIT_TYPES or (principal.role == INVESTOR and type_name != "ESCROW_DEPOSIT"):
+    if principal.role == INVESTOR and type_name != "ESCROW_DEPOSIT":
         fields = {"type": "is not offered to this caller"}
         raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=type_name)
-    if method not in PROVIDERS:
-        fields = {"payment_method": "is not offered"}
-        raise PaymentMethodNotSupported("This rail is not offered.", fields=fields, payment_method=method)
     party_id = request.party_id or (principal.subject if principal.role == INVESTOR else "")
     faults = {}
     if not party_id:
