@@ -21,7 +21,7 @@ async def show(message: Msg) -> None:
 
 async def main(url: str) -> None:
     client = await nats.connect(url, max_reconnect_attempts=-1)
-    subject = "realco.escrow.v1.JournalEntriesPosted"
+    subject = "realco.escrow.v1.JournalEntriesPosted.>"
     await client.jetstream().subscribe(subject, stream="ESCROW", ordered_consumer=True, cb=show)
     await asyncio.Event().wait()
 

@@ -46,8 +46,8 @@ async def put_investor(tx: AsyncConnection, request: pb.PutInvestorRequest, now:
     profile = (await store.lock_investors(tx, [request.party_id]))[request.party_id]
     checks = await store.latest_checks(tx, [request.party_id])
     investor = messages.investor(profile, checks.get(request.party_id, {}), now)
-    event = events.InvestorPut(investor=investor, actor=principal.person, occur_time=to_timestamp(now))
-    await outbox.enqueue(tx, event, aggregate_id=request.party_id, now=now)
+    event = events.InvestorPut(investor=investor)
+    await outbox.enqueue(tx, event, now=now)
     return investor
 
 
@@ -97,8 +97,8 @@ async def put_limit(tx: AsyncConnection, request: pb.PutTransactionLimitRequest,
         effective_time=to_timestamp(effective_at),
         set_by=principal.person,
     )
-    event = events.TransactionLimitPut(transaction_limit=limit, actor=principal.person, occur_time=to_timestamp(now))
-    await outbox.enqueue(tx, event, aggregate_id=limit_type, now=now)
+    event = events.TransactionLimitPut(transaction_limit=limit)
+    await outbox.enqueue(tx, event, now=now)
     return limit
 
 
@@ -136,16 +136,12 @@ async def _open_checks(
         }
         await store.insert_checks(tx, [row])
         opened = await store.lock_check(tx, check_id)
-        event = events.ComplianceCheckOpened(
-            compliance_check=messages.check(opened), actor=principal.person, occur_time=to_timestamp(now)
-        )
-        await outbox.enqueue(tx, event, aggregate_id=party_id, now=now)
+        event = events.ComplianceCheckOpened(compliance_check=messages.check(opened))
+        await outbox.enqueue(tx, event, now=now)
 
 
 async def _announce(tx: AsyncConnection, row: Any, now: datetime) -> pb.ComplianceCheck:
     check = messages.check(row)
-    event = events.ComplianceCheckCompleted(
-        compliance_check=check, actor=current_principal().person, occur_time=to_timestamp(now)
-    )
-    await outbox.enqueue(tx, event, aggregate_id=row.party_id, now=now)
+    event = events.ComplianceCheckCompleted(compliance_check=check)
+    await outbox.enqueue(tx, event, now=now)
     return check

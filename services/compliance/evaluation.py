@@ -15,7 +15,6 @@ from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import outbox
 from services.chassis.values.ids import derived_id
 from services.compliance import messages, store
@@ -54,12 +53,8 @@ async def evaluate(
     await store.insert_usage(tx, _usage(request.items, rows, now))
     decided = await store.decided(tx, {item.transaction_id for item in request.items})
     for transaction_id in rows:
-        event = events.ComplianceCheckCompleted(
-            compliance_check=messages.check(decided[transaction_id]),
-            actor=current_principal().person,
-            occur_time=to_timestamp(now),
-        )
-        await outbox.enqueue(tx, event, aggregate_id=decided[transaction_id].party_id, now=now)
+        event = events.ComplianceCheckCompleted(compliance_check=messages.check(decided[transaction_id]))
+        await outbox.enqueue(tx, event, now=now)
     return pb.EvaluateTransactionsResponse(
         decisions=[messages.decision(decided[item.transaction_id]) for item in request.items]
     )

@@ -10,7 +10,7 @@ from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.events.consumer import EventMeta, Subscription
+from services.chassis.events.consumer import Delivery, Subscription
 from services.distributions.commands import investments, payouts
 from services.distributions.commands.payouts import Outcome
 
@@ -18,35 +18,37 @@ _Type = transactions.Transaction
 _PAYOUTS = (_Type.DISTRIBUTION, _Type.ESCROW_WITHDRAWAL, _Type.REFUND)
 
 
-async def entries_posted(tx: AsyncConnection, event: escrow_events.JournalEntriesPosted, meta: EventMeta) -> None:
-    await investments.book(tx, event.escrow_account_id, list(event.journal_entries), meta.now)
+async def entries_posted(tx: AsyncConnection, event: escrow_events.JournalEntriesPosted, delivery: Delivery) -> None:
+    await investments.book(tx, event.escrow_account_id, list(event.journal_entries), delivery.now)
 
 
-async def completed(tx: AsyncConnection, event: transactions_events.TransactionCompleted, meta: EventMeta) -> None:
-    await _ended(tx, event.transaction, Outcome.COMPLETED, meta)
+async def completed(tx: AsyncConnection, event: transactions_events.TransactionCompleted, delivery: Delivery) -> None:
+    await _ended(tx, event.transaction, Outcome.COMPLETED, delivery)
 
 
-async def failed(tx: AsyncConnection, event: transactions_events.TransactionFailed, meta: EventMeta) -> None:
-    await _ended(tx, event.transaction, Outcome.FAILED, meta)
+async def failed(tx: AsyncConnection, event: transactions_events.TransactionFailed, delivery: Delivery) -> None:
+    await _ended(tx, event.transaction, Outcome.FAILED, delivery)
 
 
-async def cancelled(tx: AsyncConnection, event: transactions_events.TransactionCancelled, meta: EventMeta) -> None:
-    await _ended(tx, event.transaction, Outcome.FAILED, meta)
+async def cancelled(tx: AsyncConnection, event: transactions_events.TransactionCancelled, delivery: Delivery) -> None:
+    await _ended(tx, event.transaction, Outcome.FAILED, delivery)
 
 
-async def returned(tx: AsyncConnection, event: transactions_events.TransactionReturned, meta: EventMeta) -> None:
-    await _ended(tx, event.transaction, Outcome.RETURNED, meta)
+async def returned(tx: AsyncConnection, event: transactions_events.TransactionReturned, delivery: Delivery) -> None:
+    await _ended(tx, event.transaction, Outcome.RETURNED, delivery)
 
 
-async def reversed_(tx: AsyncConnection, event: transactions_events.TransactionReversed, meta: EventMeta) -> None:
-    await _ended(tx, event.transaction, Outcome.RETURNED, meta)
+async def reversed_(tx: AsyncConnection, event: transactions_events.TransactionReversed, delivery: Delivery) -> None:
+    await _ended(tx, event.transaction, Outcome.RETURNED, delivery)
 
 
-async def _ended(tx: AsyncConnection, transaction: transactions.Transaction, outcome: Outcome, meta: EventMeta) -> None:
+async def _ended(
+    tx: AsyncConnection, transaction: transactions.Transaction, outcome: Outcome, delivery: Delivery
+) -> None:
     if transaction.type in _PAYOUTS:
-        await payouts.told(tx, transaction, outcome, meta.now)
+        await payouts.told(tx, transaction, outcome, delivery.now)
     elif transaction.type == _Type.ESCROW_DEPOSIT and transaction.investment_id:
-        await investments.count_contribution(tx, transaction, outcome is Outcome.COMPLETED, meta.now)
+        await investments.count_contribution(tx, transaction, outcome is Outcome.COMPLETED, delivery.now)
 
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (

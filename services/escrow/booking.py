@@ -10,19 +10,17 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
 from asyncpg import Connection
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.database import mark_enqueued
+from services.chassis.data import outbox
+from services.chassis.data.database import driver_connection, mark_enqueued
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
-from services.chassis.values.ids import uuid7
 from services.escrow import messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.journal import NewEntry
@@ -39,7 +37,7 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
     Raises:
         DomainError: the first refusal; the caller's transaction must not commit.
     """
-    outcomes = await book(await store.raw(tx), entries, now, current_traceparent())
+    outcomes = await book(await driver_connection(tx), entries, now, current_traceparent())
     mark_enqueued(tx)
     for outcome in outcomes:
         if isinstance(outcome, DomainError):
@@ -50,7 +48,7 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
 async def book(
     connection: Connection, entries: Sequence[NewEntry], now: datetime, traceparent: str = ""
 ) -> list[Outcome]:
-    """Books entries in the connection's transaction, each by itself, in this order."""
+    """Books entries of one organization in the connection's transaction, each by itself, in this order."""
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
     repeated: list[tuple[int, Verdict]] = []
@@ -67,7 +65,8 @@ async def book(
     if repeated:
         await _answer_again(connection, entries, repeated, outcomes)
     if posted:
-        await store.enqueue_all(connection, list(_outbox_rows(posted, now, traceparent)))
+        org_id = entries[0].org_id
+        await outbox.write(connection, list(_events(posted)), org_id=org_id, traceparent=traceparent, now=now)
     return outcomes
 
 
@@ -152,26 +151,19 @@ def too_large() -> InvalidField:
     return InvalidField("A balance would leave its bounds.", fields={"legs": "are too large together"})
 
 
-def _outbox_rows(
-    posted: Sequence[tuple[NewEntry, pb.JournalEntry]], now: datetime, traceparent: str
-) -> Iterator[tuple[Any, ...]]:
-    by_account: dict[tuple[str, str], list[tuple[NewEntry, pb.JournalEntry]]] = {}
+def _events(posted: Sequence[tuple[NewEntry, pb.JournalEntry]]) -> Iterator[tuple[events.JournalEntriesPosted, str]]:
+    """What is told of each escrow account, with who is said to have caused it."""
+    by_account: dict[str, list[tuple[NewEntry, pb.JournalEntry]]] = {}
     for entry, message in posted:
-        by_account.setdefault((entry.org_id, entry.escrow_account_id), []).append((entry, message))
-    occurred = to_timestamp(now)
-    for (org_id, escrow_account_id), booked in by_account.items():
+        by_account.setdefault(entry.escrow_account_id, []).append((entry, message))
+    for escrow_account_id, booked in by_account.items():
         actors = {entry.actor for entry, _ in booked}
         actor = actors.pop() if len(actors) == 1 else "service:escrow"
         for journal_entries in cut([message for _, message in booked]):
-            event = events.JournalEntriesPosted(
-                escrow_account_id=escrow_account_id,
-                journal_entries=journal_entries,
-                actor=actor,
-                occur_time=occurred,
+            yield (
+                events.JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=journal_entries),
+                actor,
             )
-            payload = event.SerializeToString(deterministic=True)
-            subject = event.DESCRIPTOR.full_name
-            yield uuid7(), subject, escrow_account_id, payload, org_id, actor, traceparent, now
 
 
 def cut(entries: Sequence[pb.JournalEntry]) -> Iterator[list[pb.JournalEntry]]:

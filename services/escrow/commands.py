@@ -10,7 +10,7 @@ from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.wire import from_timestamp, to_timestamp
+from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
@@ -43,10 +43,8 @@ async def create_escrow_account(
     await store.insert_escrow_account(tx, values)
     row = await store.lock_escrow_account(tx, org_id, escrow_account_id)
     opened = messages.escrow_account(row)
-    event = events.EscrowAccountOpened(
-        escrow_account=opened, actor=current_principal().person, occur_time=to_timestamp(now)
-    )
-    await outbox.enqueue(tx, event, aggregate_id=opened.escrow_account_id, now=now)
+    event = events.EscrowAccountOpened(escrow_account=opened)
+    await outbox.enqueue(tx, event, now=now)
     return opened
 
 
@@ -76,13 +74,8 @@ async def _move(
     moved = messages.escrow_account(
         await store.set_status(tx, principal.org_id, escrow_account_id, wanted, freeze_reason, now)
     )
-    event = events.EscrowAccountStatusChanged(
-        escrow_account=moved,
-        previous_status=row.status,
-        actor=principal.person,
-        occur_time=to_timestamp(now),
-    )
-    await outbox.enqueue(tx, event, aggregate_id=escrow_account_id, now=now)
+    event = events.EscrowAccountStatusChanged(escrow_account=moved, previous_status=row.status)
+    await outbox.enqueue(tx, event, now=now)
     return moved
 
 
@@ -154,8 +147,8 @@ async def reserve(
                 requested_minor=amount_minor,
             )
     placed = await _hold(tx, escrow_account_id, hold_id)
-    event = events.HoldPlaced(hold=placed, actor=principal.person, occur_time=to_timestamp(now))
-    await outbox.enqueue(tx, event, aggregate_id=escrow_account_id, now=now)
+    event = events.HoldPlaced(hold=placed)
+    await outbox.enqueue(tx, event, now=now)
     return placed
 
 
@@ -229,8 +222,8 @@ async def end_hold(
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor)
     ended = await _hold(tx, escrow_account_id, hold_id)
-    event = events.HoldResolved(hold=ended, actor=principal.person, occur_time=to_timestamp(now))
-    await outbox.enqueue(tx, event, aggregate_id=escrow_account_id, now=now)
+    event = events.HoldResolved(hold=ended)
+    await outbox.enqueue(tx, event, now=now)
     return ended
 
 

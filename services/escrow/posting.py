@@ -1,6 +1,6 @@
 """Group commit: what is asked for while one transaction commits is booked by the next, together.
 
-- No timer: an idle book takes a posting at once, a busy one takes all that waits, up to BATCH_MAX.
+- No timer: an idle book takes a posting at once, a busy one takes all that waits of one organization, up to BATCH_MAX.
 - One lane a process, so a hot escrow account costs one row lock a batch; another process waits for the same row.
 - A caller is answered after the commit. One that gives up meanwhile changes nothing for the others.
 - A batch that fails is halved until what is bad in it fails alone. A batch whose outcome is unknown (the connection
@@ -32,7 +32,6 @@ WAITING_MAX = 10_000
 _ATTEMPTS_MAX = 5
 _UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
 _OUT_OF_RANGE = "22003"  # an account's counters would leave 64 bits
-_BEGIN = "BEGIN; SELECT set_config('app.org_id', '*', true)"
 
 
 class _Unit:
@@ -40,6 +39,7 @@ class _Unit:
 
     def __init__(self, entries: Sequence[NewEntry]) -> None:
         self.entries = entries
+        self.org_id = entries[0].org_id
         self.answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self.traceparent = current_traceparent()
 
@@ -103,21 +103,26 @@ class Poster:
         self._waiting_entries += sum(len(unit.entries) for unit in unanswered)
 
     def _take(self) -> list[_Unit]:
-        """The next batch. Who gave up before it is sent is left out."""
+        """The next batch, of the organization whose turn it is. Who gave up before it is sent is left out."""
         batch: list[_Unit] = []
+        others: list[_Unit] = []
         entries = legs = 0
         while self._waiting:
-            unit = self._waiting[0]
+            unit = self._waiting.popleft()
+            if unit.answer.done():
+                self._waiting_entries -= len(unit.entries)
+                continue
+            if batch and unit.org_id != batch[0].org_id:
+                others.append(unit)
+                continue
             entries += len(unit.entries)
             legs += sum(len(entry.legs) for entry in unit.entries)
             if batch and (entries > BATCH_MAX or legs > LEGS_TOGETHER_MAX):
+                others.append(unit)
                 break
-            self._waiting.popleft()
             self._waiting_entries -= len(unit.entries)
-            if unit.answer.done():
-                entries -= len(unit.entries)
-                continue
             batch.append(unit)
+        self._waiting.extendleft(reversed(others))
         return batch
 
     async def _run(self) -> None:
@@ -174,7 +179,8 @@ class Poster:
     async def _commit(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
         entries = [entry for unit in batch for entry in unit.entries]
         try:
-            await connection.execute(_BEGIN)
+            await connection.execute("BEGIN")
+            await connection.execute("SELECT set_config('app.org_id', $1, true)", entries[0].org_id)
             outcomes = await booking.book(connection, entries, self._clock.now(), batch[0].traceparent)
             await connection.execute("COMMIT")
         except BaseException:

@@ -126,26 +126,6 @@ async def booked_entries(connection: Connection, places: Sequence[tuple[str, str
     )
 
 
-async def enqueue_all(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Writes outbox rows of (event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at)."""
-    await connection.execute(
-        "INSERT INTO outbox (event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[],"
-        " $8::timestamptz[])",
-        *(list(column) for column in zip(*rows, strict=True)),
-    )
-
-
-# --- escrow accounts --------------------------------------------------------------------------------------------------
-
-
-async def raw(tx: AsyncConnection) -> Connection:
-    """The driver's connection under this transaction."""
-    connection = await tx.get_raw_connection()
-    driver: Any = connection.driver_connection
-    return driver
-
-
 async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> None:
     await tx.execute(sa.insert(escrow_accounts).values(**values))
 

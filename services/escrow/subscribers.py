@@ -15,7 +15,7 @@ from realco.transactions.v1 import transactions_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.events.consumer import EventMeta, Handler, Subscription
+from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.values.ids import derived_id, new_id
 from services.escrow import commands, store
 from services.escrow.booking import book_in
@@ -37,11 +37,11 @@ _Transaction = transactions_pb2.Transaction
 
 
 def _booking(fact: Fact) -> Handler:
-    async def handle(tx: AsyncConnection, event: Any, meta: EventMeta) -> None:
+    async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
         transaction = event.transaction
         moving = Moving(_Transaction.Type.Name(transaction.type), transaction.party_id, transaction.amount.amount_minor)
         if moving.type in MONEY_IN or moving.type in MONEY_OUT:
-            await _apply(tx, fact, moving, transaction, from_timestamp(event.occur_time), meta)
+            await _apply(tx, fact, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
 
     return handle
 
@@ -52,27 +52,27 @@ async def _apply(
     moving: Moving,
     transaction: transactions_pb2.Transaction,
     occurred_at: datetime,
-    meta: EventMeta,
+    delivery: Delivery,
 ) -> None:
     escrow_account_id = transaction.escrow_account_id
-    account = await store.lock_escrow_account(tx, meta.org_id, escrow_account_id)
+    account = await store.lock_escrow_account(tx, delivery.org_id, escrow_account_id)
     if account is None:
         raise refusals.EscrowAccountNotFound("The event is about an escrow account that is not here.")
     frozen = account.status == Status.FROZEN.value
     if fact is Fact.RETURNED:
-        await _end_return_risk(tx, transaction, meta.now, when_frozen=True)
-    booked = await store.entries_of_transaction(tx, meta.org_id, escrow_account_id, transaction.transaction_id)
+        await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
+    booked = await store.entries_of_transaction(tx, delivery.org_id, escrow_account_id, transaction.transaction_id)
     position = Position(leg for entry in booked for leg in entry.legs)
     codes = [chart.CASH, chart.SUSPENSE, moving.target, *(code for code, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await store.balances(tx, meta.org_id, escrow_account_id, codes)
+        for balance in await store.balances(tx, delivery.org_id, escrow_account_id, codes)
     }
     legs = legs_of(fact, moving, position, frozen=frozen, available=lambda code: balances.get(code, 0))
     if not legs:
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
-    await book_in(tx, [_entry(fact, moving, transaction, legs, history, occurred_at, meta)], meta.now)
+    await book_in(tx, [_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
     at_risk = fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT"
     if at_risk and transaction.payment_method == _Transaction.ACH and not frozen:
         await commands.reserve(
@@ -84,7 +84,7 @@ async def _apply(
             currency=transaction.amount.currency_code,
             reason="RETURN_RISK",
             transaction_id=transaction.transaction_id,
-            now=meta.now,
+            now=delivery.now,
         )
 
 
@@ -95,11 +95,11 @@ def _entry(
     legs: Sequence[Leg],
     history: Sequence[tuple[str, Sequence[Leg]]],
     occurred_at: datetime,
-    meta: EventMeta,
+    delivery: Delivery,
 ) -> NewEntry:
     words = moving.type.replace("_", " ").capitalize()
     return NewEntry(
-        org_id=meta.org_id,
+        org_id=delivery.org_id,
         escrow_account_id=transaction.escrow_account_id,
         journal_entry_id=new_id("je"),
         # The body is the transaction's alone: the legs follow from the book as it is when the fact comes first.
@@ -113,8 +113,8 @@ def _entry(
         kind=kind_of(fact, moving),
         description=f"{words} {fact.value}: {transaction.description}".removesuffix(": "),
         legs=legs,
-        actor=meta.actor or "service:transactions",
-        effective_at=min(occurred_at, meta.now),
+        actor=delivery.actor or "service:transactions",
+        effective_at=min(occurred_at, delivery.now),
         currency=transaction.amount.currency_code,
         transaction_id=transaction.transaction_id,
         investment_id=transaction.investment_id or None,
@@ -124,9 +124,9 @@ def _entry(
     )
 
 
-async def _completed(tx: AsyncConnection, event: Any, meta: EventMeta) -> None:
+async def _completed(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
     """The return-risk period is over: the hold of the contribution ends."""
-    await _end_return_risk(tx, event.transaction, meta.now)
+    await _end_return_risk(tx, event.transaction, delivery.now)
 
 
 async def _end_return_risk(

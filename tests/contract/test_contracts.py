@@ -18,7 +18,7 @@ from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.distributions.v1 import events_pb2 as distributions_events
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
-from realco.type.v1 import http_pb2
+from realco.type.v1 import event_pb2, http_pb2
 
 import services
 from gateway import contracts
@@ -123,15 +123,22 @@ def test_the_rules_of_a_request_compile(method):
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=by_name)
-def test_an_event_names_who_caused_it_and_when(event):
-    actor, occur_time = event.fields_by_name["actor"], event.fields_by_name["occur_time"]
-    assert actor.type == FieldDescriptor.TYPE_STRING
-    assert occur_time.message_type.full_name == "google.protobuf.Timestamp"
+def test_an_event_has_the_common_envelope_and_says_what_it_is_about(event):
+    assert event.fields_by_name["meta"].number == 1
+    assert event.fields_by_name["meta"].message_type.full_name == "realco.type.v1.EventMeta"
+    about = event.GetOptions().Extensions[event_pb2.event]
+    for path in filter(None, (about.aggregate, about.scope)):
+        message = event
+        for name in path.split("."):
+            field = message.fields_by_name[name]
+            message = field.message_type
+        assert field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_ENUM)
+    assert about.aggregate
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=by_name)
 def test_an_event_says_its_subject(event):
-    assert f"Subject: `{event.full_name}`" in contracts.comments()[event.full_name]
+    assert f"Subject: `{event.full_name}.<org>.<scope>`" in contracts.comments()[event.full_name]
 
 
 def test_no_contract_carries_money_in_a_float():

@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 import pytest
 from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
+from realco.type.v1.event_pb2 import EventMeta
 
 from deploy import provision
 from services.chassis.calls.auth import current_principal
 from services.chassis.events import streams
-from services.chassis.events.consumer import ATTEMPTS_MAX, EventMeta, Subscription, run_subscription
+from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.replay import replay
 from services.chassis.values.clock import FakeClock
@@ -52,6 +53,13 @@ async def listener(js, org):
     return await listening(js, org)
 
 
+EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
+
+
+def of_origin(event_id: str, org_id: str) -> bytes:
+    return events.HoldPlaced(meta=EventMeta(event_id=event_id, org_id=org_id)).SerializeToString()
+
+
 class Inbox:
     """A subscription that writes a note for every event, and fails as told."""
 
@@ -59,18 +67,18 @@ class Inbox:
         self.durable = name
         self.org = org
         self.failures: dict[str, list[Exception]] = {}
-        self.seen: list[EventMeta] = []
+        self.seen: list[Delivery] = []
         self.order: list[str] = []
         self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold})
 
-    async def on_hold(self, tx, event: events.HoldPlaced, meta: EventMeta) -> None:
-        if meta.org_id != self.org:
+    async def on_hold(self, tx, event: events.HoldPlaced, delivery: Delivery) -> None:
+        if delivery.org_id != self.org:
             return
-        self.seen.append(meta)
-        await chassis.add_note(tx, event.actor, meta.org_id)
-        if self.failures.get(event.actor):
-            raise self.failures[event.actor].pop(0)
-        self.order.append(event.actor)
+        self.seen.append(delivery)
+        await chassis.add_note(tx, event.hold.hold_id, delivery.org_id)
+        if self.failures.get(event.hold.hold_id):
+            raise self.failures[event.hold.hold_id].pop(0)
+        self.order.append(event.hold.hold_id)
 
 
 @pytest.fixture
@@ -122,16 +130,16 @@ async def test_an_event_is_handled_as_its_organization_and_for_its_actor(databas
         await emit(database, "hello")
         await applied(database, "hello")
         await asyncio.wait_for(nudge.wait(), 5)
-    meta = inbox.seen[0]
-    assert (meta.subject, meta.org_id, meta.actor) == ("realco.escrow.v1.HoldPlaced", inbox.org, "admin-1")
-    assert (meta.now, meta.attempt) == (chassis.NOW, 1)
+    delivery = inbox.seen[0]
+    assert (delivery.org_id, delivery.actor) == (inbox.org, "admin-1")
+    assert (delivery.now, delivery.attempt) == (chassis.NOW, 1)
 
 
 async def test_a_handler_acts_as_its_service_on_behalf_of_the_actor(database, js, inbox):
     principals = []
 
-    async def on_hold(tx, event, meta) -> None:
-        if meta.org_id == inbox.org:
+    async def on_hold(tx, event, delivery) -> None:
+        if delivery.org_id == inbox.org:
             principals.append(current_principal())
 
     inbox.subscription = Subscription(inbox.durable, {events.HoldPlaced: on_hold})
@@ -161,7 +169,7 @@ async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it
         await emit(database, "first", "second")
         await applied(database, "first", "second")
     assert inbox.order == ["first", "second"]
-    assert [meta.attempt for meta in inbox.seen] == [1, 2, 3, 4, 1]
+    assert [delivery.attempt for delivery in inbox.seen] == [1, 2, 3, 4, 1]
     assert await dead_letters(js, inbox) == []
 
 
@@ -172,7 +180,7 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
         await applied(database, "good")
     letters = await dead_letters(js, inbox)
     assert [letter.headers["realco-cause"] for letter in letters] == ["FAILED_PRECONDITION NEVER"]
-    assert letters[0].headers["realco-subject"] == "realco.escrow.v1.HoldPlaced"
+    assert letters[0].headers["realco-subject"] == f"realco.escrow.v1.HoldPlaced.{inbox.org}.esc_1"
     assert await chassis.note_ids(database) == ["good"]
 
     clock = FakeClock(chassis.NOW)
@@ -209,20 +217,21 @@ async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox)
 
 
 @pytest.mark.parametrize(
-    ("data", "headers"),
+    ("subject", "data"),
     [
-        (b"\xff", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001", "ce-orgid": "org_1"}),  # no protobuf
-        (b"", {"ce-orgid": "org_1"}),
-        (b"", {"ce-id": "not a uuid", "ce-orgid": "org_1"}),
-        (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001"}),
-        (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001", "ce-orgid": "*"}),  # would be every organization
-        (b"", {"ce-id": "0192f0c1-2b3c-7def-8000-000000000001", "ce-orgid": "org 1"}),
-        (b"", None),
+        ("org_1._", b"\xff"),  # no protobuf
+        ("org_1._", b""),
+        ("org_1._", of_origin("", "org_1")),
+        ("org_1._", of_origin("not a uuid", "org_1")),
+        ("_._", of_origin(EVENT_ID, "")),
+        ("org_1._", of_origin(EVENT_ID, "*")),  # would be every organization
+        ("org_1._", of_origin(EVENT_ID, "org 1")),
+        ("org_1._", of_origin(EVENT_ID, "org_2")),  # published where another organization listens
     ],
 )
-async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, inbox, data, headers):
+async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, inbox, subject, data):
     async with consuming(database, js, inbox):
-        await js.publish("realco.escrow.v1.HoldPlaced", data, headers=headers)
+        await js.publish(f"realco.escrow.v1.HoldPlaced.{subject}", data)
         await chassis.until(lambda: _letters(js, inbox, 1))
         await emit(database, "good")
         await applied(database, "good")
@@ -256,12 +265,12 @@ async def test_two_processes_share_a_durable_and_keep_the_order(database, js, in
 
 
 def test_streams_follow_from_the_events():
-    async def handler(tx, event, meta) -> None: ...
+    async def handler(tx, event, delivery) -> None: ...
 
     subscription = Subscription(
         "d", {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldResolved: handler}
     )
     assert subscription.subjects_by_stream() == {
-        "COMPLIANCE": ["realco.compliance.v1.ComplianceCheckCompleted"],
-        "ESCROW": ["realco.escrow.v1.HoldPlaced", "realco.escrow.v1.HoldResolved"],
+        "COMPLIANCE": ["realco.compliance.v1.ComplianceCheckCompleted.>"],
+        "ESCROW": ["realco.escrow.v1.HoldPlaced.>", "realco.escrow.v1.HoldResolved.>"],
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
@@ -10,7 +12,15 @@ from services.chassis.data import outbox
 from services.chassis.events.relay import relay_batch, run_relay
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
-from tests.support.chassis_events import emit, emitting_database, listening, provisioned_streams, running, unpublished
+from tests.support.chassis_events import (
+    emit,
+    emitting_database,
+    event_named,
+    listening,
+    provisioned_streams,
+    running,
+    unpublished,
+)
 
 
 @pytest.fixture
@@ -47,11 +57,17 @@ async def test_an_event_is_published_with_everything_a_subscriber_needs(database
         await chassis.until(lambda: _all_published(database))
     headers = listener.messages[0].headers
     assert headers["ce-specversion"] == "1.0"
-    assert headers["ce-type"] == listener.messages[0].subject == "realco.escrow.v1.HoldPlaced"
+    assert headers["ce-type"] == "realco.escrow.v1.HoldPlaced"
+    assert listener.messages[0].subject == f"realco.escrow.v1.HoldPlaced.{org}.esc_1"
     assert headers["ce-source"] == "/realco/escrow"
     assert headers["ce-time"] == "2026-11-22T12:00:00+00:00"
-    assert (headers["ce-subject"], headers["ce-orgid"], headers["ce-actor"]) == ("esc_1", org, "admin-1")
-    assert headers["ce-id"] == headers["Nats-Msg-Id"]
+    assert (headers["ce-subject"], headers["ce-sequence"]) == ("esc_1", "1")
+    assert headers["ce-dataschema"] == "realco/escrow/v1/events.proto"
+    meta = events.HoldPlaced.FromString(listener.messages[0].data).meta
+    assert headers["ce-id"] == headers["Nats-Msg-Id"] == meta.event_id
+    assert (meta.org_id, meta.aggregate_id, meta.aggregate_version, meta.actor) == (org, "esc_1", 1, "admin-1")
+    assert meta.occur_time.ToJsonString() == "2026-11-22T12:00:00Z"
+    assert uuid.UUID(meta.incarnation)
 
 
 async def _all_published(database) -> bool:
@@ -61,7 +77,7 @@ async def _all_published(database) -> bool:
 async def test_what_is_rolled_back_is_never_published(database, js, listener):
     async with running(run_relay, database, js, "escrow"):
         async with database.begin() as tx:
-            await outbox.enqueue(tx, events.HoldPlaced(actor="no"), aggregate_id="e", now=chassis.NOW)
+            await outbox.enqueue(tx, event_named("no", "e"), now=chassis.NOW)
             await tx.rollback()
         await emit(database, "yes")
         assert await listener.names(1) == ["yes"]
@@ -71,7 +87,7 @@ async def test_an_event_that_commits_late_is_not_skipped(database, js, listener)
     """Its sequence number is the smaller one: a relay that remembers the last number would lose it."""
     async with running(run_relay, database, js, "escrow"):
         async with database.begin() as slow:
-            await outbox.enqueue(slow, events.HoldPlaced(actor="late"), aggregate_id="e", now=chassis.NOW)
+            await outbox.enqueue(slow, event_named("late", "e"), now=chassis.NOW)
             await emit(database, "early")
         assert sorted(await listener.names(2)) == ["early", "late"]
 
@@ -89,16 +105,30 @@ async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(databas
         async with database.begin() as began_first:
             await began_first.execute(sa.text("SELECT pg_current_xact_id()"))
             await emit(database, "booked first")
-            await outbox.enqueue(
-                began_first, events.HoldPlaced(actor="booked second"), aggregate_id="e", now=chassis.NOW
-            )
+            await outbox.enqueue(began_first, event_named("booked second", "e"), now=chassis.NOW)
         assert await listener.names(2) == ["booked first", "booked second"]
+
+
+async def test_the_events_of_an_aggregate_are_numbered_without_gaps_whatever_is_rolled_back(database, js, listener):
+    async with running(run_relay, database, js, "escrow"):
+        for number in range(30):
+            async with database.begin() as tx:
+                events_of_both = [event_named("a", "a"), event_named("b", "b"), event_named("a", "a")]
+                await outbox.enqueue_all(tx, events_of_both, now=chassis.NOW)
+                if number % 3 == 0:
+                    await tx.rollback()
+        await listener.names(60)
+    metas = [events.HoldPlaced.FromString(message.data).meta for message in listener.messages]
+    for aggregate_id, count in (("a", 40), ("b", 20)):
+        versions = [meta.aggregate_version for meta in metas if meta.aggregate_id == aggregate_id]
+        assert versions == list(range(1, count + 1))
+    assert len({meta.incarnation for meta in metas}) == 1
 
 
 async def test_a_thousand_events_are_one_batch(database, js, urls):
     async with database.begin() as tx:
         for number in range(1001):
-            await outbox.enqueue(tx, events.HoldPlaced(actor=str(number)), aggregate_id="e", now=chassis.NOW)
+            await outbox.enqueue(tx, event_named(str(number), "e"), now=chassis.NOW)
     connection = await _relay_connection(database)
     assert [await relay_batch(connection, js, "escrow") for _ in range(3)] == [1000, 1, 0]
     await connection.close()
@@ -124,10 +154,10 @@ async def test_two_relays_publish_everything_once(database, js, listener):
 
 
 async def test_an_event_too_large_for_a_message_fails_its_own_transaction(database):
-    huge = events.HoldPlaced(actor="x" * outbox.PAYLOAD_BYTES_MAX)
+    huge = event_named("x" * outbox.PAYLOAD_BYTES_MAX)
     async with database.begin() as tx:
         with pytest.raises(InvariantViolation, match="fits"):
-            await outbox.enqueue(tx, huge, aggregate_id="e", now=chassis.NOW)
+            await outbox.enqueue(tx, huge, now=chassis.NOW)
 
 
 async def _relay_connection(database):

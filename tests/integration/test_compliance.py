@@ -11,7 +11,7 @@ from realco.transactions.v1 import events_pb2, transactions_pb2
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
-from services.chassis.events.consumer import EventMeta
+from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
@@ -70,10 +70,10 @@ class Compliance:
         transaction = transactions_pb2.Transaction(transaction_id=transaction_id, version=version)
         transaction.failure.retryable = retryable
         event = event_type(transaction=transaction)
-        meta = EventMeta("", "", "org-a", "", self.clock.now(), 1)
+        delivery = Delivery("org-a", "", self.clock.now())
         with acting_as(service_principal("compliance", "org-a")):
             async with self.database.begin() as tx:
-                await SUBSCRIPTIONS[0].handlers[event_type](tx, event, meta)
+                await SUBSCRIPTIONS[0].handlers[event_type](tx, event, delivery)
 
 
 @pytest.fixture

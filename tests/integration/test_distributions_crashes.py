@@ -220,6 +220,6 @@ async def test_the_saga_acts_for_the_person_who_asked(world: World) -> None:
     world.deposit(offering, 10_000_00)
     await world.execute(await world.approved(offering, 10_000_00), "sponsor-7")
     await world.work()
-    assert [told.actor for told in await world.told(events.DistributionDeclared)] == ["sponsor-7"]
+    assert [told.meta.actor for told in await world.told(events.DistributionDeclared)] == ["sponsor-7"]
     assert world.wire.persons["declare_distribution"] == "sponsor-7"
     assert world.wire.persons["release_subscriptions"] == "admin-1"

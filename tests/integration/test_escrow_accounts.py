@@ -46,7 +46,7 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
     assert {line.ledger_account for line in balance.ledger_accounts} == FIXED
     assert {line.posted.amount_minor for line in balance.ledger_accounts} == {0}
     [event] = await escrow.events(events.EscrowAccountOpened)
-    assert (event.escrow_account, event.actor) == (account, "admin-1")
+    assert (event.escrow_account, event.meta.actor) == (account, "admin-1")
 
 
 async def test_another_organizations_account_looks_like_none(escrow):

@@ -66,7 +66,7 @@ async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, he
         assert hold.status == pb.Hold.PLACED
         assert (await escrow.held(account)) == {SUBSCRIPTION: held + asked}
         [placed] = [event for event in await escrow.events(events.HoldPlaced) if event.hold == hold]
-        assert placed.actor == "admin-1"
+        assert placed.meta.actor == "admin-1"
 
 
 async def test_what_is_held_does_not_move(escrow, account):

@@ -19,10 +19,12 @@ from grpc import aio
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc
 from realco.escrow.v1 import events_pb2 as events
+from realco.type.v1.event_pb2 import EventMeta
 
 from deploy import provision
 from deploy.local.ports import free_port
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.events.streams import subject_of
 from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
 from tests.support.identity import ISSUER, Issuer
@@ -95,7 +97,7 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
         entry = await stub.PostJournalEntry(request, **call)
         assert await stub.PostJournalEntry(request, **call) == entry
 
-        heard = await js.pull_subscribe(events.JournalEntriesPosted.DESCRIPTOR.full_name, stream="ESCROW")
+        heard = await js.pull_subscribe(f"{events.JournalEntriesPosted.DESCRIPTOR.full_name}.>", stream="ESCROW")
         [message] = await heard.fetch(1, timeout=20)
         assert list(events.JournalEntriesPosted.FromString(message.data).journal_entries) == [entry]
         assert message.headers["ce-subject"] == account
@@ -118,6 +120,7 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
 async def tell(js, payment: Payment, *facts: str) -> None:
     """Publishes as the relay of the transactions service does."""
     for fact in facts:
-        event = EVENTS[fact](transaction=payment.transaction, occur_time=to_timestamp(NOW))
-        headers = {"ce-id": str(uuid.uuid4()), "ce-orgid": "org_1", "ce-actor": "admin-1"}
-        await js.publish(event.DESCRIPTOR.full_name, event.SerializeToString(), headers=headers)
+        meta = EventMeta(event_id=str(uuid.uuid4()), org_id="org_1", actor="admin-1", occur_time=to_timestamp(NOW))
+        event = EVENTS[fact](transaction=payment.transaction, meta=meta)
+        subject = subject_of(event.DESCRIPTOR.full_name, "org_1", "_")
+        await js.publish(subject, event.SerializeToString())

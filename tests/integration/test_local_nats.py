@@ -18,8 +18,8 @@ from deploy.local.nats import Nats
 from deploy.provision import consumers_of, provision
 from services.chassis.events.consumer import Subscription
 
-POSTED = "realco.escrow.v1.JournalEntriesPosted"
-SETTLED = "realco.transactions.v1.TransactionSettled"
+POSTED = "realco.escrow.v1.JournalEntriesPosted.org_1.esc_1"
+SETTLED = "realco.transactions.v1.TransactionSettled.org_1.esc_1"
 
 
 async def handle(tx: object, event: object, meta: object) -> None:

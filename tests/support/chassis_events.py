@@ -44,11 +44,14 @@ async def running(coroutine_of, *arguments):
         await asyncio.wait_for(task, 10)
 
 
+def event_named(name: str, escrow_account_id: str = "esc_1") -> events.HoldPlaced:
+    return events.HoldPlaced(hold={"hold_id": name, "escrow_account_id": escrow_account_id})
+
+
 async def emit(database, *names: str) -> None:
     for name in names:
         async with database.begin() as tx:
-            event = events.HoldPlaced(actor=name)
-            await outbox.enqueue(tx, event, aggregate_id="esc_1", now=chassis.NOW)
+            await outbox.enqueue(tx, event_named(name), now=chassis.NOW)
 
 
 async def unpublished(database) -> int:
@@ -68,9 +71,9 @@ class Listener:
     async def names(self, count: int) -> list[str]:
         while len(self.messages) < count:
             message = await self._subscription.next_msg(timeout=10)
-            if (message.headers or {}).get("ce-orgid") == self._org:
+            if message.subject.split(".")[4] == self._org:
                 self.messages.append(message)
-        return [events.HoldPlaced.FromString(message.data).actor for message in self.messages]
+        return [events.HoldPlaced.FromString(message.data).hold.hold_id for message in self.messages]
 
 
 async def listening(js, org: str) -> Listener:

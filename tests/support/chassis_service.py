@@ -39,9 +39,9 @@ class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
             if request.idempotency_key == "refused":
                 raise Refusal("No.")
             await chassis.add_note(tx, request.idempotency_key)
-            event = events_pb2.HoldPlaced(actor=request.idempotency_key)
-            await outbox.enqueue(tx, event, aggregate_id=request.escrow_account_id, now=chassis.NOW)
-            return pb.Hold(hold_id=request.idempotency_key)
+            hold = pb.Hold(hold_id=request.idempotency_key, escrow_account_id=request.escrow_account_id)
+            await outbox.enqueue(tx, events_pb2.HoldPlaced(hold=hold), now=chassis.NOW)
+            return hold
 
         answer = await once(self._database, request, pb.Hold, place)
         if request.idempotency_key == "slow":
@@ -49,8 +49,8 @@ class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
         return answer
 
 
-async def _heard(tx, event, meta) -> None:
-    await chassis.add_note(tx, f"heard {event.actor}", meta.org_id)
+async def _heard(tx, event, delivery) -> None:
+    await chassis.add_note(tx, f"heard {event.hold.hold_id}", delivery.org_id)
 
 
 SUBSCRIPTION = Subscription("chassis-test-service", {events_pb2.HoldPlaced: _heard})

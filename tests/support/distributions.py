@@ -19,7 +19,7 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
-from services.chassis.events.consumer import EventMeta
+from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
@@ -78,10 +78,10 @@ class World:
     async def deliver(self, *events: Message) -> None:
         """Hands each event to its handler as the consumer does, in one transaction each."""
         for event in events:
-            meta = EventMeta("", event.DESCRIPTOR.full_name, ORG, "", self.clock.now(), 1)
+            delivery = Delivery(ORG, "", self.clock.now())
             with acting_as(service_principal("distributions", ORG, "service:peer")):
                 async with self.database.begin() as tx:
-                    await self._handlers[type(event)](tx, event, meta)
+                    await self._handlers[type(event)](tx, event, delivery)
 
     async def work(self) -> int:
         """Runs every job until none finds anything due; how many steps that took."""
@@ -95,7 +95,7 @@ class World:
         outbox = chassis_tables.outbox.c
         async with self.database.begin("*") as tx:
             payloads = await tx.scalars(
-                sa.select(outbox.payload).where(outbox.subject == event.DESCRIPTOR.full_name).order_by(outbox.id)
+                sa.select(outbox.payload).where(outbox.event_type == event.DESCRIPTOR.full_name).order_by(outbox.id)
             )
             return [event.FromString(payload) for payload in payloads]
 

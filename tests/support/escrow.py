@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from realco.type.v1 import money_pb2
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
-from services.chassis.events.consumer import EventMeta
+from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
@@ -181,9 +180,9 @@ class Escrow:
 
     async def events(self, kind: type[Message]) -> list[Any]:
         """The events of a kind that wait in the outbox, oldest first."""
-        query = sa.text("SELECT payload FROM outbox WHERE subject = :subject ORDER BY id")
+        query = sa.text("SELECT payload FROM outbox WHERE event_type = :event_type ORDER BY id")
         async with self.database.begin(self.org_id) as tx:
-            found = await tx.scalars(query, {"subject": kind.DESCRIPTOR.full_name})
+            found = await tx.scalars(query, {"event_type": kind.DESCRIPTOR.full_name})
             return [kind.FromString(payload) for payload in found]
 
     async def journal(self) -> list[pb.JournalEntry]:
@@ -228,14 +227,12 @@ class Payment:
         """Each fact reaches escrow's subscriber once, in a transaction of its own."""
         for fact in facts:
             kind = EVENTS[fact]
-            event = kind(transaction=self.transaction, occur_time=to_timestamp(escrow.clock.now()))
+            event = kind(transaction=self.transaction, meta={"occur_time": to_timestamp(escrow.clock.now())})
             handler = SUBSCRIPTIONS[0].handlers[kind]
-            meta = EventMeta(
-                str(uuid.uuid4()), kind.DESCRIPTOR.full_name, escrow.org_id, "admin-1", escrow.clock.now(), attempt=1
-            )
+            delivery = Delivery(escrow.org_id, "admin-1", escrow.clock.now())
             with acting_as(service_principal("escrow", escrow.org_id, on_behalf_of="admin-1")):
                 async with escrow.database.begin() as tx:
-                    await handler(tx, event, meta)
+                    await handler(tx, event, delivery)
 
     async def submit(self, escrow: Escrow, source: int) -> pb.SubmitPayoutsResponse.Result:
         """As the transactions service does before it asks a provider."""

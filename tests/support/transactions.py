@@ -293,9 +293,9 @@ class House:
         """The names of its events, in order."""
         async with self.database.begin("*") as tx:
             rows = await tx.execute(
-                sa.text("SELECT subject FROM outbox WHERE aggregate_id = :id ORDER BY id"), {"id": transaction_id}
+                sa.text("SELECT event_type FROM outbox WHERE aggregate_id = :id ORDER BY id"), {"id": transaction_id}
             )
-            return [row.subject.rsplit(".", 1)[1] for row in rows]
+            return [row.event_type.rsplit(".", 1)[1] for row in rows]
 
     async def hurry(self) -> None:
         """Makes every lease and back-off run out now: what waits by the machine's clock is due."""

@@ -64,7 +64,7 @@ def test_the_database_allows_the_moves_the_domain_allows(table: str, moves: dict
 
 def test_every_table_of_an_organization_is_closed_by_row_level_security() -> None:
     with_organization = {table.name for table in tables.metadata.sorted_tables if "org_id" in table.c}
-    chassis = {"outbox", "handled_requests"}
+    chassis = {"outbox", "handled_requests", "aggregate_versions"}
     assert {table.name for table in tables.OF_ORGANIZATIONS} == with_organization - chassis
     text = (MIGRATIONS / "0002_guards.py").read_text()
     assert all(f'"{table.name}",' in text for table in tables.OF_ORGANIZATIONS)
@@ -184,7 +184,7 @@ def test_terms_are_kept_as_they_were_agreed(rate: int, share: int, carry: int, t
 
 def test_the_service_hears_the_book_and_the_rails() -> None:
     heard = {each.durable: each.subjects_by_stream() for each in SUBSCRIPTIONS}
-    assert heard["distributions-on-escrow"] == {"ESCROW": ["realco.escrow.v1.JournalEntriesPosted"]}
+    assert heard["distributions-on-escrow"] == {"ESCROW": ["realco.escrow.v1.JournalEntriesPosted.>"]}
     assert set(heard["distributions-on-transactions"]) == {"TRANSACTIONS"}
 
 

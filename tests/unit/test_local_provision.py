@@ -25,8 +25,8 @@ SUBSCRIPTION = Subscription(
 def test_a_subscription_to_two_areas_has_a_consumer_on_each_stream_and_one_over_its_dead_letters() -> None:
     made = {consumer.stream: consumer for consumer in consumers_of("compliance", SUBSCRIPTION)}
     assert {stream: consumer.subjects for stream, consumer in made.items()} == {
-        "ESCROW": ("realco.escrow.v1.JournalEntriesPosted",),
-        "TRANSACTIONS": ("realco.transactions.v1.TransactionSettled",),
+        "ESCROW": ("realco.escrow.v1.JournalEntriesPosted.>",),
+        "TRANSACTIONS": ("realco.transactions.v1.TransactionSettled.>",),
         "DEAD_LETTERS": ("realco.dead_letters.compliance_audit",),
     }
     assert {consumer.name for consumer in made.values()} == {"compliance_audit"}

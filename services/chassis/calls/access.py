@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 from realco.type.v1 import access_pb2
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import SERVICE_ROLE, Principal
 from services.chassis.values.errors import BootError, NotFound, PermissionDenied
 
 INVESTOR = "investor"
@@ -24,12 +24,16 @@ class Rule:
     """What the option of one RPC says."""
 
     roles: frozenset[str]
+    services: frozenset[str]
     public: bool
     party_path: tuple[str, ...]
 
     def admit(self, principal: Principal) -> None:
-        """Raises PermissionDenied unless the caller's role may call."""
-        if principal.role not in self.roles:
+        """Raises PermissionDenied unless the caller's role, or this very service, may call."""
+        if principal.role == SERVICE_ROLE:
+            if principal.service not in self.services:
+                raise PermissionDenied("This service may not call this.")
+        elif principal.role not in self.roles:
             raise PermissionDenied("This role may not call this.")
 
     def confine(self, principal: Principal, request: Message) -> None:
@@ -77,14 +81,15 @@ def _rule(method: MethodDescriptor) -> Rule:
         raise ValueError("has no (realco.type.v1.access)")
     access: access_pb2.Access = options.Extensions[option]
     roles = frozenset(access_pb2.Access.Role.Name(role).lower() for role in access.roles)
-    if access.public == bool(roles):
-        raise ValueError("names roles, or is public: one of the two")
+    services = frozenset(access.services)
+    if access.public == bool(roles or services):
+        raise ValueError("names who may call, or is public: one of the two")
     if "role_unspecified" in roles:
         raise ValueError("names ROLE_UNSPECIFIED")
     path = tuple(access.party_field.split(".")) if access.party_field else ()
     if path:
         _check_path(method.input_type, path)
-    return Rule(roles, access.public, path)
+    return Rule(roles, services, access.public, path)
 
 
 def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:

@@ -34,7 +34,10 @@ from services.chassis.values.invariant import InvariantViolation
 ALL_ORGANIZATIONS = "*"
 ROLES = frozenset({"investor", "sponsor", "admin", "auditor"})
 SERVICE_ROLE = "service"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
+_SERVICE_PREFIX = "service:"
+# One token of an event's subject, so no dot.
+_ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SUBJECT_BYTES_MAX = 255
 _SERVICE_TOKEN_SECONDS = 60
 _CLOCK_SKEW_SECONDS = 5
 _KEYS_BYTES_MAX = 256 * 1024
@@ -54,6 +57,11 @@ class Principal:
     role: str
     org_id: str
     on_behalf_of: str | None = None
+
+    @property
+    def service(self) -> str:
+        """The name of the service that calls; empty where a person does."""
+        return self.subject.removeprefix(_SERVICE_PREFIX) if self.role == SERVICE_ROLE else ""
 
     @property
     def person(self) -> str:
@@ -92,9 +100,16 @@ def acting_as(principal: Principal) -> Iterator[Principal]:
 
 def organization(name: str) -> str:
     """The name, if it may be one organization's. Raises ValueError: `*` for one would be all of them."""
-    if not _NAME.fullmatch(name):
+    if not _ORGANIZATION.fullmatch(name):
         raise ValueError("no name of an organization")
     return name
+
+
+def _is_subject(text: str) -> bool:
+    """Whether it can name a person, as any issuer spells them: `auth0|5f7c8ec7`, `ann@example.org`."""
+    return (
+        0 < len(text.encode("utf-8", "replace")) <= _SUBJECT_BYTES_MAX and text.isprintable() and text == text.strip()
+    )
 
 
 def service_principal(name: str, org_id: str, on_behalf_of: str | None = None) -> Principal:
@@ -163,7 +178,7 @@ class Verifier:
         Args:
             token: The compact JWT, without `Bearer `.
             org_id: The metadata `x-realco-org`, believed only beside a service's token.
-            on_behalf_of: The metadata `x-realco-on-behalf-of`, believed likewise.
+            on_behalf_of: The metadata `x-realco-on-behalf-of-bin`, believed likewise.
 
         Raises:
             Unauthenticated: the token is not acceptable.
@@ -174,10 +189,10 @@ class Verifier:
         subject = str(claims["sub"])
         if claims["role"] != SERVICE_ROLE:
             return Principal(subject, str(claims["role"]), str(claims["org_id"]))
-        if org_id is None or not _NAME.fullmatch(org_id):
+        if org_id is None or not _ORGANIZATION.fullmatch(org_id):
             raise PermissionDenied("A service names the organization it acts in (x-realco-org).")
-        if on_behalf_of is not None and not _NAME.fullmatch(on_behalf_of):
-            raise PermissionDenied("The person acted for (x-realco-on-behalf-of) is not a name.")
+        if on_behalf_of is not None and not _is_subject(on_behalf_of):
+            raise PermissionDenied("The person acted for (x-realco-on-behalf-of-bin) is not a name.")
         return Principal(subject, SERVICE_ROLE, org_id, on_behalf_of)
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -209,7 +224,7 @@ class Verifier:
         now = time.time()
         if type(iat) is not int or type(exp) is not int or not isinstance(subject, str) or not isinstance(role, str):
             return False
-        if claims.get("aud") not in (self._audience, [self._audience]) or not _NAME.fullmatch(subject):
+        if claims.get("aud") not in (self._audience, [self._audience]) or not _is_subject(subject):
             return False
         if exp <= now or iat > now + _CLOCK_SKEW_SECONDS or claims.get("nbf", iat) > now + _CLOCK_SKEW_SECONDS:
             return False
@@ -223,7 +238,7 @@ class Verifier:
             and role in ROLES
             and not subject.startswith("service:")
             and isinstance(org_id, str)
-            and _NAME.fullmatch(org_id) is not None
+            and _ORGANIZATION.fullmatch(org_id) is not None
         )
 
     async def _key(self, kid: str) -> ECKey:

@@ -80,6 +80,10 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         metadata.add("authorization", f"Bearer {self._identity.token()}")
         for key, value in self._context().items():
             metadata.add(key, value)
+        principal = principal_or_none()
+        if principal is not None and principal.person != self._identity.subject:
+            # Binary: a person's name may have characters that a header cannot carry.
+            metadata.add("x-realco-on-behalf-of-bin", principal.person.encode())
         details = aio.ClientCallDetails(
             method=client_call_details.method,
             timeout=_timeout(client_call_details.timeout),
@@ -94,8 +98,6 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         principal = principal_or_none()
         if principal is not None and principal.org_id != ALL_ORGANIZATIONS:
             found["x-realco-org"] = principal.org_id
-            if principal.person != self._identity.subject:
-                found["x-realco-on-behalf-of"] = principal.person
         return {key: value for key, value in found.items() if value}
 
 

@@ -24,6 +24,7 @@ from grpc_status import rpc_status
 
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
+from services.chassis.calls.answer import answer_metadata, begin_answer
 from services.chassis.calls.auth import Verifier, acting_as
 from services.chassis.calls.client import as_domain_error
 from services.chassis.calls.deadline import set_deadline
@@ -102,8 +103,11 @@ class Interceptor(aio.ServerInterceptor):
             self.in_flight += 1
             self.idle.clear()
             code = "OK"
+            begin_answer()
             try:
-                return await self._answer(raw, context, rule, handler)
+                response = await self._answer(raw, context, rule, handler)
+                context.set_trailing_metadata(answer_metadata())
+                return response
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 if context.cancelled() or context.done():  # nobody is listening any more
@@ -137,7 +141,7 @@ class Interceptor(aio.ServerInterceptor):
             principal = await self._verifier.verify(
                 _bearer(metadata),
                 org_id=metadata.get("x-realco-org"),
-                on_behalf_of=metadata.get("x-realco-on-behalf-of"),
+                on_behalf_of=metadata.get("x-realco-on-behalf-of-bin"),
             )
             structlog.contextvars.bind_contextvars(
                 principal=principal.subject, org=principal.org_id, actor=principal.person
@@ -177,7 +181,8 @@ class Interceptor(aio.ServerInterceptor):
         return status_of(code, code, message, self._domain, **details)
 
     async def _abort(self, context: Context, status: status_pb2.Status) -> None:
-        await context.abort_with_status(_rpc_status.to_status(status))
+        told = _rpc_status.to_status(status)
+        await context.abort(told.code, told.details, (*told.trailing_metadata, *answer_metadata()))
 
 
 def _from_peer(error: aio.AioRpcError) -> BaseException:
@@ -196,8 +201,8 @@ def _texts(metadata: Any) -> dict[str, str]:
     """A key that comes twice has both values, as gRPC says: so two tokens are no token, rather than one of them."""
     texts: dict[str, str] = {}
     for key, value in metadata or ():
-        if isinstance(value, str):
-            texts[key] = f"{texts[key]},{value}" if key in texts else value
+        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        texts[key] = f"{texts[key]},{text}" if key in texts else text
     return texts
 
 

@@ -168,6 +168,13 @@ class Database:
         await self._engine.dispose()
 
 
+async def driver_connection(tx: AsyncConnection) -> asyncpg.Connection:
+    """The driver's connection under a transaction that `Database.begin` opened."""
+    connection = await tx.get_raw_connection()
+    driver: Any = connection.driver_connection
+    return driver
+
+
 def mark_enqueued(tx: AsyncConnection) -> None:
     """Notes that this transaction leaves an event behind, so that its commit wakes the relay."""
     tx.info[_ENQUEUED] = True

@@ -18,6 +18,7 @@ from services.chassis.data import tables
 Op = Any
 
 _REFUSE = "realco_refuse"
+_READ_ONLY = ("alembic_version", "incarnation")
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -29,9 +30,10 @@ def run_env(metadata: sa.MetaData) -> None:
 
 
 def create_chassis_tables(op: Op) -> None:
-    """Makes outbox, handled_requests and handled_events, closed by row level security where they have an org_id."""
+    """Makes the chassis' tables, closed by row level security where they have an org_id."""
     tables.metadata.create_all(op.get_bind())
-    enable_rls(op, "outbox", "handled_requests")
+    op.execute("INSERT INTO incarnation DEFAULT VALUES")
+    enable_rls(op, "outbox", "handled_requests", "aggregate_versions")
 
 
 def enable_rls(op: Op, *names: str) -> None:
@@ -75,16 +77,18 @@ def grant_app(
     Args:
         service: Its app role is `<service>_app`, unless the owner who migrates has another name before `_owner`.
         select_insert: Append-only tables: SELECT and INSERT.
-        all: The tables with SELECT, INSERT, UPDATE and DELETE; None is every other table there is.
+        all: The service's tables with SELECT, INSERT, UPDATE and DELETE; None is every other table there is. The
+            chassis' own tables have their rights anyway.
     """
     bind = op.get_bind()
     app = _quoted(op, app_role(bind, service))
-    names = sa.inspect(bind).get_table_names() if all is None else all
-    editable = [name for name in names if name not in select_insert and name != "alembic_version"]
+    names = sa.inspect(bind).get_table_names() if all is None else [*all, *tables.metadata.tables]
+    editable = [name for name in names if name not in select_insert and name not in _READ_ONLY]
     op.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC")
     op.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     op.execute(f"GRANT USAGE ON SCHEMA public TO {app}")
-    op.execute(f"GRANT SELECT ON alembic_version TO {app}")
+    for name in _READ_ONLY:
+        op.execute(f"GRANT SELECT ON {name} TO {app}")
     op.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app}")
     for name in editable:
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {_quoted(op, name)} TO {app}")

@@ -1,8 +1,9 @@
 """Applied once: a request's effect and its answer are one transaction, and so are an event's effect and its inbox row.
 
-The key of a request is (organization, caller, RPC, idempotency_key). A retry with the same body gets the first answer,
-business refusals included; with another body it is refused. Only outcomes are kept: a malformed request, a missing
-resource or a failure of ours leaves the key free (reliability rules c11, c12).
+The key of a request is (organization, caller, RPC, idempotency_key). The first decision about a key is kept with its
+effect, a refusal as well as a success: a retry with the same body gets it again, and is told that it is a replay; with
+another body it is refused. What reached no decision leaves the key free: a malformed request, a resource that is not
+there, a service that is away, time that ran out (reliability rules c11, c12).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.answer import note_replayed
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
@@ -35,6 +37,7 @@ R = TypeVar("R", bound=Message)
 _IN_FLIGHT_WAIT_MS = 1_000
 _ATTEMPTS_MAX = 5
 _LOCK_NOT_AVAILABLE = "55P03"
+_DECISIONS = frozenset({Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS, Kind.PERMISSION_DENIED})
 
 
 class IdempotencyKeyReused(DomainError):
@@ -97,12 +100,17 @@ async def _attempt(
                 await replace_answer(tx, request, response)
                 return response
     except DomainError as refusal:
-        if refusal.kind is not Kind.FAILED_PRECONDITION or isinstance(refusal, IdempotencyKeyReused):
+        if not is_decision(refusal):
             raise
         answer = await _store_refusal(database, request, fingerprint, refusal)
         if answer is None:
             raise
     return _answered(answer, response_type)
+
+
+def is_decision(refusal: DomainError) -> bool:
+    """Whether the refusal is an answer about the request that a retry gets again."""
+    return refusal.kind in _DECISIONS and not isinstance(refusal, IdempotencyKeyReused)
 
 
 async def answered_before(database: Database, request: Message, response_type: type[R]) -> R | None:
@@ -169,6 +177,7 @@ async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa
 
 
 def _answered(row: sa.Row[Any, Any, Any, Any], response_type: type[R]) -> R:
+    note_replayed()
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
     refusal = from_status(status_pb2.Status.FromString(row.answer))

@@ -12,11 +12,12 @@ outbox = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("event_id", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
-    sa.Column("subject", sa.Text, nullable=False),  # the event's full name
+    sa.Column("event_type", sa.Text, nullable=False),  # the message's full name
     sa.Column("aggregate_id", sa.Text, nullable=False),
+    sa.Column("aggregate_version", sa.BigInteger, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
     sa.Column("payload", pg.BYTEA, nullable=False),
     sa.Column("org_id", sa.Text, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False, server_default=""),
     sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
@@ -24,6 +25,25 @@ outbox = sa.Table(
     sa.UniqueConstraint("event_id", name="outbox_event_id_key"),
     sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL")),
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
+)
+
+# How many events each aggregate has had.
+aggregate_versions = sa.Table(
+    "aggregate_versions",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("aggregate_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+# One row: which life of this database it is. A restore from a backup begins another one, so that readers of events
+# notice that versions are counted anew from an older state.
+incarnation = sa.Table(
+    "incarnation",
+    metadata,
+    sa.Column("only_row", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("incarnation", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.CheckConstraint("only_row", name="incarnation_only_row"),
 )
 
 # One row a request that carries a `idempotency_key`; the answer is what every retry gets. `answer` holds the response,

@@ -23,6 +23,7 @@ import nats.errors
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, organization, service_principal
@@ -46,19 +47,17 @@ _ACK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class EventMeta:
-    """What a handler knows of an event beside its body."""
+class Delivery:
+    """What a handler knows of an event beside its message."""
 
-    event_id: str
-    subject: str
     org_id: str
     actor: str
     now: datetime  # business time of handling
-    attempt: int  # 1 at first
+    attempt: int = 1  # 1 at first
 
 
-# (tx, event, meta) -> None. Local database work only: it may run again, and remote calls belong to jobs.
-Handler = Callable[[AsyncConnection, Any, EventMeta], Awaitable[None]]
+# (tx, event, delivery) -> None. Local database work only: it may run again, and remote calls belong to jobs.
+Handler = Callable[[AsyncConnection, Any, Delivery], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,14 @@ class Subscription:
         """Stream -> subjects: what the provisioner makes consumers of this name from."""
         found: dict[str, list[str]] = {}
         for event in self.handlers:
-            subject = event.DESCRIPTOR.full_name
-            found.setdefault(streams.stream_of(subject), []).append(subject)
+            event_type = event.DESCRIPTOR.full_name
+            found.setdefault(streams.stream_of(event_type), []).append(f"{event_type}.>")
         return {stream: sorted(subjects) for stream, subjects in sorted(found.items())}
 
     def handler_of(self, subject: str) -> tuple[type[Message], Handler]:
+        event_type = streams.event_type_of(subject)
         for event, handler in self.handlers.items():
-            if event.DESCRIPTOR.full_name == subject:
+            if event.DESCRIPTOR.full_name == event_type:
                 return event, handler
         raise Malformed("no handler for this subject")
 
@@ -111,21 +111,29 @@ async def apply(
     Raises:
         Malformed, DecodeError: it can never be handled.
     """
-    headers = message.headers or {}
-    event_type, handler = subscription.handler_of(subject or message.subject)
-    try:
-        event_id, org_id = str(uuid.UUID(headers["ce-id"])), organization(headers["ce-orgid"])
-    except (KeyError, ValueError):
-        raise Malformed("an event carries ce-id and ce-orgid") from None
-    meta = EventMeta(event_id, subject or message.subject, org_id, headers.get("ce-actor", ""), clock.now(), attempt)
-    event = event_type.FromString(message.data)
-    telemetry.continue_trace(headers.get("traceparent"))
-    with acting_as(service_principal(database.name, org_id, on_behalf_of=meta.actor or None)):
+    subject = subject or message.subject
+    event_type, handler = subscription.handler_of(subject)
+    event: Any = event_type.FromString(message.data)
+    event_id, org_id = _origin(event.meta, subject)
+    delivery = Delivery(org_id, event.meta.actor, clock.now(), attempt)
+    telemetry.continue_trace((message.headers or {}).get("traceparent"))
+    with acting_as(service_principal(database.name, org_id, on_behalf_of=delivery.actor or None)):
         async with database.begin() as tx:
             if not await first_delivery(tx, subscription.durable, event_id):
                 return False
-            await handler(tx, event, meta)
+            await handler(tx, event, delivery)
     return True
+
+
+def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:
+    """The event's id and its organization, which the subject names too: publishing is allowed by subject."""
+    try:
+        event_id, org_id = str(uuid.UUID(meta.event_id)), organization(meta.org_id)
+    except ValueError:
+        raise Malformed("an event says its id and its organization") from None
+    if subject.split(".")[4:5] != [org_id]:
+        raise Malformed("an event is published under its own organization")
+    return event_id, org_id
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import asyncpg
 from nats.js import JetStreamContext
 
 from services.chassis.data.database import Database
-from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one
+from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one, subject_of
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
 from services.chassis.process.waiting import keep_going, wait_for_any
 
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.05
 _LEASE_SECONDS = 1.0
 
 _READ = """
-SELECT id, event_id, subject, aggregate_id, payload, org_id, actor, traceparent, occurred_at,
+SELECT id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, org_id, traceparent, occurred_at,
        extract(epoch FROM now() - created_at)::float8 AS age_seconds
 FROM outbox
 WHERE published_at IS NULL
@@ -85,17 +85,17 @@ def _message(row: asyncpg.Record, area: str) -> Outgoing:
         MESSAGE_ID: event_id,
         "ce-specversion": "1.0",
         "ce-id": event_id,
-        "ce-type": row["subject"],
+        "ce-type": row["event_type"],
         "ce-source": f"/realco/{area}",
         "ce-time": row["occurred_at"].isoformat(),
         "ce-subject": row["aggregate_id"],
-        "ce-orgid": row["org_id"],
-        "ce-actor": row["actor"],
+        "ce-sequence": str(row["aggregate_version"]),
+        "ce-dataschema": f"realco/{area}/v1/events.proto",
         "content-type": "application/protobuf",
     }
     if row["traceparent"]:
         headers["traceparent"] = row["traceparent"]
-    return Outgoing(row["subject"], row["payload"], headers)
+    return Outgoing(subject_of(row["event_type"], row["org_id"], row["scope"]), row["payload"], headers)
 
 
 def _cut(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:

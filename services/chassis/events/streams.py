@@ -1,7 +1,7 @@
 """Every call to NATS: the connection that never gives up, publishing a batch at once, pulling one message at a time.
 
-Streams are one an area (`realco.escrow.v1.>` is ESCROW). A publish counts only when the stream acknowledged it; no
-answer means unknown, and the same ids are sent again.
+Streams are one an area (`realco.escrow.v1.>` is ESCROW); a subject ends with the organization and the scope. A publish
+counts only when the stream acknowledged it; no answer means unknown, and the same ids are sent again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,19 @@ _PULL_SECONDS = 2.0
 _PULL_BATCH = 64
 
 
-def stream_of(subject: str) -> str:
+def stream_of(event_type: str) -> str:
     """The stream of an event: `realco.escrow.v1.HoldPlaced` -> `ESCROW`."""
-    return subject.split(".")[1].upper()
+    return event_type.split(".")[1].upper()
+
+
+def subject_of(event_type: str, org_id: str, scope: str) -> str:
+    """`realco.escrow.v1.HoldPlaced.org-1.esc_…`: who may hear of one organization, or wants one account, can say so."""
+    return f"{event_type}.{org_id}.{scope}"
+
+
+def event_type_of(subject: str) -> str:
+    """The message's full name, which a subject begins with."""
+    return ".".join(subject.split(".")[:4])
 
 
 async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client:

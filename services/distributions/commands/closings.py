@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
+from services.chassis.data.outbox import enqueue
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.distributions import messages
 from services.distributions.commands import refunds
-from services.distributions.commands.announcing import announce
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, move
 from services.distributions.store import investments as investments_store
 from services.distributions.store import payouts as payouts_store
@@ -63,7 +63,7 @@ async def released(database: Database, saga: rows.Row, now: datetime) -> None:
         offering = await _moved(tx, saga.subject_id, OfferingStatus.CLOSED, now, closing_date=now.date())
         active = await investments_store.activate(tx, offering.offering_id, now.date(), now)
         for row in active:
-            await announce(tx, events.InvestmentActivated, row.investment_id, now, investment=messages.investment(row))
+            await enqueue(tx, events.InvestmentActivated(investment=messages.investment(row)), now=now)
         await _request_proceeds(
             tx,
             offering,
@@ -77,7 +77,7 @@ async def released(database: Database, saga: rows.Row, now: datetime) -> None:
         await refunds.advance(tx, offering, now)
         after = await rows.find(tx, offerings, offering.offering_id)
         assert after is not None
-        await announce(tx, events.OfferingClosed, after.offering_id, now, offering=messages.offering(after))
+        await enqueue(tx, events.OfferingClosed(offering=messages.offering(after)), now=now)
 
 
 async def release_refused(database: Database, saga: rows.Row, refusal: DomainError, now: datetime) -> None:
@@ -87,7 +87,7 @@ async def release_refused(database: Database, saga: rows.Row, refusal: DomainErr
         await sagas.record(tx, saga, "DONE", now)
         offering = await _moved(tx, saga.subject_id, OfferingStatus.OPEN, now)
         await investments_store.undo_release(tx, offering.offering_id, now)
-        await announce(tx, events.OfferingUpdated, offering.offering_id, now, offering=messages.offering(offering))
+        await enqueue(tx, events.OfferingUpdated(offering=messages.offering(offering)), now=now)
 
 
 async def _moved(

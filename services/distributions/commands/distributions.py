@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_date
+from services.chassis.data.outbox import enqueue
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions import messages
 from services.distributions.commands import agreements
-from services.distributions.commands.announcing import announce
 from services.distributions.domain.approval import ContentChanged, check_approval, content_hash
 from services.distributions.domain.states import DISTRIBUTION_MOVES, DistributionStatus, IllegalState, move
 from services.distributions.domain.waterfall import OutOfDateOrder, Result, calculate
@@ -104,9 +104,7 @@ async def calculate_one(
     message = await store.describe_one(tx, row)
     for start in range(0, len(lines), _ALLOCATIONS_AN_EVENT):
         part = [messages.allocation(line) for line in lines[start : start + _ALLOCATIONS_AN_EVENT]]
-        await announce(
-            tx, events.DistributionCalculated, row.distribution_id, now, distribution=message, allocations=part
-        )
+        await enqueue(tx, events.DistributionCalculated(distribution=message, allocations=part), now=now)
     return message
 
 
@@ -141,7 +139,7 @@ async def submit(tx: AsyncConnection, request: pb.SubmitDistributionRequest, now
         updated_at=now,
     )
     message = await store.describe_one(tx, row)
-    await announce(tx, events.DistributionSubmitted, row.distribution_id, now, distribution=message)
+    await enqueue(tx, events.DistributionSubmitted(distribution=message), now=now)
     return message
 
 
@@ -164,7 +162,7 @@ async def approve(tx: AsyncConnection, request: pb.ApproveDistributionRequest, n
         updated_at=now,
     )
     message = await store.describe_one(tx, row)
-    await announce(tx, events.DistributionApproved, row.distribution_id, now, distribution=message)
+    await enqueue(tx, events.DistributionApproved(distribution=message), now=now)
     return message
 
 
@@ -194,9 +192,7 @@ async def reject(tx: AsyncConnection, request: pb.RejectDistributionRequest, now
         updated_at=now,
     )
     message = await store.describe_one(tx, row)
-    await announce(
-        tx, events.DistributionRejected, row.distribution_id, now, distribution=message, reason=request.reason
-    )
+    await enqueue(tx, events.DistributionRejected(distribution=message, reason=request.reason), now=now)
     return message
 
 
@@ -208,7 +204,7 @@ async def cancel(tx: AsyncConnection, request: pb.CancelDistributionRequest, now
     await store.move_allocations(tx, row.distribution_id, "CANCELLED", now)
     row = await rows.save(tx, distributions, row.distribution_id, status=_Status.CANCELLED.value, updated_at=now)
     message = await store.describe_one(tx, row)
-    await announce(tx, events.DistributionCancelled, row.distribution_id, now, distribution=message)
+    await enqueue(tx, events.DistributionCancelled(distribution=message), now=now)
     return message
 
 

@@ -10,11 +10,11 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
+from services.chassis.data.outbox import enqueue
 from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import invariant
 from services.distributions.clients import Escrow
 from services.distributions.commands import distributions as commands
-from services.distributions.commands.announcing import announce
 from services.distributions.errors import DistributionNotFound
 from services.distributions.store import distributions as store
 from services.distributions.store import investments as investments_store
@@ -73,7 +73,7 @@ async def declared(database: Database, saga: rows.Row, now: datetime) -> None:
         lines = await store.allocations_of(tx, row.distribution_id)
         await commands.request_payouts(tx, offering, list(lines), saga.saga_id, now)
         message = await store.describe_one(tx, row)
-        await announce(tx, events.DistributionDeclared, row.distribution_id, now, distribution=message)
+        await enqueue(tx, events.DistributionDeclared(distribution=message), now=now)
 
 
 async def declaration_refused(database: Database, saga: rows.Row, refusal: DomainError, now: datetime) -> None:
@@ -85,7 +85,7 @@ async def declaration_refused(database: Database, saga: rows.Row, refusal: Domai
         await store.move_allocations(tx, row.distribution_id, "CANCELLED", now)
         row = await rows.save(tx, distributions, row.distribution_id, status="FAILED", failure=failure, updated_at=now)
         message = await store.describe_one(tx, row)
-        await announce(tx, events.DistributionFailed, row.distribution_id, now, distribution=message)
+        await enqueue(tx, events.DistributionFailed(distribution=message), now=now)
 
 
 async def look(database: Database, peer: Escrow, distribution_id: str) -> commands.Cash:

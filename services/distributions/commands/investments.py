@@ -13,13 +13,13 @@ from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.data.outbox import enqueue
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 from services.distributions import messages
 from services.distributions.commands import refunds
-from services.distributions.commands.announcing import announce
 from services.distributions.domain.closing import CANCELLATION_STOPS_BEFORE_DEADLINE
 from services.distributions.domain.states import IllegalState, OfferingStatus
 from services.distributions.domain.waterfall import SPONSOR
@@ -78,7 +78,7 @@ async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: 
     invariant(row is not None, "a new investment has a new id")
     assert row is not None
     message = messages.investment(row)
-    await announce(tx, events.InvestmentCommitted, row.investment_id, now, investment=message)
+    await enqueue(tx, events.InvestmentCommitted(investment=message), now=now)
     return message
 
 
@@ -140,7 +140,7 @@ async def book(tx: AsyncConnection, escrow_account_id: str, entries: list[escrow
         tx, offerings, offering.offering_id, funded_minor=offering.funded_minor + funded_minor, updated_at=now
     )
     for row in changed:
-        await announce(tx, events.InvestmentFunded, row.investment_id, now, investment=messages.investment(row))
+        await enqueue(tx, events.InvestmentFunded(investment=messages.investment(row)), now=now)
     await refunds.advance(tx, offering, now, investment_ids=[row.investment_id for row in changed])
 
 

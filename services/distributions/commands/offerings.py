@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
+from services.chassis.data.outbox import enqueue
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.ids import new_id
 from services.distributions import gates, messages
 from services.distributions.clients import Escrow
 from services.distributions.commands import agreements, closings, refunds
 from services.distributions.commands.agreements import PLANS_END
-from services.distributions.commands.announcing import announce
 from services.distributions.domain.closing import Exemption, earliest_early_close
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, move
 from services.distributions.errors import EscrowAccountNotUsable, OfferingNotFound, OfferingNotOpen, TermsFixed
@@ -174,9 +174,7 @@ async def refund(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: da
             refund_reason=request.reason,
             updated_at=now,
         )
-        await announce(
-            tx, events.OfferingRefunding, row.offering_id, now, offering=messages.offering(row), reason=request.reason
-        )
+        await enqueue(tx, events.OfferingRefunding(offering=messages.offering(row), reason=request.reason), now=now)
         await refunds.ask_for_all(tx, row.offering_id, now)
     await refunds.advance(tx, row, now, again=True)
     after = await rows.find(tx, offerings, row.offering_id)
@@ -192,5 +190,5 @@ async def _locked(tx: AsyncConnection, offering_id: str) -> rows.Row:
 
 async def _announced(tx: AsyncConnection, row: rows.Row, event: type[Message], now: datetime) -> pb.Offering:
     offering = messages.offering(row)
-    await announce(tx, event, row.offering_id, now, offering=offering)
+    await enqueue(tx, event(offering=offering), now=now)
     return offering

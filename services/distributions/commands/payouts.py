@@ -13,11 +13,11 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.outbox import enqueue
 from services.chassis.process.telemetry import log
 from services.chassis.values.money import allocate
 from services.distributions import messages
 from services.distributions.commands import refunds
-from services.distributions.commands.announcing import announce
 from services.distributions.domain.states import (
     ALLOCATION_MOVES,
     DISTRIBUTION_MOVES,
@@ -134,7 +134,7 @@ async def _allocation_ended(
     )
     await _count_distributed(tx, distribution, allocation, before, after, now)
     event = events.AllocationPaid if after is AllocationStatus.COMPLETED else events.AllocationFailed
-    await announce(tx, event, distribution.distribution_id, now, allocation=messages.allocation(allocation))
+    await enqueue(tx, event(allocation=messages.allocation(allocation)), now=now)
     await roll_up(tx, distribution, now)
 
 
@@ -182,4 +182,4 @@ async def roll_up(tx: AsyncConnection, distribution: rows.Row, now: datetime) ->
     )
     event = events.DistributionCompleted if target is DistributionStatus.COMPLETED else events.DistributionFailed
     message = await distributions_store.describe_one(tx, after)
-    await announce(tx, event, after.distribution_id, now, distribution=message)
+    await enqueue(tx, event(distribution=message), now=now)

@@ -14,8 +14,8 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.outbox import enqueue
 from services.distributions import messages
-from services.distributions.commands.announcing import announce
 from services.distributions.store import investments as investments_store
 from services.distributions.store import payouts as payouts_store
 from services.distributions.store import rows, sagas
@@ -116,7 +116,7 @@ async def _cancel(tx: AsyncConnection, offering: rows.Row, investment_ids: Seque
     withdrawn_minor = 0
     for row in await investments_store.cancel(tx, investment_ids, now) if investment_ids else ():
         withdrawn_minor += row.amount_minor
-        await announce(tx, events.InvestmentCancelled, row.investment_id, now, investment=messages.investment(row))
+        await enqueue(tx, events.InvestmentCancelled(investment=messages.investment(row)), now=now)
     over = offering.status == "REFUNDING" and not await investments_store.any_left(tx, offering.offering_id)
     if not withdrawn_minor and not over:
         return
@@ -129,4 +129,4 @@ async def _cancel(tx: AsyncConnection, offering: rows.Row, investment_ids: Seque
         **({"status": "REFUNDED"} if over else {}),
     )
     if over:
-        await announce(tx, events.OfferingRefunded, after.offering_id, now, offering=messages.offering(after))
+        await enqueue(tx, events.OfferingRefunded(offering=messages.offering(after)), now=now)

@@ -16,7 +16,6 @@ from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import outbox
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -332,10 +331,6 @@ async def _record(
     if event is None:
         return
     invariant(all(row.org_id == current_principal().org_id for row in rows), "an event bears its own organization")
-    facts: dict[str, Any] = {
-        "previous_status": before or "STATUS_UNSPECIFIED",
-        "actor": actor,
-        "occur_time": to_timestamp(now),
-    }
-    events = [(row.transaction_id, event(transaction=messages.to_transaction(row, now), **facts)) for row in rows]
-    await outbox.enqueue_all(tx, events, now=now)
+    previous = before or "STATUS_UNSPECIFIED"
+    told = [event(transaction=messages.to_transaction(row, now), previous_status=previous) for row in rows]
+    await outbox.enqueue_all(tx, told, now=now, actor=actor)

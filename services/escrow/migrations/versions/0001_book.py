@@ -41,7 +41,7 @@ def upgrade() -> None:
 
 def _grant() -> None:
     """The app role reads the book. It opens escrow accounts and moves their status; functions do all else."""
-    grant_app(op, "escrow", all=["outbox", "handled_requests", "handled_events"])
+    grant_app(op, "escrow", all=[])
     app = app_role(op.get_bind(), "escrow")
     for name in _BOOK:
         op.execute(f"GRANT SELECT ON {name} TO {app}")

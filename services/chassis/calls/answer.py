@@ -1,0 +1,24 @@
+"""What the answer of the current call says beside its message."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+REPLAYED = "realco-idempotency-replayed"
+
+_replayed: ContextVar[bool] = ContextVar("replayed", default=False)
+
+
+def note_replayed() -> None:
+    """The answer was decided by an earlier request with the same key."""
+    _replayed.set(True)
+
+
+def answer_metadata() -> tuple[tuple[str, str], ...]:
+    """The trailing metadata of the current call's answer, or of its refusal."""
+    return ((REPLAYED, "true"),) if _replayed.get() else ()
+
+
+def begin_answer() -> None:
+    """Forgets what an earlier call of this task may have noted."""
+    _replayed.set(False)

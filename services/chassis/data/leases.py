@@ -1,0 +1,92 @@
+"""Work that lies in rows: taken by one worker at a time, for a while, and put off with growing pauses.
+
+- A row is due at `due_at`, by the database's clock: one clock for all workers, which no business time moves.
+- Taking it is a lease: `due_at` moves past the lease, so nobody else takes it meanwhile, and `epoch` grows. Whoever
+  records an outcome names the epoch it took; a worker that was thought dead finds another and records nothing
+  (reliability rule c23).
+- `tries` counts how often the row was taken since it last got on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_BACKOFF_MS = (500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000)
+
+
+def lease_columns() -> list[sa.Column[Any]]:
+    """The columns of a table whose rows are work: `due_at` is null where there is nothing to do."""
+    return [
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True)),
+        sa.Column("epoch", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("tries", sa.Integer, nullable=False, server_default=sa.text("0")),
+    ]
+
+
+def due_in(milliseconds: int) -> sa.ColumnElement[datetime]:
+    """A moment of the database's clock."""
+    return sa.func.clock_timestamp() + sa.literal(milliseconds) * sa.text("interval '1 millisecond'")
+
+
+def is_due(moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
+    """Whether a moment of the database's clock has come.
+
+    The clock is read once, in a subquery: compared with directly it would be read for each row, and no index could
+    tell what is due from what waits.
+    """
+    return moment <= sa.select(sa.func.clock_timestamp()).scalar_subquery()
+
+
+def backoff_ms(tries: int) -> int:
+    """How long to wait after so many tries without an outcome: half a second at first, a minute at most."""
+    return _BACKOFF_MS[min(max(tries, 1), len(_BACKOFF_MS)) - 1]
+
+
+def taking(
+    table: sa.Table,
+    *,
+    lease_ms: int,
+    count_max: int,
+    where: sa.ColumnElement[bool] | None = None,
+    returning: Sequence[sa.ColumnElement[Any]] = (),
+) -> sa.Executable:
+    """The statement that takes due rows, the longest due first, passing over those that are locked.
+
+    Built once and run often: to build a statement costs more than to run it.
+    """
+    key = list(table.primary_key.columns)
+    found = sa.select(*key).where(is_due(table.c.due_at))
+    if where is not None:
+        found = found.where(where)
+    due = found.order_by(table.c.due_at).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
+    return (
+        sa.update(table)
+        .where(*(column == due.c[column.name] for column in key))
+        .values(epoch=table.c.epoch + 1, tries=table.c.tries + 1, due_at=due_in(lease_ms))
+        .returning(*(returning or table.c))
+    )
+
+
+async def finish(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
+    """Records the outcome of a taken row; False where it is not ours any more, and then nothing was recorded.
+
+    Args:
+        taken: The row as it was taken: its key and its epoch.
+        changes: What becomes of the row. `due_at` is null unless given: nothing more to do.
+    """
+    ours = [column == taken[column.name] for column in table.primary_key.columns]
+    statement = sa.update(table).where(*ours, table.c.epoch == taken["epoch"])
+    values = {"due_at": None, "tries": 0, **changes}
+    return (await tx.execute(statement.values(values))).rowcount == 1
+
+
+async def postpone(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
+    """Puts a taken row off, for longer after each try; False where it is not ours any more."""
+    return await finish(
+        tx, table, taken, tries=taken["tries"], due_at=due_in(backoff_ms(int(taken["tries"]))), **changes
+    )

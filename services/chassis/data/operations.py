@@ -1,0 +1,66 @@
+"""What a servicer does with a request: read in a transaction, write in one, write on what others said before it.
+
+Remote calls come before the transaction and their verdict falls inside it, so a repeated request gets its first answer
+whatever the others say by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data.database import Database
+from services.chassis.data.once import answered_before, once
+from services.chassis.values.clock import Clock
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+Facts = TypeVar("Facts")
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The transactions of one service. `nudge` wakes its jobs: a commit may leave work for them."""
+
+    database: Database
+    clock: Clock
+    nudge: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(
+        self, request: Request, query: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]]
+    ) -> Answer:
+        """`query(tx, request, now)` in a transaction of the caller's organization."""
+        async with self.database.begin() as tx:
+            return await query(tx, request, self.clock.now())
+
+    async def write(
+        self,
+        request: Request,
+        answer_type: type[Answer],
+        command: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]],
+    ) -> Answer:
+        """`command(tx, request, now)` in a transaction, once for each idempotency key."""
+        now = self.clock.now()
+        answer = await once(self.database, request, answer_type, lambda tx: command(tx, request, now))
+        self.nudge.set()
+        return answer
+
+    async def write_on_facts(
+        self,
+        request: Request,
+        answer_type: type[Answer],
+        ask: Callable[[Request], Awaitable[Facts]],
+        command: Callable[[AsyncConnection, Request, Facts, datetime], Awaitable[Answer]],
+    ) -> Answer:
+        """`command(tx, request, facts, now)` on what `ask` learned from other services; a replay asks none of them."""
+        before = await answered_before(self.database, request, answer_type)
+        if before is not None:
+            return before
+        facts = await ask(request)
+        return await self.write(request, answer_type, lambda tx, request, now: command(tx, request, facts, now))
