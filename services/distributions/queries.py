@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import Page
+from services.chassis.data.reach import within_reach
 from services.distributions import messages
 from services.distributions.errors import DistributionNotFound, InvestmentNotFound, OfferingNotFound
 from services.distributions.store import distributions as store
@@ -38,8 +39,7 @@ async def list_offerings(
 
 async def get_investment(tx: AsyncConnection, request: offerings_pb2.GetInvestmentRequest) -> offerings_pb2.Investment:
     row = await rows.find(tx, investments, request.investment_id)
-    principal = current_principal()
-    if row is None or (principal.role == "investor" and row.party_id != principal.subject):
+    if row is None or not current_principal().may_reach(row.party_id):
         raise InvestmentNotFound("No such investment.")
     return messages.investment(row)
 
@@ -47,11 +47,9 @@ async def get_investment(tx: AsyncConnection, request: offerings_pb2.GetInvestme
 async def list_investments(
     tx: AsyncConnection, request: offerings_pb2.ListInvestmentsRequest
 ) -> offerings_pb2.ListInvestmentsResponse:
-    principal = current_principal()
-    query = _of_caller(investments)
-    party_id = principal.subject if principal.role == "investor" else request.party_id
-    if party_id:
-        query = query.where(investments.c.party_id == party_id)
+    query = _of_caller(investments).where(within_reach(investments.c.party_id))
+    if request.party_id:
+        query = query.where(investments.c.party_id == request.party_id)
     if request.offering_id:
         query = query.where(investments.c.offering_id == request.offering_id)
     if request.status:

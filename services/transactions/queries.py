@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.access import INVESTOR
-from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import Page
+from services.chassis.data.reach import within_reach
 from services.transactions import messages
 from services.transactions.domain.errors import BankAccountNotFound, TransactionNotFound
 from services.transactions.store import transactions as store
@@ -21,12 +20,10 @@ _T = transactions_pb2.Transaction
 
 
 async def get_transaction(tx: AsyncConnection, transaction_id: str, now: datetime) -> transactions_pb2.Transaction:
-    """Raises TransactionNotFound: unknown, of another organization, or of another investor."""
+    """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
-    key = {"org_id": principal.org_id, "transaction_id": transaction_id, "party_id": principal.subject}
-    found = await tx.execute(_BY_ID_OF_PARTY if principal.role == INVESTOR else _BY_ID, key)
-    row = found.one_or_none()
-    if row is None:
+    row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
+    if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound("There is no such transaction.")
     return messages.to_transaction(store.read(row), now)
 
@@ -34,14 +31,13 @@ async def get_transaction(tx: AsyncConnection, transaction_id: str, now: datetim
 _BY_ID = store.selected().where(
     transactions.c.org_id == sa.bindparam("org_id"), transactions.c.transaction_id == sa.bindparam("transaction_id")
 )
-_BY_ID_OF_PARTY = _BY_ID.where(transactions.c.party_id == sa.bindparam("party_id"))
 
 
 async def list_transactions(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionsRequest, now: datetime
 ) -> transactions_pb2.ListTransactionsResponse:
-    principal, t = current_principal(), transactions.c
-    statement = _own(store.selected().where(t.org_id == principal.org_id), t.party_id, principal)
+    t = transactions.c
+    statement = store.selected().where(t.org_id == current_principal().org_id, within_reach(t.party_id))
     filters = {
         t.party_id: request.party_id,
         t.escrow_account_id: request.escrow_account_id,
@@ -76,11 +72,11 @@ async def get_history(
 
 
 async def get_bank_account(tx: AsyncConnection, bank_account_id: str) -> bank_accounts_pb2.BankAccount:
-    """Raises BankAccountNotFound: unknown, of another organization, or of another investor."""
+    """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal, b = current_principal(), bank_accounts.c
     statement = sa.select(bank_accounts).where(b.org_id == principal.org_id, b.bank_account_id == bank_account_id)
-    row = (await tx.execute(_own(statement, b.party_id, principal))).one_or_none()
-    if row is None:
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound("There is no such bank account.")
     return messages.to_bank_account(row)
 
@@ -88,8 +84,8 @@ async def get_bank_account(tx: AsyncConnection, bank_account_id: str) -> bank_ac
 async def list_bank_accounts(
     tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest
 ) -> bank_accounts_pb2.ListBankAccountsResponse:
-    principal, b = current_principal(), bank_accounts.c
-    statement = _own(sa.select(bank_accounts).where(b.org_id == principal.org_id), b.party_id, principal)
+    b = bank_accounts.c
+    statement = sa.select(bank_accounts).where(b.org_id == current_principal().org_id, within_reach(b.party_id))
     if request.party_id:
         statement = statement.where(b.party_id == request.party_id)
     page = Page.of(request)
@@ -115,8 +111,3 @@ async def list_webhooks(
     found = (await tx.execute(page.of_query(statement, [w.created_at, w.webhook_id]))).all()
     rows, token = page.cut(found, lambda row: (row.created_at, row.webhook_id))
     return webhooks_pb2.ListWebhooksResponse(webhooks=[messages.to_webhook(row) for row in rows], next_page_token=token)
-
-
-def _own(statement: sa.Select[Any], party: sa.ColumnElement[str], principal: Principal) -> sa.Select[Any]:
-    """An investor sees its own."""
-    return statement.where(party == principal.subject) if principal.role == INVESTOR else statement

@@ -20,7 +20,7 @@ from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import ADMIN, INVESTOR, House, away, usd
 
 T = pb.Transaction
-STRANGER = Principal("inv-999", "investor", "org-1")
+STRANGER = Principal("inv-999", "investor", "org-1", parties=frozenset({"inv-999"}))
 OTHER_ORG = Principal("admin-9", "admin", "org-2")
 
 

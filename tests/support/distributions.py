@@ -66,7 +66,8 @@ class World:
     # --- who calls ---------------------------------------------------------------------------------------------------
 
     def as_(self, person: str, role: str = "admin", org: str = ORG) -> AbstractContextManager[Principal]:
-        return acting_as(Principal(person, role, org))
+        parties = frozenset({person}) if role == "investor" else frozenset[str]()
+        return acting_as(Principal(person, role, org, parties=parties))
 
     async def call(self, method: Any, request: M, person: str = "admin-1", role: str = "admin", org: str = ORG) -> Any:
         fields = request.DESCRIPTOR.fields_by_name

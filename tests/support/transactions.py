@@ -47,7 +47,7 @@ ESCROW_ACCOUNT = "esc_" + "0" * 26
 
 ADMIN = Principal("admin-1", "admin", ORG)
 CHECKER = Principal("admin-2", "admin", ORG)
-INVESTOR = Principal("inv-001", "investor", ORG)
+INVESTOR = Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"}))
 DISTRIBUTIONS = Principal("service:distributions", "service", ORG, "admin-1")
 
 

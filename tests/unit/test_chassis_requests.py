@@ -19,12 +19,13 @@ from sqlalchemy.dialects import postgresql
 from services.chassis.calls import access, validation
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.paging import Page, PageTokenInvalid
+from services.chassis.data.reach import within_reach
 from services.chassis.process.boot import check_nats_version
 from services.chassis.values.errors import BootError, InvalidField, NotFound, PermissionDenied
 
 ESCROW = pb.DESCRIPTOR.services_by_name["EscrowService"]
 COMPLIANCE = compliance_pb2.DESCRIPTOR.services_by_name["ComplianceService"]
-INVESTOR = Principal("inv_1", "investor", "org_1")
+INVESTOR = Principal("ann", "investor", "org_1", parties=frozenset({"inv_1", "inv_2"}))
 ACCOUNT = "esc_" + "0" * 26
 
 
@@ -68,25 +69,62 @@ def test_only_the_services_of_the_option_may_call(service, admitted):
 
 
 @pytest.mark.parametrize(
-    ("named", "role", "becomes"),
+    ("named", "role", "is_there"),
     [
-        ("", "investor", "inv_1"),  # empty means itself
-        ("inv_1", "investor", "inv_1"),
-        ("inv_2", "investor", None),  # another one does not exist, as far as it can see
-        ("inv_2", "admin", "inv_2"),
-        ("", "admin", ""),
+        ("", "investor", True),  # a list of what belongs to all its parties
+        ("inv_1", "investor", True),
+        ("inv_2", "investor", True),
+        ("inv_3", "investor", False),  # another's does not exist, as far as it can see
+        ("ann", "investor", False),  # a person is no party
+        ("inv_3", "admin", True),
+        ("", "admin", True),
     ],
 )
-def test_an_investor_reaches_only_itself(named, role, becomes):
+def test_an_investor_reaches_only_its_parties(named, role, is_there):
     rule = access.Rule(frozenset({"investor", "admin"}), frozenset(), public=False, party_path=("party_id",))
     request = compliance_pb2.ListComplianceChecksRequest(party_id=named)
     principal = dataclasses.replace(INVESTOR, role=role)
-    if becomes is None:
+    if is_there:
+        rule.confine(principal, request)
+    else:
         with pytest.raises(NotFound):
             rule.confine(principal, request)
+    assert request.party_id == named
+
+
+ONE, SEVERAL, NONE = frozenset({"inv_1"}), frozenset({"inv_1", "inv_2"}), frozenset[str]()
+
+
+@pytest.mark.parametrize(
+    ("role", "parties", "named", "chosen"),
+    [
+        ("investor", ONE, "", "inv_1"),  # there is no other
+        ("investor", SEVERAL, "", InvalidField),
+        ("investor", NONE, "", InvalidField),
+        ("investor", SEVERAL, "inv_2", "inv_2"),
+        ("investor", SEVERAL, "inv_3", NotFound),
+        ("admin", NONE, "", InvalidField),
+        ("admin", NONE, "inv_3", "inv_3"),
+    ],
+)
+def test_a_creation_is_for_the_named_party_or_the_only_one(role, parties, named, chosen):
+    principal = Principal("ann", role, "org_1", parties=parties)
+    if isinstance(chosen, str):
+        assert principal.choose_party(named) == chosen
     else:
-        rule.confine(principal, request)
-        assert request.party_id == becomes
+        with pytest.raises(chosen) as refusal:
+            principal.choose_party(named)
+        assert set(refusal.value.fields) == ({"party_id"} if chosen is InvalidField else set())
+
+
+def test_a_list_shows_rows_of_the_callers_parties():
+    party = sa.column("party_id", sa.Text)
+    for role, shown in [("investor", "party_id IN ('inv_1', 'inv_2')"), ("admin", "true")]:
+        with acting_as(dataclasses.replace(INVESTOR, role=role)):
+            condition = within_reach(party).compile(
+                dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+            )
+        assert str(condition) == shown
 
 
 @pytest.mark.parametrize(

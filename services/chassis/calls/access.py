@@ -16,8 +16,6 @@ from realco.type.v1 import access_pb2
 from services.chassis.calls.auth import SERVICE_ROLE, Principal
 from services.chassis.values.errors import BootError, NotFound, PermissionDenied
 
-INVESTOR = "investor"
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -37,21 +35,19 @@ class Rule:
             raise PermissionDenied("This role may not call this.")
 
     def confine(self, principal: Principal, request: Message) -> None:
-        """Keeps an investor to itself: the field that names the investor is empty (then filled in) or its own id.
+        """Keeps an investor to its parties: where the request names a party, it is one of them.
 
         Raises:
             NotFound: it is another id, which looks like one that does not exist.
         """
-        if principal.role != INVESTOR or not self.party_path:
+        if not principal.confined or not self.party_path:
             return
         *path, name = self.party_path
         holder = request
         for part in path:
             holder = getattr(holder, part)
         named = getattr(holder, name)
-        if named == "":
-            setattr(holder, name, principal.subject)
-        elif named != principal.subject:
+        if named and not principal.may_reach(named):
             raise NotFound("No such resource.")
 
 

@@ -27,12 +27,13 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
-from services.chassis.values.errors import PermissionDenied, Unauthenticated, Unavailable
+from services.chassis.values.errors import InvalidField, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from services.chassis.values.invariant import InvariantViolation
 
 # What a transaction over every organization's rows says: for jobs, relays and webhooks. No token may name it.
 ALL_ORGANIZATIONS = "*"
-ROLES = frozenset({"investor", "sponsor", "admin", "auditor"})
+INVESTOR = "investor"
+ROLES = frozenset({INVESTOR, "sponsor", "admin", "auditor"})
 SERVICE_ROLE = "service"
 _SERVICE_PREFIX = "service:"
 # One token of an event's subject, so no dot.
@@ -50,13 +51,15 @@ _REMEMBERED_MAX = 4096
 class Principal:
     """The caller, in one organization.
 
-    `subject` is who proved itself; `on_behalf_of` the person a service says it acts for.
+    `subject` is who proved itself; `on_behalf_of` the person a service says it acts for; `parties` are those an
+    investor acts for, and empty for everybody else.
     """
 
     subject: str
     role: str
     org_id: str
     on_behalf_of: str | None = None
+    parties: frozenset[str] = frozenset()
 
     @property
     def service(self) -> str:
@@ -67,6 +70,34 @@ class Principal:
     def person(self) -> str:
         """Whom the audit log names."""
         return self.on_behalf_of or self.subject
+
+    @property
+    def confined(self) -> bool:
+        """True for an investor: it reaches what belongs to its parties, and nothing else."""
+        return self.role == INVESTOR
+
+    def may_reach(self, party_id: str) -> bool:
+        """Whether what belongs to the party is there for this caller."""
+        return not self.confined or party_id in self.parties
+
+    def choose_party(self, named: str, field: str = "party_id") -> str:
+        """The party a request is about: the one it names, or else the only one the caller acts for.
+
+        Args:
+            named: What the request says, or nothing.
+            field: The request's field that names it.
+
+        Raises:
+            NotFound: the caller does not act for the named party.
+            InvalidField: none is named, and the caller acts for several or may act for any.
+        """
+        if named:
+            if not self.may_reach(named):
+                raise NotFound("There is no such party.")
+            return named
+        if len(self.parties) != 1:
+            raise InvalidField("Which party is it about?", fields={field: "must name the party"})
+        return next(iter(self.parties))
 
 
 _principal: ContextVar[Principal | None] = ContextVar("principal", default=None)
@@ -188,7 +219,9 @@ class Verifier:
         claims = await self._claims(token)
         subject = str(claims["sub"])
         if claims["role"] != SERVICE_ROLE:
-            return Principal(subject, str(claims["role"]), str(claims["org_id"]))
+            role = str(claims["role"])
+            parties = frozenset({subject}) if role == INVESTOR else frozenset[str]()
+            return Principal(subject, role, str(claims["org_id"]), parties=parties)
         if org_id is None or not _ORGANIZATION.fullmatch(org_id):
             raise PermissionDenied("A service names the organization it acts in (x-realco-org).")
         if on_behalf_of is not None and not _is_subject(on_behalf_of):

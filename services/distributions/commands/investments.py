@@ -40,9 +40,8 @@ _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 
 
 async def create(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: datetime) -> pb.Investment:
-    principal = current_principal()
-    party_id = request.party_id or (principal.subject if principal.role == "investor" else "")
-    if party_id in ("", SPONSOR):
+    party_id = current_principal().choose_party(request.party_id)
+    if party_id == SPONSOR:
         raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})
     offering = await rows.find(tx, offerings, request.offering_id, lock=True)
     if offering is None:
@@ -105,7 +104,7 @@ async def cancel(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: 
 
 def visible(row: rows.Row | None, principal: Principal) -> rows.Row:
     """The investment, unless it is not there or another investor's: both look the same. Raises: InvestmentNotFound."""
-    if row is None or (principal.role == "investor" and row.party_id != principal.subject):
+    if row is None or not principal.may_reach(row.party_id):
         raise InvestmentNotFound("No such investment.")
     return row
 

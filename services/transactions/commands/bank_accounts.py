@@ -8,7 +8,6 @@ from google.protobuf.empty_pb2 import Empty
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.access import INVESTOR
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
@@ -21,10 +20,8 @@ from services.transactions.vault import Vault
 
 def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> str:
     """Refuses what is malformed; returns whose account it is."""
-    party_id = request.party_id or (principal.subject if principal.role == INVESTOR else "")
+    party_id = principal.choose_party(request.party_id)
     faults = {}
-    if not party_id:
-        faults["party_id"] = "must be set"
     if not has_check_digit(request.routing_number):
         faults["routing_number"] = "must be nine digits with a right ABA check digit"
     if not request.account_holder_name.isprintable():
@@ -77,7 +74,7 @@ async def delete(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now:
     """Retires the account; again changes nothing. Raises BankAccountNotFound."""
     principal = current_principal()
     row = await store.lock(tx, principal.org_id, request.bank_account_id)
-    if row is None or (principal.role == INVESTOR and row.party_id != principal.subject):
+    if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound("There is no such bank account.")
     if row.status != "DELETED":
         await store.update(tx, row, now, status="DELETED", default_for_payouts=False)

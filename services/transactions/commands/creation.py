@@ -10,7 +10,6 @@ from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.access import INVESTOR
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import to_money
 from services.chassis.values.errors import DomainError, InvalidField, NotFound
@@ -52,13 +51,11 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
         TypeNotSupported, InvalidField
     """
     type_name, method = _T.Type.Name(request.type), _T.PaymentMethod.Name(request.payment_method)
-    if principal.role == INVESTOR and type_name != "ESCROW_DEPOSIT":
+    if principal.confined and type_name != "ESCROW_DEPOSIT":
         fields = {"type": "is not offered to this caller"}
         raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=type_name)
-    party_id = request.party_id or (principal.subject if principal.role == INVESTOR else "")
+    party_id = principal.choose_party(request.party_id)
     faults = {}
-    if not party_id:
-        faults["party_id"] = "must be set"
     if bool(request.bank_account_id) != (method == "ACH"):
         faults["bank_account_id"] = "must be set for ACH, and only then"
     if bool(request.investment_id) != (type_name == "ESCROW_DEPOSIT"):

@@ -7,7 +7,6 @@ from datetime import datetime
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.access import INVESTOR
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import DomainError
 from services.transactions import messages
@@ -152,9 +151,9 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
 
 
 async def _lock(tx: AsyncConnection, transaction_id: str) -> tuple[Transaction, str]:
-    """The transaction, locked, and who asks. Raises TransactionNotFound for an investor about another's."""
+    """The transaction, locked, and who asks. Raises TransactionNotFound for another party's."""
     principal = current_principal()
     row = await store.lock(tx, principal.org_id, transaction_id)
-    if row is None or (principal.role == INVESTOR and row.party_id != principal.subject):
+    if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound("There is no such transaction.")
     return row, principal.person
