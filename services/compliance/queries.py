@@ -56,8 +56,10 @@ async def list_checks(tx: AsyncConnection, request: pb.ListComplianceChecksReque
         statement = statement.where(c.status == pb.ComplianceCheck.Status.Name(request.status))
     page = Page.of(request)
     rows = (await tx.execute(page.of_query(statement, [c.created_at, c.compliance_check_id]))).all()
-    rows, token = page.cut(rows, lambda row: (row.created_at, row.compliance_check_id))
-    return pb.ListComplianceChecksResponse(compliance_checks=map(messages.check, rows), next_page_token=token)
+    rows, token, previous = page.cut(rows, lambda row: (row.created_at, row.compliance_check_id))
+    return pb.ListComplianceChecksResponse(
+        compliance_checks=map(messages.check, rows), next_page_token=token, previous_page_token=previous
+    )
 
 
 async def list_limits(tx: AsyncConnection) -> pb.ListTransactionLimitsResponse:

@@ -31,9 +31,9 @@ async def list_offerings(
         query = query.where(offerings.c.status == offerings_pb2.Offering.Status.Name(request.status))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, [offerings.c.offering_id]))).all()
-    shown, token = page.cut(found, lambda row: (row.offering_id,))
+    shown, token, previous = page.cut(found, lambda row: (row.offering_id,))
     return offerings_pb2.ListOfferingsResponse(
-        offerings=[messages.offering(row) for row in shown], next_page_token=token
+        offerings=[messages.offering(row) for row in shown], next_page_token=token, previous_page_token=previous
     )
 
 
@@ -56,9 +56,9 @@ async def list_investments(
         query = query.where(investments.c.status == offerings_pb2.Investment.Status.Name(request.status))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, [investments.c.investment_id]))).all()
-    shown, token = page.cut(found, lambda row: (row.investment_id,))
+    shown, token, previous = page.cut(found, lambda row: (row.investment_id,))
     return offerings_pb2.ListInvestmentsResponse(
-        investments=[messages.investment(row) for row in shown], next_page_token=token
+        investments=[messages.investment(row) for row in shown], next_page_token=token, previous_page_token=previous
     )
 
 
@@ -81,9 +81,9 @@ async def list_distributions(
         query = query.where(distributions.c.status == distributions_pb2.Distribution.Status.Name(request.status))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, [distributions.c.distribution_id]))).all()
-    shown, token = page.cut(found, lambda row: (row.distribution_id,))
+    shown, token, previous = page.cut(found, lambda row: (row.distribution_id,))
     return distributions_pb2.ListDistributionsResponse(
-        distributions=await store.describe(tx, shown), next_page_token=token
+        distributions=await store.describe(tx, shown), next_page_token=token, previous_page_token=previous
     )
 
 
@@ -98,9 +98,9 @@ async def list_allocations(
     page = Page.of(request)
     key = [allocations.c.party_id, allocations.c.payee_type]
     found = (await tx.execute(page.of_query(query, key, descending=False))).all()
-    shown, token = page.cut(found, lambda row: (row.party_id, row.payee_type))
+    shown, token, previous = page.cut(found, lambda row: (row.party_id, row.payee_type))
     return distributions_pb2.ListAllocationsResponse(
-        allocations=[messages.allocation(row) for row in shown], next_page_token=token
+        allocations=[messages.allocation(row) for row in shown], next_page_token=token, previous_page_token=previous
     )
 
 

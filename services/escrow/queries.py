@@ -34,9 +34,11 @@ async def list_escrow_accounts(
         query = query.where(table.status == pb.EscrowAccount.Status.Name(request.status))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, (table.created_at, table.escrow_account_id)))).all()
-    rows, token = page.cut(found, lambda row: (row.created_at, row.escrow_account_id))
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.escrow_account_id))
     return pb.ListEscrowAccountsResponse(
-        escrow_accounts=[messages.escrow_account(row) for row in rows], next_page_token=token
+        escrow_accounts=[messages.escrow_account(row) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
     )
 
 
@@ -78,9 +80,11 @@ async def list_ledger_accounts(
         query = query.where(sa.or_(code == request.ledger_account, _kind(code) == request.ledger_account))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, [code], descending=False), _key(account, as_of))).all()
-    rows, token = page.cut(found, lambda row: (row.ledger_account,))
+    rows, token, previous = page.cut(found, lambda row: (row.ledger_account,))
     return pb.ListLedgerAccountsResponse(
-        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows], next_page_token=token
+        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
     )
 
 
@@ -176,9 +180,9 @@ async def list_ledger_entries(
     query = query.where(*await _in_time(tx, request, account))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, key))).mappings().all()
-    rows, token = page.cut(found, lambda row: tuple(row[column.name] for column in key))
+    rows, token, previous = page.cut(found, lambda row: tuple(row[column.name] for column in key))
     return pb.ListLedgerEntriesResponse(
-        ledger_entries=[messages.ledger_entry(row) for row in rows], next_page_token=token
+        ledger_entries=[messages.ledger_entry(row) for row in rows], next_page_token=token, previous_page_token=previous
     )
 
 
@@ -279,8 +283,10 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest) -> pb.Li
         query = query.where(table.status == pb.Hold.Status.Name(request.status))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, (table.created_at, table.hold_id)))).all()
-    rows, token = page.cut(found, lambda row: (row.created_at, row.hold_id))
-    return pb.ListHoldsResponse(holds=[messages.hold(row) for row in rows], next_page_token=token)
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.hold_id))
+    return pb.ListHoldsResponse(
+        holds=[messages.hold(row) for row in rows], next_page_token=token, previous_page_token=previous
+    )
 
 
 async def _account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:

@@ -50,9 +50,11 @@ async def list_transactions(
             statement = statement.where(column == value)
     page = Page.of(request)
     found = (await tx.execute(page.of_query(statement, [t.created_at, t.transaction_id]))).all()
-    rows, token = page.cut(found, lambda row: (row.created_at, row.transaction_id))
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.transaction_id))
     return transactions_pb2.ListTransactionsResponse(
-        transactions=[messages.to_transaction(store.read(row), now) for row in rows], next_page_token=token
+        transactions=[messages.to_transaction(store.read(row), now) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
     )
 
 
@@ -90,9 +92,11 @@ async def list_bank_accounts(
         statement = statement.where(b.party_id == request.party_id)
     page = Page.of(request)
     found = (await tx.execute(page.of_query(statement, [b.created_at, b.bank_account_id]))).all()
-    rows, token = page.cut(found, lambda row: (row.created_at, row.bank_account_id))
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.bank_account_id))
     return bank_accounts_pb2.ListBankAccountsResponse(
-        bank_accounts=[messages.to_bank_account(row) for row in rows], next_page_token=token
+        bank_accounts=[messages.to_bank_account(row) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
     )
 
 
@@ -109,5 +113,7 @@ async def list_webhooks(
         statement = statement.where(w.status == webhooks_pb2.Webhook.Status.Name(request.status))
     page = Page.of(request)
     found = (await tx.execute(page.of_query(statement, [w.created_at, w.webhook_id]))).all()
-    rows, token = page.cut(found, lambda row: (row.created_at, row.webhook_id))
-    return webhooks_pb2.ListWebhooksResponse(webhooks=[messages.to_webhook(row) for row in rows], next_page_token=token)
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.webhook_id))
+    return webhooks_pb2.ListWebhooksResponse(
+        webhooks=[messages.to_webhook(row) for row in rows], next_page_token=token, previous_page_token=previous
+    )

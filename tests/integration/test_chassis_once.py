@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -62,6 +63,14 @@ async def test_a_retry_is_given_the_first_answer(database):
     again = await once(database, request(), pb.Hold, command)
     assert first == again == pb.Hold(hold_id="hold_1")
     assert await chassis.note_ids(database) == ["run 1"]
+
+
+async def test_what_is_only_validated_leaves_nothing_behind_and_its_key_free(database):
+    message = SimpleNamespace(validate_only=True)
+    assert await once(database, message, pb.Hold, Command()) == pb.Hold(hold_id="hold_1")
+    with pytest.raises(NotEnough):
+        await once(database, message, pb.Hold, Command(NotEnough("Too little.")))
+    assert await chassis.note_ids(database) == []
 
 
 async def test_a_business_refusal_is_an_answer_too_and_leaves_no_effect(database):

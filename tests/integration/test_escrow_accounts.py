@@ -228,9 +228,9 @@ async def test_the_ledger_is_cut_by_time_and_ledger_account(escrow, ledger, sinc
 
 async def test_a_page_token_is_of_its_query(escrow, ledger):
     token = (await escrow.ledger(ledger, page_size=3)).next_page_token
-    digest, (sequence, _) = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    digest, backward, (sequence, _) = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     # The digest is no secret, and no leg has such a number.
-    forged = urlsafe_b64encode(json.dumps([digest, [sequence, ["v", 2**31]]]).encode()).decode()
+    forged = urlsafe_b64encode(json.dumps([digest, backward, [sequence, ["v", 2**31]]]).encode()).decode()
     for request in (
         escrow.ledger(ledger, page_size=3, page_token=forged),
         escrow.ledger(ledger, page_size=3, page_token=token, ledger_account="cash"),

@@ -93,7 +93,7 @@ def test_banking_days_are_walked_both_ways(day, n):
 def test_a_page_token_carries_its_key_exactly(moment: datetime, name: str):
     columns = [sa.column("created_at", sa.TIMESTAMP(timezone=True)), sa.column("id", sa.Text)]
     first = Page.of(pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=1))
-    _, token = first.cut([(moment, name), (moment, name)], lambda row: row)
+    token = first.cut([(moment, name), (moment, name)], lambda row: row).next_page_token
     second = Page.of(pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=7, page_token=token))
-    assert second.after == (moment, name)
+    assert second.beside == (moment, name)
     assert second.of_query(sa.select(*columns), columns) is not None

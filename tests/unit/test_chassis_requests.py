@@ -254,14 +254,14 @@ def test_a_page_has_a_size_within_bounds(asked, size):
 
 
 def test_the_last_page_has_no_token():
-    assert page(page_size=2).cut([KEY, KEY], lambda row: row) == ([KEY, KEY], "")
-    rows, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
+    assert page(page_size=2).cut([KEY, KEY], lambda row: row) == ([KEY, KEY], "", "")
+    rows, token, _ = page(page_size=1).cut([KEY, KEY], lambda row: row)
     assert rows == [KEY]
-    assert page(page_token=token).after == KEY
+    assert page(page_token=token).beside == KEY
 
 
 def test_a_page_begins_after_the_last_row():
-    _, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
+    token = page(page_size=1).cut([KEY, KEY], lambda row: row).next_page_token
     query = page(page_size=3, page_token=token).of_query(sa.select(*COLUMNS), COLUMNS)
     sql = str(query.compile(dialect=postgresql.dialect()))
     assert "(created_at, hold_id) < (" in sql
@@ -276,7 +276,7 @@ def test_a_page_begins_after_the_last_row():
         "é",
         "A" * 2000,
         urlsafe_b64encode(b"[]").decode(),
-        urlsafe_b64encode(b'["digest",[["t","x"]]]').decode(),
+        urlsafe_b64encode(b'["digest",false,[["t","x"]]]').decode(),
         urlsafe_b64encode(b"[" * 500).decode(),
         urlsafe_b64encode(b"null").decode(),
     ],
@@ -299,17 +299,17 @@ def test_a_token_we_did_not_make_is_refused(token):
 )
 def test_a_token_with_a_value_no_row_can_have_is_refused(part):
     """The digest in a token is no secret: whoever has one token can write others for its query."""
-    _, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
-    digest, parts = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    forged = json.dumps([digest, [part if known[0] == part[0] else known for known in parts]])
+    token = page(page_size=1).cut([KEY, KEY], lambda row: row).next_page_token
+    digest, backward, parts = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    forged = json.dumps([digest, backward, [part if known[0] == part[0] else known for known in parts]])
     with pytest.raises(PageTokenInvalid):
         page(page_token=urlsafe_b64encode(forged.encode()).decode())
 
 
 def test_a_token_belongs_to_its_filters_and_its_organization():
     with acting_as(INVESTOR):
-        _, token = page(page_size=1).cut([KEY, KEY], lambda row: row)
-        assert page(page_size=9, page_token=token).after == KEY  # another size is the same query
+        token = page(page_size=1).cut([KEY, KEY], lambda row: row).next_page_token
+        assert page(page_size=9, page_token=token).beside == KEY  # another size is the same query
         with pytest.raises(PageTokenInvalid):
             page(page_token=token, status=pb.Hold.PLACED)
     with acting_as(dataclasses.replace(INVESTOR, org_id="org_2")), pytest.raises(PageTokenInvalid):
@@ -318,7 +318,7 @@ def test_a_token_belongs_to_its_filters_and_its_organization():
 
 @pytest.mark.parametrize("key", [("hold_1", "hold_1"), (KEY[0],), (*KEY, "x"), (KEY[0], 7)])
 def test_a_key_of_another_shape_is_refused(key):
-    _, token = page(page_size=1).cut([key, key], lambda row: row)
+    token = page(page_size=1).cut([key, key], lambda row: row).next_page_token
     with pytest.raises(PageTokenInvalid):
         page(page_token=token).of_query(sa.select(*COLUMNS), COLUMNS)
 

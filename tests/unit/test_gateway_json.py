@@ -234,7 +234,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
         "refusal": {"reason": "", "message": "", "metadata": {}},
     }
     empty = json.loads(json_writer.dump(transactions_pb2.ListTransactionsResponse()))
-    assert empty == {"transactions": [], "nextPageToken": ""}
+    assert empty == {"transactions": [], "nextPageToken": "", "previousPageToken": ""}
 
 
 def test_keys_that_are_names_are_spelled_as_names_and_others_as_they_are():

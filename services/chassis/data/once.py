@@ -64,12 +64,15 @@ async def once(
     """Opens the transaction and runs `run` in it, unless this request was answered before: then gives that answer.
 
     `run` may be called again when the transaction loses against another one (deadlock, lock timeout), so it does
-    nothing outside its transaction. With an empty `idempotency_key`, or none, nothing is remembered.
+    nothing outside its transaction. With an empty `idempotency_key`, or none, nothing is remembered. With
+    `validate_only` it runs, and everything it wrote is undone: the answer is what it would have been.
 
     Raises:
         IdempotencyKeyReused: the idempotency_key was used with another body; nothing was done.
         RequestInFlight: the first request with this key still runs after a second.
     """
+    if getattr(request, "validate_only", False):
+        return await _rehearse(database, run)
     attempt = 0
     while True:
         attempt += 1
@@ -82,6 +85,20 @@ async def once(
             if not is_contention(error) or attempt == _ATTEMPTS_MAX or (remaining is not None and remaining < pause):
                 raise
         await asyncio.sleep(pause)
+
+
+async def _rehearse(database: Database, run: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+    answer: list[R] = []
+    try:
+        async with database.begin() as tx:
+            answer.append(await run(tx))
+            raise _Undo
+    except _Undo:
+        return answer[0]
+
+
+class _Undo(Exception):
+    """Rolls a transaction back that had nothing wrong with it."""
 
 
 async def _attempt(
@@ -120,7 +137,7 @@ async def answered_before(database: Database, request: Message, response_type: t
     Raises:
         IdempotencyKeyReused, RequestInFlight, or the business refusal that was the answer.
     """
-    if not getattr(request, "idempotency_key", ""):
+    if not getattr(request, "idempotency_key", "") or getattr(request, "validate_only", False):
         return None
     async with database.begin() as tx:
         answer = await _find(tx, request, fingerprint_of(request))

@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 import sqlalchemy as sa
 from google.protobuf.message import Message
+from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import principal_or_none
-from services.chassis.values.errors import DomainError, Kind
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.values.errors import DomainError, InvalidField, Kind
 
 Row = TypeVar("Row")
 Key = tuple[datetime | int | str, ...]
@@ -39,12 +41,21 @@ class PageTokenInvalid(DomainError):
         super().__init__(f"The page_token {fault}.", fields={"page_token": fault})
 
 
+class Cut(NamedTuple, Generic[Row]):
+    """The rows of a page, and the tokens of its neighbours; empty where there is none."""
+
+    rows: Sequence[Row]
+    next_page_token: str
+    previous_page_token: str
+
+
 @dataclass(frozen=True)
 class Page:
     """One page of a list: `page = Page.of(request)`, `page.of_query(select, columns)`, `page.cut(rows, key)`."""
 
     size: int
-    after: Key | None  # the key of the last row of the page before
+    beside: Key | None  # the key of the neighbouring row of the page that the token came with
+    backward: bool  # whether this page lies before that row, not after it
     digest: str
 
     @classmethod
@@ -58,7 +69,10 @@ class Page:
         token: str = getattr(request, "page_token")  # noqa: B009
         digest = _digest(request)
         size = min(asked, PAGE_SIZE_MAX) if asked > 0 else PAGE_SIZE_DEFAULT
-        return cls(size, _read(token, digest) if token else None, digest)
+        if not token:
+            return cls(size, None, False, digest)
+        backward, key = _read(token, digest)
+        return cls(size, key, backward, digest)
 
     def of_query(
         self, query: sa.Select[Any], columns: Sequence[sa.ColumnElement[Any]], *, descending: bool = True
@@ -67,16 +81,55 @@ class Page:
 
         Args:
             columns: The key, most significant first, unique as a whole: `(created_at, id)`.
+            descending: The order of the list. A page that lies before its token is read the other way round.
         """
-        if self.after is not None:
-            query = query.where(keyset(columns, self.after, descending=descending))
-        return query.order_by(*(c.desc() if descending else c.asc() for c in columns)).limit(self.size + 1)
+        downwards = descending is not self.backward
+        if self.beside is not None:
+            query = query.where(keyset(columns, self.beside, descending=downwards))
+        return query.order_by(*(c.desc() if downwards else c.asc() for c in columns)).limit(self.size + 1)
 
-    def cut(self, rows: Sequence[Row], key: Callable[[Row], Key]) -> tuple[Sequence[Row], str]:
-        """The rows of this page, and the token of the next: empty after the last page."""
-        if len(rows) <= self.size:
-            return rows, ""
-        return rows[: self.size], _write(key(rows[self.size - 1]), self.digest)
+    def cut(self, found: Sequence[Row], key: Callable[[Row], Key]) -> Cut[Row]:
+        """The rows of this page in the order of the list, and the tokens of the pages beside it."""
+        rows, more = found[: self.size], len(found) > self.size
+        if self.backward:
+            rows = rows[::-1]
+        if not rows:
+            return Cut(rows, "", "")
+        has_next, has_previous = (True, more) if self.backward else (more, self.beside is not None)
+        return Cut(
+            rows,
+            _write(key(rows[-1]), self.digest, backward=False) if has_next else "",
+            _write(key(rows[0]), self.digest, backward=True) if has_previous else "",
+        )
+
+
+def time_range(request: Message) -> tuple[datetime | None, datetime | None]:
+    """The half-open range of `from_time` and `to_time`: from the first instant on, and before the second.
+
+    Raises:
+        InvalidField: it ends before it begins.
+    """
+    first, last = (
+        from_timestamp(getattr(request, name), name) if request.HasField(name) else None
+        for name in ("from_time", "to_time")
+    )
+    if first is not None and last is not None and last <= first:
+        raise InvalidField("The range is empty.", fields={"to_time": "must be after the beginning of the range"})
+    return first, last
+
+
+def within(
+    column: sa.ColumnElement[datetime], between: tuple[datetime | None, datetime | None]
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions of a time range on a column, for `where(*within(…))`."""
+    first, last = between
+    found = [column >= first] if first is not None else []
+    return [*found, column < last] if last is not None else found
+
+
+def is_descending(request: Message) -> bool:
+    """Whether a list with a field `order` goes from the newest to the oldest, which is what it does unless asked."""
+    return bool(getattr(request, "order") != Sort.OLDEST_FIRST)  # noqa: B009
 
 
 def keyset(columns: Sequence[sa.ColumnElement[Any]], after: Key, *, descending: bool = True) -> sa.ColumnElement[bool]:
@@ -104,19 +157,19 @@ def _digest(request: Message) -> str:
     return sha256(name.encode() + filters.SerializeToString(deterministic=True)).hexdigest()[:24]
 
 
-def _write(key: Key, digest: str) -> str:
+def _write(key: Key, digest: str, *, backward: bool) -> str:
     parts = [["t", part.isoformat()] if isinstance(part, datetime) else ["v", part] for part in key]
-    return urlsafe_b64encode(orjson.dumps([digest, parts])).decode().rstrip("=")
+    return urlsafe_b64encode(orjson.dumps([digest, backward, parts])).decode().rstrip("=")
 
 
-def _read(token: str, digest: str) -> Key:
+def _read(token: str, digest: str) -> tuple[bool, Key]:
     try:
         if len(token) > _TOKEN_CHARACTERS_MAX:
             raise ValueError("too long")
-        found, parts = orjson.loads(urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)))
-        if found != digest:
+        found, backward, parts = orjson.loads(urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4)))
+        if found != digest or not isinstance(backward, bool):
             raise ValueError("of another query")
-        return tuple(_part(kind, value) for kind, value in parts)
+        return backward, tuple(_part(kind, value) for kind, value in parts)
     except (ValueError, TypeError, OverflowError):
         raise PageTokenInvalid("is damaged or belongs to another query") from None
 

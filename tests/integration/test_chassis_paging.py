@@ -1,0 +1,91 @@
+"""Lists are walked page by page, forth and back, and cut by time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.paging import Page, time_range
+from services.chassis.values.errors import InvalidField
+from tests.support import chassis
+
+COUNT = 23
+
+
+@pytest.fixture
+async def database(postgres):
+    async with chassis.opened(await chassis.create(postgres)) as database:
+        with acting_as(chassis.ADMIN):
+            async with database.begin() as tx:
+                rows = [{"org_id": "org_1", "note_id": f"n{number:02}"} for number in range(COUNT)]
+                await tx.execute(sa.insert(chassis.notes), rows)
+            yield database
+
+
+async def read(database, page_size: int, token: str, *, descending: bool):
+    page = Page.of(pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=page_size, page_token=token))
+    query = page.of_query(sa.select(chassis.notes.c.note_id), [chassis.notes.c.note_id], descending=descending)
+    async with database.begin() as tx:
+        return page.cut(list(await tx.scalars(query)), lambda note_id: (note_id,))
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize("page_size", [1, 5, 23, 50])
+async def test_a_list_is_walked_to_its_end_and_back_over_the_same_pages(database, page_size, descending):
+    forth = [await read(database, page_size, "", descending=descending)]
+    while forth[-1].next_page_token:
+        forth.append(await read(database, page_size, forth[-1].next_page_token, descending=descending))
+    notes = [note for page in forth for note in page.rows]
+    assert notes == sorted((f"n{number:02}" for number in range(COUNT)), reverse=descending)
+    assert forth[0].previous_page_token == ""
+    back = [forth[-1]]
+    while back[-1].previous_page_token:
+        back.append(await read(database, page_size, back[-1].previous_page_token, descending=descending))
+    assert [page.rows for page in reversed(back)] == [page.rows for page in forth]
+
+
+async def test_what_is_added_before_the_first_page_is_found_by_going_back(database):
+    first = await read(database, 5, "", descending=True)
+    second = await read(database, 5, first.next_page_token, descending=True)
+    async with database.begin() as tx:
+        await tx.execute(sa.insert(chassis.notes).values(org_id="org_1", note_id="n99"))
+    again = await read(database, 5, second.previous_page_token, descending=True)
+    assert again.rows == first.rows
+    before = await read(database, 5, again.previous_page_token, descending=True)
+    assert (before.rows, before.previous_page_token) == (["n99"], "")
+    assert before.next_page_token != ""
+
+
+def ledger(first: datetime | None, last: datetime | None) -> pb.ListLedgerEntriesRequest:
+    request = pb.ListLedgerEntriesRequest()
+    for name, moment in (("from_time", first), ("to_time", last)):
+        if moment is not None:
+            getattr(request, name).FromDatetime(moment)
+    return request
+
+
+DAY = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "verdict"),
+    [
+        (None, None, (None, None)),
+        (DAY, None, (DAY, None)),
+        (None, DAY, (None, DAY)),
+        (DAY, DAY.replace(hour=1), (DAY, DAY.replace(hour=1))),
+        (DAY, DAY, None),  # nothing lies in it
+        (DAY, DAY.replace(year=2025), None),
+    ],
+)
+def test_a_time_range_ends_after_it_begins(first, last, verdict):
+    if verdict is None:
+        with pytest.raises(InvalidField) as refusal:
+            time_range(ledger(first, last))
+        assert refusal.value.fields == {"to_time": "must be after the beginning of the range"}
+    else:
+        assert time_range(ledger(first, last)) == verdict
