@@ -1,4 +1,4 @@
-"""What the end of the play is judged by, read once all has come to rest: ours through REST, and the bank's own."""
+"""What the run is judged by, read once nothing changes any more: our books through REST, and the bank's own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from demo import cast
-from demo.client import Json
-from demo.money import minor
-from demo.stage import Stage
+from demo.harness.bank import read_movements
+from demo.harness.money import minor_of
+from demo.harness.rest import Json
+from demo.harness.waiting import wait_for
+from demo.run import DemoRun
 from demo.subscriber import Subscriber
-from demo.waiting import wait_for
 
 
 @dataclass(frozen=True, order=True)
@@ -45,7 +46,7 @@ class Books:
     transactions: list[Json]  # oldest first
     bank_movements: list[Json]
     events: Counter[str]
-    told_legs: list[Leg]  # what the subscriber was told
+    published_legs: list[Leg]  # what the events said
     refused_transaction_id: str
 
     @property
@@ -59,44 +60,43 @@ def leg_of(entry: Json) -> Leg:
         entry["ledgerAccount"],
         int(entry["sequence"]),
         entry["direction"],
-        minor(entry["amount"]),
+        minor_of(entry["amount"]),
         entry["layer"],
     )
 
 
-def read_books(stage: Stage, subscriber: Subscriber) -> Books:
-    """Waits until the subscriber was told of every ledger entry. Raises: WaitedInVain."""
-    auditor, account = stage.auditor, f"/escrow-accounts/{stage.escrow_account_id}"
+def read_books(run: DemoRun, subscriber: Subscriber) -> Books:
+    """Waits until the subscriber has seen every ledger entry. Raises: ConditionNotMet."""
+    auditor, account = run.auditor, f"/escrow-accounts/{run.escrow_account_id}"
     ledger_entries = auditor.list_all(f"{account}/ledger", "ledgerEntries")[::-1]
     legs = sorted(map(leg_of, ledger_entries))
-    told = wait_for(
+    published = wait_for(
         "the subscriber to see every ledger entry",
-        lambda: told_legs(subscriber, stage.escrow_account_id),
-        lambda told: set(legs) <= set(told),
-        lambda told: f"{len(told)} of {len(legs)}",
+        lambda: read_published_legs(subscriber, run.escrow_account_id),
+        lambda published: set(legs) <= set(published),
+        lambda published: f"{len(published)} of {len(legs)}",
         seconds=30.0,
     )
-    statement = stage.bank.get("/statement", **{"from": "2024-01-01", "to": "2026-12-31"})
     return Books(
         trial_balance=auditor.get(f"{account}/trial-balance"),
         ledger_accounts=auditor.list_all(f"{account}/ledger-accounts", "ledgerAccounts"),
         ledger_entries=ledger_entries,
         open_holds=auditor.list_all(f"{account}/holds", "holds", status="PLACED"),
-        offering=auditor.get(f"/offerings/{stage.offering_id}"),
-        investments=auditor.list_all("/investments", "investments", offeringId=stage.offering_id)[::-1],
-        distribution=auditor.get(f"/distributions/{stage.distribution_id}"),
-        allocations=stage.allocations(),
-        transactions=auditor.list_all("/transactions", "transactions", escrowAccountId=stage.escrow_account_id)[::-1],
-        bank_movements=statement["movements"],
-        events=subscriber.counts(),
-        told_legs=told,
-        refused_transaction_id=stage.refused_transaction_id,
+        offering=auditor.get(f"/offerings/{run.offering_id}"),
+        investments=auditor.list_all("/investments", "investments", offeringId=run.offering_id)[::-1],
+        distribution=auditor.get(f"/distributions/{run.distribution_id}"),
+        allocations=run.list_allocations(),
+        transactions=auditor.list_all("/transactions", "transactions", escrowAccountId=run.escrow_account_id)[::-1],
+        bank_movements=read_movements(run.bank, "2024-01-01", "2026-12-31"),
+        events=subscriber.count_events(),
+        published_legs=published,
+        refused_transaction_id=run.refused_transaction_id,
     )
 
 
-def told_legs(subscriber: Subscriber, escrow_account_id: str) -> list[Leg]:
+def read_published_legs(subscriber: Subscriber, escrow_account_id: str) -> list[Leg]:
     legs = []
-    for entry in subscriber.journal_entries(escrow_account_id):
+    for entry in subscriber.list_journal_entries(escrow_account_id):
         for leg in entry.ledger_entries:
             direction = type(leg).Direction.Name(leg.direction)
             layer = type(leg).Layer.Name(leg.layer)
@@ -113,7 +113,7 @@ def told_legs(subscriber: Subscriber, escrow_account_id: str) -> list[Leg]:
     return sorted(legs)
 
 
-def at_rest(stage: Stage) -> None:
-    """Waits for the last events to be followed everywhere. Raises: WaitedInVain."""
+def wait_until_settled(run: DemoRun) -> None:
+    """Until every service has handled the last events. Raises: ConditionNotMet."""
     for party in cast.FUNDERS:
-        stage.wait_for_investment(party, "to show what was paid", distributedAmount=sum(cast.ALLOCATIONS[party.id]))
+        run.wait_for_investment(party, "to show what was paid", distributedAmount=sum(cast.ALLOCATIONS[party.id]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-ROUTING_NUMBER = "021000021"
+from demo.harness.bank import AT_ONCE, R01_THEN_SETTLES, TWO_DAYS_LATER
 
 # Who signs in, with which role. Whoever makes something never approves it.
 ADMIN, OFFICER, SPONSOR_STAFF, AUDITOR = "admin-1", "admin-2", "sponsor-1", "auditor-1"
@@ -29,14 +29,6 @@ SIGN_INS = MappingProxyType(
 )
 
 
-def bank_account_number(test_value: int) -> str:
-    """The sandbox bank's account that behaves as docs/sandbox.md says of that test value."""
-    return f"0001111111{test_value:02d}"
-
-
-AT_ONCE, TWO_DAYS, R01_THEN_SETTLES, PAYOUT_FAILS = 1, 2, 3, 60
-
-
 @dataclass(frozen=True)
 class Party:
     """Somebody compliance knows, and the bank account they pay from."""
@@ -50,7 +42,7 @@ class Party:
 
 
 ANA = Party("inv-001", "Ana Alvarez", AT_ONCE, 100_000_00)
-BEN = Party("inv-002", "Ben Brandt", TWO_DAYS, 55_555_55)
+BEN = Party("inv-002", "Ben Brandt", TWO_DAYS_LATER, 55_555_55)
 CLEO = Party("inv-003", "Cleo Chen", R01_THEN_SETTLES, 44_444_45)
 DAN = Party("inv-004", "Dan Dorsey", AT_ONCE, 60_000_00, accredited=False)
 OAK = Party(SPONSOR, "Oak Street Partners LLC", AT_ONCE, sponsor=True)

@@ -1,58 +1,60 @@
-"""The offering ends: too early it may not close; then it closes through its gates, and the sponsor is paid."""
+"""The offering closes: not too early, then through its closing gates; and the sponsor is paid the proceeds."""
 
 from __future__ import annotations
 
 from demo import cast
-from demo.client import Json, Unexpected, expect
-from demo.money import minor, spelled
-from demo.stage import Stage
-from demo.waiting import wait_for
+from demo.harness.money import format_minor, minor_of
+from demo.harness.rest import Json, UnexpectedAnswer
+from demo.harness.waiting import wait_for
+from demo.run import DemoRun
 
 
-def too_early(stage: Stage) -> str:
-    shut = [gate["name"] for gate in closing_gates(stage)["gates"] if not gate["passed"]]
-    refusal = stage.admin.refused(f"/offerings/{stage.offering_id}/close", "tries to close in December")
-    expect(refusal, 422, "CLOSING_GATES_NOT_MET")
+def try_to_close_early(run: DemoRun) -> str:
+    shut = [gate["name"] for gate in read_closing_gates(run)["gates"] if not gate["passed"]]
+    refusal = run.admin.expect_refusal(
+        422, "CLOSING_GATES_NOT_MET", "POST", f"/offerings/{run.offering_id}/close", deed="tries to close in December"
+    )
     if set(refusal.metadata) != set(shut) or not shut:
-        raise Unexpected(f"The refusal names {sorted(refusal.metadata)}, but shut are {sorted(shut)}")
+        raise UnexpectedAnswer(f"The refusal names {sorted(refusal.metadata)}, but shut are {sorted(shut)}")
     workings = "".join(f"\n      shut: {name}: {working}" for name, working in refusal.metadata.items())
     return f"refused ({refusal.status} {refusal.code}){workings}"
 
 
-def closing_gates(stage: Stage) -> Json:
-    return stage.auditor.get(f"/offerings/{stage.offering_id}/closing-gates")
+def read_closing_gates(run: DemoRun) -> Json:
+    return run.auditor.get(f"/offerings/{run.offering_id}/closing-gates")
 
 
-def closing(stage: Stage) -> str:
-    stage.move_clock(cast.CLOSING)
+def close_offering(run: DemoRun) -> str:
+    run.move_clock(cast.CLOSING)
     gates = wait_for(
-        "all closing gates to be open", lambda: closing_gates(stage), lambda gates: bool(gates["allPassed"])
+        "all closing gates to be open", lambda: read_closing_gates(run), lambda gates: bool(gates["allPassed"])
     )
-    stage.admin.post(f"/offerings/{stage.offering_id}/close", "closes the offering")
-    closed = wait_for("the offering to be CLOSED and the payout asked for", lambda: offering(stage), is_closed)
+    run.admin.post(f"/offerings/{run.offering_id}/close", deed="closes the offering")
+    closed = wait_for("the offering to be CLOSED and the payout asked for", lambda: read_offering(run), is_closed)
     return (
-        f"all {len(gates['gates'])} gates open; CLOSED on {closed['closingDate']} with {spelled(cast.TARGET_MINOR)}; "
-        "preferred return accrues from now"
+        f"all {len(gates['gates'])} gates open; CLOSED on {closed['closingDate']} with "
+        f"{format_minor(cast.TARGET_MINOR)}; preferred return accrues from now"
     )
 
 
-def offering(stage: Stage) -> Json:
-    return stage.auditor.get(f"/offerings/{stage.offering_id}")
+def read_offering(run: DemoRun) -> Json:
+    return run.auditor.get(f"/offerings/{run.offering_id}")
 
 
 def is_closed(offering: Json) -> bool:
     return offering["status"] == "CLOSED" and bool(offering.get("proceedsTransactionId"))
 
 
-def proceeds(stage: Stage) -> str:
-    transaction_id = offering(stage)["proceedsTransactionId"]
-    payout = stage.transaction_in(transaction_id, "PENDING_APPROVAL")
-    own = stage.admin.refused(f"/transactions/{transaction_id}/approve", "approves their own payout")
-    expect(own, 403, "MAKER_IS_CHECKER")
-    stage.officer.post(f"/transactions/{transaction_id}/approve", "approves the sponsor's payout")
-    paid = stage.transaction_in(transaction_id, "COMPLETED")
-    stage.wait_for_ledger_account("cash", posted=0)
+def pay_proceeds(run: DemoRun) -> str:
+    transaction_id = read_offering(run)["proceedsTransactionId"]
+    payout = run.wait_for_transaction(transaction_id, "PENDING_APPROVAL")
+    own = run.admin.expect_refusal(
+        403, "MAKER_IS_CHECKER", "POST", f"/transactions/{transaction_id}/approve", deed="approves their own payout"
+    )
+    run.officer.post(f"/transactions/{transaction_id}/approve", deed="approves the sponsor's payout")
+    paid = run.wait_for_transaction(transaction_id, "COMPLETED")
+    run.wait_for_ledger_account("cash", posted=0)
     return (
-        f"{spelled(minor(payout['amount']))} waits for approval; the closer's own is refused ({own.status} {own.code}),"
-        f" {paid['approvedBy']}'s accepted; {paid['status']}"
+        f"{format_minor(minor_of(payout['amount']))} waits for approval; the closer's own is refused "
+        f"({own.status} {own.code}), {paid['approvedBy']}'s accepted; {paid['status']}"
     )

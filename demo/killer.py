@@ -1,8 +1,8 @@
-"""Kills processes of the instance with SIGKILL at random moments of the play: for `--kill`.
+"""Kills processes of the instance with SIGKILL at random moments of the story: for `--kill`.
 
-- The moment is a step drawn from the whole play and a delay after its beginning, from the seed alone.
-- A kill that cannot happen (the process is just down by another's kill) is tried until it can; one that never
-  happened is told by `finish`.
+- The moment is a step of the story and a delay after the step began; both follow from the seed alone.
+- A kill that cannot happen yet (the process is still down from an earlier kill) is tried again until it can; `finish`
+  reports one that never happened.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Killer:
         self._killed: list[tuple[str, int]] = []
         self._failures: list[str] = []
 
-    def step_begins(self, step: int, title: str) -> None:
+    def begin_step(self, step: int, title: str) -> None:
         for kill in self.plan:
             if kill.step == step:
                 thread = threading.Thread(target=self._carry_out, args=(kill, title), daemon=True)
@@ -99,4 +99,4 @@ class Killer:
 
 
 class KillMissed(Exception):
-    """A kill did not happen, or its victim did not come back: the play proved less than it was asked to."""
+    """A kill did not happen, or the process did not come back: the run proved less than it was asked to."""

@@ -1,4 +1,4 @@
-"""Tells the play as it goes: a spinner and marks on a terminal, plain lines elsewhere."""
+"""Tells the story as it goes: a spinner and marks on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PLAIN_WIDTH = 132
 
 
 class Outcome:
-    """What a step came to, and its business date; filled in while it runs."""
+    """What a step led to, and its business date; filled in while the step runs."""
 
     def __init__(self) -> None:
-        self.words = ""
+        self.text = ""
         self.day = ""
 
 
@@ -29,16 +29,16 @@ class Narrator:
         terminal = out.isatty()
         self._console = Console(file=out, highlight=False, width=None if terminal else _PLAIN_WIDTH)
 
-    def say(self, words: str, style: str = "") -> None:
-        self._console.print(escape(words), style=style, soft_wrap=True)
+    def say(self, text: str, style: str = "") -> None:
+        self._console.print(escape(text), style=style, soft_wrap=True)
 
     def show(self, table: Table) -> None:
         self._console.print()
         self._console.print(table)
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Outcome]:
-        """One line when it is done; of a failure the line says that it failed, and the exception goes on."""
+    def tell_step(self, title: str) -> Iterator[Outcome]:
+        """Prints one line when the step is done. If it fails, the line says so, and the exception goes on."""
         outcome = Outcome()
         began = time.monotonic()
         try:
@@ -47,7 +47,7 @@ class Narrator:
         except BaseException:
             self.say(f"✗ {title}", "bold red")
             raise
-        first, *more = escape(outcome.words).split("\n")
+        first, *more = escape(outcome.text).split("\n")
         seconds = f"[dim]({time.monotonic() - began:.1f} s)[/dim]"
         day = f"[dim]{outcome.day:10}[/dim]"
         lines = [f"[green]✓[/green] {day}  {escape(title)}: {first} {seconds}", *more]

@@ -1,6 +1,6 @@
-"""The story, step by step, as people of one organization would live it: the script of `make demo`.
+"""The story of `make demo`, step by step: what the people of one organization do.
 
-Each step does its part through REST, waits until the system has followed, and returns what happened in words.
+Each step does its part over REST, waits until every service has followed, and returns what happened, in words.
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ from dataclasses import dataclass
 
 from demo import cast, closing, money_in, money_out
 from demo.cast import ANA, BEN, CLEO, DAN
-from demo.money import spelled
-from demo.stage import Stage
+from demo.harness.money import format_minor
+from demo.run import DemoRun
 
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the play."""
+    """One line of the story."""
 
     title: str
-    play: Callable[[Stage], str]
+    play: Callable[[DemoRun], str]
 
 
 STEPS = (
-    Step("admin-1 writes the profiles of four investors and the sponsor", money_in.profiles),
-    Step("admin-2, compliance officer, reviews them", money_in.clearance),
-    Step("admin-1 opens the escrow account and the offering", money_in.offering),
-    Step("everybody adds a bank account", money_in.bank_accounts),
-    Step("the investors commit", money_in.commitments),
-    Step(f"{ANA.id} pays {spelled(ANA.commitment_minor)} by ACH", money_in.payment_at_once),
-    Step(f"{BEN.id} pays {spelled(BEN.commitment_minor)} by ACH", money_in.payment_later),
-    Step(f"{CLEO.id} pays {spelled(CLEO.commitment_minor)} by ACH", money_in.payment_that_will_bounce),
-    Step(f"{DAN.id}, not accredited, tries {spelled(DAN.commitment_minor)}", money_in.payment_above_a_limit),
-    Step(f"{DAN.id} withdraws the commitment", money_in.withdrawal),
-    Step(f"the bank returns {CLEO.id}'s debit", money_in.bounced),
-    Step(f"{BEN.id}'s debit settles", money_in.settled_later),
-    Step(f"{CLEO.id}'s debit is presented again", money_in.presented_again),
-    Step(f"{CLEO.id}'s debit settles", money_in.settled_at_last),
-    Step("five banking days later the return risk is over", money_in.risk_over),
-    Step("admin-1 tries to close the offering", closing.too_early),
-    Step("admin-1 closes the offering after its deadline", closing.closing),
-    Step("the sponsor's proceeds are paid", closing.proceeds),
-    Step("a year passes", money_out.a_year_later),
-    Step(f"{spelled(cast.DISTRIBUTION_MINOR)} of distributable cash arrives", money_out.cash_arrives),
-    Step("sponsor-1 drafts and calculates the distribution", money_out.calculation),
-    Step("it is submitted and approved", money_out.approval),
-    Step("admin-1 executes it", money_out.execution),
-    Step(f"{BEN.id} names another bank account, and is paid again", money_out.second_try),
+    Step("admin-1 writes the profiles of four investors and the sponsor", money_in.write_profiles),
+    Step("admin-2, compliance officer, reviews them", money_in.clear_parties),
+    Step("admin-1 opens the escrow account and the offering", money_in.open_offering),
+    Step("everybody adds a bank account", money_in.add_bank_accounts),
+    Step("the investors commit", money_in.make_commitments),
+    Step(f"{ANA.id} pays {format_minor(ANA.commitment_minor)} by ACH", money_in.pay_at_once),
+    Step(f"{BEN.id} pays {format_minor(BEN.commitment_minor)} by ACH", money_in.pay_in_two_days),
+    Step(f"{CLEO.id} pays {format_minor(CLEO.commitment_minor)} by ACH", money_in.pay_what_will_be_returned),
+    Step(f"{DAN.id}, not accredited, tries {format_minor(DAN.commitment_minor)}", money_in.try_above_limit),
+    Step(f"{DAN.id} withdraws the commitment", money_in.withdraw_commitment),
+    Step(f"the bank returns {CLEO.id}'s debit", money_in.receive_return),
+    Step(f"{BEN.id}'s debit settles", money_in.settle_after_two_days),
+    Step(f"{CLEO.id}'s debit is presented again", money_in.present_again),
+    Step(f"{CLEO.id}'s debit settles", money_in.settle_again),
+    Step("five banking days later the return risk is over", money_in.end_return_risk),
+    Step("admin-1 tries to close the offering", closing.try_to_close_early),
+    Step("admin-1 closes the offering after its deadline", closing.close_offering),
+    Step("the sponsor's proceeds are paid", closing.pay_proceeds),
+    Step("a year passes", money_out.pass_a_year),
+    Step(f"{format_minor(cast.DISTRIBUTION_MINOR)} of distributable cash arrives", money_out.receive_cash),
+    Step("sponsor-1 drafts and calculates the distribution", money_out.calculate_distribution),
+    Step("it is submitted and approved", money_out.approve_distribution),
+    Step("admin-1 executes it", money_out.execute_distribution),
+    Step(f"{BEN.id} names another bank account, and is paid again", money_out.pay_again),
 )

@@ -1,8 +1,8 @@
 """A subscriber of all events, as another team would write one: it reads, with the user `subscriber`, and stores.
 
 - Every event of the four streams from the first on, in the order of its stream, each once: repeated deliveries are
-  known by their `ce-id`.
-- It outlives the NATS server: an ordered consumer is made again where the last one stopped.
+  recognized by their `ce-id`.
+- It survives a restart of the NATS server: its ordered consumer continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ class Subscriber:
 
     # --- what it has seen -------------------------------------------------------------------------------------------
 
-    def counts(self) -> Counter[str]:
+    def count_events(self) -> Counter[str]:
         """How many events of each type, each counted once."""
         with self._lock:
             return Counter(name for name, _ in self._events.values())
 
     @property
     def repeats(self) -> int:
-        """Deliveries that were known already."""
+        """Deliveries of events that it had already."""
         return self._repeats
 
-    def journal_entries(self, escrow_account_id: str) -> list[Any]:
-        """The journal entries of one escrow account, in the order they were told."""
+    def list_journal_entries(self, escrow_account_id: str) -> list[Any]:
+        """The journal entries of one escrow account, in the order they were published."""
         with self._lock:
-            told = [
+            posted = [
                 event for _, event in self._events.values() if isinstance(event, escrow_events.JournalEntriesPosted)
             ]
         return [
-            entry for event in told if event.escrow_account_id == escrow_account_id for entry in event.journal_entries
+            entry for event in posted if event.escrow_account_id == escrow_account_id for entry in event.journal_entries
         ]
 
     # --- the thread -------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class Subscriber:
         self._stop = asyncio.Event()
 
         async def on_error(_: Exception) -> None:
-            """A lost connection is daily life: the client connects again by itself."""
+            """A connection may be lost at any time: the client connects again by itself."""
 
         client = await nats.connect(
             self._url,

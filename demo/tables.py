@@ -9,34 +9,34 @@ from rich.table import Table
 
 from demo.books import Books
 from demo.checks import Check
-from demo.money import minor, spelled
-from demo.money_out import divisions, tiers
+from demo.harness.money import format_minor, minor_of
+from demo.money_out import read_shares, read_tiers
 
 
-def all_tables(books: Books) -> Iterator[Table]:
-    yield trial_balance(books)
-    yield escrow_ledger(books)
-    yield waterfall_by_tier(books)
-    yield waterfall_by_payee(books)
-    yield payouts(books)
-    yield events(books)
+def build_tables(books: Books) -> Iterator[Table]:
+    yield build_trial_balance(books)
+    yield build_escrow_ledger(books)
+    yield build_waterfall_by_tier(books)
+    yield build_waterfall_by_payee(books)
+    yield build_payouts(books)
+    yield build_events(books)
 
 
-def trial_balance(books: Books) -> Table:
+def build_trial_balance(books: Books) -> Table:
     trial = books.trial_balance
     table = Table(title="Trial balance", show_footer=True)
     table.add_column("ledger account", "total")
-    table.add_column("debit", spelled(minor(trial["totalDebit"])), justify="right")
-    table.add_column("credit", spelled(minor(trial["totalCredit"])), justify="right")
+    table.add_column("debit", format_minor(minor_of(trial["totalDebit"])), justify="right")
+    table.add_column("credit", format_minor(minor_of(trial["totalCredit"])), justify="right")
     turnover = _turnover(books)
     debits, credits_ = (sum(side) for side in zip(*turnover.values(), strict=True))
-    table.add_column("debited in all", spelled(debits), justify="right")
-    table.add_column("credited in all", spelled(credits_), justify="right")
+    table.add_column("debited in all", format_minor(debits), justify="right")
+    table.add_column("credited in all", format_minor(credits_), justify="right")
     for line in trial["lines"]:
         code = line["ledgerAccount"]
-        sides = (minor(line.get("debit")), minor(line.get("credit")), *turnover.get(code, (0, 0)))
-        table.add_row(code, *map(spelled, sides))
-    table.caption = f"difference {spelled(minor(trial['difference']))}"
+        sides = (minor_of(line.get("debit")), minor_of(line.get("credit")), *turnover.get(code, (0, 0)))
+        table.add_row(code, *map(format_minor, sides))
+    table.caption = f"difference {format_minor(minor_of(trial['difference']))}"
     return table
 
 
@@ -53,7 +53,7 @@ def _turnover(books: Books) -> dict[str, tuple[int, int]]:
     return turnover or {"": (0, 0)}
 
 
-def escrow_ledger(books: Books) -> Table:
+def build_escrow_ledger(books: Books) -> Table:
     table = Table(title="Escrow ledger, oldest first")
     for heading in ("booked", "fact", "ledger account"):
         table.add_column(heading)
@@ -66,7 +66,7 @@ def escrow_ledger(books: Books) -> Table:
         if new and last:
             table.add_section()
         last = entry["journalEntryId"]
-        amount = spelled(minor(entry["amount"]))
+        amount = format_minor(minor_of(entry["amount"]))
         debit = entry["direction"] == "DEBIT"
         table.add_row(
             entry["createTime"][:10] if new else "",
@@ -74,40 +74,40 @@ def escrow_ledger(books: Books) -> Table:
             entry["ledgerAccount"],
             amount if debit else "",
             "" if debit else amount,
-            spelled(minor(entry["balanceAfter"])),
+            format_minor(minor_of(entry["balanceAfter"])),
             entry["layer"].lower(),
         )
     return table
 
 
-def waterfall_by_tier(books: Books) -> Table:
+def build_waterfall_by_tier(books: Books) -> Table:
     table = Table(title="Waterfall by tier", show_footer=True)
-    found = tiers(books.distribution)
+    found = read_tiers(books.distribution)
     workings = {total["tier"]: total.get("working", "") for total in books.distribution["tierTotals"]}
     investors, sponsor = (sum(side) for side in zip(*found.values(), strict=True))
     table.add_column("tier", "total")
-    table.add_column("to investors", spelled(investors), justify="right")
-    table.add_column("to sponsor", spelled(sponsor), justify="right")
+    table.add_column("to investors", format_minor(investors), justify="right")
+    table.add_column("to sponsor", format_minor(sponsor), justify="right")
     table.add_column("working")
     for tier, sides in found.items():
-        table.add_row(tier.lower(), *map(spelled, sides), escape(workings[tier]))
+        table.add_row(tier.lower(), *map(format_minor, sides), escape(workings[tier]))
     return table
 
 
-def waterfall_by_payee(books: Books) -> Table:
+def build_waterfall_by_payee(books: Books) -> Table:
     table = Table(title="Waterfall by payee", show_footer=True)
-    found = divisions(books.allocations)
+    found = read_shares(books.allocations)
     table.add_column("payee", "total")
     totals = [sum(side) for side in zip(*found.values(), strict=True)]
     for heading, total in zip(("capital", "preferred return", "catch-up", "split"), totals, strict=True):
-        table.add_column(heading, spelled(total), justify="right")
-    table.add_column("paid", spelled(sum(totals)), justify="right")
+        table.add_column(heading, format_minor(total), justify="right")
+    table.add_column("paid", format_minor(sum(totals)), justify="right")
     for payee, parts in found.items():
-        table.add_row(payee, *map(spelled, parts), spelled(sum(parts)))
+        table.add_row(payee, *map(format_minor, parts), format_minor(sum(parts)))
     return table
 
 
-def payouts(books: Books) -> Table:
+def build_payouts(books: Books) -> Table:
     table = Table(title="Payouts")
     for heading in ("made", "type", "payee"):
         table.add_column(heading)
@@ -120,21 +120,28 @@ def payouts(books: Books) -> Table:
             why = f"{failure['code']}: {failure['message']}" if failure else ""
             made = one["createTime"][:10]
             table.add_row(
-                made, one["type"].lower(), one["partyId"], spelled(minor(one["amount"])), one["status"], escape(why)
+                made,
+                one["type"].lower(),
+                one["partyId"],
+                format_minor(minor_of(one["amount"])),
+                one["status"],
+                escape(why),
             )
     return table
 
 
-def events(books: Books) -> Table:
+def build_events(books: Books) -> Table:
     table = Table(title="Events seen by the NATS subscriber", show_footer=True)
-    table.add_column("subject", f"ledger entries told: {len(books.told_legs)}, booked: {len(books.ledger_entries)}")
+    table.add_column(
+        "subject", f"ledger entries told: {len(books.published_legs)}, booked: {len(books.ledger_entries)}"
+    )
     table.add_column("events", str(sum(books.events.values())), justify="right")
     for name, count in sorted(books.events.items()):
         table.add_row(name, str(count))
     return table
 
 
-def verdicts(checks: list[Check]) -> Table:
+def build_verdicts(checks: list[Check]) -> Table:
     table = Table(title="Does it tie out?")
     table.add_column("")
     table.add_column("check")

@@ -1,6 +1,6 @@
 """The required routes as a caller meets them, and tables of what is wrong with a request to one of them.
 
-A table's row is a `Bad`: one fault, the status and code it must be refused with, and where the refusal must point.
+A table's row is a `BadRequest`: one fault, the status and code of its refusal, and where the refusal must point.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.support import API, Json, Person, World, new_key, usd
+from demo.harness.money import usd
+from demo.harness.rest import Json, RestClient, new_key
+from tests.e2e.organization import Organization
 
 UNKNOWN = "0" * 26
 OMIT = object()
@@ -20,11 +22,11 @@ PLAIN = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True)
-class Stage:
+class Targets:
     """What there is before anything bad is tried: one of each, here and in another organization."""
 
-    world: World
-    foreign: World
+    org: Organization
+    foreign: Organization
     ids: Mapping[str, str]
     foreign_ids: Mapping[str, str]
     contribution: Json  # the body of a POST /transactions that would be accepted
@@ -34,7 +36,7 @@ class Stage:
 class Route:
     name: str  # "POST /transactions/{transaction}/retry"
     key: str = ""  # "required" or "optional": how it takes an Idempotency-Key
-    body: Callable[[Stage], Json] | None = None
+    body: Callable[[Targets], Json] | None = None
     roles: tuple[str, ...] = ("sponsor", "admin")
 
     @property
@@ -50,15 +52,15 @@ class Route:
         return self.name.partition("{")[2].partition("}")[0]
 
 
-def _escrow_account(stage: Stage) -> Json:
+def _escrow_account(targets: Targets) -> Json:
     return {"displayName": "Elm Court escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
 
 
-def _distribution(stage: Stage) -> Json:
-    return {"offeringId": stage.ids["closed_offering"], "type": "SPECIAL", "amount": usd(1_000)}
+def _distribution(targets: Targets) -> Json:
+    return {"offeringId": targets.ids["closed_offering"], "type": "SPECIAL", "amount": usd(1_000)}
 
 
-def _nothing(stage: Stage) -> Json:
+def _nothing(targets: Targets) -> Json:
     return {}
 
 
@@ -66,7 +68,7 @@ _EVERYBODY = ("investor", "sponsor", "admin", "auditor")
 _OFFICE = ("sponsor", "admin", "auditor")
 
 ROUTES = (
-    Route("POST /transactions", "required", lambda stage: stage.contribution, ("investor", "sponsor", "admin")),
+    Route("POST /transactions", "required", lambda targets: targets.contribution, ("investor", "sponsor", "admin")),
     Route("GET /transactions/{transaction}", roles=_EVERYBODY),
     Route("GET /transactions", roles=_EVERYBODY),
     Route("POST /transactions/{transaction}/retry", "required", _nothing),
@@ -84,7 +86,7 @@ WEBHOOKS = ("POST /webhooks/stripe", "POST /webhooks/plaid")
 
 
 @dataclass(frozen=True)
-class Bad:
+class BadRequest:
     """One fault. `at` is where an error must point: `body /amount`, `header /Idempotency-Key`; empty: nowhere."""
 
     title: str
@@ -96,19 +98,19 @@ class Bad:
     headers: Mapping[str, str | bytes | None] = field(default_factory=dict)  # None: the header is not sent
     query: str = ""
     ids: Mapping[str, str] = field(default_factory=dict)
-    person: Person | None = None
+    person: RestClient | None = None
     suffix: str = ""
     echo: str = ""  # what the answer must not contain
 
 
-def set_of(world: World) -> tuple[dict[str, str], Json]:
+def make_one_of_each(org: Organization) -> tuple[dict[str, str], Json]:
     """One of each in an organization; and the body of a contribution that would be accepted."""
-    closed = world.closed_offering(1_000_00)
-    deposit = world.distributable(closed, 100_00)
-    distribution = world.calculated(closed, 100_00)
-    offering, investor, stranger = world.offering(5_000_00), world.cleared(), world.cleared()
-    investment = world.investment(offering, investor, 1_000_00)
-    bank_account = world.bank_account(investor)
+    closed = org.make_closed_offering(1_000_00)
+    deposit = org.add_distributable_cash(closed, 100_00)
+    distribution = org.calculate_distribution(closed, 100_00)
+    offering, investor, stranger = org.open_offering(5_000_00), org.add_cleared_party(), org.add_cleared_party()
+    investment = org.invest(offering, investor, 1_000_00)
+    bank_account = org.add_bank_account(investor)
     ids = {
         "escrow_account": offering["escrowAccountId"],
         "other_escrow_account": closed["escrowAccountId"],
@@ -118,17 +120,17 @@ def set_of(world: World) -> tuple[dict[str, str], Json]:
         "investment": investment["investmentId"],
         "bank_account": bank_account,
         "stranger": stranger,
-        "stranger_bank_account": world.bank_account(stranger),
+        "stranger_bank_account": org.add_bank_account(stranger),
         "transaction": closed["proceedsTransactionId"],
         "other_transaction": deposit["transactionId"],
         "distribution": distribution["distributionId"],
-        "other_distribution": world.distribution(closed, 100_00)["distributionId"],
+        "other_distribution": org.draft_distribution(closed, 100_00)["distributionId"],
     }
-    return ids, world.contribution_body(offering, investment, bank_account)
+    return ids, org.build_contribution(offering, investment, bank_account)
 
 
-def send(stage: Stage, route: Route, bad: Bad) -> httpx.Response:
-    person = bad.person or stage.world.admin
+def send_bad_request(targets: Targets, route: Route, bad: BadRequest) -> httpx.Response:
+    person = bad.person or targets.org.admin
     given: dict[str, str | bytes | None] = dict(PLAIN) if route.body or bad.raw is not None else {}
     if route.key:
         given["idempotency-key"] = new_key()
@@ -136,19 +138,19 @@ def send(stage: Stage, route: Route, bad: Bad) -> httpx.Response:
     headers = {name: value for name, value in given.items() if value is not None}
     request = person.http.build_request(
         route.method,
-        API + route.path({**stage.ids, **bad.ids}) + bad.suffix + bad.query,
+        route.path({**targets.ids, **bad.ids}) + bad.suffix + bad.query,
         headers=headers,
-        **_content(stage, route, bad),
+        **_content(targets, route, bad),
     )
     return person.http.send(request)
 
 
-def _content(stage: Stage, route: Route, bad: Bad) -> dict[str, Any]:
+def _content(targets: Targets, route: Route, bad: BadRequest) -> dict[str, Any]:
     if bad.raw is not None:
         return {"content": bad.raw}
     if route.body is None:
         return {}
-    body = copy.deepcopy(route.body(stage))
+    body = copy.deepcopy(route.body(targets))
     for path, value in bad.change.items():
         *parents, name = path.split(".")
         holder = body
@@ -161,7 +163,7 @@ def _content(stage: Stage, route: Route, bad: Bad) -> dict[str, Any]:
     return {"json": body}
 
 
-def faults_of(bad: Bad, response: httpx.Response) -> list[str]:
+def find_faults(bad: BadRequest, response: httpx.Response) -> list[str]:
     """What is wrong with the refusal; empty if it is as documented."""
     faults = []
     if response.headers.get("content-type") != "application/problem+json":
@@ -251,23 +253,23 @@ JSON_VARIANTS: Mapping[str, bytes] = {
 }
 
 
-def of_key(route: Route) -> Iterator[Bad]:
+def list_bad_keys(route: Route) -> Iterator[BadRequest]:
     """What is wrong with an Idempotency-Key."""
     at = "header /Idempotency-Key"
     if route.key == "required":
-        yield Bad("no key", at=at, headers={"Idempotency-Key": None})
-    yield Bad("an empty key", at=at, headers={"Idempotency-Key": ""})
-    yield Bad("a key of 256 characters", at=at, headers={"Idempotency-Key": "k" * 256}, echo="k" * 256)
-    yield Bad("a key with a blank", at=at, headers={"Idempotency-Key": "sword fish"}, echo="sword fish")
-    yield Bad("a key that is not ASCII", at=at, headers={"Idempotency-Key": "schlüssel".encode("latin-1")})
+        yield BadRequest("no key", at=at, headers={"Idempotency-Key": None})
+    yield BadRequest("an empty key", at=at, headers={"Idempotency-Key": ""})
+    yield BadRequest("a key of 256 characters", at=at, headers={"Idempotency-Key": "k" * 256}, echo="k" * 256)
+    yield BadRequest("a key with a blank", at=at, headers={"Idempotency-Key": "sword fish"}, echo="sword fish")
+    yield BadRequest("a key that is not ASCII", at=at, headers={"Idempotency-Key": "schlüssel".encode("latin-1")})
 
 
-def of_path_id(stage: Stage, route: Route) -> Iterator[Bad]:
+def list_bad_path_ids(targets: Targets, route: Route) -> Iterator[BadRequest]:
     """What is wrong with the id in the path: malformed, of another type, unknown, another organization's."""
     name = route.resource
-    known = stage.ids[name]
+    known = targets.ids[name]
     prefix = known.split("_")[0]
-    other = stage.ids["escrow_account" if name != "escrow_account" else "transaction"]
+    other = targets.ids["escrow_account" if name != "escrow_account" else "transaction"]
     for title, bad_id in {
         "a word": "swordfish",
         "only a prefix": f"{prefix}_",
@@ -280,23 +282,23 @@ def of_path_id(stage: Stage, route: Route) -> Iterator[Bad]:
         "an id of another type": other,
         "SQL": "1%27%20OR%20%271%27=%271",
     }.items():
-        yield Bad(f"the id is {title}", at="path /", ids={name: bad_id}, echo=bad_id if len(bad_id) > 8 else "")
+        yield BadRequest(f"the id is {title}", at="path /", ids={name: bad_id}, echo=bad_id if len(bad_id) > 8 else "")
     for title, bad_id in {"NUL": "%00", "a dot segment": "%2e%2e", "an encoded slash": f"{known}%2Fx"}.items():
-        yield Bad(f"the id is {title}", at="path", ids={name: bad_id})
+        yield BadRequest(f"the id is {title}", at="path", ids={name: bad_id})
     code = {
         "transaction": "TRANSACTION_NOT_FOUND",
         "escrow_account": "ESCROW_ACCOUNT_NOT_FOUND",
         "distribution": "DISTRIBUTION_NOT_FOUND",
     }[name]
     unknown = {name: f"{prefix}_{UNKNOWN}"}
-    yield Bad("the id is unknown", 404, code, ids=unknown, echo=unknown[name])
-    yield Bad("the id is another organization's", 404, code, ids={name: stage.foreign_ids[name]})
+    yield BadRequest("the id is unknown", 404, code, ids=unknown, echo=unknown[name])
+    yield BadRequest("the id is another organization's", 404, code, ids={name: targets.foreign_ids[name]})
 
 
-def of_json(route: Route) -> Iterator[Bad]:
+def list_bad_bodies(route: Route) -> Iterator[BadRequest]:
     """What is wrong with a body before any field of it is looked at."""
     for title, raw in JSON_VARIANTS.items():
-        yield Bad(f"the body is {title}", at="body", raw=raw, echo="swordfish")
+        yield BadRequest(f"the body is {title}", at="body", raw=raw, echo="swordfish")
     for title, media_type in {
         "a form": "application/x-www-form-urlencoded",
         "plain text": "text/plain",
@@ -304,22 +306,28 @@ def of_json(route: Route) -> Iterator[Bad]:
         "in another character set": "application/json; charset=latin-1",
         "of a media type that ends alike": "application/vnd.api+json",
     }.items():
-        yield Bad(
+        yield BadRequest(
             f"the body is {title}", 415, "UNSUPPORTED_MEDIA_TYPE", raw=b"{}", headers={"Content-Type": media_type}
         )
-    yield Bad("the body is compressed", 415, "UNSUPPORTED_MEDIA_TYPE", raw=b"{}", headers={"Content-Encoding": "gzip"})
-    yield Bad("the body is too large", 413, "PAYLOAD_TOO_LARGE", raw=b'{"description": "' + b"x" * 300_000 + b'"}')
-    yield Bad("a field is unknown", at="body /zebra", change={"zebra": "swordfish"}, echo="swordfish")
-    yield Bad("a field is spelled as in the proto", at="body /idempotency_key", change={"idempotency_key": "swordfish"})
-    yield Bad(
+    yield BadRequest(
+        "the body is compressed", 415, "UNSUPPORTED_MEDIA_TYPE", raw=b"{}", headers={"Content-Encoding": "gzip"}
+    )
+    yield BadRequest(
+        "the body is too large", 413, "PAYLOAD_TOO_LARGE", raw=b'{"description": "' + b"x" * 300_000 + b'"}'
+    )
+    yield BadRequest("a field is unknown", at="body /zebra", change={"zebra": "swordfish"}, echo="swordfish")
+    yield BadRequest(
+        "a field is spelled as in the proto", at="body /idempotency_key", change={"idempotency_key": "swordfish"}
+    )
+    yield BadRequest(
         "the key is in the body", at="body /idempotencyKey", change={"idempotencyKey": "swordfish"}, echo="swordfish"
     )
-    yield Bad("there is a query", at="query", query="?zebra=1")
+    yield BadRequest("there is a query", at="query", query="?zebra=1")
 
 
-def of_roles(stage: Stage, route: Route) -> Iterator[Bad]:
+def list_bad_roles(targets: Targets, route: Route) -> Iterator[BadRequest]:
     """Callers whose role the route does not take."""
     for role in _EVERYBODY:
         if role not in route.roles:
-            person = stage.world.person(role, f"{role}-x")
-            yield Bad(f"an {role} asks", 403, "PERMISSION_DENIED", person=person)
+            person = targets.org.sign_in(role, f"{role}-x")
+            yield BadRequest(f"an {role} asks", 403, "PERMISSION_DENIED", person=person)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from demo.harness.money import usd
 from tests.e2e.bad_requests import (
     AMOUNTS,
     CURRENCIES,
     OMIT,
     UNKNOWN,
-    Bad,
+    BadRequest,
     Route,
-    Stage,
-    of_json,
-    of_key,
-    of_path_id,
-    of_roles,
+    Targets,
+    list_bad_bodies,
+    list_bad_keys,
+    list_bad_path_ids,
+    list_bad_roles,
 )
-from tests.e2e.support import usd
 
 
-def _new_transaction(stage: Stage, route: Route) -> Iterator[Bad]:
-    ids, foreign = stage.ids, stage.foreign_ids
+def _new_transaction(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    ids, foreign = targets.ids, targets.foreign_ids
     for name in ("type", "paymentMethod", "amount", "escrowAccountId", "partyId", "bankAccountId", "investmentId"):
-        yield Bad(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
+        yield BadRequest(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
     yield from _amounts()
     for name, values in {
         "type": ["SWORDFISH", "escrow_deposit", "TYPE_UNSPECIFIED", 7, True, ["DEPOSIT"], ""],
@@ -36,36 +36,36 @@ def _new_transaction(stage: Stage, route: Route) -> Iterator[Bad]:
     }.items():
         for value in values:
             echo = value if isinstance(value, str) and len(value) > 8 and value.isprintable() else ""
-            yield Bad(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value}, echo=echo)
+            yield BadRequest(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value}, echo=echo)
     unusable = {"escrow_account": "ESCROW_ACCOUNT_NOT_USABLE", "investment": "INVESTMENT_NOT_USABLE"}
     for title, escrow_account in {"unknown": f"esc_{UNKNOWN}", "foreign": foreign["escrow_account"]}.items():
-        yield Bad(
+        yield BadRequest(
             f"the escrow account is {title}",
             422,
             unusable["escrow_account"],
             change={"escrowAccountId": escrow_account},
         )
     for title, investment in {"unknown": f"inv_{UNKNOWN}", "foreign": foreign["investment"]}.items():
-        yield Bad(f"the investment is {title}", 404, "NOT_FOUND", change={"investmentId": investment})
+        yield BadRequest(f"the investment is {title}", 404, "NOT_FOUND", change={"investmentId": investment})
     for title, account in {
         "unknown": f"ba_{UNKNOWN}",
         "foreign": foreign["bank_account"],
         "another party's": ids["stranger_bank_account"],
     }.items():
         code = "BANK_ACCOUNT_NOT_FOUND"
-        yield Bad(f"the bank account is {title}", 404, code, change={"bankAccountId": account}, echo=account)
+        yield BadRequest(f"the bank account is {title}", 404, code, change={"bankAccountId": account}, echo=account)
     other_escrow = {"escrowAccountId": ids["other_escrow_account"]}
-    yield Bad("the escrow account is another offering's", 422, unusable["investment"], change=other_escrow)
-    yield Bad("it is more than the commitment", 422, unusable["investment"], change={"amount": usd(1_000_01)})
+    yield BadRequest("the escrow account is another offering's", 422, unusable["investment"], change=other_escrow)
+    yield BadRequest("it is more than the commitment", 422, unusable["investment"], change={"amount": usd(1_000_01)})
     euros = {"amount.currencyCode": "EUR"}
-    yield Bad("the currency is not the account's", 422, unusable["escrow_account"], change=euros)
-    yield Bad("the type is a payout", at="body /type", change={"type": "ESCROW_WITHDRAWAL"})
-    yield Bad("the rail is not offered", at="body /paymentMethod", change={"paymentMethod": "CREDIT_CARD"})
-    yield Bad("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})
-    yield Bad("a deposit names an investment", at="body /investmentId", change={"type": "DEPOSIT"})
-    stranger = stage.world.investor(ids["stranger"])
-    yield Bad("an investor pays for another", 404, "NOT_FOUND", person=stranger)
-    yield Bad(
+    yield BadRequest("the currency is not the account's", 422, unusable["escrow_account"], change=euros)
+    yield BadRequest("the type is a payout", at="body /type", change={"type": "ESCROW_WITHDRAWAL"})
+    yield BadRequest("the rail is not offered", at="body /paymentMethod", change={"paymentMethod": "CREDIT_CARD"})
+    yield BadRequest("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})
+    yield BadRequest("a deposit names an investment", at="body /investmentId", change={"type": "DEPOSIT"})
+    stranger = targets.org.sign_in_investor(ids["stranger"])
+    yield BadRequest("an investor pays for another", 404, "NOT_FOUND", person=stranger)
+    yield BadRequest(
         "an investor brings cash to distribute",
         422,
         "TYPE_NOT_SUPPORTED",
@@ -74,39 +74,41 @@ def _new_transaction(stage: Stage, route: Route) -> Iterator[Bad]:
     )
 
 
-def _amounts() -> Iterator[Bad]:
+def _amounts() -> Iterator[BadRequest]:
     for title, value in AMOUNTS.items():
         # 2^62 is the limit itself, which the refusal names.
         echo = value if isinstance(value, str) and len(value) > 12 and title != "2^62" else ""
-        yield Bad(f"the amount is {title}", at="body /amount", change={"amount.amountMinor": value}, echo=echo)
+        yield BadRequest(f"the amount is {title}", at="body /amount", change={"amount.amountMinor": value}, echo=echo)
     for title, value in CURRENCIES.items():
-        yield Bad(f"the currency is {title}", at="body /amount/currencyCode", change={"amount.currencyCode": value})
-    yield Bad("the amount is a number", at="body /amount", change={"amount": 1050})
-    yield Bad("the amount has a float beside it", at="body /amount/value", change={"amount.value": 10.5})
-    yield Bad("the amount is empty", at="body /amount", change={"amount": {}})
+        yield BadRequest(
+            f"the currency is {title}", at="body /amount/currencyCode", change={"amount.currencyCode": value}
+        )
+    yield BadRequest("the amount is a number", at="body /amount", change={"amount": 1050})
+    yield BadRequest("the amount has a float beside it", at="body /amount/value", change={"amount.value": 10.5})
+    yield BadRequest("the amount is empty", at="body /amount", change={"amount": {}})
 
 
-def _new_escrow_account(stage: Stage, route: Route) -> Iterator[Bad]:
+def _new_escrow_account(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for name in ("displayName", "currencyCode", "custodianName"):
-        yield Bad(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
-        yield Bad(f"{name} is null", at=f"body /{name}", change={name: None})
+        yield BadRequest(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
+        yield BadRequest(f"{name} is null", at=f"body /{name}", change={name: None})
     for title, value in CURRENCIES.items():
-        yield Bad(f"the currency is {title}", at="body /currencyCode", change={"currencyCode": value})
+        yield BadRequest(f"the currency is {title}", at="body /currencyCode", change={"currencyCode": value})
     for name, values in {
         "displayName": ["", "n" * 201, 42, ["swordfish"], "sword\u0000fish"],
         "custodianName": ["", "n" * 201, {"name": "swordfish"}],
         "custodianAccountLast4": ["123", "12345", "12-4", 1234],
         "status": ["ACTIVE"],
-        "escrowAccountId": [stage.ids["escrow_account"]],
+        "escrowAccountId": [targets.ids["escrow_account"]],
     }.items():
         for value in values:
-            yield Bad(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value})
+            yield BadRequest(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value})
 
 
-def _new_distribution(stage: Stage, route: Route) -> Iterator[Bad]:
-    ids, foreign = stage.ids, stage.foreign_ids
+def _new_distribution(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    ids, foreign = targets.ids, targets.foreign_ids
     for name in ("offeringId", "type", "amount"):
-        yield Bad(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
+        yield BadRequest(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
     yield from _amounts()
     for name, values in {
         "offeringId": ["swordfish", ids["transaction"], ids["closed_offering"].upper(), 42],
@@ -128,16 +130,20 @@ def _new_distribution(stage: Stage, route: Route) -> Iterator[Bad]:
         "createdBy": ["admin-9"],
     }.items():
         for value in values:
-            yield Bad(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value})
+            yield BadRequest(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value})
     for title, offering in {"unknown": f"off_{UNKNOWN}", "foreign": foreign["closed_offering"]}.items():
-        yield Bad(f"the offering is {title}", 404, "OFFERING_NOT_FOUND", change={"offeringId": offering}, echo=offering)
-    yield Bad("the offering is open", 422, "OFFERING_NOT_CLOSED", change={"offeringId": ids["offering"]})
-    yield Bad("the currency is not the offering's", 422, "CURRENCY_MISMATCH", change={"amount.currencyCode": "EUR"})
+        yield BadRequest(
+            f"the offering is {title}", 404, "OFFERING_NOT_FOUND", change={"offeringId": offering}, echo=offering
+        )
+    yield BadRequest("the offering is open", 422, "OFFERING_NOT_CLOSED", change={"offeringId": ids["offering"]})
+    yield BadRequest(
+        "the currency is not the offering's", 422, "CURRENCY_MISMATCH", change={"amount.currencyCode": "EUR"}
+    )
     past = {"distributionDate": "2020-01-01"}
-    yield Bad("the date is before the closing", 422, "DATE_OUT_OF_ORDER", change=past)
+    yield BadRequest("the date is before the closing", 422, "DATE_OUT_OF_ORDER", change=past)
 
 
-def _list_of_transactions(stage: Stage, route: Route) -> Iterator[Bad]:
+def _list_of_transactions(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for name, value in {
         "pageSize": "-1",
         "pageSize  ": "999999999999",
@@ -150,7 +156,7 @@ def _list_of_transactions(stage: Stage, route: Route) -> Iterator[Bad]:
         "type": "SWORDFISH",
         "partyId": "sword%20fish",
         "escrowAccountId": "swordfish",
-        "escrowAccountId ": stage.ids["transaction"],
+        "escrowAccountId ": targets.ids["transaction"],
         "distributionId": "swordfish",
         "zebra": "swordfish",
         "orderBy": "amount;DROP%20TABLE%20transactions",
@@ -158,32 +164,32 @@ def _list_of_transactions(stage: Stage, route: Route) -> Iterator[Bad]:
     }.items():
         name = name.strip()
         echo = value if len(value) > 8 else ""
-        yield Bad(f"{name} is {value}", at=f"query /{name}", query=f"?{name}={value}", echo=echo)
-    yield Bad("pageSize is given twice", at="query /pageSize", query="?pageSize=1&pageSize=2")
-    yield Bad("the query cannot be read", at="query", query="?partyId=%ff")
-    page = stage.world.admin.get("/transactions", pageSize="1")["nextPageToken"]
-    theirs = stage.foreign.admin.get("/transactions", pageSize="1")["nextPageToken"]
+        yield BadRequest(f"{name} is {value}", at=f"query /{name}", query=f"?{name}={value}", echo=echo)
+    yield BadRequest("pageSize is given twice", at="query /pageSize", query="?pageSize=1&pageSize=2")
+    yield BadRequest("the query cannot be read", at="query", query="?partyId=%ff")
+    page = targets.org.admin.get("/transactions", pageSize="1")["nextPageToken"]
+    theirs = targets.foreign.admin.get("/transactions", pageSize="1")["nextPageToken"]
     for title, query in {
         "made up": "?pageToken=swordfish",
         "cut short": f"?pageToken={page[:-4]}",
         "of another query": f"?pageToken={page}&status=SETTLED",
         "of another organization": f"?pageToken={theirs}",
     }.items():
-        yield Bad(f"the page token is {title}", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query=query)
-    yield Bad("the page token is endless", at="query /pageToken", query="?pageToken=" + "A" * 1025)
-    person = stage.world.investor(stage.ids["stranger"])
-    query = f"?partyId={stage.ids['investor']}"
-    yield Bad("an investor asks for another's", 404, "NOT_FOUND", query=query, person=person)
+        yield BadRequest(f"the page token is {title}", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query=query)
+    yield BadRequest("the page token is endless", at="query /pageToken", query="?pageToken=" + "A" * 1025)
+    person = targets.org.sign_in_investor(targets.ids["stranger"])
+    query = f"?partyId={targets.ids['investor']}"
+    yield BadRequest("an investor asks for another's", 404, "NOT_FOUND", query=query, person=person)
 
 
-def _one(stage: Stage, route: Route) -> Iterator[Bad]:
-    yield Bad("there is a query", at="query /zebra", query="?zebra=swordfish", echo="swordfish")
-    yield Bad("there is a body", at="body", raw=b'{"zebra": 1}')
+def _one(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    yield BadRequest("there is a query", at="query /zebra", query="?zebra=swordfish", echo="swordfish")
+    yield BadRequest("there is a body", at="body", raw=b'{"zebra": 1}')
 
 
-def _transaction(stage: Stage, route: Route) -> Iterator[Bad]:
-    person = stage.world.investor(stage.ids["stranger"])
-    yield Bad("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
+def _transaction(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    person = targets.org.sign_in_investor(targets.ids["stranger"])
+    yield BadRequest("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
 
 
 _TIMES = {
@@ -198,42 +204,44 @@ _TIMES = {
 }
 
 
-def _balance(stage: Stage, route: Route) -> Iterator[Bad]:
+def _balance(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for title, value in _TIMES.items():
-        yield Bad(f"asOf is {title}", at="query /asOf", query=f"?asOf={value}")
+        yield BadRequest(f"asOf is {title}", at="query /asOf", query=f"?asOf={value}")
 
 
-def _ledger(stage: Stage, route: Route) -> Iterator[Bad]:
+def _ledger(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for name in ("from", "to"):
         for title, value in _TIMES.items():
-            yield Bad(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
+            yield BadRequest(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
     for value in ("-1", "many"):
-        yield Bad(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
-    yield Bad("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)
-    yield Bad(
+        yield BadRequest(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
+    yield BadRequest("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)
+    yield BadRequest(
         "the page token is made up", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query="?pageToken=swordfish"
     )
 
 
-def _retry(stage: Stage, route: Route) -> Iterator[Bad]:
-    yield Bad("it has not failed", 422, "ILLEGAL_STATUS_CHANGE")
-    yield Bad("the id is in the body", at="body /transactionId", change={"transactionId": stage.ids["transaction"]})
+def _retry(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    yield BadRequest("it has not failed", 422, "ILLEGAL_STATUS_CHANGE")
+    yield BadRequest(
+        "the id is in the body", at="body /transactionId", change={"transactionId": targets.ids["transaction"]}
+    )
 
 
-def _cancel(stage: Stage, route: Route) -> Iterator[Bad]:
-    yield Bad("the money has gone", 422, "ILLEGAL_STATUS_CHANGE")
-    yield Bad("the reason is endless", at="body /reason", change={"reason": "r" * 501}, echo="r" * 501)
-    yield Bad("the reason is a number", at="body /reason", change={"reason": 42})
-    person = stage.world.investor(stage.ids["stranger"])
-    yield Bad("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
+def _cancel(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    yield BadRequest("the money has gone", 422, "ILLEGAL_STATUS_CHANGE")
+    yield BadRequest("the reason is endless", at="body /reason", change={"reason": "r" * 501}, echo="r" * 501)
+    yield BadRequest("the reason is a number", at="body /reason", change={"reason": 42})
+    person = targets.org.sign_in_investor(targets.ids["stranger"])
+    yield BadRequest("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
 
 
-def _execute(stage: Stage, route: Route) -> Iterator[Bad]:
-    yield Bad("nobody approved it", 422, "NOT_APPROVED")
+def _execute(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    yield BadRequest("nobody approved it", 422, "NOT_APPROVED")
 
 
-def _of_the_route_alone(stage: Stage, route: Route) -> Iterator[Bad]:
-    table: dict[str, Callable[[Stage, Route], Iterator[Bad]]] = {
+def _of_the_route_alone(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    table: dict[str, Callable[[Targets, Route], Iterator[BadRequest]]] = {
         "POST /transactions": _new_transaction,
         "GET /transactions": _list_of_transactions,
         "GET /transactions/{transaction}": _transaction,
@@ -245,17 +253,17 @@ def _of_the_route_alone(stage: Stage, route: Route) -> Iterator[Bad]:
         "POST /distributions": _new_distribution,
         "POST /distributions/{distribution}/execute": _execute,
     }
-    yield from table.get(route.name, lambda *_: iter(()))(stage, route)
+    yield from table.get(route.name, lambda *_: iter(()))(targets, route)
 
 
-def everything_wrong(stage: Stage, route: Route) -> Iterator[Bad]:
-    yield from _of_the_route_alone(stage, route)
-    yield from of_roles(stage, route)
+def list_bad_requests(targets: Targets, route: Route) -> Iterator[BadRequest]:
+    yield from _of_the_route_alone(targets, route)
+    yield from list_bad_roles(targets, route)
     if route.key:
-        yield from of_key(route)
+        yield from list_bad_keys(route)
     if route.resource:
-        yield from of_path_id(stage, route)
+        yield from list_bad_path_ids(targets, route)
     if route.body:
-        yield from of_json(route)
+        yield from list_bad_bodies(route)
     elif route.resource:
-        yield from _one(stage, route)
+        yield from _one(targets, route)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.instance import Instance
-from tests.e2e.bad_requests import Stage, set_of
+from tests.e2e.bad_requests import Targets, make_one_of_each
+from tests.e2e.organization import Organization
 from tests.e2e.providers import STRIPE_SECRET, Plaid
-from tests.e2e.support import World
 
 
 @pytest.fixture(scope="session")
@@ -26,19 +26,19 @@ def instance(tmp_path_factory: pytest.TempPathFactory, plaid: Plaid) -> Iterator
 
 
 @pytest.fixture
-def world(instance: Instance) -> Iterator[World]:
+def org(instance: Instance) -> Iterator[Organization]:
     """An organization of this test's own."""
-    fresh = World(instance)
+    fresh = Organization(instance)
     yield fresh
     fresh.close()
 
 
 @pytest.fixture(scope="session")
-def stage(instance: Instance) -> Iterator[Stage]:
+def targets(instance: Instance) -> Iterator[Targets]:
     """One of everything, for the tests that try to do wrong to it."""
-    world, foreign = World(instance), World(instance)
-    ids, contribution = set_of(world)
-    foreign_ids, _ = set_of(foreign)
-    yield Stage(world, foreign, ids, foreign_ids, contribution)
-    world.close()
+    org, foreign = Organization(instance), Organization(instance)
+    ids, contribution = make_one_of_each(org)
+    foreign_ids, _ = make_one_of_each(foreign)
+    yield Targets(org, foreign, ids, foreign_ids, contribution)
+    org.close()
     foreign.close()

@@ -6,9 +6,9 @@ import asyncio
 
 import asyncpg
 
+from demo.harness.waiting import wait_for
 from deploy.local.instance import Instance
 from deploy.topology import SERVICE_NAMES
-from tests.e2e.support import until
 
 # A refusal about the business is remembered under its key (handled_requests), and consumers note what they heard of
 # earlier stories (handled_events); everything else must stay as it is.
@@ -24,15 +24,15 @@ def digest(instance: Instance) -> Digest:
     return asyncio.run(_digest(instance))
 
 
-def digest_at_rest(instance: Instance) -> Digest:
+def digest_when_settled(instance: Instance) -> Digest:
     """The same, once the jobs of earlier stories have nothing left to do: three looks, a moment apart, agree."""
     seen: list[Digest] = [digest(instance), {}]
 
-    def look() -> bool:
+    def compare() -> bool:
         seen.append(digest(instance))
         return seen[-1] == seen[-2] == seen[-3]
 
-    until(look, lambda still: still, what="the instance at rest")
+    wait_for("the jobs to have nothing left to do", compare, lambda same: same)
     return seen[-1]
 
 

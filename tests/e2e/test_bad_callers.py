@@ -18,12 +18,13 @@ from joserfc.jwk import ECKey
 from realco.transactions.v1 import transactions_pb2 as txn
 from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
 
+from demo.harness.rest import API, RestClient, new_key
 from deploy.local.identity import AUDIENCE, ISSUER, ISSUER_KEY_ID
 from deploy.local.instance import Instance
 from deploy.local.secrets import Secrets
-from tests.e2e.bad_requests import ROUTES, Bad, Route, Stage, faults_of, send
-from tests.e2e.digest import digest, digest_at_rest
-from tests.e2e.support import API, Person, new_key
+from tests.e2e.bad_requests import ROUTES, BadRequest, Route, Targets, find_faults, send_bad_request
+from tests.e2e.digest import digest, digest_when_settled
+from tests.e2e.organization import open_client
 
 
 def _issuer_key(instance: Instance) -> ECKey:
@@ -34,12 +35,12 @@ def _part(value: Mapping[str, Any]) -> str:
     return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
-def _tokens(instance: Instance, org: str) -> dict[str, str]:
+def _tokens(instance: Instance, org_id: str) -> dict[str, str]:
     """Title -> a token that must not be believed. Each would be an admin's."""
     now, issuer = int(time.time()), _issuer_key(instance)
     header = {"alg": "ES256", "typ": "at+jwt", "kid": ISSUER_KEY_ID}
     claims: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE, "sub": "admin-1", "iat": now, "exp": now + 300}
-    claims |= {"role": "admin", "org_id": org}
+    claims |= {"role": "admin", "org_id": org_id}
 
     def signed(changed: Mapping[str, Any], *, key: ECKey = issuer, **protected: str) -> str:
         whole = {name: value for name, value in (claims | dict(changed)).items() if value is not None}
@@ -49,7 +50,7 @@ def _tokens(instance: Instance, org: str) -> dict[str, str]:
         return f"{_part(header | {'alg': algorithm} | protected)}.{_part(claims)}.{signature}"
 
     good = signed({})
-    investor = instance.token("investor", "inv-1", org)
+    investor = instance.token("investor", "inv-1", org_id)
     public = issuer.as_pem(private=False)
     hs256 = unsigned("HS256")
     mac = hmac.new(public, hs256.rstrip(".").encode(), hashlib.sha256).digest()
@@ -59,7 +60,7 @@ def _tokens(instance: Instance, org: str) -> dict[str, str]:
         "three dots": "...",
         "not base64": "§.§.§",
         "endless": "a" * 9000,
-        "expired": instance.token("admin", "admin-1", org, lifetime=-10),
+        "expired": instance.token("admin", "admin-1", org_id, lifetime=-10),
         "of the future": signed({"iat": now + 900, "exp": now + 1200}),
         "good for a day": signed({"exp": now + 86_400}),
         "without an end": signed({"exp": None}),
@@ -85,9 +86,9 @@ def _tokens(instance: Instance, org: str) -> dict[str, str]:
     }
 
 
-def _headers_of(instance: Instance, org: str) -> dict[str, dict[str, str]]:
+def _headers_of(instance: Instance, org_id: str) -> dict[str, dict[str, str]]:
     """Title -> the Authorization header, if any, of somebody who must not pass."""
-    good = instance.token("admin", "admin-1", org)
+    good = instance.token("admin", "admin-1", org_id)
     return {
         "no token": {},
         "an empty header": {"Authorization": ""},
@@ -96,22 +97,24 @@ def _headers_of(instance: Instance, org: str) -> dict[str, dict[str, str]]:
         "a token alone": {"Authorization": good},
         **{
             f"a token {title}": {"Authorization": f"Bearer {token}"}
-            for title, token in _tokens(instance, org).items()
+            for title, token in _tokens(instance, org_id).items()
             if token.isascii()
         },
     }
 
 
-def test_a_token_that_is_not_acceptable_opens_nothing(instance: Instance, stage: Stage) -> None:
-    before = digest_at_rest(instance)
+def test_a_token_that_is_not_acceptable_opens_nothing(instance: Instance, targets: Targets) -> None:
+    before = digest_when_settled(instance)
     path = f"{API}/escrow-accounts"
     body = {"displayName": "Elm Court escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
 
     faults = []
     with httpx.Client(base_url=instance.base_url, trust_env=False) as client:
-        for title, headers in _headers_of(instance, stage.world.org).items():
+        for title, headers in _headers_of(instance, targets.org.org_id).items():
             answer = client.post(path, json=body, headers=headers | {"Idempotency-Key": new_key()})
-            faults += faults_of(Bad(title, 401, "UNAUTHENTICATED", echo=headers.get("Authorization", "")[7:]), answer)
+            faults += find_faults(
+                BadRequest(title, 401, "UNAUTHENTICATED", echo=headers.get("Authorization", "")[7:]), answer
+            )
             faults += [f"{title}: {answer.text}"] * ("errors" in answer.json() and answer.json()["errors"] != [])
 
     assert faults == []
@@ -119,35 +122,35 @@ def test_a_token_that_is_not_acceptable_opens_nothing(instance: Instance, stage:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-def test_every_route_asks_who_is_calling(instance: Instance, stage: Stage, route: Route) -> None:
+def test_every_route_asks_who_is_calling(instance: Instance, targets: Targets, route: Route) -> None:
     """Before it looks at anything else: a bad body of a stranger is a stranger's."""
-    expired = instance.token("admin", "admin-1", stage.world.org, lifetime=-10)
+    expired = instance.token("admin", "admin-1", targets.org.org_id, lifetime=-10)
     for title, token in {"nobody": "", "somebody of yesterday": expired}.items():
-        stranger = Person(instance.base_url, token, title)
-        for bad in (Bad(title, 401, "UNAUTHENTICATED", person=stranger), _unreadable(title, stranger)):
-            assert faults_of(bad, send(stage, route, bad)) == []
-        stranger.http.close()
+        stranger = open_client(instance, title, token)
+        for bad in (BadRequest(title, 401, "UNAUTHENTICATED", person=stranger), _unreadable(title, stranger)):
+            assert find_faults(bad, send_bad_request(targets, route, bad)) == []
+        stranger.close()
 
 
-def _unreadable(title: str, person: Person) -> Bad:
-    return Bad(f"{title}, unreadable", 401, "UNAUTHENTICATED", raw=b"{", person=person, query="?zebra=1")
+def _unreadable(title: str, person: RestClient) -> BadRequest:
+    return BadRequest(f"{title}, unreadable", 401, "UNAUTHENTICATED", raw=b"{", person=person, query="?zebra=1")
 
 
-def test_a_service_asks_again_whatever_the_gateway_let_through(instance: Instance, stage: Stage) -> None:
-    request = txn.GetTransactionRequest(transaction_id=stage.ids["transaction"])
-    unacceptable = {f"Bearer {token}" for token in _tokens(instance, stage.world.org).values() if token.isascii()}
+def test_a_service_asks_again_whatever_the_gateway_let_through(instance: Instance, targets: Targets) -> None:
+    request = txn.GetTransactionRequest(transaction_id=targets.ids["transaction"])
+    unacceptable = {f"Bearer {token}" for token in _tokens(instance, targets.org.org_id).values() if token.isascii()}
     with grpc.insecure_channel(instance.grpc_address("transactions")) as channel:
         stub = txn_grpc.TransactionsServiceStub(channel)
         for authorization in ["", *sorted(header for header in unacceptable if len(header) < 4000)]:
             with pytest.raises(grpc.RpcError) as refusal:
                 stub.GetTransaction(request, metadata=(("authorization", authorization),))
             assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED, authorization[:60]
-        theirs = (("authorization", f"Bearer {stage.foreign.admin.token}"), ("x-realco-org", stage.world.org))
+        theirs = (("authorization", f"Bearer {targets.foreign.admin.token}"), ("x-realco-org", targets.org.org_id))
         with pytest.raises(grpc.RpcError) as refusal:
             stub.GetTransaction(request, metadata=theirs)
         assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
-        auditor = (("authorization", f"Bearer {stage.world.auditor.token}"),)
-        cancel = txn.CancelTransactionRequest(transaction_id=stage.ids["transaction"])
+        auditor = (("authorization", f"Bearer {targets.org.auditor.token}"),)
+        cancel = txn.CancelTransactionRequest(transaction_id=targets.ids["transaction"])
         with pytest.raises(grpc.RpcError) as refusal:
             stub.CancelTransaction(cancel, metadata=auditor)
         assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED

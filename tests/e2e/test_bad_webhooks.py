@@ -11,11 +11,11 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
+from demo.harness.rest import API
 from deploy.local.instance import Instance
-from tests.e2e.bad_requests import Bad, faults_of
-from tests.e2e.digest import digest, digest_at_rest
+from tests.e2e.bad_requests import BadRequest, find_faults
+from tests.e2e.digest import digest, digest_when_settled
 from tests.e2e.providers import PLAID_KEY_ID, STRIPE_SECRET, Plaid, event, signed
-from tests.e2e.support import API
 
 JSON = {"Content-Type": "application/json"}
 
@@ -77,25 +77,25 @@ def test_a_webhook_without_a_genuine_signature_is_refused_and_not_stored(instanc
         "plaid": _bad_verifications(plaid, bodies["plaid"]),
         "sandbox": _bad_signatures(sandbox_secret, bodies["sandbox"]),
     }
-    before = digest_at_rest(instance)
+    before = digest_when_settled(instance)
 
     faults = []
     for provider, signatures in bad.items():
         for title, signature in signatures.items():
             answer = _post(instance, provider, bodies[provider], {header[provider]: signature})
-            expected = Bad(f"{provider}: {title}", 400, "WEBHOOK_SIGNATURE_INVALID", echo=signature)
-            faults += faults_of(expected, answer) if signature else _of_none(expected, answer)
+            expected = BadRequest(f"{provider}: {title}", 400, "WEBHOOK_SIGNATURE_INVALID", echo=signature)
+            faults += find_faults(expected, answer) if signature else _of_none(expected, answer)
         answer = _post(instance, provider, bodies[provider], {})
-        faults += _of_none(Bad(f"{provider}: none", 400, "WEBHOOK_SIGNATURE_INVALID"), answer)
+        faults += _of_none(BadRequest(f"{provider}: none", 400, "WEBHOOK_SIGNATURE_INVALID"), answer)
         # Genuine words in the mouth of another provider.
         others = {header[other]: next(iter(bad[other].values())) for other in bad if other != provider}
-        faults += _of_none(Bad(f"{provider}: others'", 400), _post(instance, provider, bodies[provider], others))
+        faults += _of_none(BadRequest(f"{provider}: others'", 400), _post(instance, provider, bodies[provider], others))
 
     assert faults == []
     assert digest(instance) == before
 
 
-def _of_none(bad: Bad, answer: httpx.Response) -> list[str]:
+def _of_none(bad: BadRequest, answer: httpx.Response) -> list[str]:
     """No signature at all: refused as a missing header or as a signature that is not genuine."""
     known = ("INVALID_FIELD", "WEBHOOK_SIGNATURE_INVALID")
     if answer.status_code == 400 and answer.json()["code"] in known:
@@ -106,7 +106,7 @@ def _of_none(bad: Bad, answer: httpx.Response) -> list[str]:
 @pytest.mark.parametrize("provider", ["stripe", "sandbox"])
 def test_what_a_genuine_signature_covers_must_be_an_event(instance: Instance, provider: str) -> None:
     secret = STRIPE_SECRET if provider == "stripe" else instance.identity.webhook_secret()
-    before = digest_at_rest(instance)
+    before = digest_when_settled(instance)
     for body in (b"", b"{}", b"[]", b"null", b'{"id": 1, "type": 2}', b"\xff\xfe", b'{"id": "x"}', b"not json"):
         headers = {f"{provider.title()}-Signature": signed(secret, body)}
 
@@ -121,7 +121,7 @@ def test_what_a_genuine_signature_covers_must_be_an_event(instance: Instance, pr
 def test_an_endless_webhook_is_refused_unread(instance: Instance, provider: str) -> None:
     answer = _post(instance, provider, b"x" * 300_000, {})
 
-    assert faults_of(Bad("endless", 413, "PAYLOAD_TOO_LARGE"), answer) == []
+    assert find_faults(BadRequest("endless", 413, "PAYLOAD_TOO_LARGE"), answer) == []
 
 
 def test_the_same_event_twice_is_stored_once(instance: Instance) -> None:

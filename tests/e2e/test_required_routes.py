@@ -25,10 +25,14 @@ from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
 from realco.transactions.v1 import webhooks_pb2 as whk
 from realco.transactions.v1 import webhooks_pb2_grpc as whk_grpc
 
+from demo.harness.bank import AT_ONCE, DECLINES, TWO_DAYS_LATER
+from demo.harness.money import minor_of, usd
+from demo.harness.rest import Json, new_key
+from demo.harness.waiting import wait_for
 from deploy.local.instance import Instance
 from tests.e2e import providers
+from tests.e2e.organization import Organization, metadata_of
 from tests.e2e.providers import STRIPE_SECRET, Plaid
-from tests.e2e.support import AT_ONCE, DECLINES, TWO_DAYS_LATER, Json, World, metadata, minor, new_key, until, usd
 
 REQUIRED = (
     "POST /transactions",
@@ -96,15 +100,15 @@ def stubs(instance: Instance) -> Iterator[Stubs]:
         )
 
 
-def test_a_transaction_is_created_read_and_listed(world: World, stubs: Stubs) -> None:
-    me = metadata(world.admin)
-    investor = world.cleared()
-    offering = world.offering(1_000_00)
-    investment = world.investment(offering, investor, 1_000_00)
-    body = world.contribution_body(offering, investment, world.bank_account(investor))
+def test_a_transaction_is_created_read_and_listed(org: Organization, stubs: Stubs) -> None:
+    me = metadata_of(org.admin)
+    investor = org.add_cleared_party()
+    offering = org.open_offering(1_000_00)
+    investment = org.invest(offering, investor, 1_000_00)
+    body = org.build_contribution(offering, investment, org.add_bank_account(investor))
     key = new_key()
 
-    created = world.admin.call("POST", "/transactions", json=body, headers={"Idempotency-Key": key})
+    created = org.admin.request("POST", "/transactions", json=body, headers={"Idempotency-Key": key})
 
     assert created.status_code == 201
     resource = created.json()
@@ -116,13 +120,13 @@ def test_a_transaction_is_created_read_and_listed(world: World, stubs: Stubs) ->
     assert stubs.transactions.CreateTransaction(request, metadata=me) == message_of(txn.Transaction, resource)
 
     transaction_id = resource["transactionId"]
-    world.transaction_when(transaction_id, "SETTLED")
-    read = world.admin.call("GET", f"/transactions/{transaction_id}")
+    org.wait_for_transaction(transaction_id, "SETTLED")
+    read = org.admin.request("GET", f"/transactions/{transaction_id}")
     assert read.status_code == 200
     wanted = txn.GetTransactionRequest(transaction_id=transaction_id)
     assert stubs.transactions.GetTransaction(wanted, metadata=me) == message_of(txn.Transaction, read.json())
 
-    listed = world.admin.call("GET", "/transactions", params={"partyId": investor, "status": "SETTLED"})
+    listed = org.admin.request("GET", "/transactions", params={"partyId": investor, "status": "SETTLED"})
     assert listed.status_code == 200
     assert listed.json()["transactions"] == [read.json()]
     query = txn.ListTransactionsRequest(party_id=investor, status=txn.Transaction.SETTLED)
@@ -130,44 +134,44 @@ def test_a_transaction_is_created_read_and_listed(world: World, stubs: Stubs) ->
     assert answer == message_of(txn.ListTransactionsResponse, listed.json())
 
 
-def test_a_declined_transaction_is_tried_again(world: World, stubs: Stubs) -> None:
-    declined = world.contribute(world.offering(500_00), world.cleared(), 500_00, DECLINES)
-    failed = world.transaction_when(declined["transactionId"], "FAILED")
+def test_a_declined_transaction_is_tried_again(org: Organization, stubs: Stubs) -> None:
+    declined = org.contribute(org.open_offering(500_00), org.add_cleared_party(), 500_00, DECLINES)
+    failed = org.wait_for_transaction(declined["transactionId"], "FAILED")
     assert failed["failure"]["retryable"] is True
     path, key = f"/transactions/{declined['transactionId']}/retry", new_key()
 
-    retried = world.admin.call("POST", path, json={}, headers={"Idempotency-Key": key})
+    retried = org.admin.request("POST", path, json={}, headers={"Idempotency-Key": key})
 
     assert retried.status_code == 200
     assert retried.json()["version"] > failed["version"]
     request = txn.RetryTransactionRequest(idempotency_key=key, transaction_id=declined["transactionId"])
-    answer = stubs.transactions.RetryTransaction(request, metadata=metadata(world.admin))
+    answer = stubs.transactions.RetryTransaction(request, metadata=metadata_of(org.admin))
     assert answer == message_of(txn.Transaction, retried.json())
-    again = world.transaction_when(declined["transactionId"], "FAILED")
+    again = org.wait_for_transaction(declined["transactionId"], "FAILED")
     assert again["attempts"] == 2
 
 
-def test_a_transaction_that_waits_is_cancelled(world: World, stubs: Stubs) -> None:
-    offering = world.offering(700_00)
-    investment = world.investment(offering, world.cleared(), 700_00)
-    wire = world.contribution_body(offering, investment, "") | {"paymentMethod": "WIRE"}
+def test_a_transaction_that_waits_is_cancelled(org: Organization, stubs: Stubs) -> None:
+    offering = org.open_offering(700_00)
+    investment = org.invest(offering, org.add_cleared_party(), 700_00)
+    wire = org.build_contribution(offering, investment, "") | {"paymentMethod": "WIRE"}
     del wire["bankAccountId"]
-    waiting = world.admin.post("/transactions", wire)
-    world.transaction_when(waiting["transactionId"], "PENDING_SETTLEMENT")
+    waiting = org.admin.post("/transactions", wire)
+    org.wait_for_transaction(waiting["transactionId"], "PENDING_SETTLEMENT")
     path, key = f"/transactions/{waiting['transactionId']}/cancel", new_key()
 
-    cancelled = world.admin.call("POST", path, json={"reason": "No longer."}, headers={"Idempotency-Key": key})
+    cancelled = org.admin.request("POST", path, json={"reason": "No longer."}, headers={"Idempotency-Key": key})
 
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
     request = txn.CancelTransactionRequest(
         idempotency_key=key, transaction_id=waiting["transactionId"], reason="No longer."
     )
-    answer = stubs.transactions.CancelTransaction(request, metadata=metadata(world.admin))
+    answer = stubs.transactions.CancelTransaction(request, metadata=metadata_of(org.admin))
     assert answer == message_of(txn.Transaction, cancelled.json())
 
 
-def test_an_escrow_account_is_opened_and_read(world: World, stubs: Stubs) -> None:
-    me = metadata(world.admin)
+def test_an_escrow_account_is_opened_and_read(org: Organization, stubs: Stubs) -> None:
+    me = metadata_of(org.admin)
     body = {
         "displayName": "Elm Court escrow",
         "currencyCode": "USD",
@@ -176,7 +180,7 @@ def test_an_escrow_account_is_opened_and_read(world: World, stubs: Stubs) -> Non
     }
     key = new_key()
 
-    created = world.admin.call("POST", "/escrow-accounts", json=body, headers={"Idempotency-Key": key})
+    created = org.admin.request("POST", "/escrow-accounts", json=body, headers={"Idempotency-Key": key})
 
     assert created.status_code == 201
     resource = created.json()
@@ -185,34 +189,40 @@ def test_an_escrow_account_is_opened_and_read(world: World, stubs: Stubs) -> Non
     request = message_of(esc.CreateEscrowAccountRequest, body)
     request.idempotency_key = key
     assert stubs.escrow.CreateEscrowAccount(request, metadata=me) == message_of(esc.EscrowAccount, resource)
-    read = world.admin.call("GET", f"/escrow-accounts/{resource['escrowAccountId']}")
+    read = org.admin.request("GET", f"/escrow-accounts/{resource['escrowAccountId']}")
     assert (read.status_code, read.json()) == (200, resource)
     wanted = esc.GetEscrowAccountRequest(escrow_account_id=resource["escrowAccountId"])
     assert stubs.escrow.GetEscrowAccount(wanted, metadata=me) == message_of(esc.EscrowAccount, read.json())
 
 
-def test_the_book_shows_a_contribution_in_balance_and_ledger(world: World, stubs: Stubs) -> None:
-    me = metadata(world.auditor)
-    offering, investor = world.offering(900_00), world.cleared()
-    world.funded(offering, investor, 400_00, AT_ONCE)
-    waiting = world.contribute(offering, investor, 500_00, TWO_DAYS_LATER)
-    world.transaction_when(waiting["transactionId"], "PENDING_SETTLEMENT")
+def test_the_book_shows_a_contribution_in_balance_and_ledger(org: Organization, stubs: Stubs) -> None:
+    me = metadata_of(org.auditor)
+    offering, investor = org.open_offering(900_00), org.add_cleared_party()
+    org.fund_investment(offering, investor, 400_00, AT_ONCE)
+    waiting = org.contribute(offering, investor, 500_00, TWO_DAYS_LATER)
+    org.wait_for_transaction(waiting["transactionId"], "PENDING_SETTLEMENT")
     account = offering["escrowAccountId"]
     path = f"/escrow-accounts/{account}"
-    until(lambda: world.auditor.get(f"{path}/balance"), lambda read: minor(read["pendingIn"]) == 500_00)
-    as_of = f"{world.now():%Y-%m-%dT%H:%M:%S.%fZ}"
+    wait_for(
+        "the contribution to be pending in the balance",
+        lambda: org.auditor.get(f"{path}/balance"),
+        lambda read: minor_of(read["pendingIn"]) == 500_00,
+    )
+    as_of = f"{org.now():%Y-%m-%dT%H:%M:%S.%fZ}"
 
-    balance = world.auditor.call("GET", f"{path}/balance", params={"asOf": as_of})
+    balance = org.auditor.request("GET", f"{path}/balance", params={"asOf": as_of})
 
     assert balance.status_code == 200
-    amounts = {name: minor(balance.json()[name]) for name in ("posted", "pendingIn", "pendingOut", "held", "available")}
+    amounts = {
+        name: minor_of(balance.json()[name]) for name in ("posted", "pendingIn", "pendingOut", "held", "available")
+    }
     assert amounts == {"posted": 400_00, "pendingIn": 500_00, "pendingOut": 0, "held": 400_00, "available": 0}
     request = esc.GetEscrowAccountBalanceRequest(escrow_account_id=account)
     request.as_of.FromJsonString(as_of)
     answer = stubs.escrow.GetEscrowAccountBalance(request, metadata=me)
     assert answer == message_of(esc.EscrowAccountBalance, balance.json())
 
-    ledger = world.auditor.call("GET", f"{path}/ledger", params={"from": "2020-01-01T00:00:00Z", "pageSize": "100"})
+    ledger = org.auditor.request("GET", f"{path}/ledger", params={"from": "2020-01-01T00:00:00Z", "pageSize": "100"})
     assert ledger.status_code == 200
     assert {one["ledgerAccount"] for one in ledger.json()["ledgerEntries"]} == {
         "cash",
@@ -225,20 +235,20 @@ def test_the_book_shows_a_contribution_in_balance_and_ledger(world: World, stubs
     assert listed == message_of(esc.ListLedgerEntriesResponse, ledger.json())
 
 
-def test_a_distribution_is_drafted_calculated_read_and_executed(world: World, stubs: Stubs) -> None:
-    me = metadata(world.admin)
-    offering = world.closed_offering(2_000_00)
-    world.distributable(offering, 300_00)
+def test_a_distribution_is_drafted_calculated_read_and_executed(org: Organization, stubs: Stubs) -> None:
+    me = metadata_of(org.admin)
+    offering = org.make_closed_offering(2_000_00)
+    org.add_distributable_cash(offering, 300_00)
     body = {
         "offeringId": offering["offeringId"],
         "type": "PROFIT_SPLIT",
         "amount": usd(300_00),
-        "distributionDate": f"{world.now():%Y-%m-%d}",
+        "distributionDate": f"{org.now():%Y-%m-%d}",
         "description": "First quarter",
     }
     keys = {step: new_key() for step in ("draft", "calculate", "execute")}
 
-    drafted = world.admin.call("POST", "/distributions", json=body, headers={"Idempotency-Key": keys["draft"]})
+    drafted = org.admin.request("POST", "/distributions", json=body, headers={"Idempotency-Key": keys["draft"]})
 
     assert (drafted.status_code, drafted.json()["status"]) == (201, "DRAFT")
     request = message_of(dist.CreateDistributionRequest, body)
@@ -247,34 +257,34 @@ def test_a_distribution_is_drafted_calculated_read_and_executed(world: World, st
 
     distribution_id = drafted.json()["distributionId"]
     path = f"/distributions/{distribution_id}"
-    calculated = world.admin.call("POST", f"{path}/calculate", json={}, headers={"Idempotency-Key": keys["calculate"]})
+    calculated = org.admin.request("POST", f"{path}/calculate", json={}, headers={"Idempotency-Key": keys["calculate"]})
     assert calculated.status_code == 200
     totals = calculated.json()["tierTotals"]
-    assert sum(minor(one["investorsAmount"]) + minor(one["sponsorAmount"]) for one in totals) == 300_00
+    assert sum(minor_of(one["investorsAmount"]) + minor_of(one["sponsorAmount"]) for one in totals) == 300_00
     again = dist.CalculateDistributionRequest(idempotency_key=keys["calculate"], distribution_id=distribution_id)
     answer = stubs.distributions.CalculateDistribution(again, metadata=me)
     assert answer == message_of(dist.Distribution, calculated.json())
 
-    read = world.admin.call("GET", path)
+    read = org.admin.request("GET", path)
     assert (read.status_code, read.json()) == (200, calculated.json())
     wanted = dist.GetDistributionRequest(distribution_id=distribution_id)
     assert stubs.distributions.GetDistribution(wanted, metadata=me) == message_of(dist.Distribution, read.json())
 
-    world.admin.post(f"{path}/submit")
-    world.second.post(f"{path}/approve", {"contentHash": calculated.json()["contentHash"]})
-    executed = world.admin.call("POST", f"{path}/execute", json={}, headers={"Idempotency-Key": keys["execute"]})
+    org.admin.post(f"{path}/submit")
+    org.second_admin.post(f"{path}/approve", {"contentHash": calculated.json()["contentHash"]})
+    executed = org.admin.request("POST", f"{path}/execute", json={}, headers={"Idempotency-Key": keys["execute"]})
     assert (executed.status_code, executed.json()["status"]) == (200, "QUEUED")
     once_more = dist.ExecuteDistributionRequest(idempotency_key=keys["execute"], distribution_id=distribution_id)
     answer = stubs.distributions.ExecuteDistribution(once_more, metadata=me)
     assert answer == message_of(dist.Distribution, executed.json())
-    assert minor(world.distribution_when(distribution_id, "COMPLETED")["paidAmount"]) == 300_00
+    assert minor_of(org.wait_for_distribution(distribution_id, "COMPLETED")["paidAmount"]) == 300_00
 
 
-def test_a_genuine_webhook_of_stripe_is_stored_once(world: World, stubs: Stubs) -> None:
+def test_a_genuine_webhook_of_stripe_is_stored_once(org: Organization, stubs: Stubs) -> None:
     body = providers.event("stripe", f"evt_{secrets.token_hex(8)}")
     headers = {"Stripe-Signature": providers.signed(STRIPE_SECRET, body), "Content-Type": "application/json"}
 
-    first = httpx.post(_url(world, "/webhooks/stripe"), content=body, headers=headers, trust_env=False)
+    first = httpx.post(_url(org, "/webhooks/stripe"), content=body, headers=headers, trust_env=False)
 
     assert (first.status_code, first.json()["duplicate"]) == (200, False), first.text
     request = whk.ReceiveStripeWebhookRequest(
@@ -284,11 +294,11 @@ def test_a_genuine_webhook_of_stripe_is_stored_once(world: World, stubs: Stubs) 
     assert (answer.webhook_id, answer.duplicate) == (first.json()["webhookId"], True)
 
 
-def test_a_genuine_webhook_of_plaid_is_stored_once(world: World, stubs: Stubs, plaid: Plaid) -> None:
+def test_a_genuine_webhook_of_plaid_is_stored_once(org: Organization, stubs: Stubs, plaid: Plaid) -> None:
     body = providers.event("plaid", f"item-{secrets.token_hex(8)}")
     headers = {"Plaid-Verification": plaid.verification(body), "Content-Type": "application/json"}
 
-    first = httpx.post(_url(world, "/webhooks/plaid"), content=body, headers=headers, trust_env=False)
+    first = httpx.post(_url(org, "/webhooks/plaid"), content=body, headers=headers, trust_env=False)
 
     assert (first.status_code, first.json()["duplicate"]) == (200, False), first.text
     request = whk.ReceivePlaidWebhookRequest(
@@ -336,5 +346,5 @@ def test_the_gateway_answers_for_itself(instance: Instance, path: str, media_typ
         assert json.loads(answer.content)["status"] == "ok"
 
 
-def _url(world: World, path: str) -> str:
-    return f"{world.instance.base_url}/api/v1{path}"
+def _url(org: Organization, path: str) -> str:
+    return f"{org.instance.base_url}/api/v1{path}"

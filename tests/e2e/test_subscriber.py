@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.support import World, until
+from demo.harness.waiting import wait_for
+from tests.e2e.organization import Organization
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,13 +27,13 @@ def subscriber(url: str, out: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def test_the_subscriber_of_the_docs_prints_a_posting(world: World, tmp_path: Path) -> None:
-    account = world.admin.post(
+def test_the_subscriber_of_the_docs_prints_a_posting(org: Organization, tmp_path: Path) -> None:
+    account = org.admin.post(
         "/escrow-accounts",
         {"displayName": "Subscribed", "currencyCode": "USD", "custodianName": "First", "custodianAccountLast4": "0001"},
     )["escrowAccountId"]
     out = tmp_path / "subscriber.log"
-    with subscriber(world.instance.nats_url("subscriber"), out) as process:
+    with subscriber(org.instance.nats_url("subscriber"), out) as process:
         entry = {
             "type": "ADJUSTMENT",
             "description": "Opening balance",
@@ -41,9 +42,9 @@ def test_the_subscriber_of_the_docs_prints_a_posting(world: World, tmp_path: Pat
                 {"ledgerAccount": "suspense", "direction": "CREDIT", "amountMinor": "90210"},
             ],
         }
-        world.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
-        said = until(
-            out.read_text, lambda said: "suspense CREDIT 90210" in said, what="the posting on the subscriber's screen"
+        org.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
+        said = wait_for(
+            "the posting on the subscriber's screen", out.read_text, lambda said: "suspense CREDIT 90210" in said
         )
         assert process.poll() is None
     assert "cash DEBIT 90210 POSTED" in said

@@ -10,8 +10,8 @@ import pytest
 
 from demo import cast
 from demo.books import Books, leg_of
-from demo.checks import all_checks
-from demo.money import minor, spelled, usd
+from demo.checks import run_checks
+from demo.harness.money import format_minor, minor_of, usd
 
 Json = dict[str, Any]
 ONE_CENT = 1
@@ -98,17 +98,17 @@ def sound() -> Books:
             if amount_minor != cast.DISTRIBUTION_MINOR
         ],
         events=Counter(),
-        told_legs=sorted(map(leg_of, ledger)),
+        published_legs=sorted(map(leg_of, ledger)),
         refused_transaction_id="txn_refused",
     )
 
 
 def failed(books: Books) -> list[str]:
-    return [check.sentence for check in all_checks(books) if not check.passed]
+    return [check.sentence for check in run_checks(books) if not check.passed]
 
 
 def more(money: Json) -> Json:
-    return usd(minor(money) + ONE_CENT)
+    return usd(minor_of(money) + ONE_CENT)
 
 
 def a_cent_more_in_a_leg(books: Books) -> None:
@@ -149,11 +149,11 @@ def capital_is_still_owed(books: Books) -> None:
 
 
 def an_entry_was_told_twice(books: Books) -> None:
-    books.told_legs.append(books.told_legs[0])
+    books.published_legs.append(books.published_legs[0])
 
 
 def an_entry_was_not_told(books: Books) -> None:
-    books.told_legs.pop()
+    books.published_legs.pop()
 
 
 def test_sound_books_tie_out() -> None:
@@ -188,4 +188,4 @@ def test_a_wrong_fact_fails_its_check(harm: Callable[[Books], None], sentence: s
     ("minor_units", "words"), [(0, "0.00"), (5, "0.05"), (-7, "-0.07"), (12_100_000, "121,000.00"), (-100, "-1.00")]
 )
 def test_an_amount_is_spelled_for_people(minor_units: int, words: str) -> None:
-    assert spelled(minor_units) == words
+    assert format_minor(minor_units) == words

@@ -1,4 +1,4 @@
-"""Amounts as REST spells them, as integers of cents, and as people read them; never a float."""
+"""Amounts as REST writes them, as integers of cents, and as people read them; never a float."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 CURRENCY = "USD"
 
 
-def usd(minor: int) -> dict[str, str]:
+def usd(amount_minor: int) -> dict[str, str]:
     """The JSON of an amount of cents."""
-    return {"currencyCode": CURRENCY, "amountMinor": str(minor)}
+    return {"currencyCode": CURRENCY, "amountMinor": str(amount_minor)}
 
 
-def minor(money: Mapping[str, Any] | None) -> int:
+def minor_of(money: Mapping[str, Any] | None) -> int:
     """The cents in an answer's amount; one that is not set is zero. Raises: ValueError for another currency."""
     if money is None:
         return 0
@@ -22,7 +22,7 @@ def minor(money: Mapping[str, Any] | None) -> int:
     return int(money["amountMinor"])
 
 
-def spelled(minor: int) -> str:
+def format_minor(amount_minor: int) -> str:
     """`12100000` -> `121,000.00`."""
-    sign = "-" if minor < 0 else ""
-    return f"{sign}{abs(minor) // 100:,}.{abs(minor) % 100:02d}"
+    sign = "-" if amount_minor < 0 else ""
+    return f"{sign}{abs(amount_minor) // 100:,}.{abs(amount_minor) % 100:02d}"

@@ -1,4 +1,4 @@
-"""Where the play takes place: who is signed in, what was made so far, and what the scenes wait for."""
+"""One run of the story: who is signed in, what was made so far, and what the steps wait for."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from datetime import datetime
 from functools import cached_property
 
 from demo import cast
-from demo.client import Client, Json
-from demo.money import minor
-from demo.waiting import wait_for
+from demo.harness import HarnessError
+from demo.harness.bank import ROUTING_NUMBER, account_number_of, open_bank
+from demo.harness.money import minor_of
+from demo.harness.rest import API, Json, RestClient
+from demo.harness.waiting import wait_for
 from deploy.local.clock import business_time
-from deploy.local.instance import Instance, read_instance
+from deploy.local.instance import Instance
+from deploy.topology import BANK
 
 _OVER = ("FAILED", "CANCELLED", "REVERSED")
 
 
-class Stage:
-    """One play on one instance."""
+class DemoRun:
+    """The story on one instance."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, RestClient] = {}
         self.deadline = cast.DEADLINE  # of the offering
         self.bank_accounts: dict[str, str] = {}  # by party
         self.investments: dict[str, str] = {}  # by investor
@@ -36,36 +39,34 @@ class Stage:
         for client in self._clients.values():
             client.close()
 
-    # --- who speaks -------------------------------------------------------------------------------------------------
+    # --- who is signed in --------------------------------------------------------------------------------------------
 
-    def signed_in(self, who: str) -> Client:
-        if who not in self._clients:
-            token = self.instance.token(cast.SIGN_INS[who], who)
-            self._clients[who] = Client(f"{self.instance.base_url}/api/v1", who, token)
-        return self._clients[who]
-
-    @property
-    def admin(self) -> Client:
-        return self.signed_in(cast.ADMIN)
+    def client_of(self, user: str) -> RestClient:
+        if user not in self._clients:
+            token = self.instance.token(cast.SIGN_INS[user], user)
+            self._clients[user] = RestClient(self.instance.base_url + API, user, token)
+        return self._clients[user]
 
     @property
-    def officer(self) -> Client:
-        return self.signed_in(cast.OFFICER)
+    def admin(self) -> RestClient:
+        return self.client_of(cast.ADMIN)
 
     @property
-    def sponsor(self) -> Client:
-        return self.signed_in(cast.SPONSOR_STAFF)
+    def officer(self) -> RestClient:
+        return self.client_of(cast.OFFICER)
 
     @property
-    def auditor(self) -> Client:
-        return self.signed_in(cast.AUDITOR)
+    def sponsor(self) -> RestClient:
+        return self.client_of(cast.SPONSOR_STAFF)
+
+    @property
+    def auditor(self) -> RestClient:
+        return self.client_of(cast.AUDITOR)
 
     @cached_property
-    def bank(self) -> Client:
-        """The bank's own door: what its statement says, past everything of ours."""
-        port = read_instance(self.instance.data_dir)["ports"]["bank"]
-        self._clients["bank"] = Client(f"http://127.0.0.1:{port}/v1", "bank", "")
-        return self._clients["bank"]
+    def bank(self) -> RestClient:
+        self._clients[BANK] = open_bank(self.instance)
+        return self._clients[BANK]
 
     @property
     def repeats(self) -> int:
@@ -83,29 +84,29 @@ class Stage:
 
     # --- what was made ----------------------------------------------------------------------------------------------
 
-    def add_bank_account(self, who: str, party: cast.Party, test_value: int, *, for_payouts: bool = False) -> str:
-        account = self.signed_in(who).post(
+    def add_bank_account(self, user: str, party: cast.Party, test_value: int, *, for_payouts: bool = False) -> str:
+        account = self.client_of(user).post(
             "/bank-accounts",
-            f"adds bank account {test_value:02d} of {party.id}",
             {
                 "partyId": party.id,
                 "accountHolderName": party.legal_name,
-                "routingNumber": cast.ROUTING_NUMBER,
-                "accountNumber": cast.bank_account_number(test_value),
+                "routingNumber": ROUTING_NUMBER,
+                "accountNumber": account_number_of(test_value),
                 "defaultForPayouts": for_payouts,
             },
+            deed=f"adds bank account {test_value:02d} of {party.id}",
         )
         return str(account["bankAccountId"])
 
-    def pending_checks(self) -> list[Json]:
-        """The checks of the play's parties that wait for a person."""
+    def list_pending_checks(self) -> list[Json]:
+        """The checks of the story's parties that wait for a person."""
         checks = self.officer.list_all("/compliance-checks", "complianceChecks", status="MANUAL_REVIEW")
         parties = {party.id for party in cast.PARTIES}
         return [check for check in checks if check["partyId"] in parties]
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 
-    def transaction_in(self, transaction_id: str, *statuses: str, presentments: int = 0) -> Json:
+    def wait_for_transaction(self, transaction_id: str, *statuses: str, presentments: int = 0) -> Json:
         """The transaction once it is in one of the statuses; at once an error if it ends in another."""
 
         def there(transaction: Json) -> bool:
@@ -117,10 +118,10 @@ class Stage:
         what = f"transaction {transaction_id} to be {' or '.join(statuses)}"
         transaction = wait_for(what, lambda: self.auditor.get(f"/transactions/{transaction_id}"), there_or_over, _brief)
         if not there(transaction):
-            raise EndedOtherwise(f"Waited for {what}, but it is {_brief(transaction)}")
+            raise UnexpectedEnd(f"Waited for {what}, but it is {_brief(transaction)}")
         return transaction
 
-    def distribution_in(self, status: str) -> Json:
+    def wait_for_distribution(self, status: str) -> Json:
         return wait_for(
             f"the distribution to be {status}",
             lambda: self.auditor.get(f"/distributions/{self.distribution_id}"),
@@ -128,25 +129,25 @@ class Stage:
             _brief,
         )
 
-    def allocations(self) -> dict[str, Json]:
+    def list_allocations(self) -> dict[str, Json]:
         """By payee."""
         found = self.auditor.list_all(f"/distributions/{self.distribution_id}/allocations", "allocations")
         return {allocation["partyId"]: allocation for allocation in found}
 
-    def ledger_account(self, code: str) -> Mapping[str, int]:
+    def read_ledger_account(self, code: str) -> Mapping[str, int]:
         """posted, pending, held and available of one ledger account; zeros if it was never used."""
         path = f"/escrow-accounts/{self.escrow_account_id}/ledger-accounts"
         lines = self.auditor.get(path, ledgerAccount=code)["ledgerAccounts"]
-        words = ("posted", "pending", "held", "available")
-        return {word: sum(minor(line.get(word)) for line in lines) for word in words}
+        names = ("posted", "pending", "held", "available")
+        return {name: sum(minor_of(line.get(name)) for line in lines) for name in names}
 
     def wait_for_ledger_account(self, code: str, **wanted: int) -> None:
         """Until the ledger account has those balances."""
-        told = ", ".join(f"{word} {amount_minor}" for word, amount_minor in wanted.items())
+        balances = ", ".join(f"{name} {amount_minor}" for name, amount_minor in wanted.items())
         wait_for(
-            f"{code} in the book to have {told} (cents)",
-            lambda: self.ledger_account(code),
-            lambda line: all(line[word] == amount_minor for word, amount_minor in wanted.items()),
+            f"{code} in the book to have {balances} (cents)",
+            lambda: self.read_ledger_account(code),
+            lambda line: all(line[name] == amount_minor for name, amount_minor in wanted.items()),
         )
 
     def wait_for_investment(self, party: cast.Party, what: str, **wanted: int) -> None:
@@ -156,13 +157,13 @@ class Stage:
             f"the investment of {party.id} {what}",
             lambda: self.auditor.get(path),
             lambda investment: all(
-                minor(investment.get(word)) == amount_minor for word, amount_minor in wanted.items()
+                minor_of(investment.get(name)) == amount_minor for name, amount_minor in wanted.items()
             ),
         )
 
 
-class EndedOtherwise(Exception):
-    """Something came to an end that the story does not know."""
+class UnexpectedEnd(HarnessError):
+    """Something ended in another status than the story says."""
 
 
 def _brief(resource: Json) -> str:

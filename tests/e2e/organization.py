@@ -1,0 +1,287 @@
+"""One organization on a running instance, for one test: its people who sign in, and the steps that stories share.
+
+Its ids are fresh, so tests share an instance without meeting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from demo.harness.bank import AT_ONCE, ROUTING_NUMBER, account_number_of, open_bank, read_movements
+from demo.harness.money import minor_of, usd
+from demo.harness.rest import API, Json, RestClient
+from demo.harness.waiting import wait_for
+from deploy.local.clock import business_time
+from deploy.local.instance import Instance
+from tests.e2e import described
+
+
+def open_client(instance: Instance, user: str, token: str) -> RestClient:
+    """Without patience: nothing is killed here, so every request must be answered at the first try, as documented."""
+    return RestClient(instance.base_url + API, user, token, patience_seconds=0, check_answer=described.check)
+
+
+class Organization:
+    """The organization; what its methods make, they make over REST."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.org_id = f"org-{secrets.token_hex(6)}"
+        self._clients: dict[tuple[str, str], RestClient] = {}
+        self._numbers = itertools.count(1)
+
+    # --- people -----------------------------------------------------------------------------------------------------
+
+    def sign_in(self, role: str, user: str) -> RestClient:
+        if (role, user) not in self._clients:
+            token = self.instance.token(role, user, self.org_id)
+            self._clients[role, user] = open_client(self.instance, user, token)
+        return self._clients[role, user]
+
+    @property
+    def admin(self) -> RestClient:
+        return self.sign_in("admin", "admin-1")
+
+    @property
+    def second_admin(self) -> RestClient:
+        """The other admin: whoever makes something never approves it."""
+        return self.sign_in("admin", "admin-2")
+
+    @property
+    def sponsor(self) -> RestClient:
+        return self.sign_in("sponsor", "sponsor-staff-1")
+
+    @property
+    def auditor(self) -> RestClient:
+        return self.sign_in("auditor", "auditor-1")
+
+    def sign_in_investor(self, party_id: str) -> RestClient:
+        return self.sign_in("investor", party_id)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        return business_time(self.instance.data_dir)
+
+    def move_clock(self, moment: datetime) -> None:
+        """Forward only: other stories of the instance live by it, too."""
+        if moment > self.now():
+            self.instance.set_clock(moment)
+
+    # --- parties ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def sponsor_party_id(self) -> str:
+        """A cleared sponsor with a bank account that pays at once."""
+        party = self.add_cleared_party(sponsor=True)
+        self.add_bank_account(party)
+        return party
+
+    def add_cleared_party(self, *, sponsor: bool = False, accredited: bool = True) -> str:
+        """A party that compliance has looked at and lets pass."""
+        party = self.add_party(sponsor=sponsor, accredited=accredited)
+        checks = self.admin.get("/compliance-checks", partyId=party, status="MANUAL_REVIEW")["complianceChecks"]
+        assert len(checks) == 2, checks
+        for check in checks:
+            decision = {"decision": "PASSED", "note": "Seen the papers."}
+            self.second_admin.post(f"/compliance-checks/{check['complianceCheckId']}/review", decision)
+        return party
+
+    def add_party(self, *, sponsor: bool = False, accredited: bool = True) -> str:
+        """A party that nobody has cleared yet."""
+        party = f"{'spo' if sponsor else 'inv'}-{next(self._numbers):03}-{secrets.token_hex(3)}"
+        body = {
+            "partyType": "SPONSOR" if sponsor else "INVESTOR",
+            "legalName": f"Party {party}",
+            "accreditation": "ACCREDITED" if accredited else "NON_ACCREDITED",
+        }
+        self.admin.put(f"/investors/{party}", body)
+        return party
+
+    def add_bank_account(self, party: str, test_value: int = AT_ONCE, *, default: bool = True) -> str:
+        body = {
+            "partyId": party,
+            "accountHolderName": f"Holder {party}",
+            "routingNumber": ROUTING_NUMBER,
+            "accountNumber": account_number_of(test_value),
+            "defaultForPayouts": default,
+        }
+        return str(self.admin.post("/bank-accounts", body)["bankAccountId"])
+
+    # --- money in ---------------------------------------------------------------------------------------------------
+
+    def open_escrow_account(self) -> str:
+        body = {"displayName": "Oak Street escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
+        return str(self.admin.post("/escrow-accounts", body)["escrowAccountId"])
+
+    def open_offering(self, target_minor: int, maximum_minor: int | None = None) -> Json:
+        """Open, on an escrow account of its own; Regulation D, so that no clock but the return risk's holds it."""
+        body = {
+            "displayName": "Oak Street Apartments",
+            "sponsorPartyId": self.sponsor_party_id,
+            "escrowAccountId": self.open_escrow_account(),
+            "exemption": "REG_D_506C",
+            "targetAmount": usd(target_minor),
+            "maximumAmount": usd(maximum_minor or target_minor),
+            "deadlineTime": f"{self.now() + timedelta(days=200):%Y-%m-%dT%H:%M:%SZ}",
+        }
+        return self.admin.post("/offerings", body)
+
+    def invest(self, offering: Json, investor: str, amount_minor: int) -> Json:
+        body = {"offeringId": offering["offeringId"], "partyId": investor, "amount": usd(amount_minor)}
+        return self.admin.post("/investments", body)
+
+    def build_contribution(self, offering: Json, investment: Json, bank_account_id: str) -> Json:
+        return {
+            "type": "ESCROW_DEPOSIT",
+            "paymentMethod": "ACH",
+            "amount": investment["amount"],
+            "escrowAccountId": offering["escrowAccountId"],
+            "partyId": investment["partyId"],
+            "bankAccountId": bank_account_id,
+            "investmentId": investment["investmentId"],
+            "description": "Contribution",
+        }
+
+    def contribute(self, offering: Json, investor: str, amount_minor: int, test_value: int = AT_ONCE) -> Json:
+        """A commitment and its debit, just created."""
+        investment = self.invest(offering, investor, amount_minor)
+        bank_account = self.add_bank_account(investor, test_value)
+        return self.admin.post("/transactions", self.build_contribution(offering, investment, bank_account))
+
+    def announce_wire(self, offering: Json, investor: str, amount_minor: int) -> Json:
+        """A contribution by wire that finance waits for."""
+        investment = self.invest(offering, investor, amount_minor)
+        body = self.build_contribution(offering, investment, "") | {"paymentMethod": "WIRE"}
+        del body["bankAccountId"]
+        transaction = self.admin.post("/transactions", body)
+        return self.wait_for_transaction(transaction["transactionId"], "PENDING_SETTLEMENT")
+
+    def fund_investment(self, offering: Json, investor: str, amount_minor: int, test_value: int = AT_ONCE) -> Json:
+        """A contribution that has settled, and that the book and the investment know of."""
+        transaction = self.contribute(offering, investor, amount_minor, test_value)
+        settled = self.wait_for_transaction(transaction["transactionId"], "SETTLED", "COMPLETED")
+        self.wait_until_funded(transaction, amount_minor)
+        return settled
+
+    def clear_return_risk(self, *transactions: Json) -> None:
+        """Moves business time past the return-risk period of these, and waits until they are COMPLETED and counted."""
+        ends = [datetime.fromisoformat(transaction["returnRiskEndTime"]) for transaction in transactions]
+        self.move_clock(max(ends) + timedelta(seconds=1))
+        for transaction in transactions:
+            self.wait_for_transaction(transaction["transactionId"], "COMPLETED")
+            self.wait_for_investment(
+                transaction["investmentId"],
+                lambda read: minor_of(read["clearedAmount"]) == minor_of(read["fundedAmount"]),
+            )
+
+    def make_closed_offering(self, amounts: Mapping[str, int] | int, test_value: int = AT_ONCE) -> Json:
+        """An offering whose investors' money was released, and whose proceeds were paid to the sponsor."""
+        amounts = {self.add_cleared_party(): amounts} if isinstance(amounts, int) else amounts
+        offering = self.open_offering(sum(amounts.values()))
+        self.clear_return_risk(*[self.fund_investment(offering, *each, test_value) for each in amounts.items()])
+        self.admin.post(f"/offerings/{offering['offeringId']}/close")
+        closed = self.wait_for_offering(offering["offeringId"], lambda read: read.get("proceedsTransactionId"))
+        proceeds = closed["proceedsTransactionId"]
+        self.wait_for_transaction(proceeds, "PENDING_APPROVAL")
+        self.second_admin.post(f"/transactions/{proceeds}/approve")
+        self.wait_for_transaction(proceeds, "COMPLETED")
+        # A distribution on the day of the closing would precede the contributions it pays on.
+        self.move_clock(self.now() + timedelta(days=1))
+        return closed
+
+    def add_distributable_cash(self, offering: Json, amount_minor: int, *, total_minor: int | None = None) -> Json:
+        """Cash of the issuer that has come in for a distribution; `total_minor` is there with what was there before."""
+        body = {
+            "type": "DEPOSIT",
+            "paymentMethod": "ACH",
+            "amount": usd(amount_minor),
+            "escrowAccountId": offering["escrowAccountId"],
+            "partyId": self.sponsor_party_id,
+            "bankAccountId": self.add_bank_account(self.sponsor_party_id),
+        }
+        transaction = self.admin.post("/transactions", body)
+        settled = self.wait_for_transaction(transaction["transactionId"], "SETTLED", "COMPLETED")
+        self.wait_for_ledger(offering["escrowAccountId"], "distributable", total_minor or amount_minor)
+        return settled
+
+    # --- money out --------------------------------------------------------------------------------------------------
+
+    def draft_distribution(self, offering: Json, amount_minor: int) -> Json:
+        body = {"offeringId": offering["offeringId"], "type": "PROFIT_SPLIT", "amount": usd(amount_minor)}
+        return self.admin.post("/distributions", body)
+
+    def calculate_distribution(self, offering: Json, amount_minor: int) -> Json:
+        draft = self.draft_distribution(offering, amount_minor)
+        return self.admin.post(f"/distributions/{draft['distributionId']}/calculate")
+
+    def approve_distribution(self, offering: Json, amount_minor: int) -> Json:
+        calculated = self.calculate_distribution(offering, amount_minor)
+        path = f"/distributions/{calculated['distributionId']}"
+        self.admin.post(f"{path}/submit")
+        return self.second_admin.post(f"{path}/approve", {"contentHash": calculated["contentHash"]})
+
+    # --- what became of it ------------------------------------------------------------------------------------------
+
+    def wait_for_transaction(self, transaction_id: str, *statuses: str) -> Json:
+        return wait_for(
+            f"transaction {' or '.join(statuses)}",
+            lambda: self.admin.get(f"/transactions/{transaction_id}"),
+            lambda read: read["status"] in statuses,
+        )
+
+    def wait_for_investment(self, investment_id: str, wanted: Callable[[Json], object]) -> Json:
+        return wait_for(f"investment {investment_id}", lambda: self.admin.get(f"/investments/{investment_id}"), wanted)
+
+    def wait_until_funded(self, of: Json, amount_minor: int) -> Json:
+        return self.wait_for_investment(of["investmentId"], lambda read: minor_of(read["fundedAmount"]) == amount_minor)
+
+    def wait_for_offering(self, offering_id: str, wanted: Callable[[Json], object]) -> Json:
+        return wait_for(f"offering {offering_id}", lambda: self.admin.get(f"/offerings/{offering_id}"), wanted)
+
+    def wait_for_distribution(self, distribution_id: str, *statuses: str) -> Json:
+        return wait_for(
+            f"distribution {' or '.join(statuses)}",
+            lambda: self.admin.get(f"/distributions/{distribution_id}"),
+            lambda read: read["status"] in statuses,
+        )
+
+    def read_ledger(self, escrow_account_id: str) -> dict[str, int]:
+        """Posted balances by ledger account, those of zero left out."""
+        listed = self.admin.get(f"/escrow-accounts/{escrow_account_id}/ledger-accounts", pageSize="1000")
+        posted = {one["ledgerAccount"]: minor_of(one["posted"]) for one in listed["ledgerAccounts"]}
+        return {code: amount_minor for code, amount_minor in posted.items() if amount_minor}
+
+    def wait_for_ledger(self, escrow_account_id: str, ledger_account: str, posted_minor: int) -> dict[str, int]:
+        return wait_for(
+            f"{ledger_account} of {posted_minor}",
+            lambda: self.read_ledger(escrow_account_id),
+            lambda read: read.get(ledger_account, 0) == posted_minor,
+        )
+
+    def read_held(self, escrow_account_id: str) -> int:
+        return minor_of(self.admin.get(f"/escrow-accounts/{escrow_account_id}/balance")["held"])
+
+    def assert_books_balance(self, escrow_account_id: str) -> None:
+        trial = self.admin.get(f"/escrow-accounts/{escrow_account_id}/trial-balance")
+        assert (trial["balanced"], minor_of(trial["difference"])) == (True, 0), trial
+
+    def read_movements(self, reference: str) -> list[Json]:
+        """The lines of the bank's own statement about one of our transactions."""
+        bank = open_bank(self.instance)
+        movements = read_movements(bank, "2020-01-01", f"{self.now():%Y-%m-%d}")
+        bank.close()
+        return [line for line in movements if line["reference"] == reference]
+
+
+def metadata_of(client: RestClient) -> tuple[tuple[str, str], ...]:
+    """What a gRPC call carries to be that user's."""
+    return (("authorization", f"Bearer {client.token}"),)
