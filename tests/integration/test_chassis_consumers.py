@@ -23,35 +23,7 @@ from services.chassis.events.replay import replay
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
-from tests.support.chassis_events import emit, emitting_database, listening, provisioned_streams, running
-
-
-@pytest.fixture
-async def urls(postgres):
-    return await chassis.create(postgres)
-
-
-@pytest.fixture
-def org():
-    return chassis.fresh_name()
-
-
-@pytest.fixture
-async def database(urls, org):
-    async with emitting_database(urls, org) as database:
-        yield database
-
-
-@pytest.fixture
-async def js(nats_url):
-    async with provisioned_streams(nats_url) as js:
-        yield js
-
-
-@pytest.fixture
-async def listener(js, org):
-    return await listening(js, org)
-
+from tests.support.chassis_events import emit, running
 
 EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
 

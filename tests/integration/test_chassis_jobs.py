@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 import sqlalchemy as sa
 
 from services.chassis.data.housekeeping import forget_old_rows
@@ -12,23 +11,7 @@ from services.chassis.data.tables import handled_events
 from services.chassis.data.tables import outbox as outbox_table
 from services.chassis.process.jobs import Job, run_jobs
 from tests.support import chassis
-from tests.support.chassis_events import emit, emitting_database, running
-
-
-@pytest.fixture
-async def urls(postgres):
-    return await chassis.create(postgres)
-
-
-@pytest.fixture
-def org():
-    return chassis.fresh_name()
-
-
-@pytest.fixture
-async def database(urls, org):
-    async with emitting_database(urls, org) as database:
-        yield database
+from tests.support.chassis_events import emit, running
 
 
 async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures():

@@ -14,40 +14,10 @@ from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
 from tests.support.chassis_events import (
     emit,
-    emitting_database,
     event_named,
-    listening,
-    provisioned_streams,
     running,
     unpublished,
 )
-
-
-@pytest.fixture
-async def urls(postgres):
-    return await chassis.create(postgres)
-
-
-@pytest.fixture
-def org():
-    return chassis.fresh_name()
-
-
-@pytest.fixture
-async def database(urls, org):
-    async with emitting_database(urls, org) as database:
-        yield database
-
-
-@pytest.fixture
-async def js(nats_url):
-    async with provisioned_streams(nats_url) as js:
-        yield js
-
-
-@pytest.fixture
-async def listener(js, org):
-    return await listening(js, org)
 
 
 async def test_an_event_is_published_with_everything_a_subscriber_needs(database, js, listener, org):

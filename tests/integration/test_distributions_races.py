@@ -15,15 +15,15 @@ from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
-from tests.support.distributions import CLOSING, World
+from tests.support.distributions import CLOSING, DistributionsHarness
 from tests.support.distributions_peers import failed, usd
 
 _Status = dpb.Distribution.Status
 
 
 @pytest.fixture
-async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
-    return World(await service_database("distributions"))
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
 
 
 async def at_once(*calls: Awaitable[Any]) -> Counter[str]:
@@ -33,93 +33,99 @@ async def at_once(*calls: Awaitable[Any]) -> Counter[str]:
     return Counter(answer.reason if isinstance(answer, DomainError) else "answered" for answer in answers)
 
 
-def leaving(world: World, distribution: dpb.Distribution) -> Sequence[Awaitable[dpb.Distribution]]:
+def leaving(service: DistributionsHarness, distribution: dpb.Distribution) -> Sequence[Awaitable[dpb.Distribution]]:
     """An execution, a cancellation and a rejection of an approved distribution: one of them may be."""
     known = distribution.distribution_id
     rejection = dpb.RejectDistributionRequest(distribution_id=known, reason="no")
     return (
-        world.execute(distribution),
-        world.call(world.distributions.CancelDistribution, dpb.CancelDistributionRequest(distribution_id=known)),
-        world.call(world.distributions.RejectDistribution, rejection),
+        service.execute(distribution),
+        service.call(service.distributions.CancelDistribution, dpb.CancelDistributionRequest(distribution_id=known)),
+        service.call(service.distributions.RejectDistribution, rejection),
     )
 
 
 @pytest.mark.parametrize("first", range(3))
 async def test_of_execution_cancellation_and_rejection_at_once_the_money_follows_the_one_that_won(
-    world: World, first: int
+    service: DistributionsHarness, first: int
 ) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    world.deposit(offering, 10_000_00)
-    approved = await world.approved(offering, 10_000_00)
-    calls = leaving(world, approved)
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    calls = leaving(service, approved)
     ended = await at_once(*calls[first:], *calls[:first])
-    await world.work()
-    status = (await world.get(approved)).status
-    declared = world.escrow.book[offering.escrow_account_id, "payable:inv-001"]
+    await service.work()
+    status = (await service.get(approved)).status
+    declared = service.escrow.book[offering.escrow_account_id, "payable:inv-001"]
     assert (status, declared) in ((_Status.PROCESSING, 10_000_00), (_Status.DRAFT, 0), (_Status.CANCELLED, 0))
     # Only a distribution that was rejected first can be cancelled after; nothing follows an execution.
     assert ended["answered"] == 1 or (ended["answered"], status) == (2, _Status.CANCELLED)
 
 
-async def test_an_execution_asked_for_many_times_at_once_happens_once(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    world.deposit(offering, 50_000_00)
-    approved = await world.approved(offering, 10_000_00)
+async def test_an_execution_asked_for_many_times_at_once_happens_once(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 50_000_00)
+    approved = await service.approved(offering, 10_000_00)
     request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
-    execute = world.distributions.ExecuteDistribution
-    ended = await at_once(*(world.call(execute, request) for _ in range(4)), *(world.execute(approved) for _ in "ab"))
+    execute = service.distributions.ExecuteDistribution
+    ended = await at_once(
+        *(service.call(execute, request) for _ in range(4)), *(service.execute(approved) for _ in "ab")
+    )
     # The one that is executed may be that of the shared key, whose repetitions have its answer, or one of the others.
     assert ended["answered"] >= 1
     assert set(ended) <= {"answered", "NOT_APPROVED", "REQUEST_IN_FLIGHT"}
-    await asyncio.gather(*(world.work() for _ in range(3)))
-    assert len(await world.told(events.DistributionDeclared)) == 1
-    assert world.escrow.book[offering.escrow_account_id, "distributable"] == 40_000_00
-    assert len(world.transactions.by_key) == 2  # the proceeds, and the one payout
+    await asyncio.gather(*(service.work() for _ in range(3)))
+    assert len(await service.told(events.DistributionDeclared)) == 1
+    assert service.escrow.book[offering.escrow_account_id, "distributable"] == 40_000_00
+    assert len(service.transactions.by_key) == 2  # the proceeds, and the one payout
 
 
-async def test_two_approved_distributions_executed_at_once_are_declared_one_at_a_time(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    world.deposit(offering, 30_000_00)
-    both = [await world.approved(offering, minor) for minor in (10_000_00, 20_000_00)]
-    assert await at_once(*map(world.execute, both)) == {"answered": 1, "DISTRIBUTION_IN_PROGRESS": 1}
-    await world.work()
-    assert {(await world.get(each)).status for each in both} == {_Status.PROCESSING, _Status.APPROVED}
+async def test_two_approved_distributions_executed_at_once_are_declared_one_at_a_time(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 30_000_00)
+    both = [await service.approved(offering, minor) for minor in (10_000_00, 20_000_00)]
+    assert await at_once(*map(service.execute, both)) == {"answered": 1, "DISTRIBUTION_IN_PROGRESS": 1}
+    await service.work()
+    assert {(await service.get(each)).status for each in both} == {_Status.PROCESSING, _Status.APPROVED}
 
 
-async def test_a_failed_payout_resent_by_two_at_once_is_sent_once_each_time(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    distribution = await world.executed(offering, 10_000_00)
+async def test_a_failed_payout_resent_by_two_at_once_is_sent_once_each_time(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    distribution = await service.executed(offering, 10_000_00)
     for attempt in (2, 3):
-        await world.deliver(failed(world.transactions.of("inv-001")))
-        owed = (await world.allocations(distribution))["inv-001"]
-        resend, request = world.distributions.ResendAllocation, dpb.ResendAllocationRequest
+        await service.deliver(failed(service.transactions.of("inv-001")))
+        owed = (await service.allocations(distribution))["inv-001"]
+        resend, request = service.distributions.ResendAllocation, dpb.ResendAllocationRequest
         where = {"distribution_id": distribution.distribution_id, "allocation_id": owed.allocation_id}
-        ended = await at_once(*(world.call(resend, request(**where)) for _ in range(3)))
+        ended = await at_once(*(service.call(resend, request(**where)) for _ in range(3)))
         assert ended == {"answered": 1, "ALLOCATION_NOT_FAILED": 2}
-        await asyncio.gather(*(world.work() for _ in range(2)))
-        assert (await world.allocations(distribution))["inv-001"].attempts == attempt
-        assert len(world.transactions.by_key) == 1 + attempt  # and the proceeds
+        await asyncio.gather(*(service.work() for _ in range(2)))
+        assert (await service.allocations(distribution))["inv-001"].attempts == attempt
+        assert len(service.transactions.by_key) == 1 + attempt  # and the proceeds
 
 
-async def test_of_closings_and_a_refund_at_once_the_money_goes_one_way(world: World) -> None:
-    offering = await world.offering(100_00)
-    await world.invest(offering, "inv-001", 100_00)
-    world.clock.set(CLOSING)
+async def test_of_closings_and_a_refund_at_once_the_money_goes_one_way(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 100_00)
+    service.clock.set(CLOSING)
     refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
     ended = await at_once(
-        world.close(offering), world.call(world.offerings.RefundOffering, refund), world.close(offering)
+        service.close(offering), service.call(service.offerings.RefundOffering, refund), service.close(offering)
     )
     assert ended["answered"] in (1, 2)
-    await world.work()
-    status = (await world.get(offering)).status
-    released = world.escrow.book[offering.escrow_account_id, "issuer_proceeds"]
+    await service.work()
+    status = (await service.get(offering)).status
+    released = service.escrow.book[offering.escrow_account_id, "issuer_proceeds"]
     assert (status, released) in ((opb.Offering.CLOSED, 100_00), (opb.Offering.REFUNDING, 0))
-    assert [payout.amount for payout in world.transactions.by_key.values()] == [usd(100_00)]
+    assert [payout.amount for payout in service.transactions.by_key.values()] == [usd(100_00)]
 
 
-def naming(world: World, offering: str, investment: str, distribution: str, allocation: str) -> Iterator[Any]:
+def naming(
+    service: DistributionsHarness, offering: str, investment: str, distribution: str, allocation: str
+) -> Iterator[Any]:
     """Every call that names a thing, and its request."""
-    o, i, d = world.offerings, world.investments, world.distributions
+    o, i, d = service.offerings, service.investments, service.distributions
     yield o.GetOffering, opb.GetOfferingRequest(offering_id=offering)
     yield o.UpdateOffering, opb.UpdateOfferingRequest(offering_id=offering, display_name="mine")
     yield o.GetClosingGates, opb.GetClosingGatesRequest(offering_id=offering)
@@ -149,23 +155,23 @@ def naming(world: World, offering: str, investment: str, distribution: str, allo
         yield call, request(distribution_id=distribution)
 
 
-async def test_what_belongs_to_another_organization_looks_like_what_is_not_there(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    held = (await world.positions(offering))["inv-001"]
-    distribution = await world.executed(offering, 10_000_00)
-    await world.deliver(failed(world.transactions.of("inv-001")))
-    owed = (await world.allocations(distribution))["inv-001"]
+async def test_what_belongs_to_another_organization_looks_like_what_is_not_there(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    held = (await service.positions(offering))["inv-001"]
+    distribution = await service.executed(offering, 10_000_00)
+    await service.deliver(failed(service.transactions.of("inv-001")))
+    owed = (await service.allocations(distribution))["inv-001"]
     theirs = (offering.offering_id, held.investment_id, distribution.distribution_id, owed.allocation_id)
     nobodys = tuple(f"{known.split('_')[0]}_{'0' * 26}" for known in theirs)
 
     async def answer(call: Any, request: Message) -> tuple[object, ...]:
         with pytest.raises(DomainError) as refusal:
-            await world.call(call, request, "admin-9", "admin", "org-2")
+            await service.call(call, request, "admin-9", "admin", "org-2")
         return refusal.value.kind.name, refusal.value.reason, refusal.value.message, dict(refusal.value.metadata)
 
     asked = [
         (await answer(*a), await answer(*b))
-        for a, b in zip(naming(world, *theirs), naming(world, *nobodys), strict=True)
+        for a, b in zip(naming(service, *theirs), naming(service, *nobodys), strict=True)
     ]
     assert len(asked) == 18
     for foreign, unknown in asked:
@@ -173,17 +179,17 @@ async def test_what_belongs_to_another_organization_looks_like_what_is_not_there
         assert foreign[0] == "NOT_FOUND"
 
 
-async def test_a_page_token_serves_its_own_query_and_organization_alone(world: World) -> None:
-    offering = await world.offering(100_00)
+async def test_a_page_token_serves_its_own_query_and_organization_alone(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
     for number in range(3):
-        await world.invest(offering, f"inv-{number}", 1_00, fund=False)
-    listing = world.investments.ListInvestments
-    token = (await world.call(listing, opb.ListInvestmentsRequest(page_size=1))).next_page_token
+        await service.invest(offering, f"inv-{number}", 1_00, fund=False)
+    listing = service.investments.ListInvestments
+    token = (await service.call(listing, opb.ListInvestmentsRequest(page_size=1))).next_page_token
     wrong = opb.ListInvestmentsRequest(page_size=1, page_token=token, offering_id=offering.offering_id)
     damaged = opb.ListInvestmentsRequest(page_size=1, page_token=token[:-2])
     right = opb.ListInvestmentsRequest(page_size=2, page_token=token)
     for request, org in ((wrong, "org-1"), (damaged, "org-1"), (right, "org-2")):
         with pytest.raises(DomainError) as refusal:
-            await world.call(listing, request, "admin-1", "admin", org)
+            await service.call(listing, request, "admin-1", "admin", org)
         assert refusal.value.reason == "PAGE_TOKEN_INVALID"
-    assert len((await world.call(listing, right)).investments) == 2
+    assert len((await service.call(listing, right)).investments) == 2

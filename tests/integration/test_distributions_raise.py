@@ -17,24 +17,24 @@ from sqlalchemy.exc import DBAPIError
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
-from tests.support.distributions import CLOSING, ORG, START, World
+from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.distributions_peers import usd
 
 
 @pytest.fixture
-async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
-    return World(await service_database("distributions"))
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
 
 
-async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own(world: World) -> None:
-    offering = await world.offering(100_00)
+async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
     tiers = [opb.WaterfallTerms.Tier.Name(tier) for tier in offering.terms.tiers]
     assert tiers == ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "CATCH_UP", "SPLIT"]
     terms = offering.terms
     assert (terms.preferred_rate_bps, terms.catch_up_sponsor_share_bps, terms.sponsor_carry_bps) == (800, 10_000, 3_000)
     assert (offering.status, offering.maximum_amount) == (opb.Offering.OPEN, usd(100_00))
     with pytest.raises(DomainError) as refusal:
-        await world.offering(100_00, escrow_account_id=offering.escrow_account_id)
+        await service.offering(100_00, escrow_account_id=offering.escrow_account_id)
     assert refusal.value.metadata["cause"] == "used by another offering"
 
 
@@ -47,35 +47,35 @@ async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own
     ],
 )
 async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
-    world: World, spoil: Callable[[escrow.EscrowAccount], None] | None, cause: str
+    service: DistributionsHarness, spoil: Callable[[escrow.EscrowAccount], None] | None, cause: str
 ) -> None:
-    account_id = world.escrow.open()
+    account_id = service.escrow.open()
     if spoil is None:
-        del world.escrow.accounts[account_id]
+        del service.escrow.accounts[account_id]
     else:
-        spoil(world.escrow.accounts[account_id])
+        spoil(service.escrow.accounts[account_id])
     with pytest.raises(DomainError) as refusal:
-        await world.offering(100_00, escrow_account_id=account_id)
+        await service.offering(100_00, escrow_account_id=account_id)
     assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", cause)
 
 
-async def test_terms_that_contradict_themselves_are_refused_by_field(world: World) -> None:
+async def test_terms_that_contradict_themselves_are_refused_by_field(service: DistributionsHarness) -> None:
     terms = opb.WaterfallTerms(preferred_rate_bps=800, catch_up_sponsor_share_bps=2_000, sponsor_carry_bps=3_000)
     with pytest.raises(DomainError) as refusal:
-        await world.offering(100_00, terms=terms)
+        await service.offering(100_00, terms=terms)
     assert (refusal.value.reason, list(refusal.value.fields)) == ("TERMS_INVALID", ["terms.catch_up_sponsor_share_bps"])
 
 
-async def test_terms_change_until_somebody_invests(world: World) -> None:
-    offering = await world.offering(100_00)
+async def test_terms_change_until_somebody_invests(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
     request = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street")
     request.terms.CopyFrom(opb.WaterfallTerms(preferred_rate_bps=700, sponsor_carry_bps=2_000, tiers=[1, 2, 4]))
-    changed = await world.call(world.offerings.UpdateOffering, request)
+    changed = await service.call(service.offerings.UpdateOffering, request)
     assert (changed.display_name, changed.terms.preferred_rate_bps, len(changed.terms.tiers)) == ("Elm Street", 700, 3)
-    await world.invest(offering, "inv-001", 50_00, fund=False)
+    await service.invest(offering, "inv-001", 50_00, fund=False)
     request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.offerings.UpdateOffering, request)
+        await service.call(service.offerings.UpdateOffering, request)
     assert refusal.value.reason == "TERMS_FIXED"
 
 
@@ -91,62 +91,66 @@ async def test_terms_change_until_somebody_invests(world: World) -> None:
     ],
 )
 async def test_a_deadline_brought_forward_leaves_investors_the_time_to_withdraw(
-    world: World, exemption: opb.Offering.Exemption, days: int, accepted: bool
+    service: DistributionsHarness, exemption: opb.Offering.Exemption, days: int, accepted: bool
 ) -> None:
-    offering = await world.offering(100_00, exemption=exemption)
-    held = await world.invest(offering, "inv-001", 10_00, fund=False)
+    offering = await service.offering(100_00, exemption=exemption)
+    held = await service.invest(offering, "inv-001", 10_00, fund=False)
     request = opb.UpdateOfferingRequest(offering_id=offering.offering_id)
     request.deadline_time.CopyFrom(to_timestamp(START + timedelta(days=days)))
     if accepted:
-        changed = await world.call(world.offerings.UpdateOffering, request)
+        changed = await service.call(service.offerings.UpdateOffering, request)
         assert changed.deadline_time == request.deadline_time
         return
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.offerings.UpdateOffering, request)
+        await service.call(service.offerings.UpdateOffering, request)
     assert list(refusal.value.fields) == ["deadline_time"]
-    cancelled = await world.call(
-        world.investments.CancelInvestment, opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    cancelled = await service.call(
+        service.investments.CancelInvestment, opb.CancelInvestmentRequest(investment_id=held.investment_id)
     )
     assert cancelled.status == opb.Investment.CANCELLED
 
 
-async def test_commitments_never_pass_the_maximum_however_many_come_at_once(world: World) -> None:
-    offering = await world.offering(100_00)
+async def test_commitments_never_pass_the_maximum_however_many_come_at_once(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
     answers = await asyncio.gather(
-        *(world.invest(offering, f"inv-{n}", 30_00, fund=False) for n in range(8)), return_exceptions=True
+        *(service.invest(offering, f"inv-{n}", 30_00, fund=False) for n in range(8)), return_exceptions=True
     )
     full = [answer for answer in answers if isinstance(answer, DomainError)]
     assert len(full) == 5
     assert {(refusal.reason, refusal.metadata["remaining_minor"]) for refusal in full} == {("OFFERING_FULL", "1000")}
-    assert (await world.get(offering)).committed_amount == usd(90_00)
+    assert (await service.get(offering)).committed_amount == usd(90_00)
 
 
-async def test_a_request_repeated_gets_its_first_answer_and_another_body_is_refused(world: World) -> None:
-    offering = await world.offering(100_00)
+async def test_a_request_repeated_gets_its_first_answer_and_another_body_is_refused(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
     request = opb.CreateInvestmentRequest(
         idempotency_key="k-1", offering_id=offering.offering_id, party_id="inv-001", amount=usd(60_00)
     )
-    first = await world.call(world.investments.CreateInvestment, request)
-    assert await world.call(world.investments.CreateInvestment, request) == first
-    assert (await world.get(offering)).committed_amount == usd(60_00)
+    first = await service.call(service.investments.CreateInvestment, request)
+    assert await service.call(service.investments.CreateInvestment, request) == first
+    assert (await service.get(offering)).committed_amount == usd(60_00)
     request.amount.amount_minor = 61_00
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.investments.CreateInvestment, request)
+        await service.call(service.investments.CreateInvestment, request)
     assert refusal.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
 
-async def test_a_closing_repeated_gets_its_first_answer_though_the_gates_say_otherwise_by_then(world: World) -> None:
-    offering = await world.offering(100_00)
-    await world.invest(offering, "inv-001", 100_00)
-    world.clock.set(CLOSING)
+async def test_a_closing_repeated_gets_its_first_answer_though_the_gates_say_otherwise_by_then(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 100_00)
+    service.clock.set(CLOSING)
     request = opb.CloseOfferingRequest(idempotency_key="close-1", offering_id=offering.offering_id)
-    first = await world.call(world.offerings.CloseOffering, request)
-    await world.work()
-    world.compliance.uncleared.add("inv-001")
-    assert await world.call(world.offerings.CloseOffering, request) == first
+    first = await service.call(service.offerings.CloseOffering, request)
+    await service.work()
+    service.compliance.uncleared.add("inv-001")
+    assert await service.call(service.offerings.CloseOffering, request) == first
 
 
-async def shut(world: World, name: str) -> opb.Offering:
+async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
     """An offering on the closing day with one gate shut, and all others open."""
     fields = {}
     if name == "OPEN_21_DAYS":
@@ -154,22 +158,22 @@ async def shut(world: World, name: str) -> opb.Offering:
             "open_time": to_timestamp(CLOSING - timedelta(days=20)),
             "deadline_time": to_timestamp(CLOSING - timedelta(minutes=1)),
         }
-        world.clock.set(CLOSING - timedelta(days=20))
+        service.clock.set(CLOSING - timedelta(days=20))
     if name == "CANCELLATION_WINDOW_OVER":
         fields = {"deadline_time": to_timestamp(CLOSING + timedelta(minutes=1))}
-    offering = await world.offering(100_00, **fields)
-    investment = await world.invest(offering, "inv-001", 100_00, fund=False)
+    offering = await service.offering(100_00, **fields)
+    investment = await service.invest(offering, "inv-001", 100_00, fund=False)
     minor = 99_99 if name == "TARGET_REACHED" else 100_00
-    await world.fund(offering, investment, minor, clear=name != "RETURN_RISK_OVER")
+    await service.fund(offering, investment, minor, clear=name != "RETURN_RISK_OVER")
     if name == "NO_UNRESOLVED_MATERIAL_CHANGE":
-        async with world.database.begin(ORG) as tx:
+        async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text("UPDATE investments SET status = 'RECONFIRM_REQUIRED'"))
     if name == "INVESTORS_CLEARED":
-        world.compliance.uncleared.add("inv-001")
+        service.compliance.uncleared.add("inv-001")
     if name == "ESCROW_ACTIVE":
-        world.escrow.accounts[offering.escrow_account_id].status = escrow.EscrowAccount.FROZEN
-    world.escrow.balanced = name != "ESCROW_BALANCED"
-    world.clock.set(CLOSING)
+        service.escrow.accounts[offering.escrow_account_id].status = escrow.EscrowAccount.FROZEN
+    service.escrow.balanced = name != "ESCROW_BALANCED"
+    service.clock.set(CLOSING)
     return offering
 
 
@@ -186,51 +190,55 @@ async def shut(world: World, name: str) -> opb.Offering:
         "ESCROW_BALANCED",
     ],
 )
-async def test_each_gate_alone_keeps_the_offering_open_and_is_named(world: World, name: str) -> None:
-    offering = await shut(world, name)
+async def test_each_gate_alone_keeps_the_offering_open_and_is_named(service: DistributionsHarness, name: str) -> None:
+    offering = await shut(service, name)
     request = opb.GetClosingGatesRequest(offering_id=offering.offering_id)
-    gates = await world.call(world.offerings.GetClosingGates, request)
+    gates = await service.call(service.offerings.GetClosingGates, request)
     assert [gate.name for gate in gates.gates if not gate.passed] == [name]
     with pytest.raises(DomainError) as refusal:
-        await world.close(offering)
+        await service.close(offering)
     assert (refusal.value.reason, list(refusal.value.metadata)) == ("CLOSING_GATES_NOT_MET", [name])
-    assert (await world.get(offering)).status == opb.Offering.OPEN
-    assert world.wire.count("release_subscriptions") == 0
+    assert (await service.get(offering)).status == opb.Offering.OPEN
+    assert service.wire.count("release_subscriptions") == 0
 
 
-async def test_a_closing_that_cannot_ask_the_others_writes_nothing(world: World) -> None:
-    offering = await world.offering(100_00)
-    await world.invest(offering, "inv-001", 100_00)
-    world.clock.set(CLOSING)
-    world.wire.fail("batch_get_clearances", "lost")
+async def test_a_closing_that_cannot_ask_the_others_writes_nothing(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 100_00)
+    service.clock.set(CLOSING)
+    service.wire.fail("batch_get_clearances", "lost")
     with pytest.raises(DomainError) as refusal:
-        await world.close(offering)
+        await service.close(offering)
     assert refusal.value.reason == "UNAVAILABLE"
-    await world.close(offering)
+    await service.close(offering)
 
 
-async def test_an_investor_sees_its_own_investments_and_another_organization_sees_nothing(world: World) -> None:
-    offering = await world.offering(100_00)
-    mine = await world.invest(offering, "inv-001", 10_00)
-    await world.invest(offering, "inv-002", 10_00)
+async def test_an_investor_sees_its_own_investments_and_another_organization_sees_nothing(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    mine = await service.invest(offering, "inv-001", 10_00)
+    await service.invest(offering, "inv-002", 10_00)
     everything = opb.ListInvestmentsRequest()
-    seen = await world.call(world.investments.ListInvestments, everything, "inv-001", "investor")
+    seen = await service.call(service.investments.ListInvestments, everything, "inv-001", "investor")
     assert [held.investment_id for held in seen.investments] == [mine.investment_id]
     one = opb.GetInvestmentRequest(investment_id=mine.investment_id)
     for person, role, org in (("inv-002", "investor", ORG), ("admin-9", "admin", "org-2")):
         with pytest.raises(DomainError) as refusal:
-            await world.call(world.investments.GetInvestment, one, person, role, org)
+            await service.call(service.investments.GetInvestment, one, person, role, org)
         assert refusal.value.reason == "INVESTMENT_NOT_FOUND"
-    elsewhere = await world.call(world.offerings.ListOfferings, opb.ListOfferingsRequest(), "admin-9", "admin", "org-2")
+    elsewhere = await service.call(
+        service.offerings.ListOfferings, opb.ListOfferingsRequest(), "admin-9", "admin", "org-2"
+    )
     assert not elsewhere.offerings
 
 
-async def test_lists_go_page_by_page_without_gaps_or_repetition(world: World) -> None:
-    offering = await world.offering(100_00)
-    made = [(await world.invest(offering, f"inv-{n}", 1_00, fund=False)).investment_id for n in range(5)]
+async def test_lists_go_page_by_page_without_gaps_or_repetition(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    made = [(await service.invest(offering, f"inv-{n}", 1_00, fund=False)).investment_id for n in range(5)]
     request, found = opb.ListInvestmentsRequest(page_size=2, offering_id=offering.offering_id), []
     while True:
-        page = await world.call(world.investments.ListInvestments, request)
+        page = await service.call(service.investments.ListInvestments, request)
         found += [held.investment_id for held in page.investments]
         if not page.next_page_token:
             break
@@ -251,40 +259,42 @@ async def test_lists_go_page_by_page_without_gaps_or_repetition(world: World) ->
         ("INSERT INTO allowed_moves VALUES ('offerings', 'OPEN', 'CLOSED')", "permission denied"),
     ],
 )
-async def test_the_database_refuses_what_must_not_be(world: World, statement: str, why: str) -> None:
-    offering = await world.offering(100_00)
-    await world.invest(offering, "inv-001", 10_00, fund=False)
-    closed = await world.closed_offering(("inv-001", 100_00))
-    await world.calculate(await world.draft(closed, 10_00))
+async def test_the_database_refuses_what_must_not_be(service: DistributionsHarness, statement: str, why: str) -> None:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 10_00, fund=False)
+    closed = await service.closed_offering(("inv-001", 100_00))
+    await service.calculate(await service.draft(closed, 10_00))
     with pytest.raises(DBAPIError, match=why):
-        async with world.database.begin(ORG) as tx:
+        async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text(statement))
 
 
-async def test_of_two_distributions_on_the_same_past_the_database_lets_one_be_declared(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_00))
-    await world.approved(offering, 10_00)
-    await world.approved(offering, 20_00)
+async def test_of_two_distributions_on_the_same_past_the_database_lets_one_be_declared(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    await service.approved(offering, 10_00)
+    await service.approved(offering, 20_00)
     with pytest.raises(DBAPIError, match="distributions_one_a_basis"):
-        async with world.database.begin(ORG) as tx:
+        async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text("UPDATE distributions SET status = 'QUEUED'"))
 
 
 async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_after_what_is_reckoned(
-    world: World,
+    service: DistributionsHarness,
 ) -> None:
-    offering = await world.offering(100_00)
+    offering = await service.offering(100_00)
     request = dpb.CreateDistributionRequest(
         offering_id=offering.offering_id, type=dpb.Distribution.SPECIAL, amount=usd(1_00)
     )
 
     async def refusal_of(request: dpb.CreateDistributionRequest) -> str:
         with pytest.raises(DomainError) as refusal:
-            await world.call(world.distributions.CreateDistribution, request)
+            await service.call(service.distributions.CreateDistribution, request)
         return refusal.value.reason
 
     assert await refusal_of(request) == "OFFERING_NOT_CLOSED"
-    closed = await world.closed_offering(("inv-001", 100_00))
+    closed = await service.closed_offering(("inv-001", 100_00))
     euros = dpb.CreateDistributionRequest(offering_id=closed.offering_id, type=dpb.Distribution.SPECIAL)
     euros.amount.currency_code, euros.amount.amount_minor = "EUR", 1_00
     assert await refusal_of(euros) == "CURRENCY_MISMATCH"
@@ -298,7 +308,7 @@ async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_af
 
 
 @pytest.mark.parametrize("seconds", [-(2**62), 2**62, 253_402_300_799])
-async def test_a_time_beyond_every_plan_is_refused_by_field(world: World, seconds: int) -> None:
+async def test_a_time_beyond_every_plan_is_refused_by_field(service: DistributionsHarness, seconds: int) -> None:
     with pytest.raises(DomainError) as refusal:
-        await world.offering(100_00, deadline_time=Timestamp(seconds=seconds))
+        await service.offering(100_00, deadline_time=Timestamp(seconds=seconds))
     assert list(refusal.value.fields) == ["deadline_time"]

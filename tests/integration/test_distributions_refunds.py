@@ -11,147 +11,149 @@ from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
-from tests.support.distributions import CLOSING, START, World
+from tests.support.distributions import CLOSING, START, DistributionsHarness
 from tests.support.distributions_peers import Entry, completed, failed, returned, usd
 
 
 @pytest.fixture
-async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
-    return World(await service_database("distributions"))
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
 
 
-async def test_commitments_that_nothing_was_paid_on_miss_the_closing(world: World) -> None:
-    offering = await world.offering(100_00, maximum_amount=usd(200_00))
-    await world.invest(offering, "inv-001", 100_00)
-    await world.invest(offering, "inv-002", 50_00, fund=False)
-    world.clock.set(CLOSING)
-    await world.close(offering)
-    await world.work()
-    statuses = {investor: held.status for investor, held in (await world.positions(offering)).items()}
+async def test_commitments_that_nothing_was_paid_on_miss_the_closing(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00, maximum_amount=usd(200_00))
+    await service.invest(offering, "inv-001", 100_00)
+    await service.invest(offering, "inv-002", 50_00, fund=False)
+    service.clock.set(CLOSING)
+    await service.close(offering)
+    await service.work()
+    statuses = {investor: held.status for investor, held in (await service.positions(offering)).items()}
     assert statuses == {"inv-001": opb.Investment.ACTIVE, "inv-002": opb.Investment.CANCELLED}
-    assert (await world.get(offering)).committed_amount == usd(100_00)
+    assert (await service.get(offering)).committed_amount == usd(100_00)
 
 
-async def test_money_that_arrives_after_the_closing_goes_back_by_itself(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_00), ("inv-002", 50_00))
-    held = (await world.positions(offering))["inv-002"]
-    await world.fund(offering, held, 5_00)
-    await world.work()
-    payout = world.transactions.of("inv-002")
+async def test_money_that_arrives_after_the_closing_goes_back_by_itself(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00), ("inv-002", 50_00))
+    held = (await service.positions(offering))["inv-002"]
+    await service.fund(offering, held, 5_00)
+    await service.work()
+    payout = service.transactions.of("inv-002")
     assert (payout.amount.amount_minor, payout.investment_id) == (5_00, held.investment_id)
-    await world.deliver(world.gave_back(payout), completed(payout))
-    await world.work()
-    after = (await world.positions(offering))["inv-002"]
+    await service.deliver(service.gave_back(payout), completed(payout))
+    await service.work()
+    after = (await service.positions(offering))["inv-002"]
     assert (after.status, after.funded_amount, after.unreturned_capital) == (
         opb.Investment.ACTIVE,
         usd(50_00),
         usd(50_00),
     )
-    assert len(world.transactions.by_key) == 2
+    assert len(service.transactions.by_key) == 2
 
 
 @pytest.mark.parametrize("end", [failed, returned])
 async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when_somebody_asks(
-    world: World, end: Callable[..., object]
+    service: DistributionsHarness, end: Callable[..., object]
 ) -> None:
-    offering = await world.closed_offering(("inv-001", 100_00))
-    held = (await world.positions(offering))["inv-001"]
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.investments.CancelInvestment, request)
+        await service.call(service.investments.CancelInvestment, request)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE", "what the closing took is not withdrawn"
-    await world.fund(offering, held, 5_00)
-    await world.work()
-    first = world.transactions.of("inv-001")
-    await world.deliver(world.gave_back(first), end(first), world.bounced(first))
-    assert await world.work() == 0, "nothing is sent to the same account again by itself"
+    await service.fund(offering, held, 5_00)
+    await service.work()
+    first = service.transactions.of("inv-001")
+    await service.deliver(service.gave_back(first), end(first), service.bounced(first))
+    assert await service.work() == 0, "nothing is sent to the same account again by itself"
     request.idempotency_key = ""
-    assert (await world.call(world.investments.CancelInvestment, request)).status == opb.Investment.ACTIVE
-    await world.work()
-    second = world.transactions.of("inv-001")
+    assert (await service.call(service.investments.CancelInvestment, request)).status == opb.Investment.ACTIVE
+    await service.work()
+    second = service.transactions.of("inv-001")
     assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (5_00, True)
-    await world.deliver(world.gave_back(second), completed(second))
-    after = (await world.positions(offering))["inv-001"]
+    await service.deliver(service.gave_back(second), completed(second))
+    after = (await service.positions(offering))["inv-001"]
     assert (after.status, after.funded_amount) == (opb.Investment.ACTIVE, usd(100_00))
     request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.investments.CancelInvestment, request)
+        await service.call(service.investments.CancelInvestment, request)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
 
 
-async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(world: World) -> None:
-    offering = await world.offering(100_00)
-    first = await world.invest(offering, "inv-001", 60_00)
-    second = await world.invest(offering, "inv-002", 20_00, fund=False)
-    late = await world.fund(offering, second, 20_00, clear=False)
-    await world.invest(offering, "inv-003", 10_00, fund=False)
+async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    first = await service.invest(offering, "inv-001", 60_00)
+    second = await service.invest(offering, "inv-002", 20_00, fund=False)
+    late = await service.fund(offering, second, 20_00, clear=False)
+    await service.invest(offering, "inv-003", 10_00, fund=False)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
-    assert (await world.call(world.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
-    await world.work()
-    assert (await world.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
-    assert {p.party_id for p in world.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
-    await world.deliver(completed(late))
-    await world.work()
+    assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
+    await service.work()
+    assert (await service.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
+    assert {p.party_id for p in service.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
+    await service.deliver(completed(late))
+    await service.work()
     for investor in ("inv-001", "inv-002"):
-        payout = world.transactions.of(investor)
+        payout = service.transactions.of(investor)
         # The two streams have no common order: the end of the payout may be told before its booking.
-        booked, ended = world.gave_back(payout), completed(payout)
-        await world.deliver(*((ended, booked) if investor == "inv-001" else (booked, ended)))
-        await world.work()
-    after = await world.get(offering)
+        booked, ended = service.gave_back(payout), completed(payout)
+        await service.deliver(*((ended, booked) if investor == "inv-001" else (booked, ended)))
+        await service.work()
+    after = await service.get(offering)
     assert (after.status, after.funded_amount, after.committed_amount) == (opb.Offering.REFUNDED, usd(0), usd(0))
-    assert len(world.transactions.by_key) == 2
-    assert (await world.get(first)).status == opb.Investment.CANCELLED
-    assert len(await world.told(events.OfferingRefunded)) == 1
-    assert len(await world.told(events.InvestmentCancelled)) == 3
+    assert len(service.transactions.by_key) == 2
+    assert (await service.get(first)).status == opb.Investment.CANCELLED
+    assert len(await service.told(events.OfferingRefunded)) == 1
+    assert len(await service.told(events.InvestmentCancelled)) == 3
 
 
 @pytest.mark.parametrize("end", [failed, returned])
-async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(world: World, end: Callable[..., object]) -> None:
-    offering = await world.offering(100_00)
-    await world.invest(offering, "inv-001", 60_00)
+async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
+    service: DistributionsHarness, end: Callable[..., object]
+) -> None:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 60_00)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
-    await world.call(world.offerings.RefundOffering, request)
-    await world.work()
-    payout = world.transactions.of("inv-001")
-    await world.deliver(world.gave_back(payout), end(payout), world.bounced(payout))
-    world.clock.advance(timedelta(days=3))
-    assert await world.work() == 0
-    assert (await world.get(offering)).status == opb.Offering.REFUNDING
+    await service.call(service.offerings.RefundOffering, request)
+    await service.work()
+    payout = service.transactions.of("inv-001")
+    await service.deliver(service.gave_back(payout), end(payout), service.bounced(payout))
+    service.clock.advance(timedelta(days=3))
+    assert await service.work() == 0
+    assert (await service.get(offering)).status == opb.Offering.REFUNDING
     request.idempotency_key = "again"
-    await world.call(world.offerings.RefundOffering, request)
-    await world.work()
-    again = world.transactions.of("inv-001")
+    await service.call(service.offerings.RefundOffering, request)
+    await service.work()
+    again = service.transactions.of("inv-001")
     assert again.transaction_id != payout.transaction_id
-    await world.deliver(world.gave_back(again), completed(again))
-    assert (await world.get(offering)).status == opb.Offering.REFUNDED
+    await service.deliver(service.gave_back(again), completed(again))
+    assert (await service.get(offering)).status == opb.Offering.REFUNDED
 
 
-async def test_an_investor_withdraws_until_48_hours_before_the_deadline(world: World) -> None:
-    offering = await world.offering(100_00)
-    early = await world.invest(offering, "inv-001", 60_00)
-    late = await world.invest(offering, "inv-002", 40_00)
+async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    early = await service.invest(offering, "inv-001", 60_00)
+    late = await service.invest(offering, "inv-002", 40_00)
     request = opb.CancelInvestmentRequest(investment_id=early.investment_id)
-    asked = await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    asked = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     assert asked.status == opb.Investment.PENDING, "the money goes back first"
-    await world.work()
-    payout = world.transactions.of("inv-001")
-    await world.deliver(world.gave_back(payout), completed(payout))
-    assert (await world.get(early)).status == opb.Investment.CANCELLED
-    assert (await world.get(offering)).committed_amount == usd(40_00)
-    world.clock.set(START + timedelta(days=43, seconds=1))
+    await service.work()
+    payout = service.transactions.of("inv-001")
+    await service.deliver(service.gave_back(payout), completed(payout))
+    assert (await service.get(early)).status == opb.Investment.CANCELLED
+    assert (await service.get(offering)).committed_amount == usd(40_00)
+    service.clock.set(START + timedelta(days=43, seconds=1))
     request = opb.CancelInvestmentRequest(investment_id=late.investment_id)
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.investments.CancelInvestment, request, "inv-002", "investor")
+        await service.call(service.investments.CancelInvestment, request, "inv-002", "investor")
     assert refusal.value.reason == "CANCELLATION_WINDOW_OVER"
 
 
-async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(world: World) -> None:
-    offering = await world.offering(100_00)
-    held = await world.invest(offering, "inv-001", 60_00, fund=False)
-    paid = await world.fund(offering, held, 60_00)
-    assert (await world.get(held)).cleared_amount == usd(60_00)
-    back = world.escrow.post(
+async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    paid = await service.fund(offering, held, 60_00)
+    assert (await service.get(held)).cleared_amount == usd(60_00)
+    back = service.escrow.post(
         offering.escrow_account_id,
         Entry.RETURN,
         "subscription:inv-001",
@@ -160,23 +162,23 @@ async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(worl
         transaction_id=paid.transaction_id,
         investment_id=held.investment_id,
     )
-    await world.deliver(returned(paid), back)
-    after = await world.get(held)
+    await service.deliver(returned(paid), back)
+    after = await service.get(held)
     assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
-    assert (await world.get(offering)).funded_amount == usd(0)
+    assert (await service.get(offering)).funded_amount == usd(0)
 
 
 async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_investor_and_stays_capital(
-    world: World,
+    service: DistributionsHarness,
 ) -> None:
-    offering = await world.offering(100_00)
-    held = await world.invest(offering, "inv-001", 100_00, fund=False)
-    paid = await world.fund(offering, held, 100_00)
-    world.clock.set(CLOSING)
-    await world.close(offering)
-    await world.work()
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    paid = await service.fund(offering, held, 100_00)
+    service.clock.set(CLOSING)
+    await service.close(offering)
+    await service.work()
     # The subscription is empty by now, so escrow debits a receivable: no entry takes the funding back.
-    back = world.escrow.post(
+    back = service.escrow.post(
         offering.escrow_account_id,
         Entry.RETURN,
         "returns_receivable:inv-001",
@@ -185,111 +187,115 @@ async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_i
         transaction_id=paid.transaction_id,
         investment_id=held.investment_id,
     )
-    await world.deliver(returned(paid, "R10"), back)
-    assert await world.work() == 0, "nothing is given back of what the bank took back"
-    after = await world.get(held)
+    await service.deliver(returned(paid, "R10"), back)
+    assert await service.work() == 0, "nothing is given back of what the bank took back"
+    after = await service.get(held)
     assert (after.status, after.funded_amount, after.cleared_amount, after.unreturned_capital) == (
         opb.Investment.ACTIVE,
         usd(100_00),
         usd(0),
         usd(100_00),
     )
-    assert (await world.get(offering)).funded_amount == usd(100_00)
+    assert (await service.get(offering)).funded_amount == usd(100_00)
 
 
 async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_arrived_and_cleared(
-    world: World,
+    service: DistributionsHarness,
 ) -> None:
-    offering = await world.offering(100_00)
-    held = await world.invest(offering, "inv-001", 100_00, fund=False)
-    under_way = world.contribution(offering, held, 100_00)
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    under_way = service.contribution(offering, held, 100_00)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
-    assert (await world.call(world.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
-    await world.deliver(world.arrived(under_way))
-    assert await world.work() == 0, "the bank may still take it back"
-    await world.deliver(completed(under_way))
-    await world.work()
-    payout = world.transactions.of("inv-001")
-    await world.deliver(completed(payout), world.gave_back(payout))
-    after = await world.get(held)
+    assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
+    await service.deliver(service.arrived(under_way))
+    assert await service.work() == 0, "the bank may still take it back"
+    await service.deliver(completed(under_way))
+    await service.work()
+    payout = service.transactions.of("inv-001")
+    await service.deliver(completed(payout), service.gave_back(payout))
+    after = await service.get(held)
     assert (after.status, after.funded_amount, after.cleared_amount) == (opb.Investment.CANCELLED, usd(0), usd(0))
-    assert (payout.amount, len(world.transactions.by_key)) == (usd(100_00), 1)
+    assert (payout.amount, len(service.transactions.by_key)) == (usd(100_00), 1)
 
 
 async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_until_it_is_sent_again(
-    world: World,
+    service: DistributionsHarness,
 ) -> None:
-    offering = await world.offering(100_00)
-    held = await world.invest(offering, "inv-001", 60_00)
-    world.transactions.refuse["inv-001"] = "NO_PAYOUT_BANK_ACCOUNT"
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    service.transactions.refuse["inv-001"] = "NO_PAYOUT_BANK_ACCOUNT"
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
-    await world.work()
-    assert (await world.get(held)).refund_failure == "NO_PAYOUT_BANK_ACCOUNT: no"
-    del world.transactions.refuse["inv-001"]
+    await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
+    await service.work()
+    assert (await service.get(held)).refund_failure == "NO_PAYOUT_BANK_ACCOUNT: no"
+    del service.transactions.refuse["inv-001"]
     request.idempotency_key = ""
-    again = await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
+    again = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     assert again.refund_failure == "", "what the last attempt met says nothing of the one under way"
-    await world.work()
-    payout = world.transactions.of("inv-001")
-    await world.deliver(world.gave_back(payout), completed(payout))
-    after = await world.get(held)
+    await service.work()
+    payout = service.transactions.of("inv-001")
+    await service.deliver(service.gave_back(payout), completed(payout))
+    after = await service.get(held)
     assert (after.status, after.refund_failure) == (opb.Investment.CANCELLED, "")
 
 
-async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_again(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_00))
-    held = (await world.positions(offering))["inv-001"]
+async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
     paid = []
     for minor in (5_00, 7_00):
-        await world.fund(offering, held, minor)
-        await world.work()
-        paid.append(world.transactions.of("inv-001"))
-        await world.deliver(world.gave_back(paid[-1]), completed(paid[-1]))
-    await world.deliver(returned(paid[0]), world.bounced(paid[0]))
-    await world.work()
-    again = world.transactions.of("inv-001")
-    assert (again.amount, len(world.transactions.by_key)) == (usd(5_00), 4)
-    assert (await world.get(held)).refund_failure == ""
+        await service.fund(offering, held, minor)
+        await service.work()
+        paid.append(service.transactions.of("inv-001"))
+        await service.deliver(service.gave_back(paid[-1]), completed(paid[-1]))
+    await service.deliver(returned(paid[0]), service.bounced(paid[0]))
+    await service.work()
+    again = service.transactions.of("inv-001")
+    assert (again.amount, len(service.transactions.by_key)) == (usd(5_00), 4)
+    assert (await service.get(held)).refund_failure == ""
 
 
 async def test_an_entry_by_hand_counts_for_the_investment_it_names_if_the_subscription_is_its_investors(
-    world: World,
+    service: DistributionsHarness,
 ) -> None:
-    offering = await world.offering(100_00)
-    held = await world.invest(offering, "inv-001", 60_00, fund=False)
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
 
     async def move(debit: str, credit: str, minor: int, investment: opb.Investment) -> opb.Investment:
         account, named = offering.escrow_account_id, investment.investment_id
-        await world.deliver(world.escrow.post(account, Entry.ADJUSTMENT, debit, credit, minor, investment_id=named))
-        return await world.get(investment)
+        await service.deliver(service.escrow.post(account, Entry.ADJUSTMENT, debit, credit, minor, investment_id=named))
+        return await service.get(investment)
 
     after = await move("suspense", "subscription:inv-001", 60_00, held)
     assert (after.funded_amount, after.cleared_amount) == (usd(60_00), usd(60_00))
     after = await move("suspense", "subscription:inv-002", 40_00, held)
-    assert (after.funded_amount, (await world.get(offering)).funded_amount) == (usd(60_00), usd(60_00))
-    elsewhere = await world.invest(await world.offering(100_00), "inv-001", 10_00, fund=False)
+    assert (after.funded_amount, (await service.get(offering)).funded_amount) == (usd(60_00), usd(60_00))
+    elsewhere = await service.invest(await service.offering(100_00), "inv-001", 10_00, fund=False)
     assert (await move("suspense", "subscription:inv-001", 10_00, elsewhere)).funded_amount == usd(0)
     after = await move("subscription:inv-001", "cash", 20_00, held)
     assert (after.funded_amount, after.cleared_amount) == (usd(40_00), usd(40_00))
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
-    await world.work()
-    assert world.transactions.of("inv-001").amount == usd(40_00), "what went back by hand is not refunded again"
+    await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
+    await service.work()
+    assert service.transactions.of("inv-001").amount == usd(40_00), "what went back by hand is not refunded again"
 
 
-async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_again(world: World) -> None:
-    offering = await world.offering(100_00)
-    held = await world.invest(offering, "inv-001", 60_00, fund=False)
-    paid = await world.fund(offering, held, 60_00)
+async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    paid = await service.fund(offering, held, 60_00)
     legs, account = ("subscription:inv-001", "cash"), offering.escrow_account_id
     named = {"transaction_id": paid.transaction_id, "investment_id": held.investment_id}
-    await world.deliver(returned(paid), world.escrow.post(account, Entry.RETURN, *legs, 60_00, **named))
-    assert (await world.get(held)).funded_amount == usd(0)
-    await world.deliver(world.escrow.post(account, Entry.REVERSAL, *legs[::-1], 60_00, **named))
-    after = await world.get(held)
+    await service.deliver(returned(paid), service.escrow.post(account, Entry.RETURN, *legs, 60_00, **named))
+    assert (await service.get(held)).funded_amount == usd(0)
+    await service.deliver(service.escrow.post(account, Entry.REVERSAL, *legs[::-1], 60_00, **named))
+    after = await service.get(held)
     assert (after.funded_amount, after.cleared_amount) == (usd(60_00), usd(60_00))
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    await world.call(world.investments.CancelInvestment, request, "inv-001", "investor")
-    await world.work()
-    assert world.transactions.of("inv-001").amount == usd(60_00)
+    await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
+    await service.work()
+    assert service.transactions.of("inv-001").amount == usd(60_00)

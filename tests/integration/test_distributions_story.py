@@ -13,25 +13,25 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
-from tests.support.distributions import World
+from tests.support.distributions import DistributionsHarness
 from tests.support.distributions_peers import completed, failed, returned
 
 CASE_01 = (("inv-001", 100_000_00), ("inv-002", 55_555_55), ("inv-003", 44_444_45))
 
 
 @pytest.fixture
-async def world(service_database: Callable[[str], Awaitable[Database]]) -> World:
-    return World(await service_database("distributions"))
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
 
 
-async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(world: World) -> None:
-    offering = await world.closed_offering(*CASE_01)
+async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(*CASE_01)
     assert (offering.status, offering.closing_date.year) == (opb.Offering.CLOSED, 2025)
-    assert world.escrow.book[offering.escrow_account_id, "issuer_proceeds"] == 200_000_00
-    assert offering.proceeds_transaction_id == world.transactions.of("sponsor-1").transaction_id
-    world.deposit(offering, 260_000_00)
-    drafted = await world.draft(offering, 260_000_00)
-    calculated = await world.calculate(drafted)
+    assert service.escrow.book[offering.escrow_account_id, "issuer_proceeds"] == 200_000_00
+    assert offering.proceeds_transaction_id == service.transactions.of("sponsor-1").transaction_id
+    service.deposit(offering, 260_000_00)
+    drafted = await service.draft(offering, 260_000_00)
+    calculated = await service.calculate(drafted)
     assert [
         (opb.WaterfallTerms.Tier.Name(t.tier), t.investors_amount.amount_minor, t.sponsor_amount.amount_minor)
         for t in calculated.tier_totals
@@ -42,17 +42,17 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(world: Wo
         ("SPLIT", 26_000_00, 11_142_86),
     ]
     assert all(tier.working for tier in calculated.tier_totals)
-    totals = {payee: line.total.amount_minor for payee, line in (await world.allocations(calculated)).items()}
+    totals = {payee: line.total.amount_minor for payee, line in (await service.allocations(calculated)).items()}
     assert totals == {"inv-001": 121_000_00, "inv-002": 67_222_21, "inv-003": 53_777_79, "sponsor-1": 18_000_00}
-    await world.execute(await world.approve(await world.submit(calculated)))
-    await world.work()
-    assert (await world.get(drafted)).status == dpb.Distribution.PROCESSING
-    assert world.escrow.book[offering.escrow_account_id, "distributable"] == 0
-    assert {payee: world.escrow.book[offering.escrow_account_id, f"payable:{payee}"] for payee in totals} == totals
-    await world.pay(drafted)
-    done = await world.get(drafted)
+    await service.execute(await service.approve(await service.submit(calculated)))
+    await service.work()
+    assert (await service.get(drafted)).status == dpb.Distribution.PROCESSING
+    assert service.escrow.book[offering.escrow_account_id, "distributable"] == 0
+    assert {payee: service.escrow.book[offering.escrow_account_id, f"payable:{payee}"] for payee in totals} == totals
+    await service.pay(drafted)
+    done = await service.get(drafted)
     assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 260_000_00)
-    positions = await world.positions(offering)
+    positions = await service.positions(offering)
     assert {i: p.distributed_amount.amount_minor for i, p in positions.items()} == {
         payee: total for payee, total in totals.items() if payee != "sponsor-1"
     }
@@ -62,14 +62,16 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(world: Wo
         (events.AllocationPaid, 4),
         (events.DistributionCompleted, 1),
     ):
-        assert len(await world.told(event)) == times
+        assert len(await service.told(event)) == times
 
 
-async def test_a_second_distribution_begins_where_the_first_one_left_the_offering(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    await world.executed(offering, 50_000_00, date(2026, 1, 1))
-    assert (await world.positions(offering))["inv-001"].unreturned_capital.amount_minor == 50_000_00
-    second = await world.calculate(await world.draft(offering, 60_000_00, date(2027, 1, 1)))
+async def test_a_second_distribution_begins_where_the_first_one_left_the_offering(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    await service.executed(offering, 50_000_00, date(2026, 1, 1))
+    assert (await service.positions(offering))["inv-001"].unreturned_capital.amount_minor == 50_000_00
+    second = await service.calculate(await service.draft(offering, 60_000_00, date(2027, 1, 1)))
     # 8 % on 100,000.00 for a year, then on 50,000.00 for a year; the first year's is still owed.
     paid = {
         opb.WaterfallTerms.Tier.Name(t.tier): t.investors_amount.amount_minor + t.sponsor_amount.amount_minor
@@ -89,76 +91,78 @@ async def test_a_second_distribution_begins_where_the_first_one_left_the_offerin
     ],
 )
 async def test_whoever_made_it_does_not_approve_it(
-    world: World, creator: str, calculator: str, submitter: str, approver: str, verdict: str
+    service: DistributionsHarness, creator: str, calculator: str, submitter: str, approver: str, verdict: str
 ) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
+    offering = await service.closed_offering(("inv-001", 100_000_00))
     request = dpb.CreateDistributionRequest(offering_id=offering.offering_id, type=dpb.Distribution.SPECIAL)
     request.amount.currency_code, request.amount.amount_minor = "USD", 10_000_00
-    world.clock.set(world.clock.now().replace(year=2026))
-    drafted = await world.call(world.distributions.CreateDistribution, request, creator)
-    submitted = await world.submit(await world.calculate(drafted, calculator), submitter)
+    service.clock.set(service.clock.now().replace(year=2026))
+    drafted = await service.call(service.distributions.CreateDistribution, request, creator)
+    submitted = await service.submit(await service.calculate(drafted, calculator), submitter)
     if verdict == "APPROVED":
-        assert (await world.approve(submitted, approver)).approved_by == approver
+        assert (await service.approve(submitted, approver)).approved_by == approver
         return
     with pytest.raises(DomainError) as refusal:
-        await world.approve(submitted, approver)
+        await service.approve(submitted, approver)
     assert refusal.value.reason == verdict
 
 
-async def test_an_approval_is_bound_to_the_content_that_was_seen(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    submitted = await world.submit(await world.calculate(await world.draft(offering, 10_000_00)))
+async def test_an_approval_is_bound_to_the_content_that_was_seen(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     with pytest.raises(DomainError) as refusal:
-        await world.approve(submitted, content_hash="0" * 64)
+        await service.approve(submitted, content_hash="0" * 64)
     assert (refusal.value.reason, refusal.value.metadata) == (
         "CONTENT_CHANGED",
         {"content_hash": submitted.content_hash},
     )
 
 
-async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_sent_back(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    submitted = await world.submit(await world.calculate(await world.draft(offering, 10_000_00)))
+async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_sent_back(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     with pytest.raises(DomainError) as refusal:
-        await world.calculate(submitted)
+        await service.calculate(submitted)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
     request = dpb.RejectDistributionRequest(distribution_id=submitted.distribution_id, reason="wrong month")
-    sent_back = await world.call(world.distributions.RejectDistribution, request, "admin-2")
+    sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
     assert (sent_back.status, sent_back.submitted_by) == (dpb.Distribution.DRAFT, "")
-    assert (await world.calculate(sent_back)).content_hash == submitted.content_hash
-    assert [told.reason for told in await world.told(events.DistributionRejected)] == ["wrong month"]
+    assert (await service.calculate(sent_back)).content_hash == submitted.content_hash
+    assert [told.reason for told in await service.told(events.DistributionRejected)] == ["wrong month"]
 
 
-async def test_a_calculation_is_stale_once_another_distribution_was_declared(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    first, second = await world.approved(offering, 10_000_00), await world.approved(offering, 20_000_00)
-    world.deposit(offering, 30_000_00)
-    await world.execute(first)
+async def test_a_calculation_is_stale_once_another_distribution_was_declared(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    first, second = await service.approved(offering, 10_000_00), await service.approved(offering, 20_000_00)
+    service.deposit(offering, 30_000_00)
+    await service.execute(first)
     with pytest.raises(DomainError) as refusal:
-        await world.execute(second)
+        await service.execute(second)
     assert refusal.value.reason == "DISTRIBUTION_IN_PROGRESS"
-    await world.work()
+    await service.work()
     with pytest.raises(DomainError) as refusal:
-        await world.execute(second)
+        await service.execute(second)
     assert refusal.value.reason == "CONTENT_CHANGED"
     request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, reason="stale")
-    await world.call(world.distributions.RejectDistribution, request)
-    again = await world.calculate(second)
-    await world.execute(await world.approve(await world.submit(again)))
-    await world.work()
-    assert (await world.get(second)).status == dpb.Distribution.PROCESSING
+    await service.call(service.distributions.RejectDistribution, request)
+    again = await service.calculate(second)
+    await service.execute(await service.approve(await service.submit(again)))
+    await service.work()
+    assert (await service.get(second)).status == dpb.Distribution.PROCESSING
 
 
-async def test_execution_needs_approval_and_the_cash(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    drafted = await world.calculate(await world.draft(offering, 10_000_00))
+async def test_execution_needs_approval_and_the_cash(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    drafted = await service.calculate(await service.draft(offering, 10_000_00))
     with pytest.raises(DomainError) as refusal:
-        await world.execute(drafted)
+        await service.execute(drafted)
     assert refusal.value.reason == "NOT_APPROVED"
-    world.deposit(offering, 9_999_99)
-    approved = await world.approve(await world.submit(drafted))
+    service.deposit(offering, 9_999_99)
+    approved = await service.approve(await service.submit(drafted))
     with pytest.raises(DomainError) as refusal:
-        await world.execute(approved)
+        await service.execute(approved)
     assert (refusal.value.reason, refusal.value.metadata) == (
         "INSUFFICIENT_DISTRIBUTABLE_CASH",
         {"available_minor": "999999", "requested_minor": "1000000"},
@@ -166,118 +170,120 @@ async def test_execution_needs_approval_and_the_cash(world: World) -> None:
 
 
 async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_executed_once_it_is_unfrozen(
-    world: World,
+    service: DistributionsHarness,
 ) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    world.deposit(offering, 10_000_00)
-    approved = await world.approved(offering, 10_000_00)
-    account = world.escrow.accounts[offering.escrow_account_id]
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    account = service.escrow.accounts[offering.escrow_account_id]
     account.status = escrow.EscrowAccount.FROZEN
     with pytest.raises(DomainError) as refusal:
-        await world.execute(approved)
+        await service.execute(approved)
     assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", "FROZEN")
-    assert (await world.get(approved)).status == dpb.Distribution.APPROVED
+    assert (await service.get(approved)).status == dpb.Distribution.APPROVED
     account.status = escrow.EscrowAccount.ACTIVE
-    assert (await world.execute(approved)).status == dpb.Distribution.QUEUED
+    assert (await service.execute(approved)).status == dpb.Distribution.QUEUED
 
 
-async def test_an_execution_that_cannot_ask_escrow_writes_nothing(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    world.deposit(offering, 10_000_00)
-    approved = await world.approved(offering, 10_000_00)
+async def test_an_execution_that_cannot_ask_escrow_writes_nothing(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
     request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
-    world.wire.fail("get_balance", "lost")
+    service.wire.fail("get_balance", "lost")
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.distributions.ExecuteDistribution, request)
+        await service.call(service.distributions.ExecuteDistribution, request)
     assert refusal.value.reason == "UNAVAILABLE"
-    assert (await world.get(approved)).status == dpb.Distribution.APPROVED
-    answer = await world.call(world.distributions.ExecuteDistribution, request)
+    assert (await service.get(approved)).status == dpb.Distribution.APPROVED
+    answer = await service.call(service.distributions.ExecuteDistribution, request)
     assert answer.status == dpb.Distribution.QUEUED, "the key is still free"
 
 
-async def test_what_fails_is_listed_sent_again_and_completes(world: World) -> None:
-    offering = await world.closed_offering(*CASE_01)
-    distribution = await world.executed(offering, 260_000_00)
-    await world.pay(distribution, but=["inv-002"])
-    await world.deliver(failed(world.transactions.of("inv-002"), "R03"))
-    partly = await world.get(distribution)
+async def test_what_fails_is_listed_sent_again_and_completes(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(*CASE_01)
+    distribution = await service.executed(offering, 260_000_00)
+    await service.pay(distribution, but=["inv-002"])
+    await service.deliver(failed(service.transactions.of("inv-002"), "R03"))
+    partly = await service.get(distribution)
     assert (partly.status, partly.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 192_777_79)
-    owed = (await world.allocations(distribution))["inv-002"]
+    owed = (await service.allocations(distribution))["inv-002"]
     assert (owed.status, owed.failure) == (dpb.Allocation.FAILED, "R03: R03 it is")
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id,
         allocation_id=owed.allocation_id,
         bank_account_id="ba_01jd0000000000000000000000",
     )
-    assert (await world.call(world.distributions.ResendAllocation, request)).attempts == 2
-    await world.work()
-    payout = world.transactions.of("inv-002")
+    assert (await service.call(service.distributions.ResendAllocation, request)).attempts == 2
+    await service.work()
+    payout = service.transactions.of("inv-002")
     assert payout.bank_account_id == "ba_01jd0000000000000000000000"
-    assert (await world.get(distribution)).status == dpb.Distribution.PROCESSING
-    await world.deliver(completed(payout))
-    done = await world.get(distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
+    await service.deliver(completed(payout))
+    done = await service.get(distribution)
     assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 260_000_00)
     request.idempotency_key = "another"
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.distributions.ResendAllocation, request)
+        await service.call(service.distributions.ResendAllocation, request)
     assert refusal.value.reason == "ALLOCATION_NOT_FAILED"
 
 
-async def test_a_payout_that_comes_back_is_owed_again(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
-    distribution = await world.executed(offering, 15_000_00)
-    await world.pay(distribution)
-    payout = world.transactions.of("inv-002")
-    await world.deliver(returned(payout, "R02"))
-    again = await world.get(distribution)
+async def test_a_payout_that_comes_back_is_owed_again(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    distribution = await service.executed(offering, 15_000_00)
+    await service.pay(distribution)
+    payout = service.transactions.of("inv-002")
+    await service.deliver(returned(payout, "R02"))
+    again = await service.get(distribution)
     assert (again.status, again.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 10_000_00)
-    assert (await world.positions(offering))["inv-002"].distributed_amount.amount_minor == 0
-    assert (await world.allocations(distribution))["inv-002"].status == dpb.Allocation.RETURNED
+    assert (await service.positions(offering))["inv-002"].distributed_amount.amount_minor == 0
+    assert (await service.allocations(distribution))["inv-002"].status == dpb.Allocation.RETURNED
 
 
-async def test_a_refused_item_fails_its_allocation_alone(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
-    world.transactions.refuse["inv-002"] = "NO_PAYOUT_BANK_ACCOUNT"
-    distribution = await world.executed(offering, 15_000_00)
-    await world.pay(distribution)
-    assert (await world.get(distribution)).status == dpb.Distribution.PARTIALLY_FAILED
-    assert (await world.allocations(distribution))["inv-002"].failure == "NO_PAYOUT_BANK_ACCOUNT: no"
+async def test_a_refused_item_fails_its_allocation_alone(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    service.transactions.refuse["inv-002"] = "NO_PAYOUT_BANK_ACCOUNT"
+    distribution = await service.executed(offering, 15_000_00)
+    await service.pay(distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.PARTIALLY_FAILED
+    assert (await service.allocations(distribution))["inv-002"].failure == "NO_PAYOUT_BANK_ACCOUNT: no"
 
 
-async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_sent_again(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    distribution = await world.executed(offering, 10_000_00)
-    await world.deliver(failed(world.transactions.of("inv-001")))
-    assert (await world.get(distribution)).status == dpb.Distribution.FAILED
-    owed = (await world.allocations(distribution))["inv-001"]
+async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_sent_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    distribution = await service.executed(offering, 10_000_00)
+    await service.deliver(failed(service.transactions.of("inv-001")))
+    assert (await service.get(distribution)).status == dpb.Distribution.FAILED
+    owed = (await service.allocations(distribution))["inv-001"]
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id
     )
-    await world.call(world.distributions.ResendAllocation, request)
-    await world.work()
-    await world.deliver(completed(world.transactions.of("inv-001")))
-    assert (await world.get(distribution)).status == dpb.Distribution.COMPLETED
+    await service.call(service.distributions.ResendAllocation, request)
+    await service.work()
+    await service.deliver(completed(service.transactions.of("inv-001")))
+    assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
 
 
-async def test_a_distribution_is_cancelled_until_it_is_executed(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00))
-    approved = await world.approved(offering, 10_000_00)
+async def test_a_distribution_is_cancelled_until_it_is_executed(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    approved = await service.approved(offering, 10_000_00)
     request = dpb.CancelDistributionRequest(distribution_id=approved.distribution_id)
-    cancelled = await world.call(world.distributions.CancelDistribution, request)
+    cancelled = await service.call(service.distributions.CancelDistribution, request)
     assert cancelled.status == dpb.Distribution.CANCELLED
-    assert {a.status for a in (await world.allocations(approved)).values()} == {dpb.Allocation.CANCELLED}
-    under_way = await world.executed(offering, 10_000_00)
+    assert {a.status for a in (await service.allocations(approved)).values()} == {dpb.Allocation.CANCELLED}
+    under_way = await service.executed(offering, 10_000_00)
     request = dpb.CancelDistributionRequest(distribution_id=under_way.distribution_id)
     with pytest.raises(DomainError) as refusal:
-        await world.call(world.distributions.CancelDistribution, request)
+        await service.call(service.distributions.CancelDistribution, request)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
 
 
-async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00), ("sponsor-1", 100_000_00))
-    distribution = await world.executed(offering, 260_000_00)
-    lines = await world.call(
-        world.distributions.ListAllocations,
+async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("sponsor-1", 100_000_00))
+    distribution = await service.executed(offering, 260_000_00)
+    lines = await service.call(
+        service.distributions.ListAllocations,
         dpb.ListAllocationsRequest(distribution_id=distribution.distribution_id),
     )
     totals = [(line.party_id, line.payee_type, line.total.amount_minor) for line in lines.allocations]
@@ -286,22 +292,24 @@ async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(world: Worl
         ("sponsor-1", dpb.Allocation.INVESTOR, 121_000_00),
         ("sponsor-1", dpb.Allocation.SPONSOR, 18_000_00),
     ]
-    assert world.escrow.book[offering.escrow_account_id, "payable:sponsor-1"] == 139_000_00
-    await world.pay(distribution)
-    assert (await world.get(distribution)).status == dpb.Distribution.COMPLETED
+    assert service.escrow.book[offering.escrow_account_id, "payable:sponsor-1"] == 139_000_00
+    await service.pay(distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
 
 
-async def test_an_investor_with_two_investments_is_paid_once_and_both_show_their_part(world: World) -> None:
-    offering = await world.closed_offering(("inv-001", 100_000_00), ("inv-001", 50_000_00), ("inv-002", 50_000_00))
-    distribution = await world.executed(offering, 20_000_00)
-    await world.pay(distribution)
-    allocations = await world.allocations(distribution)
+async def test_an_investor_with_two_investments_is_paid_once_and_both_show_their_part(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-001", 50_000_00), ("inv-002", 50_000_00))
+    distribution = await service.executed(offering, 20_000_00)
+    await service.pay(distribution)
+    allocations = await service.allocations(distribution)
     assert {payee: line.total.amount_minor for payee, line in allocations.items()} == {
         "inv-001": 15_000_00,
         "inv-002": 5_000_00,
     }
-    held = await world.call(
-        world.investments.ListInvestments,
+    held = await service.call(
+        service.investments.ListInvestments,
         opb.ListInvestmentsRequest(offering_id=offering.offering_id, party_id="inv-001"),
     )
     assert sorted(part.distributed_amount.amount_minor for part in held.investments) == [5_000_00, 10_000_00]

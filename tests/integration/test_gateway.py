@@ -6,41 +6,25 @@ import hmac
 import json
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from google.protobuf.empty_pb2 import Empty
 from joserfc.jwk import ECKey
 from realco.transactions.v1 import transactions_pb2
 
-from tests.support.street import (
+from tests.support.gateway import (
     ESCROW_ACCOUNT,
     ISSUER_KEY,
     KEY,
     KEY_ID,
     SERVICE,
     TRANSACTION,
-    Street,
     is_problem,
     new_transaction,
-    street,
     token,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
-    async with street(tmp_path_factory.mktemp("gateway"), receive_seconds_max=1) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(one_gateway: Street) -> Street:
-    one_gateway.forget()
-    return one_gateway
 
 
 async def test_a_read_comes_back_as_json(gateway):

@@ -7,32 +7,26 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 from realco.transactions.v1 import webhooks_pb2
 
 from gateway.descriptors import camel_case
 from gateway.upstream import RETURN_SECONDS_MAX
 from services.chassis.values import errors
-from tests.support.street import ISSUER, KEY, TRANSACTION, Street, is_problem, new_transaction, street, write_jwks
+from tests.support.gateway import (
+    ISSUER,
+    KEY,
+    TRANSACTION,
+    is_problem,
+    new_transaction,
+    run_gateway,
+    write_jwks,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
-    async with street(tmp_path_factory.mktemp("gateway"), receive_seconds_max=1) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(one_gateway: Street) -> Street:
-    one_gateway.forget()
-    return one_gateway
 
 
 # --- refusals of services
@@ -115,7 +109,7 @@ async def test_a_webhook_that_is_too_large_is_refused(gateway):
 
 
 async def test_a_service_that_restarts_costs_a_wait_where_asking_twice_is_safe(tmp_path):
-    async with street(tmp_path) as gateway:
+    async with run_gateway(tmp_path) as gateway:
         await gateway.request("GET", TRANSACTION)
         await gateway.grpc_server.stop(None)
         waiting = asyncio.gather(
@@ -130,7 +124,7 @@ async def test_a_service_that_restarts_costs_a_wait_where_asking_twice_is_safe(t
 
 
 async def test_a_service_that_is_away_is_a_503_in_time(tmp_path):
-    async with street(tmp_path) as gateway:
+    async with run_gateway(tmp_path) as gateway:
         await gateway.grpc_server.stop(None)
         started = time.monotonic()
         response = await gateway.request("GET", TRANSACTION)
@@ -140,7 +134,7 @@ async def test_a_service_that_is_away_is_a_503_in_time(tmp_path):
 
 
 async def test_what_may_not_be_asked_twice_is_a_503_at_once(tmp_path):
-    async with street(tmp_path) as gateway:
+    async with run_gateway(tmp_path) as gateway:
         await gateway.grpc_server.stop(None)
         started = time.monotonic()
         is_problem(await gateway.request("POST", f"{TRANSACTION}/cancel"), 503, "UNAVAILABLE")
@@ -148,14 +142,14 @@ async def test_what_may_not_be_asked_twice_is_a_503_at_once(tmp_path):
 
 
 async def test_a_service_that_hangs_is_a_504(tmp_path):
-    async with street(tmp_path, request_seconds_max=0.5) as gateway:
+    async with run_gateway(tmp_path, request_seconds_max=0.5) as gateway:
         gateway.services.open.clear()
         is_problem(await gateway.request("GET", TRANSACTION), 504, "DEADLINE_EXCEEDED")
 
 
 async def test_a_body_that_never_ends_is_a_408_before_the_request_runs_out_of_time(tmp_path):
     """With the settings as they are: both limits are the same."""
-    async with street(tmp_path, request_seconds_max=1, receive_seconds_max=1) as gateway:
+    async with run_gateway(tmp_path, request_seconds_max=1, receive_seconds_max=1) as gateway:
         headers = b"Host: x\r\nContent-Length: 10\r\n\r\n{"
         answer = await gateway.send_raw(b"POST /api/v1/webhooks/stripe HTTP/1.1\r\n" + headers)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -174,7 +168,7 @@ def first_refused(answers: list[httpx.Response], allowed: int) -> httpx.Response
 
 
 async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(tmp_path):
-    async with street(tmp_path, rate_per_principal="3/minute") as gateway:
+    async with run_gateway(tmp_path, rate_per_principal="3/minute") as gateway:
         answers = [await gateway.request("GET", TRANSACTION) for _ in range(8)]
         other = await gateway.request("GET", TRANSACTION, role="auditor")
     refused = first_refused(answers, 3)
@@ -183,20 +177,20 @@ async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(tmp_path):
 
 
 async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_read(tmp_path):
-    async with street(tmp_path, rate_per_address="2/minute") as gateway:
+    async with run_gateway(tmp_path, rate_per_address="2/minute") as gateway:
         answers = [await gateway.request("GET", "/nowhere", role=None) for _ in range(6)]
     first_refused(answers, 2)
 
 
 async def test_guessing_tokens_ends(tmp_path):
-    async with street(tmp_path, rate_of_refused_tokens="2/minute") as gateway:
+    async with run_gateway(tmp_path, rate_of_refused_tokens="2/minute") as gateway:
         bad = {"Authorization": "Bearer no"}
         answers = [await gateway.request("GET", TRANSACTION, role=None, headers=bad) for _ in range(6)]
     first_refused(answers, 2)
 
 
 async def test_more_requests_at_once_than_can_be_served_are_refused_at_once(tmp_path):
-    async with street(tmp_path, requests_max=2) as gateway:
+    async with run_gateway(tmp_path, requests_max=2) as gateway:
         gateway.services.open.clear()
         requests = [asyncio.create_task(gateway.request("GET", TRANSACTION)) for _ in range(6)]
         refused = [await answer for _, answer in zip(range(4), asyncio.as_completed(requests), strict=False)]

@@ -1,4 +1,4 @@
-"""Every bad input of the street is refused by its name, and reaches no service."""
+"""Every bad input is refused at the gateway by its name, and reaches no service."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
-from tests.support.street import ESCROW_ACCOUNT, JSON, KEY, Street, is_problem, new_transaction, street, token
+from tests.support.gateway import (
+    ESCROW_ACCOUNT,
+    JSON,
+    KEY,
+    is_problem,
+    new_transaction,
+    token,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Street]:
-    async with street(tmp_path_factory.mktemp("gateway"), receive_seconds_max=1) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(one_gateway: Street) -> Street:
-    one_gateway.forget()
-    return one_gateway
 
 
 # --- what is in the body

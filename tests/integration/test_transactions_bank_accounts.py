@@ -8,14 +8,14 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.values.errors import DomainError
 from services.transactions.vault import Vault
-from tests.support.transactions import ADMIN, INVESTOR, ROUTING_NUMBER, House
+from tests.support.transactions import ADMIN, INVESTOR, ROUTING_NUMBER, TransactionsHarness
 
 NUMBER = "98765432101234"
 
 
 @pytest.fixture
-async def house(service_database) -> House:
-    return House(await service_database("transactions"))
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
 
 
 def an_account(**values) -> pb.CreateBankAccountRequest:
@@ -29,18 +29,18 @@ def an_account(**values) -> pb.CreateBankAccountRequest:
     return pb.CreateBankAccountRequest(**plain | values)
 
 
-async def refused(house: House, rpc: str, request) -> DomainError:
+async def refused(service: TransactionsHarness, rpc: str, request) -> DomainError:
     with pytest.raises(DomainError) as refusal:
-        await house.ask(ADMIN, rpc, request)
+        await service.ask(ADMIN, rpc, request)
     return refusal.value
 
 
-async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(house: House) -> None:
-    account = await house.ask(ADMIN, "CreateBankAccount", an_account())
+async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(service: TransactionsHarness) -> None:
+    account = await service.ask(ADMIN, "CreateBankAccount", an_account())
     assert (account.account_number_last4, account.status) == ("1234", pb.BankAccount.ACTIVE)
     assert account.account_type == pb.BankAccount.CHECKING
     assert NUMBER not in str(account)
-    async with house.database.begin("*") as tx:
+    async with service.database.begin("*") as tx:
         tables = await tx.scalars(sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
         for table in tables.all():
             if table == "alembic_version":
@@ -53,11 +53,13 @@ async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(house: Ho
     assert opened == NUMBER
 
 
-async def test_the_same_key_is_the_same_account_and_another_number_is_another_request(house: House) -> None:
-    first = await house.ask(ADMIN, "CreateBankAccount", an_account())
-    assert await house.ask(ADMIN, "CreateBankAccount", an_account()) == first
+async def test_the_same_key_is_the_same_account_and_another_number_is_another_request(
+    service: TransactionsHarness,
+) -> None:
+    first = await service.ask(ADMIN, "CreateBankAccount", an_account())
+    assert await service.ask(ADMIN, "CreateBankAccount", an_account()) == first
     other = an_account(account_number="98765432101235")
-    assert (await refused(house, "CreateBankAccount", other)).reason == "IDEMPOTENCY_KEY_REUSED"
+    assert (await refused(service, "CreateBankAccount", other)).reason == "IDEMPOTENCY_KEY_REUSED"
 
 
 @pytest.mark.parametrize(("change", "field"), [
@@ -66,35 +68,41 @@ async def test_the_same_key_is_the_same_account_and_another_number_is_another_re
     ({"party_id": ""}, "party_id"),
     ({"account_holder_name": "Ada\nInvestor"}, "account_holder_name"),
 ])  # fmt: skip
-async def test_a_wrong_field_is_named_and_never_repeated(house: House, change: dict[str, str], field: str) -> None:
-    refusal = await refused(house, "CreateBankAccount", an_account(**change))
+async def test_a_wrong_field_is_named_and_never_repeated(
+    service: TransactionsHarness, change: dict[str, str], field: str
+) -> None:
+    refusal = await refused(service, "CreateBankAccount", an_account(**change))
     assert (refusal.reason, list(refusal.fields)) == ("INVALID_FIELD", [field])
     assert NUMBER not in str(refusal.fields) + refusal.message
 
 
-async def test_a_party_has_one_default_which_the_newest_that_asks_for_it_is(house: House) -> None:
+async def test_a_party_has_one_default_which_the_newest_that_asks_for_it_is(service: TransactionsHarness) -> None:
     async def defaults() -> list[str]:
-        answer = await house.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest(party_id="inv-001"))
+        answer = await service.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest(party_id="inv-001"))
         return [account.bank_account_id for account in answer.bank_accounts if account.default_for_payouts]
 
-    first = await house.bank_account("inv-001")
-    await house.bank_account("inv-001")
-    await house.bank_account("inv-002")
+    first = await service.bank_account("inv-001")
+    await service.bank_account("inv-001")
+    await service.bank_account("inv-002")
     assert await defaults() == [first.bank_account_id]
-    third = await house.bank_account("inv-001", default_for_payouts=True)
+    third = await service.bank_account("inv-001", default_for_payouts=True)
     assert await defaults() == [third.bank_account_id]
     for _ in (1, 2):  # the second changes nothing
-        await house.ask(ADMIN, "DeleteBankAccount", pb.DeleteBankAccountRequest(bank_account_id=third.bank_account_id))
+        await service.ask(
+            ADMIN, "DeleteBankAccount", pb.DeleteBankAccountRequest(bank_account_id=third.bank_account_id)
+        )
     assert await defaults() == []
-    fourth = await house.bank_account("inv-001")
+    fourth = await service.bank_account("inv-001")
     assert await defaults() == [fourth.bank_account_id]
-    deleted = await house.ask(ADMIN, "GetBankAccount", pb.GetBankAccountRequest(bank_account_id=third.bank_account_id))
+    deleted = await service.ask(
+        ADMIN, "GetBankAccount", pb.GetBankAccountRequest(bank_account_id=third.bank_account_id)
+    )
     assert deleted.status == pb.BankAccount.DELETED
 
 
-async def test_an_investor_adds_and_sees_its_own_accounts(house: House) -> None:
-    own = await house.bank_account("", principal=INVESTOR)
-    await house.bank_account("inv-002")
+async def test_an_investor_adds_and_sees_its_own_accounts(service: TransactionsHarness) -> None:
+    own = await service.bank_account("", principal=INVESTOR)
+    await service.bank_account("inv-002")
     assert own.party_id == "inv-001"
-    listed = await house.ask(INVESTOR, "ListBankAccounts", pb.ListBankAccountsRequest())
+    listed = await service.ask(INVESTOR, "ListBankAccounts", pb.ListBankAccountsRequest())
     assert [account.bank_account_id for account in listed.bank_accounts] == [own.bank_account_id]

@@ -16,12 +16,12 @@ from services.chassis.process.boot import boot_check
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions, webhooks
-from tests.support.transactions import House, away
+from tests.support.transactions import TransactionsHarness, away
 
 
 @pytest.fixture
-async def house(service_database) -> House:
-    return House(await service_database("transactions"))
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
 
 
 async def fails(database: Database, statement: str, org: str = "org-1", **values) -> str:
@@ -32,12 +32,12 @@ async def fails(database: Database, statement: str, org: str = "org-1", **values
     return sqlstate(refusal.value)
 
 
-async def test_of_169_pairs_exactly_the_edges_can_be_stored(house: House) -> None:
+async def test_of_169_pairs_exactly_the_edges_can_be_stored(service: TransactionsHarness) -> None:
     """Each pair is tried on a row that really is in the status before, brought there move by move."""
-    with away(house.compliance):
-        made = await house.deposit()
+    with away(service.compliance):
+        made = await service.deposit()
     verdicts = {}
-    async with house.database.begin("org-1") as tx:
+    async with service.database.begin("org-1") as tx:
         for before, route in _routes().items():
             outer = await tx.begin_nested()
             for status in route:
@@ -47,7 +47,7 @@ async def test_of_169_pairs_exactly_the_edges_can_be_stored(house: House) -> Non
             await outer.rollback()
     refused = {pair: "23503" for pair in product(Status, Status) if pair[1] not in NEXT[pair[0]]}
     assert verdicts == refused | {(before, after): "" for before in Status for after in NEXT[before]}
-    assert (await house.get(made.transaction_id)).version == 1
+    assert (await service.get(made.transaction_id)).version == 1
 
 
 _MOVE = sa.text(
@@ -108,13 +108,13 @@ ILLEGAL = [
 ]
 
 
-async def test_the_app_role_cannot_store_what_must_not_be(house: House) -> None:
-    await house.deposit()
-    assert [(statement, await fails(house.database, statement)) for statement, _ in ILLEGAL] == ILLEGAL
+async def test_the_app_role_cannot_store_what_must_not_be(service: TransactionsHarness) -> None:
+    await service.deposit()
+    assert [(statement, await fails(service.database, statement)) for statement, _ in ILLEGAL] == ILLEGAL
 
 
-async def test_a_transaction_is_born_initiated(house: House) -> None:
-    await house.deposit()
+async def test_a_transaction_is_born_initiated(service: TransactionsHarness) -> None:
+    await service.deposit()
     statement = (
         "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
         " amount_minor, currency, escrow_account_id, party_id, provider, created_by, created_at, updated_at,"
@@ -122,37 +122,39 @@ async def test_a_transaction_is_born_initiated(house: House) -> None:
         " 'manual', 'a', now(), now(), now())"
     )
     for status, before, version in [("SETTLED", "PENDING_SETTLEMENT", 1), ("INITIATED", "", 2), ("QUEUED", "", 1)]:
-        state = await fails(house.database, statement, status=status, before=before, version=version)
+        state = await fails(service.database, statement, status=status, before=before, version=version)
         assert state in {"23514", "23503"}
 
 
-async def test_another_tenant_sees_and_changes_nothing(house: House) -> None:
-    await house.deposit()
+async def test_another_tenant_sees_and_changes_nothing(service: TransactionsHarness) -> None:
+    await service.deposit()
     tables = ["transactions", "transaction_history", "bank_accounts", "provider_payments", "outbox", "handled_requests"]
-    async with house.database.begin("org-2") as tx:
+    async with service.database.begin("org-2") as tx:
         for table in tables:
             assert await tx.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 0
         changed = await tx.execute(sa.text("UPDATE transactions SET due_at = now()"))
         assert changed.rowcount == 0
     values = "SELECT 'org-1', 'key', 'x'::bytea, 'txn_x', NULL, now()"
-    assert await fails(house.database, f"INSERT INTO payout_requests {values}", org="org-2") == "42501"
+    assert await fails(service.database, f"INSERT INTO payout_requests {values}", org="org-2") == "42501"
 
 
 @pytest.mark.usefixtures("durable")
-async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(service_urls, house: House) -> None:
+async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(
+    service_urls, service: TransactionsHarness
+) -> None:
     urls = await service_urls("transactions")
     assert await drift(urls.owner_url, "transactions") == []
-    await boot_check(house.database)
+    await boot_check(service.database)
 
 
-async def test_what_waits_is_not_read_to_find_what_is_due(house: House) -> None:
+async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsHarness) -> None:
     """A hundred thousand leases that run must not cost the jobs, four times a second, a look at each."""
     t = transactions.c
     w = webhooks.c
     for status, due_at in ((t.status == "PENDING_SETTLEMENT", t.due_at), (w.status == "RECEIVED", w.due_at)):
         statement = sa.select(due_at).where(status, store.is_due(due_at)).order_by(due_at)
         text = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
-        async with house.database.begin("*") as tx:
+        async with service.database.begin("*") as tx:
             await tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
             plan = list(await tx.scalars(sa.text(f"EXPLAIN {text}")))
         [condition] = [line for line in plan if "Index Cond" in line]

@@ -22,7 +22,7 @@ from tests.support.transactions import (
     ESCROW_ACCOUNT,
     INVESTOR,
     MONDAY,
-    House,
+    TransactionsHarness,
     away,
     usd,
 )
@@ -31,133 +31,135 @@ T = pb.Transaction
 
 
 @pytest.fixture
-async def house(service_database) -> House:
-    return House(await service_database("transactions"))
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
 
 
-async def refused(house: House, principal, rpc: str, request) -> DomainError:
+async def refused(service: TransactionsHarness, principal, rpc: str, request) -> DomainError:
     with pytest.raises(DomainError) as refusal:
-        await house.ask(principal, rpc, request)
+        await service.ask(principal, rpc, request)
     return refusal.value
 
 
-async def test_a_contribution_goes_from_request_to_completion_through_every_state(house: House) -> None:
-    created = await house.deposit()
+async def test_a_contribution_goes_from_request_to_completion_through_every_state(service: TransactionsHarness) -> None:
+    created = await service.deposit()
     assert created.status == T.QUEUED
-    await house.work()
-    assert (await house.get(created.transaction_id)).status == T.PENDING_SETTLEMENT
+    await service.work()
+    assert (await service.get(created.transaction_id)).status == T.PENDING_SETTLEMENT
 
-    house.clock.advance(timedelta(days=3))
-    house.bank.say(created.transaction_id, PaymentStatus.SETTLED, at=MONDAY + timedelta(days=2))
-    await house.work(hurried=True)
-    settled = await house.get(created.transaction_id)
+    service.clock.advance(timedelta(days=3))
+    service.bank.say(created.transaction_id, PaymentStatus.SETTLED, at=MONDAY + timedelta(days=2))
+    await service.work(hurried=True)
+    settled = await service.get(created.transaction_id)
     assert (settled.status, settled.finality) == (T.SETTLED, T.PROVISIONAL)
     # The bank's day counts, not the day on which we heard.
     assert settled.settle_time.ToDatetime(tzinfo=UTC) == MONDAY + timedelta(days=2)
     assert settled.return_risk_end_time.ToDatetime(tzinfo=UTC) == datetime(2024, 12, 11, 12, tzinfo=UTC)
 
-    house.clock.set(datetime(2024, 12, 11, 11, 59, tzinfo=UTC))
-    await house.work()
-    assert (await house.get(created.transaction_id)).status == T.SETTLED
-    house.clock.set(datetime(2024, 12, 11, 12, tzinfo=UTC))
-    await house.work()
-    completed = await house.get(created.transaction_id)
+    service.clock.set(datetime(2024, 12, 11, 11, 59, tzinfo=UTC))
+    await service.work()
+    assert (await service.get(created.transaction_id)).status == T.SETTLED
+    service.clock.set(datetime(2024, 12, 11, 12, tzinfo=UTC))
+    await service.work()
+    completed = await service.get(created.transaction_id)
     assert (completed.status, completed.finality, completed.attempts) == (T.COMPLETED, T.PROVISIONAL, 1)
 
-    house.clock.advance(timedelta(days=60))
-    assert (await house.get(created.transaction_id)).finality == T.FINAL
+    service.clock.advance(timedelta(days=60))
+    assert (await service.get(created.transaction_id)).finality == T.FINAL
     path = "INITIATED APPROVED QUEUED PROCESSING PENDING_SETTLEMENT SETTLED COMPLETED"
-    assert await house.path(created.transaction_id) == path.split()
+    assert await service.path(created.transaction_id) == path.split()
     names = "Created Approved Submitted Settled Completed"
-    assert await house.events(created.transaction_id) == [f"Transaction{name}" for name in names.split()]
+    assert await service.events(created.transaction_id) == [f"Transaction{name}" for name in names.split()]
 
 
-async def test_a_debit_without_funds_is_presented_three_times_and_no_more(house: House) -> None:
-    created = await house.deposit()
+async def test_a_debit_without_funds_is_presented_three_times_and_no_more(service: TransactionsHarness) -> None:
+    created = await service.deposit()
     day = MONDAY
     for presentment in (1, 2, 3):
-        await house.work()
+        await service.work()
         day += timedelta(days=1)
-        house.clock.set(day)
-        house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R01", at=day)
-        await house.work(hurried=True)
-        seen = await house.get(created.transaction_id)
+        service.clock.set(day)
+        service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R01", at=day)
+        await service.work(hurried=True)
+        seen = await service.get(created.transaction_id)
         assert (seen.presentments, seen.failure.code) == (presentment, "R01")
         if presentment < 3:
             assert (seen.status, seen.failure.retryable) == (T.PENDING_RETRY, True)
             day = seen.next_attempt_time.ToDatetime(tzinfo=UTC)
-            house.clock.set(day)
+            service.clock.set(day)
     assert (seen.status, seen.failure.retryable, seen.attempts) == (T.RETURNED, False, 3)
-    assert [payment.presentment for payment in house.bank.payments.values()] == [1, 2, 3]
+    assert [payment.presentment for payment in service.bank.payments.values()] == [1, 2, 3]
     request = pb.RetryTransactionRequest(idempotency_key="once-more", transaction_id=created.transaction_id)
-    assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "ATTEMPTS_EXHAUSTED"
+    assert (await refused(service, ADMIN, "RetryTransaction", request)).reason == "ATTEMPTS_EXHAUSTED"
 
 
-async def test_after_180_days_nobody_presents_a_debit_again(house: House) -> None:
-    late = await house.deposit()
-    await house.work()
-    house.clock.advance(timedelta(days=181))
-    house.bank.say(late.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
-    await house.work(hurried=True)
+async def test_after_180_days_nobody_presents_a_debit_again(service: TransactionsHarness) -> None:
+    late = await service.deposit()
+    await service.work()
+    service.clock.advance(timedelta(days=181))
+    service.bank.say(late.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    await service.work(hurried=True)
     request = pb.RetryTransactionRequest(idempotency_key="late", transaction_id=late.transaction_id)
-    assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
-    assert (await house.get(late.transaction_id)).status == T.RETURNED
+    assert (await refused(service, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
+    assert (await service.get(late.transaction_id)).status == T.RETURNED
 
-    overslept = await house.deposit()
-    await house.work()
-    house.bank.say(overslept.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
-    await house.work(hurried=True)
-    house.clock.advance(timedelta(days=181))  # the timer's worker was away
-    await house.work()
-    ended = await house.get(overslept.transaction_id)
+    overslept = await service.deposit()
+    await service.work()
+    service.bank.say(overslept.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    await service.work(hurried=True)
+    service.clock.advance(timedelta(days=181))  # the timer's worker was away
+    await service.work()
+    ended = await service.get(overslept.transaction_id)
     assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "NOT_RETRYABLE", False)
-    assert [payment.presentment for payment in house.bank.payments.values()] == [1, 1]
+    assert [payment.presentment for payment in service.bank.payments.values()] == [1, 1]
 
 
-async def test_a_return_after_completion_is_still_a_return_and_retires_the_account(house: House) -> None:
-    created = await house.deposit()
-    await house.work()
-    house.bank.say(created.transaction_id, PaymentStatus.SETTLED)
-    await house.work(hurried=True)
-    house.clock.advance(timedelta(days=30))
-    await house.work()
-    house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
-    payment_id = house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
-    await hook(house, "evt_1", payment_id)
-    await house.work()
-    returned = await house.get(created.transaction_id)
+async def test_a_return_after_completion_is_still_a_return_and_retires_the_account(
+    service: TransactionsHarness,
+) -> None:
+    created = await service.deposit()
+    await service.work()
+    service.bank.say(created.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    service.clock.advance(timedelta(days=30))
+    await service.work()
+    service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
+    payment_id = service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
+    await hook(service, "evt_1", payment_id)
+    await service.work()
+    returned = await service.get(created.transaction_id)
     assert (returned.status, returned.failure.code, returned.failure.retryable) == (T.RETURNED, "R10", False)
-    again = await house.deposit_request()
+    again = await service.deposit_request()
     again.bank_account_id = created.bank_account_id
-    refusal = await refused(house, ADMIN, "CreateTransaction", again)
+    refusal = await refused(service, ADMIN, "CreateTransaction", again)
     assert (refusal.reason, refusal.metadata["status"]) == ("BANK_ACCOUNT_NOT_USABLE", "BLOCKED")
 
 
-async def hook(house: House, event_id: str, payment_id: str):
+async def hook(service: TransactionsHarness, event_id: str, payment_id: str):
     """A webhook of the bank in memory."""
     body = HttpBody(data=f"{event_id} payment.changed {payment_id}".encode())
-    return await house.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+    return await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
 
 
-async def test_a_payout_takes_its_money_from_escrow_before_the_bank_is_asked(house: House) -> None:
-    payout = await house.payout()
+async def test_a_payout_takes_its_money_from_escrow_before_the_bank_is_asked(service: TransactionsHarness) -> None:
+    payout = await service.payout()
     assert (payout.status, payout.created_by) == (T.INITIATED, "admin-1")
-    await house.work()
-    assert list(house.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
-    house.bank.say(payout.transaction_id, PaymentStatus.SETTLED)
-    await house.work(hurried=True)
-    completed = await house.get(payout.transaction_id)
+    await service.work()
+    assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+    service.bank.say(payout.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    completed = await service.get(payout.transaction_id)
     assert (completed.status, completed.presentments, completed.attempts) == (T.COMPLETED, 0, 1)
     assert completed.final_time.ToDatetime(tzinfo=UTC) == MONDAY + timedelta(days=2)
 
 
-async def test_a_payout_that_escrow_refuses_never_reaches_the_bank(house: House) -> None:
-    house.escrow.refusals["inv-001"] = "INSUFFICIENT_AVAILABLE_BALANCE"
-    refused_payout, paid = await house.payout(), await house.payout("inv-002")
-    await house.work()
-    failed = await house.get(refused_payout.transaction_id)
+async def test_a_payout_that_escrow_refuses_never_reaches_the_bank(service: TransactionsHarness) -> None:
+    service.escrow.refusals["inv-001"] = "INSUFFICIENT_AVAILABLE_BALANCE"
+    refused_payout, paid = await service.payout(), await service.payout("inv-002")
+    await service.work()
+    failed = await service.get(refused_payout.transaction_id)
     assert (failed.status, failed.failure.code) == (T.FAILED, "INSUFFICIENT_AVAILABLE_BALANCE")
-    assert [payment.reference for payment in house.bank.payments.values()] == [paid.transaction_id]
+    assert [payment.reference for payment in service.bank.payments.values()] == [paid.transaction_id]
 
 
 @pytest.mark.parametrize(("said", "code", "status"), [
@@ -165,182 +167,188 @@ async def test_a_payout_that_escrow_refuses_never_reaches_the_bank(house: House)
     (PaymentStatus.RETURNED, "R23", T.RETURNED),
 ])  # fmt: skip
 async def test_a_payout_that_comes_back_is_not_sent_again_by_itself(
-    house: House, said: PaymentStatus, code: str, status: int
+    service: TransactionsHarness, said: PaymentStatus, code: str, status: int
 ) -> None:
-    payout = await house.payout()
-    await house.work()
-    house.bank.say(payout.transaction_id, said, code)
-    await house.work(hurried=True)
-    seen = await house.get(payout.transaction_id)
+    payout = await service.payout()
+    await service.work()
+    service.bank.say(payout.transaction_id, said, code)
+    await service.work(hurried=True)
+    seen = await service.get(payout.transaction_id)
     assert (seen.status, seen.failure.code, seen.failure.retryable) == (status, code, False)
     request = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=payout.transaction_id)
-    assert (await refused(house, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
+    assert (await refused(service, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
 
 
-async def test_proceeds_always_wait_for_a_second_person(house: House) -> None:
-    payout = await house.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
-    await house.work()
+async def test_proceeds_always_wait_for_a_second_person(service: TransactionsHarness) -> None:
+    payout = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await service.work()
     approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id)
-    assert (await house.get(payout.transaction_id)).status == T.PENDING_APPROVAL
-    assert (await refused(house, ADMIN, "ApproveTransaction", approve)).reason == "MAKER_IS_CHECKER"
-    approved = await house.ask(CHECKER, "ApproveTransaction", approve)
+    assert (await service.get(payout.transaction_id)).status == T.PENDING_APPROVAL
+    assert (await refused(service, ADMIN, "ApproveTransaction", approve)).reason == "MAKER_IS_CHECKER"
+    approved = await service.ask(CHECKER, "ApproveTransaction", approve)
     assert (approved.status, approved.approved_by) == (T.QUEUED, "admin-2")
-    await house.work()
-    assert (await house.get(payout.transaction_id)).status == T.PENDING_SETTLEMENT
+    await service.work()
+    assert (await service.get(payout.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
-async def test_a_rejected_withdrawal_is_cancelled_and_stays_so(house: House) -> None:
-    payout = await house.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
-    await house.work()
+async def test_a_rejected_withdrawal_is_cancelled_and_stays_so(service: TransactionsHarness) -> None:
+    payout = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await service.work()
     reject = pb.RejectTransactionRequest(transaction_id=payout.transaction_id, reason="wrong account")
     for _ in (1, 2):  # the second changes nothing
-        assert (await house.ask(CHECKER, "RejectTransaction", reject)).status == T.CANCELLED
+        assert (await service.ask(CHECKER, "RejectTransaction", reject)).status == T.CANCELLED
     approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id)
-    assert (await refused(house, CHECKER, "ApproveTransaction", approve)).reason == "ILLEGAL_STATUS_CHANGE"
-    assert (await house.path(payout.transaction_id))[-2:] == ["PENDING_APPROVAL", "CANCELLED"]
+    assert (await refused(service, CHECKER, "ApproveTransaction", approve)).reason == "ILLEGAL_STATUS_CHANGE"
+    assert (await service.path(payout.transaction_id))[-2:] == ["PENDING_APPROVAL", "CANCELLED"]
 
 
 @pytest.mark.parametrize(("method", "ends"), [(T.WIRE, T.COMPLETED), (T.CHECK, T.SETTLED)])
-async def test_a_wire_or_check_waits_until_another_person_confirms_it(house: House, method: int, ends: int) -> None:
-    created = await house.deposit(payment_method=method, bank_account_id="")
-    await house.work()
-    waiting = await house.get(created.transaction_id)
+async def test_a_wire_or_check_waits_until_another_person_confirms_it(
+    service: TransactionsHarness, method: int, ends: int
+) -> None:
+    created = await service.deposit(payment_method=method, bank_account_id="")
+    await service.work()
+    waiting = await service.get(created.transaction_id)
     assert (waiting.status, waiting.provider) == (T.PENDING_SETTLEMENT, "manual")
     confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="FED-1")
-    assert (await refused(house, ADMIN, "ConfirmTransaction", confirm)).reason == "MAKER_IS_CHECKER"
+    assert (await refused(service, ADMIN, "ConfirmTransaction", confirm)).reason == "MAKER_IS_CHECKER"
     for _ in (1, 2):  # the second changes nothing
-        confirmed = await house.ask(CHECKER, "ConfirmTransaction", confirm)
+        confirmed = await service.ask(CHECKER, "ConfirmTransaction", confirm)
         assert confirmed.status == ends
     assert confirmed.finality == (T.FINAL if method == T.WIRE else T.PROVISIONAL)
-    assert house.bank.payments == {}
+    assert service.bank.payments == {}
 
 
-async def test_an_ach_debit_is_not_confirmed_by_hand(house: House) -> None:
-    created = await house.deposit()
+async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarness) -> None:
+    created = await service.deposit()
     confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="x")
-    assert (await refused(house, CHECKER, "ConfirmTransaction", confirm)).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
+    assert (await refused(service, CHECKER, "ConfirmTransaction", confirm)).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
 
 
-async def test_what_a_provider_has_taken_is_not_cancelled(house: House) -> None:
-    queued, sent = await house.deposit(), await house.deposit("inv-002")
+async def test_what_a_provider_has_taken_is_not_cancelled(service: TransactionsHarness) -> None:
+    queued, sent = await service.deposit(), await service.deposit("inv-002")
     cancel = pb.CancelTransactionRequest(transaction_id=queued.transaction_id, reason="changed my mind")
     for _ in (1, 2):
-        assert (await house.ask(ADMIN, "CancelTransaction", cancel)).status == T.CANCELLED
-    await house.work()
+        assert (await service.ask(ADMIN, "CancelTransaction", cancel)).status == T.CANCELLED
+    await service.work()
     refusal = await refused(
-        house, ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=sent.transaction_id)
+        service, ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=sent.transaction_id)
     )
     assert (refusal.reason, refusal.metadata) == (
         "ILLEGAL_STATUS_CHANGE",
         {"from": "PENDING_SETTLEMENT", "to": "CANCELLED"},
     )
-    assert [payment.reference for payment in house.bank.payments.values()] == [sent.transaction_id]
-    assert (await house.events(queued.transaction_id))[-1] == "TransactionCancelled"
+    assert [payment.reference for payment in service.bank.payments.values()] == [sent.transaction_id]
+    assert (await service.events(queued.transaction_id))[-1] == "TransactionCancelled"
 
 
-async def test_a_declined_debit_is_tried_again_when_somebody_asks_with_a_new_key(house: House) -> None:
-    created = await house.deposit(suffix="93")
-    await house.work()
-    failed = await house.get(created.transaction_id)
+async def test_a_declined_debit_is_tried_again_when_somebody_asks_with_a_new_key(service: TransactionsHarness) -> None:
+    created = await service.deposit(suffix="93")
+    await service.work()
+    failed = await service.get(created.transaction_id)
     assert (failed.status, failed.failure.retryable, failed.attempts, failed.presentments) == (T.FAILED, True, 1, 0)
     request = pb.RetryTransactionRequest(idempotency_key="retry-1", transaction_id=created.transaction_id)
-    retried = await house.ask(ADMIN, "RetryTransaction", request)
+    retried = await service.ask(ADMIN, "RetryTransaction", request)
     assert (retried.status, retried.HasField("failure")) == (T.QUEUED, False)
-    assert await house.ask(ADMIN, "RetryTransaction", request) == retried
-    await house.work()
-    assert list(house.bank.keys) == [f"txn:{created.transaction_id}:{attempt}" for attempt in (1, 2)]
-    assert (await house.get(created.transaction_id)).attempts == 2
+    assert await service.ask(ADMIN, "RetryTransaction", request) == retried
+    await service.work()
+    assert list(service.bank.keys) == [f"txn:{created.transaction_id}:{attempt}" for attempt in (1, 2)]
+    assert (await service.get(created.transaction_id)).attempts == 2
 
 
-async def test_a_returned_debit_need_not_wait_for_its_day(house: House) -> None:
-    created = await house.deposit()
-    await house.work()
-    house.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R09")
-    await house.work(hurried=True)
+async def test_a_returned_debit_need_not_wait_for_its_day(service: TransactionsHarness) -> None:
+    created = await service.deposit()
+    await service.work()
+    service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R09")
+    await service.work(hurried=True)
     request = pb.RetryTransactionRequest(idempotency_key="now", transaction_id=created.transaction_id)
-    assert (await house.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
+    assert (await service.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
 
 
-async def test_nothing_moves_while_compliance_is_away_and_everything_does_when_it_is_back(house: House) -> None:
-    with away(house.compliance):
-        created = await house.deposit()
+async def test_nothing_moves_while_compliance_is_away_and_everything_does_when_it_is_back(
+    service: TransactionsHarness,
+) -> None:
+    with away(service.compliance):
+        created = await service.deposit()
         assert created.status == T.INITIATED
-        payouts = [await house.payout(f"inv-{number}") for number in range(3)]
-        await house.hurry()
-        await house.work()
-        assert (await house.get(created.transaction_id)).status == T.INITIATED
-        assert house.bank.payments == {}
-    await house.hurry()
-    await house.work()
+        payouts = [await service.payout(f"inv-{number}") for number in range(3)]
+        await service.hurry()
+        await service.work()
+        assert (await service.get(created.transaction_id)).status == T.INITIATED
+        assert service.bank.payments == {}
+    await service.hurry()
+    await service.work()
     for transaction in (created, *payouts):
-        assert (await house.get(transaction.transaction_id)).status == T.PENDING_SETTLEMENT
+        assert (await service.get(transaction.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
 @pytest.mark.parametrize("status", [ComplianceCheck.PENDING, ComplianceCheck.ERROR, ComplianceCheck.STATUS_UNSPECIFIED])
-async def test_what_compliance_does_not_decide_does_not_move(house: House, status: int) -> None:
-    house.compliance.decisions["inv-001"] = Decision(status=status)
-    created = await house.deposit()
+async def test_what_compliance_does_not_decide_does_not_move(service: TransactionsHarness, status: int) -> None:
+    service.compliance.decisions["inv-001"] = Decision(status=status)
+    created = await service.deposit()
     assert created.status == T.INITIATED
-    await house.hurry()
-    await house.work()
-    assert (await house.get(created.transaction_id)).status == T.INITIATED
+    await service.hurry()
+    await service.work()
+    assert (await service.get(created.transaction_id)).status == T.INITIATED
 
 
-async def test_what_compliance_wants_reviewed_waits_for_a_second_person(house: House) -> None:
-    house.compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.MANUAL_REVIEW, message="odd")
-    created = await house.deposit()
+async def test_what_compliance_wants_reviewed_waits_for_a_second_person(service: TransactionsHarness) -> None:
+    service.compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.MANUAL_REVIEW, message="odd")
+    created = await service.deposit()
     assert created.status == T.PENDING_APPROVAL
-    assert (await house.events(created.transaction_id))[-1] == "TransactionApprovalRequested"
+    assert (await service.events(created.transaction_id))[-1] == "TransactionApprovalRequested"
 
 
-async def test_a_blocked_account_ends_what_waits_for_its_next_presentment(house: House) -> None:
-    waiting = await house.deposit()
-    await house.work()
-    house.bank.say(waiting.transaction_id, PaymentStatus.RETURNED, "R01")
-    await house.work(hurried=True)
-    request = await house.deposit_request()
+async def test_a_blocked_account_ends_what_waits_for_its_next_presentment(service: TransactionsHarness) -> None:
+    waiting = await service.deposit()
+    await service.work()
+    service.bank.say(waiting.transaction_id, PaymentStatus.RETURNED, "R01")
+    await service.work(hurried=True)
+    request = await service.deposit_request()
     request.bank_account_id = waiting.bank_account_id
-    other = await house.ask(ADMIN, "CreateTransaction", request)
-    await house.work()
-    house.bank.say(other.transaction_id, PaymentStatus.RETURNED, "R02")
-    await house.work(hurried=True)
-    house.clock.advance(timedelta(days=7))
-    await house.work()
-    ended = await house.get(waiting.transaction_id)
+    other = await service.ask(ADMIN, "CreateTransaction", request)
+    await service.work()
+    service.bank.say(other.transaction_id, PaymentStatus.RETURNED, "R02")
+    await service.work(hurried=True)
+    service.clock.advance(timedelta(days=7))
+    await service.work()
+    ended = await service.get(waiting.transaction_id)
     assert (ended.status, ended.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
 
 
 @pytest.mark.parametrize("retired_first", [True, False])
-async def test_retiring_a_blocked_account_lets_nothing_through_to_it(house: House, retired_first: bool) -> None:
-    sent = await house.deposit()
-    await house.work()
-    request = await house.deposit_request(bank_account_id=sent.bank_account_id)
-    queued = await house.ask(ADMIN, "CreateTransaction", request)
+async def test_retiring_a_blocked_account_lets_nothing_through_to_it(
+    service: TransactionsHarness, retired_first: bool
+) -> None:
+    sent = await service.deposit()
+    await service.work()
+    request = await service.deposit_request(bank_account_id=sent.bank_account_id)
+    queued = await service.ask(ADMIN, "CreateTransaction", request)
     retire = bank_pb.DeleteBankAccountRequest(bank_account_id=sent.bank_account_id)
     if retired_first:
-        await house.ask(ADMIN, "DeleteBankAccount", retire)
-    house.bank.say(sent.transaction_id, PaymentStatus.RETURNED, "R07")  # the customer revoked the authorization
-    await house.hurry()
-    await house.provider_jobs.poll()
+        await service.ask(ADMIN, "DeleteBankAccount", retire)
+    service.bank.say(sent.transaction_id, PaymentStatus.RETURNED, "R07")  # the customer revoked the authorization
+    await service.hurry()
+    await service.provider_jobs.poll()
     if not retired_first:
-        await house.ask(ADMIN, "DeleteBankAccount", retire)
-    await house.work()
-    ended = await house.get(queued.transaction_id)
+        await service.ask(ADMIN, "DeleteBankAccount", retire)
+    await service.work()
+    ended = await service.get(queued.transaction_id)
     assert (ended.status, ended.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
-    assert [payment.reference for payment in house.bank.payments.values()] == [sent.transaction_id]
+    assert [payment.reference for payment in service.bank.payments.values()] == [sent.transaction_id]
 
 
-async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: House) -> None:
-    await house.bank_account("inv-001")
-    blocked = await house.bank_account("inv-002")
-    foreign = await house.bank_account("inv-003")
+async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: TransactionsHarness) -> None:
+    await service.bank_account("inv-001")
+    blocked = await service.bank_account("inv-002")
+    foreign = await service.bank_account("inv-003")
 
     def item(**values) -> pb.BatchCreatePayoutsRequest.Item:
         plain = {"idempotency_key": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
         return pb.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
 
     delete = bank_pb.DeleteBankAccountRequest(bank_account_id=blocked.bank_account_id)
-    await house.ask(ADMIN, "DeleteBankAccount", delete)
+    await service.ask(ADMIN, "DeleteBankAccount", delete)
     good = item()
     changed = pb.BatchCreatePayoutsRequest.Item()
     changed.CopyFrom(good)
@@ -354,7 +362,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: Ho
         changed,
     ]
     request = pb.BatchCreatePayoutsRequest(items=items)
-    answer = await house.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
+    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
     assert [result.refusal.code for result in answer.results] == [
         "",
         "NO_PAYOUT_BANK_ACCOUNT",
@@ -364,14 +372,14 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(house: Ho
         "IDEMPOTENCY_KEY_REUSED",
     ]
     assert answer.results[0].transaction == answer.results[4].transaction
-    await house.bank_account("inv-nobody")  # comes too late for a key that was refused
-    assert await house.ask(DISTRIBUTIONS, "BatchCreatePayouts", request) == answer
-    listed = await house.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
+    await service.bank_account("inv-nobody")  # comes too late for a key that was refused
+    assert await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request) == answer
+    listed = await service.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
     assert [each.transaction_id for each in listed.transactions] == [answer.results[0].transaction.transaction_id]
 
 
-async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(house: House) -> None:
-    await house.bank_account("inv-001")
+async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(service: TransactionsHarness) -> None:
+    await service.bank_account("inv-001")
     items = [
         pb.BatchCreatePayoutsRequest.Item(
             idempotency_key=f"alloc:{number}:1",
@@ -382,8 +390,8 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
         )
         for number in range(1000)
     ]
-    answer = await house.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
+    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
-    await house.jobs.evaluate()
-    await house.jobs.evaluate()
-    assert house.compliance.calls == [100, 100]
+    await service.jobs.evaluate()
+    await service.jobs.evaluate()
+    assert service.compliance.calls == [100, 100]

@@ -21,14 +21,14 @@ from services.transactions.providers.base import OutcomeUnknown
 from services.transactions.providers.sandbox import SandboxBank
 from services.transactions.store import transactions as store
 from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_bank
-from tests.support.transactions import ADMIN, MONDAY, Crash, House, MemoryCompliance, away, unknown
+from tests.support.transactions import ADMIN, MONDAY, Crash, MemoryCompliance, TransactionsHarness, away, unknown
 
 T = pb.Transaction
 
 
 @pytest.fixture
-async def house(service_database) -> House:
-    return House(await service_database("transactions"))
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
 
 
 class SlowCompliance(MemoryCompliance):
@@ -45,21 +45,21 @@ class SlowCompliance(MemoryCompliance):
         return await super().evaluate(items)
 
 
-async def in_processing(house: House, kind: str):
+async def in_processing(service: TransactionsHarness, kind: str):
     """A transaction that a worker is about to send."""
-    made = await (house.deposit() if kind == "debit" else house.payout())
-    await house.jobs.evaluate()
-    await house.jobs.start()
-    await house.provider_jobs.book()
-    assert (await house.get(made.transaction_id)).status == T.PROCESSING
+    made = await (service.deposit() if kind == "debit" else service.payout())
+    await service.jobs.evaluate()
+    await service.jobs.start()
+    await service.provider_jobs.book()
+    assert (await service.get(made.transaction_id)).status == T.PROCESSING
     return made
 
 
-async def until_submitted(house: House, transaction_id: str) -> pb.Transaction:
+async def until_submitted(service: TransactionsHarness, transaction_id: str) -> pb.Transaction:
     for _ in range(12):
-        await house.hurry()
-        await house.work()
-        seen = await house.get(transaction_id)
+        await service.hurry()
+        await service.work()
+        seen = await service.get(transaction_id)
         if seen.status != T.PROCESSING:
             return seen
     raise AssertionError("it was never sent")
@@ -72,194 +72,204 @@ both = pytest.mark.parametrize("kind", ["debit", "payout"])
 @pytest.mark.parametrize("point", ["before_effect", "after_effect"])
 @pytest.mark.parametrize("fault", ["crash", "unknown"])
 async def test_whenever_the_call_to_the_bank_breaks_it_pays_once(
-    house: House, kind: str, point: str, fault: str
+    service: TransactionsHarness, kind: str, point: str, fault: str
 ) -> None:
-    made = await in_processing(house, kind)
-    getattr(house.bank, point).append(Crash() if fault == "crash" else unknown())
+    made = await in_processing(service, kind)
+    getattr(service.bank, point).append(Crash() if fault == "crash" else unknown())
     if fault == "crash":
         with pytest.raises(Crash):
-            await house.provider_jobs.submit()
+            await service.provider_jobs.submit()
     else:
-        await house.provider_jobs.submit()
+        await service.provider_jobs.submit()
     # An unknown outcome is never called a failure; where the look-up found the payment, it is known.
     known = (point, fault) == ("after_effect", "unknown")
-    seen = await house.get(made.transaction_id)
+    seen = await service.get(made.transaction_id)
     assert seen.status == (T.PENDING_SETTLEMENT if known else T.PROCESSING)
 
-    seen = await until_submitted(house, made.transaction_id)
+    seen = await until_submitted(service, made.transaction_id)
     assert (seen.status, seen.attempts) == (T.PENDING_SETTLEMENT, 1)
-    [payment] = house.bank.payments.values()
+    [payment] = service.bank.payments.values()
     assert payment.payment_id == seen.provider_reference
-    assert list(house.bank.keys) == [f"txn:{made.transaction_id}:1"]
-    assert (await house.events(made.transaction_id)).count("TransactionSubmitted") == 1
+    assert list(service.bank.keys) == [f"txn:{made.transaction_id}:1"]
+    assert (await service.events(made.transaction_id)).count("TransactionSubmitted") == 1
 
 
 @both
-async def test_who_finds_an_attempt_of_another_looks_it_up_before_ordering(house: House, kind: str) -> None:
-    made = await in_processing(house, kind)
-    house.bank.after_effect.append(Crash())
+async def test_who_finds_an_attempt_of_another_looks_it_up_before_ordering(
+    service: TransactionsHarness, kind: str
+) -> None:
+    made = await in_processing(service, kind)
+    service.bank.after_effect.append(Crash())
     with pytest.raises(Crash):
-        await house.provider_jobs.submit()
-    await until_submitted(house, made.transaction_id)
-    assert house.bank.look_ups == 1
-    assert house.bank.keys[f"txn:{made.transaction_id}:1"] == 1  # it was not even asked again
+        await service.provider_jobs.submit()
+    await until_submitted(service, made.transaction_id)
+    assert service.bank.look_ups == 1
+    assert service.bank.keys[f"txn:{made.transaction_id}:1"] == 1  # it was not even asked again
 
 
 @both
-async def test_a_bank_that_stays_silent_leaves_it_processing_however_long(house: House, kind: str) -> None:
-    made = await in_processing(house, kind)
-    house.bank.before_effect += [OutcomeUnknown("429", retry_after_seconds=1) for _ in range(5)]
+async def test_a_bank_that_stays_silent_leaves_it_processing_however_long(
+    service: TransactionsHarness, kind: str
+) -> None:
+    made = await in_processing(service, kind)
+    service.bank.before_effect += [OutcomeUnknown("429", retry_after_seconds=1) for _ in range(5)]
     for _ in range(5):
-        await house.hurry()
-        await house.provider_jobs.submit()
-        assert (await house.get(made.transaction_id)).status == T.PROCESSING
-    assert (await until_submitted(house, made.transaction_id)).attempts == 1
-    assert len(house.bank.payments) == 1
+        await service.hurry()
+        await service.provider_jobs.submit()
+        assert (await service.get(made.transaction_id)).status == T.PROCESSING
+    assert (await until_submitted(service, made.transaction_id)).attempts == 1
+    assert len(service.bank.payments) == 1
 
 
 @both
-async def test_two_workers_at_once_send_nothing_twice(house: House, kind: str) -> None:
-    made = [await (house.deposit if kind == "debit" else house.payout)(f"inv-{number}") for number in range(12)]
-    other = House(
-        house.database,
-        clock=house.clock,
-        bank=house.bank,
-        escrow=house.escrow,
-        compliance=house.compliance,
-        distributions=house.distributions,
+async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarness, kind: str) -> None:
+    made = [await (service.deposit if kind == "debit" else service.payout)(f"inv-{number}") for number in range(12)]
+    other = TransactionsHarness(
+        service.database,
+        clock=service.clock,
+        bank=service.bank,
+        escrow=service.escrow,
+        compliance=service.compliance,
+        distributions=service.distributions,
     )
     for _ in range(3):
-        await asyncio.gather(house.work(), other.work(), house.provider_jobs.submit(), other.provider_jobs.submit())
-    assert len(house.bank.payments) == len(made)
-    assert all(count == 1 for count in house.bank.keys.values())
+        await asyncio.gather(service.work(), other.work(), service.provider_jobs.submit(), other.provider_jobs.submit())
+    assert len(service.bank.payments) == len(made)
+    assert all(count == 1 for count in service.bank.keys.values())
     for each in made:
-        path = await house.path(each.transaction_id)
+        path = await service.path(each.transaction_id)
         assert path == ["INITIATED", "APPROVED", "QUEUED", "PROCESSING", "PENDING_SETTLEMENT"]
 
 
-async def test_a_worker_whose_lease_ran_out_writes_nothing(house: House) -> None:
-    made = await in_processing(house, "debit")
+async def test_a_worker_whose_lease_ran_out_writes_nothing(service: TransactionsHarness) -> None:
+    made = await in_processing(service, "debit")
     claiming = store.claiming(Status.PROCESSING, lease_ms=15_000, count_max=10)
-    async with house.database.begin("*") as tx:
+    async with service.database.begin("*") as tx:
         [stale] = await store.claim(tx, claiming)
-    await house.hurry()
-    async with house.database.begin("*") as tx:
+    await service.hurry()
+    async with service.database.begin("*") as tx:
         [fresh] = await store.claim(tx, claiming)
         assert await store.claim(tx, claiming) == []
-    async with house.database.begin("*") as tx:
+    async with service.database.begin("*") as tx:
         assert await store.lock_claimed(tx, stale) is None
         assert await store.lock_claimed(tx, fresh) is not None
-    assert (await house.get(made.transaction_id)).status == T.PROCESSING
+    assert (await service.get(made.transaction_id)).status == T.PROCESSING
 
 
-async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with_the_same_answer(house: House) -> None:
-    request = await house.deposit_request()
-    with away(house.compliance):  # as if the process had died before it could ask
-        await house.ask(ADMIN, "CreateTransaction", request)
-    await house.hurry()
-    await house.jobs.evaluate()
-    replay = await house.ask(ADMIN, "CreateTransaction", request)
+async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with_the_same_answer(
+    service: TransactionsHarness,
+) -> None:
+    request = await service.deposit_request()
+    with away(service.compliance):  # as if the process had died before it could ask
+        await service.ask(ADMIN, "CreateTransaction", request)
+    await service.hurry()
+    await service.jobs.evaluate()
+    replay = await service.ask(ADMIN, "CreateTransaction", request)
     assert replay.status == T.QUEUED
-    assert list(house.compliance.made) == [replay.transaction_id]
+    assert list(service.compliance.made) == [replay.transaction_id]
 
 
-async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(house: House) -> None:
+async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(service: TransactionsHarness) -> None:
     compliance = SlowCompliance()
-    house = House(house.database, compliance=compliance)
+    service = TransactionsHarness(service.database, compliance=compliance)
     compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.FAILED, reason="PARTY_NOT_CLEARED")
-    request = await house.deposit_request()
-    compliance.meanwhile = [house.hurry, house.jobs.evaluate]
+    request = await service.deposit_request()
+    compliance.meanwhile = [service.hurry, service.jobs.evaluate]
     for _ in (1, 2):
         with pytest.raises(DomainError) as refusal:
-            await house.ask(ADMIN, "CreateTransaction", request)
+            await service.ask(ADMIN, "CreateTransaction", request)
         assert refusal.value.reason == "PARTY_NOT_CLEARED"
-    assert await house.path(refusal.value.metadata["transaction_id"]) == ["INITIATED", "FAILED"]
+    assert await service.path(refusal.value.metadata["transaction_id"]) == ["INITIATED", "FAILED"]
 
 
 @pytest.mark.parametrize("kind", ["deposit", "payout"])
 async def test_a_party_that_is_not_cleared_any_more_is_not_asked_for_money_and_sent_none(
-    house: House, kind: str
+    service: TransactionsHarness, kind: str
 ) -> None:
     """Between compliance's decision and the payment lie approvals, retries and days."""
-    made = await getattr(house, kind)()
-    await house.jobs.evaluate()
-    house.compliance.missing = {made.party_id: "OFAC is FAILED"}
-    await house.work()
-    ended = await house.get(made.transaction_id)
+    made = await getattr(service, kind)()
+    await service.jobs.evaluate()
+    service.compliance.missing = {made.party_id: "OFAC is FAILED"}
+    await service.work()
+    ended = await service.get(made.transaction_id)
     assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "PARTY_NOT_CLEARED", False)
     assert ended.failure.message == "The party is not cleared any more: OFAC is FAILED."
-    assert (ended.attempts, house.bank.payments, dict(house.escrow.taken)) == (0, {}, {})
+    assert (ended.attempts, service.bank.payments, dict(service.escrow.taken)) == (0, {}, {})
 
 
-async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any_more(house: House) -> None:
-    made = await house.deposit()
-    await house.work()
-    house.bank.say(made.transaction_id, PaymentStatus.RETURNED, "R01", at=house.clock.now())
-    await house.work(hurried=True)
-    assert (await house.get(made.transaction_id)).status == T.PENDING_RETRY
-    house.compliance.missing = {made.party_id: "KYC is EXPIRED"}
-    house.clock.advance(timedelta(days=10))
-    await house.work()
-    ended = await house.get(made.transaction_id)
-    assert (ended.status, ended.failure.code, len(house.bank.payments)) == (T.FAILED, "PARTY_NOT_CLEARED", 1)
+async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any_more(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.deposit()
+    await service.work()
+    service.bank.say(made.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY
+    service.compliance.missing = {made.party_id: "KYC is EXPIRED"}
+    service.clock.advance(timedelta(days=10))
+    await service.work()
+    ended = await service.get(made.transaction_id)
+    assert (ended.status, ended.failure.code, len(service.bank.payments)) == (T.FAILED, "PARTY_NOT_CLEARED", 1)
 
 
-async def test_while_compliance_is_away_nothing_that_waits_is_started(house: House) -> None:
-    made = await house.deposit()
-    await house.jobs.evaluate()
-    with away(house.compliance):
-        await house.work(hurried=True)
-        assert ((await house.get(made.transaction_id)).status, house.bank.payments) == (T.QUEUED, {})
-    assert (await until_submitted(house, made.transaction_id)).status == T.PENDING_SETTLEMENT
+async def test_while_compliance_is_away_nothing_that_waits_is_started(service: TransactionsHarness) -> None:
+    made = await service.deposit()
+    await service.jobs.evaluate()
+    with away(service.compliance):
+        await service.work(hurried=True)
+        assert ((await service.get(made.transaction_id)).status, service.bank.payments) == (T.QUEUED, {})
+    assert (await until_submitted(service, made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
-async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once(house: House) -> None:
-    payout = await house.payout()
-    with away(house.escrow):
-        await house.work()
-        assert (await house.get(payout.transaction_id)).status == T.PROCESSING
-        assert house.bank.payments == {}
-    await until_submitted(house, payout.transaction_id)
-    assert list(house.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once(service: TransactionsHarness) -> None:
+    payout = await service.payout()
+    with away(service.escrow):
+        await service.work()
+        assert (await service.get(payout.transaction_id)).status == T.PROCESSING
+        assert service.bank.payments == {}
+    await until_submitted(service, payout.transaction_id)
+    assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
 
 
-async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_key(house: House) -> None:
-    payout = await house.payout()
-    await house.jobs.evaluate()
-    await house.jobs.start()
-    real = house.escrow.submit_payouts
+async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_key(
+    service: TransactionsHarness,
+) -> None:
+    payout = await service.payout()
+    await service.jobs.evaluate()
+    await service.jobs.start()
+    real = service.escrow.submit_payouts
 
     async def dies(items):
         await real(items)
         raise Crash
 
-    house.escrow.submit_payouts = dies
+    service.escrow.submit_payouts = dies
     with pytest.raises(Crash):
-        await house.provider_jobs.book()
-    house.escrow.submit_payouts = real
-    assert (await until_submitted(house, payout.transaction_id)).status == T.PENDING_SETTLEMENT
-    assert list(house.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+        await service.provider_jobs.book()
+    service.escrow.submit_payouts = real
+    assert (await until_submitted(service, payout.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
 
 
-async def test_a_payment_with_another_amount_moves_nothing(house: House) -> None:
-    made = await house.deposit()
-    await house.work()
-    payment_id = house.bank.say(made.transaction_id, PaymentStatus.SETTLED)
-    house.bank.payments[payment_id] = replace(house.bank.payments[payment_id], amount=Money(1, "USD"))
-    await house.work(hurried=True)
-    assert (await house.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+async def test_a_payment_with_another_amount_moves_nothing(service: TransactionsHarness) -> None:
+    made = await service.deposit()
+    await service.work()
+    payment_id = service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    service.bank.payments[payment_id] = replace(service.bank.payments[payment_id], amount=Money(1, "USD"))
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
-async def test_one_broken_transaction_does_not_stop_the_others(house: House) -> None:
-    broken, good = await house.deposit(), await house.deposit("inv-002")
-    async with house.database.begin("*") as tx:
+async def test_one_broken_transaction_does_not_stop_the_others(service: TransactionsHarness) -> None:
+    broken, good = await service.deposit(), await service.deposit("inv-002")
+    async with service.database.begin("*") as tx:
         await tx.execute(
             sa.text("UPDATE bank_accounts SET account_number_encrypted = 'x' WHERE bank_account_id = :id"),
             {"id": broken.bank_account_id},
         )
-    await house.work()
-    assert (await house.get(good.transaction_id)).status == T.PENDING_SETTLEMENT
-    assert (await house.get(broken.transaction_id)).status == T.PROCESSING
+    await service.work()
+    assert (await service.get(good.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert (await service.get(broken.transaction_id)).status == T.PROCESSING
 
 
 @pytest.fixture(scope="module")
@@ -270,54 +280,58 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-async def real_house(service_database, bank: SandboxProcess) -> AsyncIterator[House]:
+async def service_with_bank(service_database, bank: SandboxProcess) -> AsyncIterator[TransactionsHarness]:
     adapter = SandboxBank(bank.url, WEBHOOK_SECRET, timeout_seconds=1)
     bank.travel(MONDAY)
-    yield House(await service_database("transactions"), provider=adapter)
+    yield TransactionsHarness(await service_database("transactions"), provider=adapter)
     await adapter.close()
 
 
-async def polled(house: House, transaction_id: str, status: int) -> pb.Transaction:
+async def polled(service: TransactionsHarness, transaction_id: str, status: int) -> pb.Transaction:
     """Looks at the real bank until it says so."""
     for _ in range(200):
-        await house.work(hurried=True)
-        seen = await house.get(transaction_id)
+        await service.work(hurried=True)
+        seen = await service.get(transaction_id)
         if seen.status == status:
             return seen
         await asyncio.sleep(0.05)
     raise AssertionError(f"it is still {T.Status.Name(seen.status)}")
 
 
-async def test_r01_is_presented_again_and_settles_at_the_real_bank(real_house: House, bank: SandboxProcess) -> None:
-    house = real_house
-    made = await house.deposit(suffix="03")
-    await polled(house, made.transaction_id, T.PENDING_SETTLEMENT)
+async def test_r01_is_presented_again_and_settles_at_the_real_bank(
+    service_with_bank: TransactionsHarness, bank: SandboxProcess
+) -> None:
+    service = service_with_bank
+    made = await service.deposit(suffix="03")
+    await polled(service, made.transaction_id, T.PENDING_SETTLEMENT)
 
     returned_on = MONDAY + timedelta(days=1)
-    house.clock.set(returned_on)
+    service.clock.set(returned_on)
     bank.travel(returned_on)
-    waiting = await polled(house, made.transaction_id, T.PENDING_RETRY)
+    waiting = await polled(service, made.transaction_id, T.PENDING_RETRY)
     assert (waiting.failure.code, waiting.presentments) == ("R01", 1)
     assert waiting.next_attempt_time.ToJsonString() == "2024-12-06T14:00:00Z"
 
     again_on = MONDAY + timedelta(days=4, hours=3)
-    house.clock.set(again_on)
+    service.clock.set(again_on)
     bank.travel(again_on)
-    await polled(house, made.transaction_id, T.PENDING_SETTLEMENT)
+    await polled(service, made.transaction_id, T.PENDING_SETTLEMENT)
     settled_on = MONDAY + timedelta(days=7)
-    house.clock.set(settled_on)
+    service.clock.set(settled_on)
     bank.travel(settled_on)
-    settled = await polled(house, made.transaction_id, T.SETTLED)
+    settled = await polled(service, made.transaction_id, T.SETTLED)
     assert (settled.attempts, settled.presentments, settled.HasField("failure")) == (2, 2, False)
-    events = (await house.events(made.transaction_id))[2:]
+    events = (await service.events(made.transaction_id))[2:]
     names = "Submitted Returned RetryScheduled Submitted Settled"
     assert events == [f"Transaction{name}" for name in names.split()]
 
 
-async def test_a_real_bank_in_trouble_takes_each_payment_once_and_the_truth_is_found(real_house: House) -> None:
-    house = real_house
-    made = [await house.deposit(f"inv-{suffix}", suffix) for suffix in ("90", "91", "92", "94", "96", "97")]
+async def test_a_real_bank_in_trouble_takes_each_payment_once_and_the_truth_is_found(
+    service_with_bank: TransactionsHarness,
+) -> None:
+    service = service_with_bank
+    made = [await service.deposit(f"inv-{suffix}", suffix) for suffix in ("90", "91", "92", "94", "96", "97")]
     for each in made:
-        settled = await polled(house, each.transaction_id, T.SETTLED)
+        settled = await polled(service, each.transaction_id, T.SETTLED)
         assert settled.attempts == 1
-        assert len(await house.parts.providers["sandbox"].look_up(each.transaction_id)) == 1
+        assert len(await service.parts.providers["sandbox"].look_up(each.transaction_id)) == 1

@@ -17,7 +17,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.clients import Decision
 from services.transactions.domain.payments import PaymentStatus
-from tests.support.transactions import ADMIN, INVESTOR, House, away, usd
+from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness, away, usd
 
 T = pb.Transaction
 STRANGER = Principal("inv-999", "investor", "org-1", parties=frozenset({"inv-999"}))
@@ -25,54 +25,56 @@ OTHER_ORG = Principal("admin-9", "admin", "org-2")
 
 
 @pytest.fixture
-async def house(service_database) -> House:
-    return House(await service_database("transactions"))
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
 
 
-async def refused(house: House, principal: Principal, rpc: str, request) -> DomainError:
+async def refused(service: TransactionsHarness, principal: Principal, rpc: str, request) -> DomainError:
     with pytest.raises(DomainError) as refusal:
-        await house.ask(principal, rpc, request)
+        await service.ask(principal, rpc, request)
     return refusal.value
 
 
-async def stored(house: House) -> int:
-    return len((await house.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions)
+async def stored(service: TransactionsHarness) -> int:
+    return len((await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions)
 
 
-async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the_same(house: House) -> None:
-    house.compliance.decisions["inv-001"] = Decision(
+async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the_same(
+    service: TransactionsHarness,
+) -> None:
+    service.compliance.decisions["inv-001"] = Decision(
         status=ComplianceCheck.FAILED,
         reason="TRANSACTION_LIMIT_EXCEEDED",
         message="100.00 is more than the 50.00 left of the daily limit.",
         metadata={"limit_type": "DAILY_DEPOSIT", "remaining_minor": "5000"},
     )
-    request = await house.deposit_request()
-    first = await refused(house, ADMIN, "CreateTransaction", request)
-    house.compliance.decisions.clear()
-    with away(house.escrow):  # a replay asks nobody
-        again = await refused(house, ADMIN, "CreateTransaction", request)
+    request = await service.deposit_request()
+    first = await refused(service, ADMIN, "CreateTransaction", request)
+    service.compliance.decisions.clear()
+    with away(service.escrow):  # a replay asks nobody
+        again = await refused(service, ADMIN, "CreateTransaction", request)
     for refusal in (first, again):
         assert refusal.reason == "TRANSACTION_LIMIT_EXCEEDED"
         assert refusal.message == "100.00 is more than the 50.00 left of the daily limit."
         assert refusal.metadata["remaining_minor"] == "5000"
-    kept = await house.get(first.metadata["transaction_id"])
+    kept = await service.get(first.metadata["transaction_id"])
     assert (kept.status, kept.failure.code, kept.failure.retryable) == (T.FAILED, first.reason, False)
     assert dict(kept.failure.metadata) == first.metadata == again.metadata
-    assert await stored(house) == 1
-    assert await house.path(kept.transaction_id) == ["INITIATED", "FAILED"]
+    assert await stored(service) == 1
+    assert await service.path(kept.transaction_id) == ["INITIATED", "FAILED"]
 
 
-async def test_the_same_key_is_the_same_transaction_even_in_a_crowd(house: House) -> None:
-    request = await house.deposit_request()
-    answers = await asyncio.gather(*(house.ask(ADMIN, "CreateTransaction", request) for _ in range(5)))
+async def test_the_same_key_is_the_same_transaction_even_in_a_crowd(service: TransactionsHarness) -> None:
+    request = await service.deposit_request()
+    answers = await asyncio.gather(*(service.ask(ADMIN, "CreateTransaction", request) for _ in range(5)))
     assert {answer.transaction_id for answer in answers} == {answers[0].transaction_id}
-    assert await stored(house) == 1
+    assert await stored(service) == 1
     changed = pb.CreateTransactionRequest()
     changed.CopyFrom(request)
     changed.amount.amount_minor += 1
-    assert (await refused(house, ADMIN, "CreateTransaction", changed)).reason == "IDEMPOTENCY_KEY_REUSED"
+    assert (await refused(service, ADMIN, "CreateTransaction", changed)).reason == "IDEMPOTENCY_KEY_REUSED"
     # Another person's key is another key.
-    other = await house.ask(Principal("admin-7", "admin", "org-1"), "CreateTransaction", request)
+    other = await service.ask(Principal("admin-7", "admin", "org-1"), "CreateTransaction", request)
     assert other.transaction_id != answers[0].transaction_id
 
 
@@ -90,35 +92,35 @@ REFUSED = [
 ]
 
 
-async def test_what_cannot_be_received_is_refused_and_nothing_is_kept(house: House) -> None:
-    good = await house.deposit_request()
+async def test_what_cannot_be_received_is_refused_and_nothing_is_kept(service: TransactionsHarness) -> None:
+    good = await service.deposit_request()
     for number, (change, reason, fields) in enumerate(REFUSED):
         values = {field.name: value for field, value in good.ListFields()} | {"idempotency_key": f"key-{number}"}
-        refusal = await refused(house, ADMIN, "CreateTransaction", pb.CreateTransactionRequest(**values | change))
+        refusal = await refused(service, ADMIN, "CreateTransaction", pb.CreateTransactionRequest(**values | change))
         assert (change, refusal.reason, list(refusal.fields)) == (change, reason, fields)
-    assert await stored(house) == 0
+    assert await stored(service) == 0
 
 
-async def _freeze(house: House) -> None:
-    house.escrow.account.status = EscrowAccount.FROZEN
+async def _freeze(service: TransactionsHarness) -> None:
+    service.escrow.account.status = EscrowAccount.FROZEN
 
 
-async def _euro(house: House) -> None:
-    house.escrow.account.currency_code = "EUR"
+async def _euro(service: TransactionsHarness) -> None:
+    service.escrow.account.currency_code = "EUR"
 
 
-async def _funded(house: House) -> None:
-    for investment in house.distributions.investments.values():
+async def _funded(service: TransactionsHarness) -> None:
+    for investment in service.distributions.investments.values():
         investment.funded_amount.amount_minor = 999_99
 
 
-async def _active(house: House) -> None:
-    for investment in house.distributions.investments.values():
+async def _active(service: TransactionsHarness) -> None:
+    for investment in service.distributions.investments.values():
         investment.status = Investment.ACTIVE
 
 
-async def _other_account(house: House) -> None:
-    house.distributions.offering.escrow_account_id = new_id("esc")
+async def _other_account(service: TransactionsHarness) -> None:
+    service.distributions.offering.escrow_account_id = new_id("esc")
 
 
 @pytest.mark.parametrize(("change", "reason", "cause"), [
@@ -129,114 +131,118 @@ async def _other_account(house: House) -> None:
     (_other_account, "INVESTMENT_NOT_USABLE", "its offering uses another escrow account"),
 ])  # fmt: skip
 async def test_a_refusal_by_a_peer_names_its_cause_and_is_the_first_answer(
-    house: House, change, reason: str, cause: str
+    service: TransactionsHarness, change, reason: str, cause: str
 ) -> None:
-    request = await house.deposit_request()
-    await change(house)
+    request = await service.deposit_request()
+    await change(service)
     for _ in (1, 2):
-        refusal = await refused(house, ADMIN, "CreateTransaction", request)
+        refusal = await refused(service, ADMIN, "CreateTransaction", request)
         assert (refusal.reason, refusal.metadata["cause"]) == (reason, cause)
-    assert await stored(house) == 0
+    assert await stored(service) == 0
 
 
-async def test_contributions_on_their_way_count_against_the_commitment(house: House) -> None:
-    investment_id = house.distributions.invest("inv-001", 150_00)
-    requests = [await house.deposit_request(investment_id=investment_id) for _ in range(4)]  # of 100.00 each
-    asked = [house.ask(ADMIN, "CreateTransaction", request) for request in requests]
+async def test_contributions_on_their_way_count_against_the_commitment(service: TransactionsHarness) -> None:
+    investment_id = service.distributions.invest("inv-001", 150_00)
+    requests = [await service.deposit_request(investment_id=investment_id) for _ in range(4)]  # of 100.00 each
+    asked = [service.ask(ADMIN, "CreateTransaction", request) for request in requests]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     [made] = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     for refusal in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
         assert isinstance(refusal, DomainError)
         assert refusal.reason == "INVESTMENT_NOT_USABLE"
         assert refusal.metadata["cause"] == "only 5000 of its commitment is neither funded nor on its way"
-    assert await stored(house) == 1
-    await house.work()
-    house.bank.say(made.transaction_id, PaymentStatus.SETTLED)
-    await house.work(hurried=True)
+    assert await stored(service) == 1
+    await service.work()
+    service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
     # Settled, and distributions may have heard of it or not: it is counted once.
     for funded_minor in (0, 100_00):
-        house.distributions.investments[investment_id].funded_amount.amount_minor = funded_minor
-        request = await house.deposit_request(investment_id=investment_id, amount=usd(50_01))
-        assert (await refused(house, ADMIN, "CreateTransaction", request)).reason == "INVESTMENT_NOT_USABLE"
-    assert (await house.deposit(investment_id=investment_id, amount=usd(50_00))).status == T.QUEUED
+        service.distributions.investments[investment_id].funded_amount.amount_minor = funded_minor
+        request = await service.deposit_request(investment_id=investment_id, amount=usd(50_01))
+        assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "INVESTMENT_NOT_USABLE"
+    assert (await service.deposit(investment_id=investment_id, amount=usd(50_00))).status == T.QUEUED
 
 
-async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_into_anothers(house: House) -> None:
-    investment_id = house.distributions.invest("inv-001", 100_00)
-    declined = await house.deposit(suffix="93", investment_id=investment_id)
-    await house.work()
-    other = await house.deposit(investment_id=investment_id)
+async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_into_anothers(
+    service: TransactionsHarness,
+) -> None:
+    investment_id = service.distributions.invest("inv-001", 100_00)
+    declined = await service.deposit(suffix="93", investment_id=investment_id)
+    await service.work()
+    other = await service.deposit(investment_id=investment_id)
     retry = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=declined.transaction_id)
     for _ in (1, 2):  # and a replay hears the same
-        assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "INVESTMENT_NOT_USABLE"
-    await house.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=other.transaction_id))
+        assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "INVESTMENT_NOT_USABLE"
+    await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=other.transaction_id))
     retry.idempotency_key = "once-more"
-    with away(house.escrow):
-        assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "UNAVAILABLE"
-    house.escrow.account.status = EscrowAccount.FROZEN
-    assert (await refused(house, ADMIN, "RetryTransaction", retry)).reason == "ESCROW_ACCOUNT_NOT_USABLE"
-    house.escrow.account.status = EscrowAccount.ACTIVE
+    with away(service.escrow):
+        assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "UNAVAILABLE"
+    service.escrow.account.status = EscrowAccount.FROZEN
+    assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "ESCROW_ACCOUNT_NOT_USABLE"
+    service.escrow.account.status = EscrowAccount.ACTIVE
     retry.idempotency_key = "last"
-    assert (await house.ask(ADMIN, "RetryTransaction", retry)).status == T.QUEUED
+    assert (await service.ask(ADMIN, "RetryTransaction", retry)).status == T.QUEUED
 
 
-async def test_a_peer_that_is_away_leaves_nothing_and_the_key_free(house: House) -> None:
-    request = await house.deposit_request()
-    with away(house.escrow):
-        assert (await refused(house, ADMIN, "CreateTransaction", request)).reason == "UNAVAILABLE"
-    assert await stored(house) == 0
-    assert (await house.ask(ADMIN, "CreateTransaction", request)).status == T.QUEUED
+async def test_a_peer_that_is_away_leaves_nothing_and_the_key_free(service: TransactionsHarness) -> None:
+    request = await service.deposit_request()
+    with away(service.escrow):
+        assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "UNAVAILABLE"
+    assert await stored(service) == 0
+    assert (await service.ask(ADMIN, "CreateTransaction", request)).status == T.QUEUED
 
 
-async def test_an_investor_moves_only_its_own_money_and_only_as_a_contribution(house: House) -> None:
-    own = await house.deposit_request(party_id="inv-001")
+async def test_an_investor_moves_only_its_own_money_and_only_as_a_contribution(service: TransactionsHarness) -> None:
+    own = await service.deposit_request(party_id="inv-001")
     own.party_id = ""  # means itself
-    assert (await house.ask(INVESTOR, "CreateTransaction", own)).party_id == "inv-001"
-    issuer = await house.deposit_request(type=T.DEPOSIT, investment_id="")
-    assert (await refused(house, INVESTOR, "CreateTransaction", issuer)).reason == "TYPE_NOT_SUPPORTED"
-    foreign = await house.deposit_request(party_id="inv-002")
-    stolen = await house.deposit_request(party_id="inv-001", bank_account_id=foreign.bank_account_id)
-    assert (await refused(house, INVESTOR, "CreateTransaction", stolen)).reason == "BANK_ACCOUNT_NOT_FOUND"
-    stolen = await house.deposit_request(party_id="inv-001", investment_id=foreign.investment_id)
-    assert (await refused(house, INVESTOR, "CreateTransaction", stolen)).reason == "NOT_FOUND"
+    assert (await service.ask(INVESTOR, "CreateTransaction", own)).party_id == "inv-001"
+    issuer = await service.deposit_request(type=T.DEPOSIT, investment_id="")
+    assert (await refused(service, INVESTOR, "CreateTransaction", issuer)).reason == "TYPE_NOT_SUPPORTED"
+    foreign = await service.deposit_request(party_id="inv-002")
+    stolen = await service.deposit_request(party_id="inv-001", bank_account_id=foreign.bank_account_id)
+    assert (await refused(service, INVESTOR, "CreateTransaction", stolen)).reason == "BANK_ACCOUNT_NOT_FOUND"
+    stolen = await service.deposit_request(party_id="inv-001", investment_id=foreign.investment_id)
+    assert (await refused(service, INVESTOR, "CreateTransaction", stolen)).reason == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("principal", [STRANGER, OTHER_ORG])
-async def test_what_is_anothers_looks_as_if_it_did_not_exist(house: House, principal: Principal) -> None:
-    made = await house.deposit()
+async def test_what_is_anothers_looks_as_if_it_did_not_exist(
+    service: TransactionsHarness, principal: Principal
+) -> None:
+    made = await service.deposit()
     unknown_id = new_id("txn")
     for rpc, request_type in [
         ("GetTransaction", pb.GetTransactionRequest),
         ("GetTransactionHistory", pb.GetTransactionHistoryRequest),
         ("CancelTransaction", pb.CancelTransactionRequest),
     ]:
-        foreign = await refused(house, principal, rpc, request_type(transaction_id=made.transaction_id))
-        nothing = await refused(house, principal, rpc, request_type(transaction_id=unknown_id))
+        foreign = await refused(service, principal, rpc, request_type(transaction_id=made.transaction_id))
+        nothing = await refused(service, principal, rpc, request_type(transaction_id=unknown_id))
         assert (foreign.reason, foreign.message, foreign.metadata) == ("TRANSACTION_NOT_FOUND", nothing.message, {})
     account = bank_pb.GetBankAccountRequest(bank_account_id=made.bank_account_id)
-    assert (await refused(house, principal, "GetBankAccount", account)).reason == "BANK_ACCOUNT_NOT_FOUND"
+    assert (await refused(service, principal, "GetBankAccount", account)).reason == "BANK_ACCOUNT_NOT_FOUND"
     delete = bank_pb.DeleteBankAccountRequest(bank_account_id=made.bank_account_id)
-    assert (await refused(house, principal, "DeleteBankAccount", delete)).reason == "BANK_ACCOUNT_NOT_FOUND"
-    assert len((await house.ask(principal, "ListTransactions", pb.ListTransactionsRequest())).transactions) == 0
-    assert len((await house.ask(principal, "ListBankAccounts", bank_pb.ListBankAccountsRequest())).bank_accounts) == 0
+    assert (await refused(service, principal, "DeleteBankAccount", delete)).reason == "BANK_ACCOUNT_NOT_FOUND"
+    assert len((await service.ask(principal, "ListTransactions", pb.ListTransactionsRequest())).transactions) == 0
+    assert len((await service.ask(principal, "ListBankAccounts", bank_pb.ListBankAccountsRequest())).bank_accounts) == 0
 
 
-async def test_lists_come_newest_first_page_by_page_and_filtered(house: House) -> None:
+async def test_lists_come_newest_first_page_by_page_and_filtered(service: TransactionsHarness) -> None:
     made = []
     for number in range(5):
-        house.clock.advance(timedelta(minutes=1))
-        made.append((await house.deposit(f"inv-{number % 2}")).transaction_id)
+        service.clock.advance(timedelta(minutes=1))
+        made.append((await service.deposit(f"inv-{number % 2}")).transaction_id)
     request = pb.ListTransactionsRequest(page_size=2)
     seen = []
     while True:
-        page = await house.ask(ADMIN, "ListTransactions", request)
+        page = await service.ask(ADMIN, "ListTransactions", request)
         seen += [each.transaction_id for each in page.transactions]
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
     assert seen == made[::-1]
     request.party_id = "inv-0"  # the token belongs to another query
-    assert (await refused(house, ADMIN, "ListTransactions", request)).reason == "PAGE_TOKEN_INVALID"
+    assert (await refused(service, ADMIN, "ListTransactions", request)).reason == "PAGE_TOKEN_INVALID"
     for query, wanted in [
         ({"party_id": "inv-1"}, made[3::-2]),
         ({"status": T.QUEUED}, made[::-1]),
@@ -244,5 +250,5 @@ async def test_lists_come_newest_first_page_by_page_and_filtered(house: House) -
         ({"type": T.DEPOSIT}, []),
         ({"distribution_id": new_id("dist")}, []),
     ]:
-        page = await house.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest(**query))
+        page = await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest(**query))
         assert [each.transaction_id for each in page.transactions] == wanted

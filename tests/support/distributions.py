@@ -1,4 +1,4 @@
-"""A world for the distributions service: its real code and database, and in-memory peers around them."""
+"""The distributions service for tests: its real code and database, and in-memory peers around them."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ CLOSING = datetime(2025, 1, 1, 12, tzinfo=UTC)
 M = TypeVar("M", bound=Message)
 
 
-class World:
-    """The service and its surroundings."""
+class DistributionsHarness:
+    """The service without gRPC: its servicers, jobs and subscribers over one database, and memory peers around it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -1,4 +1,4 @@
-"""What the transactions service meets in its tests: peers and a bank that live in memory, and the parts put together.
+"""The transactions service for tests, put together with peers and a bank that live in memory.
 
 The bank passes the same test body as the real adapter over HTTP (test_transactions_providers.py), so it may be trusted
 where a test needs a bank that fails at a chosen point.
@@ -198,8 +198,8 @@ def usd(amount_minor: int) -> MoneyMessage:
 
 
 @dataclass
-class House:
-    """The service without its wire: servicers and jobs over one database, and the world around it."""
+class TransactionsHarness:
+    """The service without gRPC: its servicers and jobs over one database, and memory peers and a bank around it."""
 
     database: Database
     clock: FakeClock = field(default_factory=lambda: FakeClock(MONDAY))

@@ -109,7 +109,7 @@ class Services:
 
 
 @dataclass
-class Street:
+class GatewayHarness:
     """A running gateway, the services behind it, and a client in front of it."""
 
     services: Services
@@ -172,7 +172,7 @@ def settings(jwks: Path, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def street(directory: Path, **changes: Any) -> AsyncIterator[Street]:
+async def run_gateway(directory: Path, **changes: Any) -> AsyncIterator[GatewayHarness]:
     """A gateway on a free port; `changes` are settings."""
     services = Services()
     grpc_server, grpc_port = await services.start()
@@ -184,7 +184,7 @@ async def street(directory: Path, **changes: Any) -> AsyncIterator[Street]:
     assert await server.start()
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=15, verify=False) as client:
-            yield Street(services, grpc_server, grpc_port, client, server.port, stop)
+            yield GatewayHarness(services, grpc_server, grpc_port, client, server.port, stop)
     finally:
         await server.stop(1)
         await upstream.close()
