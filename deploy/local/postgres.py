@@ -31,6 +31,7 @@ from deploy.local.postgres_binaries import identity, major_version, pg_bin
 from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrapped
 from deploy.local.secrets import Secrets, private_folder, write_private
 from deploy.topology import Database, database_of
+from services.chassis.data.database import ROLE_SETTINGS
 
 SUPERUSER = "postgres"
 ORPHANS_SECONDS_MAX = 30.0
@@ -213,6 +214,7 @@ class Postgres:
         server = await asyncpg.connect(self.admin_dsn)
         try:
             if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
+                await _give_settings(server, app)
                 return
             await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
             await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
@@ -222,6 +224,7 @@ class Postgres:
                     f"{'ALTER' if there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}' "
                     "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
                 )
+            await _give_settings(server, app)
             draft = f"{database}_new"  # renamed when its grants are right, so that what exists is whole
             await server.execute(f"DROP DATABASE IF EXISTS {draft}")
             await server.execute(f"CREATE DATABASE {draft} OWNER {owner}")
@@ -236,6 +239,11 @@ class Postgres:
             await server.execute(f"ALTER DATABASE {draft} RENAME TO {database}")
         finally:
             await server.close()
+
+
+async def _give_settings(server: asyncpg.Connection, role: str) -> None:
+    for name, value in ROLE_SETTINGS.items():
+        await server.execute(f"ALTER ROLE {role} SET {name} = '{value}'")
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -213,13 +213,15 @@ async def test_a_safe_database_passes_the_boot_check(database):
         ("app_url", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY", "table notes has org_id"),
         ("app_url", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY", "table notes has org_id"),
         ("app_url", "ALTER DATABASE {name} SET synchronous_commit = off", "synchronous_commit must be on"),
+        ("app_url", "ALTER ROLE {app} SET lock_timeout = '9s'", "ALTER ROLE ... SET lock_timeout = '2000'"),
+        ("app_url", "ALTER ROLE {app} RESET ALL", "SET idle_in_transaction_session_timeout = '5000'"),
         ("owner_url", "SELECT 1", "owns tables"),
         ("admin_url", "SELECT 1", "is superuser"),
     ],
 )
 async def test_an_unsafe_database_is_refused_at_start(urls, role, harm, fault):
     async with chassis.as_superuser(urls) as admin:
-        await admin.execute(harm.format(name=urls.name))
+        await admin.execute(harm.format(name=urls.name, app=urls.name.removeprefix("realco_") + "_app"))
     database = Database(getattr(urls, role), "chassis")
     with pytest.raises(BootError, match=fault):
         await boot_check(database)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.data import outbox
+from services.chassis.data.leadership import Leadership
 from services.chassis.events.relay import relay_batch, run_relay
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
@@ -99,21 +100,17 @@ async def test_a_thousand_events_are_one_batch(database, js, urls):
     async with database.begin() as tx:
         for number in range(1001):
             await outbox.enqueue(tx, event_named(str(number), "e"), now=chassis.NOW)
-    connection = await _relay_connection(database)
-    assert [await relay_batch(connection, js, "escrow") for _ in range(3)] == [1000, 1, 0]
-    await connection.close()
+    assert [await relay_batch(database, js, "escrow") for _ in range(3)] == [1000, 1, 0]
 
 
 async def test_a_crash_between_publishing_and_marking_publishes_nothing_twice(database, js, urls, listener):
     await emit(database, "a", "b", "c")
-    connection = await _relay_connection(database)
-    await relay_batch(connection, js, "escrow")
+    await relay_batch(database, js, "escrow")
     async with chassis.as_superuser(urls) as admin:
         await admin.execute("UPDATE outbox SET published_at = NULL")
     await emit(database, "d")  # the batch now holds three the stream knows and one it does not
-    assert await relay_batch(connection, js, "escrow") == 4
+    assert await relay_batch(database, js, "escrow") == 4
     assert await listener.names(4) == ["a", "b", "c", "d"]
-    await connection.close()
 
 
 async def test_two_relays_publish_everything_once(database, js, listener):
@@ -130,7 +127,16 @@ async def test_an_event_too_large_for_a_message_fails_its_own_transaction(databa
             await outbox.enqueue(tx, huge, now=chassis.NOW)
 
 
-async def _relay_connection(database):
-    connection = await database.connect_alone()
-    await connection.execute("SELECT set_config('app.org_id', '*', false)")
-    return connection
+async def test_of_two_processes_one_leads_and_the_other_follows_when_it_gives_up_or_dies(database, urls):
+    async with chassis.opened(urls) as other_database:
+        first, second = Leadership(database, "relay"), Leadership(other_database, "relay")
+        assert await first.hold()
+        assert await first.hold()
+        assert not await second.hold()
+        assert await Leadership(other_database, "something else").hold()
+        await first.give_up()
+        assert await second.hold()
+        assert not await first.hold()
+        async with chassis.as_superuser(urls) as admin:  # as if it had died a while ago
+            await admin.execute("UPDATE leaders SET until = clock_timestamp() - interval '1 second'")
+        assert await first.hold()

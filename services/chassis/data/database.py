@@ -28,7 +28,9 @@ T = TypeVar("T")
 
 LOCK_TIMEOUT_MS = 2_000
 STATEMENT_TIMEOUT_MS = 30_000
-_SESSION = {
+# Settings of the app role, not of a session: so any connection of a pooler serves any transaction. Whoever makes the
+# role gives them to it; a service does not start without them.
+ROLE_SETTINGS = {
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": "5000",
@@ -59,7 +61,7 @@ class Database:
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
         self._dsn = dsn_of(url)
-        self._session = {**_SESSION, "application_name": f"realco-{name}"}
+        self._session = {"application_name": f"realco-{name}"}
         self._engine = engine_of(
             url,
             self._session,
@@ -142,11 +144,6 @@ class Database:
             raise
         finally:
             await finish(pool.release(connection))
-
-    async def connect_alone(self) -> asyncpg.Connection:
-        """A connection outside every pool, for what lasts: a lease. The caller closes it."""
-        # A lease outlives any statement, and waits on no lock.
-        return await asyncpg.connect(self._dsn, server_settings=self._session, timeout=_CONNECT_SECONDS)
 
     async def _raw(self) -> asyncpg.Pool:
         async with self._raw_pool_lock:

@@ -27,7 +27,8 @@ from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import BootError
 
 # A migration that cannot have its lock soon must not queue before everybody else.
-_SESSION = {"lock_timeout": "5s", "statement_timeout": "10min", "application_name": "realco-migrate"}
+_LIMITS = ("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '10min'")
+_SESSION = {"application_name": "realco-migrate"}
 
 
 def config_of(service: str) -> Config:
@@ -49,6 +50,8 @@ async def upgrade(url: str, service: str) -> None:
     known = known_schema(service)
 
     def run(connection: sa.Connection) -> None:
+        for limit in _LIMITS:
+            connection.execute(sa.text(limit))
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('realco.migrate', 0))"))
         found = read_schema(connection)
         if known.is_behind(found):

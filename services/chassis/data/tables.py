@@ -46,6 +46,15 @@ incarnation = sa.Table(
     sa.CheckConstraint("only_row", name="incarnation_only_row"),
 )
 
+# Work of which one process at a time does all there is: who does it, until when.
+leaders = sa.Table(
+    "leaders",
+    metadata,
+    sa.Column("work", sa.Text, primary_key=True),
+    sa.Column("leader", pg.UUID(as_uuid=True), nullable=False),
+    sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=False),
+)
+
 # One row a request that carries a `idempotency_key`; the answer is what every retry gets. `answer` holds the response,
 # or, where `answer_is_error`, the google.rpc.Status of a business refusal.
 handled_requests = sa.Table(

@@ -5,27 +5,29 @@
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
   stream and, for certain, every consumer's inbox drop the repeat.
-- One relay at a time works for a database, by an advisory lock; it would be safe if two did.
+- One relay at a time works for a database, whichever holds its row in `leaders`; it would be safe if two did.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import asyncpg
 from nats.js import JetStreamContext
 
-from services.chassis.data.database import Database
+from services.chassis.calls.auth import ALL_ORGANIZATIONS
+from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.leadership import Leadership
 from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one, subject_of
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
 from services.chassis.process.waiting import keep_going, wait_for_any
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-POLL_SECONDS = 0.05
-_LEASE_SECONDS = 1.0
+# What another process of this service committed is found by looking; our own commits wake us.
+POLL_SECONDS = 0.2
+_STANDBY_SECONDS = 1.0
 
 _READ = """
 SELECT id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, org_id, traceparent, occurred_at,
@@ -40,27 +42,33 @@ _MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])"
 
 async def run_relay(database: Database, js: JetStreamContext, area: str, stop: asyncio.Event) -> None:
     """Relays until `stop` is set, through restarts of PostgreSQL and NATS."""
+    leadership = Leadership(database, "relay")
 
-    async def lead() -> None:
-        async with _lease(database, stop) as connection:
-            # Its own connection, so this setting touches nobody: the relay reads every organization's events.
-            await connection.execute("SELECT set_config('app.org_id', '*', false)")
-            while not stop.is_set():
-                database.events_waiting.clear()
-                if await relay_batch(connection, js, area) == 0:
-                    await wait_for_any(stop, database.events_waiting, seconds=POLL_SECONDS)
+    async def relay() -> None:
+        while not stop.is_set():
+            if not await leadership.hold():
+                await wait_for_any(stop, seconds=_STANDBY_SECONDS)
+                continue
+            database.events_waiting.clear()
+            if await relay_batch(database, js, area) == 0:
+                await wait_for_any(stop, database.events_waiting, seconds=POLL_SECONDS)
 
-    await keep_going(f"relay:{area}", stop, lead)
+    await keep_going(f"relay:{area}", stop, relay)
+    await leadership.give_up()
 
 
-async def relay_batch(connection: asyncpg.Connection, js: JetStreamContext, area: str) -> int:
+async def relay_batch(database: Database, js: JetStreamContext, area: str) -> int:
     """Publishes and marks the oldest events, at most BATCH_MAX; returns how many."""
-    rows = _cut(await connection.fetch(_READ, BATCH_MAX))
+    async with database.begin(ALL_ORGANIZATIONS) as tx:
+        connection = await driver_connection(tx)
+        rows = _cut(await connection.fetch(_READ, BATCH_MAX))
     OUTBOX_OLDEST_SECONDS.labels(area).set(max(0.0, rows[0]["age_seconds"]) if rows else 0)
     if not rows:
         return 0
     await _publish(js, area, [_message(row, area) for row in rows])
-    await connection.execute(_MARK, [row["id"] for row in rows])
+    async with database.begin(ALL_ORGANIZATIONS) as tx:
+        connection = await driver_connection(tx)
+        await connection.execute(_MARK, [row["id"] for row in rows])
     EVENTS_PUBLISHED.labels(area).inc(len(rows))
     return len(rows)
 
@@ -106,17 +114,3 @@ def _cut(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
         if size > BATCH_BYTES_MAX and count > 0:
             return rows[:count]
     return rows
-
-
-@asynccontextmanager
-async def _lease(database: Database, stop: asyncio.Event) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that holds this database's relay lock; it may take until another relay ends."""
-    connection = await database.connect_alone()
-    try:
-        while not stop.is_set():
-            if await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended('realco.relay', 0))"):
-                break
-            await wait_for_any(stop, seconds=_LEASE_SECONDS)
-        yield connection
-    finally:
-        connection.terminate()  # the lock ends with the session, whatever state the session is in

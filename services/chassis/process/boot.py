@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.database import Database
+from services.chassis.data.database import ROLE_SETTINGS, Database
 from services.chassis.data.schema import known_schema, read_schema
 from services.chassis.values.errors import BootError
 
@@ -21,6 +21,7 @@ async def boot_check(database: Database) -> None:
         switched_off = await tx.scalars(off, {"names": _DURABLE})
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
+        faults += await _setting_faults(tx)
         faults += await _security_faults(tx)
         if fault := known_schema(database.name).fault_of(await tx.run_sync(read_schema)):
             faults.append(fault)
@@ -43,6 +44,17 @@ async def _role_faults(tx: AsyncConnection) -> list[str]:
     elif owned:
         faults.append(f"role {role.rolname} owns tables; use the app role, which can change no schema")
     return faults
+
+
+async def _setting_faults(tx: AsyncConnection) -> list[str]:
+    """The limits that every transaction has from its role."""
+    statement = sa.text(
+        "SELECT asked.name, asked.wanted FROM pg_settings"
+        " JOIN unnest(CAST(:names AS text[]), CAST(:wanted AS text[])) AS asked (name, wanted) USING (name)"
+        " WHERE reset_val <> asked.wanted"
+    )
+    wrong = await tx.execute(statement, {"names": list(ROLE_SETTINGS), "wanted": list(ROLE_SETTINGS.values())})
+    return [f"the role lacks a setting: ALTER ROLE ... SET {name} = '{wanted}'" for name, wanted in wrong]
 
 
 async def _security_faults(tx: AsyncConnection) -> list[str]:
