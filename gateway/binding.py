@@ -7,7 +7,7 @@ query. Anywhere else its name is unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,11 +22,15 @@ from starlette.datastructures import Headers
 from gateway import scalars
 from gateway.descriptors import has_option, is_message, message_of, option
 from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
-from gateway.problems import Fault, invalid, invalid_body
+from gateway.problems import Fault, etag_required, invalid, invalid_body
 from gateway.routing import Template
 
 HTTP_BODY = "google.api.HttpBody"
+FIELD_MASK = "google.protobuf.FieldMask"
+IF_MATCH = "If-Match"
+KEY_FIELD = "idempotency_key"
 _QUERY_FIELDS_MAX = 100
+_ReadBody = Callable[[Any, Headers, bytes, list[Fault]], object]
 _STEP = re.compile(r"([^.\[\]]+)(?:\[([^\]]*)\])?")
 
 
@@ -74,10 +78,16 @@ class Binding:
         bound = frozenset(parameter.fields[0].name for parameter in (*self.path, *self.headers))
         self.body_field = method.input_type.fields_by_name[rule.body] if rule.body not in ("", "*") else None
         self.raw_body = self.body_field is not None and _type_name(self.body_field) == HTTP_BODY
-        self.bound = bound if self.body_field is None else bound | {self.body_field.name}
+        self.mask = self._mask()
+        self.bound = bound | {field.name for field in (self.body_field, self.mask) if field is not None}
         self.query = {} if self.body == "*" else {one.name: one for one in self._query_parameters()}
         self._read_body = self._body_reader()
         self._place_of = {one.fields[0].name: one for one in (*self.path, *self.headers)}
+
+    @property
+    def has_key(self) -> bool:
+        """True if the request has a key under which its first answer is kept."""
+        return KEY_FIELD in self.method.input_type.fields_by_name
 
     @property
     def takes_batch(self) -> bool:
@@ -138,7 +148,17 @@ class Binding:
         required = place == "path" or is_required(field)
         in_json = ".".join(step.json_name for step in fields)
         name = option(field, http_pb2.header) if place == "header" else in_json
-        return Parameter(place, name, tuple(fields), required, scalars.reader(field, text=True))
+        read = scalars.read_etag if name == IF_MATCH else scalars.reader(field, text=True)
+        return Parameter(place, name, tuple(fields), required, read)
+
+    def _mask(self) -> FieldDescriptor | None:
+        """The field that says which others a PATCH changes. Over REST the body says it: see `_read_patch`."""
+        masks = [field for field in self.method.input_type.fields if _type_name(field) == FIELD_MASK]
+        if not masks:
+            return None
+        if len(masks) > 1 or self.http_method != "PATCH" or self.body != "*":
+            raise TypeError(f"{self.method.full_name}: a field mask is of a PATCH with the body *")
+        return masks[0]
 
     def _query_parameters(self) -> Iterator[Parameter]:
         for names in _leaves(self.method.input_type, self.bound):
@@ -148,6 +168,8 @@ class Binding:
         for parameter in self.headers:
             values = headers.getlist(parameter.name)
             if not values:
+                if parameter.required and parameter.name == IF_MATCH:
+                    raise etag_required()
                 if parameter.required:
                     faults.append(Fault("header", f"/{parameter.name}", "is required"))
             elif len(values) > 1 or not values[0]:
@@ -177,7 +199,7 @@ class Binding:
             elif given := [value for value in given if value]:  # blank means not set
                 _assign(message, parameter, given, faults)
 
-    def _body_reader(self) -> Callable[[Any, Headers, bytes, list[Fault]], None] | None:
+    def _body_reader(self) -> _ReadBody | None:
         if not self.body:
             return None
         if self.raw_body:
@@ -190,7 +212,19 @@ class Binding:
                 field_reader, getattr(message, field_name), body, faults
             )
         reader = MessageReader(self.method.input_type, without=self.bound)
+        if self.mask is not None:
+            return self._patch_reader(reader, self.mask.name)
         return lambda message, headers, body, faults: _read_json(reader, message, body, faults)
+
+    def _patch_reader(self, reader: MessageReader, mask: str) -> _ReadBody:
+        """A merge patch (RFC 7396), one level deep: a field of the body replaces what there is, null takes it away."""
+        names = {field.json_name: field.name for field in self.method.input_type.fields if field.name not in self.bound}
+
+        def read_patch(message: Any, headers: Headers, body: bytes, faults: list[Fault]) -> None:
+            given = _read_json(reader, message, body, faults)
+            getattr(message, mask).paths.extend(names[key] for key in given if key in names)
+
+        return read_patch
 
 
 def is_required(field: FieldDescriptor) -> bool:
@@ -203,9 +237,10 @@ def _set_raw(target: Any, headers: Headers, body: bytes) -> None:
     target.data = body
 
 
-def _read_json(reader: MessageReader, message: Any, body: bytes, faults: list[Fault]) -> None:
+def _read_json(reader: MessageReader, message: Any, body: bytes, faults: list[Fault]) -> Collection[str]:
+    """Fills the message; returns the keys the body has."""
     if not body:
-        return  # as {}: what is required is then missing
+        return ()  # as {}: what is required is then missing
     try:
         value = parse(body)
     except ValueError as fault:
@@ -213,6 +248,7 @@ def _read_json(reader: MessageReader, message: Any, body: bytes, faults: list[Fa
     found: Found = []
     reader(message, value, (), found)
     faults.extend(Fault("body", pointer(path), detail) for path, detail in found)
+    return value if type(value) is dict else ()
 
 
 def _assign(message: Any, parameter: Parameter, texts: Sequence[str], faults: list[Fault]) -> None:

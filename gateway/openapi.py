@@ -9,11 +9,11 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from gateway import contracts
-from gateway.binding import Binding, Parameter
+from gateway.answers import Answer
+from gateway.binding import IF_MATCH, Binding, Parameter
 from gateway.descriptors import message_of
 from gateway.openapi_schemas import Schema, Schemas, Side
-from gateway.problems import HTTP_CODES, MEDIA_TYPE
-from gateway.rpc import success_status
+from gateway.problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from gateway.statuses import status_of, title_of
 from gateway.wording import in_rest_words, name_of_field
 from services.chassis.calls.access import Rule, rules_of
@@ -32,7 +32,9 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
-_ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 431, 500, 503, 504)
+_ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 431, 500, 503, 504)
+# Decisions, which are kept under their key and given again.
+_KEPT_STATUSES = (404, 409, 422)
 _COMMON_STATUSES = (400, 404, 408, 413, 415, 429, 431, 500, 503, 504)
 
 
@@ -62,7 +64,7 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": dict(sorted(schemas.components.items())),
             "responses": {f"Problem{status}": _problem_response(status) for status in _ERROR_STATUSES},
-            "headers": {"RequestId": _request_id_header()},
+            "headers": _shared_headers(),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -79,8 +81,7 @@ def _path(binding: Binding) -> str:
     """The template in the words of REST: `{escrow_account_id}` -> `{escrowAccountId}`."""
     names = iter(binding.path)
     segments = [f"{{{next(names).name}}}" if part is None else part for part in binding.template.segments]
-    verb = f":{binding.template.verb}" if binding.template.verb else ""
-    return "/" + "/".join(segments) + verb
+    return "/" + "/".join(segments)
 
 
 def _tag(full_name: str) -> dict[str, str]:
@@ -140,41 +141,72 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
         content = schemas.reference(message_of(binding.body_field), Side.REQUEST)
         return {"required": True, "content": {"application/json": {"schema": content}}}
     schema = schemas.message(method.input_type, Side.REQUEST, without=binding.bound)
+    if binding.mask is not None:
+        schema["properties"] = {name: _clearable(one) for name, one in schema["properties"].items()}
     schemas.components[method.input_type.name] = schema
     reference = {"$ref": f"#/components/schemas/{method.input_type.name}"}
     return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": reference}}}
 
 
 def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
-    status = success_status(binding)
-    headers = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
-    success: dict[str, Any] = {"description": title_of(status), "headers": headers}
-    if status != 204:
-        success["content"] = {
-            "application/json": {"schema": schemas.reference(binding.method.output_type, Side.ANSWER)}
-        }
+    answer = Answer(binding.method)
+    headers = {"X-Request-Id": _header("RequestId")}
+    if answer.location is not None:
+        headers["Location"] = _header("Location")
+    if answer.has_etag:
+        headers["ETag"] = _header("ETag")
+    if binding.has_key:
+        headers[REPLAYED_HEADER] = _header("IdempotencyReplayed")
+    success: dict[str, Any] = {"description": title_of(answer.status), "headers": headers}
+    if answer.status != 204:
+        success["content"] = {"application/json": {"schema": schemas.reference(answer.message, Side.ANSWER)}}
     statuses = set(_COMMON_STATUSES)
     if not rule.public:
         statuses |= {401, 403}
     if binding.http_method != "GET":
         statuses |= {409, 422}
+    if any(parameter.name == IF_MATCH for parameter in binding.headers):
+        statuses |= {412, 428}
     problems = {str(code): {"$ref": f"#/components/responses/Problem{code}"} for code in sorted(statuses)}
-    return {str(status): success, **problems}
+    return {str(answer.status): success, **problems}
 
 
-def _request_id_header() -> dict[str, Any]:
+def _clearable(schema: Schema) -> Schema:
+    """A field of a patch, which null takes away."""
+    about = {"description": schema.pop("description")} if "description" in schema else {}
+    return {**about, "anyOf": [schema, {"type": "null"}]}
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+def _shared_headers() -> dict[str, Any]:
+    always = {
+        "RequestId": "The request's id in our logs: the caller's `X-Request-Id` if it sent a sane one.",
+        "Location": "The path at which what was created is read.",
+        "ETag": "The resource as it is now, for `If-Match`.",
+    }
+    replayed = "There, and `true`, where this answer was given before, to a request with the same `Idempotency-Key`."
     return {
-        "description": "The request's id in our logs: the caller's `X-Request-Id` if it sent a sane one.",
-        "schema": {"type": "string"},
+        **{name: _described_header(about, required=True) for name, about in always.items()},
+        "IdempotencyReplayed": _described_header(replayed, required=False),
     }
 
 
+def _described_header(about: str, *, required: bool) -> dict[str, Any]:
+    return {"description": about, "required": required, "schema": {"type": "string"}}
+
+
 def _problem_response(status: int) -> dict[str, Any]:
-    headers: dict[str, Any] = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+    headers: dict[str, Any] = {"X-Request-Id": _header("RequestId")}
+    if status in _KEPT_STATUSES:
+        headers[REPLAYED_HEADER] = _header("IdempotencyReplayed")
     if status in (429, 503):
-        headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+        wait = {"description": "Seconds to wait.", "required": True}
+        headers["Retry-After"] = {**wait, "schema": {"type": "integer", "minimum": 1}}
     if status == 401:
-        headers["WWW-Authenticate"] = {"description": "Bearer.", "schema": {"type": "string"}}
+        headers["WWW-Authenticate"] = _described_header("Bearer.", required=True)
     return {
         "description": f"{title_of(status)}.",
         "headers": headers,

@@ -14,19 +14,23 @@ from dataclasses import dataclass, field
 import grpc
 import orjson
 from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
 from starlette.responses import Response
 
 from gateway.descriptors import camel_case
 from gateway.statuses import status_of
 from gateway.wording import in_rest_words
+from services.chassis.calls.status import REPLAYED_METADATA
 from services.chassis.values.errors import DomainError
 
 MEDIA_TYPE = "application/problem+json"
+REPLAYED_HEADER = "Idempotency-Replayed"
 _ERRORS_MAX = 100
 
 # Codes that only HTTP knows, beside those of the ErrorReason enums.
 HTTP_CODES: Mapping[str, tuple[int, str]] = {
     "METHOD_NOT_ALLOWED": (405, "The path exists; `Allow` lists the methods it takes."),
+    "ETAG_REQUIRED": (428, "`If-Match` is required: the `ETag` of the answer this write was decided on."),
     "REQUEST_TIMEOUT": (408, "The body did not arrive in time."),
     "PAYLOAD_TOO_LARGE": (413, "The body is larger than this path takes."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be `application/json` in UTF-8, without a content encoding."),
@@ -110,6 +114,12 @@ class MethodNotAllowed(Problem):
         Problem.__init__(self, 405, "METHOD_NOT_ALLOWED", detail, headers={"Allow": allow})
 
 
+def etag_required() -> Problem:
+    """A write that must name what it was decided on does not."""
+    status, detail = HTTP_CODES["ETAG_REQUIRED"]
+    return Problem(status, "ETAG_REQUIRED", detail, [Fault("header", "/If-Match", "is required")])
+
+
 def http_only(code: str) -> Problem:
     """A problem of HTTP itself. The connection is closed: what is left of the body is not read."""
     status, detail = HTTP_CODES[code]
@@ -148,7 +158,7 @@ def of_domain_error(error: DomainError, fault_of: Callable[[str, str], Fault] | 
     return problem
 
 
-def of_rpc_error(error: grpc.aio.AioRpcError, fault_of: Callable[[str, str], Fault]) -> Problem:
+def of_rpc_error(error: aio.AioRpcError, fault_of: Callable[[str, str], Fault]) -> Problem:
     """What a service answered instead of a response.
 
     Args:
@@ -171,6 +181,8 @@ def of_rpc_error(error: grpc.aio.AioRpcError, fault_of: Callable[[str, str], Fau
     metadata = dict(info.metadata) if info is not None else {}
     faults = [fault_of(violation.field, violation.description) for violation in violations]
     problem = Problem(status, reason, detail, faults, metadata)
+    if is_replayed(error.initial_metadata()) or is_replayed(error.trailing_metadata()):
+        problem.headers[REPLAYED_HEADER] = "true"
     _add_headers(problem, retry_after_seconds)
     return problem
 
@@ -188,7 +200,7 @@ def _reason_of_bare(code: grpc.StatusCode) -> str:
 
 
 def _details(
-    error: grpc.aio.AioRpcError,
+    error: aio.AioRpcError,
 ) -> tuple[error_details_pb2.ErrorInfo | None, Sequence[error_details_pb2.BadRequest.FieldViolation], float | None]:
     info: error_details_pb2.ErrorInfo | None = None
     violations: Sequence[error_details_pb2.BadRequest.FieldViolation] = ()
@@ -204,14 +216,19 @@ def _details(
     return info, violations, retry_after_seconds
 
 
-def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+def _status(error: aio.AioRpcError) -> status_pb2.Status:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             return status_pb2.Status.FromString(value)
     return status_pb2.Status()
 
 
-def came_from_service(error: grpc.aio.AioRpcError) -> bool:
+def is_replayed(metadata: aio.Metadata | None) -> bool:
+    """True if a service said that it gave this answer before."""
+    return metadata is not None and metadata.get(REPLAYED_METADATA) == "true"
+
+
+def came_from_service(error: aio.AioRpcError) -> bool:
     """True if a service of ours decided it; False if the connection failed under the call."""
     return bool(_status(error).details)
 

@@ -1,8 +1,8 @@
 """Finds the handler of a method and path among templates as `google.api.http` writes them.
 
-Supported: literals, `{field}`, `{nested.field}`, and a custom verb (`/things/{id}:cancel`, `/things:batch`). A
-literal wins over a variable. Paths are read as they came: what is empty, encoded twice, or steps outside of its
-segment is refused, so that no two spellings reach the same handler by accident.
+Supported: literals, `{field}` and `{nested.field}`. A literal wins over a variable. Paths are read as they came: what
+is empty, encoded twice, or steps outside of its segment is refused, so that no two spellings reach the same handler by
+accident.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.problems import MalformedPath, MethodNotAllowed, UnknownPath
 T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)(?:=\*)?\}")
-_LITERAL = re.compile(r"[A-Za-z0-9_.:~-]+")
+_LITERAL = re.compile(r"[A-Za-z0-9_.~-]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PATH_BYTES_MAX = 2048
 
@@ -29,33 +29,23 @@ class Template:
         self.text = text
         self.segments: list[str | None] = []
         self.variables: list[str] = []
-        self.verb = ""
         if not text.startswith("/"):
             raise ValueError(f"{text}: a path template begins with /")
         for part in text[1:].split("/"):
-            if self.verb:
-                raise ValueError(f"{text}: a custom verb ends the path")
-            variable = _VARIABLE.match(part)
+            variable = _VARIABLE.fullmatch(part)
             if variable is not None:
-                self._add_variable(variable.group(1), part[variable.end() :])
+                self.segments.append(None)
+                self.variables.append(variable.group(1))
             elif _LITERAL.fullmatch(part):
                 self.segments.append(part)
             else:
                 raise ValueError(f"{text}: cannot route the segment {part!r}")
-
-    def _add_variable(self, field: str, rest: str) -> None:
-        if rest and not rest.startswith(":"):
-            raise ValueError(f"{self.text}: {rest!r} after a variable")
-        self.segments.append(None)
-        self.variables.append(field)
-        self.verb = rest[1:]
 
 
 class _Node(Generic[T]):
     def __init__(self) -> None:
         self.literals: dict[str, _Node[T]] = {}
         self.variable: _Node[T] | None = None
-        self.verbs: dict[str, _Node[T]] = {}
         self.targets: dict[str, T] = {}
 
 
@@ -67,12 +57,9 @@ class Router(Generic[T]):
 
     def add(self, method: str, template: Template, target: T) -> None:
         node = self._root
-        for index, segment in enumerate(template.segments):
-            last = index == len(template.segments) - 1
+        for segment in template.segments:
             if segment is not None:
                 node = node.literals.setdefault(segment, _Node())
-            elif last and template.verb:
-                node = node.verbs.setdefault(template.verb, _Node())
             else:
                 node.variable = node.variable or _Node()
                 node = node.variable
@@ -104,11 +91,6 @@ def _walk(node: _Node[T], segments: list[str], at: int, values: list[str]) -> tu
     literal = node.literals.get(segment)
     if literal is not None and (found := _walk(literal, segments, at + 1, values)):
         return found
-    if node.verbs and ":" in segment:
-        value, _, verb = segment.rpartition(":")
-        after_verb = node.verbs.get(verb)
-        if after_verb is not None and value and (found := _walk(after_verb, segments, at + 1, [*values, value])):
-            return found
     if node.variable is not None:
         return _walk(node.variable, segments, at + 1, [*values, segment])
     return None

@@ -11,8 +11,9 @@ from grpc import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import contracts, json_writer
-from gateway.binding import Binding
+from gateway import contracts
+from gateway.answers import Answer
+from gateway.binding import KEY_FIELD, Binding
 from gateway.guard import Caller, Guard
 from gateway.problems import http_only, invalid, of_rpc_error
 from gateway.settings import Settings
@@ -21,9 +22,6 @@ from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.process import telemetry
 from services.chassis.values.errors import InvalidField
-
-_EMPTY = "google.protobuf.Empty"
-_IDEMPOTENCY_FIELD = "idempotency_key"
 
 
 def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:
@@ -42,13 +40,6 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
     return found
 
 
-def success_status(binding: Binding) -> int:
-    """201 for what is created (a `Create…` over POST), 204 for nothing to say, else 200."""
-    if binding.method.output_type.full_name == _EMPTY:
-        return 204
-    return 201 if binding.method.name.startswith("Create") and binding.http_method == "POST" else 200
-
-
 class RpcEndpoint:
     """The REST face of one RPC, with everything that can be compiled before the first request."""
 
@@ -58,13 +49,11 @@ class RpcEndpoint:
         self.label = self.binding.template.text
         self._guard = guard
         self._unary = unary
-        self._status = success_status(self.binding)
-        self._write = json_writer.writer_of(method.output_type) if self._status != 204 else None
+        self._answer = Answer(method)
         self._body_bytes_max = self._limit(settings)
         # A body that never ends is told so (408) while there is still time to: the other half is for the service.
         self._receive_seconds_max = min(settings.receive_seconds_max, settings.request_seconds_max / 2)
         self._is_read = self.binding.http_method == "GET"
-        self._has_key = _IDEMPOTENCY_FIELD in method.input_type.fields_by_name
         validation.warm_up([self.binding.request_class])
 
     def _limit(self, settings: Settings) -> int:
@@ -77,12 +66,10 @@ class RpcEndpoint:
         body = await self._receive(request)
         message = self._message(request, values, body)
         try:
-            answer = await self._unary(message, _metadata(caller), repeatable=self._repeatable(message))
+            response, replayed = await self._unary(message, _metadata(caller), repeatable=self._repeatable(message))
         except aio.AioRpcError as error:
             raise of_rpc_error(error, lambda path, detail: self.binding.fault(path, detail, message)) from error
-        if self._write is None:
-            return Response(status_code=204)
-        return Response(json_writer.dumps(self._write(answer)), self._status, media_type="application/json")
+        return self._answer.of(response, replayed=replayed)
 
     def _message(self, request: Request, values: Sequence[str], body: bytes) -> Message:
         query: bytes = request.scope["query_string"]
@@ -96,7 +83,7 @@ class RpcEndpoint:
         return message
 
     def _repeatable(self, message: Message) -> bool:
-        return self._is_read or (self._has_key and bool(getattr(message, _IDEMPOTENCY_FIELD)))
+        return self._is_read or (self.binding.has_key and bool(getattr(message, KEY_FIELD)))
 
     async def _receive(self, request: Request) -> bytes:
         """The body, whole, of an allowed size and type, in time."""

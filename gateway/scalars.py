@@ -25,6 +25,7 @@ _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
+_ETAG = re.compile(r'"([\x21\x23-\x7e]{1,255})"')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Read = Callable[[Any], Any]
@@ -61,6 +62,14 @@ def read_int64(value: Any) -> int:
     if not INT64_MIN <= value <= INT64_MAX:
         raise ValueError("is out of range")
     return int(value)
+
+
+def read_etag(value: Any) -> str:
+    """What `If-Match` names: one strong entity tag, in the quotes `ETag` has."""
+    match = _ETAG.fullmatch(value)
+    if match is None:
+        raise ValueError("must be one entity tag in quotes, as ETag gave it")
+    return str(match.group(1))
 
 
 def text_to_bool(text: str) -> bool:

@@ -26,8 +26,8 @@ STATUS_OF_CODE: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-# Some refusals read as malformed input to gRPC and as a conflict with an earlier request to HTTP.
-_STATUS_OF_REASON: Mapping[str, int] = {"IDEMPOTENCY_KEY_REUSED": 422}
+# What HTTP tells apart and gRPC does not.
+_STATUS_OF_REASON: Mapping[str, int] = {"IDEMPOTENCY_KEY_REUSED": 422, "ETAG_MISMATCH": 412}
 
 
 def status_of(code: grpc.StatusCode, reason: str) -> int:

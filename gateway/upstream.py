@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from gateway.problems import came_from_service
+from gateway.problems import came_from_service, is_replayed
 from services.chassis.calls.deadline import remaining_seconds
 
 # How long a request that may be sent twice waits for its service to come back.
@@ -77,8 +77,10 @@ class Unary:
             response_deserializer=response.FromString,
         )
 
-    async def __call__(self, request: Message, metadata: Sequence[tuple[str, str]], *, repeatable: bool) -> Message:
-        """The response.
+    async def __call__(
+        self, request: Message, metadata: Sequence[tuple[str, str]], *, repeatable: bool
+    ) -> tuple[Message, bool]:
+        """The response, and whether it was given before.
 
         Raises:
             AioRpcError: the service's refusal, or that it could not be reached.
@@ -86,8 +88,10 @@ class Unary:
         give_up_at = time.monotonic() + (RETURN_SECONDS_MAX if repeatable else 0)
         while True:
             try:
-                response: Message = await self._call(request, metadata=tuple(metadata), timeout=_left())
-                return response
+                call = self._call(request, metadata=tuple(metadata), timeout=_left())
+                response: Message = await call
+                replayed = is_replayed(await call.initial_metadata()) or is_replayed(await call.trailing_metadata())
+                return response, replayed
             except aio.AioRpcError as error:
                 if not _connection_failed(error) or time.monotonic() >= give_up_at:
                     raise

@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from realco.type.v1 import access_pb2
 
 from gateway import contracts, openapi
+from gateway.answers import Answer
 from gateway.binding import Binding
 
 DOCUMENT = openapi.document()
@@ -245,6 +246,32 @@ def test_a_problem_names_everything_in_camel_case():
     problem = schema("Problem")
     assert "requestId" in problem["required"]
     assert not [name for name in problem["properties"] if "_" in name]
+
+
+def test_what_is_created_is_answered_with_201_and_the_path_to_read_it_at():
+    """Wherever a POST to a collection has a GET of one of its members: who creates, says where."""
+    readable = {path for method, path, _ in operations() if method == "GET"}
+    for method, path, found in operations():
+        members = [one for one in readable if re.fullmatch(re.escape(path) + r"/\{[^}]*\}", one)]
+        if method == "POST" and members:
+            assert set(found["responses"]["201"]["headers"]) >= {"Location"}, path
+    for method in contracts.methods():
+        location = Answer(method).location
+        if location is not None:
+            assert re.sub(r"\{[^}]*\}", "{}", location.template.text) in {
+                re.sub(r"\{[^}]*\}", "{}", path) for path in readable
+            }
+
+
+def test_a_write_with_a_key_may_be_answered_from_memory():
+    for _, path, found in operations():
+        keyed = any(one["name"] == "Idempotency-Key" for one in found["parameters"])
+        [status] = [code for code in found["responses"] if code.startswith("2")]
+        assert ("Idempotency-Replayed" in found["responses"][status]["headers"]) == keyed, path
+
+
+def test_verbs_are_steps_of_the_path():
+    assert not [path for path in DOCUMENT["paths"] if ":" in path]
 
 
 def test_every_error_reason_is_in_the_catalogue_with_its_comment():

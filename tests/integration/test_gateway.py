@@ -54,7 +54,7 @@ async def test_what_has_nothing_to_say_is_204(gateway):
 async def test_a_batch_goes_by_its_custom_verb(gateway):
     entry = {"type": "ADJUSTMENT", "description": "x", "legs": []}
     items = [{"idempotencyKey": f"k{n}", "journalEntry": entry} for n in range(1000)]
-    path = f"/api/v1/escrow-accounts/{ESCROW_ACCOUNT}/journal-entries:batch"
+    path = f"/api/v1/escrow-accounts/{ESCROW_ACCOUNT}/journal-entries/batch"
     response = await gateway.request("POST", path, json={"items": items})
     assert response.status_code == 200, response.text
     assert len(gateway.services.calls[0].request.items) == 1000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from realco.transactions.v1 import webhooks_pb2
+from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 
 from gateway.descriptors import camel_case
 from gateway.upstream import RETURN_SECONDS_MAX
@@ -76,6 +76,20 @@ async def test_the_fields_a_service_refuses_are_placed_in_the_body_and_headers(g
     response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
     found = {(error["in"], error["pointer"]) for error in is_problem(response, 400, "INVALID_FIELD")["errors"]}
     assert found == {("body", "/amount/amountMinor"), ("header", "/Idempotency-Key"), ("body", "/escrowAccountId")}
+
+
+async def test_an_answer_given_before_says_so_whatever_it_was(gateway):
+    transaction = transactions_pb2.Transaction(transaction_id="txn_" + "0" * 26)
+    gateway.services.answers["CreateTransaction"] = transaction
+    for replayed in (False, True):
+        gateway.services.replayed = replayed
+        response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
+        assert response.status_code == 201
+        assert response.headers["location"] == f"/api/v1/transactions/{transaction.transaction_id}"
+        assert response.headers.get("idempotency-replayed") == ("true" if replayed else None)
+    gateway.services.answers["CreateTransaction"] = Poor("Too little.", available_minor=5)
+    response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
+    assert (response.status_code, response.headers["idempotency-replayed"]) == (422, "true")
 
 
 async def test_a_bug_in_a_service_shows_an_id_and_nothing_else(gateway):

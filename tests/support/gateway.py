@@ -28,7 +28,7 @@ from gateway.http_server import HttpServer
 from gateway.settings import Settings
 from gateway.upstream import Upstream
 from services.chassis.calls.auth import ServiceIdentity, Verifier
-from services.chassis.calls.status import to_status
+from services.chassis.calls.status import REPLAYED_METADATA, to_status
 from services.chassis.values.errors import DomainError
 
 ISSUER = "https://issuer.test"
@@ -61,6 +61,8 @@ class Services:
     answers: dict[str, Answer | Exception | Message] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     serving: bool = True
+    # Said of every answer, as a service does of one it gave before.
+    replayed: bool = False
     # Clear it to make every call wait.
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -93,6 +95,8 @@ class Services:
             metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
             self.calls.append(Call(method.name, request, metadata, context.time_remaining()))
             await self.open.wait()
+            if self.replayed:
+                await context.send_initial_metadata(((REPLAYED_METADATA, "true"),))
             given = self.answers.get(method.name, GetMessageClass(method.output_type)())
             try:
                 if isinstance(given, Exception):
@@ -124,6 +128,7 @@ class GatewayHarness:
         self.services.answers.clear()
         self.services.calls.clear()
         self.services.serving = True
+        self.services.replayed = False
         self.services.open.set()
         self.stop.clear()
 

@@ -13,8 +13,7 @@ ROUTES = [
     ("GET", "/things/{thing_id}"),
     ("DELETE", "/things/{thing_id}"),
     ("POST", "/things/{thing_id}/stop"),
-    ("POST", "/things/{thing_id}:stop"),
-    ("POST", "/things:batch"),
+    ("POST", "/things/batch"),
     ("POST", "/things/simulate"),
     ("GET", "/things/{thing_id}/parts/{part.id}"),
     ("GET", "/"),
@@ -37,10 +36,9 @@ def router() -> Router[str]:
         ("GET", b"/things/a", "GET /things/{thing_id}", ["a"]),
         ("DELETE", b"/things/a", "DELETE /things/{thing_id}", ["a"]),
         ("POST", b"/things/a/stop", "POST /things/{thing_id}/stop", ["a"]),
-        ("POST", b"/things/a:stop", "POST /things/{thing_id}:stop", ["a"]),
-        ("POST", b"/things/a:b:stop", "POST /things/{thing_id}:stop", ["a:b"]),
-        ("POST", b"/things:batch", "POST /things:batch", []),
-        ("POST", b"/things%3Abatch", "POST /things:batch", []),
+        ("POST", b"/things/a:b/stop", "POST /things/{thing_id}/stop", ["a:b"]),
+        ("POST", b"/things/batch", "POST /things/batch", []),
+        ("GET", b"/things/a%3Ab", "GET /things/{thing_id}", ["a:b"]),
         ("POST", b"/things/simulate", "POST /things/simulate", []),
         ("GET", b"/things/a%20b", "GET /things/{thing_id}", ["a b"]),
         ("GET", b"/things/%C3%A9", "GET /things/{thing_id}", ["é"]),
@@ -51,11 +49,8 @@ def test_a_path_leads_to_its_handler(router, method, path, target, values):
     assert router.find(method, path) == (target, values)
 
 
-@pytest.mark.parametrize("path", [b"/", b"/thing", b"/things/a/b", b"/THINGS", b"/things/a:start", b"/things:", b"/*"])
+@pytest.mark.parametrize("path", [b"/", b"/thing", b"/things/a/b", b"/THINGS", b"/things:", b"/*"])
 def test_a_path_that_leads_nowhere_is_unknown(router, path):
-    if path == b"/things/a:start":  # no such verb, so the whole is an id
-        assert router.find("GET", path) == ("GET /things/{thing_id}", ["a:start"])
-        return
     with pytest.raises(UnknownPath):
         router.find("GET", path)
 
@@ -106,9 +101,11 @@ def test_a_path_that_could_be_read_in_two_ways_is_refused(router, path):
         router.find("GET", path)
 
 
-@pytest.mark.parametrize("template", ["things", "/{a}b", "/a/{b=**}", "/{a:b}", "/{}", "/a b", "/{a}:x/b", "/{A}"])
+@pytest.mark.parametrize(
+    "template", ["things", "/{a}b", "/a/{b=**}", "/{a:b}", "/{}", "/a b", "/{a}:x", "/a:x", "/{A}"]
+)
 def test_a_template_that_is_not_carried_is_refused_at_the_start(template):
-    with pytest.raises(ValueError, match=r"path template|route|after a variable|verb"):
+    with pytest.raises(ValueError, match=r"path template|route"):
         Template(template)
 
 

@@ -11,6 +11,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.chassis.values.errors import DomainError, Kind, Refused
 
+# Metadata of an answer that was given before: `true`. REST says it in `Idempotency-Replayed`.
+REPLAYED_METADATA = "realco-idempotency-replayed"
+
 
 def to_status(error: DomainError, domain: str) -> status_pb2.Status:
     """`domain` is the answering service's (`escrow.realco`), unless the refusal came from a peer and keeps its own."""

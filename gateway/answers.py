@@ -1,0 +1,83 @@
+"""What the response of an RPC becomes over HTTP: status, headers and JSON, derived once from the contract."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from realco.type.v1 import http_pb2
+from starlette.responses import Response
+
+from gateway import json_writer
+from gateway.descriptors import has_option, option
+from gateway.problems import REPLAYED_HEADER
+from gateway.routing import Template
+
+_EMPTY = "google.protobuf.Empty"
+_ETAG = "etag"
+
+
+class Answer:
+    """The answer to one RPC: 201 with `Location` for what it created, 204 for nothing to say, else 200.
+
+    A replayed answer is the first one again, and says so in `Idempotency-Replayed`. What has an `etag` carries it as
+    `ETag`, too.
+
+    Raises:
+        ValueError: the contract's `created` is no path over fields of the response.
+    """
+
+    def __init__(self, method: MethodDescriptor) -> None:
+        self.message = method.output_type
+        self.location = Location(method) if has_option(method, http_pb2.created) else None
+        etag = self.message.fields_by_name.get(_ETAG)
+        self.has_etag = etag is not None and etag.type == FieldDescriptor.TYPE_STRING
+        if self.message.full_name == _EMPTY:
+            self.status = 204
+        else:
+            self.status = 201 if self.location is not None else 200
+        self._write = json_writer.writer_of(self.message) if self.status != 204 else None
+
+    def of(self, message: Message, *, replayed: bool) -> Response:
+        headers = {REPLAYED_HEADER: "true"} if replayed else {}
+        if self._write is None:
+            return Response(status_code=204, headers=headers)
+        if self.location is not None:
+            headers["Location"] = self.location.of(message)
+        if self.has_etag and (etag := getattr(message, _ETAG)):
+            headers["ETag"] = f'"{etag}"'
+        return Response(json_writer.dumps(self._write(message)), self.status, headers, "application/json")
+
+
+class Location:
+    """The path at which a created resource is read."""
+
+    def __init__(self, method: MethodDescriptor) -> None:
+        self.template = Template(option(method, http_pb2.created))
+        self._fields = [_names_of(method.output_type, path) for path in self.template.variables]
+
+    def of(self, message: Message) -> str:
+        values = (quote(_value(message, names), safe="") for names in self._fields)
+        return "/" + "/".join(next(values) if part is None else part for part in self.template.segments)
+
+
+def _names_of(descriptor: Descriptor, path: str) -> list[str]:
+    """The steps of a field path, which ends at a text."""
+    message: Descriptor | None = descriptor
+    field: FieldDescriptor | None = None
+    for name in path.split("."):
+        field = message.fields_by_name.get(name) if message is not None else None
+        if field is None:
+            raise ValueError(f"{descriptor.full_name} has no field {path}")
+        message = field.message_type
+    if field is None or field.type != FieldDescriptor.TYPE_STRING:
+        raise ValueError(f"{descriptor.full_name}.{path} is no text")
+    return path.split(".")
+
+
+def _value(message: Message, names: list[str]) -> str:
+    value: object = message
+    for name in names:
+        value = getattr(value, name)
+    return str(value)
