@@ -39,15 +39,17 @@ class Answer:
             self.status = 201 if self.location is not None else 200
         self._write = json_writer.writer_of(self.message) if self.status != 204 else None
 
-    def of(self, message: Message, *, replayed: bool) -> Response:
+    def of(self, message: Message, *, replayed: bool, rehearsed: bool = False) -> Response:
+        """The HTTP response; `rehearsed` says that the request was only validated, and nothing was created."""
         headers = {REPLAYED_HEADER: "true"} if replayed else {}
         if self._write is None:
             return Response(status_code=204, headers=headers)
-        if self.location is not None:
+        status = 200 if rehearsed else self.status
+        if self.location is not None and not rehearsed:
             headers["Location"] = self.location.of(message)
         if self.has_etag and (etag := getattr(message, _ETAG)):
             headers["ETag"] = f'"{etag}"'
-        return Response(json_writer.dumps(self._write(message)), self.status, headers, "application/json")
+        return Response(json_writer.dumps(self._write(message)), status, headers, "application/json")
 
 
 class Location:

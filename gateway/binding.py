@@ -29,6 +29,7 @@ HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
 IF_MATCH = "If-Match"
 KEY_FIELD = "idempotency_key"
+VALIDATE_ONLY_FIELD = "validate_only"
 _QUERY_FIELDS_MAX = 100
 _ReadBody = Callable[[Any, Headers, bytes, list[Fault]], object]
 _STEP = re.compile(r"([^.\[\]]+)(?:\[([^\]]*)\])?")
@@ -88,6 +89,11 @@ class Binding:
     def has_key(self) -> bool:
         """True if the request has a key under which its first answer is kept."""
         return KEY_FIELD in self.method.input_type.fields_by_name
+
+    @property
+    def may_only_validate(self) -> bool:
+        """True if the request can ask for what would be, without an effect."""
+        return VALIDATE_ONLY_FIELD in self.method.input_type.fields_by_name
 
     @property
     def takes_batch(self) -> bool:

@@ -168,7 +168,12 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]
     if any(parameter.name == IF_MATCH for parameter in binding.headers):
         statuses |= {412, 428}
     problems = {str(code): {"$ref": f"#/components/responses/Problem{code}"} for code in sorted(statuses)}
-    return {str(answer.status): success, **problems}
+    successes = {str(answer.status): success}
+    if answer.status == 201 and binding.may_only_validate:
+        would = {name: header for name, header in headers.items() if name != "Location"}
+        about = "What it would be: with `validateOnly` nothing is created."
+        successes["200"] = {**success, "description": about, "headers": would}
+    return {**successes, **problems}
 
 
 def _clearable(schema: Schema) -> Schema:

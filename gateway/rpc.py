@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gateway import contracts
 from gateway.answers import Answer
-from gateway.binding import KEY_FIELD, Binding
+from gateway.binding import KEY_FIELD, VALIDATE_ONLY_FIELD, Binding
 from gateway.guard import Caller, Guard
 from gateway.problems import http_only, invalid, of_rpc_error
 from gateway.settings import Settings
@@ -69,7 +69,7 @@ class RpcEndpoint:
             response, replayed = await self._unary(message, _metadata(caller), repeatable=self._repeatable(message))
         except aio.AioRpcError as error:
             raise of_rpc_error(error, lambda path, detail: self.binding.fault(path, detail, message)) from error
-        return self._answer.of(response, replayed=replayed)
+        return self._answer.of(response, replayed=replayed, rehearsed=getattr(message, VALIDATE_ONLY_FIELD, False))
 
     def _message(self, request: Request, values: Sequence[str], body: bytes) -> Message:
         query: bytes = request.scope["query_string"]

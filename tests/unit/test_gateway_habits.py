@@ -86,6 +86,12 @@ def test_a_replayed_answer_is_the_first_one_and_says_so():
     assert (answer.status_code, answer.headers["idempotency-replayed"]) == (201, "true")
 
 
+def test_what_is_only_validated_is_not_created():
+    answer = Answer(CREATE).of(Thing(thing_id="t-1"), replayed=False, rehearsed=True)
+    assert answer.status_code == 200
+    assert "location" not in answer.headers
+
+
 def test_what_is_changed_is_answered_with_200_and_its_new_etag():
     answer = Answer(UPDATE).of(Thing(thing_id="t-1", etag="8"), replayed=False)
     assert (answer.status_code, answer.headers["etag"]) == (200, '"8"')
