@@ -34,8 +34,6 @@ Read = Callable[[Any], Any]
 def read_string(value: Any) -> str:
     if type(value) is not str:
         raise ValueError("must be a string")
-    if "\x00" in value:
-        raise ValueError("must not contain the character NUL")
     return value
 
 

@@ -74,7 +74,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
         self, request: pb.ListLedgerAccountsRequest, context: ServicerContext
     ) -> pb.ListLedgerAccountsResponse:
         async with self._database.begin() as tx:
-            return await queries.list_ledger_accounts(tx, request)
+            return await queries.list_ledger_accounts(tx, request, self._clock.now())
 
     async def ListLedgerEntries(
         self, request: pb.ListLedgerEntriesRequest, context: ServicerContext

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp, to_timestamp
 from services.chassis.data.paging import Page
+from services.chassis.values.errors import InvalidField
 from services.escrow import messages, store
 from services.escrow.domain.chart import CASH, IN_TRANSIT
 from services.escrow.domain.refusals import EscrowAccountNotFound
@@ -46,7 +47,7 @@ async def get_balance(
     tx: AsyncConnection, request: pb.GetEscrowAccountBalanceRequest, now: datetime
 ) -> pb.EscrowAccountBalance:
     account = await _account(tx, request.escrow_account_id)
-    as_of = _as_of(request)
+    as_of = _as_of(request, now)
     rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
     by_kind = {row.ledger_account: row for row in rows}
 
@@ -70,10 +71,10 @@ async def get_balance(
 
 
 async def list_ledger_accounts(
-    tx: AsyncConnection, request: pb.ListLedgerAccountsRequest
+    tx: AsyncConnection, request: pb.ListLedgerAccountsRequest, now: datetime
 ) -> pb.ListLedgerAccountsResponse:
     account = await _account(tx, request.escrow_account_id)
-    as_of = _as_of(request)
+    as_of = _as_of(request, now)
     lines = _BALANCES_NOW if as_of is None else _BALANCES_AT
     query, code = sa.select(lines), lines.c.ledger_account
     if request.ledger_account:
@@ -88,8 +89,12 @@ async def list_ledger_accounts(
     )
 
 
-def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsRequest) -> datetime | None:
-    return from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
+def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsRequest, now: datetime) -> datetime | None:
+    """The moment asked for. Raises InvalidField where it is still to come: nobody knows a balance of then."""
+    as_of = from_timestamp(request.as_of, "as_of") if request.HasField("as_of") else None
+    if as_of is not None and as_of > now:
+        raise InvalidField("There is no balance of a time to come.", fields={"as_of": "must not be in the future"})
+    return as_of
 
 
 def _key(account: sa.Row[Any], as_of: datetime | None) -> dict[str, Any]:

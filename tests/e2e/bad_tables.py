@@ -95,7 +95,7 @@ def _new_escrow_account(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for title, value in CURRENCIES.items():
         yield BadRequest(f"the currency is {title}", at="body /currencyCode", change={"currencyCode": value})
     for name, values in {
-        "displayName": ["", "n" * 201, 42, ["swordfish"], "sword\u0000fish"],
+        "displayName": ["", "n" * 201, 42, ["swordfish"], "sword\u0000fish", "sword\nfish", "sword\u001b[2Jfish"],
         "custodianName": ["", "n" * 201, {"name": "swordfish"}],
         "custodianAccountLast4": ["123", "12345", "12-4", 1234],
         "status": ["ACTIVE"],
@@ -199,6 +199,9 @@ _TIMES = {
     "a leap second": "2016-12-31T23:59:60Z",
     "of the year 0": "0000-01-01T00:00:00Z",
     "of the year 10000": "10000-01-01T00:00:00Z",
+    "of the year 9999": "9999-01-01T00:00:00Z",
+    "of the year 1899": "1899-12-31T23:59:59Z",
+    "finer than a microsecond": "2026-01-31T12:00:00.0000001Z",
     "a number": "1735787045",
     "a word": "swordfish",
 }
@@ -207,12 +210,14 @@ _TIMES = {
 def _balance(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for title, value in _TIMES.items():
         yield BadRequest(f"asOf is {title}", at="query /asOf", query=f"?asOf={value}")
+    yield BadRequest("asOf is to come", at="query /asOf", query="?asOf=2099-01-01T00:00:00Z")
 
 
 def _ledger(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for name in ("from", "to"):
         for title, value in _TIMES.items():
             yield BadRequest(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
+    yield BadRequest("from is after to", at="query /from", query="?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z")
     for value in ("-1", "many"):
         yield BadRequest(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
     yield BadRequest("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)

@@ -12,14 +12,15 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.errors import InvalidField
 from tests.support.escrow import NOW, Escrow, key, refusal, usd
 
 FIXED = {"cash", "in_transit", "issuer_proceeds", "distributable", "fees", "suspense"}
 
 
 # Minutes from NOW to the first and the last day a Timestamp can name.
-BEGINNING = (datetime(1, 1, 1, tzinfo=UTC) - NOW) / timedelta(minutes=1)
-END = (datetime(9999, 12, 31, tzinfo=UTC) - NOW) / timedelta(minutes=1)
+BEGINNING = (datetime(1900, 1, 1, tzinfo=UTC) - NOW) / timedelta(minutes=1)
+END = (datetime(9998, 12, 31, tzinfo=UTC) - NOW) / timedelta(minutes=1)
 
 
 def minutes(number: float) -> datetime:
@@ -136,6 +137,7 @@ async def test_a_balance_at_an_instant_is_of_what_had_happened_by_then_whenever_
         await escrow.post(
             account, ("cash", minor), ("subscription:inv-001", -minor), effective_time=to_timestamp(minutes(happened))
         )
+    escrow.clock.set(minutes(20_000))
     for moment in (-31, -30, -0.1, 0, 0.4, 0.5, 0.999, 1, 1.5, 1.999, 2, 2.5, 3, 60, 10_079, 10_079.99, 10_080, 20_000):
         true = sum(minor for _, happened, minor in history if happened <= moment)
         wanted = {"cash": true, "subscription:inv-001": true} if true else {}
@@ -152,6 +154,7 @@ async def test_a_balance_at_an_instant_knows_what_was_pending_and_held(escrow):
     await escrow.call(
         "ReleaseHold", pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id=hold.hold_id)
     )
+    escrow.clock.set(minutes(3))
     held = [(await escrow.balance(account, minutes(moment))).held.amount_minor for moment in (0, 1, 1.5, 2, 3)]
     assert held == [0, 60, 60, 0, 0]
     assert (await escrow.balance(account, minutes(1.5))).available == usd(40)
@@ -282,6 +285,11 @@ async def test_the_balance_has_a_line_a_kind_and_the_list_a_line_a_ledger_accoun
         ("subscription:inv-002", 20, 0, 20),
     ]
     assert await listed(ledger_account="nobody") == []
+    to_come = escrow.clock.now() + timedelta(microseconds=1)
+    for question in (escrow.balance(account, to_come), listed(as_of=to_timestamp(to_come))):
+        with pytest.raises(InvalidField) as refused:
+            await question
+        assert refused.value.fields == {"as_of": "must not be in the future"}
 
 
 async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(service_urls):

@@ -226,16 +226,12 @@ def test_bytes_that_are_not_the_message_are_refused(raw):
         validation.parse(raw, pb.PlaceHoldRequest.FromString)
 
 
-def test_a_nul_is_refused_wherever_it_hides():
-    request = pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
-    request.items.add().journal_entry.description = "rent\x00"
+def test_rules_of_the_proto_and_of_all_fields_are_told_together():
+    request = hold(idempotency_key="")
+    request.expire_time.nanos = 1
     with pytest.raises(InvalidField) as refusal:
-        validation.parse(request.SerializeToString(), pb.BatchPostJournalEntriesRequest.FromString)
-    assert list(refusal.value.fields) == ["items.journal_entry.description"]
-    # A zero byte that is no text is fine.
-    timed = hold()
-    timed.expire_time.seconds = 128
-    assert validation.parse(timed.SerializeToString(), pb.PlaceHoldRequest.FromString) == timed
+        validation.validate(request)
+    assert sorted(refusal.value.fields) == ["expire_time", "idempotency_key"]
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------

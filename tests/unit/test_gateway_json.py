@@ -133,7 +133,6 @@ def test_a_deep_value_under_a_key_given_twice_is_refused():
         ('{"partyId": 7}', "/partyId: must be a string"),
         ('{"partyId": true}', "/partyId: must be a string"),
         ('{"partyId": ["a"]}', "/partyId: must be a string"),
-        ('{"partyId": "a\\u0000b"}', "/partyId: must not contain the character NUL"),
         ('{"party_id": "a"}', "/party_id: is not a field"),  # the proto's own spelling is not JSON's
         ('{"PartyId": "a"}', "/PartyId: is not a field"),
         ('{"__proto__": {}}', "/__proto__: is not a field"),

@@ -1,7 +1,9 @@
 """A request is what its proto says, or it is refused before any code of ours sees it.
 
-Rules are those of `buf.validate` (protovalidate), checked in the gateway and again in each service. Answers name the
-field and what is wrong with it, never the value.
+Rules are those of `buf.validate` (protovalidate), and some that hold for every field of a kind and so stand nowhere in
+the protos: texts, times and days are such as a store gives back as it took them, and a range begins before it ends.
+They are checked in the gateway and again in each service. Answers name the field and what is wrong with it, never the
+value.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from services.chassis.calls import field_kinds
 from services.chassis.values.errors import InvalidField
 
 _VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
@@ -23,7 +26,7 @@ def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
     """The message in `raw`.
 
     Raises:
-        InvalidField: it does not parse, has fields the proto has not, or NUL characters, which no text here has.
+        InvalidField: it does not parse, or has fields the proto has not.
     """
     try:
         message = from_string(raw)
@@ -34,19 +37,20 @@ def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
     known.DiscardUnknownFields()  # in C and deep: cheaper than looking for them
     if known.ByteSize() != message.ByteSize():
         raise InvalidField("The request has fields this version does not know.")
-    if b"\x00" in raw and (path := _path_of_nul(message)) is not None:
-        raise InvalidField("The request has a NUL character in a text.", fields={path: "must not contain NUL"})
     return message
 
 
 def validate(message: Message) -> None:
-    """Raises InvalidField, with every violation, unless the message keeps the rules of its proto."""
-    violations = _VALIDATOR.collect_violations(message)
-    if not violations:
+    """Raises InvalidField, with every fault, unless the message keeps the rules of its proto and of all fields."""
+    faults = [
+        (_path(violation.proto), _text(violation.proto, message))
+        for violation in _VALIDATOR.collect_violations(message)
+    ]
+    faults += field_kinds.find_faults(message)
+    if not faults:
         return
     fields: dict[str, str] = {}
-    for violation in violations:
-        path, text = _path(violation.proto), _text(violation.proto, message)
+    for path, text in faults:
         fields[path] = f"{fields[path]}; {text}" if path in fields else text
     summary = "; ".join(f"{path or 'request'}: {text}" for path, text in fields.items())
     raise InvalidField(f"The request is not valid: {summary}", fields=fields)
@@ -94,22 +98,3 @@ def _path(violation: protovalidate.ViolationPb) -> str:
         mark = "" if subscript is None else f"[{subscript.value}]" if subscript.field == "index" else "[*]"
         steps.append(element.field_name + mark)
     return ".".join(steps)
-
-
-def _path_of_nul(message: Message, prefix: str = "") -> str | None:
-    """The first text with a NUL in it. PostgreSQL cannot store one, and no name or memo needs one."""
-    for field, value in message.ListFields():
-        path = prefix + field.name
-        if not field.is_repeated:
-            values = [value]
-        else:
-            is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-            values = [*value.keys(), *value.values()] if is_map else list(value)
-        for item in values:
-            if isinstance(item, str) and "\x00" in item:
-                return path
-            if field.type == FieldDescriptor.TYPE_MESSAGE and isinstance(item, Message):
-                found = _path_of_nul(item, f"{path}.")
-                if found is not None:
-                    return found
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import UTC, date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,6 +11,10 @@ from realco.type.v1 import money_pb2
 
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
+from services.chassis.values.times import DATE_RULE, TIME_RULE, YEAR_MAX, YEAR_MIN
+
+_SECONDS_MIN = int(datetime(YEAR_MIN, 1, 1, tzinfo=UTC).timestamp())
+_SECONDS_END = int(datetime(YEAR_MAX + 1, 1, 1, tzinfo=UTC).timestamp())
 
 
 def to_money(money: Money) -> money_pb2.Money:
@@ -25,33 +30,43 @@ def to_timestamp(moment: datetime) -> Timestamp:
     return timestamp
 
 
+def is_time(timestamp: Timestamp) -> bool:
+    """Whether it comes back from a store as it went in (services.chassis.values.times)."""
+    return (
+        _SECONDS_MIN <= timestamp.seconds < _SECONDS_END
+        and 0 <= timestamp.nanos < 10**9
+        and timestamp.nanos % 1000 == 0
+    )
+
+
 def from_timestamp(timestamp: Timestamp, field: str = "time") -> datetime:
-    """An aware UTC time; what is finer than a microsecond is cut off. `field` is the request's path to it.
+    """An aware UTC time. `field` is the message's path to it.
 
     Raises:
-        InvalidField: the time is not between the years 1 and 9999.
+        InvalidField: it is none that a store gives back as it took it.
     """
-    try:
-        return timestamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise InvalidField(
-            "The time is out of range.", fields={field: "must be a time between the years 1 and 9999"}
-        ) from None
+    if not is_time(timestamp):
+        raise InvalidField("The time is out of range.", fields={field: TIME_RULE})
+    return timestamp.ToDatetime(tzinfo=UTC)
 
 
 def to_date(day: date) -> date_pb2.Date:
     return date_pb2.Date(year=day.year, month=day.month, day=day.day)
 
 
+def is_date(message: date_pb2.Date) -> bool:
+    """Whether it is a day: year, month and day are all given, and the calendar has it."""
+    if not YEAR_MIN <= message.year <= YEAR_MAX or not 1 <= message.month <= 12:
+        return False
+    return 1 <= message.day <= monthrange(message.year, message.month)[1]
+
+
 def from_date(message: date_pb2.Date, field: str = "date") -> date:
-    """The civil day; `field` is the request's path to it.
+    """The civil day; `field` is the message's path to it.
 
     Raises:
         InvalidField: the day is not in the calendar (30 February), or a part is missing.
     """
-    try:
-        return date(message.year, message.month, message.day)
-    except ValueError:
-        raise InvalidField(
-            "The date is not in the calendar.", fields={field: "must be a day of the calendar"}
-        ) from None
+    if not is_date(message):
+        raise InvalidField("The date is not in the calendar.", fields={field: DATE_RULE})
+    return date(message.year, message.month, message.day)

@@ -1,0 +1,43 @@
+"""Text from outside, by whatever door it came: a request, a webhook, a bank's answer, a token's claim, a header.
+
+Every door keeps the same rules, so that what came in by one can leave by any other and be stored on the way:
+Unicode without lone surrogates, without control characters, and on one line unless the door takes several.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control characters, the separators of lines and paragraphs, what turns the direction of reading (a text then shows
+# something else than it is), and halves of surrogate pairs, which no encoding of ours can carry.
+_UNFIT = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_NOT_IN_LINES = re.compile(f"[{_UNFIT}]")
+_NOT_IN_A_LINE = re.compile(f"[{_UNFIT}\t\n\r]")
+
+
+def find_fault(text: str, *, lines: bool = False) -> str | None:
+    """What is wrong with a text, in words for who sent it; None if nothing is.
+
+    Args:
+        lines: Line breaks and tabs are taken: a person explains something at length.
+    """
+    if lines:
+        return "must not contain control characters" if _NOT_IN_LINES.search(text) else None
+    return "must be one line without control characters" if _NOT_IN_A_LINE.search(text) else None
+
+
+def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
+    """The value of a document from outside, as a text of one line.
+
+    Args:
+        length_max: In characters.
+        empty: An empty text is one, too.
+
+    Raises:
+        ValueError: it is none, or too long, or empty, or not fit to be stored; the message repeats nothing of it.
+    """
+    if not isinstance(value, str) or len(value) > length_max or not (value or empty):
+        raise ValueError(f"not a text of {0 if empty else 1} to {length_max} characters")
+    if fault := find_fault(value):
+        raise ValueError(fault)
+    return value

@@ -1,0 +1,145 @@
+"""What comes from outside is fit to be stored, or refused by whatever door it came."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.date_pb2 import Date
+from realco.distributions.v1 import distributions_pb2 as distributions
+from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.type.v1.failure_pb2 import Failure
+
+from services.chassis.calls import field_kinds
+from services.chassis.values.text import find_fault, read_text
+from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
+
+
+@pytest.mark.parametrize(
+    ("text", "is_a_line", "are_lines"),
+    [
+        ("Zoë Müller-Ōé, 李 & Söhne 🏠", True, True),
+        ("", True, True),
+        ("first\nsecond\tcolumn\r\n", False, True),
+        ("NUL \x00", False, False),
+        ("bell \x07", False, False),
+        ("escape \x1b[31m", False, False),
+        ("delete \x7f", False, False),
+        ("next line \x85", False, False),
+        ("line separator \u2028", False, False),
+        ("right to left \u202e", False, False),
+        ("half a pair \ud800", False, False),
+    ],
+)
+def test_a_text_is_one_line_without_control_characters_unless_it_may_have_several(text, is_a_line, are_lines):
+    assert (find_fault(text) is None) == is_a_line
+    assert (find_fault(text, lines=True) is None) == are_lines
+
+
+@pytest.mark.parametrize(("value", "taken"), [("ab", True), ("abc", False), ("", False), (None, False), (7, False)])
+def test_a_text_of_a_document_has_its_length(value, taken):
+    if taken:
+        assert read_text(value, 2) == value
+        return
+    with pytest.raises(ValueError, match="not a text of 1 to 2 characters"):
+        read_text(value, 2)
+
+
+def test_a_text_that_may_be_empty_is_taken_empty_and_still_not_unfit():
+    assert read_text("", 2, empty=True) == ""
+    with pytest.raises(ValueError, match="control"):
+        read_text("\x00", 2, empty=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00:00.123456789+02:00", datetime(2026, 1, 31, 10, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-01-31T12:00:00", None),  # of which zone?
+        ("1899-12-31T23:59:59Z", None),
+        ("9999-12-31T23:59:59Z", None),
+        ("yesterday", None),
+        (1769860800, None),
+        (None, None),
+    ],
+)
+def test_a_time_of_a_document_names_its_zone_and_a_year_with_room_around_it(text, moment):
+    if moment is not None:
+        assert read_time(text) == moment
+        return
+    with pytest.raises(ValueError, match=r"."):
+        read_time(text)
+
+
+def seconds_of(year: int, *rest: int) -> int:
+    return int((datetime(year, *rest, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "fits"),
+    [
+        (Timestamp(seconds=0), True),
+        (Timestamp(seconds=seconds_of(1900, 1, 1)), True),
+        (Timestamp(seconds=seconds_of(1900, 1, 1) - 1, nanos=999_999_000), False),
+        (Timestamp(seconds=seconds_of(9998, 12, 31, 23, 59, 59), nanos=999_999_000), True),
+        (Timestamp(seconds=seconds_of(9999, 1, 1)), False),
+        (Timestamp(seconds=2**62), False),
+        (Timestamp(nanos=1_000), True),
+        (Timestamp(nanos=1_001), False),  # finer than a store keeps
+        (Timestamp(nanos=-1_000), False),
+        (Timestamp(nanos=10**9), False),
+    ],
+)
+def test_a_time_of_a_request_comes_back_from_the_store_as_it_went_in(timestamp, fits):
+    request = escrow.PlaceHoldRequest(expire_time=timestamp)
+    assert list(field_kinds.find_faults(request)) == ([] if fits else [("expire_time", TIME_RULE)])
+
+
+@pytest.mark.parametrize(
+    ("day", "fits"),
+    [
+        ((2028, 2, 29), True),
+        ((2027, 2, 29), False),
+        ((2026, 4, 31), False),
+        ((1900, 1, 1), True),
+        ((1899, 12, 31), False),
+        ((9998, 12, 31), True),
+        ((9999, 1, 1), False),
+        ((2026, 0, 0), False),  # a year is no day
+        ((0, 0, 0), False),
+        ((2026, -1, 1), False),
+    ],
+)
+def test_a_day_of_a_request_is_a_day_of_the_calendar(day, fits):
+    year, month, day_of_month = day
+    on = Date(year=year, month=month, day=day_of_month)
+    request = distributions.CreateDistributionRequest(distribution_date=on)
+    assert list(field_kinds.find_faults(request)) == ([] if fits else [("distribution_date", DATE_RULE)])
+
+
+@pytest.mark.parametrize(("start", "end", "fits"), [(1, 2, True), (2, 2, True), (2, 1, False)])
+def test_a_range_does_not_end_before_it_begins(start, end, fits):
+    request = escrow.ListLedgerEntriesRequest(from_time=Timestamp(seconds=start), to_time=Timestamp(seconds=end))
+    faults = [] if fits else [("from_time", "must not be after the end of the range")]
+    assert list(field_kinds.find_faults(request)) == faults
+
+
+def test_a_range_open_at_one_end_is_a_range():
+    assert not list(field_kinds.find_faults(escrow.ListLedgerEntriesRequest(from_time=Timestamp(seconds=5))))
+
+
+def test_a_fault_is_found_wherever_it_hides_and_the_callers_own_keys_are_not_repeated():
+    request = escrow.BatchPostJournalEntriesRequest()
+    request.items.add().journal_entry.description = "rent"
+    request.items.add().journal_entry.description = "rent\x00"
+    assert [path for path, _ in field_kinds.find_faults(request)] == ["items[1].journal_entry.description"]
+    failure = Failure(metadata={"a\x1b": "\x07", "limit": "7"})
+    assert [path for path, _ in field_kinds.find_faults(failure)] == ["metadata[*]", "metadata[*]"]
+
+
+def test_what_a_person_explains_may_have_several_lines_and_a_name_may_not():
+    assert not list(field_kinds.find_faults(escrow.FreezeEscrowAccountRequest(reason="a court order:\n\t12 C 345")))
+    faults = list(field_kinds.find_faults(escrow.CreateEscrowAccountRequest(display_name="Oak\nStreet")))
+    assert faults == [("display_name", "must be one line without control characters")]
