@@ -19,6 +19,15 @@ SECRET = "whsec_the-secret-of-this-test"
 BODY = json.dumps({"id": "evt_1", "type": "payment.settled", "data": {"payment": {"id": "pay_1"}}}).encode()
 
 NO_ID = b'{"type": "x"}'
+# Genuine, and still nothing that could be stored, or told from another event.
+UNFIT = [
+    ("empty id", b'{"id": "", "type": "x"}'),
+    ("NUL in the id", b'{"id": "evt_\\u0000", "type": "x"}'),
+    ("escape in the type", b'{"id": "evt_1", "type": "\\u001b[2J"}'),
+    ("half of a pair", b'{"id": "evt_\\ud800", "type": "x"}'),
+    ("long id", b'{"id": "' + b"e" * 256 + b'", "type": "x"}'),
+    ("number for an id", b'{"id": 7, "type": "x"}'),
+]
 
 Read = Callable[[bytes, str], ProviderEvent]
 
@@ -74,6 +83,7 @@ def _now(offset: int = 0) -> int:
     ("not JSON", b"{", lambda: f"t={_now()},v1={digest(_now(), b'{')}"),
     ("not UTF-8", b"\xff", lambda: "t=1,v1=00"),
     ("no event", b"[1]", lambda: f"t={_now()},v1={digest(_now(), b'[1]')}"),
+    *((f"unfit {name}", text, lambda text=text: f"t={_now()},v1={digest(_now(), text)}") for name, text in UNFIT),
     ("no id", NO_ID, lambda: f"t={_now()},v1={digest(_now(), NO_ID)}"),
 ])  # fmt: skip
 def test_a_webhook_that_is_not_genuine_is_refused_without_detail(

@@ -8,6 +8,8 @@ from typing import Protocol
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment
 
+EVENT_TEXT_MAX = 255  # of an event's id, its type and a payment's id, in characters
+
 
 @dataclass(frozen=True, slots=True)
 class PaymentOrder:

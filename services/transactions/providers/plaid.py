@@ -23,8 +23,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from services.chassis.values.errors import Unavailable
+from services.chassis.values.text import read_text
 from services.transactions.domain.errors import WebhookSignatureInvalid
-from services.transactions.providers.base import ProviderEvent
+from services.transactions.providers.base import EVENT_TEXT_MAX, ProviderEvent
 
 AGE_SECONDS_MAX = 300
 _FUTURE_SECONDS_MAX = 60
@@ -74,7 +75,7 @@ class PlaidWebhooks:
             if not genuine or not -_FUTURE_SECONDS_MAX <= age <= AGE_SECONDS_MAX:
                 raise ValueError("not of this body, or not of now")
             event = orjson.loads(body)
-            event_type = f"{event['webhook_type']}.{event['webhook_code']}"[:255]
+            event_type = read_text(f"{event['webhook_type']}.{event['webhook_code']}", EVENT_TEXT_MAX)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise _invalid() from None
         return ProviderEvent(f"{digest}:{int(issued_at)}", event_type)

@@ -6,22 +6,27 @@ An answer counts only if it is about our payment, with our amount; anything else
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import time
-from datetime import UTC, datetime
+import re
 from typing import Any
 
 import httpx
 import orjson
 
 from services.chassis.values.money import Money
+from services.chassis.values.text import read_text
+from services.chassis.values.times import read_time
 from services.transactions.domain.errors import WebhookSignatureInvalid
 from services.transactions.domain.payments import Payment, PaymentStatus, difference
-from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, ProviderEvent
+from services.transactions.providers.base import (
+    EVENT_TEXT_MAX,
+    Declined,
+    OutcomeUnknown,
+    PaymentOrder,
+    ProviderEvent,
+)
+from services.transactions.providers.signatures import prove_signature
 
 ANSWER_BYTES_MAX = 256 * 1024
-TOLERANCE_SECONDS = 300
 _RETRY_AFTER_SECONDS_MAX = 3600
 _LOOK_UP_LIMIT = 100
 
@@ -94,16 +99,15 @@ class SandboxBank:
         return payment
 
     def read_webhook(self, body: bytes, signature: str) -> ProviderEvent:
-        verify_signature(self._secret, signature, body, time.time())
+        prove_signature(self._secret, signature, body)
         try:
             event = orjson.loads(body)
-            event_id, event_type = event["id"], event["type"]
-            payment = event["data"]["payment"]["id"] if event_type.startswith("payment.") else ""
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            event_id, event_type = (read_text(event[name], EVENT_TEXT_MAX) for name in ("id", "type"))
+            about_payment = event_type.startswith("payment.")
+            payment_id = read_text(event["data"]["payment"]["id"], EVENT_TEXT_MAX) if about_payment else ""
+        except (ValueError, KeyError, TypeError):
             raise WebhookSignatureInvalid("The signature is not acceptable.") from None
-        if not all(isinstance(value, str) and len(value) <= 255 for value in (event_id, event_type, payment)):
-            raise WebhookSignatureInvalid("The signature is not acceptable.")
-        return ProviderEvent(event_id, event_type, payment)
+        return ProviderEvent(event_id, event_type, payment_id)
 
     async def _call(
         self,
@@ -134,30 +138,12 @@ class SandboxBank:
         return response.status_code, answer, _seconds(response.headers.get("Retry-After", ""))
 
 
-def verify_signature(secret: str, header: str, body: bytes, now: float) -> None:
-    """Proves `t=<unix>,v1=<hex HMAC-SHA256(secret, "{t}." + raw body)>`; any of several v1 may match.
-
-    Raises:
-        WebhookSignatureInvalid: no secret is set, or the header is missing, malformed, wrong, or 300 s off either way.
-    """
-    parts = [part.strip().partition("=") for part in header.split(",")]
-    times = [value for name, _, value in parts if name == "t"]
-    given = [value for name, _, value in parts if name == "v1"]
-    genuine = False
-    if secret and len(times) == 1 and times[0].isascii() and times[0].isdigit() and len(times[0]) <= 12:
-        expected = hmac.new(secret.encode(), f"{times[0]}.".encode() + body, hashlib.sha256).hexdigest().encode()
-        matches = [hmac.compare_digest(expected, value.encode()) for value in given]
-        genuine = any(matches) and abs(now - int(times[0])) <= TOLERANCE_SECONDS
-    if not genuine:
-        raise WebhookSignatureInvalid("The signature is not acceptable.")
-
-
 def _declined(status: int, answer: Any) -> Declined:
     """The bank's words are not for our customers: only its code is taken, and only if it looks like one."""
     if status == 400:
         return Declined("INVALID_PAYMENT_DATA", "The bank does not accept the payment's data.", retryable=False)
     code = answer.get("code") if isinstance(answer, dict) else None
-    known = isinstance(code, str) and code.replace("_", "").isalnum() and len(code) <= 64
+    known = isinstance(code, str) and re.fullmatch("[A-Za-z0-9_]{1,64}", code)
     message = f"The bank declined the payment ({code})." if known else "The bank declined the payment."
     return Declined("DECLINED_BY_PROVIDER", message, retryable=True)
 
@@ -166,24 +152,18 @@ def _payment(answer: Any) -> Payment:
     try:
         amount = Money(answer["amount_minor"], answer["currency"])
         return Payment(
-            payment_id=_text(answer["id"]),
-            reference=_text(answer["reference"]),
+            payment_id=read_text(answer["id"], EVENT_TEXT_MAX),
+            reference=read_text(answer["reference"], EVENT_TEXT_MAX),
             status=PaymentStatus(answer["status"]),
             amount=amount,
             is_debit={"debit": True, "credit": False}[answer["direction"]],
             presentment=int(answer["presentment"]),
-            changed_at=datetime.fromisoformat(answer["updated_at"]).astimezone(UTC),
-            return_code=_text(answer.get("return_code") or ""),
-            reason=_text(answer.get("failure_reason") or ""),
+            changed_at=read_time(answer["updated_at"]),
+            return_code=read_text(answer.get("return_code") or "", EVENT_TEXT_MAX, empty=True),
+            reason=read_text(answer.get("failure_reason") or "", EVENT_TEXT_MAX, empty=True),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 255:
-        raise TypeError("not a short text")
-    return value
 
 
 def _seconds(header: str) -> int:
