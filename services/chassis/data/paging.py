@@ -20,7 +20,7 @@ from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import principal_or_none
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.errors import DomainError, Kind
 
 Row = TypeVar("Row")
 Key = tuple[datetime | int | str, ...]
@@ -106,15 +106,12 @@ class Page:
 def time_range(request: Message) -> tuple[datetime | None, datetime | None]:
     """The half-open range of `from_time` and `to_time`: from the first instant on, and before the second.
 
-    Raises:
-        InvalidField: it ends before it begins.
+    That it does not end before it begins was checked with the request.
     """
     first, last = (
         from_timestamp(getattr(request, name), name) if request.HasField(name) else None
         for name in ("from_time", "to_time")
     )
-    if first is not None and last is not None and last <= first:
-        raise InvalidField("The range is empty.", fields={"to_time": "must be after the beginning of the range"})
     return first, last
 
 
