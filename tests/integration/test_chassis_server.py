@@ -145,7 +145,7 @@ async def test_the_caller_is_who_the_token_says(call, issuer, servicer, token, m
 
 async def test_a_malformed_request_never_reaches_the_handler(call, servicer):
     code, reason, details = await call(account="<script>")
-    assert (code, reason, details["fields"]) == ("INVALID_ARGUMENT", "INVALID_FIELD", ["escrowAccountId"])
+    assert (code, reason, details["fields"]) == ("INVALID_ARGUMENT", "INVALID_FIELD", ["escrow_account_id"])
     assert "script" not in str(details)
     assert servicer.calls == []
 

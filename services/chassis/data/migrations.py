@@ -33,7 +33,7 @@ def create_chassis_tables(op: Op) -> None:
     """Makes the chassis' tables, closed by row level security where they have an org_id."""
     tables.metadata.create_all(op.get_bind())
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
-    enable_rls(op, "outbox", "handled_requests", "aggregate_versions")
+    enable_rls(op, *(table.name for table in tables.metadata.sorted_tables if "org_id" in table.c))
 
 
 def enable_rls(op: Op, *names: str) -> None:

@@ -242,5 +242,7 @@ def _key(request: Message, principal: Principal) -> dict[str, str]:
 
 async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str) -> bool:
     """True if this consumer has not handled the event yet; it has when this transaction commits."""
-    row = pg.insert(handled_events).values(consumer=consumer, event_id=uuid.UUID(str(event_id)))
+    row = pg.insert(handled_events).values(
+        org_id=current_principal().org_id, consumer=consumer, event_id=uuid.UUID(str(event_id))
+    )
     return (await tx.execute(row.on_conflict_do_nothing())).rowcount == 1

@@ -10,19 +10,19 @@ metadata = sa.MetaData()
 outbox = sa.Table(
     "outbox",
     metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    sa.Column("event_id", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("event_id", pg.UUID(as_uuid=True), nullable=False),
     sa.Column("event_type", sa.Text, nullable=False),  # the message's full name
     sa.Column("aggregate_id", sa.Text, nullable=False),
     sa.Column("aggregate_version", sa.BigInteger, nullable=False),
     sa.Column("scope", sa.Text, nullable=False),
     sa.Column("payload", pg.BYTEA, nullable=False),
-    sa.Column("org_id", sa.Text, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False, server_default=""),
     sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Column("published_at", sa.TIMESTAMP(timezone=True)),
-    sa.UniqueConstraint("event_id", name="outbox_event_id_key"),
+    sa.UniqueConstraint("org_id", "event_id", name="outbox_event_id_key"),
     sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL")),
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
 )
@@ -78,6 +78,7 @@ handled_requests = sa.Table(
 handled_events = sa.Table(
     "handled_events",
     metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("consumer", sa.Text, primary_key=True),
     sa.Column("event_id", pg.UUID(as_uuid=True), primary_key=True),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),

@@ -37,7 +37,7 @@ WHERE published_at IS NULL
 ORDER BY id
 LIMIT $1
 """
-_MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])"
+_MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[]) AND published_at IS NULL"
 
 
 async def run_relay(database: Database, js: JetStreamContext, area: str, stop: asyncio.Event) -> None:
