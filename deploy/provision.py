@@ -13,7 +13,7 @@ import asyncio
 import importlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,26 @@ from typing import Any
 import nats
 import nats.errors
 from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    Base,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    ReplayPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import NotFoundError
 
 from deploy.topology import DEAD_LETTERS, SERVICE_NAMES, STREAMS
 from services.chassis.events.consumer import ACK_WAIT_SECONDS, MAX_ACK_PENDING, MAX_DELIVER, Subscription
 from services.chassis.process.settings import Settings
 
-_SECOND = 1_000_000_000
 _MESSAGE_BYTES_MAX = 256 * 1024
-_STREAM_NOT_FOUND, _CONSUMER_NOT_FOUND = 10059, 10014
+_DUPLICATE_SECONDS = 2 * 3600
 
 
 @dataclass(frozen=True)
@@ -40,22 +52,20 @@ class Consumer:
     name: str
     subjects: tuple[str, ...]
 
-    def configuration(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "durable_name": self.name,
-            "filter_subjects": list(self.subjects),
-            "deliver_policy": "all",
-            "replay_policy": "instant",
-            "ack_policy": "explicit",
-            "max_deliver": MAX_DELIVER,  # the consuming service counts, and puts aside what cannot be handled
-            **self._pace(),
-        }
-
-    def _pace(self) -> dict[str, int]:
-        if self.stream == DEAD_LETTERS.name:  # in a replay, one that fails again does not hold up the next
-            return {"ack_wait": 30 * _SECOND, "max_ack_pending": 1000}
-        return {"ack_wait": ACK_WAIT_SECONDS * _SECOND, "max_ack_pending": MAX_ACK_PENDING}
+    def configuration(self) -> ConsumerConfig:
+        # In a replay of dead letters, one that fails again does not hold up the next.
+        replays = self.stream == DEAD_LETTERS.name
+        return ConsumerConfig(
+            name=self.name,
+            durable_name=self.name,
+            filter_subjects=list(self.subjects),
+            deliver_policy=DeliverPolicy.ALL,
+            replay_policy=ReplayPolicy.INSTANT,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=30 if replays else ACK_WAIT_SECONDS,
+            max_ack_pending=1000 if replays else MAX_ACK_PENDING,
+            max_deliver=MAX_DELIVER,  # the consuming service counts, and puts aside what cannot be handled
+        )
 
 
 @dataclass
@@ -66,53 +76,37 @@ class Report:
     drift: list[str] = field(default_factory=list)
 
 
-class Refused(Exception):
-    """JetStream's own refusal."""
-
-    def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
-        super().__init__(f"{subject}: {error.get('description')} ({error.get('err_code')})")
-        self.code = error.get("err_code")
-
-
-def stream_configurations(replicas: int = 1) -> list[dict[str, Any]]:
+def stream_configurations(replicas: int = 1) -> list[StreamConfig]:
     """One stream an area, and one for what could not be handled."""
     return [
-        {
-            "name": stream.name,
-            "subjects": list(stream.subjects),
-            "storage": "file",
-            "retention": "limits",
-            "discard": "new",  # a full stream refuses new facts (the outbox keeps them) and forgets no old one
-            "num_replicas": replicas,
-            "max_age": 0,
-            "max_msgs": -1,
-            "max_bytes": -1,
+        StreamConfig(
+            name=stream.name,
+            subjects=list(stream.subjects),
+            storage=StorageType.FILE,
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.NEW,  # a full stream refuses new facts (the outbox keeps them) and forgets no old one
+            num_replicas=replicas,
+            max_age=0,
+            max_msgs=-1,
+            max_bytes=-1,
             # A dead letter is an event with a few headers more.
-            "max_msg_size": _MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
-            "duplicate_window": 2 * 3600 * _SECOND,
-            "allow_atomic": True,
-            "deny_delete": True,
-            "deny_purge": True,
-        }
+            max_msg_size=_MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
+            duplicate_window=_DUPLICATE_SECONDS,
+            allow_atomic=True,
+            deny_delete=True,
+            deny_purge=True,
+        )
         for stream in STREAMS
     ]
 
 
-def consumers(services: Sequence[str] = SERVICE_NAMES) -> tuple[list[Consumer], list[str]]:
-    """The consumers that the services' subscriptions need, and a line for each service that is not written yet."""
-    found, missing = [], []
-    for service in services:
-        module = f"services.{service}.subscribers"
-        try:
-            subscriptions = importlib.import_module(module).SUBSCRIPTIONS
-        except ModuleNotFoundError as error:
-            if error.name not in (module, f"services.{service}"):
-                raise
-            missing.append(f"{service}: skipped, there is no {module} yet")
-            continue
-        for subscription in subscriptions:
+def list_consumers() -> list[Consumer]:
+    """The consumers that the services' subscriptions need."""
+    found: list[Consumer] = []
+    for service in SERVICE_NAMES:
+        for subscription in importlib.import_module(f"services.{service}.subscribers").SUBSCRIPTIONS:
             found += consumers_of(service, subscription)
-    return found, missing
+    return found
 
 
 def consumers_of(service: str, subscription: Subscription) -> list[Consumer]:
@@ -123,7 +117,7 @@ def consumers_of(service: str, subscription: Subscription) -> list[Consumer]:
     return [Consumer(service, stream, durable, tuple(subjects)) for stream, subjects in by_stream.items()]
 
 
-def durables(wanted: Sequence[Consumer]) -> dict[str, list[str]]:
+def durables_of(wanted: Sequence[Consumer]) -> dict[str, list[str]]:
     """The names of each service's durable consumers."""
     return {
         service: sorted({consumer.name for consumer in wanted if consumer.service == service})
@@ -131,105 +125,95 @@ def durables(wanted: Sequence[Consumer]) -> dict[str, list[str]]:
     }
 
 
-def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+def find_differences(wanted: Base, actual: Base) -> list[str]:
     """Each field of `wanted` that the server has otherwise. JetStream leaves out what is false, zero or empty."""
+    there = actual.as_dict()
     return [
-        f"{name} is {actual.get(name)!r}, wanted {value!r}"
-        for name, value in wanted.items()
-        if (actual.get(name) or None) != (value or None)
+        f"{name} is {there.get(name)!r}, wanted {value!r}"
+        for name, value in wanted.as_dict().items()
+        if (there.get(name) or None) != (value or None)
     ]
 
 
 async def provision(client: Client, wanted: Sequence[Consumer], *, replicas: int = 1, change: bool = True) -> Report:
     """Makes the streams and consumers as they should be, or (`change=False`) only compares."""
-    report = Report()
+    report, js = Report(), client.jetstream(timeout=10)
     for stream in stream_configurations(replicas):
-        name = stream["name"]
-        actual = await _configuration(client, f"STREAM.INFO.{name}", _STREAM_NOT_FOUND)
-        if change and (actual is None or differences(stream, actual)):
-            verb = "CREATE" if actual is None else "UPDATE"
-            actual = (await _ask(client, f"STREAM.{verb}.{name}", stream))["config"]
-            report.lines.append(f"stream {name} {verb.lower()}d")
+        name = str(stream.name)
+        actual = await _configuration_or_none(js.stream_info(name))
+        if change and (actual is None or find_differences(stream, actual)):
+            make, verb = (js.add_stream, "created") if actual is None else (js.update_stream, "updated")
+            actual = (await make(stream)).config
+            report.lines.append(f"stream {name} {verb}")
         _compare(report, f"stream {name}", stream, actual)
     for consumer in wanted:
-        info = f"{consumer.stream}.{consumer.name}"
-        configuration = consumer.configuration()
-        actual = await _configuration(client, f"CONSUMER.INFO.{info}", _CONSUMER_NOT_FOUND, _STREAM_NOT_FOUND)
-        if change and (actual is None or differences(configuration, actual)):
-            request = {"stream_name": consumer.stream, "config": configuration}
-            report.lines.append(f"consumer {info} {'created' if actual is None else 'updated'}")
-            actual = (await _ask(client, f"CONSUMER.CREATE.{info}", request))["config"]
-        _compare(report, f"consumer {info}", configuration, actual)
-    await _find_strangers(client, wanted, report)
+        title, configuration = f"consumer {consumer.stream}.{consumer.name}", consumer.configuration()
+        there = await _configuration_or_none(js.consumer_info(consumer.stream, consumer.name))
+        if change and (there is None or find_differences(configuration, there)):
+            report.lines.append(f"{title} {'created' if there is None else 'updated'}")
+            there = (await js.add_consumer(consumer.stream, configuration)).config
+        _compare(report, title, configuration, there)
+    await _find_unknown_consumers(js, wanted, report)
     return report
 
 
-def _compare(report: Report, what: str, wanted: Mapping[str, Any], actual: Mapping[str, Any] | None) -> None:
+def _compare(report: Report, title: str, wanted: Base, actual: Base | None) -> None:
     if actual is None:
-        report.drift.append(f"{what} is missing")
+        report.drift.append(f"{title} is missing")
     else:
-        report.drift += [f"{what}: {difference}" for difference in differences(wanted, actual)]
+        report.drift += [f"{title}: {difference}" for difference in find_differences(wanted, actual)]
 
 
-async def _find_strangers(client: Client, wanted: Sequence[Consumer], report: Report) -> None:
+async def _find_unknown_consumers(js: JetStreamContext, wanted: Sequence[Consumer], report: Report) -> None:
     known = {(consumer.stream, consumer.name) for consumer in wanted}
-    for stream in (stream["name"] for stream in stream_configurations()):
-        if await _configuration(client, f"STREAM.INFO.{stream}", _STREAM_NOT_FOUND) is None:
+    for stream in (stream.name for stream in STREAMS):
+        if await _configuration_or_none(js.stream_info(stream)) is None:
             continue
         offset = 0
-        while page := (await _ask(client, f"CONSUMER.LIST.{stream}", {"offset": offset})).get("consumers"):
+        while page := await js.consumers_info(stream, offset):
             offset += len(page)
             for consumer in page:
-                if consumer["config"].get("durable_name") and (stream, consumer["name"]) not in known:
+                if consumer.config.durable_name and (stream, consumer.name) not in known:
                     report.drift.append(
-                        f"consumer {stream}.{consumer['name']} is there, and no service subscribes with it"
+                        f"consumer {stream}.{consumer.name} is there, and no service subscribes with it"
                     )
 
 
-async def _configuration(client: Client, subject: str, *absent: int) -> dict[str, Any] | None:
+async def _configuration_or_none(info: Awaitable[Any]) -> Any:
+    """The configuration in JetStream's answer; None where there is no such stream or consumer."""
     try:
-        return dict((await _ask(client, subject))["config"])
-    except Refused as refusal:
-        if refusal.code in absent:
-            return None
-        raise
-
-
-async def _ask(client: Client, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    request = json.dumps(body).encode() if body is not None else b""
-    answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{subject}", request, timeout=10)).data)
-    if error := answer.get("error"):
-        raise Refused(subject, error)
-    return answer
+        return (await info).config
+    except NotFoundError:
+        return None
 
 
 async def _connect(url: str) -> Client:
     """Gives up after the second try: left alone, the client would try a server that is not there for two minutes."""
 
-    async def in_silence(_: Exception) -> None:
+    async def ignore_error(_: Exception) -> None:
         """The last error is raised."""
 
-    return await nats.connect(url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=in_silence)
+    return await nats.connect(url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=ignore_error)
 
 
 async def _run(given: argparse.Namespace) -> int:
     settings = Settings.load()
     settings.require("nats_url")
-    wanted, missing = consumers()
+    wanted = list_consumers()
     try:
         client = await _connect(settings.nats_url.get_secret_value())
     except (OSError, nats.errors.Error) as error:
-        print(f"No streams were made or looked at: NATS does not let us in where NATS_URL says ({error}).")
+        print(f"No stream was made or compared: NATS cannot be reached with NATS_URL ({error}).")
         return 1
     try:
         report = await provision(client, wanted, replicas=given.replicas, change=not given.check)
     finally:
         await client.close()
-    for line in [*missing, *report.lines, *(f"drift: {line}" for line in report.drift)]:
+    for line in [*report.lines, *(f"drift: {line}" for line in report.drift)]:
         print(line)
     print(f"{len(STREAMS)} streams, {len(wanted)} durable consumers{'' if report.drift else ', as they should be'}")
     if given.durables:
-        given.durables.write_text(json.dumps(durables(wanted), indent=2))
+        given.durables.write_text(json.dumps(durables_of(wanted), indent=2))
     return 1 if report.drift and given.check else 0
 
 

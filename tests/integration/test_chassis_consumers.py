@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 
 import pytest
+from nats.js.api import DeliverPolicy
 from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
@@ -58,13 +58,8 @@ async def inbox(js, org):
     """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
     inbox = Inbox(chassis.fresh_name(), org)
     for consumer in provision.consumers_of("escrow", inbox.subscription):
-        request = {
-            "stream_name": consumer.stream,
-            "config": consumer.configuration() | {"deliver_policy": "new"},
-        }
-        subject = f"$JS.API.CONSUMER.CREATE.{consumer.stream}.{consumer.name}"
-        answer = json.loads((await streams.client_of(js).request(subject, json.dumps(request).encode())).data)
-        assert "error" not in answer
+        new_only = consumer.configuration().evolve(deliver_policy=DeliverPolicy.NEW)
+        await js.add_consumer(consumer.stream, new_only)
     return inbox
 
 
