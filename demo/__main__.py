@@ -28,7 +28,7 @@ from demo.subscriber import Subscriber
 from demo.tables import build_tables, build_verdicts
 from deploy.local.instance import Instance
 from deploy.local.programs import CannotStart
-from deploy.local.progress import show_what_can_be_shown
+from deploy.local.progress import replace_unencodable
 from deploy.topology import PROCESS_NAMES
 
 _STUCK = (CannotStart, ConnectionError, HarnessError, KillMissed)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="repeats the moments of the kills")
     given = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if given.seed is None else given.seed  # noqa: S311  # no secret
-    show_what_can_be_shown(sys.stdout)
+    replace_unencodable(sys.stdout)
     narrator = Narrator(sys.stdout)
     folder = Path(tempfile.mkdtemp(prefix="realco-demo-"))
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: no process and no folder is left behind

@@ -91,7 +91,7 @@ class Killer:
         """The number it had. Raises: ProcessLookupError while it is down, or is still the one killed before."""
         whole = kill.process == "postgres" and kill.with_children
         with self._lock:
-            if (kill.process, self._instance.pid(kill.process)) in self._killed:
+            if (kill.process, self._instance.read_pid(kill.process)) in self._killed:
                 raise ProcessLookupError(f"{kill.process} was just killed")
             pid = self._instance.kill(kill.process, with_children=whole)
             self._killed.append((kill.process, pid))

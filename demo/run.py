@@ -43,7 +43,7 @@ class DemoRun:
 
     def client_of(self, user: str) -> RestClient:
         if user not in self._clients:
-            token = self.instance.token(cast.SIGN_INS[user], user)
+            token = self.instance.issue_token(cast.SIGN_INS[user], user)
             self._clients[user] = RestClient(self.instance.base_url + API, user, token)
         return self._clients[user]
 

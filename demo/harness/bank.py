@@ -23,7 +23,7 @@ def account_number_of(test_value: int) -> str:
 
 def open_bank(instance: Instance) -> RestClient:
     """The bank's own interface, past everything of ours."""
-    return RestClient(f"http://127.0.0.1:{instance.known_ports()[BANK]}/v1", "bank")
+    return RestClient(f"http://127.0.0.1:{instance.read_ports()[BANK]}/v1", "bank")
 
 
 def read_movements(bank: RestClient, first_day: str, last_day: str) -> list[Json]:

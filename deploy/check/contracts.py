@@ -1,7 +1,7 @@
-"""The contracts are well-formed, commented, formatted, and break nobody who was built on the last landed ones.
+"""The contracts are well-formed, commented and formatted, and break no program built on the last ones on main.
 
-`python -m deploy.check.contracts [BASELINE]`: BASELINE is a git revision; by default the point where this branch left
-origin/main, or the commit before this one where the branch has not left it.
+`python -m deploy.check.contracts [BASELINE]`: BASELINE is a git revision; by default the commit where this branch left
+origin/main, or the one before HEAD where the branch has not left it.
 """
 
 from __future__ import annotations

@@ -15,16 +15,16 @@ from shlex import quote
 
 from deploy.local.configuration import Configuration
 from deploy.local.identity import SUBJECTS
-from deploy.local.places import default_data_dir, folder
+from deploy.local.places import default_data_dir, resolve_folder
 from deploy.local.ports import LOOPBACK
-from deploy.local.programs import ROOT, CannotStart, ProgramFailed, wrapped
-from deploy.local.progress import progress_for, show_what_can_be_shown, tell
-from deploy.local.state import State, alive, end_leftovers
+from deploy.local.programs import ROOT, CannotStart, ProgramFailed, wrap_command
+from deploy.local.progress import make_progress, replace_unencodable, tell
+from deploy.local.state import State, end_leftovers, find_process
 from deploy.local.supervisor import Supervisor
 from deploy.topology import METRICS_PORTS, SERVICE_NAMES, SUBSCRIBER
 
 _STOP_SECONDS_MAX = 20.0
-_WHAT_TO_DO = "Mend what the log names and start again; `make clean` removes all local data to begin anew."
+_WHAT_TO_DO = "Correct what the log names and start again, or remove all local data with `make clean`."
 
 
 def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
@@ -34,13 +34,13 @@ def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
 
     def ready(configuration: Configuration, seconds: float) -> None:
         announce(configuration, seconds)
-        if demo_data:  # speaks for itself, and leaves an instance that has data as it is
-            seed = wrapped([sys.executable, "-m", "demo.seed", "--data-dir", str(data_dir)])
+        if demo_data:  # prints its own lines, and leaves an instance that has data as it is
+            seed = wrap_command([sys.executable, "-m", "demo.seed", "--data-dir", str(data_dir)])
             seeds.append(subprocess.Popen(seed, cwd=ROOT, start_new_session=True))  # a Ctrl-C is for us alone
 
     try:
         supervisor = Supervisor(data_dir, port)
-        progress = progress_for(sys.stdout, supervisor.steps)
+        progress = make_progress(sys.stdout, supervisor.steps)
         asyncio.run(supervisor.run(progress, ready))
     except ProgramFailed as error:
         print(f"\n{error}\n\nNothing was left running, and the data stays. {_WHAT_TO_DO}", file=sys.stderr)
@@ -49,7 +49,7 @@ def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     finally:
-        for seed in seeds:  # what it has not done yet it does at the next start
+        for seed in seeds:  # the next start does what is left to do
             seed.kill()
             seed.wait()
     tell(sys.stdout, "stopped")
@@ -57,7 +57,7 @@ def run(data_dir: Path, port: int, *, demo_data: bool = False) -> int:
 
 
 def announce(configuration: Configuration, seconds: float) -> None:
-    """Tells what is where, and how to sign in."""
+    """Prints where everything is, and how to sign in."""
     base, ports = configuration.base_url, configuration.ports
     default = configuration.data_dir == (ROOT / ".run").resolve()
     where = "" if default else f" DATA_DIR={quote(str(configuration.data_dir))}"
@@ -91,26 +91,26 @@ def stop(data_dir: Path) -> int:
         print(f"No instance was ever started in {data_dir}.")
         return 0
     state = State(data_dir)
-    if state.locked_by_another():
-        supervisor = state.holder() or alive(state.read().get("supervisor", {}))
+    if state.is_locked_by_another():
+        supervisor = state.find_holder() or find_process(state.read().get("supervisor", {}))
         if supervisor is None:
-            print(f"An instance runs in {data_dir}, but not in sight of here: end it where it was started.")
+            print(f"An instance runs in {data_dir}, but it cannot be seen from here: stop it where it was started.")
             return 1
         supervisor.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS_MAX
-        while state.locked_by_another():
+        while state.is_locked_by_another():
             if time.monotonic() > deadline:
                 supervisor.kill()  # its processes end with it
                 break
             time.sleep(0.1)
         print(f"The instance in {data_dir} has stopped.")
     left = end_leftovers(state.read())
-    print(f"Ended what was left: {', '.join(left)}." if left else "Nothing is running.")
+    print(f"Ended what was still running: {', '.join(left)}." if left else "Nothing is running.")
     return 0
 
 
-def _whose(data_dir: Path) -> str:
-    """Most often another user, such as root, started an instance here before."""
+def _explain_access(data_dir: Path) -> str:
+    """The usual reason: another user, such as root, started an instance here before."""
     if not os.path.exists(data_dir):
         return f"{data_dir} cannot be made."
     owner, you = os.stat(data_dir).st_uid, os.geteuid()
@@ -130,18 +130,22 @@ def main() -> int:
     running = commands.add_parser("run", help="start everything, watch it, stop it on Ctrl-C")
     port = os.environ.get("PORT") or "8080"
     running.add_argument("--port", type=port_number, default=port, help="of the gateway; 0: any (default: %(default)s)")
-    running.add_argument("--demo-data", action="store_true", help="let a new instance begin with an offering in it")
+    running.add_argument(
+        "--demo-data",
+        action="store_true",
+        help="fill a new instance with demo data: an offering, investors, money in escrow",
+    )
     stopping = commands.add_parser("stop", help="stop what runs there")
     for command in (running, stopping):
-        command.add_argument("--data-dir", type=folder, default=default_data_dir(), help="default: %(default)s")
+        command.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
     given = parser.parse_args()
-    show_what_can_be_shown(sys.stdout, sys.stderr)
+    replace_unencodable(sys.stdout, sys.stderr)
     try:
         if given.command == "stop":
             return stop(given.data_dir)
         return run(given.data_dir, given.port, demo_data=given.demo_data)
     except OSError as error:
-        print(f"\n{error}\n{_whose(given.data_dir)} Name another folder with DATA_DIR=.", file=sys.stderr)
+        print(f"\n{error}\n{_explain_access(given.data_dir)} Name another folder with DATA_DIR=.", file=sys.stderr)
         return 1
 
 

@@ -1,8 +1,8 @@
-"""Becomes another program: one that dies with its parent and, if asked, is not root.
+"""Becomes another program: one that ends with its parent and, on request, does not run as root.
 
 Run by path with the standard library alone: `python -I -S child.py --parent PID --signal N [--as MODE] -- command…`.
 
-- On Linux the kernel sends signal N to the program when its parent ends, however it ends; elsewhere that is left out.
+- On Linux the kernel sends signal N to the program when its parent ends, for whatever reason. Other systems lack this.
 - `--as namespace`: the program sees itself as `nobody` in a user namespace of its own; outside, its files are root's.
 - `--as nobody`: the program is `nobody`, with the one capability of opening files under root's folders.
   PostgreSQL refuses to run as root, and a container may forbid namespaces: so there are two ways.
@@ -66,7 +66,7 @@ def _keep_file_access() -> None:
 
 
 def die_with_parent(parent: int, signal: int) -> None:
-    """Comes after every change of identity, for those clear the setting."""
+    """Call it after any change of identity, which would clear the setting."""
     if sys.platform != "linux":
         return
     _checked(_libc().prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")

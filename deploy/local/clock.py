@@ -1,7 +1,7 @@
 """The only writer of the test clock: moves the business time of a local instance, and of nothing else.
 
 - The file says how far business time is from system time; every process of the instance reads it, none writes it.
-- It is replaced at once: nobody reads half of it.
+- It is replaced in one step: nobody reads half of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def set_clock(data_dir: Path, moment: datetime) -> None:
     """From now on business time runs from that moment. Raises: ValueError without a time zone."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} names no time zone: end it with Z for UTC")
-    offset_seconds = ceil((moment - datetime.now(UTC)).total_seconds())  # whole seconds, and never before the moment
+    offset_seconds = ceil((moment - datetime.now(UTC)).total_seconds())  # rounded up: never before the moment
     write_private(clock_file(data_dir), json.dumps({"offset_seconds": offset_seconds}))
 
 

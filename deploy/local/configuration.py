@@ -1,4 +1,4 @@
-"""What each process of a local instance is told: settings in its environment, secrets as files in a folder of its own.
+"""What each process of a local instance is given: settings in its environment, secrets as files in its own folder.
 
 - Nothing secret stands in an environment or on a command line, where other programs could read it.
 - A process finds in its folder what it needs and nothing of any other process.
@@ -19,13 +19,13 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.secrets import private_folder, write_private
 from deploy.topology import BANK, GATEWAY, KEY_HOLDERS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
 
-# Given by the developer who tries a real provider; handed on to the service that talks to it.
+# Set by a developer who tries a real provider, and passed on to the service that calls it.
 _PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
 
 
 @dataclass(frozen=True)
 class DatabaseUrls:
-    """Of one service. `owner_url` is empty where its migrations are somebody else's work."""
+    """Of one service. `owner_url` is empty where somebody else runs its migrations."""
 
     app_url: str
     owner_url: str

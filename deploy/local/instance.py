@@ -1,8 +1,8 @@
 """A throw-away instance for tests and the demo: `with Instance(data_dir) as instance:`.
 
 - It is a real one: the same supervisor in a process of its own, with its own data, ports and keys.
-- It takes no database and no NATS server from the environment, and it ends with the process that started it.
-- What it says of ports and processes is read afresh each time: a killed process comes back under another number.
+- It uses no database and no NATS server named in the environment, and it ends with the process that started it.
+- Ports and processes are read anew at each call: a killed process comes back with another process id.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deploy.local.nats import Nats
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, wait_until_ready
 from deploy.local.readiness import http_answers
-from deploy.local.state import State, alive
+from deploy.local.state import State, find_process
 from deploy.topology import SUBSCRIBER, database_of
 
 START_SECONDS_MAX = 180.0
@@ -41,7 +41,7 @@ class Instance:
         module: str = "deploy.local",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`module` takes the place of `python -m deploy.local`, with the same arguments.
+        """`module` replaces `deploy.local` in `python -m deploy.local run …`; it takes the same arguments.
 
         `environment` is what a developer would have set for it, such as STRIPE_WEBHOOK_SECRET.
         """
@@ -71,7 +71,7 @@ class Instance:
         self._program.start()
 
     def start(self) -> None:
-        """Returns when everything serves. Raises: ProgramFailed with what the supervisor said."""
+        """Returns when everything serves. Raises: ProgramFailed with the supervisor's output."""
         self.launch()
         try:
             wait_until_ready(self._program, self._is_ready, START_SECONDS_MAX)
@@ -80,7 +80,7 @@ class Instance:
             raise
 
     def stop(self) -> None:
-        """Ends everything in good order; a second call does nothing."""
+        """Stops everything in order; a second call does nothing."""
         self._program.stop()
 
     def signal(self, number: int) -> None:
@@ -111,7 +111,7 @@ class Instance:
     def grpc_address(self, service: str) -> str:
         return str(self._state.read()["grpc"][service])
 
-    def known_ports(self) -> dict[str, int]:
+    def read_ports(self) -> dict[str, int]:
         """Of everything that listens, by name."""
         return dict(self._state.read()["ports"])
 
@@ -126,7 +126,7 @@ class Instance:
         postgres.port = self._state.read()["ports"]["postgres"]
         return postgres.admin_dsn.removesuffix("/postgres") + f"/{database_of(service).name}"
 
-    def token(
+    def issue_token(
         self, role: str, sub: str | None = None, org: str = ORGANIZATION, lifetime: int = LIFETIME_SECONDS
     ) -> str:
         return self.identity.issue_token(role, sub, org, lifetime)
@@ -140,24 +140,24 @@ class Instance:
     def reset_clock(self) -> None:
         reset_clock(self.data_dir)
 
-    def process(self, name: str) -> dict[str, Any]:
+    def read_process(self, name: str) -> dict[str, Any]:
         """pid, created, status (starting, ready, down), restarts, log."""
         return dict(self._state.read()["processes"][name])
 
-    def status(self, name: str) -> str:
+    def read_status(self, name: str) -> str:
         """Of a process; empty if it was never started."""
         return str(self._state.read().get("processes", {}).get(name, {}).get("status", ""))
 
-    def pid(self, name: str) -> int:
-        """The number under which it runs now. Raises: ProcessLookupError while it is down."""
-        known = self.process(name)
+    def read_pid(self, name: str) -> int:
+        """Its process id now. Raises: ProcessLookupError while it is down."""
+        known = self.read_process(name)
         if "pid" not in known:
             raise ProcessLookupError(f"{name} is {known['status']}")
         return int(known["pid"])
 
     def kill(self, name: str, *, with_children: bool = False) -> int:
-        """kill -9, and the number it had. `with_children`: PostgreSQL's backends at the same time, too."""
-        victim = psutil.Process(self.pid(name))
+        """kill -9. Returns: the process id it had. `with_children`: PostgreSQL's backends, too."""
+        victim = psutil.Process(self.read_pid(name))
         children = victim.children(recursive=True) if with_children else []
         victim.kill()
         for child in children:
@@ -168,27 +168,27 @@ class Instance:
         return victim.pid
 
     def wait_until_back(self, name: str, killed: int, seconds: float = 30.0) -> None:
-        """Until it serves again under another number than the killed one. Raises: TimeoutError."""
+        """Until it serves again with another process id than the killed one. Raises: TimeoutError."""
 
         def back() -> bool:
-            known = self.process(name)
+            known = self.read_process(name)
             return known["status"] == "ready" and known.get("pid") not in (None, killed)
 
-        self._wait(back, seconds, f"{name} did not come back within {seconds:g} s: {self.process(name)}")
+        self._wait(back, seconds, f"{name} did not come back within {seconds:g} s: {self.read_process(name)}")
 
     def wait_until_ready(self, seconds: float = 60.0) -> None:
-        """Until the gateway finds everything behind it ready: after a kill, others may need a moment to see it."""
+        """Until the gateway finds everything behind it ready: after a kill, the others may take a moment to notice."""
 
         def ready() -> bool:
             return http_answers(int(self.base_url.rsplit(":", 1)[1]), "/readyz")
 
         self._wait(ready, seconds, f"the gateway was not ready again within {seconds:g} s")
 
-    def leftovers(self) -> list[str]:
+    def list_leftovers(self) -> list[str]:
         """The processes of this instance that still run: none, after it stopped."""
-        return sorted(name for name, told in self._state.read()["processes"].items() if alive(told))
+        return sorted(name for name, known in self._state.read()["processes"].items() if find_process(known))
 
-    def end_of_log(self, name: str, lines: int = 20) -> str:
+    def read_end_of_log(self, name: str, lines: int = 20) -> str:
         return "\n".join((self.data_dir / "logs" / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])
 
     def _wait(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
@@ -197,8 +197,3 @@ class Instance:
             if time.monotonic() > deadline:
                 raise TimeoutError(otherwise)
             time.sleep(0.05)
-
-
-def read_instance(data_dir: Path) -> dict[str, Any]:
-    """What an instance that somebody else started has told of itself; empty if there never was one."""
-    return State(data_dir).read()

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.local.programs import Program
-from deploy.local.state import described
+from deploy.local.state import describe_process
 
 _WATCH_SECONDS = 0.1
 _READY_SECONDS_MAX = 120.0  # on a crowded machine the imports alone may take half a minute
 _POLL_SECONDS_MIN, _POLL_SECONDS_MAX = 0.02, 0.25
 _PAUSE_SECONDS_MIN, _PAUSE_SECONDS_MAX = 0.1, 5.0
-# Whoever lived this long is not dying over and over: the next restart comes at once again.
+# A process that lived this long is not failing again and again: its next restart comes at once.
 _SETTLED_SECONDS = 20.0
 
 
@@ -29,7 +29,7 @@ def _never() -> bool:
 
 @dataclass
 class Member:
-    """`prepare` runs before each start; `may_retry` says whether a failed first start is worth another."""
+    """`prepare` runs before each start; `may_retry` says whether to try again when the first start failed."""
 
     program: Program
     ready: Callable[[], bool]
@@ -42,10 +42,10 @@ class Member:
     def name(self) -> str:
         return self.program.name
 
-    def description(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """For instance.json."""
         known = {"status": self.status, "restarts": self.restarts, "log": str(self.program.log)}
-        return described(self.program.pid if self.program.running else None) | known
+        return describe_process(self.program.pid if self.program.running else None) | known
 
     async def start(self, changed: Callable[[], None]) -> None:
         """Raises: ProgramFailed if it does not come up."""
@@ -55,15 +55,15 @@ class Member:
                 code = self.program.exit_code
                 ended = f"ended with status {code}" if code is not None else f"took over {_READY_SECONDS_MAX:g} s"
                 self.program.kill_group()
-                raise self.program.failed(f"{ended} before it was ready")
+                raise self.program.make_failure(f"{ended} before it was ready")
             await asyncio.sleep(_PAUSE_SECONDS_MIN)
 
-    async def keep(self, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+    async def keep_running(self, changed: Callable[[], None], say: Callable[[str], None]) -> None:
         """Restarts it whenever it dies, with growing pauses; ends only by being cancelled."""
         pause = _PAUSE_SECONDS_MIN
         started = time.monotonic()
         while True:
-            await self.program.ended(_WATCH_SECONDS)
+            await self.program.wait_until_ended(_WATCH_SECONDS)
             died = time.monotonic()
             if died - started > _SETTLED_SECONDS:
                 pause = _PAUSE_SECONDS_MIN
@@ -82,7 +82,7 @@ class Member:
     async def _attempt(self, changed: Callable[[], None]) -> bool:
         """One start. Whether it became ready."""
         await asyncio.to_thread(self.prepare)
-        self.program.start()  # here and not in a thread: it dies with the thread that starts it
+        self.program.start()  # not in another thread: it ends with the thread that started it
         self.status = "starting"
         changed()
         deadline = time.monotonic() + _READY_SECONDS_MAX
@@ -97,10 +97,10 @@ class Member:
         return False
 
     async def stop(self) -> None:
-        """Asks it to end, waits for as long as it may take, then makes it."""
+        """Asks it to end, waits as long as it may take, then kills it."""
         self.program.signal(self.program.stop_signal)
         try:
-            await asyncio.wait_for(self.program.ended(_POLL_SECONDS_MIN), self.program.stop_seconds)
+            await asyncio.wait_for(self.program.wait_until_ended(_POLL_SECONDS_MIN), self.program.stop_seconds)
         except TimeoutError:
             self.program.kill_group()
         self.status = "stopped"

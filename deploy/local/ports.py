@@ -1,7 +1,7 @@
 """Free TCP ports on loopback for what only talks inside one instance.
 
 - Ports lie below the system's ephemeral range, so no outgoing connection takes one while its program restarts.
-- A port that served before is kept as long as nobody else has it.
+- A port that was used before is used again if it is still free.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 _FIRST, _LAST = 20_000, 32_000
-# A port is free until its program binds it, so what this process gave to one program it does not give to another.
+# A port stays free until its program binds it, so this process remembers which ones it has given away.
 _given: set[int] = set()
 
 
 def is_free(port: int) -> bool:
-    return not why_not(port)
+    return not explain_unavailable(port)
 
 
-def why_not(port: int) -> str:
+def explain_unavailable(port: int) -> str:
     """Why we may not listen there; empty if we may."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for us
@@ -31,7 +31,7 @@ def why_not(port: int) -> str:
     return ""
 
 
-def free_port(preferred: int | None = None) -> int:
+def choose_free_port(preferred: int | None = None) -> int:
     """The preferred port if nobody listens there, else one picked at random (two instances starting at once differ)."""
     if preferred and is_free(preferred):
         _given.add(preferred)

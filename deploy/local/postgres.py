@@ -4,7 +4,7 @@
 - Closed: it listens on 127.0.0.1 alone, has no Unix socket, and lets in nobody without a SCRAM password.
 - A service's owner role owns its database and runs its migrations; its app role may connect there and nothing else,
   until a migration grants it more. Neither is a superuser, passes row level security, or enters another database.
-- After a kill -9 `start` waits until the orphans of the last server have let go of its memory.
+- After a kill -9, `start` waits until the child processes of the killed server have released its shared memory.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any, Self
 import asyncpg
 import psutil
 
-from deploy.local.migrated import Migrated
-from deploy.local.ownership import give_to
-from deploy.local.ports import LOOPBACK, free_port
-from deploy.local.postgres_binaries import identity, major_version, pg_bin
-from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrapped
+from deploy.local.migration_notes import MigrationNotes
+from deploy.local.ownership import give_folder_to
+from deploy.local.ports import LOOPBACK, choose_free_port
+from deploy.local.postgres_binaries import choose_identity, find_pg_bin, read_major_version
+from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrap_command
 from deploy.local.secrets import Secrets, private_folder, write_private
 from deploy.topology import Database, database_of
 from services.chassis.data.database import ROLE_SETTINGS
@@ -64,13 +64,13 @@ class Postgres:
         self.data_dir = Path(data_dir).resolve()
         self._folder = self.data_dir / "postgres"
         self._cluster = self._folder / "cluster"
-        self._identity = run_as or identity()
-        self.migrated = Migrated(self._cluster)
+        self._identity = run_as or choose_identity()
+        self.migration_notes = MigrationNotes(self._cluster)
         self._secrets = Secrets(self.data_dir / "secrets")
         self.port = 0
         self.program = Program(
             name="postgres",
-            command=[str(pg_bin() / "postgres"), "-D", str(self._cluster)],
+            command=[str(find_pg_bin() / "postgres"), "-D", str(self._cluster)],
             log=self.data_dir / "logs" / "postgres.log",
             environment={"LC_ALL": "C"},
             stop_signal=signal.SIGINT,  # "fast": ends the sessions, writes a checkpoint
@@ -91,7 +91,7 @@ class Postgres:
     def prepare(self) -> None:
         """Makes the cluster if there is none and writes its settings; after this `program` may be started."""
         private_folder(self._folder)
-        give_to(self._identity, self._folder)
+        give_folder_to(self._identity, self._folder)
         if not self._cluster.exists():
             self._initialize()
         self._check_version()
@@ -99,11 +99,11 @@ class Postgres:
             self.port = self._choose_port()
         (self._cluster / "realco.conf").write_text(_SETTINGS.format(port=self.port))
         (self._cluster / "pg_hba.conf").write_text(_ADMISSION)
-        give_to(self._identity, self._cluster)
+        give_folder_to(self._identity, self._cluster)
         self._forget_dead_postmaster()
 
     def is_ready(self) -> bool:
-        """Whether the server we started accepts connections: it says so itself, in the eighth line of its pid file."""
+        """Whether the server we started accepts connections: the eighth line of its pid file says so."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -119,29 +119,29 @@ class Postgres:
             try:
                 return wait_until_ready(self.program, self.is_ready, 60.0)
             except ProgramFailed:
-                if time.monotonic() > deadline or not self.held_by_orphans():
+                if time.monotonic() > deadline or not self.is_held_by_orphans():
                     self.program.stop()
                     raise
             time.sleep(0.1)
 
-    def held_by_orphans(self) -> bool:
+    def is_held_by_orphans(self) -> bool:
         """Whether the last start failed because processes of a killed server are still ending."""
-        log = self.program.end_of_log()
+        log = self.program.read_end_of_log()
         return "pre-existing shared memory block" in log or 'lock file "postmaster.pid"' in log
 
     def stop(self) -> None:
         self.program.stop()
 
     def _initialize(self) -> None:
-        """initdb into a folder beside, renamed when it is whole: a kill in the middle leaves nothing half-made."""
+        """initdb into a folder beside, renamed when it is whole: a kill in the middle leaves no half-made cluster."""
         draft = self._folder / "cluster.new"
         shutil.rmtree(draft, ignore_errors=True)
         password = self._folder / "password"
         write_private(password, self._secrets.get("postgres_superuser"))
-        give_to(self._identity, self._folder)
+        give_folder_to(self._identity, self._folder)
         arguments = ["-D", str(draft), "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8"]
         arguments += ["--locale-provider=builtin", "--locale=C.UTF-8", "--data-checksums"]
-        command = wrapped([str(pg_bin() / "initdb"), *arguments], identity=self._identity)
+        command = wrap_command([str(find_pg_bin() / "initdb"), *arguments], identity=self._identity)
         try:
             made = subprocess.run(
                 command, capture_output=True, text=True, env=base_environment() | {"LC_ALL": "C"}, cwd="/", check=False
@@ -156,16 +156,16 @@ class Postgres:
 
     def _check_version(self) -> None:
         made_by = int((self._cluster / "PG_VERSION").read_text())
-        if made_by != (here := major_version(pg_bin())):
+        if made_by != (here := read_major_version(find_pg_bin())):
             raise CannotStart(
-                f"{self._cluster} was made by PostgreSQL {made_by}, and {pg_bin()} holds {here}: "
+                f"{self._cluster} was made by PostgreSQL {made_by}, and {find_pg_bin()} holds {here}: "
                 f"set PG_BIN to a PostgreSQL {made_by}, or move the folder away to begin anew."
             )
 
     def _choose_port(self) -> int:
         """The one of the last start if it is still free."""
         file = self._folder / "port"
-        port = free_port(int(file.read_text()) if file.exists() else None)
+        port = choose_free_port(int(file.read_text()) if file.exists() else None)
         file.write_text(str(port))
         return port
 

@@ -2,8 +2,8 @@
 
 - Runs in a session of its own (a Ctrl-C at the terminal reaches the supervisor alone) with only the
   environment it was given.
-- Dies with the process that started it, as far as the system can promise that (see child.py).
-- `stop` asks, waits, then makes it end with its whole process group; it is not left running.
+- Ends with the process that started it, as far as the system can promise that (see child.py).
+- `stop` asks it to end, waits, then kills its whole process group; it is never left running.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "LD_L
 
 
 class CannotStart(Exception):
-    """Told to the person at the terminal as it is: what is wrong, and what to do about it."""
+    """The message is for the person at the terminal: what is wrong, and what to do about it."""
 
 
 class ProgramFailed(CannotStart):
@@ -41,7 +41,9 @@ def base_environment() -> dict[str, str]:
     return inherited | {"TZ": "UTC", "PYTHONUNBUFFERED": "1"}
 
 
-def wrapped(command: Sequence[str], *, orphan_signal: int = signal.SIGKILL, identity: str | None = None) -> list[str]:
+def wrap_command(
+    command: Sequence[str], *, orphan_signal: int = signal.SIGKILL, identity: str | None = None
+) -> list[str]:
     """The command line that runs `command` through child.py."""
     wrapper = [sys.executable, "-I", "-S", str(_CHILD)]
     # The kernel watches the starting *thread*: only the main thread lasts as long as the process.
@@ -73,7 +75,7 @@ class Program:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                wrapped(self.command, orphan_signal=self.orphan_signal, identity=self.identity),
+                wrap_command(self.command, orphan_signal=self.orphan_signal, identity=self.identity),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -94,7 +96,7 @@ class Program:
     def exit_code(self) -> int | None:
         return self._process.poll() if self._process else None
 
-    def end_of_log(self, lines: int = 20) -> str:
+    def read_end_of_log(self, lines: int = 20) -> str:
         """The last lines it wrote since it was last started."""
         if not self.log.exists():
             return ""
@@ -117,14 +119,14 @@ class Program:
             return False
         return True
 
-    async def ended(self, poll_seconds: float) -> int:
-        """Waits until it ended, and returns its status. The system tells a parent by a signal: asking is simpler."""
+    async def wait_until_ended(self, poll_seconds: float) -> int:
+        """Waits until it ended, and returns its status. The system informs a parent by a signal; polling is simpler."""
         while self.running:  # noqa: ASYNC110
             await asyncio.sleep(poll_seconds)
         return self.exit_code or 0
 
     def stop(self) -> None:
-        """Asks it to end, then makes it."""
+        """Asks it to end, waits, then kills it."""
         self.signal(self.stop_signal)
         if not self.wait(self.stop_seconds):
             self.kill_group()
@@ -137,8 +139,8 @@ class Program:
             os.killpg(self._process.pid, signal.SIGKILL)
         self.wait(5.0)
 
-    def failed(self, what: str) -> ProgramFailed:
-        return ProgramFailed(f"{self.name} {what}. The end of {self.log}:\n{self.end_of_log()}")
+    def make_failure(self, what: str) -> ProgramFailed:
+        return ProgramFailed(f"{self.name} {what}. The end of {self.log}:\n{self.read_end_of_log()}")
 
 
 def wait_until_ready(program: Program, ready: Callable[[], bool], seconds: float) -> None:
@@ -146,7 +148,7 @@ def wait_until_ready(program: Program, ready: Callable[[], bool], seconds: float
     deadline = time.monotonic() + seconds
     while not ready():
         if not program.running:
-            raise program.failed(f"ended with status {program.exit_code} before it was ready")
+            raise program.make_failure(f"ended with status {program.exit_code} before it was ready")
         if time.monotonic() > deadline:
-            raise program.failed(f"was not ready after {seconds:g} s")
+            raise program.make_failure(f"was not ready after {seconds:g} s")
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Tells the person at the terminal what is happening: a live table there, plain lines in a log."""
+"""Shows what is happening: a live table on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 
 def tell(out: TextIO, text: str) -> None:
-    """Writes it at once. A reader who has gone (a closed terminal, `| head`, `| tee` at a Ctrl-C) stops nobody."""
+    """Writes it at once. A reader that has gone (a closed terminal, `| head`, `| tee` after Ctrl-C) does no harm."""
     try:
         print(text, file=out, flush=True)
     except OSError:
@@ -25,8 +25,8 @@ def tell(out: TextIO, text: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
-def show_what_can_be_shown(*streams: TextIO) -> None:
-    """A terminal of an old encoding shows a question mark for what it does not have, and the start goes on."""
+def replace_unencodable(*streams: TextIO) -> None:
+    """A terminal with an old encoding shows a question mark for what it cannot show, and the start goes on."""
     for stream in streams:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -112,6 +112,6 @@ class LiveProgress:
         return table
 
 
-def progress_for(out: TextIO, steps: Sequence[str]) -> Progress:
+def make_progress(out: TextIO, steps: Sequence[str]) -> Progress:
     console = Console(file=out)
     return LiveProgress(console, steps) if out.isatty() and not console.is_dumb_terminal else PlainProgress(out)

@@ -1,8 +1,8 @@
-"""What is known about a running instance, in DATA_DIR: who runs it (a lock) and what it started (instance.json).
+"""What is known about a running instance, in DATA_DIR: which process runs it (a lock), what it started (instance.json).
 
-- The lock is the kernel's: it ends with the supervisor, however that ends, so it is never left behind. Its file names
-  the process that holds it: instance.json may still speak of the one before, and clocks that are set change its times.
-- instance.json is replaced at once, and names each process by its number and its start time: numbers are used again.
+- The kernel releases the lock when the supervisor ends, for whatever reason, so it is never left behind. Its file names
+  the process that holds it: instance.json may still describe an earlier one, and setting the clock changes its times.
+- instance.json is replaced in one step. It names a process by its id and its start time, for ids are used again.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class State:
         write_private(self._file, json.dumps(known, indent=2))
 
     def lock(self) -> None:
-        """Raises: AlreadyRunning, saying where the other one is and what may be done."""
+        """Raises: AlreadyRunning, which says where the other one is and what to do."""
         private_folder(self.data_dir)
         handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            holder, known = self.holder(), self.read()
+            holder, known = self.find_holder(), self.read()
             its_own = holder is not None and known.get("supervisor", {}).get("pid") == holder.pid
             raise AlreadyRunning(
                 f"An instance already runs in {self.data_dir}: process {holder.pid if holder else '?'}, "
@@ -69,7 +69,7 @@ class State:
             os.close(self._lock)
             self._lock = None
 
-    def locked_by_another(self) -> bool:
+    def is_locked_by_another(self) -> bool:
         try:
             handle = os.open(self._lock_file, os.O_RDONLY)
         except FileNotFoundError:
@@ -82,8 +82,8 @@ class State:
             os.close(handle)
         return False
 
-    def holder(self) -> psutil.Process | None:
-        """Who has the lock: the process the file names, if it really has that file open."""
+    def find_holder(self) -> psutil.Process | None:
+        """The process that holds the lock: the one the file names, if it really has that file open."""
         with suppress(FileNotFoundError, ValueError, psutil.Error):
             process = psutil.Process(int(self._lock_file.read_text()))
             if any(file.path == str(self._lock_file) for file in process.open_files()):
@@ -91,15 +91,15 @@ class State:
         return None
 
 
-def described(pid: int | None) -> dict[str, Any]:
-    """A process as instance.json names it."""
+def describe_process(pid: int | None) -> dict[str, Any]:
+    """A process as instance.json describes it."""
     try:
         return {"pid": pid, "created": psutil.Process(pid).create_time()} if pid else {}
     except psutil.NoSuchProcess:
         return {}
 
 
-def alive(description: dict[str, Any]) -> psutil.Process | None:
+def find_process(description: dict[str, Any]) -> psutil.Process | None:
     """That very process, if it still runs."""
     try:
         process = psutil.Process(description["pid"])
@@ -110,10 +110,14 @@ def alive(description: dict[str, Any]) -> psutil.Process | None:
 
 
 def end_leftovers(known: dict[str, Any], seconds: float = 10.0) -> list[str]:
-    """Ends what a killed supervisor left running, and returns the names: asked first, forced after that time."""
-    left = {name: process for name, told in known.get("processes", {}).items() if (process := alive(told)) is not None}
+    """Ends what a killed supervisor left running, and returns the names. It asks first, and kills after that time."""
+    left = {
+        name: process
+        for name, description in known.get("processes", {}).items()
+        if (process := find_process(description)) is not None
+    }
     for name, process in left.items():
-        with suppress(psutil.NoSuchProcess):  # it is ending by itself: whoever started it was killed just now
+        with suppress(psutil.NoSuchProcess):  # it ended by itself: its parent was killed just now
             # PostgreSQL's SIGTERM waits for its clients; SIGINT does not.
             process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
     deadline = time.monotonic() + seconds

@@ -1,7 +1,7 @@
 """Starts a whole instance, watches it, and stops it: `python -m deploy.local run`.
 
-- Each part starts as soon as what it needs is there; the first that cannot ends the start, with the end of its log.
-- Whatever dies later is started again alone: a restart of PostgreSQL or NATS restarts nobody else.
+- Each part starts as soon as what it needs is there; the first that cannot ends the whole start, and shows its log.
+- A process that dies later is started again alone: a restart of PostgreSQL or NATS restarts nothing else.
 - On Ctrl-C, SIGTERM, SIGHUP or a closed terminal all end in reverse order; if the supervisor itself is killed, the
   system ends them.
 """
@@ -22,13 +22,13 @@ from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
 from deploy.local.members import Member
 from deploy.local.nats import Nats
-from deploy.local.ports import LOOPBACK, free_port, why_not
+from deploy.local.ports import LOOPBACK, choose_free_port, explain_unavailable
 from deploy.local.postgres import Postgres
 from deploy.local.processes import command_of, migration_command, provision_command, readiness_of
 from deploy.local.programs import CannotStart, Program
 from deploy.local.progress import Progress
 from deploy.local.secrets import private_folder
-from deploy.local.state import State, described, end_leftovers
+from deploy.local.state import State, describe_process, end_leftovers
 from deploy.topology import GATEWAY, INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES, Process
 
 _POLL_SECONDS = 0.02
@@ -86,7 +86,9 @@ class Supervisor:
         began = time.monotonic()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored: started with nohup
+            if (
+                number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+            ):  # an ignored one: it was started with nohup
                 asyncio.get_running_loop().add_signal_handler(number, self._on_signal, stop)
         hang_up = asyncio.create_task(self._stop_with_terminal(stop))
         self.state.lock()
@@ -107,12 +109,12 @@ class Supervisor:
             self.state.unlock()
 
     async def _stop_with_terminal(self, stop: asyncio.Event) -> None:
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and terminal.at_work(sys.stdout):
-            await terminal.closed(sys.stdout)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and terminal.is_in_foreground(sys.stdout):
+            await terminal.wait_until_closed(sys.stdout)
             stop.set()
 
     def _on_signal(self, stop: asyncio.Event) -> None:
-        if stop.is_set():  # asked twice: no more waiting for anybody
+        if stop.is_set():  # the second request: end everything at once
             for program in [*self._errands, *(member.program for member in self._members.values())]:
                 program.signal(program.orphan_signal)
         stop.set()
@@ -122,7 +124,7 @@ class Supervisor:
     def _configure(self) -> Configuration:
         former = self.state.read()
         end_leftovers(former)
-        if self._port and (obstacle := why_not(self._port)):
+        if self._port and (obstacle := explain_unavailable(self._port)):
             other = self._port + 1 if 1024 <= self._port < 65535 else 8081
             raise CannotStart(
                 f"Port {self._port} {obstacle}: choose another with PORT=, such as "
@@ -132,10 +134,10 @@ class Supervisor:
         self._shorten_logs()
         identity = Identity(self.data_dir)
         identity.prepare()
-        chosen = {name: free_port(ports.get(name)) for name in INNER_PORTS}
+        chosen = {name: choose_free_port(ports.get(name)) for name in INNER_PORTS}
         return Configuration(
             data_dir=self.data_dir,
-            ports=chosen | {GATEWAY: self._port or free_port(ports.get(GATEWAY))},
+            ports=chosen | {GATEWAY: self._port or choose_free_port(ports.get(GATEWAY))},
             identity=identity,
             databases=dict(self._external.databases),
             nats_urls={user: self._external.nats_urls.get(user, self._external.nats_url) for user in NATS_USER_NAMES},
@@ -162,13 +164,13 @@ class Supervisor:
             databases = tasks.create_task(self._start_postgres())
             nats = tasks.create_task(self._start_nats())
             migrated = {service: tasks.create_task(self._migrate(service, databases)) for service in SERVICE_NAMES}
-            # Streams of an earlier start will do until everything serves; then they are looked at once more.
+            # Streams of an earlier start will do until everything serves; then they are compared once more.
             streams = [] if self._provisioned_before else [tasks.create_task(self._make_streams(nats))]
             for process in PROCESSES:
                 needs = [nats, migrated[process.name], *streams] if process.name in migrated else []
                 tasks.create_task(self._start_process(process, needs))
         if self._provisioned_before:
-            self._keepers.add(asyncio.create_task(self._look_at_streams()))
+            self._keepers.add(asyncio.create_task(self._compare_streams()))
 
     async def _step(self, name: str, work: Callable[[], Awaitable[str | None]]) -> None:
         """Shows the work as it goes; what it returns is shown beside it."""
@@ -182,7 +184,7 @@ class Supervisor:
     async def _start_postgres(self) -> None:
         if (server := self._postgres) is not None:
             server.program.stop_seconds = 4.0
-            member = Member(server.program, server.is_ready, server.prepare, server.held_by_orphans)
+            member = Member(server.program, server.is_ready, server.prepare, server.is_held_by_orphans)
             await self._step("postgres", lambda: self._start_member(member, wave=0))
         await self._step("databases", self._make_databases)
 
@@ -206,13 +208,13 @@ class Supervisor:
         await _all_of([nats])
         await self._step("streams", self._provision)
 
-    async def _look_at_streams(self) -> None:
-        """The code may have changed since the last start: a service waits for a consumer that is not there yet."""
+    async def _compare_streams(self) -> None:
+        """The code may have changed since the last start; meanwhile a service waits for a consumer that is missing."""
         try:
             await self._provision()
         except CannotStart as error:
             self._progress.say(str(error))
-        await asyncio.Event().wait()  # a keeper only ends by being cancelled
+        await asyncio.Event().wait()  # a keeper ends only when it is cancelled
 
     async def _provision(self) -> None:
         await self._errand("provisioner", self._provisioning(str(self._durables_file)))
@@ -227,11 +229,11 @@ class Supervisor:
         if not self._configuration.databases[service].owner_url:
             return f"left to you: {service.upper()}_MIGRATION_DATABASE_URL is not set"
         embedded = None if service in self._external.databases else self._postgres
-        if embedded and embedded.migrated.is_current(service):
+        if embedded and embedded.migration_notes.is_current(service):
             return "as it should be"
         await self._errand(f"migrate-{service}", self._migration(service))
         if embedded:
-            embedded.migrated.remember(service)
+            embedded.migration_notes.remember(service)
         return ""
 
     async def _start_process(self, process: Process, needs: Sequence[asyncio.Task[None]]) -> None:
@@ -246,17 +248,17 @@ class Supervisor:
         self._members[member.name] = member
         self._waves.setdefault(wave, []).append(member.name)
         await member.start(self._save)
-        self._keepers.add(asyncio.create_task(member.keep(self._save, self._progress.say)))
+        self._keepers.add(asyncio.create_task(member.keep_running(self._save, self._progress.say)))
 
     async def _errand(self, name: str, command: Sequence[str]) -> None:
         """Runs a program to its end. Raises: CannotStart unless that is status 0."""
         program = self._program(name, command, stop_seconds=2.0)
         self._errands.add(program)
         program.start()
-        status = await program.ended(_POLL_SECONDS)
+        status = await program.wait_until_ended(_POLL_SECONDS)
         self._errands.discard(program)
         if status != 0:
-            raise program.failed(f"ended with status {status}")
+            raise program.make_failure(f"ended with status {status}")
 
     def _program(self, name: str, command: Sequence[str], stop_seconds: float) -> Program:
         environment = self._configuration.environment(name)
@@ -270,7 +272,7 @@ class Supervisor:
         done, _ = await asyncio.wait({stopping, *self._keepers}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         for keeper in done & self._keepers:
-            keeper.result()  # a keeper only ends by a fault of its own: show it
+            keeper.result()  # a keeper ends by itself only through a fault: show it
 
     async def _stop(self) -> None:
         self._set_status("stopping")
@@ -305,21 +307,21 @@ class Supervisor:
         self.state.write(
             status=self._status,
             base_url=configuration.base_url,
-            supervisor=described(os.getpid()),
+            supervisor=describe_process(os.getpid()),
             ports=dict(configuration.ports) | {name: port for name, port in servers.items() if port},
             grpc={service: f"{LOOPBACK}:{configuration.ports[service]}" for service in SERVICE_NAMES},
-            processes={name: member.description() for name, member in self._members.items()},
+            processes={name: member.describe() for name, member in self._members.items()},
         )
 
     def _shorten_logs(self) -> None:
-        """Puts long logs aside; one former log of each process is kept."""
+        """Renames long logs; one older log of each process is kept."""
         for log in private_folder(self.data_dir / "logs").glob("*.log"):
             if log.stat().st_size > _LOG_BYTES_MAX:
                 log.replace(log.with_suffix(".log.1"))
 
 
 async def _all_of(needs: Sequence[asyncio.Task[None]]) -> None:
-    """Waits for earlier steps. One that failed ends the whole start: whoever waited for it need not fail, too."""
+    """Waits for earlier steps. One that failed ends the whole start, so a step that waited for it is only cancelled."""
     if needs:
         await asyncio.wait(needs)
     if any(need.cancelled() or need.exception() for need in needs):

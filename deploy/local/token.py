@@ -7,7 +7,7 @@ import os
 import sys
 
 from deploy.local.identity import LIFETIME_SECONDS, ORGANIZATION, SUBJECTS, Identity
-from deploy.local.places import default_data_dir, folder
+from deploy.local.places import default_data_dir, resolve_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sub", default="", help="who it is; by default the demo's person of that role")
     parser.add_argument("--org", default=ORGANIZATION, help="the organization (default: %(default)s)")
     parser.add_argument("--lifetime", type=int, default=LIFETIME_SECONDS, help="seconds (default: %(default)s)")
-    parser.add_argument("--data-dir", type=folder, default=default_data_dir(), help="default: %(default)s")
+    parser.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
     given = parser.parse_args(arguments)
     identity = Identity(given.data_dir)
     if not os.access(identity.jwks_file, os.R_OK):

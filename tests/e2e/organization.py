@@ -38,7 +38,7 @@ class Organization:
 
     def sign_in(self, role: str, user: str) -> RestClient:
         if (role, user) not in self._clients:
-            token = self.instance.token(role, user, self.org_id)
+            token = self.instance.issue_token(role, user, self.org_id)
             self._clients[role, user] = open_client(self.instance, user, token)
         return self._clients[role, user]
 

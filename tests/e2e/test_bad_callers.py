@@ -50,7 +50,7 @@ def _tokens(instance: Instance, org_id: str) -> dict[str, str]:
         return f"{_part(header | {'alg': algorithm} | protected)}.{_part(claims)}.{signature}"
 
     good = signed({})
-    investor = instance.token("investor", "inv-1", org_id)
+    investor = instance.issue_token("investor", "inv-1", org_id)
     public = issuer.as_pem(private=False)
     hs256 = unsigned("HS256")
     mac = hmac.new(public, hs256.rstrip(".").encode(), hashlib.sha256).digest()
@@ -60,7 +60,7 @@ def _tokens(instance: Instance, org_id: str) -> dict[str, str]:
         "three dots": "...",
         "not base64": "§.§.§",
         "endless": "a" * 9000,
-        "expired": instance.token("admin", "admin-1", org_id, lifetime=-10),
+        "expired": instance.issue_token("admin", "admin-1", org_id, lifetime=-10),
         "of the future": signed({"iat": now + 900, "exp": now + 1200}),
         "good for a day": signed({"exp": now + 86_400}),
         "without an end": signed({"exp": None}),
@@ -88,7 +88,7 @@ def _tokens(instance: Instance, org_id: str) -> dict[str, str]:
 
 def _headers_of(instance: Instance, org_id: str) -> dict[str, dict[str, str]]:
     """Title -> the Authorization header, if any, of somebody who must not pass."""
-    good = instance.token("admin", "admin-1", org_id)
+    good = instance.issue_token("admin", "admin-1", org_id)
     return {
         "no token": {},
         "an empty header": {"Authorization": ""},
@@ -124,7 +124,7 @@ def test_a_token_that_is_not_acceptable_opens_nothing(instance: Instance, target
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 def test_every_route_asks_who_is_calling(instance: Instance, targets: Targets, route: Route) -> None:
     """Before it looks at anything else: a bad body of a stranger is a stranger's."""
-    expired = instance.token("admin", "admin-1", targets.org.org_id, lifetime=-10)
+    expired = instance.issue_token("admin", "admin-1", targets.org.org_id, lifetime=-10)
     for title, token in {"nobody": "", "somebody of yesterday": expired}.items():
         stranger = open_client(instance, title, token)
         for bad in (BadRequest(title, 401, "UNAUTHENTICATED", person=stranger), _unreadable(title, stranger)):

@@ -21,7 +21,7 @@ from realco.escrow.v1 import escrow_pb2_grpc
 
 from deploy import provision
 from deploy.local.nats import Nats
-from deploy.local.ports import free_port
+from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service, servers
 from tests.support.identity import ISSUER, Issuer
@@ -87,7 +87,7 @@ async def service(tmp_path, app_url: str, nats_url: str, **environment: str):
     secrets.mkdir(exist_ok=True)
     (secrets / "database_url").write_text(app_url)
     (secrets / "nats_url").write_text(nats_url)
-    port, metrics = free_port(), free_port()
+    port, metrics = choose_free_port(), choose_free_port()
     variables = {
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "development",

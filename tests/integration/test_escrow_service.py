@@ -22,7 +22,7 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
 
 from deploy import provision
-from deploy.local.ports import free_port
+from deploy.local.ports import choose_free_port
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
 from services.escrow.subscribers import SUBSCRIPTIONS
@@ -42,7 +42,7 @@ async def process(tmp_path: Path, app_url: str, nats_url: str, issuer: Issuer) -
     secrets.mkdir()
     (secrets / "database_url").write_text(app_url)
     (secrets / "nats_url").write_text(nats_url)
-    port = free_port()
+    port = choose_free_port()
     variables = {
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "development",

@@ -37,12 +37,12 @@ def test_the_gateway_lets_in_whom_the_local_issuer_vouches_for(
     instance: Instance, tmp_path_factory: pytest.TempPathFactory, token: str | None, status: int
 ) -> None:
     tokens = {
-        "expired": lambda: instance.token("admin", lifetime=-1),
-        "stranger": lambda: Instance(tmp_path_factory.mktemp("stranger")).token("admin"),
+        "expired": lambda: instance.issue_token("admin", lifetime=-1),
+        "stranger": lambda: Instance(tmp_path_factory.mktemp("stranger")).issue_token("admin"),
     }
     headers = {}
     if token is not None:
-        headers["authorization"] = f"Bearer {tokens.get(token, lambda: instance.token(token))()}"
+        headers["authorization"] = f"Bearer {tokens.get(token, lambda: instance.issue_token(token))()}"
     assert httpx.get(f"{instance.base_url}/api/v1/transactions", headers=headers).status_code == status
 
 
@@ -76,15 +76,15 @@ def test_what_is_killed_comes_back_and_people_are_answered_again(instance: Insta
     killed = instance.kill(name)
     instance.wait_until_back(name, killed, seconds=60)
     instance.wait_until_ready()
-    headers = {"authorization": f"Bearer {instance.token('auditor')}"}
+    headers = {"authorization": f"Bearer {instance.issue_token('auditor')}"}
     for path in ("transactions", "escrow-accounts", "distributions"):
         assert httpx.get(f"{instance.base_url}/api/v1/{path}", headers=headers).status_code == 200
 
 
 def test_it_starts_again_on_its_data(instance: Instance) -> None:
-    token = instance.token("auditor")
+    token = instance.issue_token("auditor")
     instance.stop()
-    assert instance.leftovers() == []
+    assert instance.list_leftovers() == []
     instance.start()
     headers = {"authorization": f"Bearer {token}"}  # the issuer's key is the same one
     assert httpx.get(f"{instance.base_url}/api/v1/transactions", headers=headers).status_code == 200

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from deploy.local.postgres import Postgres
-from deploy.local.postgres_binaries import identities
+from deploy.local.postgres_binaries import list_identities
 
 # As whom root may run it here; an ordinary user runs it as they are.
-WAYS = list(identities()) if os.geteuid() == 0 else [None]
+WAYS = list(list_identities()) if os.geteuid() == 0 else [None]
 
 
 @pytest.fixture(scope="module")

@@ -68,10 +68,10 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 @pytest.mark.parametrize("name", PROCESS_NAMES)
 def test_what_is_killed_comes_back_and_the_others_stay(instance: Instance, name: str) -> None:
-    before = {other: instance.pid(other) for other in PROCESS_NAMES}
+    before = {other: instance.read_pid(other) for other in PROCESS_NAMES}
     killed = instance.kill(name)
     instance.wait_until_back(name, killed)
-    after = {other: instance.pid(other) for other in PROCESS_NAMES}
+    after = {other: instance.read_pid(other) for other in PROCESS_NAMES}
     assert {other for other in PROCESS_NAMES if before[other] != after[other]} == {name}
 
 
@@ -84,7 +84,7 @@ def test_no_secret_can_be_read_off_the_list_of_processes(instance: Instance) -> 
     secrets = [file.read_text().strip() for file in (instance.data_dir / "secrets").iterdir()]
     assert len(secrets) > 10
     for name in PROCESS_NAMES:
-        visible = " ".join(readable(psutil.Process(instance.pid(name))))
+        visible = " ".join(readable(psutil.Process(instance.read_pid(name))))
         assert not [secret for secret in secrets if secret in visible]
 
 
@@ -98,17 +98,17 @@ def test_a_second_one_on_the_same_data_says_who_runs_there(instance: Instance) -
     with pytest.raises(ProgramFailed, match="already runs") as refusal:
         Instance(instance.data_dir, module="tests.support.stand_in_instance").start()
     assert instance.base_url in str(refusal.value)
-    assert instance.pid("gateway")
+    assert instance.read_pid("gateway")
 
 
 def test_two_run_side_by_side_and_the_later_starts_on_its_former_ports(instance: Instance, tmp_path: Path) -> None:
     with stand_ins(tmp_path) as other:
-        ours, theirs = instance.known_ports(), other.known_ports()
+        ours, theirs = instance.read_ports(), other.read_ports()
         assert ours.keys() == theirs.keys()
         assert not set(ours.values()) & set(theirs.values())
     with stand_ins(tmp_path) as again:
-        assert again.known_ports() == theirs
-    assert again.leftovers() == []
+        assert again.read_ports() == theirs
+    assert again.list_leftovers() == []
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_told_to_stop_it_leaves_nothing_running(tmp_path: Path, number: int) -> 
     running.start()
     running.signal(number)
     assert running.wait(10) == 0
-    assert running.leftovers() == []
+    assert running.list_leftovers() == []
     assert sorted(descendants()) == sorted(others)
 
 
@@ -135,7 +135,7 @@ def test_a_stop_during_the_start_leaves_nothing_running(tmp_path: Path) -> None:
     others = descendants()
     running = stand_ins(tmp_path, gateway="mute")
     running.launch()
-    assert eventually(lambda: running.status("gateway") == "starting")
+    assert eventually(lambda: running.read_status("gateway") == "starting")
     running.signal(signal.SIGINT)
     assert running.wait(10) == 0
     assert sorted(descendants()) == sorted(others)
@@ -145,21 +145,21 @@ def test_stop_finds_one_that_has_not_told_of_itself_yet(tmp_path: Path) -> None:
     running = stand_ins(tmp_path, gateway="mute")
     (tmp_path / "instance.json").write_text(json.dumps({"supervisor": {"pid": 1, "created": 0.0}}))  # the one before
     running.launch()
-    assert eventually(State(tmp_path).locked_by_another)
+    assert eventually(State(tmp_path).is_locked_by_another)
     command = [sys.executable, "-m", "deploy.local", "stop", "--data-dir", str(tmp_path)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"The instance in {tmp_path} has stopped." in told.stdout
     assert running.wait(10) == 0
-    assert running.leftovers() == []
+    assert running.list_leftovers() == []
 
 
 def test_when_the_supervisor_is_killed_the_rest_dies_and_the_next_start_succeeds(tmp_path: Path) -> None:
     running = stand_ins(tmp_path)
     running.start()
     running.kill_supervisor()
-    assert eventually(lambda: running.leftovers() == [])
+    assert eventually(lambda: running.list_leftovers() == [])
     with stand_ins(tmp_path) as again:
-        assert again.status("postgres") == "ready"
+        assert again.read_status("postgres") == "ready"
 
 
 def test_who_does_not_end_when_asked_is_made_to(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_who_does_not_end_when_asked_is_made_to(tmp_path: Path) -> None:
     running.start()
     began = time.monotonic()
     running.stop()
-    assert running.leftovers() == []
+    assert running.list_leftovers() == []
     assert time.monotonic() - began < 10
 
 
@@ -184,15 +184,15 @@ def test_one_that_keeps_dying_is_tried_again_with_growing_pauses(tmp_path: Path)
     with stand_ins(tmp_path) as running:
         blocker = socket.socket()  # the gateway's port is taken the moment it dies
         host, port = running.base_url.removeprefix("http://").split(":")
-        gateway = psutil.Process(running.pid("gateway"))
+        gateway = psutil.Process(running.read_pid("gateway"))
         gateway.suspend()
         blocker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         running.kill("gateway")
         assert eventually(lambda: _taken(blocker, host, int(port)))
-        assert eventually(lambda: running.process("gateway")["restarts"] >= 2)
+        assert eventually(lambda: running.read_process("gateway")["restarts"] >= 2)
         blocker.close()
-        assert eventually(lambda: running.status("gateway") == "ready")
-        assert running.status("escrow") == "ready"
+        assert eventually(lambda: running.read_status("gateway") == "ready")
+        assert running.read_status("escrow") == "ready"
 
 
 def _taken(blocker: socket.socket, host: str, port: int) -> bool:

@@ -69,13 +69,13 @@ class Edge:
     def __init__(self, instance: Instance, scale: int) -> None:
         self._scale = scale
         self._dice = random.Random(1)
-        self._metadata = (("authorization", f"Bearer {instance.token('admin', org=load.ORG)}"),)
+        self._metadata = (("authorization", f"Bearer {instance.issue_token('admin', org=load.ORG)}"),)
         self._urls = {name: instance.database_url(name) for name in ("transactions", "escrow", "distributions")}
         options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX)]
         self._channels = {
             name: grpc.aio.insecure_channel(instance.grpc_address(name), options=options) for name in self._urls
         }
-        self._cpu = {name: _cpu_of(instance.pid(name)) for name in self._urls}
+        self._cpu = {name: _cpu_of(instance.read_pid(name)) for name in self._urls}
         health: Any = health_pb2_grpc.HealthStub  # has no types
         self._health = health(self._channels["escrow"])
         self._escrow = escrow_pb2_grpc.EscrowServiceStub(self._channels["escrow"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.places import folder
+from deploy.local.places import resolve_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +60,7 @@ def test_a_token_for_no_instance_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 def test_a_home_folder_may_be_named_by_its_tilde() -> None:
-    assert folder("~/realco") == Path.home() / "realco"
+    assert resolve_folder("~/realco") == Path.home() / "realco"
 
 
 def test_clean_removes_the_instance_and_leaves_what_else_lies_in_its_folder(checkout: Path) -> None:

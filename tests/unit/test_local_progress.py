@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from deploy.local.progress import PlainProgress, progress_for, show_what_can_be_shown, tell
+from deploy.local.progress import PlainProgress, make_progress, replace_unencodable, tell
 
 
 def test_a_reader_who_has_gone_stops_nobody() -> None:
@@ -29,14 +29,14 @@ def test_a_program_whose_reader_has_gone_ends_as_it_would_have() -> None:
 
 def test_what_an_old_encoding_cannot_show_ends_nothing() -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    show_what_can_be_shown(out)
+    replace_unencodable(out)
     tell(out, "✓ Grüße")
     assert out.buffer.getvalue() == "? Grüße\n".encode("latin-1")
 
 
 def test_what_is_no_terminal_gets_lines_without_control_characters() -> None:
     out = io.StringIO()
-    with progress_for(out, ["postgres"]) as progress:
+    with make_progress(out, ["postgres"]) as progress:
         progress.started("postgres")
         progress.done("postgres", "as it should be")
     assert out.getvalue() == "postgres: as it should be (0.0 s)\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.state import AlreadyRunning, State, described, end_leftovers
+from deploy.local.state import AlreadyRunning, State, describe_process, end_leftovers
 
 
 @pytest.fixture
@@ -19,16 +19,16 @@ def held(tmp_path: Path) -> State:
 
 def test_the_holder_is_named_before_it_has_told_anything_of_itself(held: State) -> None:
     other = State(held.data_dir)
-    assert other.locked_by_another()
-    holder = other.holder()
+    assert other.is_locked_by_another()
+    holder = other.find_holder()
     assert holder is not None
     assert holder.pid == os.getpid()
 
 
 def test_a_number_left_in_the_file_of_a_free_lock_is_nobody(held: State) -> None:
     held.unlock()
-    assert not State(held.data_dir).locked_by_another()
-    assert State(held.data_dir).holder() is None
+    assert not State(held.data_dir).is_locked_by_another()
+    assert State(held.data_dir).find_holder() is None
 
 
 def test_one_that_still_starts_is_not_taken_for_the_one_before_it(held: State) -> None:
@@ -38,7 +38,7 @@ def test_one_that_still_starts_is_not_taken_for_the_one_before_it(held: State) -
 
 
 def test_one_that_serves_is_named_with_its_address(held: State) -> None:
-    held.write(supervisor=described(os.getpid()), base_url="http://127.0.0.1:8123")
+    held.write(supervisor=describe_process(os.getpid()), base_url="http://127.0.0.1:8123")
     with pytest.raises(AlreadyRunning, match=rf"process {os.getpid()}, http://127.0.0.1:8123"):
         State(held.data_dir).lock()
 

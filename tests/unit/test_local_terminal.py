@@ -12,7 +12,7 @@ from deploy.local import terminal
 
 async def test_a_closed_terminal_is_noticed() -> None:
     ours, theirs = pty.openpty()
-    noticed = asyncio.create_task(terminal.closed(os.fdopen(theirs, "w")))
+    noticed = asyncio.create_task(terminal.wait_until_closed(os.fdopen(theirs, "w")))
     await asyncio.sleep(0)
     assert not noticed.done()
     os.close(ours)
@@ -20,4 +20,4 @@ async def test_a_closed_terminal_is_noticed() -> None:
 
 
 def test_what_is_no_terminal_is_not_looked_after() -> None:
-    assert not terminal.at_work(io.StringIO())
+    assert not terminal.is_in_foreground(io.StringIO())

@@ -1,8 +1,8 @@
-"""Remembers which migrations a database of the embedded PostgreSQL has had, so that a later start need not look.
+"""Remembers which migrations have run in a database of the embedded PostgreSQL, so that a later start can skip them.
 
-- The note lies in the cluster's own folder: a new cluster has none, so nothing is left out there.
-- It holds a hash of every file that may decide about the schema; a changed file means that the migrations run.
-- Should a note be wrong, no harm is done: a service refuses to start on a schema that is not its own.
+- The note is in the cluster's own folder: a new cluster has none, so there nothing is skipped.
+- It holds a hash of every file that the schema may depend on; if any of them changed, the migrations run.
+- A wrong note does no harm: a service refuses to start on a schema that it cannot work with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def fingerprint(service: str) -> str:
     return digest.hexdigest()
 
 
-class Migrated:
+class MigrationNotes:
     """The notes in one cluster."""
 
     def __init__(self, cluster: Path) -> None:
