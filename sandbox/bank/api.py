@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox.bank.bank import Answer, Bank, BankError, encoded
-from sandbox.bank.behaviours import TEST_ROUTING_NUMBER, TEST_VALUES, Reply, described
+from sandbox.bank.bank import Answer, Bank, BankError, encode
+from sandbox.bank.behaviours import TEST_ROUTING_NUMBER, TEST_VALUES, Reply, describe_behaviour
 from sandbox.bank.requests import PaymentOrder, field_errors
 
 BODY_BYTES_MAX = 64 * 1024
@@ -40,12 +40,12 @@ class Api:
                 Route("/v1/test-values", self.test_values, methods=["GET"]),
                 Route("/healthz", self.health, methods=["GET"]),
             ],
-            exception_handlers={BankError: _refused, HTTPException: _http_refused},
+            exception_handlers={BankError: _answer_refusal, HTTPException: _http_refused},
         )
 
     async def create(self, request: Request) -> Response:
         key = _idempotency_key(request)
-        order = _order(await _body(request))
+        order = _parse_order(await _read_body(request))
         return await self._send(request, self._bank.create(key, order))
 
     async def _send(self, request: Request, answer: Answer) -> Response:
@@ -75,27 +75,29 @@ class Api:
         return _json(self._bank.cancel(request.path_params["payment_id"]))
 
     async def statement(self, request: Request) -> Response:
-        first_day, last_day = _day(request, "from"), _day(request, "to")
+        first_day, last_day = _parse_day(request, "from"), _parse_day(request, "to")
         if last_day < first_day:
             raise _invalid("to", "must not be before `from`")
         return _json(self._bank.statement(first_day, last_day))
 
     async def test_values(self, request: Request) -> Response:
-        return _json({"routing_number": TEST_ROUTING_NUMBER, "data": [described(value) for value in TEST_VALUES]})
+        return _json(
+            {"routing_number": TEST_ROUTING_NUMBER, "data": [describe_behaviour(value) for value in TEST_VALUES]}
+        )
 
     async def health(self, request: Request) -> Response:
         return _json({"status": "ok"})
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return Response(encoded(value), status, media_type="application/json")
+    return Response(encode(value), status, media_type="application/json")
 
 
 def _invalid(field: str, message: str) -> BankError:
     return BankError(400, "invalid_request", "the request is not valid", errors=({"field": field, "message": message},))
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _answer_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, BankError)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     return Response(error.body(), error.status, headers, media_type="application/json")
@@ -114,7 +116,7 @@ def _idempotency_key(request: Request) -> str:
     return key
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -123,14 +125,14 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _order(body: bytes) -> PaymentOrder:
+def _parse_order(body: bytes) -> PaymentOrder:
     try:
         return PaymentOrder.model_validate_json(body)
     except ValidationError as error:
         raise BankError(400, "invalid_request", "the request is not valid", errors=tuple(field_errors(error))) from None
 
 
-def _day(request: Request, name: str) -> date:
+def _parse_day(request: Request, name: str) -> date:
     try:
         return date.fromisoformat(request.query_params[name])
     except (KeyError, ValueError):

@@ -27,7 +27,7 @@ from sandbox.bank.behaviours import (
 )
 from sandbox.bank.clock import Clock
 from sandbox.bank.requests import PaymentOrder
-from sandbox.bank.store import Store, day_of, read, written
+from sandbox.bank.store import Store, day_of, format_time, parse_time
 
 TIMERS_PER_TRANSACTION = 200
 UNRULY_DELAY_MS = 1000
@@ -45,7 +45,7 @@ class BankError(Exception):
         self.errors, self.retry_after = errors, retry_after
 
     def body(self) -> bytes:
-        return encoded({"code": self.code, "message": self.message, "errors": list(self.errors)})
+        return encode({"code": self.code, "message": self.message, "errors": list(self.errors)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Answer:
     reply: Reply  # how it travels; a replay always travels well
 
 
-def encoded(value: object) -> bytes:
+def encode(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -82,7 +82,7 @@ class Bank:
         raise refusal  # outside the transaction, which has counted it
 
     def _known_answer(self, key: str, order: PaymentOrder, now: datetime) -> Answer | None:
-        self._store.execute("DELETE FROM answers WHERE created_at < ?", written(now - self._key_lifetime))
+        self._store.execute("DELETE FROM answers WHERE created_at < ?", format_time(now - self._key_lifetime))
         row = self._store.one("SELECT * FROM answers WHERE idempotency_key = ?", key)
         if row is None:
             return None
@@ -111,14 +111,14 @@ class Bank:
             answer = Answer(422, body, replayed=False, reply=Reply.DECLINED)
         else:
             payment = self._open_payment(order, behaviour, now)
-            answer = Answer(201, encoded(payment), replayed=False, reply=behaviour.reply)
+            answer = Answer(201, encode(payment), replayed=False, reply=behaviour.reply)
         self._store.insert(
             "answers",
             idempotency_key=key,
             fingerprint=order.fingerprint(),
             status=answer.status,
             body=answer.body,
-            created_at=written(now),
+            created_at=format_time(now),
         )
         return answer
 
@@ -143,23 +143,23 @@ class Bank:
             routing_number=order.routing_number,
             account_last4=order.account_number[-4:],
             expected_settlement_date=due_times[0].date().isoformat(),
-            cancellable_until=written(min(end_of_day, due_times[0])),
+            cancellable_until=format_time(min(end_of_day, due_times[0])),
             unruly_events=behaviour.unruly_events,
-            created_at=written(now),
-            updated_at=written(now),
+            created_at=format_time(now),
+            updated_at=format_time(now),
         )
         for step, due_at in zip(script, due_times, strict=True):
             self._store.insert(
                 "timers",
                 payment_id=payment_id,
-                due_at=written(due_at),
+                due_at=format_time(due_at),
                 status=step.status,
                 return_code=step.return_code,
             )
         return self._announce(payment_id)
 
     def get(self, payment_id: str) -> dict[str, Any]:
-        return _shown(self._row(payment_id))
+        return _present(self._row(payment_id))
 
     def list(self, reference: str | None, limit: int) -> dict[str, Any]:
         """Newest first."""
@@ -169,7 +169,7 @@ class Bank:
             reference,
             limit + 1,
         )
-        return {"data": [_shown(row) for row in rows[:limit]], "has_more": len(rows) > limit}
+        return {"data": [_present(row) for row in rows[:limit]], "has_more": len(rows) > limit}
 
     def cancel(self, payment_id: str) -> dict[str, Any]:
         """Cancelling what is cancelled changes nothing and succeeds. Raises BankError 404, 409."""
@@ -177,15 +177,15 @@ class Bank:
         with self._store.transaction():
             row = self._row(payment_id)
             if row["status"] == Status.CANCELLED:
-                return _shown(row)
-            if row["status"] != Status.PENDING or now >= read(row["cancellable_until"]):
+                return _present(row)
+            if row["status"] != Status.PENDING or now >= parse_time(row["cancellable_until"]):
                 raise BankError(409, "not_cancellable", "the payment has left the bank or is finished")
             self._store.execute("DELETE FROM timers WHERE payment_id = ?", payment_id)
             return self._move(row, Status.CANCELLED, None, now)
 
     def advance(self) -> int:
         """Makes the moves that are due, oldest due time first, and says how many; call again until it says none."""
-        now = written(self._clock.now())
+        now = format_time(self._clock.now())
         query = "SELECT * FROM timers WHERE due_at <= ? ORDER BY due_at, sequence LIMIT ?"
         if not self._store.one(query, now, 1):
             return 0
@@ -194,7 +194,7 @@ class Bank:
             for timer in timers:
                 self._store.execute("DELETE FROM timers WHERE sequence = ?", timer["sequence"])
                 row = self._row(timer["payment_id"])
-                self._move(row, Status(timer["status"]), timer["return_code"], read(timer["due_at"]))
+                self._move(row, Status(timer["status"]), timer["return_code"], parse_time(timer["due_at"]))
         return len(timers)
 
     def statement(self, first_day: date, last_day: date) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class Bank:
             status,
             return_code,
             RETURN_REASONS[return_code] if return_code else None,
-            written(at),
+            format_time(at),
             row["id"],
         )
         if status is Status.SETTLED:
@@ -250,7 +250,7 @@ class Bank:
             id=f"mov_{secrets.token_hex(12)}",
             payment_id=row["id"],
             kind=kind,
-            booked_on=day_of(written(at)).isoformat(),
+            booked_on=day_of(format_time(at)).isoformat(),
             amount_minor=row["amount_minor"] if incoming else -row["amount_minor"],
             return_code=return_code,
         )
@@ -258,7 +258,7 @@ class Bank:
     def _announce(self, payment_id: str) -> dict[str, Any]:
         """Writes the event of the payment's present state and returns the payment as shown."""
         row = self._row(payment_id)
-        payment = _shown(row)
+        payment = _present(row)
         event_id, event_type = f"evt_{secrets.token_hex(12)}", f"payment.{row['status']}"
         event = {"id": event_id, "type": event_type, "created": row["updated_at"], "data": {"payment": payment}}
         late = row["unruly_events"] and row["status"] == Status.PENDING
@@ -267,14 +267,14 @@ class Bank:
             id=event_id,
             payment_id=payment_id,
             type=event_type,
-            body=encoded(event),
+            body=encode(event),
             deliveries_left=2 if row["unruly_events"] else 1,
             next_attempt_ms=time.time_ns() // 1_000_000 + (UNRULY_DELAY_MS if late else 0),
         )
         return payment
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _present(row: dict[str, Any]) -> dict[str, Any]:
     return {column: value for column, value in row.items() if column not in _PRIVATE_COLUMNS}
 
 

@@ -128,15 +128,15 @@ class Behaviour:
         return self.debits[min(presentment, len(self.debits)) - 1]
 
 
-def _settles(banking_days: int = 0) -> Script:
+def _make_settlement(banking_days: int = 0) -> Script:
     return (Step(Status.SETTLED, banking_days=banking_days),)
 
 
-def _returned(code: str) -> Script:
+def _make_return(code: str) -> Script:
     return (Step(Status.RETURNED, banking_days=1, return_code=code),)
 
 
-def _late(code: str) -> Script:
+def _make_late_return(code: str) -> Script:
     """Settles, and is undone inside the 60 calendar days that a customer has to disown a debit."""
     return (Step(Status.SETTLED), Step(Status.RETURNED, calendar_days=30, return_code=code))
 
@@ -145,37 +145,37 @@ def _account(suffix: str) -> str:
     return f"0001111111{suffix}"
 
 
-_AT_ONCE = _settles()
+_AT_ONCE = _make_settlement()
 
-ORDINARY = Behaviour(_account("02"), debits=(_settles(2),), credit=_settles(2))
+ORDINARY = Behaviour(_account("02"), debits=(_make_settlement(2),), credit=_make_settlement(2))
 
 TEST_VALUES: tuple[Behaviour, ...] = (
     Behaviour(_account("01"), debits=(_AT_ONCE,), credit=_AT_ONCE),
     ORDINARY,
-    Behaviour(_account("03"), debits=(_returned("R01"), _settles(1)), credit=_AT_ONCE),
-    Behaviour(_account("04"), debits=(_returned("R02"),), credit=_returned("R02")),
-    Behaviour(_account("05"), debits=(_returned("R03"),), credit=_returned("R03")),
-    Behaviour(_account("07"), debits=(_late("R07"),), credit=_AT_ONCE),
-    Behaviour(_account("08"), debits=(_returned("R08"),), credit=_AT_ONCE),
-    Behaviour(_account("09"), debits=(_returned("R09"), _settles(1)), credit=_AT_ONCE),
-    Behaviour(_account("10"), debits=(_late("R10"),), credit=_AT_ONCE),
-    Behaviour(_account("11"), debits=(_late("R11"),), credit=_AT_ONCE),
-    Behaviour(_account("12"), debits=(_returned("R12"),), credit=_returned("R12")),
-    Behaviour(_account("14"), debits=(_returned("R14"),), credit=_returned("R14")),
-    Behaviour(_account("15"), debits=(_returned("R15"),), credit=_returned("R15")),
-    Behaviour(_account("16"), debits=(_returned("R16"),), credit=_returned("R16")),
-    Behaviour(_account("17"), debits=(_returned("R17"),), credit=_returned("R17")),
-    Behaviour(_account("20"), debits=(_returned("R20"),), credit=_returned("R20")),
-    Behaviour(_account("23"), debits=(_settles(2),), credit=_returned("R23")),
+    Behaviour(_account("03"), debits=(_make_return("R01"), _make_settlement(1)), credit=_AT_ONCE),
+    Behaviour(_account("04"), debits=(_make_return("R02"),), credit=_make_return("R02")),
+    Behaviour(_account("05"), debits=(_make_return("R03"),), credit=_make_return("R03")),
+    Behaviour(_account("07"), debits=(_make_late_return("R07"),), credit=_AT_ONCE),
+    Behaviour(_account("08"), debits=(_make_return("R08"),), credit=_AT_ONCE),
+    Behaviour(_account("09"), debits=(_make_return("R09"), _make_settlement(1)), credit=_AT_ONCE),
+    Behaviour(_account("10"), debits=(_make_late_return("R10"),), credit=_AT_ONCE),
+    Behaviour(_account("11"), debits=(_make_late_return("R11"),), credit=_AT_ONCE),
+    Behaviour(_account("12"), debits=(_make_return("R12"),), credit=_make_return("R12")),
+    Behaviour(_account("14"), debits=(_make_return("R14"),), credit=_make_return("R14")),
+    Behaviour(_account("15"), debits=(_make_return("R15"),), credit=_make_return("R15")),
+    Behaviour(_account("16"), debits=(_make_return("R16"),), credit=_make_return("R16")),
+    Behaviour(_account("17"), debits=(_make_return("R17"),), credit=_make_return("R17")),
+    Behaviour(_account("20"), debits=(_make_return("R20"),), credit=_make_return("R20")),
+    Behaviour(_account("23"), debits=(_make_settlement(2),), credit=_make_return("R23")),
     # R29 belongs to the two-day window; it comes late here as it does with the originating bank's consent.
-    Behaviour(_account("29"), debits=(_late("R29"),), credit=_AT_ONCE),
-    Behaviour(_account("51"), debits=(_returned("R01"),), credit=_AT_ONCE),
-    Behaviour(_account("54"), debits=(_returned("R04"),), credit=_returned("R04")),
-    Behaviour(_account("55"), debits=(_late("R05"),), credit=_AT_ONCE),
-    Behaviour(_account("60"), debits=(_settles(2),), credit=(Step(Status.FAILED, return_code="R03"),)),
+    Behaviour(_account("29"), debits=(_make_late_return("R29"),), credit=_AT_ONCE),
+    Behaviour(_account("51"), debits=(_make_return("R01"),), credit=_AT_ONCE),
+    Behaviour(_account("54"), debits=(_make_return("R04"),), credit=_make_return("R04")),
+    Behaviour(_account("55"), debits=(_make_late_return("R05"),), credit=_AT_ONCE),
+    Behaviour(_account("60"), debits=(_make_settlement(2),), credit=(Step(Status.FAILED, return_code="R03"),)),
     Behaviour(
         _account("61"),
-        debits=(_settles(2),),
+        debits=(_make_settlement(2),),
         credit=(Step(Status.SETTLED), Step(Status.RETURNED, banking_days=2, return_code="R02")),
     ),
     Behaviour(_account("90"), debits=(_AT_ONCE,), credit=_AT_ONCE, reply=Reply.ERROR_AFTER_EFFECT),
@@ -195,17 +195,17 @@ def behaviour_of(account_number: str) -> Behaviour:
     return _BY_NUMBER.get(account_number, ORDINARY)
 
 
-def described(behaviour: Behaviour) -> dict[str, str]:
+def describe_behaviour(behaviour: Behaviour) -> dict[str, str]:
     """One line of the documented table."""
     debit = "; ".join(
-        f"{_ORDINALS[number]}{_sentence(script)}" if len(behaviour.debits) > 1 else _sentence(script)
+        f"{_ORDINALS[number]}{_describe_script(script)}" if len(behaviour.debits) > 1 else _describe_script(script)
         for number, script in enumerate(behaviour.debits)
     )
     events = "each twice, `payment.pending` last" if behaviour.unruly_events else "as usual"
     return {
         "account_number": behaviour.account_number,
         "debit": debit,
-        "credit": _sentence(behaviour.credit),
+        "credit": _describe_script(behaviour.credit),
         "reply": behaviour.reply.value,
         "events": events,
     }
@@ -214,7 +214,7 @@ def described(behaviour: Behaviour) -> dict[str, str]:
 _ORDINALS = ("first presentment ", "re-presentment ")
 
 
-def _sentence(script: Script) -> str:
+def _describe_script(script: Script) -> str:
     return ", then ".join(str(step) for step in script) or "-"
 
 
@@ -225,7 +225,7 @@ def markdown_table() -> str:
         "|---|---|---|---|---|",
     ]
     line = "| `{account_number}` | {debit} | {credit} | {reply} | {events} |"
-    return "\n".join([*lines, *(line.format(**described(value)) for value in TEST_VALUES)])
+    return "\n".join([*lines, *(line.format(**describe_behaviour(value)) for value in TEST_VALUES)])
 
 
 if __name__ == "__main__":

@@ -64,10 +64,10 @@ def field_errors(error: ValidationError) -> list[dict[str, str]]:
     """Which field is wrong and why, without repeating what was sent."""
     return [
         # A rule over two fields has no location; it names the field it blames by its type.
-        {"field": ".".join(map(str, problem["loc"])) or _blamed(problem["type"]), "message": problem["msg"]}
+        {"field": ".".join(map(str, problem["loc"])) or _field_of(problem["type"]), "message": problem["msg"]}
         for problem in error.errors(include_input=False, include_context=False, include_url=False)
     ]
 
 
-def _blamed(error_type: str) -> str:
+def _field_of(error_type: str) -> str:
     return error_type if error_type in PaymentOrder.model_fields else "body"

@@ -129,14 +129,14 @@ class Store:
         self._connection.close()
 
 
-def written(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """A time as stored and shown: UTC, always six decimals, so that text order is time order."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def read(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
 def day_of(text: str) -> date:
-    return read(text).date()
+    return parse_time(text).date()

@@ -25,7 +25,7 @@ def digest(instance: Instance) -> Digest:
 
 
 def digest_when_settled(instance: Instance) -> Digest:
-    """The same, once the jobs of earlier stories have nothing left to do: three looks, a moment apart, agree."""
+    """The same, once the jobs of earlier stories have nothing left to do: three digests in a row agree."""
     seen: list[Digest] = [digest(instance), {}]
 
     def compare() -> bool:

@@ -43,9 +43,9 @@ def test_the_subscriber_of_the_docs_prints_a_posting(org: Organization, tmp_path
             ],
         }
         org.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
-        said = wait_for(
-            "the posting on the subscriber's screen", out.read_text, lambda said: "suspense CREDIT 90210" in said
+        printed = wait_for(
+            "the posting on the subscriber's screen", out.read_text, lambda printed: "suspense CREDIT 90210" in printed
         )
         assert process.poll() is None
-    assert "cash DEBIT 90210 POSTED" in said
-    assert "suspense CREDIT 90210 POSTED" in said
+    assert "cash DEBIT 90210 POSTED" in printed
+    assert "suspense CREDIT 90210 POSTED" in printed

@@ -66,8 +66,11 @@ async def test_a_second_run_of_the_provisioner_changes_nothing_and_drift_is_put_
         assert (await provision(client, WANTED)).lines == []
         info = await client.jetstream().consumer_info("ESCROW", "compliance_audit")
         await client.jetstream().add_consumer("ESCROW", info.config.evolve(max_ack_pending=7, name="compliance_audit"))
-        seen = await provision(client, WANTED, change=False)
-        assert (seen.lines, seen.drift) == ([], ["consumer ESCROW.compliance_audit: max_ack_pending is 7, wanted 1"])
+        compared = await provision(client, WANTED, change=False)
+        assert (compared.lines, compared.drift) == (
+            [],
+            ["consumer ESCROW.compliance_audit: max_ack_pending is 7, wanted 1"],
+        )
         mended = await provision(client, WANTED)
         assert (mended.lines, mended.drift) == (["consumer ESCROW.compliance_audit updated"], [])
 

@@ -147,8 +147,8 @@ def test_stop_finds_one_that_has_not_told_of_itself_yet(tmp_path: Path) -> None:
     running.launch()
     assert eventually(State(tmp_path).is_locked_by_another)
     command = [sys.executable, "-m", "deploy.local", "stop", "--data-dir", str(tmp_path)]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"The instance in {tmp_path} has stopped." in told.stdout
+    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"The instance in {tmp_path} has stopped." in stopped.stdout
     assert running.wait(10) == 0
     assert running.list_leftovers() == []
 

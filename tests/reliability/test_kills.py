@@ -18,7 +18,7 @@ TOGETHER = (
     ("postgres", "gateway", "compliance", "escrow"),
     ("nats", "transactions", "bank", "distributions"),
 )
-TOLD = (
+PRINTED = (
     "TRANSACTION_LIMIT_EXCEEDED",
     "CLOSING_GATES_NOT_MET",
     "MAKER_IS_CHECKER",
@@ -42,5 +42,5 @@ def test_every_kind_of_process_is_killed() -> None:
 def test_the_demo_outlives_the_sudden_death_of(processes: tuple[str, ...]) -> None:
     done = run_demo(*chain(*(("--kill", process) for process in processes)))
     assert done.returncode == 0, done.stdout
-    for told in (*TOLD, *(f"kill -9: {process} " for process in processes)):
-        assert told in done.stdout, f"{told} is not told in:\n{done.stdout}"
+    for line in (*PRINTED, *(f"kill -9: {process} " for process in processes)):
+        assert line in done.stdout, f"{line} is not in:\n{done.stdout}"

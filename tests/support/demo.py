@@ -11,12 +11,12 @@ SECONDS_MAX = 280.0
 
 
 def run_demo(*arguments: str, seconds: float = SECONDS_MAX) -> subprocess.CompletedProcess[str]:
-    """Its exit status and all it said."""
+    """Its exit status and its whole output."""
     command = [sys.executable, "-m", "demo", *arguments]
     try:
         return subprocess.run(
             command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds
         )
     except subprocess.TimeoutExpired as expired:
-        said = expired.stdout.decode() if isinstance(expired.stdout, bytes) else str(expired.stdout)
-        return subprocess.CompletedProcess(command, 124, f"{said}\nkilled after {seconds:g} s")
+        output = expired.stdout.decode() if isinstance(expired.stdout, bytes) else str(expired.stdout)
+        return subprocess.CompletedProcess(command, 124, f"{output}\nkilled after {seconds:g} s")

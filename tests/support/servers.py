@@ -80,10 +80,10 @@ async def set_durable(admin_dsn: str, *, durable: bool) -> None:
             await admin.execute(f"ALTER SYSTEM SET {name} = {wanted}")
         await admin.execute("SELECT pg_reload_conf()")
 
-        async def told() -> bool:
+        async def is_applied() -> bool:
             return bool(await admin.fetchval("SHOW full_page_writes") == wanted)
 
-        await until(told)
+        await until(is_applied)
     finally:
         await admin.close()
 

@@ -60,12 +60,12 @@ def test_a_process_finds_its_own_secrets_and_nobody_elses(
 
 
 def test_the_bank_and_transactions_share_the_webhook_secret(configuration: Configuration) -> None:
-    told = [
+    found = [
         (Path(configuration.environment(name)["SECRETS_DIR"]) / "sandbox_bank_webhook_secret").read_text()
         for name in ("bank", "transactions")
     ]
-    assert told[0] == told[1]
-    assert len(told[0]) >= 32
+    assert found[0] == found[1]
+    assert len(found[0]) >= 32
 
 
 @pytest.mark.parametrize(
