@@ -1,6 +1,8 @@
-"""The gRPC services of transactions: opens the transaction, calls the use case. No rule lives here."""
+"""The gRPC services of transactions: each method hands its request to a command or a query. No rule lives here."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
 from grpc.aio import ServicerContext
@@ -12,177 +14,132 @@ from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
 from services.chassis.calls.auth import ALL_ORGANIZATIONS, current_principal
-from services.chassis.data.once import answered_before, once
-from services.chassis.values.errors import InvalidField
+from services.chassis.data.once import once
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
-from services.transactions.providers.base import ProviderEvent
-from services.transactions.wiring import Parts
+from services.transactions.dependencies import Dependencies
+from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
-WEBHOOK_BYTES_MAX = 256 * 1024
+WebhookRequest = (
+    hook_pb.ReceiveStripeWebhookRequest | hook_pb.ReceivePlaidWebhookRequest | hook_pb.ReceiveSandboxWebhookRequest
+)
 
 
 class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._database = parts.database
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        principal, parts = current_principal(), self._parts
-        party_id = creation.check_request(request, principal)
-        answer = await answered_before(self._database, request, pb.Transaction)
-        if answer is None:
-            said = await creation.ask_peers(request, party_id, parts.escrow, parts.distributions)
-            now = parts.clock.now()
-            answer = await once(
-                self._database,
-                request,
-                pb.Transaction,
-                lambda tx: creation.create(tx, request, party_id, said, now),
-            )
-        if answer.status == pb.Transaction.INITIATED:
-            answer = await evaluation.evaluate_now(parts, principal.org_id, answer)
-            parts.nudge.set()
-        if answer.status == pb.Transaction.INITIATED:
-            # A job may have decided while compliance thought: the caller hears what a replay would.
-            answer = await answered_before(self._database, request, pb.Transaction) or answer
-        return answer
+        creation.check_request(request, current_principal())
+        answer = await self._dependencies.write_on_facts(
+            request, pb.Transaction, partial(creation.find_destination_of, self._dependencies), creation.create
+        )
+        return await evaluation.evaluate_now(self._dependencies, request, answer)
 
     async def GetTransaction(self, request: pb.GetTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        async with self._database.begin() as tx:
-            return await queries.get_transaction(tx, request.transaction_id, self._parts.clock.now())
+        return await self._dependencies.read(request, queries.get_transaction)
 
     async def ListTransactions(
         self, request: pb.ListTransactionsRequest, context: ServicerContext
     ) -> pb.ListTransactionsResponse:
-        async with self._database.begin() as tx:
-            return await queries.list_transactions(tx, request, self._parts.clock.now())
+        return await self._dependencies.read(request, queries.list_transactions)
 
     async def GetTransactionHistory(
         self, request: pb.GetTransactionHistoryRequest, context: ServicerContext
     ) -> pb.GetTransactionHistoryResponse:
-        async with self._database.begin() as tx:
-            return await queries.get_history(tx, request.transaction_id, self._parts.clock.now())
+        return await self._dependencies.read(request, queries.get_history)
 
     async def RetryTransaction(self, request: pb.RetryTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        parts, now = self._parts, self._parts.clock.now()
-        answer = await answered_before(self._database, request, pb.Transaction)
-        if answer is None:
-            said = await decisions.ask_peers_again(parts, request)
-            answer = await once(
-                self._database, request, pb.Transaction, lambda tx: decisions.retry(tx, request, said, now)
-            )
-            parts.nudge.set()
-        return answer
+        return await self._dependencies.write_on_facts(
+            request, pb.Transaction, partial(decisions.find_destination_again, self._dependencies), decisions.retry
+        )
 
     async def CancelTransaction(self, request: pb.CancelTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        now = self._parts.clock.now()
-        return await once(self._database, request, pb.Transaction, lambda tx: decisions.cancel(tx, request, now))
+        return await self._dependencies.write(request, pb.Transaction, decisions.cancel)
 
     async def ApproveTransaction(
         self, request: pb.ApproveTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        now = self._parts.clock.now()
-        answer = await once(self._database, request, pb.Transaction, lambda tx: decisions.approve(tx, request, now))
-        self._parts.nudge.set()
-        return answer
+        return await self._dependencies.write(request, pb.Transaction, decisions.approve)
 
     async def RejectTransaction(self, request: pb.RejectTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        now = self._parts.clock.now()
-        return await once(self._database, request, pb.Transaction, lambda tx: decisions.reject(tx, request, now))
+        return await self._dependencies.write(request, pb.Transaction, decisions.reject)
 
     async def ConfirmTransaction(
         self, request: pb.ConfirmTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        now = self._parts.clock.now()
-        return await once(self._database, request, pb.Transaction, lambda tx: decisions.confirm(tx, request, now))
+        return await self._dependencies.write(request, pb.Transaction, decisions.confirm)
 
     async def BatchCreatePayouts(
         self, request: pb.BatchCreatePayoutsRequest, context: ServicerContext
     ) -> pb.BatchCreatePayoutsResponse:
-        async with self._database.begin() as tx:
-            answer = await payouts.create_payouts(tx, request, self._parts.clock.now())
-        self._parts.nudge.set()
-        return answer
+        return await self._dependencies.write(request, pb.BatchCreatePayoutsResponse, payouts.create_payouts)
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._database = parts.database
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     async def CreateBankAccount(
         self, request: bank_pb.CreateBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        vault, now = self._parts.vault, self._parts.clock.now()
-        party_id = bank_accounts.check_request(request, current_principal())
+        bank_accounts.check_request(request, current_principal())
+        vault, now = self._dependencies.vault, self._dependencies.clock.now()
         return await once(
-            self._database,
-            bank_accounts.blinded(request, vault),
+            self._dependencies.database,
+            bank_accounts.blind(request, vault),
             bank_pb.BankAccount,
-            lambda tx: bank_accounts.create(tx, request, party_id, vault, now),
+            lambda tx: bank_accounts.create(tx, request, vault, now),
         )
 
     async def GetBankAccount(
         self, request: bank_pb.GetBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        async with self._database.begin() as tx:
-            return await queries.get_bank_account(tx, request.bank_account_id)
+        return await self._dependencies.read(request, queries.get_bank_account)
 
     async def ListBankAccounts(
         self, request: bank_pb.ListBankAccountsRequest, context: ServicerContext
     ) -> bank_pb.ListBankAccountsResponse:
-        async with self._database.begin() as tx:
-            return await queries.list_bank_accounts(tx, request)
+        return await self._dependencies.read(request, queries.list_bank_accounts)
 
     async def DeleteBankAccount(self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext) -> Empty:
-        async with self._database.begin() as tx:
-            return await bank_accounts.delete(tx, request, self._parts.clock.now())
+        return await self._dependencies.write(request, Empty, bank_accounts.delete)
 
 
 class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     async def ReceiveStripeWebhook(
         self, request: hook_pb.ReceiveStripeWebhookRequest, context: ServicerContext
     ) -> hook_pb.ReceiveWebhookResponse:
-        body = _body(request.body.data)
-        return await self._store("stripe", self._parts.stripe.read_webhook(body, request.signature), body)
+        return await self._receive(request)
 
     async def ReceivePlaidWebhook(
         self, request: hook_pb.ReceivePlaidWebhookRequest, context: ServicerContext
     ) -> hook_pb.ReceiveWebhookResponse:
-        body = _body(request.body.data)
-        return await self._store("plaid", await self._parts.plaid.read_webhook(body, request.verification), body)
+        return await self._receive(request)
 
     async def ReceiveSandboxWebhook(
         self, request: hook_pb.ReceiveSandboxWebhookRequest, context: ServicerContext
     ) -> hook_pb.ReceiveWebhookResponse:
-        body = _body(request.body.data)
-        event = self._parts.providers["sandbox"].read_webhook(body, request.signature)
-        return await self._store("sandbox", event, body)
+        return await self._receive(request)
 
-    async def _store(self, provider: str, event: ProviderEvent, body: bytes) -> hook_pb.ReceiveWebhookResponse:
+    async def _receive(self, request: WebhookRequest) -> hook_pb.ReceiveWebhookResponse:
+        provider = PROVIDER_OF_WEBHOOK[request.DESCRIPTOR.name]
+        body = webhooks.check_body(request.body.data)
+        reader = self._dependencies.providers.webhooks[provider.name]
+        event = await reader.read_webhook(body, getattr(request, provider.webhook_proof))
         # A webhook proves its sender, not an organization: that is known once its payment is found.
-        async with self._parts.database.begin(ALL_ORGANIZATIONS) as tx:
-            answer = await webhooks.receive(tx, provider, event, body, self._parts.clock.now())
-        self._parts.nudge.set()
+        async with self._dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+            answer = await webhooks.receive(tx, provider.name, event, body, self._dependencies.clock.now())
+        self._dependencies.nudge.set()
         return answer
 
     async def ListWebhooks(
         self, request: hook_pb.ListWebhooksRequest, context: ServicerContext
     ) -> hook_pb.ListWebhooksResponse:
-        async with self._parts.database.begin() as tx:
-            return await queries.list_webhooks(tx, request)
+        return await self._dependencies.read(request, queries.list_webhooks)
 
     async def ReplayWebhook(self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext) -> hook_pb.Webhook:
-        answer = await once(self._parts.database, request, hook_pb.Webhook, lambda tx: webhooks.replay(tx, request))
-        self._parts.nudge.set()
-        return answer
-
-
-def _body(data: bytes) -> bytes:
-    if len(data) > WEBHOOK_BYTES_MAX:
-        raise InvalidField("The body is too long.", fields={"body": f"must have at most {WEBHOOK_BYTES_MAX} bytes"})
-    return data
+        return await self._dependencies.write(request, hook_pb.Webhook, webhooks.replay)

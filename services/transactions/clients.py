@@ -6,19 +6,15 @@ and the same question may be asked again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from grpc import aio
 from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
-from services.chassis.calls.client import as_domain_error
-from services.chassis.values.errors import DomainError, Kind, Unavailable
-from services.chassis.values.invariant import invariant
-
-R = TypeVar("R")
+from services.chassis.calls.peers import ask, check_answers, find
 
 EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
 Decision = compliance_pb2.EvaluateTransactionsResponse.Decision
@@ -45,7 +41,7 @@ class Compliance(Protocol):
         """One decision an item, in order; asking again gives the first decision."""
         ...
 
-    async def uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+    async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
         """Those of the parties for whom no money may move just now, each with what is missing, in words."""
         ...
 
@@ -64,13 +60,13 @@ class EscrowClient:
 
     async def get_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
         request = escrow_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
-        return await _found(self._stub.GetEscrowAccount, request)
+        return await find(self._stub.GetEscrowAccount, request)
 
     async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
-        answer = await _asked(self._stub.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
+        answer = await ask(self._stub.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
         results: Sequence[SubmitResult] = answer.results
-        same = [result.idempotency_key for result in results] == [item.idempotency_key for item in items]
-        invariant(same, "escrow answers each payout, in order")
+        asked = (item.idempotency_key for item in items)
+        check_answers(asked, (result.idempotency_key for result in results), "escrow")
         return results
 
 
@@ -80,18 +76,16 @@ class ComplianceClient:
 
     async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
         request = compliance_pb2.EvaluateTransactionsRequest(items=items)
-        answer = await _asked(self._stub.EvaluateTransactions, request)
+        answer = await ask(self._stub.EvaluateTransactions, request)
         decisions: Sequence[Decision] = answer.decisions
-        same = [decision.transaction_id for decision in decisions] == [item.transaction_id for item in items]
-        invariant(same, "compliance decides on each transaction, in order")
+        asked = (item.transaction_id for item in items)
+        check_answers(asked, (decision.transaction_id for decision in decisions), "compliance")
         return decisions
 
-    async def uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
-        asked = sorted(party_ids)
-        request = compliance_pb2.BatchGetClearancesRequest(party_ids=asked)
-        clearances = (await _asked(self._stub.BatchGetClearances, request)).clearances
-        same = [clearance.party_id for clearance in clearances] == asked
-        invariant(same, "compliance answers for each party, in order")
+    async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+        request = compliance_pb2.BatchGetClearancesRequest(party_ids=sorted(party_ids))
+        clearances = (await ask(self._stub.BatchGetClearances, request)).clearances
+        check_answers(request.party_ids, (clearance.party_id for clearance in clearances), "compliance")
         return {one.party_id: "; ".join(one.missing) for one in clearances if not one.cleared}
 
 
@@ -102,26 +96,7 @@ class DistributionsClient:
 
     async def get_investment(self, investment_id: str) -> offerings_pb2.Investment | None:
         request = offerings_pb2.GetInvestmentRequest(investment_id=investment_id)
-        return await _found(self._investments.GetInvestment, request)
+        return await find(self._investments.GetInvestment, request)
 
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None:
-        return await _found(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))
-
-
-async def _asked(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
-    try:
-        return await method(request)
-    except aio.AioRpcError as error:
-        refusal = as_domain_error(error)
-        if refusal is not None:
-            raise refusal from None
-        raise Unavailable("A service this one needs cannot be reached.") from error
-
-
-async def _found(method: Callable[[Any], Awaitable[R]], request: Any) -> R | None:
-    try:
-        return await _asked(method, request)
-    except DomainError as refusal:
-        if refusal.kind is Kind.NOT_FOUND:
-            return None
-        raise
+        return await find(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))

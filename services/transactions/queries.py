@@ -12,15 +12,21 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import Page
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
-from services.transactions.domain.errors import BankAccountNotFound, TransactionNotFound
+from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound
 from services.transactions.store import transactions as store
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
 
 _T = transactions_pb2.Transaction
 
 
-async def get_transaction(tx: AsyncConnection, transaction_id: str, now: datetime) -> transactions_pb2.Transaction:
+async def get_transaction(
+    tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
+) -> transactions_pb2.Transaction:
     """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
+    return await _read_transaction(tx, request.transaction_id, now)
+
+
+async def _read_transaction(tx: AsyncConnection, transaction_id: str, now: datetime) -> transactions_pb2.Transaction:
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
@@ -59,24 +65,28 @@ async def list_transactions(
 
 
 async def get_history(
-    tx: AsyncConnection, transaction_id: str, now: datetime
+    tx: AsyncConnection, request: transactions_pb2.GetTransactionHistoryRequest, now: datetime
 ) -> transactions_pb2.GetTransactionHistoryResponse:
     """Raises TransactionNotFound."""
-    await get_transaction(tx, transaction_id, now)
+    await _read_transaction(tx, request.transaction_id, now)
     h = transaction_history.c
     statement = (
         sa.select(transaction_history)
-        .where(h.org_id == current_principal().org_id, h.transaction_id == transaction_id)
+        .where(h.org_id == current_principal().org_id, h.transaction_id == request.transaction_id)
         .order_by(h.version)
     )
     moves = [messages.to_move(row) for row in await tx.execute(statement)]
     return transactions_pb2.GetTransactionHistoryResponse(moves=moves)
 
 
-async def get_bank_account(tx: AsyncConnection, bank_account_id: str) -> bank_accounts_pb2.BankAccount:
+async def get_bank_account(
+    tx: AsyncConnection, request: bank_accounts_pb2.GetBankAccountRequest, now: datetime
+) -> bank_accounts_pb2.BankAccount:
     """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal, b = current_principal(), bank_accounts.c
-    statement = sa.select(bank_accounts).where(b.org_id == principal.org_id, b.bank_account_id == bank_account_id)
+    statement = sa.select(bank_accounts).where(
+        b.org_id == principal.org_id, b.bank_account_id == request.bank_account_id
+    )
     row = (await tx.execute(statement)).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound("There is no such bank account.")
@@ -84,7 +94,7 @@ async def get_bank_account(tx: AsyncConnection, bank_account_id: str) -> bank_ac
 
 
 async def list_bank_accounts(
-    tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest
+    tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest, now: datetime
 ) -> bank_accounts_pb2.ListBankAccountsResponse:
     b = bank_accounts.c
     statement = sa.select(bank_accounts).where(b.org_id == current_principal().org_id, within_reach(b.party_id))
@@ -101,12 +111,11 @@ async def list_bank_accounts(
 
 
 async def list_webhooks(
-    tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest
+    tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
     """Those that turned out to be about the caller's organization."""
     w = webhooks.c
-    statement = sa.select(*(column for column in webhooks.columns if column.name != "body"))
-    statement = statement.where(w.org_id == current_principal().org_id)
+    statement = sa.select(webhooks).where(w.org_id == current_principal().org_id)
     if request.provider:
         statement = statement.where(w.provider == request.provider)
     if request.status:

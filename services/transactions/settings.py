@@ -1,4 +1,4 @@
-"""What the transactions service is told from outside, beside the settings every process has."""
+"""The settings of the transactions service, beside those every process has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events in: none. Money moves because somebody asked here, or a provider told; both arrive over the wire."""
+"""Events in: none. Money moves on a request or on what a provider answers."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.leases import lease_columns
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
@@ -31,7 +32,7 @@ def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
 allowed_moves = sa.Table(
     "allowed_moves",
     metadata,
-    sa.Column("from_status", sa.Text, primary_key=True),  # empty: the birth
+    sa.Column("from_status", sa.Text, primary_key=True),  # empty: the transaction is new
     sa.Column("to_status", sa.Text, primary_key=True),
 )
 
@@ -109,11 +110,7 @@ transactions = sa.Table(
     # Who asked, under which key: the job that finishes a request settles what its replay answers.
     _text("request_subject"),
     _text("idempotency_key"),
-    # Work to be done by a job, by the database's clock: the same column is the lease of whoever does it, and the epoch
-    # is its fence: it grows with every claim, and a result is written only under the epoch it was claimed with.
-    _time("due_at"),
-    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    *lease_columns(),
     sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.ForeignKeyConstraint(
         ["previous_status", "status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
@@ -169,7 +166,7 @@ transaction_history = sa.Table(
     ),
 )
 
-# What the provider was asked: one row an attempt, so that news about an earlier presentment finds its own.
+# What the provider was asked: one row an attempt, so that a late answer about an earlier attempt finds its own.
 provider_payments = sa.Table(
     "provider_payments",
     metadata,
@@ -184,8 +181,11 @@ provider_payments = sa.Table(
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
-    sa.UniqueConstraint("provider", "provider_key", name="provider_payments_key"),
-    sa.UniqueConstraint("provider", "provider_reference", name="provider_payments_reference"),
+    sa.UniqueConstraint("org_id", "provider", "provider_key", name="provider_payments_key"),
+    sa.UniqueConstraint("org_id", "provider", "provider_reference", name="provider_payments_reference"),
+    # A webhook names a payment, and not whose it is.
+    sa.Index("provider_payments_owner", "provider", "provider_reference"),
+    sa.Index("provider_payments_transaction", "transaction_id"),
 )
 
 # One row an item of BatchCreatePayouts: a key makes one transaction, or is refused, for ever.
@@ -201,28 +201,40 @@ payout_requests = sa.Table(
     sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
 )
 
-# What providers told, as it came. org_id is empty until the transaction is known.
-webhooks = sa.Table(
-    "webhooks",
+# Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.
+webhook_inbox = sa.Table(
+    "webhook_inbox",
     metadata,
     sa.Column("webhook_id", sa.Text, primary_key=True),
-    _text("org_id"),
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("provider_event_id", sa.Text, nullable=False),
     sa.Column("event_type", sa.Text, nullable=False),
     sa.Column("body", pg.BYTEA, nullable=False),
-    _text("provider_reference"),  # the payment it is about, if its type means anything to us
+    _text("provider_reference"),  # the payment it is about, if its type is applied
+    _text("ignored_because"),  # set where it is about no payment of ours
+    _time("created_at", nullable=False),
+    *lease_columns(),
+    sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
+    sa.Index("webhook_inbox_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+)
+
+# The webhooks that turned out to be about a transaction of the organization.
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("webhook_id", sa.Text, primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("provider_event_id", sa.Text, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
-    _text("transaction_id"),
+    sa.Column("transaction_id", sa.Text, nullable=False),
     _text("failure"),
     _time("created_at", nullable=False),
     _time("applied_at"),
-    _time("due_at"),
-    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
-    _one_of("provider", "stripe", "plaid", "sandbox"),
-    _one_of("status", "RECEIVED", "APPLIED", "IGNORED", "FAILED"),
-    sa.UniqueConstraint("provider", "provider_event_id", name="webhooks_event"),
+    sa.ForeignKeyConstraint(
+        ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+    ),
+    _one_of("status", "RECEIVED", "APPLIED", "FAILED"),
     sa.Index("webhooks_newest", "org_id", "created_at", "webhook_id"),
-    sa.Index("webhooks_due", "due_at", postgresql_where=sa.text("status = 'RECEIVED'")),
 )

@@ -15,6 +15,8 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.clients import Decision
 from services.transactions.domain.payments import PaymentStatus
+from services.transactions.jobs.evaluate import evaluate
+from services.transactions.jobs.look_up import look_up_submitted
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
@@ -48,7 +50,7 @@ async def test_a_contribution_goes_from_request_to_completion_through_every_stat
     assert (await service.get(created.transaction_id)).status == T.PENDING_SETTLEMENT
 
     service.clock.advance(timedelta(days=3))
-    service.bank.say(created.transaction_id, PaymentStatus.SETTLED, at=MONDAY + timedelta(days=2))
+    service.bank.report(created.transaction_id, PaymentStatus.SETTLED, at=MONDAY + timedelta(days=2))
     await service.work(hurried=True)
     settled = await service.get(created.transaction_id)
     assert (settled.status, settled.finality) == (T.SETTLED, T.PROVISIONAL)
@@ -79,7 +81,7 @@ async def test_a_debit_without_funds_is_presented_three_times_and_no_more(servic
         await service.work()
         day += timedelta(days=1)
         service.clock.set(day)
-        service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R01", at=day)
+        service.bank.report(created.transaction_id, PaymentStatus.RETURNED, "R01", at=day)
         await service.work(hurried=True)
         seen = await service.get(created.transaction_id)
         assert (seen.presentments, seen.failure.code) == (presentment, "R01")
@@ -97,7 +99,7 @@ async def test_after_180_days_nobody_presents_a_debit_again(service: Transaction
     late = await service.deposit()
     await service.work()
     service.clock.advance(timedelta(days=181))
-    service.bank.say(late.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    service.bank.report(late.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
     await service.work(hurried=True)
     request = pb.RetryTransactionRequest(idempotency_key="late", transaction_id=late.transaction_id)
     assert (await refused(service, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
@@ -105,7 +107,7 @@ async def test_after_180_days_nobody_presents_a_debit_again(service: Transaction
 
     overslept = await service.deposit()
     await service.work()
-    service.bank.say(overslept.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    service.bank.report(overslept.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
     await service.work(hurried=True)
     service.clock.advance(timedelta(days=181))  # the timer's worker was away
     await service.work()
@@ -119,12 +121,12 @@ async def test_a_return_after_completion_is_still_a_return_and_retires_the_accou
 ) -> None:
     created = await service.deposit()
     await service.work()
-    service.bank.say(created.transaction_id, PaymentStatus.SETTLED)
+    service.bank.report(created.transaction_id, PaymentStatus.SETTLED)
     await service.work(hurried=True)
     service.clock.advance(timedelta(days=30))
     await service.work()
-    service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
-    payment_id = service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R10")
+    service.bank.report(created.transaction_id, PaymentStatus.RETURNED, "R10")
+    payment_id = service.bank.report(created.transaction_id, PaymentStatus.RETURNED, "R10")
     await hook(service, "evt_1", payment_id)
     await service.work()
     returned = await service.get(created.transaction_id)
@@ -146,7 +148,7 @@ async def test_a_payout_takes_its_money_from_escrow_before_the_bank_is_asked(ser
     assert (payout.status, payout.created_by) == (T.INITIATED, "admin-1")
     await service.work()
     assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
-    service.bank.say(payout.transaction_id, PaymentStatus.SETTLED)
+    service.bank.report(payout.transaction_id, PaymentStatus.SETTLED)
     await service.work(hurried=True)
     completed = await service.get(payout.transaction_id)
     assert (completed.status, completed.presentments, completed.attempts) == (T.COMPLETED, 0, 1)
@@ -171,7 +173,7 @@ async def test_a_payout_that_comes_back_is_not_sent_again_by_itself(
 ) -> None:
     payout = await service.payout()
     await service.work()
-    service.bank.say(payout.transaction_id, said, code)
+    service.bank.report(payout.transaction_id, said, code)
     await service.work(hurried=True)
     seen = await service.get(payout.transaction_id)
     assert (seen.status, seen.failure.code, seen.failure.retryable) == (status, code, False)
@@ -259,7 +261,7 @@ async def test_a_declined_debit_is_tried_again_when_somebody_asks_with_a_new_key
 async def test_a_returned_debit_need_not_wait_for_its_day(service: TransactionsHarness) -> None:
     created = await service.deposit()
     await service.work()
-    service.bank.say(created.transaction_id, PaymentStatus.RETURNED, "R09")
+    service.bank.report(created.transaction_id, PaymentStatus.RETURNED, "R09")
     await service.work(hurried=True)
     request = pb.RetryTransactionRequest(idempotency_key="now", transaction_id=created.transaction_id)
     assert (await service.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
@@ -302,13 +304,13 @@ async def test_what_compliance_wants_reviewed_waits_for_a_second_person(service:
 async def test_a_blocked_account_ends_what_waits_for_its_next_presentment(service: TransactionsHarness) -> None:
     waiting = await service.deposit()
     await service.work()
-    service.bank.say(waiting.transaction_id, PaymentStatus.RETURNED, "R01")
+    service.bank.report(waiting.transaction_id, PaymentStatus.RETURNED, "R01")
     await service.work(hurried=True)
     request = await service.deposit_request()
     request.bank_account_id = waiting.bank_account_id
     other = await service.ask(ADMIN, "CreateTransaction", request)
     await service.work()
-    service.bank.say(other.transaction_id, PaymentStatus.RETURNED, "R02")
+    service.bank.report(other.transaction_id, PaymentStatus.RETURNED, "R02")
     await service.work(hurried=True)
     service.clock.advance(timedelta(days=7))
     await service.work()
@@ -327,9 +329,9 @@ async def test_retiring_a_blocked_account_lets_nothing_through_to_it(
     retire = bank_pb.DeleteBankAccountRequest(bank_account_id=sent.bank_account_id)
     if retired_first:
         await service.ask(ADMIN, "DeleteBankAccount", retire)
-    service.bank.say(sent.transaction_id, PaymentStatus.RETURNED, "R07")  # the customer revoked the authorization
+    service.bank.report(sent.transaction_id, PaymentStatus.RETURNED, "R07")  # the customer revoked the authorization
     await service.hurry()
-    await service.provider_jobs.poll()
+    await service.run(look_up_submitted)
     if not retired_first:
         await service.ask(ADMIN, "DeleteBankAccount", retire)
     await service.work()
@@ -392,6 +394,6 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
     ]
     answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
-    await service.jobs.evaluate()
-    await service.jobs.evaluate()
+    await service.run(evaluate)
+    await service.run(evaluate)
     assert service.compliance.calls == [100, 100]

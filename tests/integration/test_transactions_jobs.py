@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -17,10 +18,14 @@ from services.chassis.values.money import Money
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status
-from services.transactions.providers.base import OutcomeUnknown
-from services.transactions.providers.sandbox import SandboxBank
+from services.transactions.jobs.book_payouts import book_payouts
+from services.transactions.jobs.evaluate import evaluate
+from services.transactions.jobs.start import start
+from services.transactions.jobs.submit import submit
+from services.transactions.providers.protocols import OutcomeUnknown
+from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.store import transactions as store
-from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_bank
+from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
 from tests.support.transactions import ADMIN, MONDAY, Crash, MemoryCompliance, TransactionsHarness, away, unknown
 
 T = pb.Transaction
@@ -48,9 +53,9 @@ class SlowCompliance(MemoryCompliance):
 async def in_processing(service: TransactionsHarness, kind: str):
     """A transaction that a worker is about to send."""
     made = await (service.deposit() if kind == "debit" else service.payout())
-    await service.jobs.evaluate()
-    await service.jobs.start()
-    await service.provider_jobs.book()
+    await service.run(evaluate)
+    await service.run(start)
+    await service.run(book_payouts)
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
     return made
 
@@ -78,9 +83,9 @@ async def test_whenever_the_call_to_the_bank_breaks_it_pays_once(
     getattr(service.bank, point).append(Crash() if fault == "crash" else unknown())
     if fault == "crash":
         with pytest.raises(Crash):
-            await service.provider_jobs.submit()
+            await service.run(submit)
     else:
-        await service.provider_jobs.submit()
+        await service.run(submit)
     # An unknown outcome is never called a failure; where the look-up found the payment, it is known.
     known = (point, fault) == ("after_effect", "unknown")
     seen = await service.get(made.transaction_id)
@@ -101,7 +106,7 @@ async def test_who_finds_an_attempt_of_another_looks_it_up_before_ordering(
     made = await in_processing(service, kind)
     service.bank.after_effect.append(Crash())
     with pytest.raises(Crash):
-        await service.provider_jobs.submit()
+        await service.run(submit)
     await until_submitted(service, made.transaction_id)
     assert service.bank.look_ups == 1
     assert service.bank.keys[f"txn:{made.transaction_id}:1"] == 1  # it was not even asked again
@@ -115,7 +120,7 @@ async def test_a_bank_that_stays_silent_leaves_it_processing_however_long(
     service.bank.before_effect += [OutcomeUnknown("429", retry_after_seconds=1) for _ in range(5)]
     for _ in range(5):
         await service.hurry()
-        await service.provider_jobs.submit()
+        await service.run(submit)
         assert (await service.get(made.transaction_id)).status == T.PROCESSING
     assert (await until_submitted(service, made.transaction_id)).attempts == 1
     assert len(service.bank.payments) == 1
@@ -133,7 +138,7 @@ async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarne
         distributions=service.distributions,
     )
     for _ in range(3):
-        await asyncio.gather(service.work(), other.work(), service.provider_jobs.submit(), other.provider_jobs.submit())
+        await asyncio.gather(service.work(), other.work(), service.run(submit), other.run(submit))
     assert len(service.bank.payments) == len(made)
     assert all(count == 1 for count in service.bank.keys.values())
     for each in made:
@@ -143,16 +148,16 @@ async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarne
 
 async def test_a_worker_whose_lease_ran_out_writes_nothing(service: TransactionsHarness) -> None:
     made = await in_processing(service, "debit")
-    claiming = store.claiming(Status.PROCESSING, lease_ms=15_000, count_max=10)
+    taking = store.taking(Status.PROCESSING, count_max=10)
     async with service.database.begin("*") as tx:
-        [stale] = await store.claim(tx, claiming)
+        [stale] = await store.take(tx, taking)
     await service.hurry()
     async with service.database.begin("*") as tx:
-        [fresh] = await store.claim(tx, claiming)
-        assert await store.claim(tx, claiming) == []
+        [fresh] = await store.take(tx, taking)
+        assert await store.take(tx, taking) == []
     async with service.database.begin("*") as tx:
-        assert await store.lock_claimed(tx, stale) is None
-        assert await store.lock_claimed(tx, fresh) is not None
+        assert await store.lock_taken(tx, stale) is None
+        assert await store.lock_taken(tx, fresh) is not None
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
 
 
@@ -163,7 +168,7 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
     with away(service.compliance):  # as if the process had died before it could ask
         await service.ask(ADMIN, "CreateTransaction", request)
     await service.hurry()
-    await service.jobs.evaluate()
+    await service.run(evaluate)
     replay = await service.ask(ADMIN, "CreateTransaction", request)
     assert replay.status == T.QUEUED
     assert list(service.compliance.made) == [replay.transaction_id]
@@ -174,7 +179,7 @@ async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(servi
     service = TransactionsHarness(service.database, compliance=compliance)
     compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.FAILED, reason="PARTY_NOT_CLEARED")
     request = await service.deposit_request()
-    compliance.meanwhile = [service.hurry, service.jobs.evaluate]
+    compliance.meanwhile = [service.hurry, partial(service.run, evaluate)]
     for _ in (1, 2):
         with pytest.raises(DomainError) as refusal:
             await service.ask(ADMIN, "CreateTransaction", request)
@@ -188,7 +193,7 @@ async def test_a_party_that_is_not_cleared_any_more_is_not_asked_for_money_and_s
 ) -> None:
     """Between compliance's decision and the payment lie approvals, retries and days."""
     made = await getattr(service, kind)()
-    await service.jobs.evaluate()
+    await service.run(evaluate)
     service.compliance.missing = {made.party_id: "OFAC is FAILED"}
     await service.work()
     ended = await service.get(made.transaction_id)
@@ -202,7 +207,7 @@ async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any
 ) -> None:
     made = await service.deposit()
     await service.work()
-    service.bank.say(made.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY
     service.compliance.missing = {made.party_id: "KYC is EXPIRED"}
@@ -214,7 +219,7 @@ async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any
 
 async def test_while_compliance_is_away_nothing_that_waits_is_started(service: TransactionsHarness) -> None:
     made = await service.deposit()
-    await service.jobs.evaluate()
+    await service.run(evaluate)
     with away(service.compliance):
         await service.work(hurried=True)
         assert ((await service.get(made.transaction_id)).status, service.bank.payments) == (T.QUEUED, {})
@@ -235,8 +240,8 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
     service: TransactionsHarness,
 ) -> None:
     payout = await service.payout()
-    await service.jobs.evaluate()
-    await service.jobs.start()
+    await service.run(evaluate)
+    await service.run(start)
     real = service.escrow.submit_payouts
 
     async def dies(items):
@@ -245,7 +250,7 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
 
     service.escrow.submit_payouts = dies
     with pytest.raises(Crash):
-        await service.provider_jobs.book()
+        await service.run(book_payouts)
     service.escrow.submit_payouts = real
     assert (await until_submitted(service, payout.transaction_id)).status == T.PENDING_SETTLEMENT
     assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
@@ -254,7 +259,7 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
 async def test_a_payment_with_another_amount_moves_nothing(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    payment_id = service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     service.bank.payments[payment_id] = replace(service.bank.payments[payment_id], amount=Money(1, "USD"))
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
@@ -281,7 +286,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 async def service_with_bank(service_database, bank: SandboxProcess) -> AsyncIterator[TransactionsHarness]:
-    adapter = SandboxBank(bank.url, WEBHOOK_SECRET, timeout_seconds=1)
+    adapter = SandboxBank(bank.url, timeout_seconds=1)
     bank.travel(MONDAY)
     yield TransactionsHarness(await service_database("transactions"), provider=adapter)
     await adapter.close()
@@ -334,4 +339,4 @@ async def test_a_real_bank_in_trouble_takes_each_payment_once_and_the_truth_is_f
     for each in made:
         settled = await polled(service, each.transaction_id, T.SETTLED)
         assert settled.attempts == 1
-        assert len(await service.parts.providers["sandbox"].look_up(each.transaction_id)) == 1
+        assert len(await service.dependencies.providers.look_ups["sandbox"].list_payments(each.transaction_id)) == 1

@@ -14,9 +14,9 @@ import pytest
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, PaymentProvider
-from services.transactions.providers.sandbox import SandboxBank
-from tests.support.sandbox_bank import WEBHOOK_SECRET, SandboxProcess, sandbox_bank
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.sandbox.bank import SandboxBank
+from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
 from tests.support.transactions import ACCOUNT, MONDAY, ROUTING_NUMBER, MemoryBank
 
 
@@ -42,11 +42,11 @@ def process(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(params=["sandbox", "memory"])
-async def bank(request: pytest.FixtureRequest, process: SandboxProcess) -> AsyncIterator[PaymentProvider]:
+async def bank(request: pytest.FixtureRequest, process: SandboxProcess) -> AsyncIterator[SandboxBank | MemoryBank]:
     if request.param == "memory":
         yield MemoryBank()
         return
-    adapter = SandboxBank(process.url, WEBHOOK_SECRET)
+    adapter = SandboxBank(process.url)
     yield adapter
     await adapter.close()
 
@@ -60,46 +60,46 @@ async def until(probe: Callable[[], Awaitable[bool]], limit_seconds: float = 10)
 
 @pytest.mark.parametrize("is_debit", [True, False])
 async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(
-    bank: PaymentProvider, is_debit: bool
+    bank: SandboxBank | MemoryBank, is_debit: bool
 ) -> None:
     order = an_order(is_debit=is_debit)
     payment = await bank.submit(order)
     assert (payment.status, payment.amount, payment.is_debit) == (PaymentStatus.PENDING, order.amount, is_debit)
     assert (payment.reference, payment.presentment) == (order.reference, 1)
-    assert await bank.get(payment.payment_id) == payment
-    assert await bank.look_up(order.reference) == [payment]
+    assert await bank.get_payment(payment.payment_id) == payment
+    assert await bank.list_payments(order.reference) == [payment]
 
 
-async def test_the_same_key_is_the_same_payment(bank: PaymentProvider) -> None:
+async def test_the_same_key_is_the_same_payment(bank: SandboxBank | MemoryBank) -> None:
     order = an_order()
     first, again = await bank.submit(order), await bank.submit(order)
     assert first.payment_id == again.payment_id
-    assert len(await bank.look_up(order.reference)) == 1
+    assert len(await bank.list_payments(order.reference)) == 1
 
 
-async def test_two_presentments_are_two_payments_newest_first(bank: PaymentProvider) -> None:
+async def test_two_presentments_are_two_payments_newest_first(bank: SandboxBank | MemoryBank) -> None:
     first = an_order()
     second = replace(first, key=f"txn:{first.reference}:2", presentment=2)
     ids = [(await bank.submit(order)).payment_id for order in (first, second)]
-    assert [payment.payment_id for payment in await bank.look_up(first.reference)] == ids[::-1]
+    assert [payment.payment_id for payment in await bank.list_payments(first.reference)] == ids[::-1]
 
 
-async def test_a_decline_is_definite_and_leaves_nothing(bank: PaymentProvider) -> None:
+async def test_a_decline_is_definite_and_leaves_nothing(bank: SandboxBank | MemoryBank) -> None:
     order = an_order("93")
     with pytest.raises(Declined) as refusal:
         await bank.submit(order)
     assert (refusal.value.code, refusal.value.retryable) == ("DECLINED_BY_PROVIDER", True)
-    assert await bank.look_up(order.reference) == []
+    assert await bank.list_payments(order.reference) == []
 
 
-async def test_nothing_is_found_where_nothing_is(bank: PaymentProvider) -> None:
-    assert await bank.look_up(new_id("txn")) == []
-    assert await bank.get("pay_nothing") is None
+async def test_nothing_is_found_where_nothing_is(bank: SandboxBank | MemoryBank) -> None:
+    assert await bank.list_payments(new_id("txn")) == []
+    assert await bank.get_payment("pay_nothing") is None
 
 
 @pytest.mark.parametrize("suffix", ["90", "91", "92", "94", "96", "97"])
 async def test_a_bank_in_trouble_leaves_the_outcome_unknown_and_pays_once(process: SandboxProcess, suffix: str) -> None:
-    bank = SandboxBank(process.url, WEBHOOK_SECRET, timeout_seconds=0.5)
+    bank = SandboxBank(process.url, timeout_seconds=0.5)
     order = an_order(suffix)
     with pytest.raises(OutcomeUnknown):
         await bank.submit(order)
@@ -111,13 +111,13 @@ async def test_a_bank_in_trouble_leaves_the_outcome_unknown_and_pays_once(proces
             return False
 
     await until(accepted)
-    [payment] = await bank.look_up(order.reference)
+    [payment] = await bank.list_payments(order.reference)
     assert payment.amount == order.amount
     await bank.close()
 
 
 async def test_data_the_bank_cannot_read_is_declined_for_good(process: SandboxProcess) -> None:
-    bank = SandboxBank(process.url, WEBHOOK_SECRET)
+    bank = SandboxBank(process.url)
     with pytest.raises(Declined) as refusal:
         await bank.submit(replace(an_order(), account_number="12AB"))
     assert (refusal.value.code, refusal.value.retryable) == ("INVALID_PAYMENT_DATA", False)
@@ -125,12 +125,12 @@ async def test_data_the_bank_cannot_read_is_declined_for_good(process: SandboxPr
 
 
 async def test_a_settled_payment_tells_when_it_settled(process: SandboxProcess) -> None:
-    bank = SandboxBank(process.url, WEBHOOK_SECRET)
+    bank = SandboxBank(process.url)
     payment_id = (await bank.submit(an_order("01"))).payment_id
     seen: list[Payment] = []
 
     async def settled() -> bool:
-        payment = await bank.get(payment_id)
+        payment = await bank.get_payment(payment_id)
         assert payment is not None
         seen.append(payment)
         return payment.status is PaymentStatus.SETTLED
@@ -182,7 +182,7 @@ async def test_an_answer_that_is_not_our_payment_proves_nothing(status: int, bod
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", WEBHOOK_SECRET, timeout_seconds=2)
+        bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", timeout_seconds=2)
         with pytest.raises(OutcomeUnknown):
             await bank.submit(order)
         await bank.close()
@@ -206,17 +206,17 @@ async def test_a_bank_that_drips_is_not_waited_for() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
-        bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", WEBHOOK_SECRET, timeout_seconds=0.5)
+        bank = SandboxBank(f"http://127.0.0.1:{server.server_port}", timeout_seconds=0.5)
         with pytest.raises(OutcomeUnknown):
-            await bank.get("pay_1")
+            await bank.get_payment("pay_1")
         stopped.set()
         await bank.close()
         server.shutdown()
 
 
 async def test_a_bank_that_is_away_is_unknown_not_failed() -> None:
-    bank = SandboxBank("http://127.0.0.1:9", WEBHOOK_SECRET, timeout_seconds=0.5)
-    for call in (bank.submit(an_order()), bank.look_up("txn_1"), bank.get("pay_1")):
+    bank = SandboxBank("http://127.0.0.1:9", timeout_seconds=0.5)
+    for call in (bank.submit(an_order()), bank.list_payments("txn_1"), bank.get_payment("pay_1")):
         with pytest.raises(OutcomeUnknown):
             await call
     await bank.close()
@@ -224,6 +224,6 @@ async def test_a_bank_that_is_away_is_unknown_not_failed() -> None:
 
 @pytest.mark.parametrize("payment_id", ["../statement", "pay_1?x=1", "pay_1/cancel", "", "pä"])
 async def test_an_id_from_outside_names_no_other_path(process: SandboxProcess, payment_id: str) -> None:
-    bank = SandboxBank(process.url, WEBHOOK_SECRET)
-    assert await bank.get(payment_id) is None
+    bank = SandboxBank(process.url)
+    assert await bank.get_payment(payment_id) is None
     await bank.close()

@@ -153,7 +153,7 @@ async def test_contributions_on_their_way_count_against_the_commitment(service: 
         assert refusal.metadata["cause"] == "only 5000 of its commitment is neither funded nor on its way"
     assert await stored(service) == 1
     await service.work()
-    service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     await service.work(hurried=True)
     # Settled, and distributions may have heard of it or not: it is counted once.
     for funded_minor in (0, 100_00):

@@ -18,8 +18,12 @@ from realco.transactions.v1.webhooks_pb2 import Webhook
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.providers.plaid import PlaidWebhooks
-from services.transactions.providers.stripe import StripeWebhooks
+from services.transactions.jobs.apply_webhooks import apply_webhooks
+from services.transactions.jobs.look_up import look_up_settled
+from services.transactions.jobs.start import start
+from services.transactions.jobs.submit import submit
+from services.transactions.providers.plaid.webhooks import PlaidWebhooks
+from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from tests.e2e.providers import STRIPE_SECRET, Plaid, event, signed
 from tests.support.transactions import ADMIN, TransactionsHarness
 
@@ -45,7 +49,7 @@ async def listed(service: TransactionsHarness, principal: Principal = ADMIN) -> 
 async def test_a_webhook_is_stored_once_and_applied_to_its_transaction(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    payment_id = service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     first, again = await hook(service, "evt_1", payment_id), await hook(service, "evt_1", payment_id)
     assert (first.duplicate, again.duplicate) == (False, True)
     assert first.webhook_id == again.webhook_id
@@ -64,7 +68,7 @@ async def test_in_any_order_and_twice_each_the_end_is_the_same(service: Transact
         made = await service.deposit(f"inv-{number}")
         await service.work()
         for status in LIFE:  # all of it has happened before the first webhook arrives
-            payment_id = service.bank.say(
+            payment_id = service.bank.report(
                 made.transaction_id, status, "R02" if status is PaymentStatus.RETURNED else ""
             )
         for place in (*order, *order):
@@ -78,12 +82,12 @@ async def test_in_any_order_and_twice_each_the_end_is_the_same(service: Transact
 
 async def test_a_webhook_that_overtakes_the_answer_to_the_order_waits_for_it(service: TransactionsHarness) -> None:
     made = await service.deposit()
-    await service.jobs.start()
+    await service.run(start)
     service.bank.after_effect.append(RuntimeError("the answer is still on its way"))
-    await service.provider_jobs.submit()
-    payment_id = service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    await service.run(submit)
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     await hook(service, "evt_1", payment_id)
-    await service.provider_jobs.apply_webhooks()
+    await service.run(apply_webhooks)
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
     await service.hurry()
     await service.work()
@@ -94,7 +98,7 @@ async def test_a_webhook_that_overtakes_the_answer_to_the_order_waits_for_it(ser
 async def test_a_lost_webhook_is_healed_by_looking(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+    service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     await service.work()
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
     await service.work(hurried=True)
@@ -107,31 +111,31 @@ async def test_a_late_return_whose_webhook_is_lost_is_found_until_the_payment_is
     debit, payout, kept = await service.deposit(), await service.payout("inv-002"), await service.payout("inv-003")
     await service.work()
     for made in (debit, payout, kept):
-        service.bank.say(made.transaction_id, PaymentStatus.SETTLED)
+        service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     await service.work(hurried=True)
     service.clock.advance(timedelta(days=1))
     await service.hurry()
-    assert await service.provider_jobs.watch() == 3  # nothing came back; all are looked at again
+    assert await service.run(look_up_settled) == 3  # nothing came back; all are looked at again
     assert (await service.get(debit.transaction_id)).status == T.SETTLED
 
-    service.bank.say(payout.transaction_id, PaymentStatus.RETURNED, "R02", at=service.clock.now())
+    service.bank.report(payout.transaction_id, PaymentStatus.RETURNED, "R02", at=service.clock.now())
     service.clock.advance(timedelta(days=29))
     await service.work()  # the debit completes
-    service.bank.say(debit.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
+    service.bank.report(debit.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
     await service.hurry()
-    assert await service.provider_jobs.watch() == 3
+    assert await service.run(look_up_settled) == 3
     for made, code in ((debit, "R10"), (payout, "R02")):
         seen = await service.get(made.transaction_id)
         assert (seen.status, seen.failure.code) == (T.RETURNED, code)
     assert (await service.get(kept.transaction_id)).finality == T.FINAL
     await service.hurry()
-    assert await service.provider_jobs.watch() == 0  # final, or come back: nobody looks any more
+    assert await service.run(look_up_settled) == 0  # final, or come back: nobody looks any more
 
 
 async def test_late_news_of_an_earlier_presentment_changes_nothing(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    first = service.bank.say(made.transaction_id, PaymentStatus.RETURNED, "R01")
+    first = service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01")
     await service.work(hurried=True)
     service.clock.set((await service.get(made.transaction_id)).next_attempt_time.ToDatetime().astimezone())
     await service.work()
@@ -145,9 +149,9 @@ async def test_late_news_of_an_earlier_presentment_changes_nothing(service: Tran
 async def test_money_that_we_called_failed_is_shown_to_a_person(service: TransactionsHarness) -> None:
     made = await service.payout()
     await service.work()
-    service.bank.say(made.transaction_id, PaymentStatus.FAILED, "R03")
+    service.bank.report(made.transaction_id, PaymentStatus.FAILED, "R03")
     await service.work(hurried=True)
-    await hook(service, "evt_1", service.bank.say(made.transaction_id, PaymentStatus.SETTLED))
+    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [webhook] = await listed(service)
     assert (webhook.status, webhook.failure) == (
@@ -174,14 +178,15 @@ async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(service: Tran
     await hook(service, "evt_1", "pay_of_somebody_else")
     await service.work()
     async with service.database.begin("*") as tx:
-        row = (await tx.execute(sa.text("SELECT status, failure, org_id FROM webhooks"))).one()
-    assert tuple(row) == ("IGNORED", "the provider has no such payment", "")
+        row = (await tx.execute(sa.text("SELECT ignored_because, due_at FROM webhook_inbox"))).one()
+        assert await tx.scalar(sa.text("SELECT count(*) FROM webhooks")) == 0
+    assert tuple(row) == ("the provider has no such payment", None)
 
 
 async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    await hook(service, "evt_1", service.bank.say(made.transaction_id, PaymentStatus.SETTLED))
+    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [webhook] = await listed(service)
     request = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)

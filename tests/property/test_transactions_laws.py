@@ -1,15 +1,12 @@
-"""Laws of money moving: news converges in any order, back-off stays in its bounds, sealed numbers come back."""
+"""Laws of money moving: however often a payment is looked at the end is the same, and sealed numbers come back."""
 
 from __future__ import annotations
-
-from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.transactions.domain.payments import PaymentStatus, moves_for
 from services.transactions.domain.routing import has_check_digit
-from services.transactions.domain.schedule import backoff_ms
 from services.transactions.domain.states import NEXT, Status, check_move
 from services.transactions.vault import Vault
 
@@ -46,9 +43,9 @@ def test_however_often_we_look_the_end_is_the_same(hearing: tuple[list[str], lis
 
 
 @given(st.sampled_from(PaymentStatus), st.sampled_from(Status))
-def test_the_same_news_twice_is_news_once(said: PaymentStatus, status: Status) -> None:
-    moves = moves_for(said, status)
-    assert moves_for(said, moves[-1] if moves else status) == ()
+def test_what_is_known_already_moves_nothing(reported: PaymentStatus, status: Status) -> None:
+    moves = moves_for(reported, status)
+    assert moves_for(reported, moves[-1] if moves else status) == ()
 
 
 @given(st.sampled_from(Status))
@@ -60,12 +57,6 @@ def test_every_state_can_end(status: Status) -> None:
             seen.add(after)
             frontier.append(after)
     assert seen & resting
-
-
-@given(st.integers(1, 10**6), st.fractions(0, 1))
-def test_back_off_never_leaves_its_bounds(tries: int, jitter: Fraction) -> None:
-    assert 250 <= backoff_ms(tries, jitter) <= 6 * 3_600_000
-    assert backoff_ms(tries, jitter) <= backoff_ms(tries + 1, Fraction(1))
 
 
 @given(st.integers(0, 99_999_999), st.integers(0, 8), st.integers(1, 9))

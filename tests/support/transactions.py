@@ -7,7 +7,7 @@ where a test needs a bank that fails at a chosen point.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,16 +28,24 @@ from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.ids import new_id
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
 from services.transactions.clients import Decision, EvaluateItem, SubmitItem, SubmitResult
+from services.transactions.dependencies import Dependencies
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.jobs import TransactionJobs
-from services.transactions.provider_jobs import ProviderJobs
-from services.transactions.providers.base import Declined, OutcomeUnknown, PaymentOrder, PaymentProvider, ProviderEvent
-from services.transactions.providers.manual import ManualProvider
-from services.transactions.providers.plaid import PlaidWebhooks
-from services.transactions.providers.stripe import StripeWebhooks
+from services.transactions.jobs import JOBS
+from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
+from services.transactions.providers.manual.orders import ManualOrders
+from services.transactions.providers.plaid.webhooks import PlaidWebhooks
+from services.transactions.providers.protocols import (
+    Declined,
+    OutcomeUnknown,
+    PaymentOrder,
+    ProviderEvent,
+    Providers,
+    WebhookReader,
+)
+from services.transactions.providers.sandbox.bank import SandboxBank
+from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.tables import transactions
 from services.transactions.vault import Vault
-from services.transactions.wiring import Parts
 
 ORG = "org-1"
 MONDAY = datetime(2024, 12, 2, 12, tzinfo=UTC)
@@ -57,8 +65,6 @@ class Crash(BaseException):
 
 class MemoryBank:
     """A bank in memory: one payment a key, forgetting nothing. `fail` breaks the next answers after their effect."""
-
-    name = "sandbox"
 
     def __init__(self) -> None:
         self.payments: dict[str, Payment] = {}
@@ -90,18 +96,18 @@ class MemoryBank:
             raise self.after_effect.pop(0)
         return self.payments[self.by_key[order.key]]
 
-    async def look_up(self, reference: str) -> list[Payment]:
+    async def list_payments(self, reference: str) -> list[Payment]:
         self.look_ups += 1
         return [payment for payment in reversed(self.payments.values()) if payment.reference == reference]
 
-    async def get(self, payment_id: str) -> Payment | None:
+    async def get_payment(self, payment_id: str) -> Payment | None:
         return self.payments.get(payment_id)
 
-    def read_webhook(self, body: bytes, signature: str) -> ProviderEvent:
+    async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         event_id, event_type, payment_id = body.decode().split()
         return ProviderEvent(event_id, event_type, payment_id)
 
-    def say(self, transaction_id: str, status: PaymentStatus, code: str = "", at: datetime | None = None) -> str:
+    def report(self, transaction_id: str, status: PaymentStatus, code: str = "", at: datetime | None = None) -> str:
         """Moves the newest payment of a transaction; its id."""
         [payment, *_] = [each for each in reversed(self.payments.values()) if each.reference == transaction_id]
         self.payments[payment.payment_id] = replace(payment, status=status, return_code=code, changed_at=at)
@@ -155,7 +161,7 @@ class MemoryCompliance:
             raise self.error
         return [self._decided(item) for item in items]
 
-    async def uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+    async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
         if self.error is not None:
             raise self.error
         return {party_id: missing for party_id, missing in self.missing.items() if party_id in party_ids}
@@ -207,27 +213,32 @@ class TransactionsHarness:
     escrow: MemoryEscrow = field(default_factory=MemoryEscrow)
     compliance: MemoryCompliance = field(default_factory=MemoryCompliance)
     distributions: MemoryDistributions = field(default_factory=MemoryDistributions)
-    provider: PaymentProvider | None = None
-    plaid: PlaidWebhooks = field(default_factory=lambda: PlaidWebhooks(""))
-    stripe: StripeWebhooks = field(default_factory=lambda: StripeWebhooks(""))
+    provider: SandboxBank | None = None
+    plaid: WebhookReader = field(default_factory=lambda: PlaidWebhooks(""))
+    stripe: WebhookReader = field(default_factory=lambda: StripeWebhooks(""))
 
     def __post_init__(self) -> None:
-        self.parts = Parts(
+        bank = self.provider or self.bank
+        self.dependencies = Dependencies(
             database=self.database,
             clock=self.clock,
             vault=Vault(bytes(32)),
-            providers={"sandbox": self.provider or self.bank, "manual": ManualProvider()},
-            stripe=self.stripe,
-            plaid=self.plaid,
+            providers=Providers(
+                orders={"sandbox": bank, "manual": ManualOrders()},
+                look_ups={"sandbox": bank},
+                webhooks={"sandbox": self.bank, "stripe": self.stripe, "plaid": self.plaid},
+            ),
             escrow=self.escrow,
             compliance=self.compliance,
             distributions=self.distributions,
         )
-        self.transactions: Any = TransactionsServicer(self.parts)
-        self.accounts: Any = BankAccountsServicer(self.parts)
-        self.webhooks: Any = WebhooksServicer(self.parts)
-        self.jobs = TransactionJobs(self.parts)
-        self.provider_jobs = ProviderJobs(self.parts)
+        self.transactions: Any = TransactionsServicer(self.dependencies)
+        self.accounts: Any = BankAccountsServicer(self.dependencies)
+        self.webhooks: Any = WebhooksServicer(self.dependencies)
+
+    async def run(self, job: Callable[[Dependencies], Awaitable[int]]) -> int:
+        """Runs a job once; how much it did."""
+        return await job(self.dependencies)
 
     async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
         """Calls an RPC as somebody, as the interceptor would."""
@@ -303,24 +314,16 @@ class TransactionsHarness:
             past = sa.func.clock_timestamp() - sa.text("interval '1 second'")
             t = transactions.c
             await tx.execute(sa.update(transactions).where(t.due_at.is_not(None)).values(due_at=past))
-            await tx.execute(sa.text("UPDATE webhooks SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
+            await tx.execute(sa.text("UPDATE webhook_inbox SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
 
     async def work(self, *, hurried: bool = False) -> None:
-        """Runs every job until none finds anything to do."""
-        steps: list[Callable[[], Any]] = [
-            self.jobs.evaluate,
-            self.jobs.queue_retries,
-            self.jobs.start,
-            self.provider_jobs.book,
-            self.provider_jobs.submit,
-            self.provider_jobs.apply_webhooks,
-            self.jobs.complete,
-        ]
+        """Runs every job until none finds anything to do; those that look payments up only when hurried."""
         if hurried:
             await self.hurry()
-            await self.provider_jobs.poll()
+            await self.run(look_up_submitted)
+        jobs = [job for job, _ in JOBS if job not in (look_up_submitted, look_up_settled)]
         for _ in range(50):
-            if not sum([await step() for step in steps]):
+            if not sum([await self.run(job) for job in jobs]):
                 return
         raise AssertionError("the jobs found no end")
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
-from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, difference, moves_for
+from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, find_difference, moves_for
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import Status, check_move
 from services.transactions.domain.transaction import Failure, Transaction, check_checker, check_retry
@@ -157,7 +157,7 @@ PAYMENT = Payment("pay_1", "txn_1", PaymentStatus.PENDING, Money(100_00, "USD"),
     (replace(PAYMENT, presentment=2), "presentment"),
 ])  # fmt: skip
 def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wrong: str) -> None:
-    found = difference(payment, reference="txn_1", amount=Money(100_00, "USD"), is_debit=True, presentment=1)
+    found = find_difference(payment, reference="txn_1", amount=Money(100_00, "USD"), is_debit=True, presentment=1)
     assert found == wrong
 
 

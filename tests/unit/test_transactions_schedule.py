@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from fractions import Fraction
 
 import pytest
 
-from services.transactions.domain.schedule import backoff_ms, final_at, poll_ms, represent_at, return_risk_end, watch_ms
+from services.transactions.domain.rails import RAILS
+from services.transactions.domain.schedule import final_at, poll_ms, represent_at, return_risk_end, watch_ms
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-@pytest.mark.parametrize(("tries", "least", "most"), [
-    (1, 250, 500),
-    (2, 500, 1_000),
-    (4, 2_000, 4_000),
-    (5, 2_500, 5_000),
-    (8, 2_500, 5_000),
-    (9, 30_000, 60_000),  # no hiccup any more: an outage
-    (10, 60_000, 120_000),
-    (17, 7_680_000, 15_360_000),
-    (18, 10_800_000, 21_600_000),  # six hours at most
-    (10_000, 10_800_000, 21_600_000),
-])  # fmt: skip
-def test_back_off_doubles_to_its_cap_and_jitter_takes_up_to_half(tries: int, least: int, most: int) -> None:
-    assert backoff_ms(tries, Fraction(0)) == least
-    assert backoff_ms(tries, Fraction(1)) == most
-    assert least <= backoff_ms(tries, Fraction(1, 3)) <= most
 
 
 @pytest.mark.parametrize(("polls", "wait_ms"), [(0, 2_000), (1, 4_000), (3, 16_000), (4, 30_000), (900, 30_000)])
@@ -56,7 +38,9 @@ def test_a_returned_debit_is_presented_again_on_the_third_banking_day(returned: 
     ("2024-12-26T08:30", "2025-01-03T08:30"),  # New Year's Day is no banking day
 ])  # fmt: skip
 def test_the_return_risk_lasts_five_banking_days(settled: str, over: str) -> None:
-    assert return_risk_end(at(settled)) == at(over)
+    assert return_risk_end(at(settled), RAILS["ACH"], is_debit=True) == at(over)
+    assert return_risk_end(at(settled), RAILS["ACH"], is_debit=False) is None
+    assert return_risk_end(at(settled), RAILS["WIRE"], is_debit=True) is None
 
 
 @pytest.mark.parametrize(("method", "is_debit", "final"), [
@@ -66,4 +50,4 @@ def test_the_return_risk_lasts_five_banking_days(settled: str, over: str) -> Non
     ("ACH", False, "2024-12-04T12:00"),  # two banking days
 ])  # fmt: skip
 def test_finality_depends_on_the_rail_and_the_direction(method: str, is_debit: bool, final: str) -> None:
-    assert final_at(at("2024-12-02T12:00"), method=method, is_debit=is_debit) == at(final)
+    assert final_at(at("2024-12-02T12:00"), RAILS[method], is_debit=is_debit) == at(final)

@@ -6,14 +6,14 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from services.transactions.domain.errors import WebhookSignatureInvalid
-from services.transactions.providers.base import ProviderEvent
-from services.transactions.providers.sandbox import SandboxBank
-from services.transactions.providers.stripe import StripeWebhooks
+from services.transactions.domain.refusals import WebhookSignatureInvalid
+from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
+from services.transactions.providers.stripe.webhooks import StripeWebhooks
 
 SECRET = "whsec_the-secret-of-this-test"
 BODY = json.dumps({"id": "evt_1", "type": "payment.settled", "data": {"payment": {"id": "pay_1"}}}).encode()
@@ -29,7 +29,7 @@ UNFIT = [
     ("number for an id", b'{"id": 7, "type": "x"}'),
 ]
 
-Read = Callable[[bytes, str], ProviderEvent]
+Read = Callable[[bytes, str], Awaitable[ProviderEvent]]
 
 
 def digest(at: int, body: bytes = BODY, secret: str = SECRET) -> str:
@@ -41,7 +41,7 @@ def stripe(secret: str = SECRET) -> Read:
 
 
 def sandbox(secret: str = SECRET) -> Read:
-    return SandboxBank("http://127.0.0.1:1", secret).read_webhook
+    return SandboxWebhooks(secret).read_webhook
 
 
 both = pytest.mark.parametrize("provider", [stripe, sandbox])
@@ -49,16 +49,17 @@ both = pytest.mark.parametrize("provider", [stripe, sandbox])
 
 @both
 @pytest.mark.parametrize("age", [0, 290, -290])
-def test_a_genuine_webhook_is_read(provider: Callable[..., Read], age: int) -> None:
+async def test_a_genuine_webhook_is_read(provider: Callable[..., Read], age: int) -> None:
     at = int(time.time()) - age
-    event = provider()(BODY, f"t={at},v1={digest(at)}")
+    event = await provider()(BODY, f"t={at},v1={digest(at)}")
     assert (event.event_id, event.event_type) == ("evt_1", "payment.settled")
 
 
 @both
-def test_any_of_several_signatures_may_match_while_secrets_rotate(provider: Callable[..., Read]) -> None:
+async def test_any_of_several_signatures_may_match_while_secrets_rotate(provider: Callable[..., Read]) -> None:
     at = int(time.time())
-    assert provider()(BODY, f"t={at},v1={digest(at, secret='old')},v1={digest(at)},v0=x").event_id == "evt_1"
+    event = await provider()(BODY, f"t={at},v1={digest(at, secret='old')},v1={digest(at)},v0=x")
+    assert event.event_id == "evt_1"
 
 
 def _now(offset: int = 0) -> int:
@@ -86,24 +87,24 @@ def _now(offset: int = 0) -> int:
     *((f"unfit {name}", text, lambda text=text: f"t={_now()},v1={digest(_now(), text)}") for name, text in UNFIT),
     ("no id", NO_ID, lambda: f"t={_now()},v1={digest(_now(), NO_ID)}"),
 ])  # fmt: skip
-def test_a_webhook_that_is_not_genuine_is_refused_without_detail(
+async def test_a_webhook_that_is_not_genuine_is_refused_without_detail(
     provider: Callable[..., Read], name: str, body: bytes, header: Callable[[], str]
 ) -> None:
     with pytest.raises(WebhookSignatureInvalid) as refusal:
-        provider()(body, header())
+        await provider()(body, header())
     assert refusal.value.message == "The signature is not acceptable."
     assert refusal.value.metadata == {}
 
 
 @both
-def test_without_a_secret_nothing_is_genuine(provider: Callable[..., Read]) -> None:
+async def test_without_a_secret_nothing_is_genuine(provider: Callable[..., Read]) -> None:
     at = int(time.time())
     with pytest.raises(WebhookSignatureInvalid):
-        provider("")(BODY, f"t={at},v1={digest(at, secret='')}")
+        await provider("")(BODY, f"t={at},v1={digest(at, secret='')}")
 
 
-def test_the_sandbox_names_the_payment_only_where_the_event_is_about_one() -> None:
+async def test_the_sandbox_names_the_payment_only_where_the_event_is_about_one() -> None:
     at = int(time.time())
     other = b'{"id": "evt_2", "type": "account.updated", "data": {}}'
-    assert sandbox()(BODY, f"t={at},v1={digest(at)}").payment_id == "pay_1"
-    assert sandbox()(other, f"t={at},v1={digest(at, other)}").payment_id == ""
+    assert (await sandbox()(BODY, f"t={at},v1={digest(at)}")).payment_id == "pay_1"
+    assert (await sandbox()(other, f"t={at},v1={digest(at, other)}")).payment_id == ""

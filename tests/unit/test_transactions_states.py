@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.transactions.domain.errors import IllegalStatusChange
+from services.transactions.domain.rails import RAILS
+from services.transactions.domain.refusals import IllegalStatusChange
 from services.transactions.domain.states import MOVES, Status, check_move, may_cancel
 
 # Row: the status before; column: the status after, in the same order. x = a move, = the same, . = refused.
@@ -71,5 +72,5 @@ def test_the_migration_stores_the_same_moves() -> None:
     ("REVERSED", False, False),
 ])  # fmt: skip
 def test_only_what_no_provider_has_taken_is_cancelled(status: str, by_ach: bool, by_wire: bool) -> None:
-    assert may_cancel(Status(status), provider_is_manual=False) is by_ach
-    assert may_cancel(Status(status), provider_is_manual=True) is by_wire
+    assert may_cancel(Status(status), RAILS["ACH"]) is by_ach
+    assert may_cancel(Status(status), RAILS["WIRE"]) is by_wire

@@ -5,10 +5,12 @@
   records an outcome names the epoch it took; a worker that was thought dead finds another and records nothing
   (reliability rule c23).
 - `tries` counts how often the row was taken since it last got on.
+- Whoever changes a row for another reason, and so makes a running lease meaningless, lets its `epoch` grow, too.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -47,6 +49,11 @@ def backoff_ms(tries: int) -> int:
     return _BACKOFF_MS[min(max(tries, 1), len(_BACKOFF_MS)) - 1]
 
 
+def add_jitter(pause_ms: int) -> int:
+    """Between half of the pause and the whole, so that rows that failed together are not tried together."""
+    return random.randint(pause_ms // 2, pause_ms)  # noqa: S311  # no secret
+
+
 def taking(
     table: sa.Table,
     *,
@@ -72,6 +79,25 @@ def taking(
     )
 
 
+async def lock_taken(
+    tx: AsyncConnection,
+    table: sa.Table,
+    taken: Sequence[Mapping[str, Any]],
+    *,
+    returning: Sequence[sa.ColumnElement[Any]] = (),
+) -> Sequence[sa.Row[Any]]:
+    """Locks those of the taken rows that are still ours, in the order of their keys.
+
+    Args:
+        taken: The rows as they were taken: their keys and epochs.
+    """
+    key = list(table.primary_key.columns)
+    names = [column.name for column in key]
+    ours = sa.tuple_(*key, table.c.epoch).in_([tuple(row[name] for name in (*names, "epoch")) for row in taken])
+    statement = sa.select(*(returning or table.c)).where(ours).order_by(*key)
+    return (await tx.execute(statement.with_for_update(key_share=True))).all()
+
+
 async def finish(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
     """Records the outcome of a taken row; False where it is not ours any more, and then nothing was recorded.
 
@@ -85,8 +111,14 @@ async def finish(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any],
     return (await tx.execute(statement.values(values))).rowcount == 1
 
 
-async def postpone(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
-    """Puts a taken row off, for longer after each try; False where it is not ours any more."""
-    return await finish(
-        tx, table, taken, tries=taken["tries"], due_at=due_in(backoff_ms(int(taken["tries"]))), **changes
-    )
+async def postpone(
+    tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], *, least_ms: int = 0, **changes: object
+) -> bool:
+    """Puts a taken row off, for longer after each try; False where it is not ours any more.
+
+    Args:
+        least_ms: Not earlier than in so many milliseconds, as somebody who was asked wishes.
+    """
+    tries = int(taken["tries"])
+    pause_ms = max(add_jitter(backoff_ms(tries)), least_ms)
+    return await finish(tx, table, taken, tries=tries, due_at=due_in(pause_ms), **changes)

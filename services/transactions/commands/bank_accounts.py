@@ -12,15 +12,15 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.transactions import messages
-from services.transactions.domain.errors import BankAccountNotFound
+from services.transactions.domain.refusals import BankAccountNotFound
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import Vault
 
 
-def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> str:
-    """Refuses what is malformed; returns whose account it is."""
-    party_id = principal.choose_party(request.party_id)
+def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
+    """Raises InvalidField, NotFound."""
+    principal.choose_party(request.party_id)
     faults = {}
     if not has_check_digit(request.routing_number):
         faults["routing_number"] = "must be nine digits with a right ABA check digit"
@@ -28,11 +28,10 @@ def check_request(request: pb.CreateBankAccountRequest, principal: Principal) ->
         faults["account_holder_name"] = "must not contain control characters"
     if faults:
         raise InvalidField("The request is not valid.", fields=faults)
-    return party_id
 
 
-def blinded(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
-    """The request without its account number, yet another for another number: what idempotency remembers of it."""
+def blind(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
+    """The request with a stand-in for the account number, as idempotency remembers it: equal for equal numbers."""
     copy = pb.CreateBankAccountRequest()
     copy.CopyFrom(request)
     copy.account_number = vault.blind(request.account_number)
@@ -40,12 +39,13 @@ def blinded(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBank
 
 
 async def create(
-    tx: AsyncConnection, request: pb.CreateBankAccountRequest, party_id: str, vault: Vault, now: datetime
+    tx: AsyncConnection, request: pb.CreateBankAccountRequest, vault: Vault, now: datetime
 ) -> pb.BankAccount:
     principal = current_principal()
+    party_id = principal.choose_party(request.party_id)
     former = await store.lock_default(tx, principal.org_id, party_id)
-    default = request.default_for_payouts or former is None
-    if default and former is not None:
+    is_default = request.default_for_payouts or former is None
+    if is_default and former is not None:
         await store.update(tx, former, now, default_for_payouts=False)
     bank_account_id = new_id("ba")
     account_type = request.account_type or pb.BankAccount.CHECKING
@@ -61,7 +61,7 @@ async def create(
         ),
         account_number_last4=request.account_number[-4:],
         account_type=pb.BankAccount.AccountType.Name(account_type),
-        default_for_payouts=default,
+        default_for_payouts=is_default,
         status="ACTIVE",
         created_by=principal.person,
         created_at=now,

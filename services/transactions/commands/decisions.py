@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import DomainError
 from services.transactions import messages
-from services.transactions.commands import creation
-from services.transactions.commands.creation import PeersSay
+from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
+from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
-from services.transactions.domain.errors import (
+from services.transactions.domain.refusals import (
     BankAccountNotUsable,
     IllegalStatusChange,
     PaymentMethodNotSupported,
@@ -23,7 +23,6 @@ from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import Transaction, check_checker, check_retry
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
-from services.transactions.wiring import Parts
 
 
 async def approve(tx: AsyncConnection, request: pb.ApproveTransactionRequest, now: datetime) -> pb.Transaction:
@@ -50,7 +49,7 @@ async def cancel(tx: AsyncConnection, request: pb.CancelTransactionRequest, now:
     """Ends what no provider has taken. Raises IllegalStatusChange."""
     row, person = await _lock(tx, request.transaction_id)
     cancelled = row.status is Status.CANCELLED
-    if not cancelled and not may_cancel(row.status, provider_is_manual=row.provider == "manual"):
+    if not cancelled and not may_cancel(row.status, row.rail):
         raise IllegalStatusChange(row.status, Status.CANCELLED)
     reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
     changes = {} if cancelled else {"next_attempt_at": None, "failure": None}
@@ -59,20 +58,20 @@ async def cancel(tx: AsyncConnection, request: pb.CancelTransactionRequest, now:
 
 
 async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, now: datetime) -> pb.Transaction:
-    """A wire or check arrived: SETTLED; a wire, which nobody can take back, COMPLETED.
+    """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
         MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange
     """
     row, person = await _lock(tx, request.transaction_id)
-    if row.provider != "manual":
+    if not row.rail.is_confirmed_by_a_person:
         raise PaymentMethodNotSupported(
             "Only wires and checks are confirmed by a person.", payment_method=row.payment_method
         )
     check_checker(row, person)
     if row.status in (Status.SETTLED, Status.COMPLETED):
         return messages.to_transaction(row, now)
-    is_wire = row.payment_method == "WIRE"
+    return_risk_end_at = schedule.return_risk_end(now, row.rail, is_debit=row.is_debit)
     row = await store.move(
         tx,
         row,
@@ -82,31 +81,32 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
         reason=f"the bank confirms it: {request.bank_reference}",
         bank_reference=request.bank_reference,
         settled_at=now,
-        return_risk_end_at=now if is_wire else schedule.return_risk_end(now),
-        final_at=schedule.final_at(now, method=row.payment_method, is_debit=row.is_debit),
+        return_risk_end_at=return_risk_end_at,
+        final_at=schedule.final_at(now, row.rail, is_debit=row.is_debit),
     )
-    if is_wire:
-        row = await store.move(tx, row, Status.COMPLETED, actor=person, now=now, reason="a wire is final")
+    if return_risk_end_at is None:
+        reason = "it cannot be taken back"
+        row = await store.move(tx, row, Status.COMPLETED, actor=person, now=now, reason=reason)
     return messages.to_transaction(row, now)
 
 
-async def ask_peers_again(parts: Parts, request: pb.RetryTransactionRequest) -> PeersSay:
-    """Whether the money could still be received. Where the rules refuse the attempt nobody is asked: `retry` says so.
+async def find_destination_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> Destination:
+    """Whether the money could still be received. Where a rule refuses the attempt nobody is asked: `retry` refuses it.
 
     Raises:
         Unavailable, NotFound, TransactionNotFound
     """
-    async with parts.database.begin() as tx:
+    async with dependencies.database.begin() as tx:
         row, _ = await _lock(tx, request.transaction_id)
     try:
-        check_retry(row, parts.clock.now())
+        check_retry(row, dependencies.clock.now())
     except DomainError:
-        return PeersSay(None)
-    return await creation.ask_peers(creation.asked_again(row), row.party_id, parts.escrow, parts.distributions)
+        return Destination()
+    return await find_destination(Inflow.of_transaction(row), dependencies.escrow, dependencies.distributions)
 
 
 async def retry(
-    tx: AsyncConnection, request: pb.RetryTransactionRequest, said: PeersSay, now: datetime
+    tx: AsyncConnection, request: pb.RetryTransactionRequest, destination: Destination, now: datetime
 ) -> pb.Transaction:
     """Another attempt, now, if its money could be received.
 
@@ -116,10 +116,9 @@ async def retry(
     """
     row, person = await _lock(tx, request.transaction_id)
     check_retry(row, now)
-    if said.refusal is not None:
-        raise said.refusal
-    if said.investment is not None and row.status is not Status.PENDING_RETRY:  # which has its room still
-        await creation.check_room(tx, row.org_id, creation.asked_again(row), said.investment)
+    destination.check()
+    if destination.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
+        await check_commitment(tx, Inflow.of_transaction(row), destination.investment)
     account = await bank_accounts.get(tx, row.org_id, row.bank_account_id)
     if account is not None and account.status != "ACTIVE":
         raise BankAccountNotUsable(

@@ -10,22 +10,22 @@ from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import to_money
-from services.chassis.data.once import replace_answer
+from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
 from services.transactions import messages
 from services.transactions.clients import Decision, EvaluateItem
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ALWAYS_APPROVED_BY_A_PERSON, Failure, Transaction
 from services.transactions.store import transactions as store
-from services.transactions.wiring import ACTOR, NAME, Parts
 
 _C = ComplianceCheck
 
 
-def item_of(row: Transaction) -> EvaluateItem:
+def build_item(row: Transaction) -> EvaluateItem:
     return EvaluateItem(
         transaction_id=row.transaction_id,
         party_id=row.party_id,
@@ -34,28 +34,41 @@ def item_of(row: Transaction) -> EvaluateItem:
     )
 
 
-async def evaluate_now(parts: Parts, org_id: str, answer: pb.Transaction) -> pb.Transaction:
+async def evaluate_now(
+    dependencies: Dependencies, request: pb.CreateTransactionRequest, answer: pb.Transaction
+) -> pb.Transaction:
     """Has a transaction just recorded evaluated, for the request that recorded it. Asks compliance.
 
     Returns the transaction after the decision, or `answer` as it is where compliance cannot decide now.
 
     Raises:
-        Refused: compliance forbids it; the transaction is FAILED, and a replay hears the same.
+        Refused: compliance forbids it; the transaction is FAILED, and a replay gets the same answer.
     """
-    async with parts.database.begin() as tx:
+    if answer.status == pb.Transaction.INITIATED:
+        answer = await _evaluate(dependencies, answer)
+        dependencies.nudge.set()
+    if answer.status == pb.Transaction.INITIATED:
+        # A job may have decided meanwhile: the caller gets the answer that a replay would.
+        answer = await answered_before(dependencies.database, request, pb.Transaction) or answer
+    return answer
+
+
+async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
+    org_id = current_principal().org_id
+    async with dependencies.database.begin() as tx:
         row = await store.lock(tx, org_id, answer.transaction_id)
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
-        [decision] = await parts.compliance.evaluate([item_of(row)])
+        [decision] = await dependencies.compliance.evaluate([build_item(row)])
     except DomainError as error:
         log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
         return answer
-    async with parts.database.begin() as tx:
+    async with dependencies.database.begin() as tx:
         row = await store.lock(tx, org_id, answer.transaction_id)
         if row is None or row.status is not Status.INITIATED:
             return answer
-        outcomes = await apply_decisions(tx, [row], {row.transaction_id: decision}, parts.clock.now())
+        outcomes = await apply_decisions(tx, [row], {row.transaction_id: decision}, dependencies.clock.now())
     outcome = outcomes.get(answer.transaction_id, answer)
     if isinstance(outcome, DomainError):
         raise outcome
@@ -90,9 +103,9 @@ async def apply_decisions(
     outcomes |= {row.transaction_id: messages.to_transaction(row, now) for row in passed}
     for row in rows:
         if row.transaction_id in outcomes:
-            asked = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
-            asker = Principal(row.request_subject, "", row.org_id)
-            await replace_answer(tx, asked, outcomes[row.transaction_id], principal=asker)
+            request = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
+            sender = Principal(row.request_subject, "", row.org_id)
+            await replace_answer(tx, request, outcomes[row.transaction_id], principal=sender)
     return outcomes
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.ids import new_id
 from services.transactions import messages
+from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
@@ -65,8 +66,10 @@ async def _known(tx: AsyncConnection, org_id: str, keys: Mapping[str, Item]) -> 
 
 
 async def _plan(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
-    named = await bank_accounts.by_id(tx, org_id, {item.bank_account_id for item in items if item.bank_account_id})
-    defaults = await bank_accounts.defaults(tx, org_id, {item.party_id for item in items if not item.bank_account_id})
+    named = await bank_accounts.list_by_id(tx, org_id, {item.bank_account_id for item in items if item.bank_account_id})
+    defaults = await bank_accounts.list_defaults(
+        tx, org_id, {item.party_id for item in items if not item.bank_account_id}
+    )
     plans = []
     for item in items:
         account = named.get(item.bank_account_id) if item.bank_account_id else defaults.get(item.party_id)
@@ -115,7 +118,7 @@ def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
         "org_id": principal.org_id,
         "transaction_id": plan.transaction_id,
         "type": pb.Transaction.Type.Name(item.type),
-        "payment_method": "ACH",
+        "payment_method": PAYOUT_METHOD,
         "amount_minor": item.amount.amount_minor,
         "currency": item.amount.currency_code,
         "escrow_account_id": item.escrow_account_id,
@@ -125,7 +128,7 @@ def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
         "distribution_id": item.distribution_id,
         "allocation_id": item.allocation_id,
         "description": item.description,
-        "provider": "sandbox",
+        "provider": RAILS[PAYOUT_METHOD].provider,
         "created_by": principal.person,
     }
 

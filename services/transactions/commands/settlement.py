@@ -1,7 +1,7 @@
-"""What a provider says about a payment, applied: by webhooks, by look-ups, by the answer to an order, all alike.
+"""Applies the state of a payment at its provider, however it became known: a webhook, a look-up, or the order's answer.
 
 The caller holds the transaction's lock. The outcome depends only on where the transaction is and where the provider
-has the payment, so repeated and reordered news converge (reliability rule c25).
+has the payment, so repeated and reordered webhooks have the same result (reliability rule c25).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
+from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
-from services.transactions.domain.payments import Payment, contradicts, difference, moves_for
+from services.transactions.domain.payments import Payment, contradicts, find_difference, moves_for
 from services.transactions.domain.returns import may_represent, return_code
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Failure, Transaction
-from services.transactions.store import bank_accounts
+from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
-from services.transactions.wiring import ACTOR
 
 
 class PaymentNotOurs(Exception):
@@ -31,7 +31,7 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
     Raises:
         PaymentNotOurs: amount, direction or reference differ, or the provider contradicts itself.
     """
-    wrong = difference(
+    wrong = find_difference(
         payment,
         reference=row.transaction_id,
         amount=row.amount,
@@ -47,20 +47,20 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
     for status in moves_for(payment.status, row.status):
         match status:
             case Status.PENDING_SETTLEMENT:
-                row = await _submitted(tx, row, payment, now)
+                row = await _record_submission(tx, row, payment, now)
             case Status.SETTLED:
-                row = await _settled(tx, row, at, now)
+                row = await _record_settlement(tx, row, at, now)
             case Status.RETURNED:
-                row = await _returned(tx, row, payment, at, now)
+                row = await _record_return(tx, row, payment, at, now)
             case Status.FAILED:
-                row = await _failed(tx, row, payment, now)
+                row = await _record_failure(tx, row, payment, now)
             case _:
                 row = await store.move(tx, row, status, actor=ACTOR, now=now, reason=f"the provider: {payment.status}")
     return row
 
 
-async def _submitted(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
-    await store.record_payment(tx, row, payment.payment_id)
+async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+    await provider_payments.record_payment(tx, row, payment.payment_id)
     return await store.move(
         tx,
         row,
@@ -69,12 +69,11 @@ async def _submitted(tx: AsyncConnection, row: Transaction, payment: Payment, no
         now=now,
         reason="the rail accepted it",
         provider_reference=payment.payment_id,
-        # A wire or check is not looked up: a person confirms it.
-        due_ms=None if row.provider == "manual" else schedule.poll_ms(0),
+        due_ms=None if row.rail.is_confirmed_by_a_person else schedule.poll_ms(0),
     )
 
 
-async def _settled(tx: AsyncConnection, row: Transaction, at: datetime, now: datetime) -> Transaction:
+async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime, now: datetime) -> Transaction:
     row = await store.move(
         tx,
         row,
@@ -84,8 +83,8 @@ async def _settled(tx: AsyncConnection, row: Transaction, at: datetime, now: dat
         reason="the money arrived",
         due_ms=schedule.watch_ms(0),
         settled_at=at,
-        return_risk_end_at=schedule.return_risk_end(at) if row.is_debit else None,
-        final_at=schedule.final_at(at, method=row.payment_method, is_debit=row.is_debit),
+        return_risk_end_at=schedule.return_risk_end(at, row.rail, is_debit=row.is_debit),
+        final_at=schedule.final_at(at, row.rail, is_debit=row.is_debit),
     )
     if row.is_debit:
         return row
@@ -93,7 +92,7 @@ async def _settled(tx: AsyncConnection, row: Transaction, at: datetime, now: dat
     return await store.move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
 
 
-async def _returned(
+async def _record_return(
     tx: AsyncConnection, row: Transaction, payment: Payment, at: datetime, now: datetime
 ) -> Transaction:
     next_attempt_at = schedule.represent_at(at)
@@ -104,10 +103,10 @@ async def _returned(
         first_presented_at=row.first_presented_at or row.created_at,
         next_attempt_at=next_attempt_at,
     )
-    failure = _failure(payment, retryable=again)
+    failure = _build_failure(payment, retryable=again)
     reason = f"{failure.code}: {failure.message}"
     row = await store.move(tx, row, Status.RETURNED, actor=ACTOR, now=now, reason=reason, failure=failure)
-    await _retire_account(tx, row, payment.return_code, now)
+    await _block_account(tx, row, payment.return_code, now)
     if not again:
         return row
     reason = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
@@ -116,10 +115,10 @@ async def _returned(
     )
 
 
-async def _failed(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
-    failure = _failure(payment, retryable=False)
+async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+    failure = _build_failure(payment, retryable=False)
     if row.status is Status.PROCESSING:
-        await store.record_payment(tx, row, payment.payment_id)
+        await provider_payments.record_payment(tx, row, payment.payment_id)
     row = await store.move(
         tx,
         row,
@@ -130,18 +129,18 @@ async def _failed(tx: AsyncConnection, row: Transaction, payment: Payment, now: 
         failure=failure,
         provider_reference=payment.payment_id,
     )
-    await _retire_account(tx, row, payment.return_code, now)
+    await _block_account(tx, row, payment.return_code, now)
     return row
 
 
-def _failure(payment: Payment, *, retryable: bool) -> Failure:
+def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     if not payment.return_code:
         return Failure("DECLINED_BY_PROVIDER", "The bank did not carry out the payment.", retryable)
     code = return_code(payment.return_code)
     return Failure(code.code, code.name, retryable)
 
 
-async def _retire_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:
+async def _block_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:
     meaning = return_code(code) if code else None
     if meaning is None:
         return

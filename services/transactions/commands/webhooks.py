@@ -1,47 +1,93 @@
-"""Webhooks come in: proved, stored once, answered; applied afterwards by a job."""
+"""Webhooks: proved and stored once when they come; applied afterwards, by what the provider answers then."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.transactions import messages
-from services.transactions.domain.errors import WebhookNotFound
-from services.transactions.providers.base import ProviderEvent
+from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
+from services.transactions.domain.payments import Payment
+from services.transactions.domain.refusals import WebhookNotFound
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.store import provider_payments, transactions
 from services.transactions.store import webhooks as store
+
+BODY_BYTES_MAX = 256 * 1024
+
+
+def check_body(data: bytes) -> bytes:
+    if len(data) > BODY_BYTES_MAX:
+        raise InvalidField("The body is too long.", fields={"body": f"must have at most {BODY_BYTES_MAX} bytes"})
+    return data
 
 
 async def receive(
     tx: AsyncConnection, provider: str, event: ProviderEvent, body: bytes, now: datetime
 ) -> pb.ReceiveWebhookResponse:
-    """Stores a proved webhook. One that is about no payment of ours is kept as IGNORED, with the reason."""
-    ignored = not event.payment_id
+    """Stores a proved webhook. One of a type that is not applied is kept, with the reason."""
+    is_applied = event.payment_id != ""
     webhook_id, is_new = await store.insert(
         tx,
-        due_now=not ignored,
+        due_now=is_applied,
         webhook_id=new_id("whk"),
         provider=provider,
         provider_event_id=event.event_id,
         event_type=event.event_type,
         body=body,
         provider_reference=event.payment_id,
-        status="IGNORED" if ignored else "RECEIVED",
-        failure=f"{provider} events of this type are stored only" if ignored else "",
+        ignored_because="" if is_applied else "events of this type are only stored",
         created_at=now,
-        applied_at=now if ignored else None,
     )
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, duplicate=not is_new)
 
 
-async def replay(tx: AsyncConnection, request: pb.ReplayWebhookRequest) -> pb.Webhook:
-    """Has it applied again. What it is about is looked up anew, so what was done is not repeated."""
+async def apply(tx: AsyncConnection, taken: sa.Row[Any], payment: Payment, transaction_id: str, now: datetime) -> bool:
+    """Brings the transaction to where the provider has the payment.
+
+    Returns:
+        False where it is too early: the webhook was faster than the answer to the order, which will name the payment.
+    """
+    org_id = current_principal().org_id
+    hook = await store.assign(tx, taken, org_id, transaction_id)
+    row = await transactions.lock(tx, org_id, transaction_id)
+    if row is None or row.status is Status.PROCESSING:
+        return False
+    if hook.status != "RECEIVED":  # applied before a crash could note it in the inbox
+        return True
+    failure = await _apply_to(tx, row, payment, now)
+    await store.update(tx, hook, status="FAILED" if failure else "APPLIED", failure=failure, applied_at=now)
+    return True
+
+
+async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> str:
+    """Why the payment could not be applied; empty if it was."""
+    try:
+        if payment.payment_id == row.provider_reference:
+            await apply_payment(tx, row, payment, now)
+        elif payment.payment_id not in await provider_payments.list_earlier_references(tx, row):
+            raise PaymentNotOurs("the provider has a payment under our reference that is none of its attempts")
+    except PaymentNotOurs as error:
+        log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
+        return str(error)
+    return ""
+
+
+async def replay(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
+    """Has it applied again. The provider is asked anew how the payment stands, so nothing is done twice."""
     row = await store.lock(tx, current_principal().org_id, request.webhook_id)
     if row is None:
         raise WebhookNotFound("There is no such webhook.")
-    if row.provider_reference:
-        row = await store.receive_again(tx, row)
+    row = await store.update(tx, row, status="RECEIVED", failure="", applied_at=None)
+    await store.make_due(tx, row.webhook_id)
     return messages.to_webhook(row)

@@ -1,7 +1,7 @@
-"""What a provider's news means for a transaction.
+"""What the state of a payment at its provider means for a transaction.
 
-A provider's states only grow: pending, then settled, failed or cancelled, then perhaps returned. News that is older
-than what we know changes nothing, so webhooks and look-ups may come in any order and any number.
+A provider's states only grow: pending, then settled, failed or cancelled, then perhaps returned. What is older than
+what we know changes nothing, so webhooks and look-ups may come in any order and any number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Payment:
 
 _P, _S = PaymentStatus, Status
 
-# (what the provider says, where the transaction is) -> the moves to make, in order. A pair not here is old news.
+# (the provider's state, ours) -> the moves to make, in order. A pair that is not here is older than what we know.
 _TO_MAKE: dict[tuple[PaymentStatus, Status], tuple[Status, ...]] = {
     (_P.PENDING, _S.PROCESSING): (_S.PENDING_SETTLEMENT,),
     (_P.SETTLED, _S.PROCESSING): (_S.PENDING_SETTLEMENT, _S.SETTLED),
@@ -55,24 +55,24 @@ _TO_MAKE: dict[tuple[PaymentStatus, Status], tuple[Status, ...]] = {
 }
 
 # Where the provider contradicts itself: a payment it settled cannot fail later, nor the other way round: then there is
-# money that we told everybody does not come. A person looks; nothing moves.
+# money that we said does not come. A person looks; nothing moves.
 _ENDED_WITHOUT_MONEY, _ENDED_WITH_MONEY = (_P.FAILED, _P.CANCELLED), (_S.SETTLED, _S.COMPLETED)
 _CONTRADICTIONS = frozenset(
-    {(said, status) for said in _ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
+    {(reported, status) for reported in _ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
     | {(_P.SETTLED, _S.FAILED), (_P.SETTLED, _S.CANCELLED)}
 )
 
 
-def moves_for(said: PaymentStatus, status: Status) -> tuple[Status, ...]:
-    """The moves that bring a transaction in `status` to where the provider has it; empty for old news."""
-    return _TO_MAKE.get((said, status), ())
+def moves_for(reported: PaymentStatus, status: Status) -> tuple[Status, ...]:
+    """The moves that bring a transaction in `status` to where the provider has it; empty if we know more already."""
+    return _TO_MAKE.get((reported, status), ())
 
 
-def contradicts(said: PaymentStatus, status: Status) -> bool:
-    return (said, status) in _CONTRADICTIONS
+def contradicts(reported: PaymentStatus, status: Status) -> bool:
+    return (reported, status) in _CONTRADICTIONS
 
 
-def difference(payment: Payment, *, reference: str, amount: Money, is_debit: bool, presentment: int) -> str:
+def find_difference(payment: Payment, *, reference: str, amount: Money, is_debit: bool, presentment: int) -> str:
     """In what a provider's answer is not about our payment; empty if it is. Its amount is checked, never believed."""
     for name, theirs, ours in (
         ("reference", payment.reference, reference),

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from services.transactions.domain.errors import IllegalStatusChange
+from services.transactions.domain.rails import Rail
+from services.transactions.domain.refusals import IllegalStatusChange
 
 
 class Status(StrEnum):
@@ -73,8 +74,8 @@ def check_move(before: Status, after: Status) -> bool:
     return True
 
 
-def may_cancel(status: Status, *, provider_is_manual: bool) -> bool:
-    """Whether a person may cancel: while no provider has taken it; a wire or check, until it has arrived."""
+def may_cancel(status: Status, rail: Rail) -> bool:
+    """Whether a person may cancel: before a provider took it; on some rails, until the money has arrived."""
     if status is S.PENDING_SETTLEMENT:
-        return provider_is_manual
+        return rail.is_cancellable_when_submitted
     return S.CANCELLED in NEXT[status]

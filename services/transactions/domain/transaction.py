@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.chassis.values.money import Money
-from services.transactions.domain.errors import AttemptsExhausted, IllegalStatusChange, MakerIsChecker, NotRetryable
+from services.transactions.domain.rails import RAILS, Rail
+from services.transactions.domain.refusals import AttemptsExhausted, IllegalStatusChange, MakerIsChecker, NotRetryable
 from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, is_too_late, return_code
 from services.transactions.domain.states import Status
 
@@ -74,6 +75,10 @@ class Transaction:
     def is_debit(self) -> bool:
         """True where we pull the party's money in; a payout pushes it out."""
         return self.type in DEBIT_TYPES
+
+    @property
+    def rail(self) -> Rail:
+        return RAILS[self.payment_method]
 
     @property
     def provider_key(self) -> str:

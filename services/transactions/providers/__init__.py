@@ -1,1 +1,1 @@
-"""Payment providers: the windows to the outside world. Never opened while a database transaction is."""
+"""Payment providers: one package each. Only a provider's package and the table in domain/rails.py know its name."""

@@ -10,7 +10,7 @@ import time
 
 from stripe import SignatureVerificationError, WebhookSignature
 
-from services.transactions.domain.errors import WebhookSignatureInvalid
+from services.transactions.domain.refusals import WebhookSignatureInvalid
 
 TOLERANCE_SECONDS = 300
 
@@ -28,4 +28,4 @@ def prove_signature(secret: str, header: str, body: bytes) -> None:
         if len(stamps) != 1 or int(stamps[0]) > time.time() + TOLERANCE_SECONDS:
             raise ValueError("from the future")
     except (SignatureVerificationError, ValueError, TypeError):  # the last: a signature that is not ASCII
-        raise WebhookSignatureInvalid("The signature is not acceptable.") from None
+        raise WebhookSignatureInvalid from None

@@ -22,12 +22,12 @@ async def lock(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row
     return (await tx.execute(_one(org_id, bank_account_id).with_for_update(key_share=True))).one_or_none()
 
 
-async def by_id(tx: AsyncConnection, org_id: str, bank_account_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_by_id(tx: AsyncConnection, org_id: str, bank_account_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.bank_account_id.in_(bank_account_ids))
     return {row.bank_account_id: row for row in await tx.execute(statement)}
 
 
-async def defaults(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_defaults(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Where each party is paid, by party."""
     statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.party_id.in_(party_ids), _c.default_for_payouts)
     return {row.party_id: row for row in await tx.execute(statement)}

@@ -16,15 +16,16 @@ from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data import outbox
+from services.chassis.data import leases, outbox
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions import messages
 from services.transactions.domain.states import NONE, Status, check_move
-from services.transactions.domain.transaction import ATTEMPTS_MAX, Failure, Transaction
-from services.transactions.tables import provider_payments, transaction_history, transactions
+from services.transactions.domain.transaction import Failure, Transaction
+from services.transactions.tables import transaction_history, transactions
 
 _c = transactions.c
+LEASE_MS = 15_000
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at", "escrow_booked"}]
 
 # QUEUED and PROCESSING are our own business: nobody is told.
@@ -43,20 +44,6 @@ _EVENTS: dict[Status, type[Message]] = {
 }
 
 
-def due_in(milliseconds: int) -> sa.ColumnElement[datetime]:
-    """A moment of the database's clock: leases and back-off are system time, one clock for all workers."""
-    return sa.func.clock_timestamp() + sa.literal(milliseconds) * sa.text("interval '1 millisecond'")
-
-
-def is_due(moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
-    """Whether a moment of the database's clock has come.
-
-    The clock is read once, in a subquery: compared with directly it would be read for each row, and no index could
-    tell what is due from what waits.
-    """
-    return moment <= sa.select(sa.func.clock_timestamp()).scalar_subquery()
-
-
 def read(row: sa.Row[Any]) -> Transaction:
     values = dict(row._mapping)
     code, message = values.pop("failure_code"), values.pop("failure_message")
@@ -73,6 +60,7 @@ _SELECTED = sa.select(*_READ)
 
 
 def selected() -> sa.Select[Any]:
+    """Whole transactions, for `read`."""
     return _SELECTED
 
 
@@ -82,21 +70,19 @@ async def lock(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transac
     return None if row is None else read(row)
 
 
-async def lock_claimed(tx: AsyncConnection, claimed: Transaction) -> Transaction | None:
-    """Locks what a job claimed; None where the claim is no longer ours: the lease ran out, or the row moved on."""
-    return next(iter(await lock_all_claimed(tx, [claimed])), None)
+async def lock_taken(tx: AsyncConnection, taken: Transaction) -> Transaction | None:
+    """Locks what a job took; None where it is no longer ours: the lease ran out, or the transaction moved."""
+    return next(iter(await lock_all_taken(tx, [taken])), None)
 
 
-async def lock_all_claimed(tx: AsyncConnection, claimed: Sequence[Transaction]) -> list[Transaction]:
-    """Locks those of the claimed that are still ours, in the order of their ids."""
-    keys = [(row.org_id, row.transaction_id, row.epoch, row.status) for row in claimed]
-    ours = sa.tuple_(_c.org_id, _c.transaction_id, _c.epoch, _c.status).in_(keys)
-    statement = selected().where(ours).order_by(_c.org_id, _c.transaction_id).with_for_update(key_share=True)
-    return [read(row) for row in await tx.execute(statement)]
+async def lock_all_taken(tx: AsyncConnection, taken: Sequence[Transaction]) -> list[Transaction]:
+    """Locks those of the taken transactions that are still ours, in the order of their ids."""
+    rows = await leases.lock_taken(tx, transactions, [_lease(row) for row in taken], returning=_READ)
+    return [read(row) for row in rows]
 
 
 async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, investment_id: str) -> tuple[int, int]:
-    """(all that was asked for and did not fail or come back, the part of it that has not settled) of an investment.
+    """(minor units that did not fail or come back, the part of them that has not settled) of an investment.
 
     Whoever else adds to this investment waits for the end of this transaction.
     """
@@ -114,8 +100,8 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
         _c.type == "ESCROW_DEPOSIT",
         _c.status.not_in(ended),
     )
-    alive_minor, unsettled_minor = (await tx.execute(statement)).one()
-    return alive_minor, unsettled_minor
+    total_minor, unsettled_minor = (await tx.execute(statement)).one()
+    return total_minor, unsettled_minor
 
 
 async def insert(
@@ -126,9 +112,9 @@ async def insert(
     Args:
         due_ms: In how many milliseconds a job has them evaluated.
     """
-    birth = {"status": Status.INITIATED, "previous_status": NONE, "version": 1, "created_at": now, "updated_at": now}
-    statement = sa.insert(transactions).values(due_at=due_in(due_ms)).returning(*_READ)
-    created = [read(row) for row in await tx.execute(statement, [row | birth for row in rows])]
+    initial = {"status": Status.INITIATED, "previous_status": NONE, "version": 1, "created_at": now, "updated_at": now}
+    statement = sa.insert(transactions).values(due_at=leases.due_in(due_ms)).returning(*_READ)
+    created = [read(row) for row in await tx.execute(statement, [row | initial for row in rows])]
     await _record(tx, created, NONE, reason="", actor=actor, now=now)
     return created
 
@@ -169,8 +155,9 @@ async def move_all(
         "previous_status": _c.status,
         "version": _c.version + 1,
         "updated_at": now,
+        "epoch": _c.epoch + 1,  # whoever took it before finds that it is not theirs any more
         "tries": 0,
-        "due_at": None if due_ms is None else due_in(due_ms),
+        "due_at": None if due_ms is None else leases.due_in(due_ms),
         **_columns(changes),
     }
     keys = [(row.org_id, row.transaction_id, row.version) for row in rows]
@@ -183,118 +170,71 @@ async def move_all(
     return moved
 
 
-async def put_off(tx: AsyncConnection, claimed: Transaction, milliseconds: int) -> None:
-    """Gives a claim back, to be due again later."""
-    await _update_claimed(tx, claimed, due_at=due_in(milliseconds))
+async def postpone(tx: AsyncConnection, taken: Transaction, *, least_ms: int = 0) -> None:
+    """Gives a taken transaction back after a try without an outcome, to be due again later."""
+    await leases.postpone(tx, transactions, _lease(taken), least_ms=least_ms)
 
 
-async def let_go(tx: AsyncConnection, claimed: Transaction) -> None:
-    """Ends a claim for good: no job has anything to do with it any more."""
-    await _update_claimed(tx, claimed, due_at=None)
+async def schedule(tx: AsyncConnection, taken: Transaction, pause_ms: int | None) -> None:
+    """Gives a taken transaction back, to be due again in so many milliseconds; None: no job takes it any more."""
+    due_at = None if pause_ms is None else leases.due_in(pause_ms)
+    await leases.finish(tx, transactions, _lease(taken), tries=taken.tries, due_at=due_at)
 
 
 async def mark_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> None:
-    """Escrow has taken these payouts' money: the provider may be asked, at once."""
+    """Escrow has taken the money of these locked payouts: the provider may be asked, at once."""
     keys = [(row.org_id, row.transaction_id) for row in locked]
     statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys))
-    await tx.execute(statement.values(escrow_booked=True, tries=0, due_at=due_in(0)))
+    await tx.execute(statement.values(escrow_booked=True, tries=0, due_at=leases.due_in(0)))
 
 
-async def _update_claimed(tx: AsyncConnection, claimed: Transaction, **values: Any) -> None:
-    await tx.execute(
-        sa.update(transactions)
-        .where(_c.org_id == claimed.org_id, _c.transaction_id == claimed.transaction_id, _c.epoch == claimed.epoch)
-        .values(values)
-    )
+def _lease(taken: Transaction) -> dict[str, Any]:
+    names = ("org_id", "transaction_id", "epoch", "tries")
+    return {name: getattr(taken, name) for name in names}
 
 
-def claiming(
-    status: Status, *, lease_ms: int, count_max: int, where: sa.ColumnElement[bool] | None = None
-) -> sa.Executable:
-    """The statement of `claim` for a job: which transactions it takes, how many, and for how long."""
-    found = sa.select(_c.org_id, _c.transaction_id).where(_c.status == status, is_due(_c.due_at))
-    if where is not None:
-        found = found.where(where)
-    due = found.order_by(_c.due_at).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
-    return (
-        sa.update(transactions)
-        .where(_c.org_id == due.c.org_id, _c.transaction_id == due.c.transaction_id)
-        .values(epoch=_c.epoch + 1, tries=_c.tries + 1, due_at=due_in(lease_ms))
-        .returning(*_READ)
-    )
+def taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> sa.Executable:
+    """The statement of `take` for a job: which transactions it takes, and how many."""
+    in_status = _c.status == status
+    condition = in_status if where is None else sa.and_(in_status, where)
+    return leases.taking(transactions, lease_ms=LEASE_MS, count_max=count_max, where=condition, returning=_READ)
 
 
-async def claim(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
+async def take(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
     return [read(row) for row in await tx.execute(statement)]
 
 
-async def lock_due(tx: AsyncConnection, status: Status, now: datetime, count_max: int) -> list[Transaction]:
-    """Locks retries, or ends of a return risk, that are due by business time, passing over those that are busy."""
-    found = await tx.execute(_DUE[status], {"now": now, "count_max": count_max})
-    return [read(row) for row in found]
+async def find_due(tx: AsyncConnection, status: Status, now: datetime, count_max: int) -> dict[str, list[str]]:
+    """Which retries, or ends of a return risk, are due by business time: transaction ids by organization."""
+    found: dict[str, list[str]] = {}
+    for org_id, transaction_id in await tx.execute(_DUE[status], {"now": now, "count_max": count_max}):
+        found.setdefault(org_id, []).append(transaction_id)
+    return found
 
 
+_BUSINESS_DUE = {Status.PENDING_RETRY: _c.next_attempt_at, Status.SETTLED: _c.return_risk_end_at}
 _DUE = {
-    status: selected()
+    status: sa.select(_c.org_id, _c.transaction_id)
     .where(_c.status == status, moment <= sa.bindparam("now", type_=moment.type))
     .order_by(moment)
     .limit(sa.bindparam("count_max", type_=sa.Integer))
-    .with_for_update(skip_locked=True, key_share=True)
-    for status, moment in ((Status.PENDING_RETRY, _c.next_attempt_at), (Status.SETTLED, _c.return_risk_end_at))
+    for status, moment in _BUSINESS_DUE.items()
 }
 
 
-async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-    values = [
-        {
-            "org_id": row.org_id,
-            "transaction_id": row.transaction_id,
-            "attempt": row.attempts,
-            "presentment": max(row.presentments, 1),
-            "provider": row.provider,
-            "provider_key": row.provider_key,
-            "created_at": now,
-        }
-        for row in rows
-    ]
-    if values:
-        await tx.execute(sa.insert(provider_payments), values)
-
-
-async def record_payment(tx: AsyncConnection, row: Transaction, provider_reference: str) -> None:
-    """Notes under which id the provider has the current attempt."""
-    p = provider_payments.c
-    await tx.execute(
-        sa.update(provider_payments)
-        .where(p.org_id == row.org_id, p.transaction_id == row.transaction_id, p.attempt == row.attempts)
-        .values(provider_reference=provider_reference)
-    )
-
-
-async def earlier_references(tx: AsyncConnection, row: Transaction) -> frozenset[str]:
-    """The provider's ids of the attempts before the current one."""
-    p = provider_payments.c
-    statement = sa.select(p.provider_reference).where(
-        p.org_id == row.org_id, p.transaction_id == row.transaction_id, p.attempt < row.attempts
-    )
-    return frozenset(reference for reference in await tx.scalars(statement) if reference)
-
-
-async def find_payment(
-    tx: AsyncConnection, provider: str, payment_id: str, transaction_id: str
-) -> tuple[str, str] | None:
-    """(org_id, transaction_id) of a provider's payment: by its id there, else by the reference, which is our id."""
-    p = provider_payments.c
-    # A key names its transaction, and is indexed across organizations.
-    keys = [f"txn:{transaction_id}:{attempt}" for attempt in range(1, ATTEMPTS_MAX + 1)]
+async def lock_due(
+    tx: AsyncConnection, org_id: str, transaction_ids: Sequence[str], status: Status, now: datetime
+) -> list[Transaction]:
+    """Locks those of one organization's transactions that are still due, passing over those that are busy."""
     statement = (
-        sa.select(p.org_id, p.transaction_id)
-        .where(p.provider == provider, sa.or_(p.provider_reference == payment_id, p.provider_key.in_(keys)))
-        .limit(1)
+        selected()
+        .where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
+        .where(_c.status == status, _BUSINESS_DUE[status] <= now)
+        .order_by(_c.transaction_id)
     )
-    row = (await tx.execute(statement)).one_or_none()
-    return None if row is None else (row.org_id, row.transaction_id)
+    rows = await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))
+    return [read(row) for row in rows]
 
 
 def _columns(changes: dict[str, Any]) -> dict[str, Any]:
@@ -332,5 +272,5 @@ async def _record(
         return
     invariant(all(row.org_id == current_principal().org_id for row in rows), "an event bears its own organization")
     previous = before or "STATUS_UNSPECIFIED"
-    told = [event(transaction=messages.to_transaction(row, now), previous_status=previous) for row in rows]
-    await outbox.enqueue_all(tx, told, now=now, actor=actor)
+    changed = [event(transaction=messages.to_transaction(row, now), previous_status=previous) for row in rows]
+    await outbox.enqueue_all(tx, changed, now=now, actor=actor)

@@ -1,31 +1,61 @@
-"""Webhooks: each event of a provider once."""
+"""Webhooks: the inbox holds each event of a provider once; an organization holds those about its transactions."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.transactions.store.transactions import due_in, is_due
-from services.transactions.tables import webhooks
+from services.chassis.data import leases
+from services.transactions.tables import webhook_inbox, webhooks
 
-_c = webhooks.c
+_i, _c = webhook_inbox.c, webhooks.c
+LEASE_MS = 15_000
 
 
 async def insert(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
     """(webhook_id, whether it is new): a repeated event finds the row of the first."""
-    row = pg.insert(webhooks).values(**values, due_at=due_in(0) if due_now else None)
-    statement = row.on_conflict_do_nothing(constraint="webhooks_event").returning(_c.webhook_id)
+    row = pg.insert(webhook_inbox).values(**values, due_at=leases.due_in(0) if due_now else None)
+    statement = row.on_conflict_do_nothing(constraint="webhook_inbox_event").returning(_i.webhook_id)
     created = await tx.scalar(statement)
     if created is not None:
         return str(created), True
-    first = sa.select(_c.webhook_id).where(
-        _c.provider == values["provider"], _c.provider_event_id == values["provider_event_id"]
+    first = sa.select(_i.webhook_id).where(
+        _i.provider == values["provider"], _i.provider_event_id == values["provider_event_id"]
     )
     return str((await tx.execute(first)).scalar_one()), False
+
+
+def taking(*, count_max: int) -> sa.Executable:
+    """The statement of `take`: how many it takes."""
+    return leases.taking(webhook_inbox, lease_ms=LEASE_MS, count_max=count_max)
+
+
+async def take(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
+    """Takes webhooks that are due to be applied, oldest first."""
+    return list(await tx.execute(statement))
+
+
+async def finish(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
+    """Nothing more is to be done."""
+    await leases.finish(tx, webhook_inbox, taken._asdict(), ignored_because=ignored_because)
+
+
+async def postpone(tx: AsyncConnection, taken: sa.Row[Any]) -> None:
+    await leases.postpone(tx, webhook_inbox, taken._asdict())
+
+
+async def assign(tx: AsyncConnection, taken: sa.Row[Any], org_id: str, transaction_id: str) -> sa.Row[Any]:
+    """The organization's row of a webhook, locked: made if there is none yet."""
+    names = ("webhook_id", "provider", "provider_event_id", "event_type", "created_at")
+    values = {name: taken._mapping[name] for name in names}
+    row = pg.insert(webhooks).values(org_id=org_id, transaction_id=transaction_id, status="RECEIVED", **values)
+    await tx.execute(row.on_conflict_do_nothing())
+    found = await lock(tx, org_id, taken.webhook_id)
+    assert found is not None  # written above
+    return found
 
 
 async def lock(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
@@ -33,59 +63,12 @@ async def lock(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any]
     return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
 
 
-def claiming(*, lease_ms: int, count_max: int) -> sa.Executable:
-    """The statement of `claim`: how many it takes, and for how long."""
-    due = (
-        sa.select(_c.webhook_id)
-        .where(_c.status == "RECEIVED", is_due(_c.due_at))
-        .order_by(_c.due_at)
-        .limit(count_max)
-        .with_for_update(skip_locked=True, key_share=True)
-        .cte("due")
-    )
-    return (
-        sa.update(webhooks)
-        .where(_c.webhook_id == due.c.webhook_id)
-        .values(epoch=_c.epoch + 1, tries=_c.tries + 1, due_at=due_in(lease_ms))
-        .returning(webhooks)
-    )
+async def update(tx: AsyncConnection, row: sa.Row[Any], **changes: Any) -> sa.Row[Any]:
+    statement = sa.update(webhooks).where(_c.org_id == row.org_id, _c.webhook_id == row.webhook_id)
+    return (await tx.execute(statement.values(changes).returning(webhooks))).one()
 
 
-async def claim(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
-    """Takes webhooks that are due to be applied, oldest first."""
-    return list(await tx.execute(statement))
-
-
-async def put_off(tx: AsyncConnection, claimed: sa.Row[Any], milliseconds: int) -> None:
-    await _update(tx, claimed, due_at=due_in(milliseconds))
-
-
-async def finish(
-    tx: AsyncConnection,
-    claimed: sa.Row[Any],
-    status: str,
-    now: datetime,
-    *,
-    failure: str = "",
-    org_id: str = "",
-    transaction_id: str = "",
-) -> None:
-    """Says what became of it, and whose it was."""
-    known = {"org_id": org_id, "transaction_id": transaction_id} if transaction_id else {}
-    await _update(tx, claimed, status=status, failure=failure, applied_at=now, due_at=None, **known)
-
-
-async def receive_again(tx: AsyncConnection, row: sa.Row[Any]) -> sa.Row[Any]:
-    statement = (
-        sa.update(webhooks)
-        .where(_c.webhook_id == row.webhook_id)
-        .values(status="RECEIVED", failure="", applied_at=None, tries=0, due_at=due_in(0))
-        .returning(webhooks)
-    )
-    return (await tx.execute(statement)).one()
-
-
-async def _update(tx: AsyncConnection, claimed: sa.Row[Any], **values: Any) -> None:
-    await tx.execute(
-        sa.update(webhooks).where(_c.webhook_id == claimed.webhook_id, _c.epoch == claimed.epoch).values(values)
-    )
+async def make_due(tx: AsyncConnection, webhook_id: str) -> None:
+    """Has a job apply it again. Whoever is at work on it finds that its lease is over."""
+    statement = sa.update(webhook_inbox).where(_i.webhook_id == webhook_id)
+    await tx.execute(statement.values(epoch=_i.epoch + 1, tries=0, due_at=leases.due_in(0)))

@@ -36,7 +36,7 @@ CREATE FUNCTION transactions_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
     IF NEW.version <> 1 OR NEW.previous_status <> '' THEN
-      RAISE EXCEPTION 'a transaction is born INITIATED, with version 1' USING ERRCODE = '23514';
+      RAISE EXCEPTION 'a transaction begins INITIATED, with version 1' USING ERRCODE = '23514';
     END IF;
     RETURN NEW;
   END IF;
@@ -275,9 +275,11 @@ def _create_records() -> None:
             ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
         ),
         sa.PrimaryKeyConstraint("org_id", "transaction_id", "attempt"),
-        sa.UniqueConstraint("provider", "provider_key", name="provider_payments_key"),
-        sa.UniqueConstraint("provider", "provider_reference", name="provider_payments_reference"),
+        sa.UniqueConstraint("org_id", "provider", "provider_key", name="provider_payments_key"),
+        sa.UniqueConstraint("org_id", "provider", "provider_reference", name="provider_payments_reference"),
     )
+    op.create_index("provider_payments_owner", "provider_payments", ["provider", "provider_reference"])
+    op.create_index("provider_payments_transaction", "provider_payments", ["transaction_id"])
 
 
 def _create_requests() -> None:
@@ -293,28 +295,38 @@ def _create_requests() -> None:
         sa.PrimaryKeyConstraint("org_id", "idempotency_key"),
     )
     op.create_table(
-        "webhooks",
+        "webhook_inbox",
         sa.Column("webhook_id", sa.Text(), nullable=False),
-        sa.Column("org_id", sa.Text(), server_default="", nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_event_id", sa.Text(), nullable=False),
         sa.Column("event_type", sa.Text(), nullable=False),
         sa.Column("body", pg.BYTEA(), nullable=False),
         sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("transaction_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("ignored_because", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("applied_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
-        sa.CheckConstraint("provider IN ('stripe', 'plaid', 'sandbox')", name="provider_known"),
-        sa.CheckConstraint("status IN ('RECEIVED', 'APPLIED', 'IGNORED', 'FAILED')", name="status_known"),
         sa.PrimaryKeyConstraint("webhook_id"),
-        sa.UniqueConstraint("provider", "provider_event_id", name="webhooks_event"),
+        sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
     )
-    op.create_index(
-        "webhooks_due", "webhooks", ["due_at"], unique=False, postgresql_where=sa.text("status = 'RECEIVED'")
+    op.create_index("webhook_inbox_due", "webhook_inbox", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_table(
+        "webhooks",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("provider_event_id", sa.Text(), nullable=False),
+        sa.Column("event_type", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=False),
+        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("applied_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint("status IN ('RECEIVED', 'APPLIED', 'FAILED')", name="status_known"),
+        sa.ForeignKeyConstraint(
+            ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "webhook_id"),
     )
     op.create_index("webhooks_newest", "webhooks", ["org_id", "created_at", "webhook_id"], unique=False)

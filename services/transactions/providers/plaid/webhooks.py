@@ -1,4 +1,4 @@
-"""Plaid's webhooks, proved by the ES256 JWT in `Plaid-Verification`. Applying them is for the day Plaid moves money.
+"""Plaid's webhooks, proved by the ES256 JWT in `Plaid-Verification`.
 
 The JWT binds the SHA-256 of the raw body, and is good for five minutes. Its key is fetched from Plaid by `kid`, kept
 for a day at most, and an unknown `kid` is remembered as unknown, so that a flood of forgeries is no flood at Plaid.
@@ -24,8 +24,8 @@ from joserfc.jwk import ECKey
 
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.text import read_text
-from services.transactions.domain.errors import WebhookSignatureInvalid
-from services.transactions.providers.base import EVENT_TEXT_MAX, ProviderEvent
+from services.transactions.domain.refusals import WebhookSignatureInvalid
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, ProviderEvent
 
 AGE_SECONDS_MAX = 300
 _FUTURE_SECONDS_MAX = 60
@@ -54,7 +54,7 @@ class PlaidWebhooks:
         self._fetching = asyncio.Lock()
         self._fetches: list[float] = []
 
-    async def read_webhook(self, body: bytes, verification: str) -> ProviderEvent:
+    async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         """The event, once proved.
 
         Plaid's webhooks have no event id: two are the same if body and time of signing are.
@@ -64,20 +64,20 @@ class PlaidWebhooks:
             Unavailable: Plaid's key endpoint cannot be reached; Plaid will send the webhook again.
         """
         if not self._base_url:
-            raise _invalid()
-        key = await self._key(_key_id(verification))
+            raise WebhookSignatureInvalid
+        key = await self._key(_key_id(proof))
         digest = hashlib.sha256(body).hexdigest()
         try:
-            claims = jwt.decode(verification, key, algorithms=["ES256"]).claims
+            claims = jwt.decode(proof, key, algorithms=["ES256"]).claims
             issued_at, claimed = claims["iat"], claims["request_body_sha256"]
             age = time.time() - float(issued_at)
             genuine = isinstance(claimed, str) and hmac.compare_digest(claimed.encode(), digest.encode())
             if not genuine or not -_FUTURE_SECONDS_MAX <= age <= AGE_SECONDS_MAX:
                 raise ValueError("not of this body, or not of now")
             event = orjson.loads(body)
-            event_type = read_text(f"{event['webhook_type']}.{event['webhook_code']}", EVENT_TEXT_MAX)
+            event_type = read_text(f"{event['webhook_type']}.{event['webhook_code']}", TEXT_CHARACTERS_MAX)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
-            raise _invalid() from None
+            raise WebhookSignatureInvalid from None
         return ProviderEvent(f"{digest}:{int(issued_at)}", event_type)
 
     async def _key(self, key_id: str) -> ECKey:
@@ -86,7 +86,7 @@ class PlaidWebhooks:
             async with self._fetching:  # one fetch a kid, however many webhooks wait for it
                 known = self._remembered(key_id) or await self._learn(key_id)
         if known.key is None:
-            raise _invalid()
+            raise WebhookSignatureInvalid
         return known.key
 
     def _remembered(self, key_id: str) -> _Known | None:
@@ -142,9 +142,5 @@ def _key_id(token: str) -> str:
         if header["alg"] != "ES256" or "crit" in header or not isinstance(key_id, str) or not 0 < len(key_id) <= 128:
             raise ValueError("not a token of Plaid")
     except (ValueError, KeyError, TypeError, RecursionError):  # the last: a header of a thousand brackets
-        raise _invalid() from None
+        raise WebhookSignatureInvalid from None
     return key_id
-
-
-def _invalid() -> WebhookSignatureInvalid:
-    return WebhookSignatureInvalid("The signature is not acceptable.")

@@ -75,7 +75,10 @@ class NoPayoutBankAccount(DomainError):
 
 
 class WebhookSignatureInvalid(DomainError):
-    """Says no more than that: whoever sends forgeries learns nothing from the refusal."""
+    """Says no more than that, so that whoever sends forgeries learns nothing from the refusal."""
 
     kind = Kind.INVALID_ARGUMENT
     reason = "WEBHOOK_SIGNATURE_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("The signature is not acceptable.")

@@ -1,4 +1,4 @@
-"""The sandbox bank, over HTTP (docs/sandbox.md): deadlines, no redirects, a cap on what is read, and nothing believed.
+"""Orders and look-ups over HTTP: with deadlines, without redirects, and with a limit on what is read.
 
 An answer counts only if it is about our payment, with our amount; anything else leaves the outcome unknown.
 """
@@ -15,32 +15,21 @@ import orjson
 from services.chassis.values.money import Money
 from services.chassis.values.text import read_text
 from services.chassis.values.times import read_time
-from services.transactions.domain.errors import WebhookSignatureInvalid
-from services.transactions.domain.payments import Payment, PaymentStatus, difference
-from services.transactions.providers.base import (
-    EVENT_TEXT_MAX,
-    Declined,
-    OutcomeUnknown,
-    PaymentOrder,
-    ProviderEvent,
-)
-from services.transactions.providers.signatures import prove_signature
+from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
 
 ANSWER_BYTES_MAX = 256 * 1024
 _RETRY_AFTER_SECONDS_MAX = 3600
-_LOOK_UP_LIMIT = 100
+_LIST_LIMIT = 100
 
 
 class SandboxBank:
-    name = "sandbox"
-
-    def __init__(self, base_url: str, webhook_secret: str, *, timeout_seconds: float = 4) -> None:
-        self._secret = webhook_secret
-        self._timeout_seconds = timeout_seconds  # of a whole call: a bank that drips is a bank that is silent
+    def __init__(self, base_url: str, *, timeout_seconds: float = 4) -> None:
+        self._timeout_seconds = timeout_seconds  # of a whole call, so that an answer in drops ends, too
         self._client = httpx.AsyncClient(
             base_url=base_url,
             timeout=httpx.Timeout(timeout_seconds, connect=min(2, timeout_seconds)),
-            follow_redirects=False,  # a redirect would choose whom we talk to
+            follow_redirects=False,  # a redirect would decide to whom we send account numbers
             trust_env=False,
             limits=httpx.Limits(max_connections=32),
         )
@@ -67,7 +56,7 @@ class SandboxBank:
         if status not in (200, 201):
             raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
         payment = _payment(answer)
-        wrong = difference(
+        wrong = find_difference(
             payment,
             reference=order.reference,
             amount=order.amount,
@@ -78,14 +67,14 @@ class SandboxBank:
             raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
         return payment
 
-    async def look_up(self, reference: str) -> list[Payment]:
-        query = {"reference": reference, "limit": str(_LOOK_UP_LIMIT)}
+    async def list_payments(self, reference: str) -> list[Payment]:
+        query = {"reference": reference, "limit": str(_LIST_LIMIT)}
         status, answer, retry_after = await self._call("GET", "/v1/payments", query=query)
         if status != 200 or not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
             raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
         return [payment for payment in map(_payment, answer["data"]) if payment.reference == reference]
 
-    async def get(self, payment_id: str) -> Payment | None:
+    async def get_payment(self, payment_id: str) -> Payment | None:
         if not payment_id.isascii() or not payment_id.replace("_", "").isalnum():
             return None  # the id came from outside: it must not be able to name another path
         status, answer, retry_after = await self._call("GET", f"/v1/payments/{payment_id}")
@@ -97,17 +86,6 @@ class SandboxBank:
         if payment.payment_id != payment_id:
             raise OutcomeUnknown("the provider answered about another payment")
         return payment
-
-    def read_webhook(self, body: bytes, signature: str) -> ProviderEvent:
-        prove_signature(self._secret, signature, body)
-        try:
-            event = orjson.loads(body)
-            event_id, event_type = (read_text(event[name], EVENT_TEXT_MAX) for name in ("id", "type"))
-            about_payment = event_type.startswith("payment.")
-            payment_id = read_text(event["data"]["payment"]["id"], EVENT_TEXT_MAX) if about_payment else ""
-        except (ValueError, KeyError, TypeError):
-            raise WebhookSignatureInvalid("The signature is not acceptable.") from None
-        return ProviderEvent(event_id, event_type, payment_id)
 
     async def _call(
         self,
@@ -152,15 +130,15 @@ def _payment(answer: Any) -> Payment:
     try:
         amount = Money(answer["amount_minor"], answer["currency"])
         return Payment(
-            payment_id=read_text(answer["id"], EVENT_TEXT_MAX),
-            reference=read_text(answer["reference"], EVENT_TEXT_MAX),
+            payment_id=read_text(answer["id"], TEXT_CHARACTERS_MAX),
+            reference=read_text(answer["reference"], TEXT_CHARACTERS_MAX),
             status=PaymentStatus(answer["status"]),
             amount=amount,
             is_debit={"debit": True, "credit": False}[answer["direction"]],
             presentment=int(answer["presentment"]),
             changed_at=read_time(answer["updated_at"]),
-            return_code=read_text(answer.get("return_code") or "", EVENT_TEXT_MAX, empty=True),
-            reason=read_text(answer.get("failure_reason") or "", EVENT_TEXT_MAX, empty=True),
+            return_code=read_text(answer.get("return_code") or "", TEXT_CHARACTERS_MAX, empty=True),
+            reason=read_text(answer.get("failure_reason") or "", TEXT_CHARACTERS_MAX, empty=True),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None

@@ -1,0 +1,127 @@
+"""The rails money moves on, and the providers that carry it: one table each, which everything else reads.
+
+A rail is a payment method. Its row says who carries it, who knows that the money arrived, and how long a bank may
+still send it back. Source of the periods: docs/rules.md; Nacha Operating Rules, Subsection 2.13.4, Section 3.8 and
+Subsection 3.12; UCC 4A-405.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A number of days after an event, and the rule that says so.
+
+    Args:
+        rule: Its stable name, as `Explanation.rule`.
+        source: Where it comes from.
+    """
+
+    rule: str
+    days: int
+    is_banking_days: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rail:
+    """What holds for one payment method.
+
+    Args:
+        provider: Who carries it: a name of PROVIDERS.
+        is_confirmed_by_a_person: Whether finance says that the money arrived, since no provider can be asked.
+        needs_bank_account: Whether the party's bank account must be known.
+        is_cancellable_when_submitted: Whether it may be cancelled after the provider took it and before it arrived.
+        return_risk: How long the money of a debit that arrived stays held; none where it cannot be taken back.
+        debit_return: How long after it arrived the bank may still take a debit back; none where it never may.
+        credit_return: The same of a payout.
+    """
+
+    payment_method: str
+    provider: str
+    is_confirmed_by_a_person: bool = False
+    needs_bank_account: bool = False
+    is_cancellable_when_submitted: bool = False
+    return_risk: Period | None = None
+    debit_return: Period | None = None
+    credit_return: Period | None = None
+
+    def period_of_return(self, *, is_debit: bool) -> Period | None:
+        """How long after it arrived the bank may send the money back."""
+        return self.debit_return if is_debit else self.credit_return
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who carries money, or only reports about it.
+
+    Args:
+        is_asked_for_payments: Whether it can be asked how a payment stands.
+        webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
+        webhook_proof: That request's field with the proof of origin.
+    """
+
+    name: str
+    is_asked_for_payments: bool = False
+    webhook_request: str = ""
+    webhook_proof: str = ""
+
+
+_NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a debit for 60 days"
+_NACHA_CREDIT = "Nacha Operating Rules, Section 3.8: a credit comes back within two banking days"
+_HOUSE_RISK = "house rule: most returns of a debit arrive within five banking days"
+_HOUSE_CHECK = "house rule: a check is treated like a consumer's debit"
+
+RAILS: Mapping[str, Rail] = MappingProxyType(
+    {
+        rail.payment_method: rail
+        for rail in (
+            Rail(
+                payment_method="ACH",
+                provider="sandbox",
+                needs_bank_account=True,
+                return_risk=Period("ACH_RETURN_RISK", 5, True, _HOUSE_RISK),
+                debit_return=Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER),
+                credit_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
+            ),
+            Rail(
+                payment_method="WIRE",
+                provider="manual",
+                is_confirmed_by_a_person=True,
+                is_cancellable_when_submitted=True,
+            ),
+            Rail(
+                payment_method="CHECK",
+                provider="manual",
+                is_confirmed_by_a_person=True,
+                is_cancellable_when_submitted=True,
+                return_risk=Period("CHECK_RETURN_RISK", 5, True, _HOUSE_RISK),
+                debit_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK),
+                credit_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),
+            ),
+        )
+    }
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType(
+    {
+        provider.name: provider
+        for provider in (
+            Provider("sandbox", True, "ReceiveSandboxWebhookRequest", "signature"),
+            Provider("stripe", False, "ReceiveStripeWebhookRequest", "signature"),
+            Provider("plaid", False, "ReceivePlaidWebhookRequest", "verification"),
+            Provider("manual"),
+        )
+    }
+)
+
+# What BatchCreatePayouts pays by.
+PAYOUT_METHOD = "ACH"
+
+PROVIDER_OF_WEBHOOK: Mapping[str, Provider] = MappingProxyType(
+    {provider.webhook_request: provider for provider in PROVIDERS.values() if provider.webhook_request}
+)

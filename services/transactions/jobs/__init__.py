@@ -1,0 +1,41 @@
+"""What moves transactions without a request: one job a file. Each does one bounded batch and says how much it did.
+
+A job commits what it intends before it asks anybody, and what it learned afterwards. What it takes is leased
+(services/chassis/data/leases.py), so what a crash left is taken again (reliability rule c23). To find or take work
+spans organizations; the work itself is one transaction an organization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from services.chassis.process.jobs import Job
+from services.transactions.dependencies import Dependencies
+from services.transactions.jobs.apply_webhooks import apply_webhooks
+from services.transactions.jobs.book_payouts import book_payouts
+from services.transactions.jobs.end_return_risk import end_return_risk
+from services.transactions.jobs.evaluate import evaluate
+from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
+from services.transactions.jobs.retry import retry
+from services.transactions.jobs.start import start
+from services.transactions.jobs.submit import submit
+
+_INTERVAL_SECONDS = 0.25
+_LATE_RETURNS_INTERVAL_SECONDS = 5  # nobody waits for a payment that may come back late
+
+JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
+    (evaluate, _INTERVAL_SECONDS),
+    (retry, _INTERVAL_SECONDS),
+    (start, _INTERVAL_SECONDS),
+    (book_payouts, _INTERVAL_SECONDS),
+    (submit, _INTERVAL_SECONDS),
+    (apply_webhooks, _INTERVAL_SECONDS),
+    (look_up_submitted, _INTERVAL_SECONDS),
+    (look_up_settled, _LATE_RETURNS_INTERVAL_SECONDS),
+    (end_return_risk, _INTERVAL_SECONDS),
+)
+
+
+def build_jobs(dependencies: Dependencies) -> list[Job]:
+    return [Job(job.__name__, partial(job, dependencies), seconds) for job, seconds in JOBS]

@@ -1,0 +1,78 @@
+"""What the jobs share: how much one takes, and how a batch is cut by organization and person."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.process.telemetry import log
+from services.transactions.dependencies import NAME, Dependencies
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.store import transactions as store
+
+BATCH_MAX = 100
+# So many calls to a provider at a time: with their deadlines, a batch ends within its lease.
+CALLS_MAX = 16
+
+T = TypeVar("T")
+
+
+async def take(dependencies: Dependencies, statement: sa.Executable) -> list[Transaction]:
+    """Leases due transactions of any organization."""
+    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+        return await store.take(tx, statement)
+
+
+def group_by_organization(rows: Sequence[Transaction]) -> dict[str, list[Transaction]]:
+    groups: dict[str, list[Transaction]] = defaultdict(list)
+    for row in rows:
+        groups[row.org_id].append(row)
+    return groups
+
+
+def group_by_person(rows: Sequence[Transaction]) -> dict[tuple[str, str], list[Transaction]]:
+    """By (organization, person acted for): rows that may go to another service in one call."""
+    groups: dict[tuple[str, str], list[Transaction]] = defaultdict(list)
+    for row in rows:
+        groups[row.org_id, row.created_by].append(row)
+    return groups
+
+
+async def move_due(
+    dependencies: Dependencies,
+    status: Status,
+    step: Callable[[AsyncConnection, Sequence[Transaction], datetime], Awaitable[None]],
+) -> int:
+    """Runs a step that asks nobody on transactions that are due by business time."""
+    now = dependencies.clock.now()
+    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+        due = await store.find_due(tx, status, now, BATCH_MAX)
+    moved = 0
+    for org_id, transaction_ids in due.items():
+        with acting_as(service_principal(NAME, org_id)):
+            async with dependencies.database.begin() as tx:
+                rows = await store.lock_due(tx, org_id, transaction_ids, status, now)
+                if rows:
+                    await step(tx, rows, now)
+        moved += len(rows)
+    if moved:
+        dependencies.nudge.set()
+    return moved
+
+
+async def do_each(items: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Works on all at once; where one fails, its lease runs out, and the others go on."""
+    outcomes = await asyncio.gather(*(work(item) for item in items), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            log.error("job_item_failed", error=type(outcome).__name__, exc_info=outcome)
+        elif outcome is not None:
+            raise outcome

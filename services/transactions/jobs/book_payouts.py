@@ -1,0 +1,98 @@
+"""Has escrow take the money of payouts in PROCESSING off the book, before any provider is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.calls.wire import to_money
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+from services.transactions.clients import SubmitItem, SubmitResult
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import DEBIT_TYPES, Failure, Transaction
+from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take
+from services.transactions.store import transactions as store
+from services.transactions.tables import transactions
+
+_Source = escrow_pb2.SubmitPayoutsRequest.Source
+_SOURCES = {
+    "DISTRIBUTION": _Source.PAYABLE,
+    "ESCROW_WITHDRAWAL": _Source.ISSUER_PROCEEDS,
+    "REFUND": _Source.SUBSCRIPTION,
+}
+_t = transactions.c
+IS_BOOKED = sa.or_(_t.type.in_(sorted(DEBIT_TYPES)), _t.escrow_booked)
+_NOT_BOOKED = store.taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(IS_BOOKED))
+
+
+async def book_payouts(dependencies: Dependencies) -> int:
+    taken = await take(dependencies, _NOT_BOOKED)
+    for (org_id, person), rows in group_by_person(taken).items():
+        with acting_as(service_principal(NAME, org_id, person)):
+            await _book_rows(dependencies, rows)
+    return len(taken)
+
+
+async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
+    outcomes: dict[str, Failure | None] = {}
+    try:
+        results = await dependencies.escrow.submit_payouts([_build_item(row) for row in rows])
+    except DomainError as error:
+        if error.kind.transient:
+            log.warning("escrow_away", transactions=len(rows), reason=error.reason)
+        elif len(rows) > 1:
+            for row in rows:  # one that escrow refuses to read must not stop the others
+                await _book_rows(dependencies, [row])
+            return
+        else:
+            outcomes = {rows[0].transaction_id: Failure(error.reason, error.message, False, error.metadata)}
+    else:
+        for row, result in zip(rows, results, strict=True):
+            outcomes[row.transaction_id] = _read_refusal(result)
+    async with dependencies.database.begin() as tx:
+        await _record_outcomes(tx, dependencies, await store.lock_all_taken(tx, rows), outcomes)
+    dependencies.nudge.set()
+
+
+async def _record_outcomes(
+    tx: AsyncConnection,
+    dependencies: Dependencies,
+    rows: Sequence[Transaction],
+    outcomes: Mapping[str, Failure | None],
+) -> None:
+    """Writes what escrow answered of each payout (None: booked); those without an answer are asked about again."""
+    now = dependencies.clock.now()
+    booked = []
+    for row in rows:
+        if row.transaction_id not in outcomes:
+            await store.postpone(tx, row)
+        elif (failure := outcomes[row.transaction_id]) is None:
+            booked.append(row)
+        else:
+            await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, failure=failure)
+    await store.mark_booked(tx, booked)
+
+
+def _build_item(row: Transaction) -> SubmitItem:
+    return SubmitItem(
+        idempotency_key=row.escrow_key,
+        escrow_account_id=row.escrow_account_id,
+        transaction_id=row.transaction_id,
+        source=_SOURCES[row.type],
+        party_id=row.party_id,
+        amount=to_money(row.amount),
+        investment_id=row.investment_id,
+        distribution_id=row.distribution_id,
+    )
+
+
+def _read_refusal(result: SubmitResult) -> Failure | None:
+    if result.WhichOneof("outcome") != "refusal":
+        return None
+    return Failure(result.refusal.reason, result.refusal.message, False, dict(result.refusal.metadata))

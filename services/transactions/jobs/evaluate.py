@@ -1,0 +1,46 @@
+"""INITIATED -> what compliance decides, where the request that made the transaction could not have it decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+from services.transactions.clients import Decision
+from services.transactions.commands.evaluation import apply_decisions, build_item
+from services.transactions.dependencies import NAME, Dependencies
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take
+from services.transactions.store import transactions as store
+
+_INITIATED = store.taking(Status.INITIATED, count_max=BATCH_MAX)
+
+
+async def evaluate(dependencies: Dependencies) -> int:
+    taken = await take(dependencies, _INITIATED)
+    for (org_id, person), rows in group_by_person(taken).items():
+        with acting_as(service_principal(NAME, org_id, person)):
+            await _evaluate_rows(dependencies, rows)
+    return len(taken)
+
+
+async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
+    try:
+        decisions: Sequence[Decision] = await dependencies.compliance.evaluate([build_item(row) for row in rows])
+    except DomainError as error:
+        if not error.kind.transient and len(rows) > 1:
+            for row in rows:  # one that compliance refuses to read must not stop the others
+                await _evaluate_rows(dependencies, [row])
+            return
+        log.warning("compliance_away", transactions=len(rows), reason=error.reason)
+        decisions = [Decision(transaction_id=row.transaction_id) for row in rows]
+    by_id = {row.transaction_id: decision for row, decision in zip(rows, decisions, strict=True)}
+    async with dependencies.database.begin() as tx:
+        current = await store.lock_all_taken(tx, rows)
+        outcomes = await apply_decisions(tx, current, by_id, dependencies.clock.now())
+        for row in current:
+            if row.transaction_id not in outcomes:
+                await store.postpone(tx, row)
+    dependencies.nudge.set()

@@ -1,0 +1,56 @@
+"""Why the next attempt must not be made: what may have changed in the days since compliance decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.transactions.dependencies import ACTOR
+from services.transactions.domain.refusals import NotRetryable
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Failure, Transaction, check_window
+from services.transactions.store import bank_accounts
+from services.transactions.store import transactions as store
+
+
+async def end_hopeless(
+    tx: AsyncConnection, rows: Sequence[Transaction], now: datetime, uncleared: Mapping[str, str]
+) -> list[Transaction]:
+    """Ends those of one organization's locked transactions whose attempt must not be made; returns the others.
+
+    Args:
+        uncleared: Parties for whom no money may move, each with what is missing.
+    """
+    ids = {row.bank_account_id for row in rows if row.bank_account_id}
+    accounts = await bank_accounts.list_by_id(tx, rows[0].org_id, ids)
+    possible = []
+    for row in rows:
+        failure = _find_obstacle(row, accounts.get(row.bank_account_id), now, uncleared)
+        if failure is None:
+            possible.append(row)
+            continue
+        changes = {"failure": failure, "next_attempt_at": None}
+        await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, **changes)
+    return possible
+
+
+def _find_obstacle(
+    row: Transaction, account: sa.Row[Any] | None, now: datetime, uncleared: Mapping[str, str]
+) -> Failure | None:
+    """The party is not cleared any more, a return has blocked the account, or the 180 days are over."""
+    if (missing := uncleared.get(row.party_id)) is not None:
+        facts = {"party_id": row.party_id, "missing": missing}
+        return Failure("PARTY_NOT_CLEARED", f"The party is not cleared any more: {missing}.", False, facts)
+    # The reason, not the status: a retired account still serves what is under way, unless a return has blocked it.
+    if account is not None and account.block_reason:
+        facts = {"bank_account_id": row.bank_account_id, "status": account.status}
+        return Failure("BANK_ACCOUNT_NOT_USABLE", f"The account is blocked ({account.block_reason}).", False, facts)
+    try:
+        check_window(row, now)
+    except NotRetryable as refusal:
+        return Failure(refusal.reason, refusal.message, False, refusal.metadata)
+    return None

@@ -1,0 +1,24 @@
+"""PENDING_RETRY -> QUEUED when the time of the next attempt has come; FAILED where it must not be made any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.transactions.commands.decisions import queue_again
+from services.transactions.dependencies import ACTOR, Dependencies
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.jobs.batches import move_due
+from services.transactions.jobs.obstacles import end_hopeless
+
+
+async def retry(dependencies: Dependencies) -> int:
+    return await move_due(dependencies, Status.PENDING_RETRY, _queue_rows)
+
+
+async def _queue_rows(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
+    for row in await end_hopeless(tx, rows, now, {}):  # whether the party is cleared is asked when it starts
+        await queue_again(tx, row, actor=ACTOR, now=now)

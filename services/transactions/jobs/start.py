@@ -1,0 +1,70 @@
+"""QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked.
+
+Days may have passed since compliance decided, so each attempt asks again whether the party is cleared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
+from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take
+from services.transactions.jobs.obstacles import end_hopeless
+from services.transactions.store import provider_payments
+from services.transactions.store import transactions as store
+from services.transactions.tables import transactions
+
+_QUEUED = store.taking(Status.QUEUED, count_max=BATCH_MAX)
+
+
+async def start(dependencies: Dependencies) -> int:
+    taken = await take(dependencies, _QUEUED)
+    for org_id, rows in group_by_organization(taken).items():
+        with acting_as(service_principal(NAME, org_id)):
+            await _start_rows(dependencies, rows)
+    return len(taken)
+
+
+async def _start_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
+    uncleared: Mapping[str, str] | None
+    try:
+        uncleared = await dependencies.compliance.list_uncleared({row.party_id for row in rows})
+    except DomainError as error:
+        log.warning("compliance_away", transactions=len(rows), reason=error.reason)
+        uncleared = None
+    async with dependencies.database.begin() as tx:
+        current = await store.lock_all_taken(tx, rows)
+        if uncleared is None:
+            for row in current:
+                await store.postpone(tx, row)
+        elif current:
+            await _begin_attempts(tx, dependencies, current, uncleared)
+    dependencies.nudge.set()
+
+
+async def _begin_attempts(
+    tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], uncleared: Mapping[str, str]
+) -> None:
+    t, now = transactions.c, dependencies.clock.now()
+    started = await store.move_all(
+        tx,
+        await end_hopeless(tx, rows, now, uncleared),
+        Status.PROCESSING,
+        actor=ACTOR,
+        now=now,
+        due_ms=0,
+        attempts=t.attempts + 1,
+        presentments=t.presentments + sa.case((t.type.in_(sorted(DEBIT_TYPES)), 1), else_=0),
+        first_presented_at=sa.func.coalesce(t.first_presented_at, now),
+        provider_reference="",
+        escrow_booked=False,
+    )
+    await provider_payments.insert_attempts(tx, started, now)

@@ -1,0 +1,129 @@
+"""PROCESSING -> PENDING_SETTLEMENT, or FAILED where the provider declines.
+
+An outcome that is not known is never called a failure: the payment is looked up at the provider by our reference, and
+only if it is not there is it ordered again, under the same key. So a crash at any point pays at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.process.telemetry import log
+from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain.payments import Payment
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import ATTEMPTS_MAX, Failure, Transaction
+from services.transactions.jobs.batches import CALLS_MAX, do_each, take
+from services.transactions.jobs.book_payouts import IS_BOOKED
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.store import bank_accounts, provider_payments
+from services.transactions.store import transactions as store
+
+_READY = store.taking(Status.PROCESSING, count_max=CALLS_MAX, where=IS_BOOKED)
+
+
+async def submit(dependencies: Dependencies) -> int:
+    taken = await take(dependencies, _READY)
+    await do_each(taken, partial(_submit_row, dependencies))
+    return len(taken)
+
+
+async def _submit_row(dependencies: Dependencies, taken: Transaction) -> None:
+    with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
+        outcome: Payment | Declined | OutcomeUnknown
+        try:
+            outcome = await _order_or_find(dependencies, taken)
+        except (Declined, OutcomeUnknown) as error:
+            outcome = error
+        async with dependencies.database.begin() as tx:
+            row = await store.lock_taken(tx, taken)
+            if row is not None:
+                await _record_outcome(tx, row, outcome, dependencies.clock.now())
+        dependencies.nudge.set()
+
+
+async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Payment:
+    """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
+    async with dependencies.database.begin() as tx:
+        earlier = await provider_payments.list_earlier_references(tx, row)
+        order = await _build_order(tx, dependencies, row)
+    if row.tries > 1:  # somebody tried before, and did not live to record the outcome
+        found = await _find_payment(dependencies, row, earlier)
+        if found is not None:
+            return found
+    try:
+        return await dependencies.providers.orders[row.provider].submit(order)
+    except OutcomeUnknown:
+        found = await _find_payment(dependencies, row, earlier)
+        if found is None:
+            raise
+        return found
+
+
+async def _build_order(tx: AsyncConnection, dependencies: Dependencies, row: Transaction) -> PaymentOrder:
+    account = await bank_accounts.get(tx, row.org_id, row.bank_account_id) if row.bank_account_id else None
+    number = ""
+    if account is not None:
+        sealed, account_id = account.account_number_encrypted, account.bank_account_id
+        number = dependencies.vault.open(sealed, org_id=row.org_id, bank_account_id=account_id)
+    return PaymentOrder(
+        key=row.provider_key,
+        reference=row.transaction_id,
+        amount=row.amount,
+        is_debit=row.is_debit,
+        presentment=max(row.presentments, 1),
+        routing_number=account.routing_number if account else "",
+        account_number=number,
+        account_holder_name=account.account_holder_name if account else "",
+        # Source: Nacha Operating Rules, Subsection 2.13.4.2: a reinitiated entry says so.
+        description="RETRY PYMT" if row.presentments > 1 else row.type.replace("_", " "),
+    )
+
+
+async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: frozenset[str]) -> Payment | None:
+    """The payment of the current attempt, where the provider has it and can be asked. Raises OutcomeUnknown."""
+    look_ups = dependencies.providers.look_ups.get(row.provider)
+    payments: Sequence[Payment] = [] if look_ups is None else await look_ups.list_payments(row.transaction_id)
+    wanted = max(row.presentments, 1)
+    found = [each for each in payments if each.payment_id not in earlier and each.presentment == wanted]
+    if len(found) > 1:
+        log.error("paid_twice", transaction_id=row.transaction_id, payments=len(found))
+    return found[-1] if found else None
+
+
+async def _record_outcome(
+    tx: AsyncConnection, row: Transaction, outcome: Payment | Declined | OutcomeUnknown, now: datetime
+) -> None:
+    if isinstance(outcome, Declined):
+        await _record_decline(tx, row, outcome, now)
+    elif isinstance(outcome, OutcomeUnknown):
+        log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))
+        await store.postpone(tx, row, least_ms=outcome.retry_after_seconds * 1000)
+    else:
+        try:
+            await apply_payment(tx, row, outcome, now)
+        except PaymentNotOurs as error:
+            log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
+            await store.postpone(tx, row)
+
+
+async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime) -> None:
+    retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
+    presentments = row.presentments - row.is_debit  # the bank never saw this one
+    await store.move(
+        tx,
+        row,
+        Status.FAILED,
+        actor=ACTOR,
+        now=now,
+        reason=declined.message,
+        failure=Failure(declined.code, declined.message, retryable),
+        presentments=presentments,
+        first_presented_at=row.first_presented_at if presentments else None,
+    )

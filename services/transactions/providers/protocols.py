@@ -1,0 +1,111 @@
+"""What payment providers do for us, in three small protocols. A provider's package implements those it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
+from services.transactions.domain.payments import Payment
+from services.transactions.domain.rails import PROVIDERS, RAILS
+
+TEXT_CHARACTERS_MAX = 255  # of an event's id and type, and of what a provider answers
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOrder:
+    """One attempt at one transaction. `key` makes it happen at most once; `reference` finds it again."""
+
+    key: str
+    reference: str
+    amount: Money
+    is_debit: bool
+    presentment: int
+    routing_number: str
+    account_number: str
+    account_holder_name: str
+    description: str
+
+    def __repr__(self) -> str:
+        return f"PaymentOrder(key={self.key!r})"  # the rest is personal data
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEvent:
+    """A genuine webhook: which event, and which payment it is about (empty where the event type is not applied)."""
+
+    event_id: str
+    event_type: str
+    payment_id: str = ""
+
+
+class Declined(Exception):
+    """The provider refuses for certain: nothing was done, and nothing will be."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.code, self.message, self.retryable = code, message, retryable
+
+
+class OutcomeUnknown(Exception):
+    """The provider may or may not have done it, or cannot be asked at present. Never a reason to call it failed."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int = 0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PaymentOrders(Protocol):
+    """Takes orders."""
+
+    async def submit(self, order: PaymentOrder) -> Payment:
+        """Orders the payment. The same key again is the same payment.
+
+        Raises:
+            Declined: it will not happen.
+            OutcomeUnknown: look it up.
+        """
+        ...
+
+
+class PaymentLookUps(Protocol):
+    """Says how payments stand."""
+
+    async def list_payments(self, reference: str) -> list[Payment]:
+        """Every payment made under our reference, newest first. Raises OutcomeUnknown."""
+        ...
+
+    async def get_payment(self, payment_id: str) -> Payment | None:
+        """The payment as it is now; None if there is none. Raises OutcomeUnknown."""
+        ...
+
+
+class WebhookReader(Protocol):
+    """Proves and reads the webhooks of one provider."""
+
+    async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
+        """The event in a webhook, once its origin is proved on the raw bytes.
+
+        Raises:
+            WebhookSignatureInvalid: it is not genuine, or too old, or from the future.
+            Unavailable: the proof cannot be checked at present; the provider sends the webhook again.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Providers:
+    """The providers of this process, by name, as far as the table in domain/rails.py asks for them."""
+
+    orders: Mapping[str, PaymentOrders]
+    look_ups: Mapping[str, PaymentLookUps]
+    webhooks: Mapping[str, WebhookReader]
+
+    def __post_init__(self) -> None:
+        asked = {name for name, provider in PROVIDERS.items() if provider.is_asked_for_payments}
+        sending = {name for name, provider in PROVIDERS.items() if provider.webhook_request}
+        invariant(self.orders.keys() == {rail.provider for rail in RAILS.values()}, "each rail has a provider")
+        invariant(self.look_ups.keys() == asked, "each provider that can be asked is here")
+        invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")

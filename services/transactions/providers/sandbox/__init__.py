@@ -1,0 +1,3 @@
+"""The sandbox bank (docs/sandbox.md): takes orders, answers questions, sends webhooks."""
+
+NAME = "sandbox"

@@ -1,0 +1,39 @@
+"""A provider's name stands in the table of rails and in the provider's own package, so that another one is one row."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import services.transactions
+from services.transactions.domain.rails import PROVIDERS, RAILS
+
+ROOT = Path(services.transactions.__path__[0])
+NAMES = re.compile(rf"\b({'|'.join(PROVIDERS)})\b", re.IGNORECASE)
+
+
+def texts_of(tree: ast.AST) -> Iterator[str]:
+    """Every string of a module but its docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, documented)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in docstrings:
+            yield node.value
+
+
+def test_no_text_names_a_provider_outside_of_its_package_and_the_table():
+    allowed = {ROOT / "domain" / "rails.py", *(ROOT / "providers").glob("*/*.py")}
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        if path not in allowed:
+            texts = texts_of(ast.parse(path.read_text(encoding="utf-8")))
+            found += [f"{path.relative_to(ROOT)}: {text}" for text in texts if NAMES.search(text)]
+    assert found == []
+
+
+def test_every_provider_has_a_package_and_every_package_a_row():
+    packages = {path.parent.name for path in (ROOT / "providers").glob("*/__init__.py")}
+    assert packages == set(PROVIDERS)
+    assert {rail.provider for rail in RAILS.values()} <= set(PROVIDERS)
