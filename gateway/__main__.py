@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 
 from gateway import contracts, openapi, rpc
@@ -16,11 +14,10 @@ from gateway.settings import Settings
 from gateway.upstream import Upstream
 from services.chassis.calls.auth import Verifier
 from services.chassis.process import telemetry
+from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
 from services.chassis.process.main import run
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.process.telemetry import log
-
-DRAIN_SECONDS = 10.0
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -40,8 +37,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         log.info("serving", address=f"http://{settings.bind_host}:{server.port}")
         await stop.wait()
         log.info("draining")
-        # Whoever looks at /readyz stops sending before we stop taking.
-        await asyncio.sleep(min(settings.drain_wait_seconds, DRAIN_SECONDS / 2))
+        await wait_for_callers(settings.drain_wait_seconds)
         await server.stop(DRAIN_SECONDS / 2)
         log.info("drained")
     finally:
@@ -62,16 +58,7 @@ async def main(settings: Settings) -> None:
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.bind_host, settings.metrics_port)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if not stop.is_set():
-            stop.set()
-            # A drain that hangs must not keep the machine waiting.
-            loop.call_later(DRAIN_SECONDS + 1, os._exit, 1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    stop_on_signals(stop)
     await serve(settings, stop)
 
 

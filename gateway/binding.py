@@ -24,11 +24,11 @@ from gateway.descriptors import has_option, is_message, message_of, option
 from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
 from gateway.problems import Fault, etag_required, invalid, invalid_body
 from gateway.routing import Template
+from services.chassis.calls.client import KEY_FIELD
 
 HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
 IF_MATCH = "If-Match"
-KEY_FIELD = "idempotency_key"
 VALIDATE_ONLY_FIELD = "validate_only"
 _QUERY_FIELDS_MAX = 100
 _ReadBody = Callable[[Any, Headers, bytes, list[Fault]], object]

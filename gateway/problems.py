@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 import grpc
 import orjson
-from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from starlette.responses import Response
 
 from gateway.descriptors import camel_case
 from gateway.statuses import status_of
 from gateway.wording import in_rest_words
-from services.chassis.calls.status import REPLAYED_METADATA
+from services.chassis.calls.answer import REPLAYED
+from services.chassis.calls.status import details_of, status_in
 from services.chassis.values.errors import DomainError
 
 MEDIA_TYPE = "application/problem+json"
@@ -166,25 +166,43 @@ def of_rpc_error(error: aio.AioRpcError, fault_of: Callable[[str, str], Fault]) 
         fault_of: Field path and words of a BadRequest violation -> the Fault, placed where REST carries that field.
     """
     code = error.code()
-    info, violations, retry_after_seconds = _details(error)
-    if code is grpc.StatusCode.CANCELLED and info is None:
+    status = status_in(error)
+    details = details_of(status) if status is not None else None
+    if code is grpc.StatusCode.CANCELLED and details is None:
         code = grpc.StatusCode.UNAVAILABLE  # a server that stops answers so what it had queued (grpc issue 41785)
-    reason = info.reason if info is not None else _reason_of_bare(code)
-    status = status_of(code, reason)
-    if status >= 500 and status not in (503, 504):
-        if code is grpc.StatusCode.UNIMPLEMENTED:
-            return Problem(status, "UNIMPLEMENTED", "This service does not do that.")
-        return internal(info.metadata.get("error_id") if info is not None else None)
-    # Where no service of ours said it, the words are gRPC's, of addresses and sockets.
-    said = error.details() if info is not None else _DETAIL_OF_BARE.get(code)
-    detail = said or "The service could not answer."
-    metadata = dict(info.metadata) if info is not None else {}
-    faults = [fault_of(violation.field, violation.description) for violation in violations]
-    problem = Problem(status, reason, detail, faults, metadata)
-    if is_replayed(error.initial_metadata()) or is_replayed(error.trailing_metadata()):
+    if details is None:
+        return _of_bare_code(code)
+    http_status = status_of(code, details.reason)
+    if _is_bug(http_status):
+        return _of_bug(code, details.metadata.get("error_id"))
+    faults = [fault_of(path, description) for path, description in details.fields.items()]
+    detail = error.details() or "The service could not answer."
+    problem = Problem(http_status, details.reason, detail, faults, details.metadata)
+    _add_headers(problem, details.retry_after_seconds)
+    if is_replayed(error.trailing_metadata()):
         problem.headers[REPLAYED_HEADER] = "true"
-    _add_headers(problem, retry_after_seconds)
     return problem
+
+
+def _of_bare_code(code: grpc.StatusCode) -> Problem:
+    """No service of ours said it: the words would be gRPC's, of addresses and sockets."""
+    reason = _reason_of_bare(code)
+    status = status_of(code, reason)
+    if _is_bug(status):
+        return _of_bug(code, None)
+    problem = Problem(status, reason, _DETAIL_OF_BARE.get(code, "The service could not answer."))
+    _add_headers(problem, None)
+    return problem
+
+
+def _is_bug(status: int) -> bool:
+    return status >= 500 and status not in (503, 504)
+
+
+def _of_bug(code: grpc.StatusCode, error_id: str | None) -> Problem:
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return Problem(501, "UNIMPLEMENTED", "This service does not do that.")
+    return internal(error_id)
 
 
 _DETAIL_OF_BARE = {
@@ -199,38 +217,9 @@ def _reason_of_bare(code: grpc.StatusCode) -> str:
     return "RATE_LIMITED" if code is grpc.StatusCode.RESOURCE_EXHAUSTED else str(code.name)
 
 
-def _details(
-    error: aio.AioRpcError,
-) -> tuple[error_details_pb2.ErrorInfo | None, Sequence[error_details_pb2.BadRequest.FieldViolation], float | None]:
-    info: error_details_pb2.ErrorInfo | None = None
-    violations: Sequence[error_details_pb2.BadRequest.FieldViolation] = ()
-    retry_after_seconds: float | None = None
-    for detail in _status(error).details:
-        if detail.TypeName() == "google.rpc.ErrorInfo":
-            info = error_details_pb2.ErrorInfo.FromString(detail.value)
-        elif detail.TypeName() == "google.rpc.BadRequest":
-            violations = error_details_pb2.BadRequest.FromString(detail.value).field_violations
-        elif detail.TypeName() == "google.rpc.RetryInfo":
-            delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
-            retry_after_seconds = delay.ToMilliseconds() / 1000
-    return info, violations, retry_after_seconds
-
-
-def _status(error: aio.AioRpcError) -> status_pb2.Status:
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
-    return status_pb2.Status()
-
-
 def is_replayed(metadata: aio.Metadata | None) -> bool:
     """True if a service said that it gave this answer before."""
-    return metadata is not None and metadata.get(REPLAYED_METADATA) == "true"
-
-
-def came_from_service(error: aio.AioRpcError) -> bool:
-    """True if a service of ours decided it; False if the connection failed under the call."""
-    return bool(_status(error).details)
+    return metadata is not None and metadata.get(REPLAYED) == "true"
 
 
 def _add_headers(problem: Problem, retry_after_seconds: float | None) -> None:

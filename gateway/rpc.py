@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gateway import contracts
 from gateway.answers import Answer
-from gateway.binding import KEY_FIELD, VALIDATE_ONLY_FIELD, Binding
+from gateway.binding import VALIDATE_ONLY_FIELD, Binding
 from gateway.guard import Caller, Guard
 from gateway.problems import http_only, invalid, of_rpc_error
 from gateway.settings import Settings
@@ -53,7 +53,6 @@ class RpcEndpoint:
         self._body_bytes_max = self._limit(settings)
         # A body that never ends is told so (408) while there is still time to: the other half is for the service.
         self._receive_seconds_max = min(settings.receive_seconds_max, settings.request_seconds_max / 2)
-        self._is_read = self.binding.http_method == "GET"
         validation.warm_up([self.binding.request_class])
 
     def _limit(self, settings: Settings) -> int:
@@ -66,7 +65,7 @@ class RpcEndpoint:
         body = await self._receive(request)
         message = self._message(request, values, body)
         try:
-            response, replayed = await self._unary(message, _metadata(caller), repeatable=self._repeatable(message))
+            response, replayed = await self._unary(message, _metadata(caller))
         except aio.AioRpcError as error:
             raise of_rpc_error(error, lambda path, detail: self.binding.fault(path, detail, message)) from error
         return self._answer.of(response, replayed=replayed, rehearsed=getattr(message, VALIDATE_ONLY_FIELD, False))
@@ -81,9 +80,6 @@ class RpcEndpoint:
                 [self.binding.fault(path, detail, message) for path, detail in refusal.fields.items()]
             ) from None
         return message
-
-    def _repeatable(self, message: Message) -> bool:
-        return self._is_read or (self.binding.has_key and bool(getattr(message, KEY_FIELD)))
 
     async def _receive(self, request: Request) -> bytes:
         """The body, whole, of an allowed size and type, in time."""

@@ -1,41 +1,23 @@
-"""Calls to the services: one channel an area, the caller's token and trace, the time that is left.
-
-A service that restarts costs its callers a short wait instead of an error, where asking twice has no second effect:
-reads, and requests that carry an idempotency key.
-"""
+"""The services behind the gateway: their RPCs, and whether they are ready."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from gateway.problems import came_from_service, is_replayed
-from services.chassis.calls.deadline import remaining_seconds
+from gateway.problems import is_replayed
+from services.chassis.calls.client import call_seconds, may_be_sent_twice, open_channel, send
 
 # How long a request that may be sent twice waits for its service to come back.
-RETURN_SECONDS_MAX = 3.0
-_PAUSE_SECONDS = 0.05
-_MARGIN_SECONDS = 0.1  # kept for answering our own caller
+PATIENCE_SECONDS = 3.0
+_CALL_SECONDS_MAX = 10.0
 _HEALTH_SECONDS = 1.0
-_OPTIONS: Sequence[tuple[str, Any]] = [
-    # Calls under way notice a dead peer; an idle connection sends nothing, since a server takes idle pings for abuse.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_retries", 0),  # retried here, where it is known what may be sent twice
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-]
 
 
 class Upstream:
@@ -46,9 +28,7 @@ class Upstream:
     """
 
     def __init__(self, addresses: Mapping[str, str]) -> None:
-        self._channels = {
-            area: aio.insecure_channel(address, options=_OPTIONS) for area, address in sorted(addresses.items())
-        }
+        self._channels = {area: open_channel(address) for area, address in sorted(addresses.items())}
 
     def unary(self, area: str, method: MethodDescriptor) -> Unary:
         """The callable of one RPC."""
@@ -70,52 +50,25 @@ class Unary:
     def __init__(self, channel: aio.Channel, method: MethodDescriptor) -> None:
         self._channel = channel
         request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-        service = method.containing_service.full_name
+        self._path = f"/{method.containing_service.full_name}/{method.name}"
         self._call = channel.unary_unary(
-            f"/{service}/{method.name}",
-            request_serializer=request.SerializeToString,
-            response_deserializer=response.FromString,
+            self._path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
         )
 
-    async def __call__(
-        self, request: Message, metadata: Sequence[tuple[str, str]], *, repeatable: bool
-    ) -> tuple[Message, bool]:
+    async def __call__(self, request: Message, metadata: Sequence[tuple[str, str]]) -> tuple[Message, bool]:
         """The response, and whether it was given before.
 
         Raises:
             AioRpcError: the service's refusal, or that it could not be reached.
         """
-        give_up_at = time.monotonic() + (RETURN_SECONDS_MAX if repeatable else 0)
-        while True:
-            try:
-                call = self._call(request, metadata=tuple(metadata), timeout=_left())
-                response: Message = await call
-                replayed = is_replayed(await call.initial_metadata()) or is_replayed(await call.trailing_metadata())
-                return response, replayed
-            except aio.AioRpcError as error:
-                if not _connection_failed(error) or time.monotonic() >= give_up_at:
-                    raise
-                await self._wait_until_back(give_up_at, error)
 
-    async def _wait_until_back(self, give_up_at: float, error: aio.AioRpcError) -> None:
-        """Returns when it is worth another try; raises `error` when there is no time for one."""
-        try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + give_up_at - time.monotonic()):
-                await asyncio.sleep(_PAUSE_SECONDS)
-                await self._channel.channel_ready()
-        except TimeoutError:
-            raise error from None
+        async def attempt() -> tuple[Message, bool]:
+            call = self._call(request, metadata=tuple(metadata), timeout=call_seconds(_CALL_SECONDS_MAX))
+            response: Message = await call
+            return response, is_replayed(await call.trailing_metadata())
 
-
-def _connection_failed(error: aio.AioRpcError) -> bool:
-    # A server that stops answers the calls it had queued with CANCELLED (grpc issue 41785).
-    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    return error.code() in gone and not came_from_service(error)
-
-
-def _left() -> float:
-    remaining = remaining_seconds()
-    return max(0.001, (10.0 if remaining is None else remaining) - _MARGIN_SECONDS)
+        repeatable = may_be_sent_twice(self._path, request)
+        return await send(attempt, self._channel, repeatable=repeatable, patience_seconds=PATIENCE_SECONDS)
 
 
 async def _serving(channel: aio.Channel) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from services.chassis.calls import validation
 from services.chassis.calls.access import rules_of
 from services.chassis.values.errors import DomainError, Refused
 
+ROOT = Path(__file__).parents[2]
 REQUIRED_ROUTES = """
 POST /transactions
 GET /transactions/:id
@@ -195,6 +198,14 @@ def test_every_refusal_is_of_the_kind_its_reason_promises():
         if not promised.startswith(f"{refusal.kind.value}."):
             broken.append(f"{refusal.__module__}.{refusal.__qualname__} is {refusal.kind.value}: {promised[:60]}")
     assert broken == []
+
+
+def test_the_gateway_loads_no_driver_of_a_database_or_a_broker():
+    """What it does not load it cannot reach, and need not have installed."""
+    foreign = {"sqlalchemy", "asyncpg", "nats", "alembic"}
+    script = "import sys, gateway.__main__; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert foreign & set(loaded.split()) == set()
 
 
 def test_whoever_refuses_a_field_names_it():

@@ -27,8 +27,9 @@ from gateway.guard import Guard
 from gateway.http_server import HttpServer
 from gateway.settings import Settings
 from gateway.upstream import Upstream
+from services.chassis.calls.answer import REPLAYED
 from services.chassis.calls.auth import ServiceIdentity, Verifier
-from services.chassis.calls.status import REPLAYED_METADATA, to_status
+from services.chassis.calls.status import to_status
 from services.chassis.values.errors import DomainError
 
 ISSUER = "https://issuer.test"
@@ -95,15 +96,16 @@ class Services:
             metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
             self.calls.append(Call(method.name, request, metadata, context.time_remaining()))
             await self.open.wait()
-            if self.replayed:
-                await context.send_initial_metadata(((REPLAYED_METADATA, "true"),))
+            replayed = ((REPLAYED, "true"),) if self.replayed else ()
+            context.set_trailing_metadata(replayed)
             given = self.answers.get(method.name, GetMessageClass(method.output_type)())
             try:
                 if isinstance(given, Exception):
                     raise given
                 return given if isinstance(given, Message) else given(request)
             except DomainError as refusal:
-                await context.abort_with_status(rpc_status.to_status(to_status(refusal, "test.realco")))
+                told = rpc_status.to_status(to_status(refusal, "test.realco"))
+                await context.abort(told.code, told.details, (*told.trailing_metadata, *replayed))
 
         return grpc.unary_unary_rpc_method_handler(
             answer,

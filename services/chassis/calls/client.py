@@ -1,30 +1,41 @@
-"""Calls from one service to another: our own token, the caller's organization and person, the trace, the time left.
+"""Calls to a service, from another one or from the gateway: how a channel is made, what is sent again, and how long.
 
-Only UNAVAILABLE is tried again, by gRPC itself and within the deadline; requests that change anything carry a
-`idempotency_key`, so trying again has no second effect.
+A service that restarts costs its callers a short wait instead of an error, where sending twice has no second effect:
+what only reads, and what carries the key under which its first answer is kept. A service says who it is and for whom
+it asks; the gateway forwards its caller's own token.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import status_pb2
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
 from grpc import aio
 
 from services.chassis.calls.auth import ALL_ORGANIZATIONS, ServiceIdentity, principal_or_none
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.calls.status import from_status
+from services.chassis.calls.status import from_status, status_in
 from services.chassis.process import telemetry
 from services.chassis.process.settings import Settings
 from services.chassis.values.errors import DomainError, Kind
 
+C = TypeVar("C")
+
 CALL_SECONDS_MAX = 5.0
+# How long a service waits for a peer to come back; its own caller is waiting, too.
+PATIENCE_SECONDS = 1.0
+KEY_FIELD = "idempotency_key"
+_PAUSE_SECONDS = 0.05
 _MARGIN_SECONDS = 0.2  # kept for answering our own caller
-_STATUS_DETAILS = "grpc-status-details-bin"
 _DEFINITE = frozenset(
     {
         Kind.INVALID_ARGUMENT,
@@ -34,39 +45,95 @@ _DEFINITE = frozenset(
         Kind.ALREADY_EXISTS,
     }
 )
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    # The retry budget: one call in ten may be a retry before retries stop.
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-}
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.enable_retries", 1),
-    # A peer that restarts is found again within a second.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # New instances of a service are found soon after an old one is gone.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # Calls under way notice a dead peer; an idle connection sends nothing, since a server takes idle pings for abuse.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_retries", 0),  # sent again here, where it is known what may be sent twice
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 ]
 
 
-def channel(settings: Settings, service_name: str, identity: ServiceIdentity | None) -> aio.Channel:
-    """A channel to a service. Without an identity nothing is added: the gateway forwards its caller's own token."""
-    interceptors = [_AsService(identity)] if identity is not None else None
-    return aio.insecure_channel(settings.address_of(service_name), options=_OPTIONS, interceptors=interceptors)
+def open_channel(address: str, *interceptors: aio.ClientInterceptor) -> aio.Channel:
+    """A channel to all instances of a service, in turn. `address` is `host:port`; the host may be a name of several."""
+    return aio.insecure_channel(f"dns:///{address}", options=_OPTIONS, interceptors=interceptors)
+
+
+def channel(settings: Settings, service_name: str, identity: ServiceIdentity) -> aio.Channel:
+    """A service's channel to another one."""
+    as_service = _AsService(identity)
+    as_service.channel = open_channel(settings.address_of(service_name), as_service)
+    return as_service.channel
+
+
+def call_seconds(asked: float) -> float:
+    """The smaller of what is asked and what our own caller leaves us."""
+    remaining = remaining_seconds()
+    return max(0.001, asked if remaining is None else min(asked, remaining - _MARGIN_SECONDS))
+
+
+async def send(
+    attempt: Callable[[], Awaitable[C]], channel: aio.Channel, *, repeatable: bool, patience_seconds: float
+) -> C:
+    """Runs `attempt`, and again where the connection failed and nothing speaks against it.
+
+    Only that is tried again: a service that answers UNAVAILABLE has tried already.
+
+    Raises:
+        AioRpcError: the service's refusal, or that it could not be reached.
+    """
+    give_up_at = time.monotonic() + (patience_seconds if repeatable else 0)
+    while True:
+        try:
+            return await attempt()
+        except aio.AioRpcError as error:
+            if not _connection_failed(error) or time.monotonic() >= give_up_at:
+                raise
+            try:
+                async with asyncio.timeout(give_up_at - time.monotonic()):
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await channel.channel_ready()
+            except TimeoutError:
+                raise error from None
+
+
+def may_be_sent_twice(method: str, request: Message) -> bool:
+    """True if sending the request again has no second effect. `method` is gRPC's path, `/realco.escrow.v1.…/…`."""
+    if _is_idempotent(method):
+        return True
+    if KEY_FIELD in request.DESCRIPTOR.fields_by_name:
+        return bool(getattr(request, KEY_FIELD))
+    items = request.DESCRIPTOR.fields_by_name.get("items")
+    if items is None or items.message_type is None or KEY_FIELD not in items.message_type.fields_by_name:
+        return False
+    return all(getattr(item, KEY_FIELD) for item in getattr(request, "items"))  # noqa: B009
+
+
+@cache
+def _is_idempotent(method: str) -> bool:
+    """What REST reads with GET, or the contract calls idempotent."""
+    described = descriptor_pool.Default().FindMethodByName(method.removeprefix("/").replace("/", "."))
+    options: Any = described.GetOptions()
+    is_read = options.Extensions[annotations_pb2.http].WhichOneof("pattern") == "get"
+    return bool(is_read or options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+
+
+def _connection_failed(error: aio.AioRpcError) -> bool:
+    """True if no service of ours decided this."""
+    # A server that stops answers the calls it had queued with CANCELLED (grpc issue 41785).
+    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    return error.code() in gone and status_in(error) is None
 
 
 class _AsService(aio.UnaryUnaryClientInterceptor):
+    channel: aio.Channel  # the one it is an interceptor of
+
     def __init__(self, identity: ServiceIdentity) -> None:
         self._identity = identity
 
@@ -76,7 +143,22 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         client_call_details: aio.ClientCallDetails,
         request: Any,
     ) -> Any:
-        metadata = aio.Metadata(*(client_call_details.metadata or ()))
+        asked = client_call_details.timeout
+        ends_at = time.monotonic() + (CALL_SECONDS_MAX if asked is None else min(asked, CALL_SECONDS_MAX))
+
+        async def attempt() -> Any:
+            details = self._details(client_call_details, ends_at - time.monotonic())
+            call = await continuation(details, request)
+            await call  # raises what it failed of
+            return call
+
+        method: str | bytes = client_call_details.method  # gRPC says one thing and does the other
+        path = method.decode() if isinstance(method, bytes) else method
+        repeatable = may_be_sent_twice(path, request)
+        return await send(attempt, self.channel, repeatable=repeatable, patience_seconds=PATIENCE_SECONDS)
+
+    def _details(self, given: aio.ClientCallDetails, seconds: float) -> aio.ClientCallDetails:
+        metadata = aio.Metadata(*(given.metadata or ()))
         metadata.add("authorization", f"Bearer {self._identity.token()}")
         for key, value in self._context().items():
             metadata.add(key, value)
@@ -84,14 +166,13 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         if principal is not None and principal.person != self._identity.subject:
             # Binary: a person's name may have characters that a header cannot carry.
             metadata.add("x-realco-on-behalf-of-bin", principal.person.encode())
-        details = aio.ClientCallDetails(
-            method=client_call_details.method,
-            timeout=_timeout(client_call_details.timeout),
+        return aio.ClientCallDetails(
+            method=given.method,
+            timeout=call_seconds(seconds),
             metadata=metadata,
-            credentials=client_call_details.credentials,
-            wait_for_ready=client_call_details.wait_for_ready,
+            credentials=given.credentials,
+            wait_for_ready=given.wait_for_ready,
         )
-        return await continuation(details, request)
 
     def _context(self) -> dict[str, str]:
         found = {"traceparent": telemetry.current_traceparent(), "x-request-id": telemetry.current_request_id()}
@@ -101,36 +182,12 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         return {key: value for key, value in found.items() if value}
 
 
-def _timeout(asked: float | None) -> float:
-    """The smallest of what was asked, what our own caller leaves us, and CALL_SECONDS_MAX."""
-    remaining = remaining_seconds()
-    left = CALL_SECONDS_MAX if remaining is None else remaining - _MARGIN_SECONDS
-    return max(0.001, min(CALL_SECONDS_MAX if asked is None else asked, left))
-
-
 def as_domain_error(error: aio.AioRpcError) -> DomainError | None:
     """The peer's definite refusal, with its reason and metadata; None where the outcome is unknown or may change.
 
-    A refusal is an answer: nothing was done, and the same request would be refused again.
+    A refusal is an answer: nothing was done, and the same request would be refused again. Whatever else came, the same
+    request may be sent again under the same key.
     """
-    for key, value in error.trailing_metadata() or ():
-        if key == _STATUS_DETAILS and isinstance(value, bytes):
-            try:
-                refusal = from_status(status_pb2.Status.FromString(value))
-            except DecodeError:
-                return None
-            return refusal if refusal is not None and refusal.kind in _DEFINITE else None
-    return None
-
-
-def is_unknown(error: aio.AioRpcError) -> bool:
-    """True where the peer may or may not have done it: ask again with the same idempotency_key."""
-    return error.code() in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-    )
+    status = status_in(error)
+    refusal = from_status(status) if status is not None else None
+    return refusal if refusal is not None and refusal.kind in _DEFINITE else None

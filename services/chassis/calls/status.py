@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import aio
 
 from services.chassis.values.errors import DomainError, Kind, Refused
 
-# Metadata of an answer that was given before: `true`. REST says it in `Idempotency-Replayed`.
-REPLAYED_METADATA = "realco-idempotency-replayed"
+_STATUS_DETAILS = "grpc-status-details-bin"
 
 
 def to_status(error: DomainError, domain: str) -> status_pb2.Status:
@@ -54,21 +56,50 @@ def status_of(
     return status_pb2.Status(code=code_pb2.Code.Value(code), message=message, details=[_pack(d) for d in details])
 
 
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a Status of ours says beside its code and message."""
+
+    reason: str
+    domain: str
+    metadata: Mapping[str, str]
+    fields: Mapping[str, str]
+    retry_after_seconds: float | None
+
+
+def details_of(status: status_pb2.Status) -> Details | None:
+    """None where no service of ours wrote it: there is no ErrorInfo."""
+    info = error_details_pb2.ErrorInfo()
+    bad_request = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    found: set[Any] = set()
+    for detail in status.details:
+        found |= {part.DESCRIPTOR for part in (info, bad_request, retry) if detail.Unpack(part)}
+    if info.DESCRIPTOR not in found:
+        return None
+    retry_after_seconds = retry.retry_delay.ToMilliseconds() / 1000 if retry.DESCRIPTOR in found else None
+    fields = {violation.field: violation.description for violation in bad_request.field_violations}
+    return Details(info.reason, info.domain, dict(info.metadata), fields, retry_after_seconds)
+
+
 def from_status(status: status_pb2.Status) -> Refused | None:
     """The refusal a Status carries; None where it is no DomainError (no ErrorInfo, or a code no Kind has)."""
     name = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else ""
-    info: Any = error_details_pb2.ErrorInfo()
-    fields: dict[str, str] = {}
-    found = False
-    for detail in status.details:
-        bad_request = error_details_pb2.BadRequest()
-        if detail.Is(info.DESCRIPTOR):
-            found = detail.Unpack(info)
-        elif detail.Unpack(bad_request):
-            fields = {violation.field: violation.description for violation in bad_request.field_violations}
-    if not found or name not in Kind.__members__:
+    details = details_of(status)
+    if details is None or name not in Kind.__members__:
         return None
-    return Refused(Kind[name], info.reason, status.message, fields, dict(info.metadata), info.domain)
+    return Refused(Kind[name], details.reason, status.message, details.fields, details.metadata, details.domain)
+
+
+def status_in(error: aio.AioRpcError) -> status_pb2.Status | None:
+    """The Status a service of ours answered with; None where there is none: the connection failed under the call."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _STATUS_DETAILS and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+    return None
 
 
 def _pack(detail: Message) -> any_pb2.Any:

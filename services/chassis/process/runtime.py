@@ -9,8 +9,6 @@ nothing is acknowledged before it is committed (reliability rule c22).
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +33,7 @@ from services.chassis.events.relay import run_relay
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
 from services.chassis.process.jobs import Job, run_jobs
+from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
 from services.chassis.process.settings import Settings
 from services.chassis.process.telemetry import log
 from services.chassis.process.waiting import wait_for_any
@@ -50,7 +49,6 @@ _health_grpc: Any = health_pb2_grpc
 _reflection: Any = reflection
 
 BOOT_SECONDS = 30.0
-DRAIN_SECONDS = 10.0
 _HEALTH_SECONDS = 2.0
 
 
@@ -131,7 +129,7 @@ class Runtime:
         """
         interceptor = server.Interceptor(self.name, self.verifier, [service for _, _, service in servicers])
         grpc_server, readiness = self._build(interceptor, servicers)
-        self._catch_signals()
+        stop_on_signals(self.stop)
         await grpc_server.start()
         if self.settings.metrics_port is not None:
             telemetry.serve_metrics(self.settings.bind_host, self.settings.metrics_port)
@@ -214,8 +212,7 @@ class Runtime:
         deadline = time.monotonic() + DRAIN_SECONDS
         log.info("draining", in_flight=interceptor.in_flight)
         await _set_health(readiness, names, ready=False)
-        # Callers that look at our health stop sending before we stop taking.
-        await asyncio.sleep(min(self.settings.drain_wait_seconds, DRAIN_SECONDS / 2))
+        await wait_for_callers(self.settings.drain_wait_seconds)
         self._quiet.set()
         await asyncio.wait(tasks, timeout=3)
         for task in tasks:
@@ -225,18 +222,6 @@ class Runtime:
         await wait_for_any(interceptor.idle, seconds=max(0.0, deadline - 1 - time.monotonic()))
         await grpc_server.stop(grace=max(0.1, deadline - time.monotonic()))
         log.info("drained", in_flight=interceptor.in_flight)
-
-    def _catch_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
-
-    def _on_signal(self) -> None:
-        if self.stop.is_set():
-            return
-        self.stop.set()
-        # A drain that hangs must not keep the machine waiting.
-        asyncio.get_running_loop().call_later(DRAIN_SECONDS + 1, os._exit, 1)
 
 
 async def _wait_for_database(database: Database) -> None:
