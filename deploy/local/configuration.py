@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,19 +42,12 @@ class External:
     def read(cls, environment: Mapping[str, str] = os.environ) -> External:
         """`ESCROW_DATABASE_URL`, `ESCROW_MIGRATION_DATABASE_URL`, …; `NATS_URL`, or `ESCROW_NATS_URL`, … beside it."""
         databases = {
-            service: DatabaseUrls(
-                _by_asyncpg(url), _by_asyncpg(environment.get(f"{service.upper()}_MIGRATION_DATABASE_URL", ""))
-            )
+            service: DatabaseUrls(url, environment.get(f"{service.upper()}_MIGRATION_DATABASE_URL", ""))
             for service in SERVICE_NAMES
             if (url := environment.get(f"{service.upper()}_DATABASE_URL"))
         }
         urls = {user: url for user in NATS_USER_NAMES if (url := environment.get(f"{user.upper()}_NATS_URL"))}
         return cls(databases, environment.get("NATS_URL", ""), urls)
-
-
-def _by_asyncpg(url: str) -> str:
-    """A URL as every other program takes it, `postgres://…`, with the driver that we have."""
-    return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", url)
 
 
 @dataclass

@@ -78,11 +78,6 @@ def test_the_bank_and_transactions_share_the_webhook_secret(configuration: Confi
             {"escrow": DatabaseUrls("app", "owner")},
             {},
         ),
-        (  # as every other program takes them
-            {"ESCROW_DATABASE_URL": "postgresql://a@h/x", "ESCROW_MIGRATION_DATABASE_URL": "postgres://o@h/x"},
-            {"escrow": DatabaseUrls("postgresql+asyncpg://a@h/x", "postgresql+asyncpg://o@h/x")},
-            {},
-        ),
         ({"ESCROW_MIGRATION_DATABASE_URL": "owner"}, {}, {}),  # alone it names no database to serve from
         ({"ESCROW_DATABASE_URL": ""}, {}, {}),
         ({"ESCROW_NATS_URL": "nats"}, {}, {"escrow": "nats"}),

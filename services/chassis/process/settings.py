@@ -56,8 +56,7 @@ class Settings(BaseSettings):
     def _is_a_database_url(cls, secret: SecretStr) -> SecretStr:
         text = secret.get_secret_value()
         try:
-            url = urlsplit(text)
-            known = url.scheme in ("postgresql", "postgresql+asyncpg") and url.port != 0
+            known = _names_database_servers(text)
         except ValueError:  # a port that is none; the words of this error repeat it
             known = False
         if text and not known:
@@ -86,6 +85,14 @@ class Settings(BaseSettings):
     def address_of(self, service: str) -> str:
         """The `host:port` of a service's gRPC."""
         return str(getattr(self, f"{service}_address"))
+
+
+def _names_database_servers(text: str) -> bool:
+    """Whether it is a URL of PostgreSQL, of one host or several. Raises: ValueError for a port that is none."""
+    url = urlsplit(text)
+    hosts = url.netloc.rpartition("@")[2].split(",")
+    ports = [urlsplit(f"//{host}").port for host in hosts]
+    return url.scheme in ("postgres", "postgresql", "postgresql+asyncpg") and 0 not in ports
 
 
 def _given(value: object) -> bool:
