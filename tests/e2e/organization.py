@@ -17,12 +17,12 @@ from demo.harness.rest import API, Json, RestClient
 from demo.harness.waiting import wait_for
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
-from tests.e2e import described
+from tests.e2e.openapi_check import check_answer
 
 
 def open_client(instance: Instance, user: str, token: str) -> RestClient:
     """Without patience: nothing is killed here, so every request must be answered at the first try, as documented."""
-    return RestClient(instance.base_url + API, user, token, patience_seconds=0, check_answer=described.check)
+    return RestClient(instance.base_url + API, user, token, patience_seconds=0, check_answer=check_answer)
 
 
 class Organization:

@@ -18,13 +18,13 @@ _PROBLEM = "application/problem+json"
 Operation = Mapping[str, Any]
 
 
-def check(response: httpx.Response) -> None:
+def check_answer(response: httpx.Response) -> None:
     """An httpx hook. Raises: AssertionError with what the description does not say of this answer."""
     response.read()
-    found = _operation(response.request.method, response.request.url.raw_path.decode().partition("?")[0])
+    found = _find_operation(response.request.method, response.request.url.raw_path.decode().partition("?")[0])
     if found is None:  # a path or method that is not described: all there can be is a problem
         assert response.headers.get("content-type") == _PROBLEM, response.text
-        _matches("a problem", {"$ref": "#/components/schemas/Problem"}, response)
+        _check_schema("a problem", {"$ref": "#/components/schemas/Problem"}, response)
         return
     name, operation = found
     responses = operation["responses"]
@@ -42,24 +42,25 @@ def check(response: httpx.Response) -> None:
     content = described.get("content", {})
     assert sorted(content) == ([response.headers["content-type"]] if response.content else []), f"{name}: {content}"
     for media_type in content.values():
-        _matches(f"{name} {response.status_code}", media_type["schema"], response)
+        _check_schema(f"{name} {response.status_code}", media_type["schema"], response)
 
 
-def _matches(what: str, schema: Mapping[str, Any], response: httpx.Response) -> None:
+def _check_schema(what: str, schema: Mapping[str, Any], response: httpx.Response) -> None:
     faults = [
-        f"{fault.json_path}: {fault.message}" for fault in _validator(what, schema["$ref"]).iter_errors(response.json())
+        f"{fault.json_path}: {fault.message}"
+        for fault in _make_validator(what, schema["$ref"]).iter_errors(response.json())
     ]
     assert faults == [], f"{what} is not as described: {faults}"
 
 
 @cache
-def _validator(what: str, reference: str) -> Draft202012Validator:
+def _make_validator(what: str, reference: str) -> Draft202012Validator:
     schema = {"$ref": reference, "components": _DOCUMENT["components"]}
     return Draft202012Validator(schema, format_checker=FormatChecker(["date"]))
 
 
-def _operation(method: str, path: str) -> tuple[str, Operation] | None:
-    for pattern, template, item in _templates():
+def _find_operation(method: str, path: str) -> tuple[str, Operation] | None:
+    for pattern, template, item in _list_templates():
         if pattern.fullmatch(path):
             operation = item.get(method.lower())
             return None if operation is None else (f"{method} {template}", operation)
@@ -67,12 +68,12 @@ def _operation(method: str, path: str) -> tuple[str, Operation] | None:
 
 
 @cache
-def _templates() -> list[tuple[re.Pattern[str], str, Mapping[str, Operation]]]:
+def _list_templates() -> list[tuple[re.Pattern[str], str, Mapping[str, Operation]]]:
     """The described paths, those without a parameter first: a literal wins over a variable."""
 
-    def spelled() -> Iterator[tuple[re.Pattern[str], str, Mapping[str, Operation]]]:
+    def compile_paths() -> Iterator[tuple[re.Pattern[str], str, Mapping[str, Operation]]]:
         for template, item in sorted(_DOCUMENT["paths"].items(), key=lambda path: path[0].count("{")):
             parts = re.split(r"\{[^}]*\}", template)
             yield re.compile("[^/:]+".join(map(re.escape, parts))), template, item
 
-    return list(spelled())
+    return list(compile_paths())
