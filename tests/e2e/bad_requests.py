@@ -226,6 +226,9 @@ AMOUNTS: Mapping[str, Any] = {
 CURRENCIES = {
     "lower case": "usd",
     "four letters": "USDT",
+    "none of ISO 4217": "QQQ",
+    "gold": "XAU",
+    "the code for tests": "XTS",
     "nothing": "",
     "a digit": "US1",
     "a number": 840,

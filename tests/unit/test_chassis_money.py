@@ -8,7 +8,7 @@ import pytest
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.wire import to_money
-from services.chassis.values.money import Money, allocate
+from services.chassis.values.money import Money, allocate, spell_money
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,8 @@ def test_an_amount_without_a_positive_weight_is_refused(weights):
         (1, "USDT", ValueError),
         (1, "", ValueError),
         (1, "ÜSD", ValueError),
+        (1, "QQQ", ValueError),
+        (1, "XAU", ValueError),
     ],
 )
 def test_what_is_no_money_is_refused(amount, currency, error):
@@ -66,3 +68,19 @@ def test_money_adds_compares_and_travels():
     assert Money(1, "USD") < Money(2, "USD") <= Money(2, "USD")
     assert Money.from_proto(to_money(Money(-5, "USD"))) == Money(-5, "USD")
     assert to_money(Money(5, "USD")) == money_pb2.Money(currency_code="USD", amount_minor=5)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "spelled"),
+    [
+        (12_100_000, "USD", "121,000.00 USD"),
+        (5, "USD", "0.05 USD"),
+        (-7, "USD", "-0.07 USD"),
+        (0, "EUR", "0.00 EUR"),
+        (5_000_000, "JPY", "5,000,000 JPY"),  # the yen has no parts
+        (-1_500, "KWD", "-1.500 KWD"),  # a dinar has a thousand fils
+        (2**62, "USD", "46,116,860,184,273,879.04 USD"),
+    ],
+)
+def test_an_amount_is_spelled_in_the_units_of_its_currency(amount, currency, spelled):
+    assert spell_money(amount, currency) == spelled

@@ -6,15 +6,13 @@ No float enters; two currencies never mix; the only rounding in the house is `al
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
+from services.chassis.values.currencies import MINOR_DIGITS
 from services.chassis.values.invariant import invariant
-
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 class ProtoMoney(Protocol):
@@ -34,8 +32,8 @@ class Money:
     def __post_init__(self) -> None:
         if type(self.amount_minor) is not int:  # bool is an int, and no amount
             raise TypeError(f"amount_minor must be int, not {type(self.amount_minor).__name__}")
-        if not _CURRENCY.fullmatch(self.currency):
-            raise ValueError("currency must be three capital letters (ISO 4217)")
+        if self.currency not in MINOR_DIGITS:
+            raise ValueError("currency must be one of ISO 4217 that money can be held in")
 
     @classmethod
     def from_proto(cls, message: ProtoMoney) -> Money:
@@ -97,7 +95,15 @@ def allocate(amount_minor: int, weights: Mapping[str, int | Fraction]) -> dict[s
     return {key: sign * share for key, share in shares.items()}
 
 
+def spell_money(amount_minor: int, currency: str) -> str:
+    """`121,000.00 USD`, `5,000,000 JPY`, `-1.500 KWD`: for people to read; nothing parses it."""
+    digits = MINOR_DIGITS[currency]
+    units, rest = divmod(abs(amount_minor), 10**digits)
+    decimals = f".{rest:0{digits}d}" if digits else ""
+    return f"{'-' if amount_minor < 0 else ''}{units:,}{decimals} {currency}"
+
+
 def spelled(amount_minor: int) -> str:
-    """`12100000` -> `121,000.00`: for people to read; nothing parses it."""
+    """`12100000` -> `121,000.00`, for a currency of two decimals. Use `spell_money`, which knows them all."""
     sign = "-" if amount_minor < 0 else ""
     return f"{sign}{abs(amount_minor) // 100:,}.{abs(amount_minor) % 100:02d}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
-from services.chassis.values.money import spelled
+from services.chassis.values.money import spell_money
 
 
 class LimitType(Enum):
@@ -49,10 +49,11 @@ class Breach:
         name = limit.limit_type.value.replace("_", " ").lower()
         since = f" since {self.window_start:%Y-%m-%d}" if self.window_start else ""
         return (
-            f"{name} limit {spell(limit.amount_minor, currency)}: {spell(self.used_minor, currency)} used{since}"
-            f" + {spell(self.requested_minor, currency)} requested"
-            f" = {spell(self.used_minor + self.requested_minor, currency)},"
-            f" {spell(self.used_minor + self.requested_minor - limit.amount_minor, currency)} too much"
+            f"{name} limit {spell_money(limit.amount_minor, currency)}:"
+            f" {spell_money(self.used_minor, currency)} used{since}"
+            f" + {spell_money(self.requested_minor, currency)} requested"
+            f" = {spell_money(self.used_minor + self.requested_minor, currency)},"
+            f" {spell_money(self.used_minor + self.requested_minor - limit.amount_minor, currency)} too much"
         )
 
     def metadata(self) -> dict[str, str]:
@@ -96,8 +97,3 @@ def first_breach(
         if limit is not None and used + requested_minor > limit.amount_minor:
             return Breach(limit, used, requested_minor, window_start(limit_type, now))
     return None
-
-
-def spell(amount_minor: int, currency: str) -> str:
-    """`1,234.50 USD`: for people; never parsed."""
-    return f"{spelled(amount_minor)} {currency}"
