@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import time
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
@@ -136,11 +134,10 @@ def _read_key(content: bytes, key_id: str) -> tuple[ECKey | None, float]:
 def _key_id(token: str) -> str:
     """The `kid` of a JWT that says ES256; nothing else in its header is looked at."""
     try:
-        part = token.split(".")[0].encode("ascii")
-        header = json.loads(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
+        header = jws.extract_compact(token.encode("ascii")).protected
         key_id = header["kid"]
         if header["alg"] != "ES256" or "crit" in header or not isinstance(key_id, str) or not 0 < len(key_id) <= 128:
             raise ValueError("not a token of Plaid")
-    except (ValueError, KeyError, TypeError, RecursionError):  # the last: a header of a thousand brackets
+    except (JoseError, ValueError, KeyError, TypeError):  # the last: the header is no object
         raise WebhookSignatureInvalid from None
     return key_id
