@@ -2,7 +2,7 @@
 
 - Every event of the four streams from the first on, in the order of its stream, each once: repeated deliveries are
   recognized by their `ce-id`.
-- It survives a restart of the NATS server: its ordered consumer continues where the last one stopped.
+- It survives a restart of the NATS server: it asks again for what comes after the last event it has.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Any
 import nats
 from google.protobuf import symbol_database
 from google.protobuf.message import Message
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from realco.compliance.v1 import events_pb2 as compliance_events  # noqa: F401  # registers its messages
 from realco.distributions.v1 import events_pb2 as distributions_events  # noqa: F401
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events  # noqa: F401
 
-from deploy.topology import SERVICES
+from demo.harness.events import read_messages
+from deploy.topology import SERVICES, SUBSCRIBER, Service
 
 _CONNECT_SECONDS = 20.0
 
@@ -91,25 +93,24 @@ class Subscriber:
 
         client = await nats.connect(
             self._url,
+            inbox_prefix=f"_INBOX_{SUBSCRIBER}",
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # annotated int, used as seconds to sleep
             error_cb=on_error,
         )
-        stream = client.jetstream()
-        for service in SERVICES:
-            [subject] = service.stream.subjects
-            await stream.subscribe(
-                subject,
-                stream=service.stream.name,
-                ordered_consumer=True,
-                idle_heartbeat=1.0,
-                cb=self._on_message,
-            )
+        readers = [asyncio.create_task(self._read(client, service)) for service in SERVICES]
         self._listening.set()
         await self._stop.wait()
+        for reader in readers:
+            reader.cancel()
         await client.close()
 
-    async def _on_message(self, message: Msg) -> None:
+    async def _read(self, client: Client, service: Service) -> None:
+        subject = f"realco.{service.name}.v1.*.*.>"
+        async for message in read_messages(client.jetstream(), service.stream.name, subject):
+            self._keep(message)
+
+    def _keep(self, message: Msg) -> None:
         headers = message.headers or {}
         name = headers["ce-type"]
         event = symbol_database.Default().GetSymbol(name).FromString(message.data)

@@ -1,6 +1,7 @@
 """The one maker of streams and durable consumers: `python -m deploy.provision`, again and again without harm.
 
-- What should be there is derived from the services' own SUBSCRIPTIONS; nothing is listed twice.
+- What should be there is derived from the services' own SUBSCRIPTIONS and from the teams' file; nothing is listed
+  twice.
 - Missing ones are made, differing ones changed, and then the server's answer is compared field by field:
   what still differs, and durable consumers nobody subscribes with, are reported as drift. `--check` only compares.
 - It removes nothing: a consumer's position in its stream is what a service has already done.
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import importlib
 import json
+import os
 import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +37,9 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
+from deploy.teams import InvalidTeams, Team, read_teams
 from deploy.topology import DEAD_LETTERS, SERVICE_NAMES, STREAMS
+from services.chassis.events import streams
 from services.chassis.events.consumer import ACK_WAIT_SECONDS, MAX_ACK_PENDING, MAX_DELIVER, Subscription
 from services.chassis.process.settings import Settings
 
@@ -45,9 +49,9 @@ _DUPLICATE_SECONDS = 2 * 3600
 
 @dataclass(frozen=True)
 class Consumer:
-    """A durable consumer of one stream."""
+    """A durable consumer of one stream; its owner is a service or a team."""
 
-    service: str
+    owner: str
     stream: str
     name: str
     subjects: tuple[str, ...]
@@ -55,6 +59,7 @@ class Consumer:
     def configuration(self) -> ConsumerConfig:
         # In a replay of dead letters, one that fails again does not hold up the next.
         replays = self.stream == DEAD_LETTERS.name
+        unhurried = replays or self.owner not in SERVICE_NAMES
         return ConsumerConfig(
             name=self.name,
             durable_name=self.name,
@@ -62,9 +67,9 @@ class Consumer:
             deliver_policy=DeliverPolicy.ALL,
             replay_policy=ReplayPolicy.INSTANT,
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=30 if replays else ACK_WAIT_SECONDS,
+            ack_wait=30 if unhurried else ACK_WAIT_SECONDS,
             max_ack_pending=1000 if replays else MAX_ACK_PENDING,
-            max_deliver=MAX_DELIVER,  # the consuming service counts, and puts aside what cannot be handled
+            max_deliver=MAX_DELIVER,  # who consumes counts, and puts aside what cannot be handled
         )
 
 
@@ -100,12 +105,14 @@ def stream_configurations(replicas: int = 1) -> list[StreamConfig]:
     ]
 
 
-def list_consumers() -> list[Consumer]:
-    """The consumers that the services' subscriptions need."""
+def list_consumers(teams: Sequence[Team]) -> list[Consumer]:
+    """The consumers that the services' subscriptions need, and those of the teams."""
     found: list[Consumer] = []
     for service in SERVICE_NAMES:
         for subscription in importlib.import_module(f"services.{service}.subscribers").SUBSCRIPTIONS:
             found += consumers_of(service, subscription)
+    for team in teams:
+        found += team_consumers(team)
     return found
 
 
@@ -117,12 +124,19 @@ def consumers_of(service: str, subscription: Subscription) -> list[Consumer]:
     return [Consumer(service, stream, durable, tuple(subjects)) for stream, subjects in by_stream.items()]
 
 
+def team_consumers(team: Team) -> list[Consumer]:
+    """One a durable and stream: only of what the team may hear."""
+    return [
+        Consumer(team.name, stream, durable.name, tuple(subjects))
+        for durable in team.durables
+        for stream, subjects in team.consumers_of(durable).items()
+    ]
+
+
 def durables_of(wanted: Sequence[Consumer]) -> dict[str, list[str]]:
-    """The names of each service's durable consumers."""
-    return {
-        service: sorted({consumer.name for consumer in wanted if consumer.service == service})
-        for service in SERVICE_NAMES
-    }
+    """The names of each service's and team's durable consumers."""
+    owners = sorted({*SERVICE_NAMES, *(consumer.owner for consumer in wanted)})
+    return {owner: sorted({consumer.name for consumer in wanted if consumer.owner == owner}) for owner in owners}
 
 
 def find_differences(wanted: Base, actual: Base) -> list[str]:
@@ -175,7 +189,7 @@ async def _find_unknown_consumers(js: JetStreamContext, wanted: Sequence[Consume
             for consumer in page:
                 if consumer.config.durable_name and (stream, consumer.name) not in known:
                     report.drift.append(
-                        f"consumer {stream}.{consumer.name} is there, and no service subscribes with it"
+                        f"consumer {stream}.{consumer.name} is there, and neither a service nor a team has it"
                     )
 
 
@@ -193,15 +207,24 @@ async def _connect(url: str) -> Client:
     async def ignore_error(_: Exception) -> None:
         """The last error is raised."""
 
-    return await nats.connect(url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=ignore_error)
+    return await nats.connect(
+        url,
+        inbox_prefix=streams.inbox_prefix_of(url),
+        allow_reconnect=False,
+        max_reconnect_attempts=1,
+        error_cb=ignore_error,
+    )
 
 
 async def _run(given: argparse.Namespace) -> int:
     settings = Settings.load()
     settings.require("nats_url")
-    wanted = list_consumers()
     try:
+        wanted = list_consumers(read_teams(given.teams))
         client = await _connect(settings.nats_url.get_secret_value())
+    except InvalidTeams as error:
+        print(f"No stream was made or compared: {error}")
+        return 1
     except (OSError, nats.errors.Error) as error:
         print(f"No stream was made or compared: NATS cannot be reached with NATS_URL ({error}).")
         return 1
@@ -223,7 +246,9 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if anything differs")
     parser.add_argument("--replicas", type=int, default=1, help="of each stream, in a cluster (default: %(default)s)")
-    parser.add_argument("--durables", type=Path, help="write each service's consumer names to this file, as JSON")
+    parser.add_argument("--durables", type=Path, help="write each owner's consumer names to this file, as JSON")
+    teams = os.environ.get("TEAMS_FILE")
+    parser.add_argument("--teams", type=Path, default=teams, help="teams outside (default: TEAMS_FILE, %(default)s)")
     return asyncio.run(_run(parser.parse_args()))
 
 

@@ -16,7 +16,7 @@ from deploy.local.clock import clock_file
 from deploy.local.identity import AUDIENCE, ISSUER, LIFETIME_SECONDS, Identity
 from deploy.local.ports import LOOPBACK
 from deploy.local.secrets import private_folder, write_private
-from deploy.topology import BANK, GATEWAY, KEY_HOLDERS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
+from deploy.topology import BANK, GATEWAY, KEY_HOLDERS, NATS_USER_NAMES, PROCESSES, PROVISIONER, SERVICE_NAMES
 
 # Set by a developer who tries a real provider, and passed on to the service that calls it.
 _PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
@@ -82,6 +82,8 @@ class Configuration:
                 "FIELD_KEY_FILE": str(folder / "field.key"),
             }
             settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
+        if process == PROVISIONER and "TEAMS_FILE" in os.environ:
+            settings["TEAMS_FILE"] = os.environ["TEAMS_FILE"]
         if process == GATEWAY:
             settings["PORT"] = str(self.ports[GATEWAY])
         if process == BANK:

@@ -25,6 +25,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, wait_until_ready
 from deploy.local.readiness import http_answers
 from deploy.local.state import State, find_process
+from deploy.teams import read_teams
 from deploy.topology import SUBSCRIBER, database_of
 
 START_SECONDS_MAX = 180.0
@@ -48,6 +49,7 @@ class Instance:
         self.data_dir = Path(data_dir).resolve()
         self.identity = Identity(self.data_dir)
         self._state = State(self.data_dir)
+        self._teams = read_teams((environment or {}).get("TEAMS_FILE"))
         command = [sys.executable, "-m", module, "run", "--data-dir", str(self.data_dir), "--port", str(port)]
         inherited = {name: os.environ[name] for name in ("PG_BIN",) if name in os.environ}
         self._program = Program(
@@ -116,7 +118,7 @@ class Instance:
         return dict(self._state.read()["ports"])
 
     def nats_url(self, user: str = SUBSCRIBER) -> str:
-        nats = Nats(self.data_dir)
+        nats = Nats(self.data_dir, teams=self._teams)
         nats.port = self._state.read()["ports"]["nats"]
         return nats.url(user)
 

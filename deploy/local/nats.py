@@ -24,7 +24,8 @@ from deploy.local.nats_permissions import permissions
 from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.programs import CannotStart, Program, wait_until_ready
 from deploy.local.secrets import Secrets, private_folder, write_private
-from deploy.topology import NATS_USER_NAMES
+from deploy.teams import DOCUMENTED, Team
+from deploy.topology import NATS_USERS
 
 _PAYLOAD_BYTES_MAX = 1_048_576
 # The work factor protects guessable passwords; ours have 192 random bits, and every connection pays for it.
@@ -46,13 +47,20 @@ def find_nats_server() -> Path:
 class Nats:
     """One server under `data_dir`: `start()` and `stop()`, or a `with` block."""
 
-    def __init__(self, data_dir: Path, durables: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`durables`: the durable consumers of each service (see nats_permissions.py); None allows more, for tests."""
+    def __init__(
+        self,
+        data_dir: Path,
+        durables: Mapping[str, Sequence[str]] | None = None,
+        teams: Sequence[Team] = (DOCUMENTED,),
+    ) -> None:
+        """`durables`: those of each service and team (see nats_permissions.py); None allows more, for tests."""
         self.data_dir = Path(data_dir).resolve()
         self._folder = self.data_dir / "nats"
         self._configuration = self._folder / "nats.conf"
         self._secrets = Secrets(self.data_dir / "secrets")
         self._durables = durables
+        self._teams = teams
+        self.users = (*(user.name for user in NATS_USERS), *(team.name for team in teams))
         self.port = 0
         self.monitoring_port = 0
         self.program = Program(
@@ -71,8 +79,8 @@ class Nats:
 
     def url(self, user: str) -> str:
         """`nats://user:password@127.0.0.1:port`: a secret."""
-        if user not in NATS_USER_NAMES:
-            raise ValueError(f"No NATS user {user!r}: there are {', '.join(NATS_USER_NAMES)}")
+        if user not in self.users:
+            raise ValueError(f"No NATS user {user!r}: there are {', '.join(self.users)}")
         return f"nats://{user}:{self._secrets.get(f'nats_{user}')}@{LOOPBACK}:{self.port}"
 
     def prepare(self) -> None:
@@ -93,7 +101,7 @@ class Nats:
         self.program.stop()
 
     def permit(self, durables: Mapping[str, Sequence[str]]) -> None:
-        """Allows the services to use these durable consumers and no others, on the running server."""
+        """Allows the services and teams to use these durable consumers and no others, on the running server."""
         if durables == self._durables:
             return
         self._durables = durables
@@ -136,17 +144,17 @@ class Nats:
         return bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
 
     def _write_configuration(self) -> None:
-        allowed = permissions(self._durables)
+        allowed = permissions(self._durables, self._teams)
         users = [
             {
                 "user": user,
                 "password": self._hashed_password(user),
                 "permissions": {
-                    "publish": {"allow": list(allowed[user].publish)},
+                    "publish": {"allow": list(allowed[user].publish), "deny": list(allowed[user].publish_not)},
                     "subscribe": {"allow": list(allowed[user].subscribe)},
                 },
             }
-            for user in NATS_USER_NAMES
+            for user in self.users
         ]
         configuration = {
             "server_name": "realco",

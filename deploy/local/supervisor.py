@@ -29,6 +29,7 @@ from deploy.local.programs import CannotStart, Program
 from deploy.local.progress import Progress
 from deploy.local.secrets import private_folder
 from deploy.local.state import State, describe_process, end_leftovers
+from deploy.teams import InvalidTeams, read_teams
 from deploy.topology import GATEWAY, INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES, Process
 
 _POLL_SECONDS = 0.02
@@ -61,7 +62,7 @@ class Supervisor:
         self._provisioning = provisioning
         self._external = External.read() if external is None else external
         self._postgres = None if set(SERVICE_NAMES) <= self._external.databases.keys() else Postgres(self.data_dir)
-        self._nats = None if self._external.nats_url else Nats(self.data_dir, self._remembered_durables())
+        self._nats = None if self._external.nats_url else self._make_nats()
         self._provisioned_before = self._durables_file.exists()
         self._members: dict[str, Member] = {}
         self._keepers: set[asyncio.Task[None]] = set()
@@ -202,7 +203,7 @@ class Supervisor:
             member = Member(server.program, server.is_ready, server.prepare)
             await self._step("nats", lambda: self._start_member(member, wave=0))
             server.check_durable()
-            self._configuration.nats_urls |= {user: server.url(user) for user in NATS_USER_NAMES}
+            self._configuration.nats_urls |= {user: server.url(user) for user in server.users}
 
     async def _make_streams(self, nats: asyncio.Task[None]) -> None:
         await _all_of([nats])
@@ -292,6 +293,14 @@ class Supervisor:
     @property
     def _durables_file(self) -> Path:
         return self.data_dir / "durables.json"
+
+    def _make_nats(self) -> Nats:
+        """Raises: CannotStart if the teams' file cannot be followed."""
+        try:
+            teams = read_teams(os.environ.get("TEAMS_FILE"))
+        except InvalidTeams as error:
+            raise CannotStart(f"TEAMS_FILE: {error}") from None
+        return Nats(self.data_dir, self._remembered_durables(), teams)
 
     def _remembered_durables(self) -> dict[str, list[str]]:
         """What the provisioner found at the last start: nothing before the first."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy import topology
-from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, stream_of
+from deploy.local.nats_permissions import inbox_prefix
+from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, inbox_prefix_of, stream_of
 from services.chassis.process.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,11 @@ def test_a_service_is_looked_for_where_it_listens(service: topology.Service) -> 
 def test_the_chassis_finds_the_stream_of_an_event_where_the_provisioner_made_it(service: topology.Service) -> None:
     [subject] = service.stream.subjects
     assert stream_of(subject) == service.stream.name
+
+
+def test_answers_of_nats_arrive_where_their_user_may_hear_them() -> None:
+    assert inbox_prefix_of("nats://escrow:secret@127.0.0.1:4222").decode() == inbox_prefix("escrow")
+    assert inbox_prefix_of("nats://127.0.0.1:4222") == b"_INBOX"
 
 
 def test_dead_letters_go_into_their_stream() -> None:

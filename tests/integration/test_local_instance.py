@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.instance import Instance
 from deploy.provision import list_consumers, provision
+from deploy.teams import read_teams
 from deploy.topology import PROCESS_NAMES, SERVICE_NAMES
 
 
@@ -63,8 +64,8 @@ async def test_a_service_connects_as_its_app_role_and_its_tables_are_another_rol
 
 
 async def test_streams_and_consumers_are_those_of_all_four_services(instance: Instance) -> None:
-    wanted = list_consumers()
-    client = await nats.connect(instance.nats_url("provisioner"))
+    wanted = list_consumers(read_teams(None))
+    client = await nats.connect(instance.nats_url("provisioner"), inbox_prefix="_INBOX_provisioner")
     try:
         assert (await provision(client, wanted, change=False)).drift == []
     finally:

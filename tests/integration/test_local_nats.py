@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,14 +12,17 @@ import nats.errors
 import psutil
 import pytest
 from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
 from realco.escrow.v1 import events_pb2 as escrow
 from realco.transactions.v1 import events_pb2 as transactions
 
 from deploy.local.nats import Nats
-from deploy.provision import consumers_of, provision
+from deploy.provision import consumers_of, durables_of, provision, team_consumers
+from deploy.teams import DOCUMENTED, Durable, Team
 from services.chassis.events.consumer import Subscription
 
 POSTED = "realco.escrow.v1.JournalEntriesPosted.org_1.esc_1"
+POSTED_ELSEWHERE = "realco.escrow.v1.JournalEntriesPosted.org_2.esc_2"
 SETTLED = "realco.transactions.v1.TransactionSettled.org_1.esc_1"
 
 
@@ -30,12 +34,19 @@ WANTED = [
     *consumers_of("compliance", Subscription("compliance_audit", {escrow.JournalEntriesPosted: handle})),
     *consumers_of("escrow", Subscription("escrow_money", {transactions.TransactionSettled: handle})),
 ]
-DURABLES = {"compliance": ["compliance_audit"], "escrow": ["escrow_money"]}
+LENDER = Team(
+    name="lender",
+    organizations=("org_1",),
+    events=("escrow.*",),
+    durables=(Durable(name="lender_postings", events=("escrow.JournalEntriesPosted",)),),
+)
+WANTED += team_consumers(LENDER)
+DURABLES = durables_of(WANTED)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with Nats(tmp_path_factory.mktemp("nats"), DURABLES) as running:
+    with Nats(tmp_path_factory.mktemp("nats"), DURABLES, (DOCUMENTED, LENDER)) as running:
         yield running
 
 
@@ -47,7 +58,9 @@ async def user(server: Nats, name: str) -> AsyncIterator[tuple[Client, list[str]
     async def on_error(error: Exception) -> None:
         refused.append(str(error))
 
-    client = await nats.connect(server.url(name), error_cb=on_error, allow_reconnect=False)
+    client = await nats.connect(
+        server.url(name), inbox_prefix=f"_INBOX_{name}", error_cb=on_error, allow_reconnect=False
+    )
     try:
         yield client, refused
     finally:
@@ -77,7 +90,7 @@ async def test_a_second_run_of_the_provisioner_changes_nothing_and_drift_is_put_
 
 async def test_a_durable_that_nobody_subscribes_with_is_reported_and_left_alone(provisioned: Nats) -> None:
     async with user(provisioned, "provisioner") as (client, _):
-        report = await provision(client, WANTED[:2])
+        report = await provision(client, [one for one in WANTED if one.owner != "escrow"])
         assert [line.split(" is there")[0] for line in report.drift] == [
             "consumer TRANSACTIONS.escrow_money",
             "consumer DEAD_LETTERS.escrow_money",
@@ -108,7 +121,9 @@ async def test_only_the_owner_of_an_area_publishes_its_facts(
             assert "permissions violation" in refused[0]
 
 
-@pytest.mark.parametrize(("name", "refuses"), [("compliance", False), ("transactions", True), ("subscriber", True)])
+@pytest.mark.parametrize(
+    ("name", "refuses"), [("compliance", False), ("transactions", True), ("subscriber", True), ("lender", True)]
+)
 async def test_only_its_own_service_pulls_from_a_durable(provisioned: Nats, name: str, refuses: bool) -> None:
     async with user(provisioned, "escrow") as (client, _):
         await client.jetstream().publish(POSTED, b"fact")
@@ -124,17 +139,103 @@ async def test_only_its_own_service_pulls_from_a_durable(provisioned: Nats, name
             assert refused == []
 
 
-async def test_a_reader_sees_every_posting_from_the_first(provisioned: Nats) -> None:
-    async with user(provisioned, "escrow") as (client, _):
-        await client.jetstream().publish(POSTED, b"seen")
+async def read_all(client: Client, subject: str) -> list[tuple[str, bytes]]:
+    """Through a pull consumer of the client's own."""
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+    pull = await client.jetstream(timeout=1).pull_subscribe(subject, stream="ESCROW", config=config)
+    count = (await pull.consumer_info()).num_pending or 0
+    return [(one.subject, one.data) for one in await pull.fetch(count, timeout=5)]
+
+
+async def publish(server: Nats, *subjects: str) -> None:
+    async with user(server, "escrow") as (client, _):
+        for subject in subjects:
+            await client.jetstream().publish(subject, subject.encode())
+
+
+async def test_a_reader_sees_every_posting_from_the_first_and_hears_the_next(provisioned: Nats) -> None:
+    await publish(provisioned, POSTED, POSTED_ELSEWHERE)
     async with user(provisioned, "subscriber") as (client, refused):
-        live = await client.subscribe("realco.escrow.v1.>")
-        replayed = await client.jetstream().subscribe("realco.escrow.v1.>", ordered_consumer=True)
-        assert (await replayed.next_msg(timeout=5)).subject == POSTED
-        async with user(provisioned, "escrow") as (publisher, _):
-            await publisher.jetstream().publish(POSTED, b"now")
-        assert (await live.next_msg(timeout=5)).data == b"now"
+        assert {subject for subject, _ in await read_all(client, "realco.escrow.v1.*.*.>")} >= {
+            POSTED,
+            POSTED_ELSEWHERE,
+        }
+        live = await client.subscribe("realco.escrow.v1.*.*.>")
+        await client.flush()
+        await publish(provisioned, POSTED)
+        assert (await live.next_msg(timeout=5)).subject == POSTED
         assert refused == []
+
+
+async def test_a_team_reads_its_organization_and_no_other(provisioned: Nats) -> None:
+    await publish(provisioned, POSTED, POSTED_ELSEWHERE)
+    async with user(provisioned, "lender") as (client, refused):
+        assert {subject for subject, _ in await read_all(client, "realco.escrow.v1.*.org_1.>")} == {POSTED}
+        assert refused == []
+        for foreign in ("realco.escrow.v1.*.org_2.>", "realco.escrow.v1.*.*.>", "realco.escrow.v1.>", ">"):
+            with pytest.raises(nats.errors.TimeoutError):
+                await read_all(client, foreign)
+            assert "permissions violation" in refused.pop()
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"filter_subject": "realco.escrow.v1.*.org_2.>"},
+        {"filter_subjects": ["realco.escrow.v1.*.org_2.>"]},
+        {"filter_subject": "realco.escrow.v1.*.org_1.>", "filter_subjects": ["realco.escrow.v1.*.org_2.>"]},
+        {"filter_subject": ">"},
+        {},
+    ],
+)
+async def test_a_request_s_subject_cannot_say_one_filter_and_its_body_another(
+    provisioned: Nats, filters: dict[str, object]
+) -> None:
+    async with user(provisioned, "lender") as (client, _):
+        subject = "$JS.API.CONSUMER.CREATE.ESCROW.sly.realco.escrow.v1.*.org_1.>"
+        body = {"stream_name": "ESCROW", "config": {"name": "sly", "ack_policy": "none", **filters}}
+        answer = json.loads((await client.request(subject, json.dumps(body).encode(), timeout=5)).data)
+        assert "filter" in answer["error"]["description"]
+
+
+@pytest.mark.parametrize("durable", ["compliance_audit", "lender_postings"])
+async def test_a_team_makes_alters_and_removes_no_durable(provisioned: Nats, durable: str) -> None:
+    async with user(provisioned, "lender") as (client, refused):
+        js = client.jetstream(timeout=0.3)
+        mine = ConsumerConfig(name=durable, filter_subject="realco.escrow.v1.*.org_1.>")
+        for attempt in (js.add_consumer("ESCROW", mine), js.delete_consumer("ESCROW", durable)):
+            with pytest.raises(nats.errors.TimeoutError):
+                await attempt
+        assert len(refused) == 2
+    async with user(provisioned, "provisioner") as (client, _):
+        assert (await provision(client, WANTED, change=False)).drift == []
+
+
+async def test_a_team_s_durable_hears_its_organization_and_remembers_what_was_acknowledged(tmp_path: Path) -> None:
+    def server() -> Nats:
+        return Nats(tmp_path, DURABLES, (DOCUMENTED, LENDER))
+
+    async def take(running: Nats, count: int) -> list[bytes]:
+        async with user(running, "lender") as (client, refused):
+            pull = await client.jetstream().pull_subscribe_bind("lender_postings", stream="ESCROW")
+            taken = []
+            for _ in range(count):
+                [message] = await pull.fetch(1, timeout=5)
+                await message.ack_sync(timeout=5)
+                taken.append(message.data)
+            with pytest.raises(nats.errors.TimeoutError):
+                await pull.fetch(1, timeout=0.2)
+            assert refused == []
+            return taken
+
+    with server() as first:
+        async with user(first, "provisioner") as (client, _):
+            await provision(client, WANTED)
+        await publish(first, POSTED, POSTED_ELSEWHERE)
+        assert await take(first, 1) == [POSTED.encode()]
+    with server() as again:
+        await publish(again, POSTED_ELSEWHERE, POSTED)
+        assert await take(again, 1) == [POSTED.encode()]
 
 
 async def test_a_wrong_password_is_refused_and_none_is_in_the_configuration(server: Nats) -> None:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import nats
 from nats.aio.client import Client
@@ -45,6 +46,12 @@ def event_type_of(subject: str) -> str:
     return ".".join(subject.split(".")[:4])
 
 
+def inbox_prefix_of(url: str) -> bytes:
+    """Where the answers for a connection arrive: each user of NATS hears its own only."""
+    user = urlsplit(url).username
+    return f"_INBOX_{user}".encode() if user else b"_INBOX"
+
+
 async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client:
     """A connection that reconnects for ever. Raises BootError if there is none at first."""
     client = Client()
@@ -62,6 +69,7 @@ async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client
             await client.connect(
                 servers=[url],
                 name=name,
+                inbox_prefix=inbox_prefix_of(url),
                 error_cb=on_error,
                 disconnected_cb=on_change,
                 reconnected_cb=on_change,
