@@ -56,7 +56,7 @@ stop: ## stop what `make run` left running
 clean: stop ## remove the instance, the environment and what was generated
 	@[ ! -e "$$DATA_DIR/instance.lock" ] || (cd "$$DATA_DIR" && rm -rf $(KEPT))
 	@rmdir "$$DATA_DIR" 2>/dev/null || true
-	@rm -rf $(VENV) protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache
+	@rm -rf $(VENV) protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache tests/clients/typescript/{build,node_modules}
 	@find protos -name '*_pb2*' -delete
 
 # The environment: what requirements.lock pins, and stubs as new as the protos.

@@ -136,7 +136,7 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
         return None
     if binding.raw_body:
         described = {"description": "The raw body, as its sender signed it.", "required": True}
-        return {**described, "content": {"*/*": {"schema": {}}}}
+        return {**described, "content": {"application/json": {"schema": {}}}}
     if binding.body_field is not None:
         content = schemas.reference(message_of(binding.body_field), Side.REQUEST)
         return {"required": True, "content": {"application/json": {"schema": content}}}

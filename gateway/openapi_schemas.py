@@ -142,9 +142,15 @@ class Schemas:
         if name not in self.components:
             values = [value for value in enum.values if value.number != 0]
             about = contracts.comments().get(enum.full_name, "")
+            # Generators call the list of known values by its title.
+            known = {
+                "title": f"Known{name.replace('.', '')}",
+                "type": "string",
+                "enum": [value.name for value in values],
+            }
             self.components[name] = {
                 "description": in_rest_words("\n\n".join([about, "Values may be added.", _notes(values)])),
-                "anyOf": [{"type": "string", "enum": [value.name for value in values]}, {"type": "string"}],
+                "anyOf": [known, {"type": "string"}],
             }
         return {"$ref": f"#/components/schemas/{name}"}
 

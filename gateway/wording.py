@@ -20,6 +20,7 @@ from gateway.descriptors import camel_case, has_option, option
 from gateway.statuses import STATUS_OF_CODE
 
 _WORD = re.compile(r"(`?)\b([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)\b(`?)")
+_SERVICE = re.compile(r"\b[A-Z][A-Za-z]*Service\.(?=[A-Z])")
 _VARIABLE = re.compile(r"\{([^}=]+)[^}]*\}")
 _STATUSES = {code.name: str(status) for code, status in STATUS_OF_CODE.items()}
 # What says more about a failure: messages to gRPC, a member and a header to REST.
@@ -49,7 +50,7 @@ def in_rest_words(text: str, message: Descriptor | None = None) -> str:
             return f"{_STATUSES[word]}{closing}"
         return match.group()
 
-    return _WORD.sub(say, text)
+    return _WORD.sub(say, _SERVICE.sub("", text))
 
 
 def name_of_field(name: str, message: Descriptor | None = None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,7 +208,7 @@ def test_a_header_field_is_a_header_parameter():
 FOREIGN = re.compile(
     r"\b(FAILED_PRECONDITION|INVALID_ARGUMENT|ABORTED|RESOURCE_EXHAUSTED|ALREADY_EXISTS|OUT_OF_RANGE|DATA_LOSS)\b"
     r"|(?<!`)\b(NOT_FOUND|PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|UNIMPLEMENTED)\b"
-    r"|\b(ErrorInfo|BadRequest|RetryInfo|RPCs?|gRPC|protos?|protobuf|oneof|message|enum number)\b"
+    r"|\b(ErrorInfo|BadRequest|RetryInfo|[A-Za-z]+Service|RPCs?|gRPC|protos?|protobuf|oneof|message|enum number)\b"
 )
 SNAKE_CASE = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 
@@ -268,6 +270,13 @@ def test_a_write_with_a_key_may_be_answered_from_memory():
         keyed = any(one["name"] == "Idempotency-Key" for one in found["parameters"])
         status = max(code for code in found["responses"] if code.startswith("2"))
         assert ("Idempotency-Replayed" in found["responses"][status]["headers"]) == keyed, path
+
+
+def test_what_a_typescript_client_is_generated_with_is_pinned_without_a_registrys_address():
+    lock = json.loads((Path(__file__).parents[1] / "clients" / "typescript" / "package-lock.json").read_bytes())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages
+    assert not [name for name, package in packages.items() if "resolved" in package or "integrity" not in package]
 
 
 def test_verbs_are_steps_of_the_path():

@@ -22,6 +22,7 @@ from gateway.wording import in_rest_words
         ("it is CANCELLED", "it is CANCELLED"),  # a status of a transaction
         ("see GetTransaction", "see `GET /api/v1/transactions/{transactionId}`"),
         ("see `GetTransaction`.", "see `GET /api/v1/transactions/{transactionId}`."),
+        ("of TransactionsService.GetTransaction", "of `GET /api/v1/transactions/{transactionId}`"),
         ("BadRequest names each", "`errors` names each"),
         ("the account `issuer_proceeds`", "the account `issuer_proceeds`"),  # a value, not a name
         ("of txn_01m82m2t8bfas99k9gfg6cwrs9", "of txn_01m82m2t8bfas99k9gfg6cwrs9"),
