@@ -20,7 +20,7 @@ $(shell [ -x $(PY) ] && grep -qsxF "$(CURDIR)" $(VENV)/installed || rm -f $(VENV
 run token stop clean: export DATA_DIR := $(DATA_DIR)
 run: export PORT := $(PORT)
 
-.PHONY: help setup run demo test check bench chaos token stop clean
+.PHONY: help setup run demo test check bench chaos contracts token stop clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -38,7 +38,7 @@ check: setup ## lint, types, contracts, dependency directions, migrations agains
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m deploy.check.contracts
+	@$(PY) -m deploy.check.contracts
 	@$(PY) -m deploy.check.drift
 
 bench: setup ## benchmarks: a table, and bench.json with ratios against limits of the same run
@@ -46,6 +46,9 @@ bench: setup ## benchmarks: a table, and bench.json with ratios against limits o
 
 chaos: setup ## long reliability runs (MINUTES=10, SEED=)
 	@$(PY) -m tests.reliability.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+contracts: setup ## the contracts for other teams, in dist/contracts: a typed wheel, descriptors, OpenAPI, changelog
+	@$(PY) -m deploy.contracts
 
 token: setup ## a bearer token for the local instance (ROLE=admin, SUB=, ORG=)
 	@$(PY) -m deploy.local.token --role $(or $(ROLE),admin) $(if $(SUB),--sub $(SUB)) $(if $(ORG),--org $(ORG))
@@ -56,8 +59,8 @@ stop: ## stop what `make run` left running
 clean: stop ## remove the instance, the environment and what was generated
 	@[ ! -e "$$DATA_DIR/instance.lock" ] || (cd "$$DATA_DIR" && rm -rf $(KEPT))
 	@rmdir "$$DATA_DIR" 2>/dev/null || true
-	@rm -rf $(VENV) protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache tests/clients/typescript/{build,node_modules}
-	@find protos -name '*_pb2*' -delete
+	@rm -rf $(VENV) dist/contracts protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache tests/clients/typescript/{build,node_modules}
+	@find protos -name '*_pb2*' -delete -o -name py.typed -delete
 
 # The environment: what requirements.lock pins, and stubs as new as the protos.
 setup: $(VENV)/stubs

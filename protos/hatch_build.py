@@ -36,7 +36,7 @@ class StubsBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def generate(root: Path) -> None:
-    """Writes `*_pb2.py`, `*_pb2.pyi`, `*_pb2_grpc.py` and `*_pb2_grpc.pyi` beside the protos."""
+    """Writes `*_pb2.py`, `*_pb2.pyi`, `*_pb2_grpc.py`, `*_pb2_grpc.pyi` and `py.typed` beside the protos."""
     protos = sorted(str(path.relative_to(root)) for path in root.glob("realco/**/*.proto"))
     services = [path for path in protos if "rpc " in (root / path).read_text()]
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,6 +51,9 @@ def generate(root: Path) -> None:
             f"--mypy_grpc_out={root}",
             *services,
         )
+    # `realco` and `buf` are namespaces that others may have packages in, so each package of ours says it is typed.
+    for package in {stub.parent for area in ("realco", "buf") for stub in (root / area).rglob("*_pb2.pyi")}:
+        (package / "py.typed").touch()
     image(root / "realco" / "descriptors.binpb", root)
 
 
