@@ -1,0 +1,357 @@
+"""What the next release of the contracts may change, and what it may not: as tables, over the contracts of today."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buf.validate import validate_pb2
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
+from realco.type.v1 import access_pb2, http_pb2, rules_pb2
+
+from deploy.check import narrowing, openapi_narrowing
+from gateway import openapi
+
+IMAGE = FileDescriptorSet.FromString(files("realco").joinpath("descriptors.binpb").read_bytes())
+HOLD = "realco.escrow.v1.PlaceHoldRequest"
+PLACE_HOLD = "realco.escrow.v1.EscrowService.PlaceHold"
+NEW = FieldDescriptorProto(name="note", number=99, type=FieldDescriptorProto.TYPE_STRING, label="LABEL_OPTIONAL")
+
+
+def of(image: FileDescriptorSet) -> narrowing.Contracts:
+    return narrowing.Contracts.of(image)
+
+
+def message(image: FileDescriptorSet, name: str) -> DescriptorProto:
+    return of(image).messages[name]
+
+
+def field(image: FileDescriptorSet, path: str) -> FieldDescriptorProto:
+    name, _, wanted = path.rpartition(".")
+    return next(found for found in message(image, name).field if found.name == wanted)
+
+
+def rules(image: FileDescriptorSet, path: str) -> Any:
+    extension: Any = validate_pb2.field
+    return field(image, path).options.Extensions[extension]
+
+
+def access(image: FileDescriptorSet, method: str) -> access_pb2.Access:
+    return of(image).methods[method].options.Extensions[access_pb2.access]
+
+
+def route(image: FileDescriptorSet, method: str) -> Any:
+    extension: Any = annotations_pb2.http
+    return of(image).methods[method].options.Extensions[extension]
+
+
+def expression(image: FileDescriptorSet, rule: str) -> Any:
+    extension: Any = validate_pb2.predefined
+    return of(image).rules[rule].options.Extensions[extension].cel[0]
+
+
+def add_field(image: FileDescriptorSet, name: str, *, required: bool) -> None:
+    added = message(image, name).field.add()
+    added.CopyFrom(NEW)
+    if required:
+        behavior: Any = field_behavior_pb2.field_behavior
+        added.options.Extensions[behavior].append(field_behavior_pb2.REQUIRED)
+
+
+def list_values(image: FileDescriptorSet, path: str, *numbers: int) -> None:
+    del getattr(rules(image, path).enum, "in")[:]
+    getattr(rules(image, path).enum, "in").extend(numbers)
+
+
+def replace_in(found: Any, old: str, new: str) -> None:
+    assert old in found.expression
+    found.expression = found.expression.replace(old, new)
+
+
+Change = Callable[[FileDescriptorSet], Any]
+
+NARROWING: list[tuple[str, Change, str]] = [
+    ("a verb is another", lambda i: setattr(route(i, PLACE_HOLD), "put", "/api/v1/holds"), "its route was"),
+    (
+        "a path is another",
+        lambda i: setattr(route(i, PLACE_HOLD), "post", "/api/v2/holds"),
+        "its route was",
+    ),
+    (
+        "what is created is read elsewhere",
+        lambda i: (
+            of(i).methods["realco.escrow.v1.EscrowService.CreateEscrowAccount"].options.ClearExtension(http_pb2.created)
+        ),
+        "its path of what it creates was",
+    ),
+    ("a role is lost", lambda i: access(i, PLACE_HOLD).roles.remove(access_pb2.Access.ADMIN), "role ADMIN may not"),
+    (
+        "a service is lost",
+        lambda i: access(i, "realco.escrow.v1.EscrowService.SubmitPayouts").services.remove("transactions"),
+        "service transactions may not call it any more",
+    ),
+    (
+        "what was public asks for a token",
+        lambda i: access(i, "realco.transactions.v1.WebhooksService.ReceiveStripeWebhook").Clear(),
+        "is not public any more",
+    ),
+    ("a new field is required", lambda i: add_field(i, HOLD, required=True), f"{HOLD}.note is required now"),
+    (
+        "an old field is required",
+        lambda i: setattr(rules(i, f"{HOLD}.expire_time"), "required", True),
+        f"{HOLD}.expire_time is required now",
+    ),
+    (
+        "a text is shorter",
+        lambda i: setattr(rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "max_len", 100),
+        "max_len is 100, was 200",
+    ),
+    (
+        "a text must be longer",
+        lambda i: setattr(rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "min_len", 2),
+        "min_len is 2, was 1",
+    ),
+    (
+        "a free text gets a pattern",
+        lambda i: setattr(
+            rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "pattern", "^[a-z]*$"
+        ),
+        "the rule pattern was not set",
+    ),
+    (
+        "a text of several lines is one line",
+        lambda i: rules(i, "realco.escrow.v1.FreezeEscrowAccountRequest.reason").string.ClearExtension(rules_pb2.lines),
+        "the rule lines is gone",
+    ),
+    (
+        "a list takes fewer",
+        lambda i: setattr(rules(i, "realco.escrow.v1.BatchPostJournalEntriesRequest.items").repeated, "max_items", 500),
+        "max_items is 500, was 1000",
+    ),
+    ("a value is not taken any more", lambda i: list_values(i, f"{HOLD}.reason", 1, 2), "MANUAL is not taken any more"),
+    (
+        "an expression of many fields is another",
+        lambda i: replace_in(expression(i, "key"), "255", "36"),
+        "rule key: the expression of string.key has changed",
+    ),
+    ("a currency is lost", lambda i: replace_in(expression(i, "currency"), "|USD", ""), "rule currency"),
+    (
+        "a field's own expression is another",
+        lambda i: replace_in(rules(i, f"{HOLD}.amount").cel[0], "> 0", "> 100"),
+        f"{HOLD}.amount: the expression of",
+    ),
+    (
+        "a header is another",
+        lambda i: field(i, f"{HOLD}.idempotency_key").options.ClearExtension(http_pb2.header),
+        "the header that carries it has changed",
+    ),
+    (
+        "an answer's field may be absent",
+        lambda i: setattr(field(i, "realco.escrow.v1.Hold.amount"), "proto3_optional", True),
+        "realco.escrow.v1.Hold.amount is not always there any more",
+    ),
+]
+
+WIDENING: list[tuple[str, Change]] = [
+    ("nothing changes", lambda i: None),
+    ("a field is added to a request", lambda i: add_field(i, HOLD, required=False)),
+    ("a field is added to an answer", lambda i: add_field(i, "realco.escrow.v1.Hold", required=False)),
+    ("a role is added", lambda i: access(i, PLACE_HOLD).roles.append(access_pb2.Access.SPONSOR)),
+    (
+        "a text may be longer",
+        lambda i: setattr(rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "max_len", 300),
+    ),
+    (
+        "a limit is gone",
+        lambda i: rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string.ClearField("max_len"),
+    ),
+    ("a text may have several lines", lambda i: rules(
+        i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name"
+    ).string.Extensions.__setitem__(rules_pb2.lines, True)),
+    (
+        "a value is added to an enum",
+        lambda i: of(i).enums["realco.escrow.v1.Hold.Reason"].value.add(name="COURT_ORDER", number=77),
+    ),
+    ("a currency is added", lambda i: replace_in(expression(i, "currency"), "|USD", "|USD|XYZ")),
+    (
+        "an answer's field is always there",
+        lambda i: setattr(field(i, "realco.escrow.v1.Hold.expire_time"), "proto3_optional", False),
+    ),
+]  # fmt: skip
+
+
+def changed(change: Change) -> FileDescriptorSet:
+    image = FileDescriptorSet()
+    image.CopyFrom(IMAGE)
+    change(image)
+    return image
+
+
+@pytest.mark.parametrize(("title", "change", "sentence"), NARROWING, ids=[row[0] for row in NARROWING])
+def test_what_breaks_a_caller_is_told(title: str, change: Change, sentence: str) -> None:
+    found = narrowing.find_narrowing(IMAGE, changed(change))
+    assert any(sentence in line for line in found), found
+
+
+@pytest.mark.parametrize(("title", "change"), WIDENING, ids=[row[0] for row in WIDENING])
+def test_what_no_caller_notices_is_allowed(title: str, change: Change) -> None:
+    assert narrowing.find_narrowing(IMAGE, changed(change)) == []
+
+
+DOCUMENT = openapi.document()
+ACCOUNTS = "/api/v1/escrow-accounts"
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def rename(document: dict[str, Any], schema: str, name: str) -> None:
+    document.update(json.loads(json.dumps(document).replace(f'schemas/{schema}"', f'schemas/{name}"')))
+    document["components"]["schemas"][name] = document["components"]["schemas"].pop(schema)
+
+
+NARROWING_OF_OPENAPI: list[tuple[str, Edit, str]] = [
+    ("a path is gone", lambda d: d["paths"].pop(ACCOUNTS), f"POST {ACCOUNTS} is gone"),
+    (
+        "an operation has another name",
+        lambda d: d["paths"][ACCOUNTS]["post"].update(operationId="x"),
+        "operationId was",
+    ),
+    ("a status is gone", lambda d: d["paths"][ACCOUNTS]["post"]["responses"].pop("201"), "does not answer 201"),
+    ("a filter is gone", lambda d: d["paths"][ACCOUNTS]["get"]["parameters"].clear(), "query parameter status is gone"),
+    (
+        "a parameter is required",
+        lambda d: d["paths"][ACCOUNTS]["get"]["parameters"][0].update(required=True),
+        "is required now",
+    ),
+    (
+        "a schema has another name",
+        lambda d: rename(d, "Hold.Status", "HoldStatus"),
+        "schema Hold.Status is gone",
+    ),
+    (
+        "a field of a request is required",
+        lambda d: d["components"]["schemas"]["CreateEscrowAccountRequest"]["required"].append("custodianAccountLast4"),
+        "CreateEscrowAccountRequest.custodianAccountLast4 is required now",
+    ),
+    (
+        "a field of a request is gone",
+        lambda d: d["components"]["schemas"]["CreateEscrowAccountRequest"]["properties"].pop("custodianAccountLast4"),
+        "CreateEscrowAccountRequest.custodianAccountLast4 is gone",
+    ),
+    (
+        "a field of an answer is not always there",
+        lambda d: d["components"]["schemas"]["EscrowAccount"]["required"].remove("displayName"),
+        "EscrowAccount.displayName is not always there any more",
+    ),
+    (
+        "a field of an answer has another type",
+        lambda d: d["components"]["schemas"]["EscrowAccount"]["properties"]["displayName"].update(type="integer"),
+        "EscrowAccount.displayName: type was string, is integer",
+    ),
+]
+
+WIDENING_OF_OPENAPI: list[tuple[str, Edit]] = [
+    ("nothing changes", lambda d: None),
+    ("a path is added", lambda d: d["paths"].update({"/api/v1/new": d["paths"][ACCOUNTS]})),
+    (
+        "a field is added to an answer",
+        lambda d: d["components"]["schemas"]["EscrowAccount"]["properties"].update(note={"type": "string"}),
+    ),
+    (
+        "a field of a request is not required any more",
+        lambda d: d["components"]["schemas"]["CreateEscrowAccountRequest"]["required"].remove("custodianName"),
+    ),
+    ("words are other words", lambda d: d["info"].update(description="")),
+]
+
+
+@pytest.mark.parametrize(("title", "edit", "sentence"), NARROWING_OF_OPENAPI, ids=[r[0] for r in NARROWING_OF_OPENAPI])
+def test_what_breaks_a_generated_client_is_told(title: str, edit: Edit, sentence: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    edit(document)
+    found = openapi_narrowing.find_narrowing(DOCUMENT, document)
+    assert any(sentence in line for line in found), found
+
+
+@pytest.mark.parametrize(("title", "edit"), WIDENING_OF_OPENAPI, ids=[r[0] for r in WIDENING_OF_OPENAPI])
+def test_what_no_generated_client_notices_is_allowed(title: str, edit: Edit) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    edit(document)
+    assert openapi_narrowing.find_narrowing(DOCUMENT, document) == []
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The files as they are, in a repository of their own, committed and without a tag."""
+    root = Path(__file__).parents[2]
+    listed = subprocess.run(
+        [
+            "git",
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            "protos",
+            "gateway",
+            "services",
+            "deploy",
+        ],
+        cwd=root,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (root / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, tmp_path / name)
+    run_git(tmp_path, "init", "--quiet")
+    commit(tmp_path)
+    return tmp_path
+
+
+def run_git(repository: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True)
+
+
+def commit(repository: Path) -> None:
+    run_git(repository, "add", "--all")
+    run_git(repository, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "t")
+
+
+def check(repository: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "deploy.check.contracts"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_contracts_are_compared_with_their_last_release_from_the_first_one_on(repository: Path) -> None:
+    file = repository / "protos" / "realco" / "escrow" / "v1" / "escrow.proto"
+    released = file.read_text()
+    assert check(repository) == (0, "contracts: linted and formatted; there is no release yet to compare with\n")
+    run_git(repository, "tag", "contracts-v1.0.0")
+    # Later commits are compared with the release, not with one another.
+    for said, instead, sentences in (
+        ("max_len: 200", "max_len: 300", []),
+        ("max_len: 200", "max_len: 250", []),
+        ("        ADMIN,\n", "", ["role ADMIN may not call it any more"]),
+    ):
+        assert said in released
+        file.write_text(released.replace(said, instead, 1))
+        commit(repository)
+        status, output = check(repository)
+        assert status == bool(sentences), output
+        assert all(sentence in output for sentence in sentences), output
+        assert output.endswith("compared with contracts-v1.0.0\n")
