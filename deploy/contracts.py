@@ -28,7 +28,16 @@ def build(target: Path) -> list[Path]:
     with tempfile.TemporaryDirectory() as scratch:
         # A copy: the build makes stubs beside the protos, where a running program may just read them.
         copy = shutil.copytree(PROTOS, Path(scratch) / "protos", ignore=shutil.ignore_patterns("*_pb2*", "buf"))
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", target.resolve()]
+        command = [
+            sys.executable,
+            "-m",
+            "hatchling",
+            "build",
+            "--target",
+            "wheel",
+            "--directory",
+            str(target.resolve()),
+        ]
         subprocess.run(command, cwd=copy, check=True, capture_output=True)
         shutil.copy(copy / "realco" / "descriptors.binpb", target)
     document = json.dumps(openapi.document(), indent=1, ensure_ascii=False)
