@@ -18,12 +18,17 @@ from demo.subscriber import Subscriber
 class Leg:
     """One ledger entry, reduced to what can be compared."""
 
-    journal_entry_id: str
-    ledger_account: str
+    journal_sequence: int  # of its journal entry
+    kind: str  # of its ledger account
+    party_id: str
     sequence: int
     direction: str
     amount_minor: int
     layer: str
+
+    @property
+    def ledger_account(self) -> str:
+        return f"{self.kind.lower()}:{self.party_id}" if self.party_id else self.kind.lower()
 
     @property
     def debit_minor(self) -> int:
@@ -38,6 +43,7 @@ class Books:
     trial_balance: Json
     ledger_accounts: list[Json]
     ledger_entries: list[Json]  # oldest first
+    journal_entries: dict[str, Json]  # of the ledger entries, by journalSequence, without their legs
     open_holds: list[Json]
     offering: Json
     investments: list[Json]
@@ -56,8 +62,9 @@ class Books:
 
 def leg_of(entry: Json) -> Leg:
     return Leg(
-        entry["journalEntryId"],
-        entry["ledgerAccount"],
+        int(entry["journalSequence"]),
+        entry["ledgerAccount"]["kind"],
+        entry["ledgerAccount"].get("partyId", ""),
         int(entry["sequence"]),
         entry["direction"],
         minor_of(entry["amount"]),
@@ -68,7 +75,8 @@ def leg_of(entry: Json) -> Leg:
 def read_books(run: DemoRun, subscriber: Subscriber) -> Books:
     """Waits until the subscriber has seen every ledger entry. Raises: ConditionNotMet."""
     auditor, account = run.auditor, f"/escrow-accounts/{run.escrow_account_id}"
-    ledger_entries = auditor.list_all(f"{account}/ledger", "ledgerEntries")[::-1]
+    pages = list(auditor.iterate_answers(f"{account}/ledger", order="OLDEST_FIRST", pageSize="200"))
+    ledger_entries = [entry for page in pages for entry in page["ledgerEntries"]]
     legs = sorted(map(leg_of, ledger_entries))
     published = wait_for(
         "the subscriber to see every ledger entry",
@@ -81,6 +89,7 @@ def read_books(run: DemoRun, subscriber: Subscriber) -> Books:
         trial_balance=auditor.get(f"{account}/trial-balance"),
         ledger_accounts=auditor.list_all(f"{account}/ledger-accounts", "ledgerAccounts"),
         ledger_entries=ledger_entries,
+        journal_entries={entry["journalSequence"]: entry for page in pages for entry in page["journalEntries"]},
         open_holds=auditor.list_all(f"{account}/holds", "holds", status="PLACED"),
         offering=auditor.get(f"/offerings/{run.offering_id}"),
         investments=auditor.list_all("/investments", "investments", offeringId=run.offering_id)[::-1],
@@ -98,16 +107,16 @@ def read_published_legs(subscriber: Subscriber, escrow_account_id: str) -> list[
     legs = []
     for entry in subscriber.list_journal_entries(escrow_account_id):
         for leg in entry.ledger_entries:
-            direction = type(leg).Direction.Name(leg.direction)
-            layer = type(leg).Layer.Name(leg.layer)
+            account = leg.ledger_account
             legs.append(
                 Leg(
-                    entry.journal_entry_id,
-                    leg.ledger_account,
+                    entry.journal_sequence,
+                    type(account).Kind.Name(account.kind),
+                    account.party_id,
                     leg.sequence,
-                    direction,
+                    type(leg).Direction.Name(leg.direction),
                     leg.amount.amount_minor,
-                    layer,
+                    type(leg).Layer.Name(leg.layer),
                 )
             )
     return sorted(legs)

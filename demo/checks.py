@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from demo import cast
 from demo.books import Books
+from demo.harness.ledger import name_of_account
 from demo.harness.money import format_minor, minor_of
 from demo.money_out import read_shares, read_tiers
 
@@ -40,12 +41,12 @@ def _check_trial_balance(books: Books) -> Iterator[str]:
 
 
 def _check_entries(books: Books) -> Iterator[str]:
-    sums: dict[tuple[str, str], int] = defaultdict(int)
+    sums: dict[tuple[int, str], int] = defaultdict(int)
     for leg in books.legs:
-        sums[leg.journal_entry_id, leg.layer] += leg.debit_minor
-    for (journal_entry_id, layer), difference in sums.items():
+        sums[leg.journal_sequence, leg.layer] += leg.debit_minor
+    for (journal_sequence, layer), difference in sums.items():
         if difference:
-            yield f"{journal_entry_id} is off by {format_minor(difference)} in {layer}"
+            yield f"journal entry {journal_sequence} is off by {format_minor(difference)} in {layer}"
 
 
 def _check_balances(books: Books) -> Iterator[str]:
@@ -54,7 +55,8 @@ def _check_balances(books: Books) -> Iterator[str]:
     for leg in books.legs:
         (sums if leg.layer == "POSTED" else pending)[leg.ledger_account] += leg.debit_minor
     kept = {
-        line["ledgerAccount"]: minor_of(line["posted"]) * (1 if line["normalBalance"] == "DEBIT" else -1)
+        name_of_account(line["ledgerAccount"]): minor_of(line["posted"])
+        * (1 if line["normalBalance"] == "DEBIT" else -1)
         for line in books.ledger_accounts
     }
     for code in kept | sums:
@@ -77,14 +79,14 @@ def _check_sequences(books: Books) -> Iterator[str]:
 def _check_remainders(books: Books) -> Iterator[str]:
     for line in books.ledger_accounts:
         if left := minor_of(line["posted"]):
-            yield f"{line['ledgerAccount']} is left with {format_minor(left)}"
+            yield f"{name_of_account(line['ledgerAccount'])} is left with {format_minor(left)}"
     for hold in books.open_holds:
-        yield f"{hold['holdId']} is open on {hold['ledgerAccount']}"
+        yield f"{hold['holdId']} is open on {name_of_account(hold['ledgerAccount'])}"
 
 
 def _check_bank(books: Books) -> Iterator[str]:
     """The wire does not pass the ACH desk: it is the one movement of cash that the bank does not list."""
-    ours = Counter(leg.debit_minor for leg in books.legs if leg.ledger_account == "cash" and leg.layer == "POSTED")
+    ours = Counter(leg.debit_minor for leg in books.legs if leg.kind == "CASH" and leg.layer == "POSTED")
     ours[cast.DISTRIBUTION_MINOR] -= 1
     theirs = Counter(int(movement["amount_minor"]) for movement in books.bank_movements)
     for amount_minor in sorted(ours | theirs):
@@ -129,7 +131,7 @@ def _check_transactions(books: Books) -> Iterator[str]:
 
 
 def _check_refusal(books: Books) -> Iterator[str]:
-    for entry in books.ledger_entries:
+    for entry in books.journal_entries.values():
         if entry.get("transactionId") == books.refused_transaction_id:
             yield f"{entry['journalEntryId']} was booked for it"
     for movement in books.bank_movements:
@@ -159,7 +161,7 @@ def _check_subscriber(books: Books) -> Iterator[str]:
     published, booked = Counter(books.published_legs), Counter(books.legs)
     for leg in sorted((published - booked) + (booked - published)):
         counts = f"published {published[leg]} times, booked {booked[leg]} times"
-        yield f"{leg.journal_entry_id} {leg.ledger_account}: {counts}"
+        yield f"journal entry {leg.journal_sequence} {leg.ledger_account}: {counts}"
 
 
 _CHECKS: dict[str, Callable[[Books], Iterator[str]]] = {

@@ -53,7 +53,7 @@ def pay_proceeds(run: DemoRun) -> str:
     )
     run.officer.post(f"/transactions/{transaction_id}/approve", deed="approves the sponsor's payout")
     paid = run.wait_for_transaction(transaction_id, "COMPLETED")
-    run.wait_for_ledger_account("cash", posted=0)
+    run.wait_for_ledger_account("CASH", posted=0)
     return (
         f"{format_minor(minor_of(payout['amount']))} waits for approval; the closer's own is refused "
         f"({own.status} {own.code}), {paid['approvedBy']}'s accepted; {paid['status']}"

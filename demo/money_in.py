@@ -137,20 +137,20 @@ def pay_contribution(run: DemoRun, party: cast.Party, *statuses: str) -> str:
 
 def pay_at_once(run: DemoRun) -> str:
     status = pay_contribution(run, ANA, "SETTLED")
-    run.wait_for_ledger_account("cash", posted=ANA.commitment_minor)
-    run.wait_for_ledger_account(f"subscription:{ANA.id}", posted=ANA.commitment_minor, held=ANA.commitment_minor)
+    run.wait_for_ledger_account("CASH", posted=ANA.commitment_minor)
+    run.wait_for_ledger_account("SUBSCRIPTION", ANA.id, posted=ANA.commitment_minor, held=ANA.commitment_minor)
     return f"{status} at once, and held in escrow while the bank may still take it back"
 
 
 def pay_in_two_days(run: DemoRun) -> str:
     status = pay_contribution(run, BEN, "PENDING_SETTLEMENT")
-    run.wait_for_ledger_account(f"subscription:{BEN.id}", posted=0, pending=BEN.commitment_minor)
+    run.wait_for_ledger_account("SUBSCRIPTION", BEN.id, posted=0, pending=BEN.commitment_minor)
     return f"{status}: pending in the book, not yet money"
 
 
 def pay_what_will_be_returned(run: DemoRun) -> str:
     status = pay_contribution(run, CLEO, "PENDING_SETTLEMENT")
-    run.wait_for_ledger_account(f"subscription:{CLEO.id}", posted=0, pending=CLEO.commitment_minor)
+    run.wait_for_ledger_account("SUBSCRIPTION", CLEO.id, posted=0, pending=CLEO.commitment_minor)
     return f"{status}, too"
 
 
@@ -189,7 +189,7 @@ def withdraw_commitment(run: DemoRun) -> str:
 def receive_return(run: DemoRun) -> str:
     run.move_clock(december(4))
     returned = run.wait_for_transaction(run.payments[CLEO.id], "PENDING_RETRY")
-    run.wait_for_ledger_account(f"subscription:{CLEO.id}", posted=0, pending=0)
+    run.wait_for_ledger_account("SUBSCRIPTION", CLEO.id, posted=0, pending=0)
     failure = returned["failure"]
     if failure["code"] != "R01":
         raise UnexpectedAnswer(f"It came back as {failure['code']}")
@@ -199,7 +199,7 @@ def receive_return(run: DemoRun) -> str:
 def settle_after_two_days(run: DemoRun) -> str:
     run.move_clock(december(5))
     status = run.wait_for_transaction(run.payments[BEN.id], "SETTLED")["status"]
-    run.wait_for_ledger_account(f"subscription:{BEN.id}", posted=BEN.commitment_minor, pending=0)
+    run.wait_for_ledger_account("SUBSCRIPTION", BEN.id, posted=BEN.commitment_minor, pending=0)
     return f"{status} after two banking days"
 
 
@@ -212,7 +212,7 @@ def present_again(run: DemoRun) -> str:
 def settle_again(run: DemoRun) -> str:
     run.move_clock(december(10))
     status = run.wait_for_transaction(run.payments[CLEO.id], "SETTLED")["status"]
-    run.wait_for_ledger_account("cash", posted=cast.TARGET_MINOR)
+    run.wait_for_ledger_account("CASH", posted=cast.TARGET_MINOR)
     return f"{status}; escrow holds {format_minor(cast.TARGET_MINOR)}"
 
 
@@ -220,6 +220,6 @@ def end_return_risk(run: DemoRun) -> str:
     run.move_clock(december(18))
     for party in FUNDERS:
         run.wait_for_transaction(run.payments[party.id], "COMPLETED")
-        run.wait_for_ledger_account(f"subscription:{party.id}", available=party.commitment_minor, held=0)
+        run.wait_for_ledger_account("SUBSCRIPTION", party.id, available=party.commitment_minor, held=0)
         run.wait_for_investment(party, "to be cleared", clearedAmount=party.commitment_minor)
     return "all three COMPLETED, holds released"

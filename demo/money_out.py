@@ -41,7 +41,7 @@ def receive_cash(run: DemoRun) -> str:
     run.wait_for_transaction(wire_id, "PENDING_SETTLEMENT")
     run.admin.post(f"/transactions/{wire_id}/confirm", {"bankReference": "20260101FW000417"}, deed="confirms the wire")
     status = run.wait_for_transaction(wire_id, "COMPLETED")["status"]
-    run.wait_for_ledger_account("distributable", available=cast.DISTRIBUTION_MINOR)
+    run.wait_for_ledger_account("DISTRIBUTABLE", available=cast.DISTRIBUTION_MINOR)
     return f"a wire announced by {wire['createdBy']}, confirmed by {cast.ADMIN}: {status}, distributable"
 
 
@@ -109,7 +109,7 @@ def execute_distribution(run: DemoRun) -> str:
     if "R03" not in failure:
         raise UnexpectedAnswer(f"The allocation does not say why it failed: {failure!r}")
     # The money is owed again, not lost.
-    run.wait_for_ledger_account(f"payable:{BEN.id}", posted=minor_of(run.failed_allocation["total"]))
+    run.wait_for_ledger_account("PAYABLE", BEN.id, posted=minor_of(run.failed_allocation["total"]))
     return f"{distribution['status']}: three are paid, {BEN.id} is not: {failure}"
 
 
@@ -119,7 +119,7 @@ def pay_again(run: DemoRun) -> str:
     path = f"/distributions/{run.distribution_id}/allocations/{allocation_id}/resend"
     run.admin.post(path, {"bankAccountId": account}, deed="pays inv-002 again")
     distribution = run.wait_for_distribution("COMPLETED")
-    run.wait_for_ledger_account("cash", posted=0)
-    run.wait_for_ledger_account("in_transit", posted=0, pending=0)
+    run.wait_for_ledger_account("CASH", posted=0)
+    run.wait_for_ledger_account("IN_TRANSIT", posted=0, pending=0)
     allocation = run.list_allocations()[BEN.id]
     return f"attempt {allocation['attempts']} {allocation['status']}; the distribution is {distribution['status']}"

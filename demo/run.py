@@ -134,19 +134,20 @@ class DemoRun:
         found = self.auditor.list_all(f"/distributions/{self.distribution_id}/allocations", "allocations")
         return {allocation["partyId"]: allocation for allocation in found}
 
-    def read_ledger_account(self, code: str) -> Mapping[str, int]:
+    def read_ledger_account(self, kind: str, party_id: str = "") -> Mapping[str, int]:
         """posted, pending, held and available of one ledger account; zeros if it was never used."""
         path = f"/escrow-accounts/{self.escrow_account_id}/ledger-accounts"
-        lines = self.auditor.get(path, ledgerAccount=code)["ledgerAccounts"]
+        whose = {"partyId": party_id} if party_id else {}
+        lines = self.auditor.get(path, kind=kind, **whose)["ledgerAccounts"]
         names = ("posted", "pending", "held", "available")
         return {name: sum(minor_of(line.get(name)) for line in lines) for name in names}
 
-    def wait_for_ledger_account(self, code: str, **wanted: int) -> None:
+    def wait_for_ledger_account(self, kind: str, party_id: str = "", **wanted: int) -> None:
         """Until the ledger account has those balances."""
         balances = ", ".join(f"{name} {amount_minor}" for name, amount_minor in wanted.items())
         wait_for(
-            f"{code} in the book to have {balances} (cents)",
-            lambda: self.read_ledger_account(code),
+            f"{kind} {party_id} in the book to have {balances} (cents)",
+            lambda: self.read_ledger_account(kind, party_id),
             lambda line: all(line[name] == amount_minor for name, amount_minor in wanted.items()),
         )
 

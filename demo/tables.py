@@ -9,6 +9,7 @@ from rich.table import Table
 
 from demo.books import Books
 from demo.checks import Check
+from demo.harness.ledger import name_of_account
 from demo.harness.money import format_minor, minor_of
 from demo.money_out import read_shares, read_tiers
 
@@ -33,9 +34,9 @@ def build_trial_balance(books: Books) -> Table:
     table.add_column("debited in all", format_minor(debits), justify="right")
     table.add_column("credited in all", format_minor(credits_), justify="right")
     for line in trial["lines"]:
-        code = line["ledgerAccount"]
-        sides = (minor_of(line.get("debit")), minor_of(line.get("credit")), *turnover.get(code, (0, 0)))
-        table.add_row(code, *map(format_minor, sides))
+        kind = line["kind"]
+        sides = (minor_of(line.get("debit")), minor_of(line.get("credit")), *turnover.get(kind, (0, 0)))
+        table.add_row(kind.lower(), *map(format_minor, sides))
     table.caption = f"difference {format_minor(minor_of(trial['difference']))}"
     return table
 
@@ -45,11 +46,10 @@ def _turnover(books: Books) -> dict[str, tuple[int, int]]:
     turnover: dict[str, tuple[int, int]] = {}
     for leg in books.legs:
         if leg.layer == "POSTED":
-            kind = leg.ledger_account.partition(":")[0]
-            debit, credit = turnover.get(kind, (0, 0))
+            debit, credit = turnover.get(leg.kind, (0, 0))
             amount = leg.amount_minor
             is_debit = leg.direction == "DEBIT"
-            turnover[kind] = (debit + amount, credit) if is_debit else (debit, credit + amount)
+            turnover[leg.kind] = (debit + amount, credit) if is_debit else (debit, credit + amount)
     return turnover or {"": (0, 0)}
 
 
@@ -62,16 +62,17 @@ def build_escrow_ledger(books: Books) -> Table:
     table.add_column("layer")
     last = ""
     for entry in books.ledger_entries:
-        new = entry["journalEntryId"] != last
+        new = entry["journalSequence"] != last
         if new and last:
             table.add_section()
-        last = entry["journalEntryId"]
+        last = entry["journalSequence"]
+        fact = books.journal_entries[last]
         amount = format_minor(minor_of(entry["amount"]))
         debit = entry["direction"] == "DEBIT"
         table.add_row(
-            entry["createTime"][:10] if new else "",
-            entry["type"].lower() if new else "",
-            entry["ledgerAccount"],
+            fact["createTime"][:10] if new else "",
+            fact["type"].lower() if new else "",
+            name_of_account(entry["ledgerAccount"]),
             amount if debit else "",
             "" if debit else amount,
             format_minor(minor_of(entry["balanceAfter"])),

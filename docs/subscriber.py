@@ -40,8 +40,9 @@ async def fetch(pull: JetStreamContext.PullSubscription) -> AsyncIterator[Msg]:
 def show(message: Msg) -> None:
     for entry in JournalEntriesPosted.FromString(message.data).journal_entries:
         for leg in entry.ledger_entries:
-            side, layer = leg.Direction.Name(leg.direction), leg.Layer.Name(leg.layer)
-            print(message.headers["ce-time"], leg.ledger_account, side, leg.amount.amount_minor, layer, flush=True)
+            account, side, layer = leg.ledger_account, leg.Direction.Name(leg.direction), leg.Layer.Name(leg.layer)
+            name = f"{account.Kind.Name(account.kind)} {account.party_id}".rstrip()
+            print(message.headers["ce-time"], name, side, leg.amount.amount_minor, layer, flush=True)
 
 
 async def main(url: str) -> None:

@@ -84,10 +84,15 @@ class RestClient:
 
     def iterate_pages(self, path: str, items: str, **query: str) -> Iterator[list[Json]]:
         """The items of each page of a list, to the last."""
+        for page in self.iterate_answers(path, **query):
+            yield page[items]
+
+    def iterate_answers(self, path: str, **query: str) -> Iterator[Json]:
+        """Each page of a list as it is answered, to the last."""
         token = ""
         while True:
             page = self.get(path, **query, **({"pageToken": token} if token else {}))
-            yield page[items]
+            yield page
             token = page.get("nextPageToken", "")
             if not token:
                 return

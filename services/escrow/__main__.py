@@ -7,6 +7,7 @@ import sys
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
 
+from services.chassis.data.operations import Operations
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
@@ -19,7 +20,7 @@ from services.escrow.subscribers import SUBSCRIPTIONS
 async def main(settings: Settings) -> None:
     async with Runtime.start("escrow", settings) as runtime:
         poster = Poster(runtime.database, runtime.clock)
-        servicer = EscrowServicer(runtime.database, runtime.clock, poster)
+        servicer = EscrowServicer(Operations(runtime.database, runtime.clock, runtime.nudge), poster)
         service = pb.DESCRIPTOR.services_by_name["EscrowService"]
         await runtime.serve(
             servicers=[(pb_grpc.add_EscrowServiceServicer_to_server, servicer, service)],

@@ -6,17 +6,18 @@ from grpc.aio import ServicerContext
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
 
-from services.chassis.data.database import Database
-from services.chassis.data.once import once
-from services.chassis.values.clock import Clock
-from services.escrow import commands, entries, messages, queries
+from services.chassis.data.operations import Operations
+from services.escrow import entries, messages
+from services.escrow.commands import escrow_accounts, holds
 from services.escrow.posting import Poster
+from services.escrow.queries import balances, journal
+from services.escrow.queries import escrow_accounts as accounts_read
+from services.escrow.queries import holds as holds_read
 
 
 class EscrowServicer(pb_grpc.EscrowServiceServicer):
-    def __init__(self, database: Database, clock: Clock, poster: Poster) -> None:
-        self._database = database
-        self._clock = clock
+    def __init__(self, operations: Operations, poster: Poster) -> None:
+        self._operations = operations
         self._poster = poster
 
     # --- escrow accounts ---
@@ -24,119 +25,112 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def CreateEscrowAccount(
         self, request: pb.CreateEscrowAccountRequest, context: ServicerContext
     ) -> pb.EscrowAccount:
-        return await once(
-            self._database,
-            request,
-            pb.EscrowAccount,
-            lambda tx: commands.create_escrow_account(tx, request, self._clock.now()),
-        )
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.create_escrow_account)
 
     async def GetEscrowAccount(self, request: pb.GetEscrowAccountRequest, context: ServicerContext) -> pb.EscrowAccount:
-        async with self._database.begin() as tx:
-            return await queries.get_escrow_account(tx, request.escrow_account_id)
+        return await self._operations.read(request, accounts_read.get_escrow_account)
 
     async def ListEscrowAccounts(
         self, request: pb.ListEscrowAccountsRequest, context: ServicerContext
     ) -> pb.ListEscrowAccountsResponse:
-        async with self._database.begin() as tx:
-            return await queries.list_escrow_accounts(tx, request)
+        return await self._operations.read(request, accounts_read.list_escrow_accounts)
+
+    async def UpdateEscrowAccount(
+        self, request: pb.UpdateEscrowAccountRequest, context: ServicerContext
+    ) -> pb.EscrowAccount:
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.update_escrow_account)
 
     async def FreezeEscrowAccount(
         self, request: pb.FreezeEscrowAccountRequest, context: ServicerContext
     ) -> pb.EscrowAccount:
-        return await once(
-            self._database, request, pb.EscrowAccount, lambda tx: commands.freeze(tx, request, self._clock.now())
-        )
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.freeze_escrow_account)
 
     async def UnfreezeEscrowAccount(
         self, request: pb.UnfreezeEscrowAccountRequest, context: ServicerContext
     ) -> pb.EscrowAccount:
-        return await once(
-            self._database, request, pb.EscrowAccount, lambda tx: commands.unfreeze(tx, request, self._clock.now())
-        )
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.unfreeze_escrow_account)
 
     async def CloseEscrowAccount(
         self, request: pb.CloseEscrowAccountRequest, context: ServicerContext
     ) -> pb.EscrowAccount:
-        return await once(
-            self._database, request, pb.EscrowAccount, lambda tx: commands.close(tx, request, self._clock.now())
-        )
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.close_escrow_account)
 
     # --- the book, read ---
 
     async def GetEscrowAccountBalance(
         self, request: pb.GetEscrowAccountBalanceRequest, context: ServicerContext
     ) -> pb.EscrowAccountBalance:
-        async with self._database.begin() as tx:
-            return await queries.get_balance(tx, request, self._clock.now())
+        return await self._operations.read(request, balances.get_balance)
 
     async def ListLedgerAccounts(
         self, request: pb.ListLedgerAccountsRequest, context: ServicerContext
     ) -> pb.ListLedgerAccountsResponse:
-        async with self._database.begin() as tx:
-            return await queries.list_ledger_accounts(tx, request, self._clock.now())
+        return await self._operations.read(request, balances.list_ledger_accounts)
 
     async def ListLedgerEntries(
         self, request: pb.ListLedgerEntriesRequest, context: ServicerContext
     ) -> pb.ListLedgerEntriesResponse:
-        async with self._database.begin() as tx:
-            return await queries.list_ledger_entries(tx, request)
+        return await self._operations.read(request, journal.list_ledger_entries)
+
+    async def ListJournalEntries(
+        self, request: pb.ListJournalEntriesRequest, context: ServicerContext
+    ) -> pb.ListJournalEntriesResponse:
+        return await self._operations.read(request, journal.list_journal_entries)
+
+    async def GetJournalEntry(self, request: pb.GetJournalEntryRequest, context: ServicerContext) -> pb.JournalEntry:
+        return await self._operations.read(request, journal.get_journal_entry)
 
     async def GetTrialBalance(self, request: pb.GetTrialBalanceRequest, context: ServicerContext) -> pb.TrialBalance:
-        async with self._database.begin() as tx:
-            return await queries.get_trial_balance(tx, request.escrow_account_id)
+        return await self._operations.read(request, balances.get_trial_balance)
 
     # --- the book, written: idempotent by the journal's own keys, committed together with what others ask for ---
 
     async def PostJournalEntry(self, request: pb.PostJournalEntryRequest, context: ServicerContext) -> pb.JournalEntry:
-        now = self._clock.now()
-        return await self._poster.post_one(
-            await entries.asked(
-                self._database, request.escrow_account_id, request.idempotency_key, request.journal_entry, now
-            )
+        entry = await entries.build_entry(
+            self._operations.database,
+            request.escrow_account_id,
+            request.idempotency_key,
+            request.journal_entry,
+            self._operations.clock.now(),
         )
+        return await self._poster.post_one(entry, validate_only=request.validate_only)
 
     async def BatchPostJournalEntries(
         self, request: pb.BatchPostJournalEntriesRequest, context: ServicerContext
     ) -> pb.BatchPostJournalEntriesResponse:
-        outcomes = await self._poster.post(await entries.asked_together(self._database, request, self._clock.now()))
-        result = pb.BatchPostJournalEntriesResponse.Result
-        return pb.BatchPostJournalEntriesResponse(results=messages.results(result, request.items, outcomes))
+        wanted = await entries.build_entries(self._operations.database, request, self._operations.clock.now())
+        outcomes = await self._poster.post(wanted, validate_only=request.validate_only)
+        return pb.BatchPostJournalEntriesResponse(results=messages.results(request.items, outcomes))
 
     async def ReleaseSubscriptions(
         self, request: pb.ReleaseSubscriptionsRequest, context: ServicerContext
     ) -> pb.JournalEntry:
-        return await self._poster.post_one(entries.release_of_subscriptions(request))
+        return await self._poster.post_one(entries.build_release(request))
 
     async def DeclareDistribution(
         self, request: pb.DeclareDistributionRequest, context: ServicerContext
     ) -> pb.JournalEntry:
-        return await self._poster.post_one(entries.declaration(request))
+        return await self._poster.post_one(entries.build_declaration(request))
 
     async def SubmitPayouts(
         self, request: pb.SubmitPayoutsRequest, context: ServicerContext
     ) -> pb.SubmitPayoutsResponse:
-        outcomes = await self._poster.post([entries.payout(item) for item in request.items])
-        result = pb.SubmitPayoutsResponse.Result
-        return pb.SubmitPayoutsResponse(results=messages.results(result, request.items, outcomes))
+        outcomes = await self._poster.post([entries.build_payout(item) for item in request.items])
+        return pb.SubmitPayoutsResponse(results=messages.results(request.items, outcomes))
 
     # --- holds ---
 
     async def PlaceHold(self, request: pb.PlaceHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await once(
-            self._database, request, pb.Hold, lambda tx: commands.place_hold(tx, request, self._clock.now())
-        )
+        return await self._operations.write(request, pb.Hold, holds.place_hold)
+
+    async def GetHold(self, request: pb.GetHoldRequest, context: ServicerContext) -> pb.Hold:
+        return await self._operations.read(request, holds_read.get_hold)
 
     async def ListHolds(self, request: pb.ListHoldsRequest, context: ServicerContext) -> pb.ListHoldsResponse:
-        async with self._database.begin() as tx:
-            return await queries.list_holds(tx, request)
+        return await self._operations.read(request, holds_read.list_holds)
 
     async def CaptureHold(self, request: pb.CaptureHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await once(
-            self._database, request, pb.Hold, lambda tx: commands.capture_hold(tx, request, self._clock.now())
-        )
+        return await self._operations.write(request, pb.Hold, holds.capture_hold)
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await once(
-            self._database, request, pb.Hold, lambda tx: commands.release_hold(tx, request, self._clock.now())
-        )
+        return await self._operations.write(request, pb.Hold, holds.release_hold)

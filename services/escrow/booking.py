@@ -17,7 +17,7 @@ from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
-from services.chassis.data.database import driver_connection, mark_enqueued
+from services.chassis.data.database import Database, driver_connection, mark_enqueued
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
@@ -39,10 +39,20 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
     """
     outcomes = await book(await driver_connection(tx), entries, now, current_traceparent())
     mark_enqueued(tx)
-    for outcome in outcomes:
-        if isinstance(outcome, DomainError):
-            raise outcome
-    return [outcome for outcome in outcomes if isinstance(outcome, pb.JournalEntry)]
+    booked = []
+    for answer, _ in outcomes:
+        if isinstance(answer, DomainError):
+            raise answer
+        booked.append(answer)
+    return booked
+
+
+async def judge(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
+    """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
+    async with database.begin() as tx:
+        outcomes = await book(await driver_connection(tx), entries, now)
+        await tx.rollback()
+    return outcomes
 
 
 async def book(
@@ -57,11 +67,11 @@ async def book(
             if verdict.outcome == "posted":
                 message = messages.journal_entry(entry, verdict)
                 posted.append((entry, message))
-                outcomes.append(message)
+                outcomes.append(Outcome(message))
             else:
                 if verdict.outcome == "duplicate":
                     repeated.append((len(outcomes), verdict))
-                outcomes.append(_refusal(entry, verdict))
+                outcomes.append(Outcome(_refusal(entry, verdict), verdict.replayed))
     if repeated:
         await _answer_again(connection, entries, repeated, outcomes)
     if posted:
@@ -103,12 +113,12 @@ async def _answer_again(
         for number, verdict in repeated
     }
     rows = await store.booked_entries(connection, list(set(places.values())))
-    found = {
-        key: messages.booked_journal_entry(list(legs))
-        for key, legs in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"]))
-    }
+    found = {}
+    for key, group in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"])):
+        legs = list(group)
+        found[key] = messages.booked_journal_entry(legs[0], legs)
     for number, place in places.items():
-        outcomes[number] = found[place]
+        outcomes[number] = Outcome(found[place], replayed=True)
 
 
 def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
@@ -133,11 +143,12 @@ def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 credit_minor=verdict.requested_minor,
             )
         case "insufficient":
+            assert verdict.ledger_account is not None
             return refusals.InsufficientAvailableBalance(
-                f"{verdict.subject} has too little available.",
-                ledger_account=verdict.subject,
+                f"The ledger account {verdict.ledger_account} has too little available.",
                 available_minor=verdict.available_minor,
                 requested_minor=verdict.requested_minor,
+                **refusals.spell_account(verdict.ledger_account),
             )
         case "too_large":
             return too_large()
@@ -152,22 +163,26 @@ def too_large() -> InvalidField:
 
 
 def _events(posted: Sequence[tuple[NewEntry, pb.JournalEntry]]) -> Iterator[tuple[events.JournalEntriesPosted, str]]:
-    """What is told of each escrow account, with who is said to have caused it."""
+    """The events of each escrow account, each with its actor."""
     by_account: dict[str, list[tuple[NewEntry, pb.JournalEntry]]] = {}
     for entry, message in posted:
         by_account.setdefault(entry.escrow_account_id, []).append((entry, message))
     for escrow_account_id, booked in by_account.items():
         actors = {entry.actor for entry, _ in booked}
         actor = actors.pop() if len(actors) == 1 else "service:escrow"
-        for journal_entries in cut([message for _, message in booked]):
-            yield (
-                events.JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=journal_entries),
-                actor,
+        parts = list(cut([message for _, message in booked]))
+        for number, journal_entries in enumerate(parts, start=1):
+            event = events.JournalEntriesPosted(
+                escrow_account_id=escrow_account_id,
+                journal_entries=journal_entries,
+                part=number,
+                part_count=len(parts),
             )
+            yield event, actor
 
 
 def cut(entries: Sequence[pb.JournalEntry]) -> Iterator[list[pb.JournalEntry]]:
-    """The entries in runs that fit an event each. One too large alone comes in parts, with each leg in one of them."""
+    """The entries in runs that fit an event each. One too large alone is split, and each of its legs is in one run."""
     run: list[pb.JournalEntry] = []
     size = 0
     for entry in entries:

@@ -1,11 +1,13 @@
-"""From requests to the journal entries they ask for. What is asked is checked here; whether it may be, in the book."""
+"""From requests to the journal entries they ask for. Their form is checked here; whether they may be, in the book."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from realco.escrow.v1 import escrow_pb2 as pb
+from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
@@ -14,35 +16,45 @@ from services.chassis.data.once import fingerprint_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow import store
-from services.escrow.domain import chart
-from services.escrow.domain.chart import DISTRIBUTABLE, IN_TRANSIT, ISSUER_PROCEEDS, Direction
+from services.escrow.domain.chart import (
+    DISTRIBUTABLE,
+    IN_TRANSIT,
+    ISSUER_PROCEEDS,
+    Direction,
+    Kind,
+    LedgerAccount,
+    account_of_party,
+    line_of,
+)
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
     LEGS_TOGETHER_MAX,
-    Kind,
+    EntryType,
     Layer,
     Leg,
     NewEntry,
-    Once,
+    PostingKey,
     credit,
     debit,
+    digest_scope,
+    make_key,
     mirror,
-    once,
-    request_key,
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
+from services.escrow.messages import read_ledger_account
 
 # Clocks of callers may be ahead of ours by so much.
 _CLOCK_SKEW = timedelta(seconds=5)
 
+# What a payout takes its money from: the type of its entry, and what it says.
 _SOURCES = {
-    pb.SubmitPayoutsRequest.PAYABLE: (chart.PAYABLE, Kind.DISTRIBUTION, "Distribution payout submitted"),
-    pb.SubmitPayoutsRequest.ISSUER_PROCEEDS: (ISSUER_PROCEEDS, Kind.WITHDRAWAL, "Payout of proceeds submitted"),
-    pb.SubmitPayoutsRequest.SUBSCRIPTION: (chart.SUBSCRIPTION, Kind.REFUND, "Refund submitted"),
+    Kind.PAYABLE: (EntryType.DISTRIBUTION, "Distribution payout submitted"),
+    Kind.ISSUER_PROCEEDS: (EntryType.WITHDRAWAL, "Payout of proceeds submitted"),
+    Kind.SUBSCRIPTION: (EntryType.REFUND, "Refund submitted"),
 }
 
 
-async def asked(
+async def build_entry(
     database: Database,
     escrow_account_id: str,
     idempotency_key: str,
@@ -62,7 +74,7 @@ async def asked(
     )
     if effective_at is not None and effective_at > now + _CLOCK_SKEW:
         raise InvalidField("Only what has happened is booked.", fields={f"{path}.effective_time": "is in the future"})
-    original = None
+    original = currency = None
     if new.reverses_journal_entry_id:
         if new.legs:
             raise InvalidField("A reversal mirrors its original.", fields={f"{path}.legs": "must be empty"})
@@ -75,19 +87,23 @@ async def asked(
             raise JournalEntryNotFound("There is no such journal entry in this escrow account.")
         legs: Sequence[Leg] = mirror(original.legs)
     else:
-        legs = _legs(new.legs, path)
+        legs = _read_legs(new.legs, path)
+        currency = _common_currency([leg.amount for leg in new.legs], f"{path}.legs")
     body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
     return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        once=once("rpc", "post", principal.subject, idempotency_key, body=body),
+        key=make_key("rpc", "post", principal.subject, idempotency_key, body=body),
         idempotency_key=idempotency_key,
-        kind=Kind(pb.LedgerEntry.Type.Name(new.type)),
+        type=EntryType(pb.JournalEntry.Type.Name(new.type)),
         description=new.description,
         legs=legs,
         actor=principal.person,
         effective_at=effective_at,
+        currency=currency,
+        external_id=new.external_id or None,
+        metadata=dict(new.metadata),
         # A reversal belongs to what its original belongs to.
         transaction_id=original.transaction_id if original else None,
         investment_id=original.investment_id if original else new.investment_id or None,
@@ -96,7 +112,7 @@ async def asked(
     )
 
 
-async def asked_together(
+async def build_entries(
     database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
 ) -> list[NewEntry | JournalEntryNotFound]:
     """What each item of a batch asks for; one that reverses what is not there is refused by itself.
@@ -109,7 +125,7 @@ async def asked_together(
     for number, item in enumerate(request.items):
         path = f"items[{number}].journal_entry"
         try:
-            entry = await asked(
+            entry = await build_entry(
                 database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now, path
             )
         except JournalEntryNotFound as refusal:
@@ -124,76 +140,71 @@ async def asked_together(
     return found
 
 
-def _legs(asked_for: Sequence[pb.Leg], path: str) -> tuple[Leg, ...]:
-    if len(asked_for) < 2:
+def _read_legs(legs: Sequence[pb.Leg], path: str) -> tuple[Leg, ...]:
+    if len(legs) < 2:
         raise InvalidField("A journal entry has two sides.", fields={f"{path}.legs": "must be at least two"})
-    if sum(leg.amount_minor for leg in asked_for) > AMOUNT_MINOR_MAX:
+    if sum(leg.amount.amount_minor for leg in legs) > AMOUNT_MINOR_MAX:
         raise InvalidField("The amounts are too large.", fields={f"{path}.legs": "are too large together"})
     return tuple(
         Leg(
-            leg.ledger_account,
+            read_ledger_account(leg.ledger_account, f"{path}.legs[{number}].ledger_account"),
             Direction.DEBIT if leg.direction == pb.LedgerEntry.DEBIT else Direction.CREDIT,
-            leg.amount_minor,
+            leg.amount.amount_minor,
             Layer.PENDING if leg.layer == pb.LedgerEntry.PENDING else Layer.POSTED,
         )
-        for leg in asked_for
+        for number, leg in enumerate(legs)
     )
 
 
-def release_of_subscriptions(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
-    """Every named subscription to `issuer_proceeds`, all or none."""
-    total = _total(request.subscriptions, "subscriptions")
+def _common_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
+    """The one currency of all these amounts."""
+    [currency, *others] = dict.fromkeys(amount.currency_code for amount in amounts)
+    if others:
+        raise InvalidField("An escrow account has one currency.", fields={path: "must be of one currency"})
+    return currency
+
+
+def build_release(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
+    """Every named subscription to ISSUER_PROCEEDS, all or none."""
     legs = [
-        debit(chart.of_party(chart.SUBSCRIPTION, part.party_id), part.amount_minor) for part in request.subscriptions
+        debit(account, minor)
+        for account, minor in _read_parts(request.subscriptions, Kind.SUBSCRIPTION, "subscriptions")
     ]
-    principal = current_principal()
-    return NewEntry(
-        org_id=principal.org_id,
-        escrow_account_id=request.escrow_account_id,
-        journal_entry_id=new_id("je"),
-        once=Once(request_key("rpc", "release", principal.subject, request.idempotency_key), fingerprint_of(request)),
-        idempotency_key=request.idempotency_key,
-        kind=Kind.RELEASE,
+    return _build(
+        request,
+        "release",
+        type=EntryType.RELEASE,
         description=f"Closing of {request.offering_id}",
-        legs=(*legs, credit(ISSUER_PROCEEDS, total)),
-        actor=principal.person,
+        legs=(*legs, credit(ISSUER_PROCEEDS, sum(leg.amount_minor for leg in legs))),
+        currency=request.subscriptions[0].amount.currency_code,
     )
 
 
-def declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
-    """`distributable` to each payee's `payable`, to the cent."""
-    total = _total(request.payables, "payables")
-    legs = [credit(chart.of_party(chart.PAYABLE, part.party_id), part.amount_minor) for part in request.payables]
-    principal = current_principal()
-    return NewEntry(
-        org_id=principal.org_id,
-        escrow_account_id=request.escrow_account_id,
-        journal_entry_id=new_id("je"),
-        once=Once(request_key("rpc", "declare", principal.subject, request.idempotency_key), fingerprint_of(request)),
-        idempotency_key=request.idempotency_key,
-        kind=Kind.DISTRIBUTION,
+def build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
+    """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
+    legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
+    return _build(
+        request,
+        "declare",
+        type=EntryType.DISTRIBUTION,
         description=f"Declaration of {request.distribution_id}",
-        legs=(debit(DISTRIBUTABLE, total), *legs),
-        actor=principal.person,
+        legs=(debit(DISTRIBUTABLE, sum(leg.amount_minor for leg in legs)), *legs),
+        currency=request.payables[0].amount.currency_code,
         distribution_id=request.distribution_id,
     )
 
 
-def payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
+def build_payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
     """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
-    source, kind, description = _SOURCES[item.source]
-    account = source if source == ISSUER_PROCEEDS else chart.of_party(source, item.party_id)
-    principal = current_principal()
-    return NewEntry(
-        org_id=principal.org_id,
-        escrow_account_id=item.escrow_account_id,
-        journal_entry_id=new_id("je"),
-        once=Once(request_key("rpc", "payout", principal.subject, item.idempotency_key), fingerprint_of(item)),
-        idempotency_key=item.idempotency_key,
-        kind=kind,
+    source = Kind(pb.LedgerAccount.Kind.Name(item.source))
+    entry_type, description = _SOURCES[source]
+    account = account_of_party(source, item.party_id) if line_of(source).of_party else LedgerAccount(source)
+    return _build(
+        item,
+        "payout",
+        type=entry_type,
         description=description,
         legs=(debit(account, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
-        actor=principal.person,
         currency=item.amount.currency_code,
         transaction_id=item.transaction_id,
         investment_id=item.investment_id or None,
@@ -201,14 +212,25 @@ def payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
     )
 
 
-def _total(parts: Iterable[pb.PartyAmount], field: str) -> int:
-    seen: set[str] = set()
-    total = 0
-    for part in parts:
-        if part.party_id in seen:
-            raise InvalidField("Each party comes once.", fields={field: "name a party twice"})
-        seen.add(part.party_id)
-        total += part.amount_minor
-    if total > AMOUNT_MINOR_MAX // 2:
+def _build(request: Any, scope: str, **values: Any) -> NewEntry:
+    """The entry that another service asks for, under the request's own key."""
+    principal = current_principal()
+    return NewEntry(
+        org_id=principal.org_id,
+        escrow_account_id=request.escrow_account_id,
+        journal_entry_id=new_id("je"),
+        key=PostingKey(digest_scope("rpc", scope, principal.subject, request.idempotency_key), fingerprint_of(request)),
+        idempotency_key=request.idempotency_key,
+        actor=principal.person,
+        **values,
+    )
+
+
+def _read_parts(parts: Sequence[pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
+    """Each party's own ledger account of the kind, with its amount."""
+    if len({part.party_id for part in parts}) < len(parts):
+        raise InvalidField("Each party comes once.", fields={field: "name a party twice"})
+    _common_currency([part.amount for part in parts], field)
+    if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
         raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
-    return total
+    return [(account_of_party(kind, part.party_id), part.amount.amount_minor) for part in parts]

@@ -1,4 +1,7 @@
-"""Escrow's timer: holds end when their time has run out."""
+"""Escrow's timers: holds end when their time has run out, and old refusals are forgotten.
+
+Which organizations have something due is read over all of them; what is due is done in transactions of one each.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,25 @@ from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_pr
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
-from services.escrow import commands, store
+from services.escrow import store
+from services.escrow.commands import holds
 from services.escrow.domain.refusals import EscrowAccountFrozen, HoldNotOpen
 
 _BATCH_MAX = 100
+_REFUSALS_MAX = 5_000
 
 
 def jobs(database: Database, clock: Clock) -> list[Job]:
     async def expire_holds() -> int:
         return await expire_due_holds(database, clock)
 
-    return [Job("expire_holds", expire_holds, interval_seconds=0.25)]
+    async def forget_refusals() -> int:
+        return await forget_old_refusals(database)
+
+    return [
+        Job("expire_holds", expire_holds, interval_seconds=0.25),
+        Job("forget_refusals", forget_refusals, interval_seconds=3600),
+    ]
 
 
 async def expire_due_holds(database: Database, clock: Clock) -> int:
@@ -26,14 +37,28 @@ async def expire_due_holds(database: Database, clock: Clock) -> int:
     """
     now = clock.now()
     async with database.begin(ALL_ORGANIZATIONS) as tx:
-        due = await store.expired_holds(tx, now, _BATCH_MAX)
+        organizations = await store.organizations_with_due_holds(tx, now, _BATCH_MAX)
     ended = 0
-    for hold in due:
-        with acting_as(service_principal("escrow", hold.org_id, on_behalf_of=hold.actor)):
-            try:
-                async with database.begin() as tx:
-                    await commands.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)
-            except (HoldNotOpen, EscrowAccountFrozen):
-                continue  # somebody was faster
-        ended += 1
+    for org_id in organizations:
+        async with database.begin(org_id) as tx:
+            due = await store.due_holds(tx, now, _BATCH_MAX)
+        for hold in due:
+            with acting_as(service_principal("escrow", org_id, on_behalf_of=hold.actor)):
+                try:
+                    async with database.begin() as tx:
+                        await holds.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)
+                except (HoldNotOpen, EscrowAccountFrozen):
+                    continue  # somebody was faster
+            ended += 1
     return ended
+
+
+async def forget_old_refusals(database: Database) -> int:
+    """Frees the keys of refused postings after the time for which every answer is kept; returns how many."""
+    async with database.begin(ALL_ORGANIZATIONS) as tx:
+        organizations = await store.organizations_with_old_refusals(tx, _BATCH_MAX)
+    forgotten = 0
+    for org_id in organizations:
+        async with database.begin(org_id) as tx:
+            forgotten += await store.forget_refusals(tx, _REFUSALS_MAX)
+    return forgotten

@@ -5,53 +5,85 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
-from asyncpg import Record
+import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
-from realco.type.v1 import money_pb2
+from realco.type.v1 import explanation_pb2, money_pb2
 
+from services.chassis.calls.status import to_failure
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.values.errors import DomainError
-from services.escrow.domain.chart import Direction
-from services.escrow.domain.journal import Kind, Layer, NewEntry
+from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.etags import etag_of
+from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store import Verdict
 
-Result = TypeVar("Result")
-# What became of an entry: booked, now or before, or refused.
-Outcome = pb.JournalEntry | DomainError
+
+class Outcome(NamedTuple):
+    """What became of an entry: booked or refused, now or by an earlier request with its key."""
+
+    answer: pb.JournalEntry | DomainError
+    replayed: bool = False
 
 
 def money(amount_minor: int, currency: str) -> money_pb2.Money:
     return money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
 
 
-def escrow_account(row: Any) -> pb.EscrowAccount:
+def ledger_account(kind: str, party_id: str) -> pb.LedgerAccount:
+    return pb.LedgerAccount(kind=_NUMBER[kind], party_id=party_id or None)
+
+
+def account_of(row: Any) -> LedgerAccount:
+    """The ledger account of a row with the two columns of its key."""
+    return LedgerAccount(Kind(row.kind), row.party_id)
+
+
+def read_ledger_account(message: pb.LedgerAccount, path: str) -> LedgerAccount:
+    """The ledger account a request names.
+
+    Raises:
+        InvalidField: its kind is of a party and names none, or the other way round.
+    """
+    kind = Kind(pb.LedgerAccount.Kind.Name(message.kind))
+    if line_of(kind).of_party != bool(message.party_id):
+        fault = "must not be given for this kind" if message.party_id else "must be given for this kind"
+        raise InvalidField("Some kinds of ledger account are of a party.", fields={f"{path}.party_id": fault})
+    return LedgerAccount(kind, message.party_id)
+
+
+def escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount:
     return pb.EscrowAccount(
         escrow_account_id=row.escrow_account_id,
         display_name=row.display_name,
         currency_code=row.currency,
         status=row.status,
         custodian_name=row.custodian_name,
-        custodian_account_last4=row.custodian_account_last4,
-        freeze_reason=row.freeze_reason,
+        custodian_account_last4=row.custodian_account_last4 or None,
+        freeze_reason=row.freeze_reason or None,
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
+        external_id=row.external_id,
+        metadata=row.metadata,
+        etag=etag_of(row.escrow_account_id, row.version),
+        allowed_actions=actions,
     )
 
 
 # By member and by its value, since a look-up by name in a descriptor costs more than all else in a message.
 _NUMBER: dict[Any, Any] = {
-    **{key: pb.LedgerEntry.Type.Value(kind.value) for kind in Kind for key in (kind, kind.value)},
+    **{key: pb.JournalEntry.Type.Value(type_.value) for type_ in EntryType for key in (type_, type_.value)},
     **{key: pb.LedgerEntry.Direction.Value(side.value) for side in Direction for key in (side, side.value)},
     **{key: pb.LedgerEntry.Layer.Value(layer.value) for layer in Layer for key in (layer, layer.value)},
+    **{kind.value: pb.LedgerAccount.Kind.Value(kind.value) for kind in Kind},
 }
 
 
 @lru_cache(maxsize=1024)
 def _moment(moment: datetime) -> Timestamp:
-    """Entries of a batch, and legs of an entry, share their times. Whoever puts it in a message puts a copy there."""
+    """Entries of a batch share their times. Whoever puts it in a message puts a copy there."""
     return to_timestamp(moment)
 
 
@@ -59,83 +91,86 @@ def journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
     """An entry that was just booked. Every posting pays for this, so it is built in place, without parts in between."""
     created = _moment(verdict.booked_at)
     effective = created if entry.effective_at is None else _moment(min(entry.effective_at, verdict.booked_at))
-    kind, transaction_id, currency = _NUMBER[entry.kind], entry.transaction_id or "", verdict.subject
+    currency, sequence = verdict.subject, verdict.sequence
     message = pb.JournalEntry(
         journal_entry_id=entry.journal_entry_id,
         escrow_account_id=entry.escrow_account_id,
-        type=kind,
+        journal_sequence=sequence,
+        type=_NUMBER[entry.type],
         description=entry.description,
         effective_time=effective,
         create_time=created,
-        transaction_id=transaction_id,
-        investment_id=entry.investment_id or "",
-        distribution_id=entry.distribution_id or "",
-        reverses_journal_entry_id=entry.reverses_journal_entry_id or "",
+        leg_count=len(entry.legs),
+        transaction_id=entry.transaction_id,
+        investment_id=entry.investment_id,
+        distribution_id=entry.distribution_id,
+        reverses_journal_entry_id=entry.reverses_journal_entry_id,
         actor=entry.actor,
+        external_id=entry.external_id,
+        metadata=entry.metadata,
     )
     add: Callable[..., Any] = message.ledger_entries.add
-    for (code, direction, amount_minor, layer), (sequence, balance_after) in zip(entry.legs, verdict.legs, strict=True):
+    for number, (leg, booked) in enumerate(zip(entry.legs, verdict.legs, strict=True), start=1):
+        kind, party_id = leg.ledger_account
         add(
-            journal_entry_id=entry.journal_entry_id,
-            ledger_account=code,
-            sequence=sequence,
-            direction=_NUMBER[direction],
-            amount={"currency_code": currency, "amount_minor": amount_minor},
-            layer=_NUMBER[layer],
-            balance_after={"currency_code": currency, "amount_minor": balance_after},
-            type=kind,
-            description=entry.description,
-            effective_time=effective,
-            create_time=created,
-            transaction_id=transaction_id,
+            journal_sequence=sequence,
+            leg=number,
+            ledger_account={"kind": _NUMBER[kind], "party_id": party_id or None},
+            sequence=booked.sequence,
+            direction=_NUMBER[leg.direction],
+            amount={"currency_code": currency, "amount_minor": leg.amount_minor},
+            layer=_NUMBER[leg.layer],
+            balance_after={"currency_code": currency, "amount_minor": booked.balance_after},
         )
     return message
 
 
-def booked_journal_entry(rows: Sequence[Record]) -> pb.JournalEntry:
-    """An entry as the book has it, from the rows of its legs (store.booked_entries)."""
-    head = rows[0]
+def booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] = ()) -> pb.JournalEntry:
+    """An entry as the book has it, from a row with its columns, by name, and from the rows of its legs."""
+    metadata = head["metadata"]  # the driver alone gives text, SQLAlchemy what it says
     return pb.JournalEntry(
         journal_entry_id=head["journal_entry_id"],
         escrow_account_id=head["escrow_account_id"],
-        type=head["kind"],
+        journal_sequence=head["journal_sequence"],
+        type=head["type"],
         description=head["description"],
         effective_time=to_timestamp(head["effective_at"]),
         create_time=to_timestamp(head["created_at"]),
-        ledger_entries=[ledger_entry(row) for row in rows],
-        transaction_id=head["transaction_id"] or "",
-        investment_id=head["investment_id"] or "",
-        distribution_id=head["distribution_id"] or "",
-        reverses_journal_entry_id=head["reverses_journal_entry_id"] or "",
+        leg_count=head["leg_count"],
+        ledger_entries=[ledger_entry(row, head["currency"]) for row in legs],
+        transaction_id=head["transaction_id"],
+        investment_id=head["investment_id"],
+        distribution_id=head["distribution_id"],
+        reverses_journal_entry_id=head["reverses_journal_entry_id"],
         actor=head["actor"],
+        external_id=head["external_id"],
+        metadata=orjson.loads(metadata) if isinstance(metadata, str) else metadata,
+        allowed_actions=actions,
     )
 
 
-def ledger_entry(row: Any) -> pb.LedgerEntry:
-    """A leg, from a row with its entry's columns and the currency."""
+def ledger_entry(row: Any, currency: str) -> pb.LedgerEntry:
+    """A leg, from a row of ledger_entries."""
     after = row["posted_after"] if row["layer"] == Layer.POSTED.value else row["pending_after"]
-    amount: Any = {"currency_code": row["currency"], "amount_minor": row["amount_minor"]}
-    balance_after: Any = {"currency_code": row["currency"], "amount_minor": after}
+    account: Any = {"kind": _NUMBER[row["kind"]], "party_id": row["party_id"] or None}
+    amount: Any = {"currency_code": currency, "amount_minor": row["amount_minor"]}
+    balance_after: Any = {"currency_code": currency, "amount_minor": after}
     return pb.LedgerEntry(
-        journal_entry_id=row["journal_entry_id"],
-        ledger_account=row["ledger_account"],
+        journal_sequence=row["journal_sequence"],
+        leg=row["leg"],
+        ledger_account=account,
         sequence=row["sequence"],
         direction=_NUMBER[row["direction"]],
         amount=amount,
         layer=_NUMBER[row["layer"]],
         balance_after=balance_after,
-        type=_NUMBER[row["kind"]],
-        description=row["description"],
-        effective_time=_moment(row["effective_at"]),
-        create_time=_moment(row["created_at"]),
-        transaction_id=row["transaction_id"] or "",
     )
 
 
 def ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalance:
     """The balances of a ledger account, or of a kind, from a row of queries."""
     return pb.LedgerAccountBalance(
-        ledger_account=row.ledger_account,
+        ledger_account=ledger_account(row.kind, row.party_id),
         normal_balance=row.normal_balance,
         posted=money(int(row.posted), currency),
         pending=money(int(row.pending), currency),
@@ -144,7 +179,7 @@ def ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalance:
     )
 
 
-def hold(row: Any) -> pb.Hold:
+def hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
     """A hold, from a row with its escrow account's currency."""
 
     def moment(value: datetime | None) -> Any:
@@ -153,23 +188,48 @@ def hold(row: Any) -> pb.Hold:
     return pb.Hold(
         hold_id=row.hold_id,
         escrow_account_id=row.escrow_account_id,
-        ledger_account=row.ledger_account,
+        ledger_account=ledger_account(row.kind, row.party_id),
         amount=money(row.amount_minor, row.currency),
         captured_amount=money(row.captured_minor, row.currency),
         status=row.status,
         reason=row.reason,
-        transaction_id=row.transaction_id or "",
+        transaction_id=row.transaction_id,
         expire_time=moment(row.expires_at),
         create_time=moment(row.created_at),
         resolve_time=moment(row.resolved_at),
+        description=row.description or None,
+        actor=row.actor,
+        external_id=row.external_id,
+        metadata=row.metadata,
+        explanation=explain_hold(row.reason, row.description, row.transaction_id),
+        allowed_actions=actions,
     )
 
 
-def results(make: Callable[..., Result], items: Iterable[Any], outcomes: Iterable[Outcome]) -> Iterator[Result]:
-    """The verdict on each item of a batch, by the item's idempotency_key."""
-    for item, outcome in zip(items, outcomes, strict=True):
-        if isinstance(outcome, DomainError):
-            refusal = pb.Refusal(reason=outcome.reason, message=outcome.message, metadata=outcome.metadata)
-            yield make(idempotency_key=item.idempotency_key, refusal=refusal)
+_REASONS = {
+    "RETURN_RISK": (
+        "The bank may still take the debit back.",
+        "NACHA Operating Rules: an ACH debit can be returned after it settled",
+    ),
+    "DISPUTE": ("A dispute about this money is open.", ""),
+    "MANUAL": ("A person holds this money.", ""),
+}
+
+
+def explain_hold(reason: str, description: str, transaction_id: str | None) -> explanation_pb2.Explanation:
+    """Why money is held: in the words of whoever placed the hold, else in those of the rule."""
+    statement, source = _REASONS[reason]
+    explanation = explanation_pb2.Explanation(statement=description or statement, rule=reason, source=source)
+    if transaction_id:
+        explanation.operands.add(name="transaction", value=transaction_id)
+    return explanation
+
+
+def results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.PostingResult]:
+    """What became of each item of a batch, by the item's idempotency_key."""
+    for item, (answer, replayed) in zip(items, outcomes, strict=True):
+        key = item.idempotency_key
+        if isinstance(answer, DomainError):
+            yield pb.PostingResult(idempotency_key=key, failure=to_failure(answer), replayed=replayed)
         else:
-            yield make(idempotency_key=item.idempotency_key, journal_entry=outcome)
+            yield pb.PostingResult(idempotency_key=key, journal_entry=answer, replayed=replayed)

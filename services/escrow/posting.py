@@ -17,6 +17,7 @@ from contextvars import Context
 from asyncpg.pool import PoolConnectionProxy
 from realco.escrow.v1 import escrow_pb2 as pb
 
+from services.chassis.calls.answer import note_replayed
 from services.chassis.data.database import Database, is_away, is_contention, sqlstate
 from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.process.waiting import backoff_seconds
@@ -59,26 +60,37 @@ class Poster:
         self._waiting_entries = 0
         self._lane: asyncio.Task[None] | None = None
 
-    async def post_one(self, entry: NewEntry) -> pb.JournalEntry:
+    async def post_one(self, entry: NewEntry, *, validate_only: bool = False) -> pb.JournalEntry:
         """The entry, booked now or by an earlier request with its key.
 
         Raises:
             DomainError: it was refused and changed nothing.
         """
-        [outcome] = await self.post([entry])
-        if isinstance(outcome, DomainError):
-            raise outcome
-        return outcome
+        [outcome] = await self.post([entry], validate_only=validate_only)
+        if isinstance(outcome.answer, DomainError):
+            raise outcome.answer
+        return outcome.answer
 
-    async def post(self, asked: Sequence[NewEntry | DomainError]) -> list[Outcome]:
+    async def post(self, wanted: Sequence[NewEntry | DomainError], *, validate_only: bool = False) -> list[Outcome]:
         """What became of each entry, in order; what was refused before it came here stays refused.
+
+        Args:
+            validate_only: Only judge what would become of them.
 
         Raises:
             TooManyWaiting: come back later; nothing was done.
         """
-        entries = [entry for entry in asked if isinstance(entry, NewEntry)]
-        booked = iter(await self._wait_for(entries) if entries else ())
-        return [entry if isinstance(entry, DomainError) else next(booked) for entry in asked]
+        entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
+        decided = iter(await self._decide(entries, validate_only=validate_only) if entries else ())
+        outcomes = [Outcome(entry) if isinstance(entry, DomainError) else next(decided) for entry in wanted]
+        if all(outcome.replayed for outcome in outcomes):
+            note_replayed()
+        return outcomes
+
+    async def _decide(self, entries: Sequence[NewEntry], *, validate_only: bool) -> list[Outcome]:
+        if validate_only:
+            return await booking.judge(self._database, entries, self._clock.now())
+        return await self._wait_for(entries)
 
     async def drain(self) -> None:
         """Returns when nothing waits and the lane has let go of its connection."""

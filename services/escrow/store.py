@@ -10,20 +10,30 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 from asyncpg import Connection, Record
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.escrow.domain.account import Balance, Status
-from services.escrow.domain.chart import Direction
+from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
+from services.escrow.domain.account import Balance
+from services.escrow.domain.chart import Direction, Kind, LedgerAccount
 from services.escrow.domain.journal import Layer, Leg, NewEntry
-from services.escrow.tables import escrow_accounts, holds, journal_entries, ledger_accounts, ledger_entries
+from services.escrow.tables import (
+    escrow_accounts,
+    holds,
+    journal_entries,
+    ledger_accounts,
+    ledger_entries,
+    refused_postings,
+)
 
 _TIME = sa.TIMESTAMP(timezone=True)
 # Numbers and flags go as literals: asyncpg asks every element of a list whether it is a list itself, which costs more
 # than all else in sending them.
-_LITERALS = dict.fromkeys((4, 6, 7, 21, 22), "int") | dict.fromkeys((20, 23, 24), "boolean") | {25: "bigint"}
-_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 26))
+_LITERALS = dict.fromkeys((4, 7, 8, 24, 25), "int") | dict.fromkeys((23, 26, 27), "boolean") | {28: "bigint"}
+_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 29))
 _POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
 
 
@@ -35,12 +45,14 @@ class LegVerdict(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What post_journal_entries decided of one entry; see migrations/sql/0001_post_journal_entries.sql."""
+    """What post_journal_entries decided of one entry; see migrations/sql/post_journal_entries.sql."""
 
     outcome: str
+    replayed: bool
     sequence: int
     booked_at: datetime
     subject: str
+    ledger_account: LedgerAccount | None
     available_minor: int
     requested_minor: int
     legs: Sequence[LegVerdict]
@@ -58,9 +70,11 @@ async def post_journal_entries(connection: Connection, entries: Sequence[NewEntr
         verdicts.append(
             Verdict(
                 row["verdict"][number],
+                row["replayed"][number],
                 row["sequence"][number],
                 row["booked_at"][number],
                 row["subject"][number],
+                _account(row["kind"][number], row["party_id"][number]),
                 row["available"][number],
                 row["requested"][number],
                 [LegVerdict(*leg) for leg in legs[first:last]],
@@ -70,24 +84,28 @@ async def post_journal_entries(connection: Connection, entries: Sequence[NewEntr
     return verdicts
 
 
+def _account(kind: str | None, party_id: str | None) -> LedgerAccount | None:
+    return None if kind is None else LedgerAccount(Kind(kind), party_id or "")
+
+
 def _columns(entries: Sequence[NewEntry]) -> list[Any]:
     """The entries as the function's arrays: what repeats is written once and referred to by its position, from 1."""
     escrows: dict[tuple[str, str], int] = {}
-    accounts: dict[tuple[int, str], int] = {}
+    accounts: dict[tuple[int, Kind, str], int] = {}
     keys: dict[tuple[str, object], int] = {}
     of_entries: list[tuple[Any, ...]] = []
     of_legs: list[tuple[Any, ...]] = []
     for number, entry in enumerate(entries, start=1):
         escrow = escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows) + 1)
-        first = keys.setdefault((entry.org_id, entry.once.key), number)
+        first = keys.setdefault((entry.org_id, entry.key.key), number)
         of_entries.append(
             (
                 escrow,
                 first,
-                entry.once.key,
-                entry.once.fingerprint,
+                entry.key.key,
+                entry.key.fingerprint,
                 entry.journal_entry_id,
-                entry.kind.value,
+                entry.type.value,
                 entry.description,
                 entry.effective_at,
                 entry.currency,
@@ -96,15 +114,17 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
                 entry.distribution_id,
                 entry.reverses_journal_entry_id,
                 entry.actor,
+                entry.external_id,
+                orjson.dumps(entry.metadata).decode() if entry.metadata else None,
                 entry.when_frozen,
                 len(entry.legs),
             )
         )
-        for code, direction, amount_minor, layer in entry.legs:
-            account = accounts.setdefault((escrow, code), len(accounts) + 1)
+        for (kind, party_id), direction, amount_minor, layer in entry.legs:
+            account = accounts.setdefault((escrow, kind, party_id), len(accounts) + 1)
             of_legs.append((account, direction is Direction.DEBIT, layer is Layer.PENDING, amount_minor))
     columns: list[Any] = []
-    for rows, width in ((list(escrows), 2), (list(accounts), 2), (of_entries, 16), (of_legs, 4)):
+    for rows, width in ((list(escrows), 2), (list(accounts), 3), (of_entries, 18), (of_legs, 4)):
         columns += [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
     for position in _LITERALS:
         columns[position - 2] = f"{{{','.join(map(str, columns[position - 2]))}}}"
@@ -114,8 +134,9 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
 async def booked_entries(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
     """The legs of the entries at (org_id, escrow_account_id, sequence), each with its entry's columns, in order."""
     return await connection.fetch(
-        "SELECT j.journal_entry_id, j.kind, j.description, j.transaction_id, j.investment_id, j.distribution_id,"
-        " j.reverses_journal_entry_id, j.actor, j.org_id, j.escrow_account_id, e.currency, l.*"
+        "SELECT j.journal_entry_id, j.type, j.description, j.leg_count, j.transaction_id, j.investment_id,"
+        " j.distribution_id, j.reverses_journal_entry_id, j.actor, j.external_id, j.metadata, j.org_id,"
+        " j.escrow_account_id, e.currency, l.*"
         " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (org_id, escrow_account_id, sequence)"
         " JOIN journal_entries j USING (org_id, escrow_account_id, sequence)"
         " JOIN escrow_accounts e ON e.org_id = j.org_id AND e.escrow_account_id = j.escrow_account_id"
@@ -137,14 +158,15 @@ async def lock_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_i
     return (await tx.execute(mine.with_for_update(key_share=True))).one_or_none()
 
 
-async def set_status(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, status: Status, freeze_reason: str, now: datetime
+async def change_escrow_account(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, now: datetime, **changes: Any
 ) -> sa.Row[Any]:
+    """Writes columns of the escrow account: a new version of it."""
     table = escrow_accounts.c
     change = (
         sa.update(escrow_accounts)
         .where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
-        .values(status=status.value, freeze_reason=freeze_reason, updated_at=now)
+        .values(updated_at=now, version=table.version + 1, **changes)
         .returning(escrow_accounts)
     )
     return (await tx.execute(change)).one()
@@ -156,23 +178,24 @@ def on_normal_side(debit: sa.ColumnElement[int], credit: sa.ColumnElement[int]) 
 
 
 async def balances(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, codes: Sequence[str] | None = None
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
 ) -> list[Balance]:
-    """The balances of these ledger accounts that exist, or of all, by code."""
+    """The balances of these ledger accounts that exist, or of all, by kind and party."""
     table = ledger_accounts.c
     query = (
         sa.select(
-            table.ledger_account,
+            table.kind,
+            table.party_id,
             on_normal_side(table.debits_posted, table.credits_posted),
             on_normal_side(table.debits_pending, table.credits_pending),
             table.held,
         )
         .where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
-        .order_by(table.ledger_account)
+        .order_by(table.kind, table.party_id)
     )
-    if codes is not None:
-        query = query.where(table.ledger_account.in_(codes))
-    return [Balance(*row) for row in await tx.execute(query)]
+    if accounts is not None:
+        query = query.where(sa.tuple_(table.kind, table.party_id).in_([tuple(account) for account in accounts]))
+    return [Balance(LedgerAccount(Kind(kind), party), *rest) for kind, party, *rest in await tx.execute(query)]
 
 
 # --- journal entries --------------------------------------------------------------------------------------------------
@@ -210,7 +233,8 @@ async def _entries(
             head.transaction_id,
             head.investment_id,
             head.distribution_id,
-            legs.ledger_account,
+            legs.kind,
+            legs.party_id,
             legs.direction,
             legs.amount_minor,
             legs.layer,
@@ -230,7 +254,8 @@ async def _entries(
     found: dict[str, BookedEntry] = {}
     for row in await tx.execute(query):
         booked = found.setdefault(row[0], BookedEntry(*row[:4], legs=[]))
-        booked.legs.append(Leg(row.ledger_account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
+        account = LedgerAccount(Kind(row.kind), row.party_id)
+        booked.legs.append(Leg(account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
     return list(found.values())
 
 
@@ -238,7 +263,7 @@ async def _entries(
 
 
 class HoldVerdict(NamedTuple):
-    """What the hold functions decided; see migrations/sql/0001_holds.sql."""
+    """What the hold functions decided; see migrations/sql/holds.sql."""
 
     outcome: str
     subject: str
@@ -247,9 +272,11 @@ class HoldVerdict(NamedTuple):
 
 async def place_hold(tx: AsyncConnection, now: datetime, **values: Any) -> HoldVerdict:
     call = sa.text(
-        "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :ledger_account, :amount_minor,"
-        " :currency, :reason, :transaction_id, :expires_at, :actor)"
-    ).bindparams(sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME))
+        "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
+        " :currency, :reason, :description, :transaction_id, :expires_at, :actor, :external_id, :metadata)"
+    ).bindparams(
+        sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
+    )
     return HoldVerdict(*(await tx.execute(call, {"now": now, **values})).one())
 
 
@@ -288,15 +315,16 @@ async def let_hold_expire(tx: AsyncConnection, org_id: str, escrow_account_id: s
 
 async def hold(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
     table = holds.c
-    query = with_currency().where(
+    query = holds_with_account().where(
         table.org_id == org_id, table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
     )
     return (await tx.execute(query)).one_or_none()
 
 
-def with_currency() -> sa.Select[Any]:
-    """Holds, each with the currency of its escrow account."""
-    return sa.select(holds, escrow_accounts.c.currency).join_from(
+def holds_with_account() -> sa.Select[Any]:
+    """Holds, each with the currency and the status of its escrow account."""
+    escrow = escrow_accounts.c
+    return sa.select(holds, escrow.currency, escrow.status.label("escrow_account_status")).join_from(
         holds,
         escrow_accounts,
         sa.and_(
@@ -306,12 +334,38 @@ def with_currency() -> sa.Select[Any]:
     )
 
 
-async def expired_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
-    """Open holds whose time ran out, oldest first; those of frozen escrow accounts wait."""
-    query = (
-        with_currency()
-        .where(holds.c.status == "PLACED", holds.c.expires_at <= now, escrow_accounts.c.status != "FROZEN")
-        .order_by(holds.c.expires_at)
-        .limit(most)
+async def organizations_with_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[str]:
+    """Organizations that have open holds whose time ran out, the longest overdue first."""
+    query = _due_holds(sa.select(holds.c.org_id), now).group_by(holds.c.org_id)
+    return (await tx.scalars(query.order_by(sa.func.min(holds.c.expires_at)).limit(most))).all()
+
+
+async def due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
+    """Open holds whose time ran out, of the transaction's organization, oldest first."""
+    query = _due_holds(sa.select(holds.c.escrow_account_id, holds.c.hold_id, holds.c.actor), now)
+    return (await tx.execute(query.order_by(holds.c.expires_at).limit(most))).all()
+
+
+def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
+    """Those of frozen escrow accounts wait."""
+    escrow = escrow_accounts.c
+    same = sa.and_(escrow.org_id == holds.c.org_id, escrow.escrow_account_id == holds.c.escrow_account_id)
+    return query.join_from(holds, escrow_accounts, same).where(
+        holds.c.status == "PLACED", holds.c.expires_at <= now, escrow.status != "FROZEN"
     )
-    return (await tx.execute(query)).all()
+
+
+async def organizations_with_old_refusals(tx: AsyncConnection, most: int) -> Sequence[str]:
+    """Organizations with refused postings whose keys have served their time."""
+    return (await tx.scalars(sa.select(refused_postings.c.org_id).where(_OLD).distinct().limit(most))).all()
+
+
+async def forget_refusals(tx: AsyncConnection, most: int) -> int:
+    """Frees keys of refused postings of the transaction's organization that have served their time; how many."""
+    keys = (refused_postings.c.org_id, refused_postings.c.request_key)
+    old = sa.select(*keys).where(_OLD).limit(most)
+    return (await tx.execute(sa.delete(refused_postings).where(sa.tuple_(*keys).in_(old)))).rowcount
+
+
+# As long as the chassis keeps every other refusal, and by the same clock: the database's.
+_OLD = refused_postings.c.created_at < sa.func.now() - sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")

@@ -1,4 +1,4 @@
-"""What the book does when a transaction moved: domain/facts.py says what is posted, this file looks and posts.
+"""What the book does when a transaction moved: domain/facts.py says what is posted, this file reads and posts.
 
 Each fact has a key of its own, `(transaction, attempt, fact)`, so it can never be booked twice, and the inbox row of
 the event commits with it.
@@ -17,36 +17,38 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.values.ids import derived_id, new_id
-from services.escrow import commands, store
+from services.escrow import store
 from services.escrow.booking import book_in
-from services.escrow.domain import chart, refusals
+from services.escrow.commands import holds
+from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
+from services.escrow.domain.chart import CASH, SUSPENSE
 from services.escrow.domain.facts import (
     MONEY_IN,
     MONEY_OUT,
     Fact,
     Moving,
     Position,
-    kind_of,
     legs_of,
     reversed_entry,
+    type_of,
 )
-from services.escrow.domain.journal import Leg, NewEntry, once
+from services.escrow.domain.journal import Leg, NewEntry, make_key
 
 _Transaction = transactions_pb2.Transaction
 
 
-def _booking(fact: Fact) -> Handler:
+def _make_handler(fact: Fact) -> Handler:
     async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
         transaction = event.transaction
         moving = Moving(_Transaction.Type.Name(transaction.type), transaction.party_id, transaction.amount.amount_minor)
         if moving.type in MONEY_IN or moving.type in MONEY_OUT:
-            await _apply(tx, fact, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
+            await _book_fact(tx, fact, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
 
     return handle
 
 
-async def _apply(
+async def _book_fact(
     tx: AsyncConnection,
     fact: Fact,
     moving: Moving,
@@ -63,23 +65,23 @@ async def _apply(
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
     booked = await store.entries_of_transaction(tx, delivery.org_id, escrow_account_id, transaction.transaction_id)
     position = Position(leg for entry in booked for leg in entry.legs)
-    codes = [chart.CASH, chart.SUSPENSE, moving.target, *(code for code, _ in position.credited())]
+    accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await store.balances(tx, delivery.org_id, escrow_account_id, codes)
+        for balance in await store.balances(tx, delivery.org_id, escrow_account_id, accounts)
     }
-    legs = legs_of(fact, moving, position, frozen=frozen, available=lambda code: balances.get(code, 0))
+    legs = legs_of(fact, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
     if not legs:
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
     await book_in(tx, [_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
     at_risk = fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT"
     if at_risk and transaction.payment_method == _Transaction.ACH and not frozen:
-        await commands.reserve(
+        await holds.reserve(
             tx,
             escrow_account_id,
+            moving.target,
             hold_id=_hold_id(transaction),
-            ledger_account=moving.target,
             amount_minor=moving.amount_minor,
             currency=transaction.amount.currency_code,
             reason="RETURN_RISK",
@@ -103,14 +105,14 @@ def _entry(
         escrow_account_id=transaction.escrow_account_id,
         journal_entry_id=new_id("je"),
         # The body is the transaction's alone: the legs follow from the book as it is when the fact comes first.
-        once=once(
+        key=make_key(
             "transaction",
             transaction.transaction_id,
             _attempt(transaction),
             fact.value,
             body=f"{moving.type} {moving.party_id} {moving.amount_minor}".encode(),
         ),
-        kind=kind_of(fact, moving),
+        type=type_of(fact, moving),
         description=f"{words} {fact.value}: {transaction.description}".removesuffix(": "),
         legs=legs,
         actor=delivery.actor or "service:transactions",
@@ -124,7 +126,7 @@ def _entry(
     )
 
 
-async def _completed(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+async def _end_return_risk_of_completed(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
     """The return-risk period is over: the hold of the contribution ends."""
     await _end_return_risk(tx, event.transaction, delivery.now)
 
@@ -137,11 +139,11 @@ async def _end_return_risk(
         return
     account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
     try:
-        await commands.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
+        await holds.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
     except (refusals.HoldNotFound, refusals.HoldNotOpen):
         return  # a wire has none, and a person may have ended it
     except refusals.EscrowAccountFrozen:
-        await commands.let_hold_expire(tx, account_id, hold_id, now)
+        await holds.let_hold_expire(tx, account_id, hold_id, now, now)
 
 
 def _hold_id(transaction: transactions_pb2.Transaction) -> str:
@@ -159,13 +161,13 @@ SUBSCRIPTIONS = (
     Subscription(
         durable="escrow-on-transactions",
         handlers={
-            transactions.TransactionSubmitted: _booking(Fact.SUBMITTED),
-            transactions.TransactionSettled: _booking(Fact.SETTLED),
-            transactions.TransactionFailed: _booking(Fact.ENDED),
-            transactions.TransactionCancelled: _booking(Fact.ENDED),
-            transactions.TransactionReturned: _booking(Fact.RETURNED),
-            transactions.TransactionReversed: _booking(Fact.RETURNED),
-            transactions.TransactionCompleted: _completed,
+            transactions.TransactionSubmitted: _make_handler(Fact.SUBMITTED),
+            transactions.TransactionSettled: _make_handler(Fact.SETTLED),
+            transactions.TransactionFailed: _make_handler(Fact.ENDED),
+            transactions.TransactionCancelled: _make_handler(Fact.ENDED),
+            transactions.TransactionReturned: _make_handler(Fact.RETURNED),
+            transactions.TransactionReversed: _make_handler(Fact.RETURNED),
+            transactions.TransactionCompleted: _end_return_risk_of_completed,
         },
     ),
 )

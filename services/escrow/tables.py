@@ -33,15 +33,9 @@ metadata = sa.MetaData()
 chassis_tables.attach(metadata)
 
 _TIME = sa.TIMESTAMP(timezone=True)
+_ACCOUNT = ("org_id", "escrow_account_id", "kind", "party_id")  # the key of a ledger account
 # Under a counter of 2^62 no sum of two overflows 64 bits.
 _AMOUNT = "amount_minor > 0 AND amount_minor < 4611686018427387904"
-# Evaluated at every posting, so the shared accounts are looked up and no bounded repetition is matched.
-_IN_THE_CHART = (
-    "CASE WHEN ledger_account IN ('cash', 'in_transit', 'issuer_proceeds', 'distributable', 'fees', 'suspense')"
-    " THEN true ELSE split_part(ledger_account, ':', 1) IN ('returns_receivable', 'subscription', 'payable')"
-    " AND length(split_part(ledger_account, ':', 2)) <= 64"
-    " AND ledger_account ~ '^[a-z_]+:[A-Za-z0-9][A-Za-z0-9_.-]*$' END"
-)
 
 
 def _text(name: str, *, key: bool = False, null: bool = False, default: str | None = None) -> sa.Column[str]:
@@ -65,6 +59,9 @@ escrow_accounts = sa.Table(
     _text("custodian_name"),
     _text("custodian_account_last4", default=""),
     _text("freeze_reason", default=""),
+    _text("external_id", null=True),
+    sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),  # of what a person edits
     _counter("entry_sequence"),
     sa.Column("booked_at", _TIME, nullable=False, server_default=sa.text("'-infinity'")),
     sa.Column("created_at", _TIME, nullable=False),
@@ -73,17 +70,39 @@ escrow_accounts = sa.Table(
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint("(status = 'FROZEN') = (freeze_reason <> '')", name="frozen_for_a_reason"),
     sa.Index("escrow_accounts_newest", "org_id", "created_at", "escrow_account_id"),
+    sa.Index(
+        "escrow_accounts_external_id",
+        "org_id",
+        "external_id",
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+    ),
     postgresql_with={"fillfactor": "50"},
 )
 
-# `in_transit` alone may go below zero: money out is on its credit side until it settles.
+# The chart of accounts of services/escrow/domain/chart.py, for constraints and functions: the same in every
+# organization. migrations/replay.py fills it.
+ledger_account_kinds = sa.Table(
+    "ledger_account_kinds",
+    metadata,
+    _text("kind", key=True),
+    sa.Column("of_party", sa.Boolean, nullable=False),
+    _text("normal_balance"),
+    sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
+    sa.CheckConstraint("normal_balance IN ('DEBIT', 'CREDIT')", name="normal_balance_known"),
+    sa.UniqueConstraint("kind", "of_party", "normal_balance", "may_be_overdrawn", name="ledger_account_kinds_line"),
+)
+
+# What the chart says of its kind stands in each row, and the foreign key holds it there: so a CHECK can read it.
 ledger_accounts = sa.Table(
     "ledger_accounts",
     metadata,
     _text("org_id", key=True),
     _text("escrow_account_id", key=True),
-    _text("ledger_account", key=True),
+    _text("kind", key=True),
+    _text("party_id", key=True, default=""),  # empty where it belongs to nobody in particular
+    sa.Column("of_party", sa.Boolean, nullable=False),
     _text("normal_balance"),
+    sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
     _counter("debits_posted"),
     _counter("credits_posted"),
     _counter("debits_pending"),
@@ -93,15 +112,15 @@ ledger_accounts = sa.Table(
     sa.ForeignKeyConstraint(
         ["org_id", "escrow_account_id"], ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"]
     ),
-    sa.CheckConstraint(_IN_THE_CHART, name="in_the_chart"),
-    sa.CheckConstraint(
-        "normal_balance = CASE WHEN split_part(ledger_account, ':', 1) IN ('cash', 'in_transit', 'returns_receivable')"
-        " THEN 'DEBIT' ELSE 'CREDIT' END",
-        name="normal_balance_of_the_chart",
+    sa.ForeignKeyConstraint(
+        ["kind", "of_party", "normal_balance", "may_be_overdrawn"],
+        [f"ledger_account_kinds.{name}" for name in ("kind", "of_party", "normal_balance", "may_be_overdrawn")],
+        name="ledger_accounts_in_the_chart",
     ),
+    sa.CheckConstraint("of_party = (party_id <> '') AND length(party_id) <= 64", name="party_where_there_is_one"),
     sa.CheckConstraint("held >= 0", name="held_not_negative"),
     sa.CheckConstraint(
-        "CASE WHEN ledger_account = 'in_transit' THEN held = 0"
+        "CASE WHEN may_be_overdrawn THEN held = 0"
         " WHEN normal_balance = 'DEBIT'"
         " THEN debits_posted - credits_posted >= held AND debits_pending >= credits_pending"
         " ELSE credits_posted - debits_posted >= held AND credits_pending >= debits_pending END",
@@ -123,9 +142,9 @@ journal_entries = sa.Table(
     # 128 bits of a digest of who asked under which key; see services/escrow/domain/journal.py.
     sa.Column("request_key", pg.UUID(as_uuid=True), nullable=False),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
-    _text("kind"),
+    _text("type"),
     _text("description"),
-    sa.Column("n_legs", sa.Integer, nullable=False),
+    sa.Column("leg_count", sa.Integer, nullable=False),
     sa.Column("effective_at", _TIME, nullable=False),
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("created_xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
@@ -134,27 +153,28 @@ journal_entries = sa.Table(
     _text("distribution_id", null=True),
     _text("reverses_journal_entry_id", null=True),
     _text("actor"),
-    # These begin with what is rare: while a table is young and unmeasured, the planner takes any index whose first
-    # columns fit, and would read a whole account for one entry.
-    sa.UniqueConstraint("journal_entry_id", "org_id", "escrow_account_id", name="journal_entries_id_key"),
-    sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
+    _text("external_id", null=True),
+    sa.Column("metadata", pg.JSONB),
+    sa.UniqueConstraint("org_id", "journal_entry_id", name="journal_entries_id_key"),
+    sa.UniqueConstraint("org_id", "request_key", name="journal_entries_request_key"),
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
-    sa.CheckConstraint("n_legs >= 2", name="two_legs_at_least"),
+    sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
     sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
     sa.CheckConstraint(
-        "kind IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', 'RECONCILIATION', 'HOLD',"
+        "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', 'RECONCILIATION', 'HOLD',"
         " 'RELEASE', 'RETURN', 'REVERSAL')",
-        name="kind_known",
+        name="type_known",
     ),
     sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
     sa.Index(
         "journal_entries_reversed_once",
-        "reverses_journal_entry_id",
         "org_id",
-        "escrow_account_id",
+        "reverses_journal_entry_id",
         unique=True,
         postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
     ),
+    # It begins with what is rare: while a table is young and unmeasured, the planner takes any index whose first
+    # columns fit, and would read a whole account for one transaction.
     sa.Index(
         "journal_entries_transaction",
         "transaction_id",
@@ -162,6 +182,29 @@ journal_entries = sa.Table(
         "escrow_account_id",
         postgresql_where=sa.text("transaction_id IS NOT NULL"),
     ),
+    sa.Index(
+        "journal_entries_external_id",
+        "org_id",
+        "external_id",
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+    ),
+)
+
+# Postings that were refused for what the book held: the same request gets the same refusal for 30 days.
+refused_postings = sa.Table(
+    "refused_postings",
+    metadata,
+    _text("org_id", key=True),
+    sa.Column("request_key", pg.UUID(as_uuid=True), primary_key=True),
+    sa.Column("fingerprint", pg.BYTEA, nullable=False),
+    _text("verdict"),
+    _text("subject", null=True),
+    _text("kind", null=True),
+    _text("party_id", null=True),
+    sa.Column("available", sa.BigInteger),
+    sa.Column("requested", sa.BigInteger),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.text("now()")),
+    sa.Index("refused_postings_created_at", "created_at"),
 )
 
 # Append-only. `posted_after` and `pending_after` are the ledger account's balances after the entry, on its normal
@@ -171,7 +214,8 @@ ledger_entries = sa.Table(
     metadata,
     _text("org_id", key=True),
     _text("escrow_account_id", key=True),
-    _text("ledger_account", key=True),
+    _text("kind", key=True),
+    _text("party_id", key=True, default=""),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("journal_sequence", sa.BigInteger, nullable=False),
     sa.Column("leg", sa.Integer, nullable=False),
@@ -194,7 +238,8 @@ ledger_entries = sa.Table(
         "ledger_entries_late",
         "org_id",
         "escrow_account_id",
-        "ledger_account",
+        "kind",
+        "party_id",
         "effective_at",
         postgresql_where=sa.text("(created_at - effective_at) > interval '00:01:00'"),
     ),
@@ -206,19 +251,23 @@ holds = sa.Table(
     _text("org_id", key=True),
     _text("escrow_account_id", key=True),
     _text("hold_id", key=True),
-    _text("ledger_account"),
+    _text("kind"),
+    _text("party_id", default=""),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     _counter("captured_minor"),
     _text("status", default="PLACED"),
     _text("reason"),
+    _text("description", default=""),
     _text("transaction_id", null=True),
     _text("actor"),
+    _text("external_id", null=True),
+    sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("expires_at", _TIME),
     sa.Column("created_at", _TIME, nullable=False),
     sa.Column("resolved_at", _TIME),
     sa.ForeignKeyConstraint(
-        ["org_id", "escrow_account_id", "ledger_account"],
-        ["ledger_accounts.org_id", "ledger_accounts.escrow_account_id", "ledger_accounts.ledger_account"],
+        list(_ACCOUNT),
+        [f"ledger_accounts.{name}" for name in _ACCOUNT],
     ),
     sa.CheckConstraint(_AMOUNT, name="amount_positive"),
     sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
@@ -230,6 +279,7 @@ holds = sa.Table(
         name="captured_within",
     ),
     sa.Index("holds_newest", "org_id", "escrow_account_id", "created_at", "hold_id"),
+    sa.Index("holds_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.Index(
         "holds_expiring",
         "expires_at",

@@ -19,7 +19,7 @@ from services.chassis.calls.peers import ask, check_answers, find
 EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
 Decision = compliance_pb2.EvaluateTransactionsResponse.Decision
 SubmitItem = escrow_pb2.SubmitPayoutsRequest.Item
-SubmitResult = escrow_pb2.SubmitPayoutsResponse.Result
+SubmitResult = escrow_pb2.PostingResult
 
 
 class Escrow(Protocol):

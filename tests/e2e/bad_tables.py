@@ -220,7 +220,9 @@ def _ledger(targets: Targets, route: Route) -> Iterator[BadRequest]:
     yield BadRequest("from is after to", at="query /from", query="?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z")
     for value in ("-1", "many"):
         yield BadRequest(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
-    yield BadRequest("ledgerAccount is endless", at="query /ledgerAccount", query="?ledgerAccount=" + "a" * 101)
+    yield BadRequest("kind is none of the chart", at="query /kind", query="?kind=PETTY_CASH")
+    yield BadRequest("a party has no cash", at="query /partyId", query="?kind=CASH&partyId=inv-001")
+    yield BadRequest("partyId is endless", at="query /partyId", query="?partyId=" + "a" * 101)
     yield BadRequest(
         "the page token is made up", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query="?pageToken=swordfish"
     )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from demo.harness.bank import AT_ONCE, ROUTING_NUMBER, account_number_of, open_bank, read_movements
+from demo.harness.ledger import name_of_account
 from demo.harness.money import minor_of, usd
 from demo.harness.rest import API, Json, RestClient
 from demo.harness.waiting import wait_for
@@ -257,7 +258,7 @@ class Organization:
     def read_ledger(self, escrow_account_id: str) -> dict[str, int]:
         """Posted balances by ledger account, those of zero left out."""
         listed = self.admin.get(f"/escrow-accounts/{escrow_account_id}/ledger-accounts", pageSize="1000")
-        posted = {one["ledgerAccount"]: minor_of(one["posted"]) for one in listed["ledgerAccounts"]}
+        posted = {name_of_account(one["ledgerAccount"]): minor_of(one["posted"]) for one in listed["ledgerAccounts"]}
         return {code: amount_minor for code, amount_minor in posted.items() if amount_minor}
 
     def wait_for_ledger(self, escrow_account_id: str, ledger_account: str, posted_minor: int) -> dict[str, int]:

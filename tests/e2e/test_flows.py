@@ -20,7 +20,7 @@ from demo.harness.bank import (
     TWO_DAYS_LATER,
     WRONG_AMOUNT,
 )
-from demo.harness.money import minor_of
+from demo.harness.money import minor_of, usd
 from demo.harness.rest import Json, new_key
 from demo.harness.waiting import wait_for
 from tests.e2e.organization import Organization
@@ -198,7 +198,7 @@ def test_lists_are_read_page_by_page_without_gap_or_repeat(org: Organization) ->
     )
     paged = [one for page in org.admin.iterate_pages(ledger, "ledgerEntries", pageSize="4") for one in page]
     assert paged == entries
-    sequences = [int(one["sequence"]) for one in entries if one["ledgerAccount"] == "in_transit"]
+    sequences = [int(one["sequence"]) for one in entries if one["ledgerAccount"] == {"kind": "IN_TRANSIT"}]
     assert sequences == list(range(len(sequences), 0, -1))
 
 
@@ -332,8 +332,12 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
         "type": "ADJUSTMENT",
         "description": "The contribution that arrived while the account was frozen",
         "legs": [
-            {"ledgerAccount": "suspense", "direction": "DEBIT", "amountMinor": "40000"},
-            {"ledgerAccount": f"subscription:{investor}", "direction": "CREDIT", "amountMinor": "40000"},
+            {"ledgerAccount": {"kind": "SUSPENSE"}, "direction": "DEBIT", "amount": usd(400_00)},
+            {
+                "ledgerAccount": {"kind": "SUBSCRIPTION", "partyId": investor},
+                "direction": "CREDIT",
+                "amount": usd(400_00),
+            },
         ],
         "investmentId": contribution["investmentId"],
     }

@@ -26,6 +26,7 @@ from realco.transactions.v1 import webhooks_pb2 as whk
 from realco.transactions.v1 import webhooks_pb2_grpc as whk_grpc
 
 from demo.harness.bank import AT_ONCE, DECLINES, TWO_DAYS_LATER
+from demo.harness.ledger import name_of_account
 from demo.harness.money import minor_of, usd
 from demo.harness.rest import Json, new_key
 from demo.harness.waiting import wait_for
@@ -224,7 +225,7 @@ def test_the_book_shows_a_contribution_in_balance_and_ledger(org: Organization, 
 
     ledger = org.auditor.request("GET", f"{path}/ledger", params={"from": "2020-01-01T00:00:00Z", "pageSize": "100"})
     assert ledger.status_code == 200
-    assert {one["ledgerAccount"] for one in ledger.json()["ledgerEntries"]} == {
+    assert {name_of_account(one["ledgerAccount"]) for one in ledger.json()["ledgerEntries"]} == {
         "cash",
         "in_transit",
         f"subscription:{investor}",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from demo.harness.money import usd
 from demo.harness.waiting import wait_for
 from tests.e2e.organization import Organization
 
@@ -38,14 +39,14 @@ def test_the_subscriber_of_the_docs_prints_a_posting(org: Organization, tmp_path
             "type": "ADJUSTMENT",
             "description": "Opening balance",
             "legs": [
-                {"ledgerAccount": "cash", "direction": "DEBIT", "amountMinor": "90210"},
-                {"ledgerAccount": "suspense", "direction": "CREDIT", "amountMinor": "90210"},
+                {"ledgerAccount": {"kind": "CASH"}, "direction": "DEBIT", "amount": usd(90210)},
+                {"ledgerAccount": {"kind": "SUSPENSE"}, "direction": "CREDIT", "amount": usd(90210)},
             ],
         }
         org.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
         printed = wait_for(
-            "the posting on the subscriber's screen", out.read_text, lambda printed: "suspense CREDIT 90210" in printed
+            "the posting on the subscriber's screen", out.read_text, lambda printed: "SUSPENSE CREDIT 90210" in printed
         )
         assert process.poll() is None
-    assert "cash DEBIT 90210 POSTED" in printed
-    assert "suspense CREDIT 90210 POSTED" in printed
+    assert "CASH DEBIT 90210 POSTED" in printed
+    assert "SUSPENSE CREDIT 90210 POSTED" in printed

@@ -52,7 +52,10 @@ class Process:
     async def place(self, name: str, timeout: float = 5) -> str:
         """The hold's id, or the name of the status code."""
         request = pb.PlaceHoldRequest(
-            idempotency_key=name, escrow_account_id="esc_" + "0" * 26, ledger_account="cash", reason=pb.Hold.MANUAL
+            idempotency_key=name,
+            escrow_account_id="esc_" + "0" * 26,
+            ledger_account={"kind": "CASH"},
+            reason=pb.Hold.MANUAL,
         )
         request.amount.currency_code, request.amount.amount_minor = "USD", 100
         token = [("authorization", f"Bearer {self._issuer.token()}")]

@@ -10,12 +10,15 @@ import asyncpg
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import InvalidField
-from tests.support.escrow import NOW, Escrow, key, refusal, usd
+from tests.support.escrow import NOW, Escrow, key, name_of, on, refusal, usd
 
-FIXED = {"cash", "in_transit", "issuer_proceeds", "distributable", "fees", "suspense"}
+FIXED = {
+    "cash", "in_transit", "issuer_proceeds", "distributable", "fees", "reserves", "withholding", "suspense",
+}  # fmt: skip
 
 
 # Minutes from NOW to the first and the last day a Timestamp can name.
@@ -44,9 +47,11 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
     )
     assert found == account
     balance = await escrow.balance(account.escrow_account_id)
-    assert {line.ledger_account for line in balance.ledger_accounts} == FIXED
+    assert {name_of(line.ledger_account) for line in balance.ledger_accounts} == FIXED
     assert {line.posted.amount_minor for line in balance.ledger_accounts} == {0}
+    assert list(account.allowed_actions) == ["update", "freeze", "close", "post", "hold"]
     [event] = await escrow.events(events.EscrowAccountOpened)
+    account.ClearField("allowed_actions")
     assert (event.escrow_account, event.meta.actor) == (account, "admin-1")
 
 
@@ -119,7 +124,7 @@ async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
     close = pb.CloseEscrowAccountRequest(escrow_account_id=account)
     await escrow.post(account, *legs)
     reason, metadata = await refusal(escrow.call("CloseEscrowAccount", close))
-    assert (reason, metadata) == ("BALANCES_NOT_ZERO", {"ledger_account": named[0], "posted_minor": named[1]})
+    assert (reason, metadata) == ("BALANCES_NOT_ZERO", {"kind": named[0].upper(), "posted_minor": named[1]})
     await escrow.post(account, *((code, -minor) for code, minor in legs))
     closed = await escrow.call("CloseEscrowAccount", close)
     assert closed.status == pb.EscrowAccount.CLOSED
@@ -182,7 +187,7 @@ async def pages(escrow: Escrow, account: str, **filters) -> list[tuple[str, int]
     seen, token = [], ""
     while True:
         page = await escrow.ledger(account, page_size=3, page_token=token, **filters)
-        seen += [(leg.ledger_account, leg.amount.amount_minor) for leg in page.ledger_entries]
+        seen += [(name_of(leg.ledger_account), leg.amount.amount_minor) for leg in page.ledger_entries]
         token = page.next_page_token
         if not token:
             return seen
@@ -191,10 +196,17 @@ async def pages(escrow: Escrow, account: str, **filters) -> list[tuple[str, int]
 async def test_the_ledger_is_read_newest_first_a_page_at_a_time(escrow, ledger):
     seen = await pages(escrow, ledger)
     assert [minor for _, minor in seen] == [n // 2 + 1 for n in range(19, -1, -1)]
-    assert {code for code, _ in seen[1::2]} == {"cash"}
-    entry = (await escrow.ledger(ledger)).ledger_entries[0]
-    assert (entry.ledger_account, entry.sequence, entry.balance_after) == ("subscription:inv-002", 5, usd(30))
-    assert entry.description == "a test"
+    assert {name for name, _ in seen[1::2]} == {"cash"}
+    page = await escrow.ledger(ledger)
+    last = page.ledger_entries[0]
+    assert (name_of(last.ledger_account), last.sequence, last.balance_after) == ("subscription:inv-002", 5, usd(30))
+    assert (last.journal_sequence, last.leg) == (10, 2)
+    # What is true of an entry is said once, beside its legs.
+    assert [entry.journal_sequence for entry in page.journal_entries] == list(range(10, 0, -1))
+    assert {entry.description for entry in page.journal_entries} == {"a test"}
+    assert {(entry.leg_count, len(entry.ledger_entries)) for entry in page.journal_entries} == {(2, 0)}
+    oldest = await escrow.ledger(ledger, order=Sort.OLDEST_FIRST, page_size=1)
+    assert oldest.ledger_entries[0].amount == usd(1)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +233,12 @@ async def test_the_ledger_is_cut_by_time_and_ledger_account(escrow, ledger, sinc
     if until is not None:
         filters["to_time"] = to_timestamp(minutes(until))
     cash = [("cash", minor) for minor in amounts]
-    assert await pages(escrow, ledger, ledger_account="cash", **filters) == cash
+    assert await pages(escrow, ledger, **on("cash"), **filters) == cash
     both = [leg for leg in await pages(escrow, ledger, **filters) if leg[0] == "cash"]
     assert both == cash
-    second = await pages(escrow, ledger, ledger_account="subscription:inv-002", **filters)
+    second = await pages(escrow, ledger, **on("subscription:inv-002"), **filters)
     assert second == [("subscription:inv-002", minor) for minor in amounts if minor % 2 == 0]
-    assert await pages(escrow, ledger, ledger_account="payable:inv-009", **filters) == []
+    assert await pages(escrow, ledger, **on("payable:inv-009"), **filters) == []
 
 
 async def test_a_page_token_is_of_its_query(escrow, ledger):
@@ -236,7 +248,7 @@ async def test_a_page_token_is_of_its_query(escrow, ledger):
     forged = urlsafe_b64encode(json.dumps([digest, backward, [sequence, ["v", 2**31]]]).encode()).decode()
     for request in (
         escrow.ledger(ledger, page_size=3, page_token=forged),
-        escrow.ledger(ledger, page_size=3, page_token=token, ledger_account="cash"),
+        escrow.ledger(ledger, page_size=3, page_token=token, **on("cash")),
         escrow.ledger(ledger, page_token=token[:-2] + "xx"),
         escrow.ledger(ledger, page_token="nonsense"),
     ):
@@ -263,28 +275,33 @@ async def test_the_balance_has_a_line_a_kind_and_the_list_a_line_a_ledger_accoun
                 return lines
 
     def summary(line: pb.LedgerAccountBalance) -> tuple[str, int, int, int]:
-        return line.ledger_account, *(part.amount_minor for part in (line.posted, line.held, line.available))
+        return name_of(line.ledger_account), *(part.amount_minor for part in (line.posted, line.held, line.available))
 
-    kinds = {line.ledger_account: summary(line)[1:] for line in (await escrow.balance(account)).ledger_accounts}
+    kinds = {
+        name_of(line.ledger_account): summary(line)[1:] for line in (await escrow.balance(account)).ledger_accounts
+    }
     assert kinds == dict.fromkeys(FIXED, (0, 0, 0)) | {
         "cash": (60, 0, 60),
         "payable": (5, 0, 5),
         "subscription": (55, 15, 40),
     }
-    then = {line.ledger_account: summary(line)[1] for line in (await escrow.balance(account, before)).ledger_accounts}
+    then = {
+        name_of(line.ledger_account): summary(line)[1]
+        for line in (await escrow.balance(account, before)).ledger_accounts
+    }
     assert (then["subscription"], then["payable"]) == (60, 0)
     everything = await listed()
-    assert [line[0] for line in everything] == sorted(
+    assert sorted(line[0] for line in everything) == sorted(
         [*FIXED, "payable:inv-001", "subscription:inv-001", "subscription:inv-002"]
     )
     subscriptions = [("subscription:inv-001", 35, 0, 35), ("subscription:inv-002", 20, 15, 5)]
-    assert await listed(ledger_account="subscription") == subscriptions
-    assert await listed(ledger_account="subscription:inv-001") == subscriptions[:1]
-    assert await listed(ledger_account="subscription", as_of=to_timestamp(before)) == [
+    assert await listed(**on("subscription")) == subscriptions
+    assert await listed(**on("subscription:inv-001")) == subscriptions[:1]
+    assert await listed(**on("subscription"), as_of=to_timestamp(before)) == [
         ("subscription:inv-001", 40, 0, 40),
         ("subscription:inv-002", 20, 0, 20),
     ]
-    assert await listed(ledger_account="nobody") == []
+    assert await listed(**on("payable:inv-009")) == []
     to_come = escrow.clock.now() + timedelta(microseconds=1)
     for question in (escrow.balance(account, to_come), listed(as_of=to_timestamp(to_come))):
         with pytest.raises(InvalidField) as refused:
@@ -298,14 +315,19 @@ async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(servic
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -50), ("subscription:b", -10), ("fees", -40))
     trial = await escrow.trial_balance(account)
-    assert {line.ledger_account: (line.debit.amount_minor, line.credit.amount_minor) for line in trial.lines} == {
+    assert {
+        pb.LedgerAccount.Kind.Name(line.kind).lower(): (line.debit.amount_minor, line.credit.amount_minor)
+        for line in trial.lines
+    } == {
         "cash": (100, 0),
         "distributable": (0, 0),
         "fees": (0, 40),
         "in_transit": (0, 0),
         "issuer_proceeds": (0, 0),
+        "reserves": (0, 0),
         "subscription": (0, 60),
         "suspense": (0, 0),
+        "withholding": (0, 0),
     }
     assert (trial.total_debit, trial.total_credit, trial.difference, trial.balanced) == (
         usd(100),
@@ -316,11 +338,11 @@ async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(servic
     # Only a superuser who switches the triggers off can do this.
     admin = await asyncpg.connect(urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
     await admin.execute("SET session_replication_role = 'replica'")
-    await admin.execute("UPDATE ledger_entries SET amount_minor = 41 WHERE ledger_account = 'fees'")
+    await admin.execute("UPDATE ledger_entries SET amount_minor = 41 WHERE kind = 'FEES'")
     trial = await escrow.trial_balance(account)
     assert (trial.difference, trial.balanced) == (usd(-1), False)
-    await admin.execute("UPDATE ledger_entries SET amount_minor = 40 WHERE ledger_account = 'fees'")
-    await admin.execute("UPDATE ledger_accounts SET credits_posted = 41 WHERE ledger_account = 'fees'")
+    await admin.execute("UPDATE ledger_entries SET amount_minor = 40 WHERE kind = 'FEES'")
+    await admin.execute("UPDATE ledger_accounts SET credits_posted = 41 WHERE kind = 'FEES'")
     trial = await escrow.trial_balance(account)
     assert (trial.difference, trial.balanced) == (usd(0), False)
     await admin.close()

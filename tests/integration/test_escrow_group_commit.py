@@ -15,9 +15,10 @@ from realco.escrow.v1 import events_pb2 as events
 from services.chassis.data.database import Database, sqlstate
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
+from services.escrow.domain.chart import CASH, Kind, account_of_party
+from services.escrow.domain.journal import EntryType, NewEntry, credit, debit, make_key
 from services.escrow.posting import Poster
-from tests.support.escrow import Escrow, key, refusal
+from tests.support.escrow import Escrow, key, name_of, refusal
 
 T = TypeVar("T")
 
@@ -27,10 +28,10 @@ def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str 
         org_id=org_id or escrow.org_id,
         escrow_account_id=account,
         journal_entry_id=new_id("je"),
-        once=once("test", key(), body=b"1"),
-        kind=Kind.DEPOSIT,
+        key=make_key("test", key(), body=b"1"),
+        type=EntryType.DEPOSIT,
         description=description,
-        legs=(debit("cash", 1), credit("subscription:inv-001", 1)),
+        legs=(debit(CASH, 1), credit(account_of_party(Kind.SUBSCRIPTION, "inv-001"), 1)),
         actor="admin-1",
     )
 
@@ -50,12 +51,12 @@ async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escro
     assert (await escrow.trial_balance(account)).balanced
     entries = await escrow.journal()
     assert len(entries) == 300
-    for code in ("cash", *(f"subscription:inv-{n}" for n in range(7))):
+    for name in ("cash", *(f"subscription:inv-{n}" for n in range(7))):
         legs = sorted(
             (leg.sequence, leg.amount.amount_minor, leg.balance_after.amount_minor)
             for entry in entries
             for leg in entry.ledger_entries
-            if leg.ledger_account == code
+            if name_of(leg.ledger_account) == name
         )
         assert [number for number, _, _ in legs] == list(range(1, len(legs) + 1))
         running = 0
@@ -98,8 +99,8 @@ async def test_another_organizations_account_is_not_there(escrow):
     theirs = await escrow.open(principal=escrow.stranger)
     assert (await refusal(escrow.post(theirs, ("cash", 1), ("fees", -1))))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
     [outcome] = await escrow.poster.post([booking(escrow, theirs)])
-    assert isinstance(outcome, DomainError)
-    assert outcome.reason == "ESCROW_ACCOUNT_NOT_FOUND"
+    assert isinstance(outcome.answer, DomainError)
+    assert outcome.answer.reason == "ESCROW_ACCOUNT_NOT_FOUND"
 
 
 async def test_one_bad_posting_fails_alone(escrow):
@@ -158,9 +159,9 @@ async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
         batch = [escrow.poster.post([booking(escrow, account)]) for _ in range(20)]
         outcomes += await asyncio.gather(*batch)
     await cutting
-    assert all(isinstance(outcome[0], pb.JournalEntry) for outcome in outcomes)
+    assert all(isinstance(outcome[0].answer, pb.JournalEntry) for outcome in outcomes)
     assert (await escrow.posted(account))["cash"] == len(outcomes)
-    assert len({outcome[0].journal_entry_id for outcome in outcomes}) == len(outcomes)
+    assert len({outcome[0].answer.journal_entry_id for outcome in outcomes}) == len(outcomes)
     assert (await escrow.trial_balance(account)).balanced
 
 
@@ -222,8 +223,10 @@ async def test_a_connection_lost_at_any_moment_of_a_batch_changes_no_answer(escr
     await poster.drain()
     await database.dispose()
     assert wait == []
-    assert [outcome.journal_entry_id for outcome in outcomes] == [entry.journal_entry_id for entry in entries]
-    assert await escrow.journal() == outcomes  # each was published once, as it was answered
+    assert [outcome.answer.journal_entry_id for outcome in outcomes] == [entry.journal_entry_id for entry in entries]
+    assert await escrow.journal() == [
+        outcome.answer for outcome in outcomes
+    ]  # each was published once, as it was answered
     assert (await escrow.posted(account))["cash"] == 3
 
 

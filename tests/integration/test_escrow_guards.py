@@ -13,35 +13,37 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.calls.auth import Principal
-from tests.support.escrow import Escrow, key, usd
+from tests.support.escrow import Escrow, key, ledger_account, usd
 
 # As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.
 DENIED = {"42501"}
 BROKEN = {"23514", "23505", "23503", "23502", "42501", "2F003"}
 
+BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox")
+
 _ENTRY = (
     "INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint,"
-    " kind, description, n_legs, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence},"
-    " '{id}', gen_random_uuid(), 'x', '{kind}', 'x', {n_legs}, {effective}, now(), 'x'{values});"
+    " type, description, leg_count, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence},"
+    " '{id}', gen_random_uuid(), 'x', '{type_}', 'x', {leg_count}, {effective}, now(), 'x'{values});"
 )
 # The ledger account keeps what the leg says, so that nothing but what is tried is wrong.
 _KEEP = (
     "UPDATE ledger_accounts SET {side}s_{layer} = {side}s_{layer} + {minor}, entry_sequence = entry_sequence + 1"
-    " WHERE escrow_account_id = '{account}' AND ledger_account = '{code}';"
+    " WHERE escrow_account_id = '{account}' AND kind = '{kind}' AND party_id = '{party}';"
 )
 _LEG = (
-    "INSERT INTO ledger_entries (org_id, escrow_account_id, ledger_account, sequence, journal_sequence, leg, direction,"
+    "INSERT INTO ledger_entries (org_id, escrow_account_id, kind, party_id, sequence, journal_sequence, leg, direction,"
     " layer, amount_minor, posted_after, pending_after, effective_at, created_at) SELECT 'org_1', '{account}',"
-    " '{code}', {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor},"
+    " '{kind}', '{party}', {number}, {sequence}, {leg}, '{direction}', '{layer}', {minor},"
     " coalesce(abs(debits_posted - credits_posted), 0) + {extra}, coalesce(abs(debits_pending - credits_pending), 0),"
     " now(), now() FROM (SELECT 1) one LEFT JOIN ledger_accounts ON escrow_account_id = '{account}'"
-    " AND ledger_account = '{code}';"
+    " AND kind = '{kind}' AND party_id = '{party}';"
 )
 
 
-def entry(sequence=99, entry_id="je_99", n_legs=2, kind="FEE", effective="now()", columns="", values=""):
+def entry(sequence=99, entry_id="je_99", leg_count=2, type_="FEE", effective="now()", columns="", values=""):
     return _ENTRY.format(
-        account="{account}", sequence=sequence, id=entry_id, n_legs=n_legs, kind=kind, effective=effective,
+        account="{account}", sequence=sequence, id=entry_id, leg_count=leg_count, type_=type_, effective=effective,
         columns=columns, values=values,
     )  # fmt: skip
 
@@ -50,12 +52,25 @@ def leg(
     code="cash", direction="DEBIT", minor=5, *, number="coalesce(entry_sequence, 1)", leg=1, sequence=99,
     layer="POSTED", account="{account}", extra=0, keep=True,
 ):  # fmt: skip
+    kind, _, party = code.partition(":")
     side = "credit" if direction == "CREDIT" else "debit"
-    kept = _KEEP.format(side=side, layer=layer.lower(), minor=minor, account=account, code=code) if keep else ""
+    account_of = {"account": account, "kind": kind.upper(), "party": party}
+    kept = _KEEP.format(side=side, layer=layer.lower(), minor=minor, **account_of) if keep else ""
     return kept + _LEG.format(
-        account=account, code=code, number=number, sequence=sequence, leg=leg, direction=direction, layer=layer,
-        minor=minor, extra=extra,
+        number=number, sequence=sequence, leg=leg, direction=direction, layer=layer, minor=minor, extra=extra,
+        **account_of,
     )  # fmt: skip
+
+
+def account(kind, party="", *, side="CREDIT", overdrawn="false", of_party=None, escrow="{account}", **counters) -> str:
+    """A ledger account that is made by hand."""
+    whose = of_party or ("true" if party else "false")
+    names, values = "".join(f", {name}" for name in counters), "".join(f", {value}" for value in counters.values())
+    return (
+        "INSERT INTO ledger_accounts (org_id, escrow_account_id, kind, party_id, of_party, normal_balance,"
+        f" may_be_overdrawn{names}) VALUES ('org_1', '{escrow}', '{kind}', '{party}', {whose}, '{side}', {overdrawn}"
+        f"{values})"
+    )
 
 
 def together(*parts: str) -> str:
@@ -80,7 +95,7 @@ STATEMENTS = {
     "an entry with two legs too many": together(
         entry(), leg(), leg("fees", "CREDIT", leg=2), leg("in_transit", leg=3), leg("suspense", "CREDIT", leg=4)
     ),
-    "an entry of one leg": together(entry(n_legs=1), leg()),
+    "an entry of one leg": together(entry(leg_count=1), leg()),
     "an entry of three announced as two": together(
         entry(), leg(), leg("fees", "CREDIT", 3, leg=2), leg("suspense", "CREDIT", 2, leg=3)
     ),
@@ -101,15 +116,15 @@ STATEMENTS = {
     "a leg with no side": together(entry(), leg(direction="LEFT"), leg("fees", "CREDIT", leg=2)),
     "a leg with a taken number": together(entry(), leg(number=1), leg("fees", "CREDIT", leg=2)),
     # entries that are not what they say
-    "an entry of an unknown kind": together(entry(kind="GIFT"), leg(), leg("fees", "CREDIT", leg=2)),
+    "an entry of an unknown type": together(entry(type_="GIFT"), leg(), leg("fees", "CREDIT", leg=2)),
     "an entry booked before it happened": together(
         entry(effective="now() + interval '1 day'"), leg(), leg("fees", "CREDIT", leg=2)
     ),
     "an entry with a taken number": entry(sequence=1),
     "a second entry under a used key": "INSERT INTO journal_entries (org_id, escrow_account_id, sequence,"
-    " journal_entry_id, request_key, fingerprint, kind, description, n_legs, effective_at, created_at, actor)"
-    " SELECT org_id, escrow_account_id, 98, 'je_98', request_key, fingerprint, kind, description, n_legs, effective_at,"
-    " created_at, actor FROM journal_entries WHERE escrow_account_id = '{account}'",
+    " journal_entry_id, request_key, fingerprint, type, description, leg_count, effective_at, created_at, actor)"
+    " SELECT org_id, escrow_account_id, 98, 'je_98', request_key, fingerprint, type, description, leg_count,"
+    " effective_at, created_at, actor FROM journal_entries WHERE escrow_account_id = '{account}'",
     "a second reversal": entry(sequence=97, columns=", reverses_journal_entry_id", values=", 'je_of_reversal'")
     + entry(sequence=98, entry_id="je_98", columns=", reverses_journal_entry_id", values=", 'je_of_reversal'"),
     "an entry that reverses itself": entry(columns=", reverses_journal_entry_id", values=", 'je_99'"),
@@ -126,21 +141,21 @@ STATEMENTS = {
     "truncated holds": "TRUNCATE holds",
     "truncated accounts": "TRUNCATE ledger_accounts CASCADE",
     # balances (c4)
-    "an overdraft": "UPDATE ledger_accounts SET credits_posted = 101 WHERE ledger_account = 'cash'",
-    "an overdraft of what is held": "UPDATE ledger_accounts SET debits_posted = 41"
-    " WHERE ledger_account = 'subscription:inv-001'",
-    "more held than there is": "UPDATE ledger_accounts SET held = 101 WHERE ledger_account = 'subscription:inv-001'",
-    "less than nothing held": "UPDATE ledger_accounts SET held = -1 WHERE ledger_account = 'cash'",
-    "a pending balance below nothing": "UPDATE ledger_accounts SET credits_pending = 1 WHERE ledger_account = 'cash'",
-    "a hold on money in transit": "UPDATE ledger_accounts SET held = 1 WHERE ledger_account = 'in_transit'",
+    "an overdraft": "UPDATE ledger_accounts SET credits_posted = 101 WHERE kind = 'CASH'",
+    "an overdraft of what is held": "UPDATE ledger_accounts SET debits_posted = 41 WHERE kind = 'SUBSCRIPTION'",
+    "more held than there is": "UPDATE ledger_accounts SET held = 101 WHERE kind = 'SUBSCRIPTION'",
+    "less than nothing held": "UPDATE ledger_accounts SET held = -1 WHERE kind = 'CASH'",
+    "a pending balance below nothing": "UPDATE ledger_accounts SET credits_pending = 1 WHERE kind = 'CASH'",
+    "a hold on money in transit": "UPDATE ledger_accounts SET held = 1 WHERE kind = 'IN_TRANSIT'",
     "a balance out of bounds": "UPDATE ledger_accounts SET debits_posted = 4611686018427387999"
-    " WHERE ledger_account = 'in_transit'",
-    "an account outside the chart": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
-    " normal_balance) VALUES ('org_1', '{account}', 'petty_cash', 'DEBIT')",
-    "an account on the wrong side": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
-    " normal_balance) VALUES ('org_1', '{account}', 'payable:inv-9', 'DEBIT')",
-    "an account of no escrow account": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
-    " normal_balance) VALUES ('org_1', 'esc_none', 'cash', 'DEBIT')",
+    " WHERE kind = 'IN_TRANSIT'",
+    "an account outside the chart": account("PETTY_CASH", side="DEBIT"),
+    "an account on the wrong side": account("PAYABLE", "inv-9", side="DEBIT"),
+    "an account that may be overdrawn against the chart": account("PAYABLE", "inv-9", overdrawn="true"),
+    "a party's account of nobody": account("PAYABLE", of_party="true"),
+    "a party's own cash": account("CASH", "inv-9", side="DEBIT", of_party="false"),
+    "cash that says it is a party's": account("CASH", "inv-9", side="DEBIT"),
+    "an account of no escrow account": account("CASH", side="DEBIT", escrow="esc_none"),
     # escrow accounts (c7)
     "another currency": "UPDATE escrow_accounts SET currency = 'EUR' WHERE escrow_account_id = '{account}'",
     "another organization": "UPDATE escrow_accounts SET org_id = 'org_2' WHERE escrow_account_id = '{other}'",
@@ -162,19 +177,21 @@ STATEMENTS = {
     "a capture of nothing": "UPDATE holds SET status = 'CAPTURED', resolved_at = now()",
     "an ending without a time": "UPDATE holds SET status = 'RELEASED'",
     "a larger hold": "UPDATE holds SET amount_minor = 61",
-    "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, ledger_account,"
-    " amount_minor, reason, actor, created_at) VALUES ('org_1', '{account}', 'h', 'fees:x', 1, 'MANUAL', 'x', now())",
+    "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, kind, party_id,"
+    " amount_minor, reason, actor, created_at)"
+    " VALUES ('org_1', '{account}', 'h', 'PAYABLE', 'x', 1, 'MANUAL', 'x', now())",
     # other organizations (c27)
     "a row for another organization": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
     " custodian_name, created_at, updated_at) VALUES ('org_2', 'esc_x', 'x', 'USD', 'x', now(), now())",
 }
 # What only the app role is kept from: the owner makes the schema, and is no service.
 OF_THE_APP = {
-    "a balance moved by hand": "UPDATE ledger_accounts SET debits_posted = 150 WHERE ledger_account = 'cash'",
+    "a balance moved by hand": "UPDATE ledger_accounts SET debits_posted = 150 WHERE kind = 'CASH'",
     "a hold resolved by hand": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
     "a hold that never ends": "UPDATE holds SET expires_at = NULL",
-    "an account with money from nowhere": "INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account,"
-    " normal_balance, credits_posted) VALUES ('org_1', '{account}', 'payable:inv-9', 'CREDIT', 5)",
+    "an account with money from nowhere": account("PAYABLE", "inv-9", credits_posted=5),
+    "another chart": "UPDATE ledger_account_kinds SET may_be_overdrawn = true",
+    "a refusal taken back": "UPDATE refused_postings SET verdict = 'posted'",
     "an escrow account that begins frozen": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name,"
     " currency, custodian_name, created_at, updated_at, status) VALUES"
     " ('org_1', 'esc_x', 'x', 'USD', 'x', now(), now(), 'CLOSED')",
@@ -184,10 +201,21 @@ OF_THE_APP = {
     "row security switched off": "ALTER TABLE journal_entries NO FORCE ROW LEVEL SECURITY",
     "a new table": "CREATE TABLE side_book (id int)",
     "a temporary table": "CREATE TEMP TABLE ledger_accounts (id int)",
-    "the posting function replaced": "CREATE OR REPLACE FUNCTION let_hold_expire(text, text, text, timestamptz)"
+    "a function of the book replaced": "CREATE OR REPLACE FUNCTION let_hold_expire(text, text, text, timestamptz)"
     " RETURNS boolean LANGUAGE sql AS 'SELECT true'",
     "the owner's role": "SET ROLE escrow_owner",
 }
+
+
+def posting(accounts, *, of="1,1", kinds="CASH,FEES", parties='"",""', debits="t,f") -> str:
+    """A call of the posting function: an entry of two legs of 5."""
+    orgs = ",".join("org_1" for _ in accounts)
+    return (
+        f"post_journal_entries(now(), '{{{orgs}}}', '{{{','.join(accounts)}}}', '{{{of}}}', '{{{kinds}}}',"
+        f" '{{{parties}}}', '{{1}}', '{{1}}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{{je_x}}', '{{FEE}}',"
+        " '{x}', '{NULL}', '{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{NULL}', '{NULL}', '{f}', '{2}',"
+        f" '{{1,2}}', '{{{debits}}}', '{{f,f}}', '{{5,5}}')"
+    )
 
 
 class Book:
@@ -227,7 +255,7 @@ async def book(service_urls) -> AsyncIterator[Book]:
 async def digest(book: Book) -> list[str]:
     """Everything the book holds, as text."""
     connection = await asyncpg.connect(book.urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
-    tables = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox")
+    tables = (*BOOK, "refused_postings")
     rows = [str(row) for table in tables for row in await connection.fetch(f"SELECT t::text FROM {table} t ORDER BY 1")]
     await connection.close()
     return rows
@@ -258,7 +286,7 @@ async def test_the_owner_of_the_tables_can_write_nothing_illegal_either(book):
 
 async def test_without_an_organization_there_is_nothing_to_see(book):
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
-    for table in ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "outbox"):
+    for table in BOOK:
         with pytest.raises(asyncpg.PostgresError):
             await connection.fetch(f"SELECT * FROM {table}")
     await connection.close()
@@ -268,17 +296,14 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
     """They run as the owner of the tables, and row level security holds for the owner too."""
     account = book.names["account"]
     place = (
-        f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'cash', 1, 'USD', 'MANUAL', NULL, NULL, 'x')"
+        f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD', 'MANUAL', '',"
+        " NULL, NULL, 'x', NULL, '{}')"
     )
     resolve = (
         f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{book.names['hold']}', 'RELEASED', 0, false)"
     )
     expire = f"SELECT let_hold_expire('org_1', '{account}', '{book.names['hold']}', now())"
-    post = (
-        f"SELECT verdict[1] FROM post_journal_entries(now(), '{{org_1}}', '{{{account}}}', '{{1,1}}', '{{cash,fees}}',"
-        " '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}', '{x}', '{NULL}', '{USD}',"
-        " '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,f}', '{f,f}', '{5,5}')"
-    )
+    post = f"SELECT verdict[1] FROM {posting([account])}"
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
     answers = {}
     for org_id in ("org_2", "org_1"):
@@ -303,11 +328,7 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
 
 async def test_the_posting_function_takes_no_leg_on_another_escrow_accounts_ledger_account(book):
     account, other = sorted([book.names["account"], book.names["other"]])
-    statement = (
-        f"SELECT post_journal_entries(now(), '{{org_1,org_1}}', '{{{account},{other}}}', '{{1,2}}', '{{cash,fees}}',"
-        " '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}', '{x}', '{NULL}', '{USD}',"
-        " '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,f}', '{f,f}', '{5,5}')"
-    )
+    statement = f"SELECT {posting([account, other], of='1,2')}"
     state, _ = await book.attempt(book.urls.app_url, statement)
     assert state == "23514"
 
@@ -315,18 +336,14 @@ async def test_the_posting_function_takes_no_leg_on_another_escrow_accounts_ledg
 async def test_an_entry_is_written_where_nothing_is_wrong_with_it(book):
     """What the table's statements are made of is sound, so each is refused for what its name says."""
     subscription = leg("subscription:inv-001", "CREDIT", 2, leg=3)
-    sound = together(entry(n_legs=3), leg(), leg("fees", "CREDIT", 3, leg=2), subscription)
+    sound = together(entry(leg_count=3), leg(), leg("fees", "CREDIT", 3, leg=2), subscription)
     assert await book.attempt(book.urls.owner_url, sound) == ("", "")
 
 
 async def test_the_posting_function_makes_no_balance_up(book):
     """A side that is neither debit nor credit would count one way in the balance and the other in what is kept."""
-    statement = (
-        f"SELECT post_journal_entries(now(), '{{org_1}}', '{{{book.names['account']}}}', '{{1,1}}',"
-        " '{cash,subscription:inv-001}', '{1}', '{1}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{je_x}', '{FEE}',"
-        " '{x}', '{NULL}', '{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{f}', '{2}', '{1,2}', '{t,NULL}',"
-        " '{f,f}', '{5,5}')"
-    )
+    called = posting([book.names["account"]], kinds="CASH,SUBSCRIPTION", parties='"",inv-001', debits="t,NULL")
+    statement = f"SELECT {called}"
     state, _ = await book.attempt(book.urls.app_url, statement)
     assert state == "23514"
 
@@ -335,7 +352,11 @@ async def test_a_capture_happens_once_however_it_is_asked(book):
     """The hold's ending is conditional, and the key of the capture's entry is the hold's own."""
     escrow, account, hold = book.escrow, book.names["account"], book.names["hold"]
     request = pb.CaptureHoldRequest(
-        idempotency_key=key(), escrow_account_id=account, hold_id=hold, amount=usd(60), to_ledger_account="fees"
+        idempotency_key=key(),
+        escrow_account_id=account,
+        hold_id=hold,
+        amount=usd(60),
+        to_ledger_account=ledger_account("fees"),
     )
     await escrow.call("CaptureHold", request)
     statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true)"

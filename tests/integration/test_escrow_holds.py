@@ -8,9 +8,11 @@ from datetime import timedelta
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.type.v1.sort_pb2 import Sort
 
+from services.chassis.calls.auth import Principal
 from services.chassis.calls.wire import to_timestamp
-from tests.support.escrow import NOW, Escrow, key, refusal, usd
+from tests.support.escrow import NOW, Escrow, key, ledger_account, on, refusal, usd
 
 SUBSCRIPTION = "subscription:inv-001"
 
@@ -30,7 +32,7 @@ async def capture(
         idempotency_key=idempotency_key or key(),
         escrow_account_id=hold.escrow_account_id,
         hold_id=hold.hold_id,
-        to_ledger_account=to,
+        to_ledger_account=ledger_account(to),
         amount=None if minor is None else usd(minor),
     )
     return await escrow.call("CaptureHold", request)
@@ -59,14 +61,21 @@ async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, he
     if asked > available:
         assert await refusal(escrow.hold(account, SUBSCRIPTION, asked)) == (
             "INSUFFICIENT_AVAILABLE_BALANCE",
-            {"ledger_account": SUBSCRIPTION, "available_minor": str(available), "requested_minor": str(asked)},
+            {
+                "kind": "SUBSCRIPTION",
+                "party_id": "inv-001",
+                "available_minor": str(available),
+                "requested_minor": str(asked),
+            },
         )
     else:
         hold = await escrow.hold(account, SUBSCRIPTION, asked)
         assert hold.status == pb.Hold.PLACED
         assert (await escrow.held(account)) == {SUBSCRIPTION: held + asked}
+        assert list(hold.allowed_actions) == ["capture", "release"]
+        hold.ClearField("allowed_actions")
         [placed] = [event for event in await escrow.events(events.HoldPlaced) if event.hold == hold]
-        assert placed.meta.actor == "admin-1"
+        assert placed.meta.actor == hold.actor == "admin-1"
 
 
 async def test_what_is_held_does_not_move(escrow, account):
@@ -87,13 +96,15 @@ async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow
     euros = pb.PlaceHoldRequest(
         idempotency_key=key(),
         escrow_account_id=account,
-        ledger_account="cash",
+        ledger_account=ledger_account("cash"),
         amount={"currency_code": "EUR", "amount_minor": 1},
         reason=pb.Hold.MANUAL,
     )
     assert await refusal(escrow.call("PlaceHold", euros)) == ("CURRENCY_MISMATCH", {"expected": "USD"})
     over = escrow.hold(account, "cash", 1, expire_time=to_timestamp(NOW))
     assert (await refusal(over))[0] == "INVALID_FIELD"
+    # What may be overdrawn is never reserved.
+    assert (await refusal(escrow.hold(account, "in_transit", 1)))[0] == "INVALID_FIELD"
 
 
 @pytest.mark.parametrize(("captured", "left"), [(60, 40), (25, 75), (None, 40)])
@@ -107,7 +118,7 @@ async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escro
     assert await escrow.posted(account) == {"cash": 100, SUBSCRIPTION: left, "fees": 100 - left}
     assert await escrow.held(account) == {}
     entry = (await escrow.journal())[-1]
-    assert entry.type == pb.LedgerEntry.HOLD
+    assert entry.type == pb.JournalEntry.HOLD
     assert len(await escrow.events(events.HoldResolved)) == 1
 
 
@@ -197,3 +208,38 @@ async def test_holds_are_listed_newest_first_a_page_at_a_time(escrow, account):
     assert (seen, token) == ([7, 6, 5, 4, 3, 2, 1], "")
     request = pb.ListHoldsRequest(escrow_account_id=account, status=pb.Hold.RELEASED)
     assert [hold.hold_id for hold in (await escrow.call("ListHolds", request)).holds] == [placed[2].hold_id]
+    request = pb.ListHoldsRequest(escrow_account_id=account, ids=[placed[4].hold_id, placed[1].hold_id])
+    assert [hold.amount.amount_minor for hold in (await escrow.call("ListHolds", request)).holds] == [5, 2]
+    request = pb.ListHoldsRequest(escrow_account_id=account, order=Sort.OLDEST_FIRST, from_time=placed[5].create_time)
+    assert [hold.amount.amount_minor for hold in (await escrow.call("ListHolds", request)).holds] == [6, 7]
+    for name, found in {SUBSCRIPTION: 7, "subscription": 7, "payable": 0, "subscription:inv-002": 0}.items():
+        request = pb.ListHoldsRequest(escrow_account_id=account, **on(name))
+        assert len((await escrow.call("ListHolds", request)).holds) == found
+
+
+async def test_a_hold_is_read_with_why_and_what_may_be_done_with_it(escrow, account):
+    hold = await escrow.hold(
+        account, SUBSCRIPTION, 60, description="The court asked for it.", external_id="case-7", metadata={"court": "NY"}
+    )
+    request = pb.GetHoldRequest(escrow_account_id=account, hold_id=hold.hold_id)
+    assert await escrow.call("GetHold", request) == hold
+    assert (hold.explanation.statement, hold.explanation.rule) == ("The court asked for it.", "MANUAL")
+    assert (hold.external_id, dict(hold.metadata)) == ("case-7", {"court": "NY"})
+    auditor = Principal("auditor-1", "auditor", escrow.org_id)
+    assert list((await escrow.call("GetHold", request, auditor)).allowed_actions) == []
+    await escrow.freeze(account)
+    assert list((await escrow.call("GetHold", request)).allowed_actions) == []
+    unknown = pb.GetHoldRequest(escrow_account_id=account, hold_id="hold_" + "0" * 26)
+    assert (await refusal(escrow.call("GetHold", unknown)))[0] == "HOLD_NOT_FOUND"
+    listed = await escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, external_id="case-7"))
+    assert [found.hold_id for found in listed.holds] == [hold.hold_id]
+
+
+async def test_a_hold_that_is_only_validated_is_not_placed(escrow, account):
+    hold = await escrow.hold(account, SUBSCRIPTION, 60, validate_only=True)
+    assert hold.status == pb.Hold.PLACED
+    assert (await refusal(escrow.hold(account, SUBSCRIPTION, 101, validate_only=True)))[0] == (
+        "INSUFFICIENT_AVAILABLE_BALANCE"
+    )
+    assert await escrow.held(account) == {}
+    assert await escrow.events(events.HoldPlaced) == []

@@ -11,16 +11,21 @@ from tests.support.escrow import key, refusal, usd
 async def test_closing_releases_every_named_subscription_or_none(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -60), ("subscription:inv-002", -40))
-    parts = [pb.PartyAmount(party_id="inv-001", amount_minor=60), pb.PartyAmount(party_id="inv-002", amount_minor=41)]
+    parts = [pb.PartyAmount(party_id="inv-001", amount=usd(60)), pb.PartyAmount(party_id="inv-002", amount=usd(41))]
     request = pb.ReleaseSubscriptionsRequest(
         idempotency_key="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
     )
     reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
-    assert (reason, metadata["ledger_account"]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "subscription:inv-002")
+    assert (reason, metadata["kind"], metadata["party_id"]) == (
+        "INSUFFICIENT_AVAILABLE_BALANCE",
+        "SUBSCRIPTION",
+        "inv-002",
+    )
     assert "issuer_proceeds" not in await escrow.posted(account)
-    request.subscriptions[1].amount_minor = 40
+    request.subscriptions[1].amount.amount_minor = 40
+    request.idempotency_key = "close:2"
     entry = await escrow.call("ReleaseSubscriptions", request, escrow.transactions)
-    assert entry.type == pb.LedgerEntry.RELEASE
+    assert entry.type == pb.JournalEntry.RELEASE
     assert await escrow.call("ReleaseSubscriptions", request, escrow.transactions) == entry
     assert await escrow.posted(account) == {"cash": 100, "issuer_proceeds": 100}
     request.subscriptions[1].party_id = "inv-001"
@@ -35,8 +40,8 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
         escrow_account_id=account,
         distribution_id="dist_" + "0" * 26,
         payables=[
-            pb.PartyAmount(party_id="inv-001", amount_minor=33),
-            pb.PartyAmount(party_id="sponsor-1", amount_minor=67),
+            pb.PartyAmount(party_id="inv-001", amount=usd(33)),
+            pb.PartyAmount(party_id="sponsor-1", amount=usd(67)),
         ],
     )
     entry = await escrow.call("DeclareDistribution", request, escrow.transactions)
@@ -47,7 +52,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     more.CopyFrom(request)
     more.idempotency_key = "dist:2"
     assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
-        "ledger_account": "distributable",
+        "kind": "DISTRIBUTABLE",
         "available_minor": "0",
         "requested_minor": "100",
     }
@@ -70,22 +75,25 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
         )
 
     items = [
-        item(account, payout.PAYABLE, 61),
-        item(account, payout.PAYABLE, 60),
-        item(account, payout.ISSUER_PROCEEDS, 40),
-        item(other, payout.SUBSCRIPTION, 10),
-        item(account, payout.PAYABLE, 1, "EUR"),
+        item(account, pb.LedgerAccount.PAYABLE, 61),
+        item(account, pb.LedgerAccount.PAYABLE, 60),
+        item(account, pb.LedgerAccount.ISSUER_PROCEEDS, 40),
+        item(other, pb.LedgerAccount.SUBSCRIPTION, 10),
+        item(account, pb.LedgerAccount.PAYABLE, 1, "EUR"),
     ]
     answer = await escrow.call("SubmitPayouts", payout(items=items), escrow.transactions)
-    assert [(result.refusal.reason, result.journal_entry.type) for result in answer.results] == [
+    assert [(result.failure.code, result.journal_entry.type) for result in answer.results] == [
         ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
-        ("", pb.LedgerEntry.DISTRIBUTION),
-        ("", pb.LedgerEntry.WITHDRAWAL),
-        ("", pb.LedgerEntry.REFUND),
+        ("", pb.JournalEntry.DISTRIBUTION),
+        ("", pb.JournalEntry.WITHDRAWAL),
+        ("", pb.JournalEntry.REFUND),
         ("CURRENCY_MISMATCH", 0),
     ]
-    assert answer.results[4].refusal.metadata == {"expected": "USD"}
+    assert answer.results[4].failure.metadata == {"expected": "USD"}
     assert (await escrow.balance(account)).pending_out == usd(100)
     assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
     again = await escrow.call("SubmitPayouts", payout(items=items[1:4]), escrow.transactions)
-    assert list(again.results) == list(answer.results[1:4])
+    assert all(result.replayed for result in again.results)
+    assert [result.journal_entry for result in again.results] == [
+        result.journal_entry for result in answer.results[1:4]
+    ]

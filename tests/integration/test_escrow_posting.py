@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
+from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.values.errors import DomainError
-from tests.support.escrow import CREDIT, DEBIT, key, new_entry, refusal
+from services.escrow.jobs import forget_old_refusals
+from tests.support.escrow import CREDIT, DEBIT, Escrow, key, ledger_account, name_of, new_entry, refusal
 
 PENDING = pb.LedgerEntry.PENDING
 
 
 async def test_an_entry_is_booked_with_the_balances_after_it(escrow):
     account = await escrow.open()
-    entry = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100), kind=pb.LedgerEntry.DEPOSIT)
+    entry = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100), type_=pb.JournalEntry.DEPOSIT)
     second = await escrow.post(account, ("cash", 50), ("subscription:inv-002", -30), ("fees", -20))
     assert entry.journal_entry_id.startswith("je_")
-    assert entry.type == pb.LedgerEntry.DEPOSIT
+    assert entry.type == pb.JournalEntry.DEPOSIT
     assert entry.actor == "admin-1"
     assert entry.effective_time == entry.create_time
     lines = [
-        (leg.ledger_account, leg.sequence, leg.direction, leg.amount.amount_minor, leg.balance_after.amount_minor)
+        (
+            name_of(leg.ledger_account),
+            leg.sequence,
+            leg.direction,
+            leg.amount.amount_minor,
+            leg.balance_after.amount_minor,
+        )
         for leg in [*entry.ledger_entries, *second.ledger_entries]
     ]
     assert lines == [
@@ -51,12 +60,12 @@ async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_noth
         (
             (("subscription:inv-001", 101), ("cash", -101)),
             "INSUFFICIENT_AVAILABLE_BALANCE",
-            {"ledger_account": "subscription:inv-001", "available_minor": "100", "requested_minor": "101"},
+            {"kind": "SUBSCRIPTION", "party_id": "inv-001", "available_minor": "100", "requested_minor": "101"},
         ),
         (
             (("subscription:inv-002", 1), ("cash", -1)),  # has never been seen
             "INSUFFICIENT_AVAILABLE_BALANCE",
-            {"ledger_account": "subscription:inv-002", "available_minor": "0", "requested_minor": "1"},
+            {"kind": "SUBSCRIPTION", "party_id": "inv-002", "available_minor": "0", "requested_minor": "1"},
         ),
         (
             (("cash", 10), ("fees", -9)),
@@ -69,7 +78,7 @@ async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_noth
     unknown = "esc_" + "0" * 26
     assert (await refusal(escrow.post(unknown, ("cash", 1), ("fees", -1))))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
     assert await escrow.balance(account) == before
-    assert "subscription:inv-002" not in {line.ledger_account for line in before.ledger_accounts}
+    assert "subscription:inv-002" not in {name_of(line.ledger_account) for line in before.ledger_accounts}
 
 
 async def test_an_entry_is_judged_as_a_whole(escrow):
@@ -87,6 +96,7 @@ async def test_each_layer_balances_by_itself(escrow):
     request = pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=mixed)
     assert (await refusal(escrow.call("PostJournalEntry", request)))[0] == "JOURNAL_ENTRY_UNBALANCED"
     request.journal_entry.legs[0].layer = PENDING
+    request.idempotency_key = key()
     await escrow.call("PostJournalEntry", request)
     assert await escrow.posted(account) == {}
     assert await escrow.pending(account) == {"cash": 10, "fees": 10}
@@ -173,13 +183,106 @@ async def test_a_retry_is_told_of_the_first_entry(escrow):
     assert (await escrow.posted(account))["cash"] == 101
 
 
-async def test_a_refused_key_is_free(escrow):
+async def test_a_refusal_is_the_first_decision_about_its_key_and_is_given_again(escrow):
     account, name = await escrow.open(), key()
     wanted = (("subscription:inv-001", 5), ("cash", -5))
-    await refusal(escrow.post(account, *wanted, idempotency_key=name))
+    first = await refusal(escrow.post(account, *wanted, idempotency_key=name))
     await escrow.post(account, ("cash", 5), ("subscription:inv-001", -5))
-    await escrow.post(account, *wanted, idempotency_key=name)
+    begin_answer()
+    assert await refusal(escrow.post(account, *wanted, idempotency_key=name)) == first
+    assert answer_metadata() == ((REPLAYED, "true"),)
+    begin_answer()
+    other = escrow.post(account, ("subscription:inv-001", 4), ("cash", -4), idempotency_key=name)
+    assert await refusal(other) == ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": name})
+    assert answer_metadata() == ()
+    again = await escrow.post_together(account, [(name, new_entry(*wanted)), (key(), new_entry(*wanted))])
+    assert [(result.failure.code, result.replayed) for result in again] == [(first[0], True), ("", False)]
     assert await escrow.posted(account) == {}
+
+
+async def test_each_kind_of_refusal_is_kept_and_what_is_no_decision_leaves_the_key_free(escrow):
+    account, unknown = await escrow.open(), "je_" + "0" * 26
+    original = await escrow.post(account, ("cash", 9), ("fees", -9))
+    reversal = new_entry(reverses_journal_entry_id=original.journal_entry_id)
+    await escrow.post_together(account, [(key(), reversal)])
+    await escrow.post(account, ("cash", 9), ("suspense", -9))
+    entries = {
+        "JOURNAL_ENTRY_UNBALANCED": new_entry(("cash", 2), ("fees", -1)),
+        "CURRENCY_MISMATCH": new_entry(("cash", 1), ("fees", -1), currency="EUR"),
+        "ALREADY_REVERSED": reversal,
+        "INSUFFICIENT_AVAILABLE_BALANCE": new_entry(("fees", 1), ("cash", -1)),
+        "JOURNAL_ENTRY_NOT_FOUND": new_entry(reverses_journal_entry_id=unknown),
+        "ESCROW_ACCOUNT_FROZEN": new_entry(("cash", 1), ("fees", -1)),
+    }
+    for reason, entry in entries.items():
+        name = key()
+        if reason == "ESCROW_ACCOUNT_FROZEN":
+            await escrow.freeze(account)
+        [first, second] = await escrow.post_together(account, [(name, entry), (name, entry)])
+        [third] = await escrow.post_together(account, [(name, entry)])
+        decided = reason != "JOURNAL_ENTRY_NOT_FOUND"
+        assert (first.failure.code, first.replayed) == (reason, False)
+        assert second.failure == third.failure == first.failure
+        assert (second.replayed, third.replayed) == (decided, decided), reason
+    await escrow.unfreeze(account)
+    assert await escrow.posted(account) == {"cash": 9, "suspense": 9}
+
+
+async def test_a_kept_refusal_is_forgotten_after_thirty_days(service_urls):
+    urls = await service_urls("escrow")
+    async with Escrow(urls.app_url) as escrow:
+        account, name = await escrow.open(), key()
+        wanted = (("subscription:inv-001", 5), ("cash", -5))
+        await refusal(escrow.post(account, *wanted, idempotency_key=name))
+        await escrow.post(account, ("cash", 5), ("subscription:inv-001", -5))
+        assert await forget_old_refusals(escrow.database) == 0
+        admin = await asyncpg.connect(urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
+        await admin.execute("UPDATE refused_postings SET created_at = created_at - interval '31 days'")
+        await admin.close()
+        assert await forget_old_refusals(escrow.database) == 1
+        await escrow.post(account, *wanted, idempotency_key=name)
+        assert await escrow.posted(account) == {}
+
+
+async def test_a_posting_that_is_only_validated_is_judged_and_undone(escrow):
+    account, name = await escrow.open(), key()
+    request = pb.PostJournalEntryRequest(
+        idempotency_key=name,
+        escrow_account_id=account,
+        journal_entry=new_entry(("cash", 5), ("fees", -5)),
+        validate_only=True,
+    )
+    would_be = await escrow.call("PostJournalEntry", request)
+    assert [leg.balance_after.amount_minor for leg in would_be.ledger_entries] == [5, 5]
+    assert await escrow.posted(account) == {}
+    assert await escrow.journal() == []
+    short = new_entry(("fees", 5), ("cash", -5))
+    request = pb.PostJournalEntryRequest(
+        idempotency_key=name, escrow_account_id=account, journal_entry=short, validate_only=True
+    )
+    assert (await refusal(escrow.call("PostJournalEntry", request)))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
+    # The key is free all the same.
+    await escrow.post(account, ("cash", 5), ("fees", -5), idempotency_key=name)
+
+
+@pytest.mark.parametrize(
+    ("account", "party_id", "fault"),
+    [
+        ("subscription", None, "must be given for this kind"),
+        ("cash", "inv-001", "must not be given for this kind"),
+    ],
+)
+async def test_a_ledger_account_names_a_party_where_its_kind_is_of_one(escrow, account, party_id, fault):
+    wanted = new_entry(("fees", 1), ("suspense", -1))
+    wanted.legs[1].ledger_account.CopyFrom(ledger_account(account))
+    if party_id:
+        wanted.legs[1].ledger_account.party_id = party_id
+    request = pb.PostJournalEntryRequest(
+        idempotency_key=key(), escrow_account_id=await escrow.open(), journal_entry=wanted
+    )
+    with pytest.raises(DomainError) as refused:
+        await escrow.call("PostJournalEntry", request)
+    assert refused.value.fields == {"journal_entry.legs[1].ledger_account.party_id": fault}
 
 
 async def test_the_same_request_many_times_at_once_is_booked_once(escrow):
@@ -209,7 +312,7 @@ async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(es
             ("none", unknown),
         ],
     )
-    assert [(result.idempotency_key, result.refusal.reason) for result in results] == [
+    assert [(result.idempotency_key, result.failure.code) for result in results] == [
         ("early", "INSUFFICIENT_AVAILABLE_BALANCE"),
         ("in", ""),
         ("out", ""),
@@ -218,7 +321,7 @@ async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(es
         ("late", "INSUFFICIENT_AVAILABLE_BALANCE"),
         ("none", "JOURNAL_ENTRY_NOT_FOUND"),
     ]
-    assert results[5].refusal.metadata["available_minor"] == "40"
+    assert results[5].failure.metadata["available_minor"] == "40"
     assert results[3].journal_entry == results[2].journal_entry
     assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
     [event] = await escrow.events(events.JournalEntriesPosted)
@@ -237,7 +340,7 @@ async def test_a_large_batch_is_booked_in_parts_as_if_in_one(escrow):
     results = await escrow.post_together(
         account, [*items, ("in-0", subscribe), ("in-299", refund), ("out", refund), ("late", refund), items[0]]
     )
-    assert [result.refusal.reason for result in results] == [
+    assert [result.failure.code for result in results] == [
         *[""] * 301,
         "IDEMPOTENCY_KEY_REUSED",
         "",
@@ -257,7 +360,7 @@ async def test_a_batch_has_no_more_legs_than_one_transaction_books_in_time(escro
         "PostJournalEntry",
         pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wide),
     )
-    mirror = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
+    mirror = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
     for entry in (wide, mirror):
         assert (await refusal(escrow.post_together(account, [(key(), entry)] * 21)))[0] == "INVALID_FIELD"
     assert await escrow.posted(account) == {"cash": 500, "fees": 500}
@@ -267,19 +370,19 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
     account = await escrow.open()
     original = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -70), ("fees", -30))
     reversal = await escrow.post(
-        account, kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+        account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
     )
     assert reversal.reverses_journal_entry_id == original.journal_entry_id
-    assert [(leg.ledger_account, leg.direction) for leg in reversal.ledger_entries] == [
+    assert [(name_of(leg.ledger_account), leg.direction) for leg in reversal.ledger_entries] == [
         ("cash", CREDIT),
         ("subscription:inv-001", DEBIT),
         ("fees", DEBIT),
     ]
     assert await escrow.posted(account) == {}
-    again = escrow.post(account, kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id)
+    again = escrow.post(account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id)
     assert await refusal(again) == ("ALREADY_REVERSED", {"journal_entry_id": original.journal_entry_id})
     elsewhere = escrow.post(
-        await escrow.open(), kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+        await escrow.open(), type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
     )
     assert (await refusal(elsewhere))[0] == "JOURNAL_ENTRY_NOT_FOUND"
 
@@ -287,10 +390,10 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
 async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):
     account = await escrow.open()
     one, two = [await escrow.post(account, ("cash", 10), ("fees", -10)) for _ in range(2)]
-    back = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=one.journal_entry_id)
+    back = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=one.journal_entry_id)
     results = await escrow.post_together(account, [(key(), back), (key(), back)])
-    assert [result.refusal.reason for result in results] == ["", "ALREADY_REVERSED"]
-    reverse_two = {"kind": pb.LedgerEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
+    assert [result.failure.code for result in results] == ["", "ALREADY_REVERSED"]
+    reverse_two = {"type_": pb.JournalEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
     outcomes = await asyncio.gather(*(escrow.post(account, **reverse_two) for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(outcome, pb.JournalEntry) for outcome in outcomes) == 1
     assert await escrow.posted(account) == {}

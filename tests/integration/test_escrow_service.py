@@ -92,7 +92,7 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
             **call,
         )
         account = opened.escrow_account_id
-        wanted = new_entry(("cash", 100), ("distributable", -100), kind=pb.LedgerEntry.DEPOSIT)
+        wanted = new_entry(("cash", 100), ("distributable", -100), type_=pb.JournalEntry.DEPOSIT)
         request = pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wanted)
         entry = await stub.PostJournalEntry(request, **call)
         assert await stub.PostJournalEntry(request, **call) == entry

@@ -12,9 +12,9 @@ from tests.support.escrow import Payment, key
 SUBSCRIPTION = "subscription:inv-001"
 ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
 PAYABLE, PROCEEDS, REFUND = (
-    pb.SubmitPayoutsRequest.PAYABLE,
-    pb.SubmitPayoutsRequest.ISSUER_PROCEEDS,
-    pb.SubmitPayoutsRequest.SUBSCRIPTION,
+    pb.LedgerAccount.PAYABLE,
+    pb.LedgerAccount.ISSUER_PROCEEDS,
+    pb.LedgerAccount.SUBSCRIPTION,
 )
 
 
@@ -53,9 +53,9 @@ async def test_a_contribution_is_told_of_with_its_investment_and_its_return_name
     await payment.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
     submitted, settled, returned = await escrow.journal()
     assert [entry.type for entry in (submitted, settled, returned)] == [
-        pb.LedgerEntry.DEPOSIT,
-        pb.LedgerEntry.DEPOSIT,
-        pb.LedgerEntry.RETURN,
+        pb.JournalEntry.DEPOSIT,
+        pb.JournalEntry.DEPOSIT,
+        pb.JournalEntry.RETURN,
     ]
     assert {entry.transaction_id for entry in (submitted, settled, returned)} == {payment.transaction.transaction_id}
     assert {entry.investment_id for entry in (submitted, settled, returned)} == {payment.transaction.investment_id}
@@ -181,9 +181,9 @@ async def test_a_return_is_booked_though_the_account_is_frozen(escrow):
 @pytest.mark.parametrize(
     ("kind", "source", "from_account", "booked_as"),
     [
-        ("DISTRIBUTION", PAYABLE, "payable:inv-001", pb.LedgerEntry.DISTRIBUTION),
-        ("ESCROW_WITHDRAWAL", PROCEEDS, "issuer_proceeds", pb.LedgerEntry.WITHDRAWAL),
-        ("REFUND", REFUND, SUBSCRIPTION, pb.LedgerEntry.REFUND),
+        ("DISTRIBUTION", PAYABLE, "payable:inv-001", pb.JournalEntry.DISTRIBUTION),
+        ("ESCROW_WITHDRAWAL", PROCEEDS, "issuer_proceeds", pb.JournalEntry.WITHDRAWAL),
+        ("REFUND", REFUND, SUBSCRIPTION, pb.JournalEntry.REFUND),
     ],
 )
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ async def test_money_goes_out(escrow, kind, source, from_account, booked_as, fac
 async def test_a_payout_that_was_refused_leaves_nothing_to_undo(escrow):
     account = await escrow.open()
     payment = Payment(account, "DISTRIBUTION", 100)
-    assert (await payment.submit(escrow, PAYABLE)).refusal.reason == "INSUFFICIENT_AVAILABLE_BALANCE"
+    assert (await payment.submit(escrow, PAYABLE)).failure.code == "INSUFFICIENT_AVAILABLE_BALANCE"
     await payment.happens(escrow, "FAILED")
     assert await escrow.journal() == []
 
@@ -241,7 +241,7 @@ async def test_what_a_person_reversed_is_not_undone_again(escrow):
     payment = Payment(account, "ESCROW_DEPOSIT", 100, method="WIRE")
     await payment.happens(escrow, "SETTLED")
     [settled] = await escrow.journal()
-    await escrow.post(account, kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=settled.journal_entry_id)
+    await escrow.post(account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=settled.journal_entry_id)
     await payment.happens(escrow, "RETURNED")
     assert await escrow.posted(account) == {}
     assert len(await escrow.journal()) == 2

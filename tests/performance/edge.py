@@ -38,11 +38,11 @@ _LIST = (
     " ORDER BY created_at DESC, transaction_id DESC LIMIT 51"
 )
 _BALANCE = (
-    "SELECT split_part(ledger_account, ':', 1), sum(debits_posted), sum(credits_posted), sum(debits_pending),"
+    "SELECT kind, sum(debits_posted), sum(credits_posted), sum(debits_pending),"
     " sum(credits_pending), sum(held) FROM ledger_accounts WHERE org_id = $1 AND escrow_account_id = $2 GROUP BY 1"
 )
 _LEDGER = (
-    "SELECT l.*, j.journal_entry_id, j.kind, j.description FROM ledger_entries l"
+    "SELECT l.*, j.journal_entry_id, j.type, j.description FROM ledger_entries l"
     " JOIN journal_entries j ON j.org_id = l.org_id AND j.escrow_account_id = l.escrow_account_id"
     " AND j.sequence = l.journal_sequence"
     " WHERE l.org_id = $1 AND l.escrow_account_id = $2 AND l.journal_sequence > $3"
@@ -229,13 +229,16 @@ def _cpu_of(pid: int) -> Cpu:
 
 def _contribution(investor: int) -> escrow_pb2.NewJournalEntry:
     entry = escrow_pb2.LedgerEntry
+    amount: Any = {"currency_code": "USD", "amount_minor": load.AMOUNT_MINOR}
     return escrow_pb2.NewJournalEntry(
-        type=entry.DEPOSIT,
+        type=escrow_pb2.JournalEntry.DEPOSIT,
         description="Contribution",
         legs=[
-            escrow_pb2.Leg(ledger_account="cash", direction=entry.DEBIT, amount_minor=load.AMOUNT_MINOR),
+            escrow_pb2.Leg(ledger_account={"kind": "CASH"}, direction=entry.DEBIT, amount=amount),
             escrow_pb2.Leg(
-                ledger_account=load.subscription(investor), direction=entry.CREDIT, amount_minor=load.AMOUNT_MINOR
+                ledger_account={"kind": "SUBSCRIPTION", "party_id": load.investor_id(investor)},
+                direction=entry.CREDIT,
+                amount=amount,
             ),
         ],
     )

@@ -32,8 +32,8 @@ def distribution_id(number: int) -> str:
     return f"dist_{number:026d}"
 
 
-def subscription(number: int) -> str:
-    return f"subscription:inv-{number}"
+def investor_id(number: int) -> str:
+    return f"inv-{number}"
 
 
 async def load_book(connection: asyncpg.Connection, scale: int) -> None:
@@ -63,7 +63,7 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
         f"""
         CREATE TEMP TABLE made ON COMMIT DROP AS
         SELECT 'esc_' || lpad(a::text, 26, '0') AS account, i + 1 AS sequence, i / {investors} + 1 AS of_investor,
-               'subscription:inv-' || i % {investors} AS subscription,
+               'inv-' || i % {investors} AS investor,
                {_SINCE} + i * (interval '90 days' / {each}) AS at, md5(a || '/' || i) AS digest,
                'je_' || lpad((a::bigint * 100000000 + i)::text, 26, '0') AS id
         FROM generate_series(0, {each} - 1) i, generate_series({accounts}) a
@@ -73,33 +73,34 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
     await connection.execute(
         f"""
         INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint,
-            kind, description, n_legs, effective_at, created_at, actor)
+            type, description, leg_count, effective_at, created_at, actor)
         SELECT '{ORG}', account, sequence, id, digest::uuid, sha256(id::bytea), 'DEPOSIT', 'Contribution', 2, at, at,
             'admin-1' FROM made
         """
     )
     await connection.execute(
         f"""
-        INSERT INTO ledger_entries (org_id, escrow_account_id, ledger_account, sequence, journal_sequence, leg,
+        INSERT INTO ledger_entries (org_id, escrow_account_id, kind, party_id, sequence, journal_sequence, leg,
             direction, layer, amount_minor, posted_after, pending_after, effective_at, created_at)
-        SELECT '{ORG}', account, leg.ledger_account, leg.sequence, made.sequence, leg.number, leg.direction, 'POSTED',
-            {AMOUNT_MINOR}, leg.sequence * {AMOUNT_MINOR}, 0, at, at
+        SELECT '{ORG}', account, leg.kind, leg.party_id, leg.sequence, made.sequence, leg.number, leg.direction,
+            'POSTED', {AMOUNT_MINOR}, leg.sequence * {AMOUNT_MINOR}, 0, at, at
         FROM made, LATERAL (VALUES
-            (1, 'cash', 'DEBIT', made.sequence), (2, made.subscription, 'CREDIT', made.of_investor)
-        ) AS leg (number, ledger_account, direction, sequence)
+            (1, 'CASH', '', 'DEBIT', made.sequence), (2, 'SUBSCRIPTION', made.investor, 'CREDIT', made.of_investor)
+        ) AS leg (number, kind, party_id, direction, sequence)
         """
     )
     await connection.execute(
         f"""
-        INSERT INTO ledger_accounts (org_id, escrow_account_id, ledger_account, normal_balance, debits_posted,
-            credits_posted, entry_sequence)
-        SELECT '{ORG}', account, code, normal, CASE normal WHEN 'DEBIT' THEN n * {AMOUNT_MINOR} ELSE 0 END,
+        INSERT INTO ledger_accounts (org_id, escrow_account_id, kind, party_id, of_party, normal_balance,
+            may_be_overdrawn, debits_posted, credits_posted, entry_sequence)
+        SELECT '{ORG}', account, kind, party_id, party_id <> '', normal, false,
+            CASE normal WHEN 'DEBIT' THEN n * {AMOUNT_MINOR} ELSE 0 END,
             CASE normal WHEN 'CREDIT' THEN n * {AMOUNT_MINOR} ELSE 0 END, n
         FROM (
-            SELECT account, 'cash' AS code, 'DEBIT' AS normal, count(*) AS n FROM made GROUP BY account
-            UNION ALL SELECT account, subscription, 'CREDIT', count(*) FROM made GROUP BY account, subscription
+            SELECT account, 'CASH' AS kind, '' AS party_id, 'DEBIT' AS normal, count(*) AS n FROM made GROUP BY account
+            UNION ALL SELECT account, 'SUBSCRIPTION', investor, 'CREDIT', count(*) FROM made GROUP BY account, investor
         ) totals
-        ON CONFLICT (org_id, escrow_account_id, ledger_account) DO UPDATE
+        ON CONFLICT (org_id, escrow_account_id, kind, party_id) DO UPDATE
         SET debits_posted = excluded.debits_posted, entry_sequence = excluded.entry_sequence
         """
     )

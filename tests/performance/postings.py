@@ -22,7 +22,8 @@ from deploy.local.programs import ROOT
 from services.chassis.data.database import Database
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.ids import new_id
-from services.escrow.domain.journal import Kind, NewEntry, credit, debit, once
+from services.escrow.domain.chart import CASH, Kind, account_of_party
+from services.escrow.domain.journal import EntryType, NewEntry, credit, debit, make_key
 from services.escrow.posting import Poster
 from tests.performance import load
 from tests.performance.measure import Results, Sample, run_callers
@@ -38,10 +39,13 @@ def entry(number: int, account: int, investor: int) -> NewEntry:
         org_id=load.ORG,
         escrow_account_id=load.escrow_account_id(account),
         journal_entry_id=new_id("je"),
-        once=once("bench", uuid.uuid4().hex, body=number.to_bytes(8, "big")),
-        kind=Kind.DEPOSIT,
+        key=make_key("bench", uuid.uuid4().hex, body=number.to_bytes(8, "big")),
+        type=EntryType.DEPOSIT,
         description="Contribution",
-        legs=(debit("cash", load.AMOUNT_MINOR), credit(load.subscription(investor), load.AMOUNT_MINOR)),
+        legs=(
+            debit(CASH, load.AMOUNT_MINOR),
+            credit(account_of_party(Kind.SUBSCRIPTION, load.investor_id(investor)), load.AMOUNT_MINOR),
+        ),
         actor="admin-1",
     )
 
@@ -148,12 +152,13 @@ class Bench:
 
 
 _WRONG = """
-SELECT a.escrow_account_id, a.ledger_account, a.debits_posted - a.credits_posted AS kept, l.booked
+SELECT a.escrow_account_id, a.kind, a.party_id, a.debits_posted - a.credits_posted AS kept, l.booked
 FROM ledger_accounts a
 LEFT JOIN LATERAL (
     SELECT coalesce(sum(CASE direction WHEN 'DEBIT' THEN amount_minor ELSE -amount_minor END), 0)::bigint AS booked
     FROM ledger_entries l
-    WHERE l.org_id = a.org_id AND l.escrow_account_id = a.escrow_account_id AND l.ledger_account = a.ledger_account
+    WHERE l.org_id = a.org_id AND l.escrow_account_id = a.escrow_account_id AND l.kind = a.kind
+      AND l.party_id = a.party_id
 ) l ON true
 WHERE a.debits_posted - a.credits_posted <> l.booked
 """

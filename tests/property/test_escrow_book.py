@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.values.errors import DomainError
-from tests.support.escrow import Escrow, key, new_entry
+from tests.support.escrow import Escrow, key, ledger_account, new_entry
 
 ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")
 DEBIT_NORMAL = ("cash", "in_transit", "returns_receivable:a")
@@ -31,7 +31,13 @@ class Model:
     def post(self, name: str, legs: tuple, reverses: int | None = None) -> str:
         body = (legs, reverses)
         if name in self.keys:
-            return "" if self.keys[name] == body else "IDEMPOTENCY_KEY_REUSED"
+            first, verdict = self.keys[name]
+            return verdict if first == body else "IDEMPOTENCY_KEY_REUSED"
+        verdict = self.judge(legs, reverses)
+        self.keys[name] = body, verdict
+        return verdict
+
+    def judge(self, legs: tuple, reverses: int | None) -> str:
         if self.frozen:
             return "ESCROW_ACCOUNT_FROZEN"
         if reverses is not None:
@@ -40,7 +46,6 @@ class Model:
             legs = tuple((code, -minor) for code, minor in self.entries[reverses])
         refusal = self.move(legs)
         if not refusal:
-            self.keys[name] = body
             self.entries.append(legs)
             if reverses is not None:
                 self.reversed.add(reverses)
@@ -148,13 +153,13 @@ class Run:
         known = len(self.ids)
         for number in (number % known for number in numbers):
             name = key()
-            back = new_entry(kind=pb.LedgerEntry.REVERSAL, reverses_journal_entry_id=self.ids[number])
+            back = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=self.ids[number])
             wanted.append((name, back))
             verdicts.append((name, self.model.post(name, (), number)))
         self._compare(await self.escrow.post_together(self.account, wanted), verdicts, set())
 
     def _compare(self, results, verdicts, repeated) -> None:
-        assert [result.refusal.reason for result in results] == [verdict for _, verdict in verdicts]
+        assert [result.failure.code for result in results] == [verdict for _, verdict in verdicts]
         for result, (name, verdict) in zip(results, verdicts, strict=True):
             if not verdict and name not in repeated:
                 repeated.add(name)
@@ -162,7 +167,7 @@ class Run:
 
     async def hold(self, code, minor) -> None:
         verdict = self.model.hold(code, minor)
-        answer = await told(self.escrow.hold(self.account, code, minor))
+        answer = await answer_or_reason(self.escrow.hold(self.account, code, minor))
         assert (answer if isinstance(answer, str) else "") == verdict
         if isinstance(answer, pb.Hold):
             self.model.holds[-1][3] = answer.hold_id
@@ -176,13 +181,16 @@ class Run:
         verdict = self.model.end(number, captured, to)
         if captured is None:
             request = pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=self.account, hold_id=hold_id)
-            answer = await told(self.escrow.call("ReleaseHold", request))
+            answer = await answer_or_reason(self.escrow.call("ReleaseHold", request))
         else:
             request = pb.CaptureHoldRequest(
-                idempotency_key=key(), escrow_account_id=self.account, hold_id=hold_id, to_ledger_account=to
+                idempotency_key=key(),
+                escrow_account_id=self.account,
+                hold_id=hold_id,
+                to_ledger_account=ledger_account(to),
             )
             request.amount.currency_code, request.amount.amount_minor = "USD", captured
-            answer = await told(self.escrow.call("CaptureHold", request))
+            answer = await answer_or_reason(self.escrow.call("CaptureHold", request))
         assert (answer if isinstance(answer, str) else "") == verdict
         if captured is not None and not verdict:
             self.ids.append((await self.escrow.journal())[-1].journal_entry_id)
@@ -196,7 +204,7 @@ class Run:
         await self.escrow.unfreeze(self.account)
 
 
-async def told(work):
+async def answer_or_reason(work):
     """The answer, or the reason of its refusal."""
     try:
         return await work

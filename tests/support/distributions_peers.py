@@ -22,9 +22,10 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import Kind, Refused
 from services.chassis.values.ids import new_id
 from services.distributions.clients import PeerUnavailable
+from tests.support.ledger_accounts import ledger_account
 
 Txn = transactions.Transaction
-Entry = escrow.LedgerEntry
+Entry, Leg = escrow.JournalEntry, escrow.LedgerEntry
 M = TypeVar("M", bound=Message)
 
 
@@ -108,12 +109,11 @@ class MemoryEscrow:
             escrow_account_id=escrow_account_id,
             type=kind,
             ledger_entries=[
-                Entry(
-                    ledger_account=code,
-                    direction=Entry.CREDIT if minor > 0 else Entry.DEBIT,
+                Leg(
+                    ledger_account=ledger_account(code),
+                    direction=Leg.CREDIT if minor > 0 else Leg.DEBIT,
                     amount=usd(abs(minor)),
-                    layer=Entry.POSTED,
-                    type=kind,
+                    layer=Leg.POSTED,
                 )
                 for code, minor in legs
             ],
@@ -131,7 +131,9 @@ class MemoryEscrow:
         self.wire.end(self.wire.begin("get_balance", escrow.GetEscrowAccountBalanceRequest()))
         return escrow.EscrowAccountBalance(
             ledger_accounts=[
-                escrow.LedgerAccountBalance(ledger_account=code, posted=usd(minor), available=usd(minor))
+                escrow.LedgerAccountBalance(
+                    ledger_account=ledger_account(code), posted=usd(minor), available=usd(minor)
+                )
                 for (account, code), minor in sorted(self.book.items())
                 if account == escrow_account_id
             ]
@@ -142,13 +144,13 @@ class MemoryEscrow:
         return escrow.TrialBalance(escrow_account_id=escrow_account_id, balanced=self.balanced)
 
     async def release_subscriptions(self, request: escrow.ReleaseSubscriptionsRequest) -> escrow.JournalEntry:
-        legs = [(f"subscription:{part.party_id}", -part.amount_minor) for part in request.subscriptions]
-        total = sum(part.amount_minor for part in request.subscriptions)
+        legs = [(f"subscription:{part.party_id}", -part.amount.amount_minor) for part in request.subscriptions]
+        total = sum(part.amount.amount_minor for part in request.subscriptions)
         return self._once("release_subscriptions", request, Entry.RELEASE, [*legs, ("issuer_proceeds", total)])
 
     async def declare_distribution(self, request: escrow.DeclareDistributionRequest) -> escrow.JournalEntry:
-        legs = [(f"payable:{part.party_id}", part.amount_minor) for part in request.payables]
-        total = sum(part.amount_minor for part in request.payables)
+        legs = [(f"payable:{part.party_id}", part.amount.amount_minor) for part in request.payables]
+        total = sum(part.amount.amount_minor for part in request.payables)
         return self._once("declare_distribution", request, Entry.DISTRIBUTION, [("distributable", -total), *legs])
 
     def _once(self, call: str, request: Any, kind: int, legs: Sequence[tuple[str, int]]) -> escrow.JournalEntry:

@@ -19,6 +19,7 @@ from realco.type.v1 import money_pb2
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
+from services.chassis.data.operations import Operations
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
@@ -27,6 +28,7 @@ from services.escrow.api import EscrowServicer
 from services.escrow.jobs import expire_due_holds
 from services.escrow.posting import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
+from tests.support.ledger_accounts import ledger_account, name_of
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = pb.LedgerEntry.DEBIT, pb.LedgerEntry.CREDIT
@@ -49,14 +51,26 @@ async def refusal(work: Awaitable[Any]) -> tuple[str, dict[str, str]]:
     return refused.value.reason, refused.value.metadata
 
 
-def new_entry(*legs: tuple[str, int], kind: int = pb.LedgerEntry.ADJUSTMENT, **values: Any) -> pb.NewJournalEntry:
+def on(name: str) -> dict[str, Any]:
+    """The filters of a list for a ledger account, or for all of a kind."""
+    account = ledger_account(name)
+    return {"kind": account.kind, **({"party_id": account.party_id} if account.party_id else {})}
+
+
+def new_entry(
+    *legs: tuple[str, int], type_: int = pb.JournalEntry.ADJUSTMENT, currency: str = "USD", **values: Any
+) -> pb.NewJournalEntry:
     """An entry of (ledger account, amount): debits are positive, credits negative."""
     return pb.NewJournalEntry(
-        type=kind,
+        type=type_,
         description=values.pop("description", "a test"),
         legs=[
-            pb.Leg(ledger_account=code, direction=DEBIT if minor > 0 else CREDIT, amount_minor=abs(minor))
-            for code, minor in legs
+            pb.Leg(
+                ledger_account=ledger_account(name),
+                direction=DEBIT if minor > 0 else CREDIT,
+                amount=money_pb2.Money(currency_code=currency, amount_minor=abs(minor)),
+            )
+            for name, minor in legs
         ],
         **values,
     )
@@ -70,7 +84,7 @@ class Escrow:
         self.database = Database(url, "escrow")
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.servicer = EscrowServicer(self.database, self.clock, self.poster)
+        self.servicer = EscrowServicer(Operations(self.database, self.clock), self.poster)
         self.org_id = f"org_{next(_numbers)}"
         self.admin = Principal("admin-1", "admin", self.org_id)
         self.transactions = Principal("service:transactions", "service", self.org_id, "admin-1")
@@ -120,7 +134,7 @@ class Escrow:
 
     async def post_together(
         self, account: str, entries: Sequence[tuple[str, pb.NewJournalEntry]]
-    ) -> list[pb.BatchPostJournalEntriesResponse.Result]:
+    ) -> list[pb.PostingResult]:
         item = pb.BatchPostJournalEntriesRequest.Item
         request = pb.BatchPostJournalEntriesRequest(
             escrow_account_id=account,
@@ -136,16 +150,16 @@ class Escrow:
 
     async def posted(self, account: str, as_of: datetime | None = None) -> dict[str, int]:
         """Posted balances that are not zero."""
-        found = {line.ledger_account: line.posted.amount_minor for line in await self._lines(account, as_of)}
-        return {code: minor for code, minor in found.items() if minor}
+        found = {name_of(line.ledger_account): line.posted.amount_minor for line in await self._lines(account, as_of)}
+        return {name: minor for name, minor in found.items() if minor}
 
     async def pending(self, account: str) -> dict[str, int]:
-        found = {line.ledger_account: line.pending.amount_minor for line in await self._lines(account, None)}
-        return {code: minor for code, minor in found.items() if minor}
+        found = {name_of(line.ledger_account): line.pending.amount_minor for line in await self._lines(account, None)}
+        return {name: minor for name, minor in found.items() if minor}
 
     async def held(self, account: str) -> dict[str, int]:
-        found = {line.ledger_account: line.held.amount_minor for line in await self._lines(account, None)}
-        return {code: minor for code, minor in found.items() if minor}
+        found = {name_of(line.ledger_account): line.held.amount_minor for line in await self._lines(account, None)}
+        return {name: minor for name, minor in found.items() if minor}
 
     async def _lines(self, account: str, as_of: datetime | None) -> Sequence[pb.LedgerAccountBalance]:
         request = pb.ListLedgerAccountsRequest(escrow_account_id=account, page_size=1000)
@@ -153,11 +167,11 @@ class Escrow:
             request.as_of.CopyFrom(to_timestamp(as_of))
         return (await self.call("ListLedgerAccounts", request)).ledger_accounts
 
-    async def hold(self, account: str, ledger_account: str, minor: int, **values: Any) -> pb.Hold:
+    async def hold(self, account: str, name: str, minor: int, **values: Any) -> pb.Hold:
         request = pb.PlaceHoldRequest(
             idempotency_key=values.pop("idempotency_key", "") or key(),
             escrow_account_id=account,
-            ledger_account=ledger_account,
+            ledger_account=ledger_account(name),
             amount=usd(minor),
             reason=pb.Hold.MANUAL,
             **values,
@@ -234,7 +248,7 @@ class Payment:
                 async with escrow.database.begin() as tx:
                     await handler(tx, event, delivery)
 
-    async def submit(self, escrow: Escrow, source: int) -> pb.SubmitPayoutsResponse.Result:
+    async def submit(self, escrow: Escrow, source: int) -> pb.PostingResult:
         """As the transactions service does before it asks a provider."""
         item = pb.SubmitPayoutsRequest.Item(
             idempotency_key=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",

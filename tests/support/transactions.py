@@ -137,8 +137,8 @@ class MemoryEscrow:
         result = SubmitResult(idempotency_key=item.idempotency_key)
         reason = self.refusals.get(item.party_id)
         if reason is not None:
-            result.refusal.reason = reason
-            result.refusal.message = "There is too little."
+            result.failure.code = reason
+            result.failure.message = "There is too little."
             return result
         self.taken[item.idempotency_key] = 1
         result.journal_entry.transaction_id = item.transaction_id

@@ -31,7 +31,10 @@ ACCOUNT = "esc_" + "0" * 26
 
 def hold(**changes) -> pb.PlaceHoldRequest:
     request = pb.PlaceHoldRequest(
-        idempotency_key="key-1", escrow_account_id=ACCOUNT, ledger_account="subscription:inv_1", reason=pb.Hold.MANUAL
+        idempotency_key="key-1",
+        escrow_account_id=ACCOUNT,
+        ledger_account={"kind": "SUBSCRIPTION", "party_id": "inv_1"},
+        reason=pb.Hold.MANUAL,
     )
     request.amount.currency_code, request.amount.amount_minor = "USD", 100
     for field, value in changes.items():
@@ -178,7 +181,7 @@ def _service_with(option: access_pb2.Access | None):
         ({"escrow_account_id": "' OR 1=1 --"}, ["escrow_account_id"]),
         ({"reason": 0}, ["reason"]),
         ({"reason": 99}, ["reason"]),
-        ({"idempotency_key": "", "ledger_account": "cache"}, ["idempotency_key", "ledger_account"]),
+        ({"idempotency_key": "", "external_id": "x" * 129}, ["idempotency_key", "external_id"]),
     ],
 )
 def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):

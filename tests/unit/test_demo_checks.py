@@ -19,13 +19,12 @@ ONE_CENT = 1
 
 def entry(number: int, account: str, sequence: int, debit_minor: int) -> Json:
     return {
-        "journalEntryId": f"je_{number}",
-        "ledgerAccount": account,
+        "journalSequence": str(number),
+        "ledgerAccount": {"kind": account},
         "sequence": str(sequence),
         "direction": "DEBIT" if debit_minor > 0 else "CREDIT",
         "amount": usd(abs(debit_minor)),
         "layer": "POSTED",
-        "transactionId": f"txn_{number}",
     }
 
 
@@ -40,7 +39,7 @@ def sound() -> Books:
     ledger = [
         leg
         for number, amount_minor in enumerate(moved, start=1)
-        for leg in (entry(number, "cash", number, amount_minor), entry(number, "suspense", number, -amount_minor))
+        for leg in (entry(number, "CASH", number, amount_minor), entry(number, "SUSPENSE", number, -amount_minor))
     ]
     totals = {payee: sum(parts) for payee, parts in cast.ALLOCATIONS.items()}
     words = ("returnOfCapital", "preferredReturn", "catchUp", "split")
@@ -72,15 +71,19 @@ def sound() -> Books:
         transaction("DISTRIBUTION", cast.BEN.id, "FAILED", totals[cast.BEN.id], f"alloc_{cast.BEN.id}"),
         *(transaction("DISTRIBUTION", payee, "COMPLETED", total, f"alloc_{payee}") for payee, total in totals.items()),
     ]
-    lines = [{"ledgerAccount": code, "debit": usd(0), "credit": usd(0)} for code in ("cash", "suspense")]
+    lines = [{"kind": kind, "debit": usd(0), "credit": usd(0)} for kind in ("CASH", "SUSPENSE")]
     accounts = [
-        {"ledgerAccount": code, "normalBalance": side, "posted": usd(0)}
-        for code, side in (("cash", "DEBIT"), ("suspense", "CREDIT"))
+        {"ledgerAccount": {"kind": kind}, "normalBalance": side, "posted": usd(0)}
+        for kind, side in (("CASH", "DEBIT"), ("SUSPENSE", "CREDIT"))
     ]
     return Books(
         trial_balance={"lines": lines, "difference": usd(0), "balanced": True},
         ledger_accounts=accounts,
         ledger_entries=ledger,
+        journal_entries={
+            leg["journalSequence"]: {"journalEntryId": "je_" + leg["journalSequence"], "transactionId": "txn_x"}
+            for leg in ledger
+        },
         open_holds=[],
         offering={"status": "CLOSED", "closingDate": "2025-01-01"},
         investments=investments,
@@ -124,7 +127,7 @@ def an_entry_is_missing(books: Books) -> None:
 
 
 def a_hold_is_open(books: Books) -> None:
-    books.open_holds.append({"holdId": "hold_1", "ledgerAccount": "cash"})
+    books.open_holds.append({"holdId": "hold_1", "ledgerAccount": {"kind": "CASH"}})
 
 
 def the_bank_paid_twice(books: Books) -> None:
@@ -141,7 +144,7 @@ def a_payee_is_paid_twice(books: Books) -> None:
 
 
 def the_refused_payment_was_booked(books: Books) -> None:
-    books.ledger_entries[0]["transactionId"] = books.refused_transaction_id
+    books.journal_entries["1"]["transactionId"] = books.refused_transaction_id
 
 
 def capital_is_still_owed(books: Books) -> None:

@@ -28,8 +28,9 @@ from services.distributions.commands.refunds import owed_minor
 from services.distributions.domain import states
 from services.distributions.domain.terms import Terms
 from services.distributions.subscribers import SUBSCRIPTIONS
+from tests.support.ledger_accounts import ledger_account
 
-Entry = escrow.LedgerEntry
+Entry, Leg = escrow.JournalEntry, escrow.LedgerEntry
 MIGRATIONS = Path(tables.__file__).parent / "migrations" / "versions"
 
 
@@ -72,9 +73,9 @@ def test_every_table_of_an_organization_is_closed_by_row_level_security() -> Non
 
 
 def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields: Any) -> escrow.JournalEntry:
-    fields = {"investment_id": "inv_1", "transaction_id": "txn_1", "layer": Entry.POSTED} | fields
-    leg = Entry(
-        ledger_account=account,
+    fields = {"investment_id": "inv_1", "transaction_id": "txn_1", "layer": Leg.POSTED} | fields
+    leg = Leg(
+        ledger_account=ledger_account(account),
         direction=side,
         amount=money_pb2.Money(currency_code="USD", amount_minor=100),
         layer=fields.pop("layer"),
@@ -85,19 +86,19 @@ def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields:
 @pytest.mark.parametrize(
     ("case", "funded", "refunded", "completed"),
     [
-        (entry(Entry.DEPOSIT, Entry.CREDIT), 100, 0, 0),
-        (entry(Entry.RETURN, Entry.DEBIT), -100, 0, 0),
-        (entry(Entry.REFUND, Entry.DEBIT), -100, 100, 0),
-        (entry(Entry.REVERSAL, Entry.CREDIT), 100, -100, 0),  # a refund that failed
-        (entry(Entry.RETURN, Entry.CREDIT), 100, -100, 0),  # a refund that came back
-        (entry(Entry.ADJUSTMENT, Entry.CREDIT, transaction_id=""), 100, 0, 100),  # by hand: no rail can take it back
+        (entry(Entry.DEPOSIT, Leg.CREDIT), 100, 0, 0),
+        (entry(Entry.RETURN, Leg.DEBIT), -100, 0, 0),
+        (entry(Entry.REFUND, Leg.DEBIT), -100, 100, 0),
+        (entry(Entry.REVERSAL, Leg.CREDIT), 100, -100, 0),  # a refund that failed
+        (entry(Entry.RETURN, Leg.CREDIT), 100, -100, 0),  # a refund that came back
+        (entry(Entry.ADJUSTMENT, Leg.CREDIT, transaction_id=""), 100, 0, 100),  # by hand: no rail can take it back
         # What was paid back by hand is not owed any more, whatever the entry is called.
-        (entry(Entry.REFUND, Entry.DEBIT, transaction_id=""), -100, 0, -100),
-        (entry(Entry.REVERSAL, Entry.CREDIT, transaction_id=""), 100, 0, 100),
-        (entry(Entry.RELEASE, Entry.DEBIT), 0, 0, 0),
-        (entry(Entry.DEPOSIT, Entry.CREDIT, layer=Entry.PENDING), 0, 0, 0),
-        (entry(Entry.DEPOSIT, Entry.CREDIT, account="suspense"), 0, 0, 0),
-        (entry(Entry.DEPOSIT, Entry.CREDIT, investment_id=""), 0, 0, 0),
+        (entry(Entry.REFUND, Leg.DEBIT, transaction_id=""), -100, 0, -100),
+        (entry(Entry.REVERSAL, Leg.CREDIT, transaction_id=""), 100, 0, 100),
+        (entry(Entry.RELEASE, Leg.DEBIT), 0, 0, 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, layer=Leg.PENDING), 0, 0, 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), 0, 0, 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, investment_id=""), 0, 0, 0),
     ],
 )
 def test_what_an_entry_says_of_an_investment(

@@ -5,38 +5,54 @@ from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.values.invariant import InvariantViolation
 from services.escrow.booking import EVENT_BYTES_MAX, cut
-from services.escrow.domain import chart
 from services.escrow.domain.account import Balance, Status, check_empty, move
-from services.escrow.domain.chart import Direction
-from services.escrow.domain.journal import Layer, credit, debit, mirror, request_key
+from services.escrow.domain.chart import (
+    CASH,
+    CHART,
+    IN_TRANSIT,
+    Direction,
+    Kind,
+    LedgerAccount,
+    account_of_party,
+    line_of,
+)
+from services.escrow.domain.journal import Layer, credit, debit, digest_scope, mirror
 from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange
 
+FEES = LedgerAccount(Kind.FEES)
 ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUIDATING, Status.CLOSED
 
 
 @pytest.mark.parametrize(
-    ("code", "normal"),
+    ("kind", "normal_balance", "of_party", "may_be_overdrawn", "counts_as_available"),
     [
-        ("cash", Direction.DEBIT),
-        ("in_transit", Direction.DEBIT),
-        ("returns_receivable:inv-001", Direction.DEBIT),
-        ("subscription:inv-001", Direction.CREDIT),
-        ("issuer_proceeds", Direction.CREDIT),
-        ("distributable", Direction.CREDIT),
-        ("payable:sponsor-1", Direction.CREDIT),
-        ("fees", Direction.CREDIT),
-        ("suspense", Direction.CREDIT),
+        (Kind.CASH, Direction.DEBIT, False, False, True),
+        (Kind.IN_TRANSIT, Direction.DEBIT, False, True, False),
+        (Kind.RETURNS_RECEIVABLE, Direction.DEBIT, True, False, False),
+        (Kind.SUBSCRIPTION, Direction.CREDIT, True, False, True),
+        (Kind.ISSUER_PROCEEDS, Direction.CREDIT, False, False, True),
+        (Kind.DISTRIBUTABLE, Direction.CREDIT, False, False, True),
+        (Kind.PAYABLE, Direction.CREDIT, True, False, True),
+        (Kind.FEES, Direction.CREDIT, False, False, True),
+        (Kind.RESERVES, Direction.CREDIT, False, False, False),
+        (Kind.WITHHOLDING, Direction.CREDIT, False, False, False),
+        (Kind.SUSPENSE, Direction.CREDIT, False, False, True),
     ],
 )
-def test_every_ledger_account_has_its_normal_side(code, normal):
-    assert chart.normal_balance(code) is normal
-    assert chart.may_be_overdrawn(code) == (code == "in_transit")
+def test_the_chart_of_accounts(kind, normal_balance, of_party, may_be_overdrawn, counts_as_available):
+    line = line_of(kind)
+    assert line[1:5] == (normal_balance, of_party, may_be_overdrawn, counts_as_available)
+
+
+def test_the_chart_has_each_kind_once():
+    assert [line.kind for line in CHART] == list(Kind)
 
 
 def test_only_some_ledger_accounts_belong_to_a_party():
-    assert chart.of_party(chart.PAYABLE, "inv-001") == "payable:inv-001"
-    with pytest.raises(InvariantViolation):
-        chart.of_party(chart.CASH, "inv-001")
+    assert account_of_party(Kind.PAYABLE, "inv-001") == LedgerAccount(Kind.PAYABLE, "inv-001")
+    for kind, party_id in ((Kind.CASH, "inv-001"), (Kind.PAYABLE, "")):
+        with pytest.raises(InvariantViolation):
+            account_of_party(kind, party_id)
 
 
 @pytest.mark.parametrize(
@@ -68,24 +84,24 @@ def test_an_escrow_account_lives_one_way(current, wanted, verdict):
         assert move(current, wanted) == (verdict == "moves")
 
 
-@pytest.mark.parametrize("left", [Balance("fees", 1, 0, 0), Balance("cash", 0, 1, 0), Balance("cash", 0, 0, 1)])
+@pytest.mark.parametrize("left", [Balance(FEES, 1, 0, 0), Balance(CASH, 0, 1, 0), Balance(CASH, 0, 0, 1)])
 def test_an_escrow_account_closes_empty(left):
-    check_empty([Balance("cash", 0, 0, 0), Balance("in_transit", 0, 0, 0)])
+    check_empty([Balance(CASH, 0, 0, 0), Balance(IN_TRANSIT, 0, 0, 0)])
     with pytest.raises(BalancesNotZero) as refusal:
-        check_empty([Balance("cash", 0, 0, 0), left])
-    assert refusal.value.metadata["ledger_account"] == left.ledger_account
+        check_empty([Balance(CASH, 0, 0, 0), left])
+    assert refusal.value.metadata["kind"] == left.ledger_account.kind
 
 
 def test_a_mirror_undoes_every_leg():
-    legs = (debit("cash", 5), credit("fees", 5, Layer.PENDING))
-    assert mirror(legs) == (credit("cash", 5), debit("fees", 5, Layer.PENDING))
+    legs = (debit(CASH, 5), credit(FEES, 5, Layer.PENDING))
+    assert mirror(legs) == (credit(CASH, 5), debit(FEES, 5, Layer.PENDING))
     assert mirror(mirror(legs)) == legs
 
 
 def test_a_key_is_of_its_whole_scope():
-    keys = [request_key("a", "bc"), request_key("ab", "c"), request_key("abc"), request_key("a", "b", "c")]
+    keys = [digest_scope("a", "bc"), digest_scope("ab", "c"), digest_scope("abc"), digest_scope("a", "b", "c")]
     assert len(set(keys)) == 4
-    assert request_key("a", "bc") == keys[0]
+    assert digest_scope("a", "bc") == keys[0]
 
 
 def entry(legs: int, text: str = "") -> pb.JournalEntry:
@@ -103,7 +119,7 @@ def test_an_event_holds_as_many_entries_as_nats_takes():
         assert sum(part.ByteSize() for part in run) <= EVENT_BYTES_MAX
 
 
-def test_an_entry_too_large_for_an_event_comes_in_parts_with_each_leg_once():
+def test_an_entry_too_large_for_an_event_is_split_with_each_leg_once():
     whole = entry(100_000, "the closing of a large offering")
     parts = [part for run in cut([entry(1), whole, entry(1)]) for part in run][1:-1]
     assert len(parts) > 1

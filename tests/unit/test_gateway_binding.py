@@ -42,14 +42,15 @@ def faults(bound: Binding, **parts) -> list[Fault]:
 
 
 def test_path_and_query_fill_the_request_of_a_read():
-    query = b"from=2026-01-01T00:00:00Z&to=2026-02-01T00%3A00%3A00%2B02:00&pageSize=7&ledgerAccount=payable%3Ainv-1"
+    query = b"from=2026-01-01T00:00:00Z&to=2026-02-01T00%3A00%3A00%2B02:00&pageSize=7&kind=PAYABLE&partyId=inv-1"
     message = read(LEDGER, [ESCROW_ACCOUNT], query)
     assert message == escrow_pb2.ListLedgerEntriesRequest(
         escrow_account_id=ESCROW_ACCOUNT,
         from_time={"seconds": 1767225600},
         to_time={"seconds": 1769896800},
         page_size=7,
-        ledger_account="payable:inv-1",
+        kind=escrow_pb2.LedgerAccount.PAYABLE,
+        party_id="inv-1",
     )
 
 
@@ -147,7 +148,7 @@ def test_every_fault_of_every_place_is_told_at_once():
     [
         (POST_ENTRY, "idempotency_key", ("header", "/Idempotency-Key")),
         (POST_ENTRY, "escrow_account_id", ("path", "/escrowAccountId")),
-        (POST_ENTRY, "journal_entry.legs[3].amount_minor", ("body", "/journalEntry/legs/3/amountMinor")),
+        (POST_ENTRY, "journal_entry.legs[3].amount.amount_minor", ("body", "/journalEntry/legs/3/amount/amountMinor")),
         (BATCH, "items[0].idempotency_key", ("body", "/items/0/idempotencyKey")),
         (LEDGER, "from_time", ("query", "/from")),
         (LEDGER, "page_size", ("query", "/pageSize")),

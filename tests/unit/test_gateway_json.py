@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1 import escrow_pb2
 from realco.transactions.v1 import transactions_pb2
+from realco.type.v1 import failure_pb2
 
 from gateway import json_writer
 from gateway.json_reader import MessageReader, parse, pointer, reader_of
@@ -172,11 +173,12 @@ def test_an_empty_object_is_a_message_that_is_set():
 
 
 def test_faults_in_lists_name_the_item():
-    text = '{"items": [{"idempotencyKey": "a"}, null, {"journalEntry": {"legs": [{}, {"amountMinor": 1.5}]}}, 3]}'
+    legs = '[{}, {"amount": {"amountMinor": 1.5}}]'
+    text = f'{{"items": [{{"idempotencyKey": "a"}}, null, {{"journalEntry": {{"legs": {legs}}}}}, 3]}}'
     _, faults = read(escrow_pb2.BatchPostJournalEntriesRequest, text)
     assert [fault.partition(":")[0] for fault in faults] == [
         "/items/1",
-        "/items/2/journalEntry/legs/1/amountMinor",
+        "/items/2/journalEntry/legs/1/amount/amountMinor",
         "/items/3",
     ]
 
@@ -193,16 +195,16 @@ def test_repeated_enums_are_read_by_name():
 
 
 def test_only_one_field_of_a_oneof_is_taken():
-    _, faults = read(escrow_pb2.BatchPostJournalEntriesResponse.Result, '{"journalEntry": {}, "refusal": {}}')
-    assert faults == [": can have only one of journalEntry, refusal"]
+    _, faults = read(escrow_pb2.PostingResult, '{"journalEntry": {}, "failure": {}}')
+    assert faults == [": can have only one of failure, journalEntry"]
 
 
 def test_maps_take_texts_only():
-    message, faults = read(escrow_pb2.Refusal, '{"metadata": {"a": "b", "c": "d"}}')
+    message, faults = read(escrow_pb2.EscrowAccount, '{"metadata": {"a": "b", "c": "d"}}')
     assert (faults, dict(message.metadata)) == ([], {"a": "b", "c": "d"})
-    _, faults = read(escrow_pb2.Refusal, '{"metadata": {"a": 1}}')
+    _, faults = read(escrow_pb2.EscrowAccount, '{"metadata": {"a": 1}}')
     assert faults == ["/metadata/a: must be a string"]
-    _, faults = read(escrow_pb2.Refusal, '{"metadata": []}')
+    _, faults = read(escrow_pb2.EscrowAccount, '{"metadata": []}')
     assert faults == ["/metadata: must be an object"]
 
 
@@ -219,26 +221,28 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
     assert json_writer.writer_of(unset.DESCRIPTOR)(unset) == {
         "holdId": "",
         "escrowAccountId": "",
-        "ledgerAccount": "",
         "status": "STATUS_UNSPECIFIED",
         "reason": "REASON_UNSPECIFIED",
-        "transactionId": "",
+        "actor": "",
+        "metadata": {},
+        "allowedActions": [],
     }
     move = transactions_pb2.TransactionMove(from_status=0)  # set, to its zero value
     assert json_writer.writer_of(move.DESCRIPTOR)(move)["fromStatus"] == "STATUS_UNSPECIFIED"
     assert "fromStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionMove())
-    result = escrow_pb2.BatchPostJournalEntriesResponse.Result(refusal={})
+    result = escrow_pb2.PostingResult(failure={})
     assert json_writer.writer_of(result.DESCRIPTOR)(result) == {
         "idempotencyKey": "",
-        "refusal": {"reason": "", "message": "", "metadata": {}},
+        "failure": {"code": "", "message": "", "retryable": False, "metadata": {}},
+        "replayed": False,
     }
     empty = json.loads(json_writer.dump(transactions_pb2.ListTransactionsResponse()))
     assert empty == {"transactions": [], "nextPageToken": "", "previousPageToken": ""}
 
 
 def test_keys_that_are_names_are_spelled_as_names_and_others_as_they_are():
-    refusal = json.loads(json_writer.dump(escrow_pb2.Refusal(metadata={"held_minor": "5", "TARGET_REACHED": "no"})))
-    assert refusal["metadata"] == {"heldMinor": "5", "TARGET_REACHED": "no"}
+    failure = json.loads(json_writer.dump(failure_pb2.Failure(metadata={"held_minor": "5", "TARGET_REACHED": "no"})))
+    assert failure["metadata"] == {"heldMinor": "5", "TARGET_REACHED": "no"}
 
 
 def test_an_enum_value_of_a_newer_service_is_written_as_unknown():
@@ -260,9 +264,9 @@ def test_int64_is_written_as_a_string_and_dates_and_times_as_texts():
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=20)
 legs = st.builds(
     dict,
-    ledger_account=texts,
+    ledger_account=st.builds(dict, kind=st.integers(1, 11), party_id=st.none() | texts),
     direction=st.integers(1, 2),
-    amount_minor=st.integers(-(2**63), 2**63 - 1),
+    amount=st.builds(dict, currency_code=texts, amount_minor=st.integers(-(2**63), 2**63 - 1)),
     layer=st.integers(1, 2),
 )
 entries = st.builds(

@@ -47,7 +47,8 @@ async def release_request(tx: AsyncConnection, offering_id: str) -> escrow.Relea
         escrow_account_id=offering.escrow_account_id,
         offering_id=offering_id,
         subscriptions=[
-            escrow.PartyAmount(party_id=party_id, amount_minor=amount) for party_id, amount in released.items()
+            escrow.PartyAmount(party_id=party_id, amount={"currency_code": offering.currency, "amount_minor": amount})
+            for party_id, amount in released.items()
         ],
     )
 

@@ -31,17 +31,21 @@ async def declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.D
         .order_by(allocations.c.party_id)
     )
     owed = (await tx.execute(query)).all()
-    account = sa.select(offerings.c.escrow_account_id).where(
+    account = sa.select(offerings.c.escrow_account_id, offerings.c.currency).where(
         offerings.c.offering_id
         == sa.select(distributions.c.offering_id)
         .where(distributions.c.distribution_id == distribution_id)
         .scalar_subquery()
     )
+    escrow_account_id, currency = (await tx.execute(account)).one()
     return escrow.DeclareDistributionRequest(
         idempotency_key=f"dist:{distribution_id}",
-        escrow_account_id=(await tx.execute(account)).scalar_one(),
+        escrow_account_id=escrow_account_id,
         distribution_id=distribution_id,
-        payables=[escrow.PartyAmount(party_id=party_id, amount_minor=amount) for party_id, amount in owed],
+        payables=[
+            escrow.PartyAmount(party_id=party_id, amount={"currency_code": currency, "amount_minor": amount})
+            for party_id, amount in owed
+        ],
     )
 
 
@@ -101,5 +105,9 @@ async def look(database: Database, peer: Escrow, distribution_id: str) -> comman
     return commands.Cash(
         offering.escrow_account_id,
         escrow.EscrowAccount.Status.Name(account.status),
-        sum(each.available.amount_minor for each in balance.ledger_accounts if each.ledger_account == "distributable"),
+        sum(
+            each.available.amount_minor
+            for each in balance.ledger_accounts
+            if each.ledger_account.kind == escrow.LedgerAccount.DISTRIBUTABLE
+        ),
     )

@@ -35,7 +35,7 @@ from services.distributions.store import investments as investments_store
 from services.distributions.store import rows
 from services.distributions.tables import contributions, investments, offerings
 
-_ENTRY = escrow.LedgerEntry
+_ENTRY, _LEG = escrow.JournalEntry, escrow.LedgerEntry
 _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 
 
@@ -166,12 +166,12 @@ def contributions_in(
         if not entry.investment_id or entry.type == _ENTRY.RELEASE:
             continue
         for leg in entry.ledger_entries:
-            if leg.layer != _ENTRY.POSTED or not leg.ledger_account.startswith("subscription:"):
+            account = leg.ledger_account
+            if leg.layer != _LEG.POSTED or account.kind != escrow.LedgerAccount.SUBSCRIPTION:
                 continue
-            credit = leg.direction == _ENTRY.CREDIT
+            credit = leg.direction == _LEG.CREDIT
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
-            party = leg.ledger_account.removeprefix("subscription:")
-            found = booked.setdefault((entry.investment_id, party), investments_store.Booked())
+            found = booked.setdefault((entry.investment_id, account.party_id), investments_store.Booked())
             found.funded += amount
             undone = credit and entry.type in _UNDOING
             # By hand: no rail moves it, neither to its end nor back.

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange
+from services.escrow.domain.chart import LedgerAccount
+from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange, spell_account
 
 
 class Status(Enum):
@@ -29,7 +30,7 @@ MOVES = {
 class Balance(NamedTuple):
     """What one ledger account holds, on its normal side."""
 
-    ledger_account: str
+    ledger_account: LedgerAccount
     posted_minor: int
     pending_minor: int
     held_minor: int
@@ -43,11 +44,31 @@ def move(current: Status, wanted: Status) -> bool:
     """
     if current is wanted:
         return False
-    if wanted not in MOVES[current]:
+    if not may_move(current, wanted):
         refusal = IllegalStatusChange(f"An escrow account does not go from {current.value} to {wanted.value}.")
         refusal.metadata.update({"from": current.value, "to": wanted.value})
         raise refusal
     return True
+
+
+def may_move(current: Status, wanted: Status) -> bool:
+    """Whether an account goes from the one status to the other."""
+    return wanted in MOVES[current]
+
+
+def takes_postings(status: Status) -> bool:
+    """Whether people and services may post; what the rails have done is booked in a frozen account, too."""
+    return status not in (Status.FROZEN, Status.CLOSED)
+
+
+def takes_holds(status: Status) -> bool:
+    """Whether money may be held."""
+    return status is not Status.CLOSED
+
+
+def lets_holds_end(status: Status) -> bool:
+    """Whether a hold may be captured, released or expire."""
+    return status is not Status.FROZEN
 
 
 def check_empty(balances: Iterable[Balance]) -> None:
@@ -56,6 +77,6 @@ def check_empty(balances: Iterable[Balance]) -> None:
         if balance.posted_minor or balance.pending_minor or balance.held_minor:
             raise BalancesNotZero(
                 "An escrow account closes when every balance and hold is zero.",
-                ledger_account=balance.ledger_account,
                 posted_minor=balance.posted_minor,
+                **spell_account(balance.ledger_account),
             )

@@ -1,8 +1,13 @@
-"""The chart of accounts: what each ledger account of an escrow account holds, and on which side it grows."""
+"""The chart of accounts: which kinds of ledger account an escrow account has, stated here and nowhere else.
+
+The database's table `ledger_account_kinds` is filled from this one, its constraints and functions read that, and a
+contract test compares the comments of `realco.escrow.v1.LedgerAccount.Kind` with it.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
+from typing import NamedTuple
 
 from services.chassis.values.invariant import invariant
 
@@ -18,42 +23,85 @@ class Direction(Enum):
         return Direction.CREDIT if self is Direction.DEBIT else Direction.DEBIT
 
 
-CASH = "cash"  # the mirror of the custodian's bank account
-IN_TRANSIT = "in_transit"  # taken by the rails, not settled; its credit side is money on its way out
-ISSUER_PROCEEDS = "issuer_proceeds"  # released at closing, not paid out yet
-DISTRIBUTABLE = "distributable"  # cash moved in to be distributed
-FEES = "fees"
-SUSPENSE = "suspense"  # money not explained yet
+class Kind(StrEnum):
+    """A kind of ledger account."""
 
-RETURNS_RECEIVABLE = "returns_receivable"  # of a party: a late return of money that had left
-SUBSCRIPTION = "subscription"  # of a party: contributed, refundable
-PAYABLE = "payable"  # of a party: a declared distribution, owed
-
-_NORMAL = {
-    CASH: Direction.DEBIT,
-    IN_TRANSIT: Direction.DEBIT,
-    RETURNS_RECEIVABLE: Direction.DEBIT,
-    ISSUER_PROCEEDS: Direction.CREDIT,
-    DISTRIBUTABLE: Direction.CREDIT,
-    FEES: Direction.CREDIT,
-    SUSPENSE: Direction.CREDIT,
-    SUBSCRIPTION: Direction.CREDIT,
-    PAYABLE: Direction.CREDIT,
-}
-_OF_PARTIES = frozenset({RETURNS_RECEIVABLE, SUBSCRIPTION, PAYABLE})
+    CASH = "CASH"
+    IN_TRANSIT = "IN_TRANSIT"
+    RETURNS_RECEIVABLE = "RETURNS_RECEIVABLE"
+    SUBSCRIPTION = "SUBSCRIPTION"
+    ISSUER_PROCEEDS = "ISSUER_PROCEEDS"
+    DISTRIBUTABLE = "DISTRIBUTABLE"
+    PAYABLE = "PAYABLE"
+    FEES = "FEES"
+    RESERVES = "RESERVES"
+    WITHHOLDING = "WITHHOLDING"
+    SUSPENSE = "SUSPENSE"
 
 
-def of_party(kind: str, party_id: str) -> str:
-    """The code of a party's own ledger account: `subscription:inv-001`."""
-    invariant(kind in _OF_PARTIES, "only some ledger accounts belong to a party")
-    return f"{kind}:{party_id}"
+class ChartLine(NamedTuple):
+    """What is true of every ledger account of one kind."""
+
+    kind: Kind
+    normal_balance: Direction  # the side on which it grows
+    of_party: bool  # each party has one of its own
+    may_be_overdrawn: bool  # every other account stays at zero or above, holds counted
+    counts_as_available: bool  # what stands on it is part of what the escrow account has available
+    holds: str
 
 
-def normal_balance(ledger_account: str) -> Direction:
-    """The side on which the ledger account of this code grows."""
-    return _NORMAL[ledger_account.partition(":")[0]]
+_DEBIT, _CREDIT = Direction.DEBIT, Direction.CREDIT
+CHART = (
+    #         kind                    side     of party  overdrawn  available
+    ChartLine(Kind.CASH, _DEBIT, False, False, True, "the mirror of the custodian's bank account"),
+    ChartLine(
+        Kind.IN_TRANSIT,
+        _DEBIT,
+        False,
+        True,
+        False,
+        "money the rails have taken and not settled; what is on its way out is on its credit side",
+    ),
+    ChartLine(
+        Kind.RETURNS_RECEIVABLE, _DEBIT, True, False, False, "a late return of money that had already left escrow"
+    ),
+    ChartLine(Kind.SUBSCRIPTION, _CREDIT, True, False, True, "contributed, refundable, still the investor's"),
+    ChartLine(Kind.ISSUER_PROCEEDS, _CREDIT, False, False, True, "released at closing, not yet paid out"),
+    ChartLine(Kind.DISTRIBUTABLE, _CREDIT, False, False, True, "operating or sale cash the issuer moved in"),
+    ChartLine(Kind.PAYABLE, _CREDIT, True, False, True, "a declared distribution, owed"),
+    ChartLine(Kind.FEES, _CREDIT, False, False, True, "fees"),
+    ChartLine(Kind.RESERVES, _CREDIT, False, False, False, "kept back"),
+    ChartLine(Kind.WITHHOLDING, _CREDIT, False, False, False, "withheld for the tax office"),
+    ChartLine(Kind.SUSPENSE, _CREDIT, False, False, True, "money not yet explained"),
+)
+_LINES = {line.kind: line for line in CHART}
 
 
-def may_be_overdrawn(ledger_account: str) -> bool:
-    """Only `in_transit` has two sides; every other account stays at zero or above, holds counted."""
-    return ledger_account == IN_TRANSIT
+class LedgerAccount(NamedTuple):
+    """A ledger account of an escrow account: its kind, and the party it belongs to; empty where it is nobody's."""
+
+    kind: Kind
+    party_id: str = ""
+
+    def __str__(self) -> str:
+        """For people to read; nothing parses it."""
+        name = self.kind.replace("_", " ").lower()
+        return f"{name} of {self.party_id}" if self.party_id else name
+
+
+CASH = LedgerAccount(Kind.CASH)
+IN_TRANSIT = LedgerAccount(Kind.IN_TRANSIT)
+ISSUER_PROCEEDS = LedgerAccount(Kind.ISSUER_PROCEEDS)
+DISTRIBUTABLE = LedgerAccount(Kind.DISTRIBUTABLE)
+SUSPENSE = LedgerAccount(Kind.SUSPENSE)
+
+
+def account_of_party(kind: Kind, party_id: str) -> LedgerAccount:
+    """The ledger account of this kind that belongs to the party."""
+    invariant(_LINES[kind].of_party and party_id != "", "some kinds belong to a party, and it has a name")
+    return LedgerAccount(kind, party_id)
+
+
+def line_of(kind: Kind) -> ChartLine:
+    """What is true of the ledger accounts of this kind."""
+    return _LINES[kind]

@@ -5,12 +5,12 @@ twice, late or without its predecessor posts what is true and nothing twice.
 
 | fact | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
 |---|---|---|
-| SUBMITTED | pending: Dr in_transit / Cr target | nothing: SubmitPayouts has booked it |
-| SETTLED | pending undone; Dr in_transit / Cr target, Dr cash / Cr in_transit | Dr in_transit / Cr cash it covers |
+| SUBMITTED | pending: Dr IN_TRANSIT / Cr target | nothing: SubmitPayouts has booked it |
+| SETTLED | pending undone; Dr IN_TRANSIT / Cr target, Dr CASH / Cr IN_TRANSIT | Dr IN_TRANSIT / Cr CASH it covers |
 | ENDED | what is pending is undone | what is posted is mirrored |
-| RETURNED | settled: Dr target / Cr cash; else as ENDED | what is posted is mirrored |
+| RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
-The target is `subscription:<party>` or `distributable`, and `suspense` while the account is frozen.
+The target is the party's SUBSCRIPTION or DISTRIBUTABLE, and SUSPENSE while the account is frozen.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from services.escrow.domain import chart
-from services.escrow.domain.chart import CASH, DISTRIBUTABLE, IN_TRANSIT, SUSPENSE, Direction
-from services.escrow.domain.journal import Kind, Layer, Leg, credit, debit
+from services.escrow.domain.chart import (
+    CASH,
+    DISTRIBUTABLE,
+    IN_TRANSIT,
+    SUSPENSE,
+    Direction,
+    Kind,
+    LedgerAccount,
+    account_of_party,
+)
+from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit
 
 
 class Fact(Enum):
@@ -34,9 +42,13 @@ class Fact(Enum):
     RETURNED = "returned"  # the bank sent it back, or we undid it
 
 
-# What money in is for, and what kind of entry money out was booked as.
+# What money in is for, and the type of the entry that money out was booked as.
 MONEY_IN = frozenset({"ESCROW_DEPOSIT", "DEPOSIT"})
-MONEY_OUT = {"DISTRIBUTION": Kind.DISTRIBUTION, "ESCROW_WITHDRAWAL": Kind.WITHDRAWAL, "REFUND": Kind.REFUND}
+MONEY_OUT = {
+    "DISTRIBUTION": EntryType.DISTRIBUTION,
+    "ESCROW_WITHDRAWAL": EntryType.WITHDRAWAL,
+    "REFUND": EntryType.REFUND,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +60,16 @@ class Moving:
     amount_minor: int
 
     @property
-    def target(self) -> str:
+    def target(self) -> LedgerAccount:
         """The ledger account that money in belongs to."""
-        return DISTRIBUTABLE if self.type == "DEPOSIT" else chart.of_party(chart.SUBSCRIPTION, self.party_id)
+        return DISTRIBUTABLE if self.type == "DEPOSIT" else account_of_party(Kind.SUBSCRIPTION, self.party_id)
 
 
 class Position:
     """What the book has of one transaction: debits less credits of each ledger account, in each layer."""
 
     def __init__(self, legs: Iterable[Leg] = ()) -> None:
-        self._net: Counter[tuple[str, Layer]] = Counter()
+        self._net: Counter[tuple[LedgerAccount, Layer]] = Counter()
         for leg in legs:
             sign = 1 if leg.direction is Direction.DEBIT else -1
             self._net[leg.ledger_account, leg.layer] += sign * leg.amount_minor
@@ -69,26 +81,26 @@ class Position:
     def in_transit(self) -> int:
         return self._net[IN_TRANSIT, Layer.POSTED]
 
-    def credited(self) -> tuple[tuple[str, int], ...]:
+    def credited(self) -> tuple[tuple[LedgerAccount, int], ...]:
         """The ledger accounts this transaction's posted money was put on, and how much is there of it."""
         return tuple(
-            (code, -net)
-            for (code, layer), net in sorted(self._net.items(), key=lambda item: item[0][0])
-            if layer is Layer.POSTED and net < 0 and code not in (CASH, IN_TRANSIT)
+            (account, -net)
+            for (account, layer), net in sorted(self._net.items(), key=lambda item: item[0][0])
+            if layer is Layer.POSTED and net < 0 and account not in (CASH, IN_TRANSIT)
         )
 
     def undone(self, layer: Layer) -> tuple[Leg, ...]:
         """The legs that bring everything in a layer back to zero, debits first."""
         legs = [
-            credit(code, net, layer) if net > 0 else debit(code, -net, layer)
-            for (code, found), net in self._net.items()
+            credit(account, net, layer) if net > 0 else debit(account, -net, layer)
+            for (account, found), net in self._net.items()
             if found is layer and net != 0
         ]
         return tuple(sorted(legs, key=lambda leg: (leg.direction.value != "DEBIT", leg.ledger_account)))
 
 
 # How much of a ledger account may be taken now: posted less held.
-Available = Callable[[str], int]
+Available = Callable[[LedgerAccount], int]
 
 
 def legs_of(
@@ -128,17 +140,17 @@ def _return(moving: Moving, booked: Position, *, frozen: bool, available: Availa
     """
     left = amount = booked.at_the_bank()
     legs: list[Leg] = []
-    # `suspense` is everybody's. Who explained which money of it has no transaction, so what is left there may be
+    # SUSPENSE is everybody's. Who explained which money of it has no transaction, so what is left there may be
     # another's, and the party's own account comes first. In a frozen account nobody explains anything: there the money
     # is still where it was put.
-    put = [code for code, _ in booked.credited()]
-    for code in dict.fromkeys([*put, moving.target] if frozen else [moving.target, *put]):
-        taken = max(0, min(left, available(code)))
+    put = [account for account, _ in booked.credited()]
+    for account in dict.fromkeys([*put, moving.target] if frozen else [moving.target, *put]):
+        taken = max(0, min(left, available(account)))
         if taken:
-            legs.append(debit(code, taken))
+            legs.append(debit(account, taken))
             left -= taken
     if left:
-        legs.append(debit(chart.of_party(chart.RETURNS_RECEIVABLE, moving.party_id), left))
+        legs.append(debit(account_of_party(Kind.RETURNS_RECEIVABLE, moving.party_id), left))
     from_cash = max(0, min(amount, available(CASH)))
     if from_cash:
         legs.append(credit(CASH, from_cash))
@@ -158,13 +170,13 @@ def _money_out(fact: Fact, booked: Position, available: Available) -> tuple[Leg,
     return ()
 
 
-def kind_of(fact: Fact, moving: Moving) -> Kind:
-    """What kind of entry the fact makes."""
+def type_of(fact: Fact, moving: Moving) -> EntryType:
+    """The type of the entry the fact makes."""
     if fact is Fact.RETURNED:
-        return Kind.RETURN
+        return EntryType.RETURN
     if fact is Fact.ENDED:
-        return Kind.REVERSAL
-    return MONEY_OUT.get(moving.type, Kind.DEPOSIT)
+        return EntryType.REVERSAL
+    return MONEY_OUT.get(moving.type, EntryType.DEPOSIT)
 
 
 def reversed_entry(fact: Fact, entries: Sequence[tuple[str, Sequence[Leg]]]) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from services.escrow.domain.chart import Direction
+from services.escrow.domain.chart import Direction, LedgerAccount
 
 # Below a counter of 2^62 no sum of two leaves 64 bits.
 AMOUNT_MINOR_MAX = 2**62 - 1
@@ -25,7 +25,7 @@ class Layer(Enum):
     PENDING = "PENDING"
 
 
-class Kind(Enum):
+class EntryType(Enum):
     """What kind of fact an entry is."""
 
     DEPOSIT = "DEPOSIT"
@@ -44,17 +44,17 @@ class Kind(Enum):
 class Leg(NamedTuple):
     """One side of an entry on one ledger account; the amount is positive, in the escrow account's currency."""
 
-    ledger_account: str
+    ledger_account: LedgerAccount
     direction: Direction
     amount_minor: int
     layer: Layer = Layer.POSTED
 
 
-def debit(ledger_account: str, amount_minor: int, layer: Layer = Layer.POSTED) -> Leg:
+def debit(ledger_account: LedgerAccount, amount_minor: int, layer: Layer = Layer.POSTED) -> Leg:
     return Leg(ledger_account, Direction.DEBIT, amount_minor, layer)
 
 
-def credit(ledger_account: str, amount_minor: int, layer: Layer = Layer.POSTED) -> Leg:
+def credit(ledger_account: LedgerAccount, amount_minor: int, layer: Layer = Layer.POSTED) -> Leg:
     return Leg(ledger_account, Direction.CREDIT, amount_minor, layer)
 
 
@@ -63,8 +63,8 @@ def mirror(legs: Iterable[Leg]) -> tuple[Leg, ...]:
     return tuple(leg._replace(direction=leg.direction.opposite) for leg in legs)
 
 
-class Once(NamedTuple):
-    """Under which key an entry happens once, and the digest of what is asked for under it.
+class PostingKey(NamedTuple):
+    """Under which key an entry is booked once, and the digest of what is asked for under it.
 
     Key and fingerprint are 128 and 256 bits of SHA-256. Scopes keep apart what people and services ask for and what
     the book does by itself, so that nobody can take the key of a fact that is still to come.
@@ -74,12 +74,12 @@ class Once(NamedTuple):
     fingerprint: bytes
 
 
-def once(*scope: str, body: bytes) -> Once:
+def make_key(*scope: str, body: bytes) -> PostingKey:
     """The key made of the scope's parts, asked with this body."""
-    return Once(request_key(*scope), hashlib.sha256(body).digest())
+    return PostingKey(digest_scope(*scope), hashlib.sha256(body).digest())
 
 
-def request_key(*scope: str) -> uuid.UUID:
+def digest_scope(*scope: str) -> uuid.UUID:
     # Lengths are written down, so ("ab", "c") and ("a", "bc") differ.
     text = "".join(f"{len(part)}:{part}" for part in scope)
     return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
@@ -92,8 +92,8 @@ class NewEntry:
     org_id: str
     escrow_account_id: str
     journal_entry_id: str
-    once: Once
-    kind: Kind
+    key: PostingKey
+    type: EntryType
     description: str
     legs: Sequence[Leg]
     actor: str
@@ -103,6 +103,8 @@ class NewEntry:
     investment_id: str | None = None
     distribution_id: str | None = None
     reverses_journal_entry_id: str | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, str] | None = None
     idempotency_key: str = ""  # the caller's word for the key, to name it in a refusal
     # True for facts of the rails: the money has moved, frozen or not.
     when_frozen: bool = False

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from services.chassis.values.errors import DomainError, Kind
+from services.escrow.domain.chart import LedgerAccount
+
+
+def spell_account(account: LedgerAccount) -> dict[str, Any]:
+    """The metadata that name a ledger account: `kind`, and `party_id` where it has one."""
+    named: dict[str, Any] = {"kind": account.kind.value}
+    return {**named, "party_id": account.party_id} if account.party_id else named
 
 
 class EscrowAccountNotFound(DomainError):
@@ -25,7 +34,7 @@ class _Refused(DomainError):
 
 
 class InsufficientAvailableBalance(_Refused):
-    """Metadata: ledger_account, available_minor, requested_minor."""
+    """Metadata: those of spell_account, available_minor, requested_minor."""
 
     reason = "INSUFFICIENT_AVAILABLE_BALANCE"
 
@@ -49,7 +58,7 @@ class EscrowAccountClosed(_Refused):
 
 
 class BalancesNotZero(_Refused):
-    """Metadata: ledger_account, posted_minor."""
+    """Metadata: those of spell_account, posted_minor."""
 
     reason = "BALANCES_NOT_ZERO"
 

@@ -20,7 +20,7 @@ from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
 
-_Source = escrow_pb2.SubmitPayoutsRequest.Source
+_Source = escrow_pb2.LedgerAccount.Kind
 _SOURCES = {
     "DISTRIBUTION": _Source.PAYABLE,
     "ESCROW_WITHDRAWAL": _Source.ISSUER_PROCEEDS,
@@ -87,12 +87,12 @@ def _build_item(row: Transaction) -> SubmitItem:
         source=_SOURCES[row.type],
         party_id=row.party_id,
         amount=to_money(row.amount),
-        investment_id=row.investment_id,
-        distribution_id=row.distribution_id,
+        investment_id=row.investment_id or None,
+        distribution_id=row.distribution_id or None,
     )
 
 
 def _read_refusal(result: SubmitResult) -> Failure | None:
-    if result.WhichOneof("outcome") != "refusal":
+    if result.WhichOneof("outcome") != "failure":
         return None
-    return Failure(result.refusal.reason, result.refusal.message, False, dict(result.refusal.metadata))
+    return Failure(result.failure.code, result.failure.message, False, dict(result.failure.metadata))

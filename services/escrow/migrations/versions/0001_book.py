@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.escrow.migrations.replay import replay_current
 from services.escrow.tables import XID8
 
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
 
-_SQL = Path(__file__).resolve().parents[1] / "sql"
-_BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds")
+_BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "refused_postings")
+_OPENING = (
+    "org_id, escrow_account_id, display_name, currency, custodian_name, custodian_account_last4, external_id, metadata,"
+    " created_at, updated_at"
+)
+_EDITED = (
+    "display_name, custodian_name, custodian_account_last4, external_id, metadata, status, freeze_reason, version,"
+    " updated_at"
+)
 
 
 def upgrade() -> None:
     create_chassis_tables(op)
     _create_escrow_accounts()
+    _create_ledger_account_kinds()
     _create_ledger_accounts()
     _create_journal_entries()
+    _create_refused_postings()
     _create_ledger_entries()
     _create_holds()
     enable_rls(op, *_BOOK)
@@ -33,23 +41,19 @@ def upgrade() -> None:
             f"CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON {name}"
             " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
         )
-    for file in ("guards", "post_journal_entries", "holds", "balances_at"):
-        for statement in (_SQL / f"0001_{file}.sql").read_text().split("\n----\n"):
-            op.execute(statement)
+    replay_current(op)
     _grant()
 
 
 def _grant() -> None:
-    """The app role reads the book. It opens escrow accounts and moves their status; functions do all else."""
+    """The app role reads the book. It opens and edits escrow accounts; functions do all else."""
     grant_app(op, "escrow", all=[])
     app = app_role(op.get_bind(), "escrow")
-    for name in _BOOK:
+    for name in (*_BOOK, "ledger_account_kinds"):
         op.execute(f"GRANT SELECT ON {name} TO {app}")
-    op.execute(
-        "GRANT INSERT (org_id, escrow_account_id, display_name, currency, custodian_name, custodian_account_last4,"
-        f" created_at, updated_at) ON escrow_accounts TO {app}"
-    )
-    op.execute(f"GRANT UPDATE (status, freeze_reason, updated_at) ON escrow_accounts TO {app}")
+    op.execute(f"GRANT INSERT ({_OPENING}) ON escrow_accounts TO {app}")
+    op.execute(f"GRANT UPDATE ({_EDITED}) ON escrow_accounts TO {app}")
+    op.execute(f"GRANT DELETE ON refused_postings TO {app}")
 
 
 def _create_escrow_accounts() -> None:
@@ -63,6 +67,9 @@ def _create_escrow_accounts() -> None:
         sa.Column("custodian_name", sa.Text(), nullable=False),
         sa.Column("custodian_account_last4", sa.Text(), server_default="", nullable=False),
         sa.Column("freeze_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("entry_sequence", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("booked_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("'-infinity'"), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -74,7 +81,27 @@ def _create_escrow_accounts() -> None:
         postgresql_with={"fillfactor": "50"},
     )
     op.create_index(
+        "escrow_accounts_external_id",
+        "escrow_accounts",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_index(
         "escrow_accounts_newest", "escrow_accounts", ["org_id", "created_at", "escrow_account_id"], unique=False
+    )
+
+
+def _create_ledger_account_kinds() -> None:
+    op.create_table(
+        "ledger_account_kinds",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("of_party", sa.Boolean(), nullable=False),
+        sa.Column("normal_balance", sa.Text(), nullable=False),
+        sa.Column("may_be_overdrawn", sa.Boolean(), nullable=False),
+        sa.CheckConstraint("normal_balance IN ('DEBIT', 'CREDIT')", name="normal_balance_known"),
+        sa.PrimaryKeyConstraint("kind"),
+        sa.UniqueConstraint("kind", "of_party", "normal_balance", "may_be_overdrawn", name="ledger_account_kinds_line"),
     )
 
 
@@ -83,8 +110,11 @@ def _create_ledger_accounts() -> None:
         "ledger_accounts",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
-        sa.Column("ledger_account", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("of_party", sa.Boolean(), nullable=False),
         sa.Column("normal_balance", sa.Text(), nullable=False),
+        sa.Column("may_be_overdrawn", sa.Boolean(), nullable=False),
         sa.Column("debits_posted", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("credits_posted", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("debits_pending", sa.BigInteger(), server_default="0", nullable=False),
@@ -93,36 +123,31 @@ def _create_ledger_accounts() -> None:
         sa.Column("entry_sequence", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint(
             (
-                "CASE WHEN ledger_account = 'in_transit' THEN held = 0 WHEN normal_balance = 'DEBIT' THEN"
-                " debits_posted - credits_posted >= held AND debits_pending >= credits_pending ELSE "
-                "credits_posted - debits_posted >= held AND credits_pending >= debits_pending END"
+                "CASE WHEN may_be_overdrawn THEN held = 0 WHEN normal_balance = 'DEBIT' THEN debits_posted - "
+                "credits_posted >= held AND debits_pending >= credits_pending ELSE credits_posted - "
+                "debits_posted >= held AND credits_pending >= debits_pending END"
             ),
             name="not_overdrawn",
         ),
-        sa.CheckConstraint(
-            (
-                "CASE WHEN ledger_account IN ('cash', 'in_transit', 'issuer_proceeds', 'distributable', 'fees', "
-                "'suspense') THEN true ELSE split_part(ledger_account, ':', 1) IN ('returns_receivable', "
-                "'subscription', 'payable') AND length(split_part(ledger_account, ':', 2)) <= 64 AND "
-                "ledger_account ~ '^[a-z_]+:[A-Za-z0-9][A-Za-z0-9_.-]*$' END"
-            ),
-            name="in_the_chart",
-        ),
-        sa.CheckConstraint(
-            (
-                "normal_balance = CASE WHEN split_part(ledger_account, ':', 1) IN ('cash', 'in_transit', "
-                "'returns_receivable') THEN 'DEBIT' ELSE 'CREDIT' END"
-            ),
-            name="normal_balance_of_the_chart",
-        ),
+        sa.CheckConstraint("of_party = (party_id <> '') AND length(party_id) <= 64", name="party_where_there_is_one"),
         sa.CheckConstraint("abs(debits_pending - credits_pending) < 4611686018427387904", name="pending_in_bounds"),
         sa.CheckConstraint("abs(debits_posted - credits_posted) < 4611686018427387904", name="posted_in_bounds"),
         sa.CheckConstraint("held >= 0", name="held_not_negative"),
         sa.ForeignKeyConstraint(
+            ["kind", "of_party", "normal_balance", "may_be_overdrawn"],
+            [
+                "ledger_account_kinds.kind",
+                "ledger_account_kinds.of_party",
+                "ledger_account_kinds.normal_balance",
+                "ledger_account_kinds.may_be_overdrawn",
+            ],
+            name="ledger_accounts_in_the_chart",
+        ),
+        sa.ForeignKeyConstraint(
             ["org_id", "escrow_account_id"],
             ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"],
         ),
-        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "ledger_account"),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "kind", "party_id"),
         postgresql_with={"fillfactor": "50"},
     )
 
@@ -134,11 +159,11 @@ def _create_journal_entries() -> None:
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("journal_entry_id", sa.Text(), nullable=False),
-        sa.Column("request_key", postgresql.UUID(), nullable=False),
+        sa.Column("request_key", sa.UUID(), nullable=False),
         sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("n_legs", sa.Integer(), nullable=False),
+        sa.Column("leg_count", sa.Integer(), nullable=False),
         sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("created_xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
@@ -147,25 +172,34 @@ def _create_journal_entries() -> None:
         sa.Column("distribution_id", sa.Text(), nullable=True),
         sa.Column("reverses_journal_entry_id", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(), nullable=True),
         sa.CheckConstraint(
             (
-                "kind IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
+                "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
                 "'RECONCILIATION', 'HOLD', 'RELEASE', 'RETURN', 'REVERSAL')"
             ),
-            name="kind_known",
+            name="type_known",
         ),
         sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
-        sa.CheckConstraint("n_legs >= 2", name="two_legs_at_least"),
+        sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
         sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
         sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
         sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "sequence"),
-        sa.UniqueConstraint("journal_entry_id", "org_id", "escrow_account_id", name="journal_entries_id_key"),
-        sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
+        sa.UniqueConstraint("org_id", "journal_entry_id", name="journal_entries_id_key"),
+        sa.UniqueConstraint("org_id", "request_key", name="journal_entries_request_key"),
+    )
+    op.create_index(
+        "journal_entries_external_id",
+        "journal_entries",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
         "journal_entries_reversed_once",
         "journal_entries",
-        ["reverses_journal_entry_id", "org_id", "escrow_account_id"],
+        ["org_id", "reverses_journal_entry_id"],
         unique=True,
         postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
     )
@@ -178,12 +212,31 @@ def _create_journal_entries() -> None:
     )
 
 
+def _create_refused_postings() -> None:
+    op.create_table(
+        "refused_postings",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("request_key", sa.UUID(), nullable=False),
+        sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=True),
+        sa.Column("kind", sa.Text(), nullable=True),
+        sa.Column("party_id", sa.Text(), nullable=True),
+        sa.Column("available", sa.BigInteger(), nullable=True),
+        sa.Column("requested", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "request_key"),
+    )
+    op.create_index("refused_postings_created_at", "refused_postings", ["created_at"], unique=False)
+
+
 def _create_ledger_entries() -> None:
     op.create_table(
         "ledger_entries",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
-        sa.Column("ledger_account", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), server_default="", nullable=False),
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("journal_sequence", sa.BigInteger(), nullable=False),
         sa.Column("leg", sa.Integer(), nullable=False),
@@ -199,7 +252,7 @@ def _create_ledger_entries() -> None:
         sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
         sa.CheckConstraint("leg > 0", name="leg_from_one"),
         sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
-        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "ledger_account", "sequence"),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "kind", "party_id", "sequence"),
     )
     op.create_index(
         "ledger_entries_booked",
@@ -210,7 +263,7 @@ def _create_ledger_entries() -> None:
     op.create_index(
         "ledger_entries_late",
         "ledger_entries",
-        ["org_id", "escrow_account_id", "ledger_account", "effective_at"],
+        ["org_id", "escrow_account_id", "kind", "party_id", "effective_at"],
         unique=False,
         postgresql_where=sa.text("(created_at - effective_at) > interval '00:01:00'"),
     )
@@ -222,21 +275,25 @@ def _create_holds() -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("hold_id", sa.Text(), nullable=False),
-        sa.Column("ledger_account", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), server_default="", nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("captured_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("status", sa.Text(), server_default="PLACED", nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint("(status = 'PLACED') = (resolved_at IS NULL)", name="resolved_when_not_placed"),
         sa.CheckConstraint(
             (
-                "CASE status WHEN 'CAPTURED' THEN captured_minor > 0 AND captured_minor <= amount_minor "
-                "ELSE captured_minor = 0 END"
+                "CASE status WHEN 'CAPTURED' THEN captured_minor > 0 AND captured_minor <= amount_minor ELSE "
+                "captured_minor = 0 END"
             ),
             name="captured_within",
         ),
@@ -244,8 +301,13 @@ def _create_holds() -> None:
         sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
         sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
         sa.ForeignKeyConstraint(
-            ["org_id", "escrow_account_id", "ledger_account"],
-            ["ledger_accounts.org_id", "ledger_accounts.escrow_account_id", "ledger_accounts.ledger_account"],
+            ["org_id", "escrow_account_id", "kind", "party_id"],
+            [
+                "ledger_accounts.org_id",
+                "ledger_accounts.escrow_account_id",
+                "ledger_accounts.kind",
+                "ledger_accounts.party_id",
+            ],
         ),
         sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "hold_id"),
     )
@@ -255,5 +317,12 @@ def _create_holds() -> None:
         ["expires_at"],
         unique=False,
         postgresql_where=sa.text("status = 'PLACED' AND expires_at IS NOT NULL"),
+    )
+    op.create_index(
+        "holds_external_id",
+        "holds",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index("holds_newest", "holds", ["org_id", "escrow_account_id", "created_at", "hold_id"], unique=False)

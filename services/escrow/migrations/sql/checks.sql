@@ -1,10 +1,6 @@
 -- An entry and its legs come together, in one statement, and are checked once for all it brings.
-DROP TRIGGER check_journal_entry ON journal_entries;
-----
-DROP FUNCTION check_journal_entry();
-----
 -- A journal entry comes with its legs. That these are all, and balance, is what check_legs sees to.
-CREATE FUNCTION check_journal_entries() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION check_journal_entries() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 BEGIN
@@ -24,7 +20,7 @@ BEGIN
     RETURN NULL;
 END $$;
 ----
-CREATE TRIGGER check_journal_entries AFTER INSERT ON journal_entries REFERENCING NEW TABLE AS entries
+CREATE OR REPLACE TRIGGER check_journal_entries AFTER INSERT ON journal_entries REFERENCING NEW TABLE AS entries
 FOR EACH STATEMENT EXECUTE FUNCTION check_journal_entries();
 ----
 -- Legs come with a journal entry of this transaction, all that it announces, with its times, and balance in each
@@ -47,7 +43,7 @@ BEGIN
             FROM legs GROUP BY org_id, escrow_account_id, journal_sequence
         ) l
         LEFT JOIN LATERAL (
-            SELECT j.created_xid, j.created_at, j.effective_at, j.n_legs FROM journal_entries j
+            SELECT j.created_xid, j.created_at, j.effective_at, j.leg_count FROM journal_entries j
             WHERE j.org_id = l.org_id AND j.escrow_account_id = l.escrow_account_id
               AND j.sequence = l.journal_sequence
             OFFSET 0
@@ -55,16 +51,16 @@ BEGIN
         WHERE entry.created_xid IS DISTINCT FROM pg_current_xact_id()
            OR l.created_first <> entry.created_at OR l.created_last <> entry.created_at
            OR l.effective_first <> entry.effective_at OR l.effective_last <> entry.effective_at
-           OR l.legs <> entry.n_legs OR l.leg <> entry.n_legs OR l.posted <> 0 OR l.pending <> 0
+           OR l.legs <> entry.leg_count OR l.leg <> entry.leg_count OR l.posted <> 0 OR l.pending <> 0
     ) THEN
         RAISE EXCEPTION 'legs are not all those of a journal entry of this statement, or do not balance'
             USING ERRCODE = '23514';
     END IF;
     IF EXISTS (
         SELECT FROM (
-            SELECT DISTINCT ON (org_id, escrow_account_id, ledger_account)
-                   org_id, escrow_account_id, ledger_account, sequence, posted_after, pending_after
-            FROM legs ORDER BY org_id, escrow_account_id, ledger_account, sequence DESC
+            SELECT DISTINCT ON (org_id, escrow_account_id, kind, party_id)
+                   org_id, escrow_account_id, kind, party_id, sequence, posted_after, pending_after
+            FROM legs ORDER BY org_id, escrow_account_id, kind, party_id, sequence DESC
         ) last
         LEFT JOIN LATERAL (
             SELECT l.entry_sequence,
@@ -74,7 +70,7 @@ BEGIN
                    ELSE l.credits_pending - l.debits_pending END AS pending
             FROM ledger_accounts l
             WHERE l.org_id = last.org_id AND l.escrow_account_id = last.escrow_account_id
-              AND l.ledger_account = last.ledger_account
+              AND l.kind = last.kind AND l.party_id = last.party_id
             OFFSET 0
         ) account ON true
         WHERE (account.entry_sequence, account.posted, account.pending)
@@ -84,3 +80,6 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+----
+CREATE OR REPLACE TRIGGER check_legs AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS legs
+FOR EACH STATEMENT EXECUTE FUNCTION check_legs();

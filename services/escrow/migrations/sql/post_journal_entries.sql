@@ -3,37 +3,43 @@
 --
 -- Distinct escrow accounts (e_), the distinct ledger accounts used in them (a_), the entries (j_) and their legs (l_);
 -- they refer to one another by position. j_first is the first entry of the batch with the same organization and key.
--- For each entry: `verdict`, and what the verdict is about:
+-- For each entry: `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
 --   posted                     sequence, booked_at, subject = the currency; leg_sequence and leg_balance of its legs
 --   duplicate                  sequence of the entry that has the key
---   key_reused                 the key has another entry
+--   key_reused                 another request has the key
 --   not_found | frozen | closed
 --   currency_mismatch          subject = the escrow account's currency
 --   unbalanced                 available = debits, requested = credits of the layer that differs
 --   reversal_not_found | already_reversed   subject = the entry to reverse
---   too_large                  subject = the ledger account whose balance would leave its bounds
---   insufficient               subject = the ledger account, available, requested
+--   too_large                  kind, party_id = the ledger account whose balance would leave its bounds
+--   insufficient               kind, party_id = the ledger account, available, requested
+-- What is refused for what the book holds is a decision: it is kept in refused_postings and given again to the same
+-- key. What is malformed, or names what is not there, leaves the key free.
 --
 -- Everybody who changes balances or holds locks the row of the escrow account first, in the order of their keys, so
 -- ledger accounts need no locks of their own and nobody waits in a circle.
-CREATE FUNCTION post_journal_entries(
+CREATE OR REPLACE FUNCTION post_journal_entries(
     p_now timestamptz,
     e_org text[], e_id text[],
-    a_escrow int[], a_code text[],
-    j_escrow int[], j_first int[], j_key uuid[], j_fingerprint bytea[], j_id text[], j_kind text[],
+    a_escrow int[], a_kind text[], a_party text[],
+    j_escrow int[], j_first int[], j_key uuid[], j_fingerprint bytea[], j_id text[], j_type text[],
     j_description text[], j_effective timestamptz[], j_currency text[], j_transaction text[], j_investment text[],
-    j_distribution text[], j_reverses text[], j_actor text[], j_when_frozen boolean[], j_legs int[],
+    j_distribution text[], j_reverses text[], j_actor text[], j_external text[], j_metadata jsonb[],
+    j_when_frozen boolean[], j_legs int[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
-    OUT verdict text[], OUT sequence bigint[], OUT booked_at timestamptz[], OUT subject text[],
-    OUT available bigint[], OUT requested bigint[], OUT leg_sequence bigint[], OUT leg_balance bigint[]
+    OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT booked_at timestamptz[], OUT subject text[],
+    OUT kind text[], OUT party_id text[], OUT available bigint[], OUT requested bigint[], OUT leg_sequence bigint[], OUT leg_balance bigint[]
 ) LANGUAGE plpgsql SECURITY DEFINER
 -- Plans must not depend on how full the tables were when they were made.
 SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 DECLARE
     bound CONSTANT bigint := 4611686018427387903;
+    decisions CONSTANT text[] := ARRAY[
+        'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient'
+    ];
     n int := coalesce(cardinality(j_id), 0);
-    n_accounts int := coalesce(cardinality(a_code), 0);
+    n_accounts int := coalesce(cardinality(a_kind), 0);
     n_legs int := coalesce(cardinality(l_account), 0);
     -- Escrow accounts.
     e_status text[] := array_fill(NULL::text, ARRAY[cardinality(e_id)]);
@@ -42,7 +48,8 @@ DECLARE
     e_booked timestamptz[] := array_fill(p_now, ARRAY[cardinality(e_id)]);
     -- Ledger accounts, balances on their normal side.
     a_debit_normal boolean[];
-    a_free boolean[];
+    a_overdrawable boolean[];
+    a_known boolean[] := array_fill(false, ARRAY[n_accounts]);
     a_posted bigint[] := array_fill(0::bigint, ARRAY[n_accounts]);
     a_pending bigint[] := array_fill(0::bigint, ARRAY[n_accounts]);
     a_held bigint[] := array_fill(0::bigint, ARRAY[n_accounts]);
@@ -51,13 +58,15 @@ DECLARE
     -- Entries and legs.
     j_duplicate bigint[] := array_fill(NULL::bigint, ARRAY[n]);
     j_other boolean[] := array_fill(false, ARRAY[n]);
-    j_winner int[] := array_fill(NULL::int, ARRAY[n]);
+    -- For the first entry of the batch with a key: the one that was decided under it.
+    j_decided int[] := array_fill(NULL::int, ARRAY[n]);
     j_reversal text[] := array_fill(NULL::text, ARRAY[n]);
     l_entry int[] := array_fill(NULL::int, ARRAY[n_legs]);
     l_number int[] := array_fill(NULL::int, ARRAY[n_legs]);
     l_posted bigint[] := array_fill(NULL::bigint, ARRAY[n_legs]);
     l_pending_after bigint[] := array_fill(NULL::bigint, ARRAY[n_legs]);
     reversed text[] := '{}';
+    any_refused boolean := false;
     r record;
     result text;
     e int;
@@ -71,9 +80,12 @@ DECLARE
     pending_credits bigint;
 BEGIN
     verdict := array_fill(NULL::text, ARRAY[n]);
+    replayed := array_fill(false, ARRAY[n]);
     sequence := array_fill(NULL::bigint, ARRAY[n]);
     booked_at := array_fill(NULL::timestamptz, ARRAY[n]);
     subject := array_fill(NULL::text, ARRAY[n]);
+    kind := array_fill(NULL::text, ARRAY[n]);
+    party_id := array_fill(NULL::text, ARRAY[n]);
     available := array_fill(NULL::bigint, ARRAY[n]);
     requested := array_fill(NULL::bigint, ARRAY[n]);
     leg_sequence := array_fill(NULL::bigint, ARRAY[n_legs]);
@@ -92,17 +104,18 @@ BEGIN
         e_booked[r.i] := greatest(r.booked_at, p_now);
     END LOOP;
 
-    SELECT array_agg(split_part(code, ':', 1) IN ('cash', 'in_transit', 'returns_receivable') ORDER BY i),
-           array_agg(code = 'in_transit' ORDER BY i)
-    INTO a_debit_normal, a_free
-    FROM unnest(a_code) WITH ORDINALITY AS u (code, i);
+    SELECT array_agg(k.normal_balance = 'DEBIT' ORDER BY u.i), array_agg(k.may_be_overdrawn ORDER BY u.i)
+    INTO a_debit_normal, a_overdrawable
+    FROM unnest(a_kind) WITH ORDINALITY AS u (kind, i)
+    LEFT JOIN ledger_account_kinds k ON k.kind = u.kind;
     FOR r IN
         SELECT u.i, x.*
-        FROM unnest(a_escrow, a_code) WITH ORDINALITY AS u (e, code, i)
+        FROM unnest(a_escrow, a_kind, a_party) WITH ORDINALITY AS u (e, kind, party_id, i)
         CROSS JOIN LATERAL (
             SELECT l.debits_posted, l.credits_posted, l.debits_pending, l.credits_pending, l.held, l.entry_sequence
             FROM ledger_accounts l
-            WHERE l.org_id = e_org[u.e] AND l.escrow_account_id = e_id[u.e] AND l.ledger_account = u.code
+            WHERE l.org_id = e_org[u.e] AND l.escrow_account_id = e_id[u.e]
+              AND l.kind = u.kind AND l.party_id = u.party_id
             OFFSET 0
         ) x
     LOOP
@@ -113,6 +126,7 @@ BEGIN
             a_posted[r.i] := r.credits_posted - r.debits_posted;
             a_pending[r.i] := r.credits_pending - r.debits_pending;
         END IF;
+        a_known[r.i] := true;
         a_held[r.i] := r.held;
         a_sequence[r.i] := r.entry_sequence;
         a_counters[r.i][1] := r.debits_posted;
@@ -133,6 +147,26 @@ BEGIN
     LOOP
         j_duplicate[r.i] := r.found;
         j_other[r.i] := r.other;
+    END LOOP;
+
+    FOR r IN
+        SELECT u.i, x.*, x.fingerprint <> u.fingerprint AS other
+        FROM unnest(j_escrow, j_key, j_fingerprint) WITH ORDINALITY AS u (e, key, fingerprint, i)
+        CROSS JOIN LATERAL (
+            SELECT f.fingerprint, f.verdict, f.subject, f.kind, f.party_id, f.available, f.requested
+            FROM refused_postings f
+            WHERE f.org_id = e_org[u.e] AND f.request_key = u.key
+            OFFSET 0
+        ) x
+        WHERE j_duplicate[u.i] IS NULL
+    LOOP
+        replayed[r.i] := NOT r.other;
+        verdict[r.i] := CASE WHEN r.other THEN 'key_reused' ELSE r.verdict END;
+        subject[r.i] := r.subject;
+        kind[r.i] := r.kind;
+        party_id[r.i] := r.party_id;
+        available[r.i] := r.available;
+        requested[r.i] := r.requested;
     END LOOP;
 
     IF array_length(array_remove(j_reverses, NULL), 1) > 0 THEN
@@ -162,14 +196,25 @@ BEGIN
 
         IF j_duplicate[i] IS NOT NULL THEN
             verdict[i] := CASE WHEN j_other[i] THEN 'key_reused' ELSE 'duplicate' END;
+            replayed[i] := NOT j_other[i];
             sequence[i] := j_duplicate[i];
             CONTINUE;
         END IF;
-        IF j_first[i] < i AND j_winner[j_first[i]] IS NOT NULL THEN
-            a := j_winner[j_first[i]];
+        IF verdict[i] IS NOT NULL THEN
+            CONTINUE;
+        END IF;
+        IF j_decided[j_first[i]] IS NOT NULL THEN
+            a := j_decided[j_first[i]];
+            replayed[i] := j_fingerprint[a] = j_fingerprint[i] AND j_escrow[a] = e;
             verdict[i] := CASE
-                WHEN j_fingerprint[a] = j_fingerprint[i] AND j_escrow[a] = e THEN 'duplicate' ELSE 'key_reused' END;
+                WHEN NOT replayed[i] THEN 'key_reused'
+                WHEN verdict[a] = 'posted' THEN 'duplicate' ELSE verdict[a] END;
             sequence[i] := sequence[a];
+            subject[i] := subject[a];
+            kind[i] := kind[a];
+            party_id[i] := party_id[a];
+            available[i] := available[a];
+            requested[i] := requested[a];
             CONTINUE;
         END IF;
 
@@ -178,18 +223,18 @@ BEGIN
             WHEN e_status[e] = 'CLOSED' THEN 'closed'
             WHEN e_status[e] = 'FROZEN' AND NOT j_when_frozen[i] THEN 'frozen'
             WHEN j_currency[i] <> e_currency[e] THEN 'currency_mismatch' END;
+        subject[i] := e_currency[e];
+        IF result IS NULL AND j_reverses[i] IS NOT NULL THEN
+            result := coalesce(j_reversal[i], CASE WHEN j_reverses[i] = ANY (reversed) THEN 'already_reversed' END);
+            subject[i] := j_reverses[i];
+        END IF;
         IF result IS NOT NULL THEN
             verdict[i] := result;
-            subject[i] := e_currency[e];
-            CONTINUE;
-        END IF;
-        IF j_reverses[i] IS NOT NULL THEN
-            result := coalesce(j_reversal[i], CASE WHEN j_reverses[i] = ANY (reversed) THEN 'already_reversed' END);
-            IF result IS NOT NULL THEN
-                verdict[i] := result;
-                subject[i] := j_reverses[i];
-                CONTINUE;
+            IF result = ANY (decisions) THEN
+                j_decided[j_first[i]] := i;
+                any_refused := true;
             END IF;
+            CONTINUE;
         END IF;
 
         debits := 0;
@@ -235,11 +280,13 @@ BEGIN
                 a := l_account[k];
                 IF abs(a_posted[a]) > bound OR abs(a_pending[a]) > bound THEN
                     result := 'too_large';
-                    subject[i] := a_code[a];
+                    kind[i] := a_kind[a];
+                    party_id[i] := a_party[a];
                     EXIT;
-                ELSIF NOT a_free[a] AND (a_posted[a] < a_held[a] OR a_pending[a] < 0) THEN
+                ELSIF NOT a_overdrawable[a] AND (a_posted[a] < a_held[a] OR a_pending[a] < 0) THEN
                     result := 'insufficient';
-                    subject[i] := a_code[a];
+                    kind[i] := a_kind[a];
+                    party_id[i] := a_party[a];
                     SELECT coalesce(sum(CASE WHEN l_debit[m] = a_debit_normal[a] THEN -l_amount[m] ELSE l_amount[m] END)
                                FILTER (WHERE l_pending[m] = (a_posted[a] >= a_held[a])), 0)
                     INTO signed FROM generate_series(first, last) m WHERE l_account[m] = a;
@@ -253,6 +300,10 @@ BEGIN
 
         IF result IS NOT NULL THEN
             verdict[i] := result;
+            IF result = ANY (decisions) THEN
+                j_decided[j_first[i]] := i;
+                any_refused := true;
+            END IF;
             FOR k IN first..last LOOP
                 a := l_account[k];
                 signed := CASE WHEN l_debit[k] = a_debit_normal[a] THEN l_amount[k] ELSE -l_amount[k] END;
@@ -274,7 +325,7 @@ BEGIN
         booked_at[i] := e_booked[e];
         subject[i] := e_currency[e];
         j_effective[i] := least(coalesce(j_effective[i], e_booked[e]), e_booked[e]);
-        j_winner[j_first[i]] := i;
+        j_decided[j_first[i]] := i;
         IF j_reverses[i] IS NOT NULL THEN
             reversed := reversed || j_reverses[i];
         END IF;
@@ -296,50 +347,68 @@ BEGIN
         END LOOP;
     END LOOP;
 
-    INSERT INTO ledger_accounts (
-        org_id, escrow_account_id, ledger_account, normal_balance, debits_posted, credits_posted, debits_pending,
-        credits_pending, entry_sequence
-    )
-    SELECT e_org[u.e], e_id[u.e], u.code, CASE WHEN a_debit_normal[u.i] THEN 'DEBIT' ELSE 'CREDIT' END,
-           a_counters[u.i][1], a_counters[u.i][2], a_counters[u.i][3], a_counters[u.i][4], a_sequence[u.i]
-    FROM unnest(a_escrow, a_code) WITH ORDINALITY AS u (e, code, i)
-    WHERE u.i IN (SELECT k.a FROM unnest(l_account, l_entry) AS k (a, entry) WHERE k.entry IS NOT NULL)
-    ON CONFLICT (org_id, escrow_account_id, ledger_account) DO UPDATE SET
-        debits_posted = excluded.debits_posted,
-        credits_posted = excluded.credits_posted,
-        debits_pending = excluded.debits_pending,
-        credits_pending = excluded.credits_pending,
-        entry_sequence = excluded.entry_sequence;
+    UPDATE ledger_accounts x
+    SET debits_posted = a_counters[used.i][1], credits_posted = a_counters[used.i][2],
+        debits_pending = a_counters[used.i][3], credits_pending = a_counters[used.i][4],
+        entry_sequence = a_sequence[used.i]
+    FROM (SELECT DISTINCT k.i FROM unnest(l_account, l_entry) AS k (i, entry) WHERE k.entry IS NOT NULL) used
+    WHERE a_known[used.i] AND x.org_id = e_org[a_escrow[used.i]] AND x.escrow_account_id = e_id[a_escrow[used.i]]
+      AND x.kind = a_kind[used.i] AND x.party_id = a_party[used.i];
+    IF false = ANY (a_known) THEN
+        INSERT INTO ledger_accounts (
+            org_id, escrow_account_id, kind, party_id, of_party, normal_balance, may_be_overdrawn, debits_posted,
+            credits_posted, debits_pending, credits_pending, entry_sequence
+        )
+        SELECT e_org[a_escrow[used.i]], e_id[a_escrow[used.i]], a_kind[used.i], a_party[used.i], a_party[used.i] <> '',
+               CASE WHEN a_debit_normal[used.i] THEN 'DEBIT' ELSE 'CREDIT' END, a_overdrawable[used.i],
+               a_counters[used.i][1], a_counters[used.i][2], a_counters[used.i][3], a_counters[used.i][4],
+               a_sequence[used.i]
+        FROM (SELECT DISTINCT k.i FROM unnest(l_account, l_entry) AS k (i, entry) WHERE k.entry IS NOT NULL) used
+        WHERE NOT a_known[used.i];
+    END IF;
 
     UPDATE escrow_accounts x
     SET entry_sequence = e_sequence[u.i], booked_at = e_booked[u.i]
     FROM unnest(e_org, e_id) WITH ORDINALITY AS u (org, id, i)
     WHERE x.org_id = u.org AND x.escrow_account_id = u.id AND x.entry_sequence < e_sequence[u.i];
 
-    INSERT INTO journal_entries (
-        org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint, kind, description, n_legs,
-        effective_at, created_at, transaction_id, investment_id, distribution_id, reverses_journal_entry_id, actor
+    WITH entries AS (
+        INSERT INTO journal_entries (
+            org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint, type, description,
+            leg_count, effective_at, created_at, transaction_id, investment_id, distribution_id,
+            reverses_journal_entry_id, actor, external_id, metadata
+        )
+        SELECT e_org[u.e], e_id[u.e], u.sequence, u.id, u.key, u.fingerprint, u.type, u.description, u.legs,
+               u.effective, u.booked, u.transaction, u.investment, u.distribution, u.reverses, u.actor, u.external,
+               u.metadata
+        FROM unnest(
+            j_escrow, sequence, j_id, j_key, j_fingerprint, j_type, j_description, j_legs, j_effective, booked_at,
+            j_transaction, j_investment, j_distribution, j_reverses, j_actor, j_external, j_metadata, verdict
+        ) AS u (
+            e, sequence, id, key, fingerprint, type, description, legs, effective, booked,
+            transaction, investment, distribution, reverses, actor, external, metadata, verdict
+        )
+        WHERE u.verdict = 'posted'
     )
-    SELECT e_org[u.e], e_id[u.e], u.sequence, u.id, u.key, u.fingerprint, u.kind, u.description, u.legs,
-           u.effective, u.booked, u.transaction, u.investment, u.distribution, u.reverses, u.actor
-    FROM unnest(
-        j_escrow, sequence, j_id, j_key, j_fingerprint, j_kind, j_description, j_legs, j_effective, booked_at,
-        j_transaction, j_investment, j_distribution, j_reverses, j_actor, verdict
-    ) AS u (
-        e, sequence, id, key, fingerprint, kind, description, legs, effective, booked,
-        transaction, investment, distribution, reverses, actor, verdict
-    )
-    WHERE u.verdict = 'posted';
-
     INSERT INTO ledger_entries (
-        org_id, escrow_account_id, ledger_account, sequence, journal_sequence, leg, direction, layer, amount_minor,
+        org_id, escrow_account_id, kind, party_id, sequence, journal_sequence, leg, direction, layer, amount_minor,
         posted_after, pending_after, effective_at, created_at
     )
-    SELECT e_org[a_escrow[u.a]], e_id[a_escrow[u.a]], a_code[u.a], u.sequence,
+    SELECT e_org[a_escrow[u.a]], e_id[a_escrow[u.a]], a_kind[u.a], a_party[u.a], u.sequence,
            post_journal_entries.sequence[u.entry], u.number,
            CASE WHEN u.debit THEN 'DEBIT' ELSE 'CREDIT' END, CASE WHEN u.pending THEN 'PENDING' ELSE 'POSTED' END,
            u.amount, u.posted, u.pending_after, j_effective[u.entry], booked_at[u.entry]
     FROM unnest(l_account, l_debit, l_pending, l_amount, l_entry, l_number, leg_sequence, l_posted, l_pending_after)
         AS u (a, debit, pending, amount, entry, number, sequence, posted, pending_after)
     WHERE u.entry IS NOT NULL;
+
+    IF any_refused THEN
+        INSERT INTO refused_postings (
+            org_id, request_key, fingerprint, verdict, subject, kind, party_id, available, requested
+        )
+        SELECT e_org[u.e], u.key, u.fingerprint, u.verdict, u.subject, u.kind, u.party_id, u.available, u.requested
+        FROM unnest(j_escrow, j_key, j_fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
+            AS u (e, key, fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
+        WHERE u.verdict = ANY (decisions) AND NOT u.replayed;
+    END IF;
 END $$;

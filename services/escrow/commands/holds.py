@@ -1,10 +1,12 @@
-"""Writes of people and services: escrow accounts, their status, and holds. Each runs in the caller's transaction."""
+"""Holds: placed, captured, released, expired. Each runs in the caller's transaction."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,105 +16,58 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.chassis.values.invariant import invariant
-from services.escrow import messages, store
+from services.escrow import actions, messages, store
 from services.escrow.booking import book_in
-from services.escrow.domain import account, refusals
-from services.escrow.domain.account import Status
-from services.escrow.domain.chart import normal_balance
-from services.escrow.domain.journal import Kind, Leg, NewEntry, once
+from services.escrow.domain import refusals
+from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.journal import EntryType, Leg, NewEntry, make_key
+from services.escrow.messages import read_ledger_account
 from services.escrow.store import HoldVerdict
-
-# --- escrow accounts --------------------------------------------------------------------------------------------------
-
-
-async def create_escrow_account(
-    tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, now: datetime
-) -> pb.EscrowAccount:
-    org_id, escrow_account_id = current_principal().org_id, new_id("esc")
-    values = {
-        "org_id": org_id,
-        "escrow_account_id": escrow_account_id,
-        "display_name": request.display_name,
-        "currency": request.currency_code,
-        "custodian_name": request.custodian_name,
-        "custodian_account_last4": request.custodian_account_last4,
-        "created_at": now,
-        "updated_at": now,
-    }
-    await store.insert_escrow_account(tx, values)
-    row = await store.lock_escrow_account(tx, org_id, escrow_account_id)
-    opened = messages.escrow_account(row)
-    event = events.EscrowAccountOpened(escrow_account=opened)
-    await outbox.enqueue(tx, event, now=now)
-    return opened
-
-
-async def freeze(tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
-    return await _move(tx, request.escrow_account_id, Status.FROZEN, now, freeze_reason=request.reason)
-
-
-async def unfreeze(tx: AsyncConnection, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
-    return await _move(tx, request.escrow_account_id, Status.ACTIVE, now)
-
-
-async def close(tx: AsyncConnection, request: pb.CloseEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
-    return await _move(tx, request.escrow_account_id, Status.CLOSED, now)
-
-
-async def _move(
-    tx: AsyncConnection, escrow_account_id: str, wanted: Status, now: datetime, *, freeze_reason: str = ""
-) -> pb.EscrowAccount:
-    principal = current_principal()
-    row = await store.lock_escrow_account(tx, principal.org_id, escrow_account_id)
-    if row is None:
-        raise refusals.EscrowAccountNotFound("There is no such escrow account.")
-    if not account.move(Status(row.status), wanted):
-        return messages.escrow_account(row)
-    if wanted is Status.CLOSED:
-        account.check_empty(await store.balances(tx, principal.org_id, escrow_account_id))
-    moved = messages.escrow_account(
-        await store.set_status(tx, principal.org_id, escrow_account_id, wanted, freeze_reason, now)
-    )
-    event = events.EscrowAccountStatusChanged(escrow_account=moved, previous_status=row.status)
-    await outbox.enqueue(tx, event, now=now)
-    return moved
-
-
-# --- holds ------------------------------------------------------------------------------------------------------------
 
 
 async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
     expires_at = from_timestamp(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     if expires_at is not None and expires_at <= now:
         raise InvalidField("The hold would end before it began.", fields={"expire_time": "must be in the future"})
-    return await reserve(
+    account = read_ledger_account(request.ledger_account, "ledger_account")
+    if line_of(account.kind).may_be_overdrawn:
+        fault = {"ledger_account.kind": "must be one that cannot be overdrawn"}
+        raise InvalidField("Nothing is reserved on an account that may be overdrawn.", fields=fault)
+    hold_id = new_id("hold")
+    await reserve(
         tx,
         request.escrow_account_id,
-        hold_id=new_id("hold"),
-        ledger_account=request.ledger_account,
+        account,
+        hold_id=hold_id,
         amount_minor=request.amount.amount_minor,
         currency=request.amount.currency_code,
         reason=pb.Hold.Reason.Name(request.reason),
+        description=request.description,
         expires_at=expires_at,
+        external_id=request.external_id or None,
+        metadata=request.metadata,
         now=now,
     )
+    return await _answer(tx, request.escrow_account_id, hold_id)
 
 
 async def reserve(
     tx: AsyncConnection,
     escrow_account_id: str,
+    account: LedgerAccount,
     *,
     hold_id: str,
-    ledger_account: str,
     amount_minor: int,
     currency: str,
     reason: str,
     now: datetime,
+    description: str = "",
     transaction_id: str | None = None,
     expires_at: datetime | None = None,
-) -> pb.Hold:
-    """Places a hold.
+    external_id: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Places a hold on a ledger account.
 
     Raises:
         DomainError: less is available, or the escrow account is closed, absent or of another currency.
@@ -124,14 +79,27 @@ async def reserve(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         hold_id=hold_id,
-        ledger_account=ledger_account,
+        kind=account.kind.value,
+        party_id=account.party_id,
         amount_minor=amount_minor,
         currency=currency,
         reason=reason,
+        description=description,
         transaction_id=transaction_id,
         expires_at=expires_at,
         actor=principal.person,
+        external_id=external_id,
+        metadata=dict(metadata or {}),
     )
+    if verdict.outcome != "done":
+        _refuse_placing(verdict, escrow_account_id, account, amount_minor)
+    row = await _find(tx, escrow_account_id, hold_id)
+    await outbox.enqueue(tx, events.HoldPlaced(hold=messages.hold(row)), now=now)
+
+
+def _refuse_placing(
+    verdict: HoldVerdict, escrow_account_id: str, account: LedgerAccount, amount_minor: int
+) -> NoReturn:
     match verdict.outcome:
         case "not_found":
             raise refusals.EscrowAccountNotFound("There is no such escrow account.")
@@ -139,17 +107,13 @@ async def reserve(
             raise refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
         case "currency_mismatch":
             raise _currency_mismatch(verdict.subject)
-        case "insufficient":
+        case _:  # insufficient
             raise refusals.InsufficientAvailableBalance(
-                f"{ledger_account} has too little available.",
-                ledger_account=ledger_account,
+                f"The ledger account {account} has too little available.",
                 available_minor=verdict.available_minor,
                 requested_minor=amount_minor,
+                **refusals.spell_account(account),
             )
-    placed = await _hold(tx, escrow_account_id, hold_id)
-    event = events.HoldPlaced(hold=placed)
-    await outbox.enqueue(tx, event, now=now)
-    return placed
 
 
 def _currency_mismatch(expected: str) -> refusals.CurrencyMismatch:
@@ -158,39 +122,36 @@ def _currency_mismatch(expected: str) -> refusals.CurrencyMismatch:
 
 
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
-    return await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now)
+    await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now)
+    return await _answer(tx, request.escrow_account_id, request.hold_id)
 
 
 async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
     principal = current_principal()
-    hold = await store.hold(tx, principal.org_id, request.escrow_account_id, request.hold_id)
-    if hold is None:
-        raise refusals.HoldNotFound("There is no such hold in this escrow account.")
+    hold = await _find(tx, request.escrow_account_id, request.hold_id)
+    held, receiving = messages.account_of(hold), read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount") and request.amount.currency_code != hold.currency:
         raise _currency_mismatch(hold.currency)
-    if request.to_ledger_account == hold.ledger_account:
+    if receiving == held:
         raise InvalidField("A capture moves money.", fields={"to_ledger_account": "must not be the one the hold is on"})
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
-    ended = await end_hold(tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured)
-    side = normal_balance(hold.ledger_account)
+    await end_hold(tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured)
+    side = line_of(held.kind).normal_balance
     entry = NewEntry(
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
         # A backstop: the key of a capture is the hold's, so there can be one.
-        once=once("hold", request.hold_id, body=request.to_ledger_account.encode()),
-        kind=Kind.HOLD,
+        key=make_key("hold", request.hold_id, body=f"{receiving.kind} {receiving.party_id}".encode()),
+        type=EntryType.HOLD,
         description=f"Capture of {request.hold_id}",
-        legs=(
-            Leg(hold.ledger_account, side.opposite, captured),
-            Leg(request.to_ledger_account, side, captured),
-        ),
+        legs=(Leg(held, side.opposite, captured), Leg(receiving, side, captured)),
         actor=principal.person,
         transaction_id=hold.transaction_id,
     )
     await book_in(tx, [entry], now)
-    return ended
+    return await _answer(tx, request.escrow_account_id, request.hold_id)
 
 
 async def end_hold(
@@ -202,16 +163,15 @@ async def end_hold(
     *,
     captured_minor: int = 0,
     when_frozen: bool = False,
-) -> pb.Hold:
+) -> None:
     """Ends an open hold, once.
 
     Raises:
         DomainError: there is none, it is not open, it holds less, or the escrow account is frozen.
     """
-    principal = current_principal()
     verdict = await store.resolve_hold(
         tx,
-        principal.org_id,
+        current_principal().org_id,
         escrow_account_id,
         hold_id,
         status,
@@ -221,15 +181,17 @@ async def end_hold(
     )
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor)
-    ended = await _hold(tx, escrow_account_id, hold_id)
-    event = events.HoldResolved(hold=ended)
-    await outbox.enqueue(tx, event, now=now)
-    return ended
+    row = await _find(tx, escrow_account_id, hold_id)
+    await outbox.enqueue(tx, events.HoldResolved(hold=messages.hold(row)), now=now)
 
 
-async def let_hold_expire(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> None:
+async def let_hold_expire(
+    tx: AsyncConnection, escrow_account_id: str, hold_id: str, expires_at: datetime, now: datetime
+) -> None:
     """Lets an open hold end by itself at a time."""
-    await store.let_hold_expire(tx, current_principal().org_id, escrow_account_id, hold_id, at)
+    if await store.let_hold_expire(tx, current_principal().org_id, escrow_account_id, hold_id, expires_at):
+        row = await _find(tx, escrow_account_id, hold_id)
+        await outbox.enqueue(tx, events.HoldChanged(hold=messages.hold(row)), now=now)
 
 
 def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int) -> NoReturn:
@@ -246,7 +208,13 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, c
             raise refusals.HoldNotOpen("The hold has ended.", hold_id=hold_id, status=verdict.subject)
 
 
-async def _hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> pb.Hold:
+async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
     row = await store.hold(tx, current_principal().org_id, escrow_account_id, hold_id)
-    invariant(row is not None, "a hold that was just written is there")
-    return messages.hold(row)
+    if row is None:
+        raise refusals.HoldNotFound("There is no such hold in this escrow account.")
+    return row
+
+
+async def _answer(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> pb.Hold:
+    row = await _find(tx, escrow_account_id, hold_id)
+    return messages.hold(row, actions.of_hold(row))

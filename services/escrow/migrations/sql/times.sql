@@ -2,8 +2,8 @@
 -- no index on time is needed.
 
 -- The number of the last entry of a ledger account booked at or before `p_at`; 0 if there is none.
-CREATE FUNCTION ledger_sequence_at(
-    p_org text, p_escrow_account text, p_ledger_account text, p_last bigint, p_at timestamptz
+CREATE OR REPLACE FUNCTION ledger_sequence_at(
+    p_org text, p_escrow_account text, p_kind text, p_party text, p_last bigint, p_at timestamptz
 ) RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = public, pg_temp
 AS $$
 DECLARE
@@ -16,7 +16,7 @@ BEGIN
         IF (
             SELECT l.created_at <= p_at FROM ledger_entries l
             WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account
-              AND l.ledger_account = p_ledger_account AND l.sequence <= middle
+              AND l.kind = p_kind AND l.party_id = p_party AND l.sequence <= middle
             ORDER BY l.sequence DESC LIMIT 1
         ) THEN
             low := middle;
@@ -28,7 +28,7 @@ BEGIN
 END $$;
 ----
 -- The number of the last journal entry of an escrow account booked before `p_at`; 0 if there is none.
-CREATE FUNCTION journal_sequence_before(p_org text, p_escrow_account text, p_last bigint, p_at timestamptz)
+CREATE OR REPLACE FUNCTION journal_sequence_before(p_org text, p_escrow_account text, p_last bigint, p_at timestamptz)
 RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = public, pg_temp
 AS $$
 DECLARE
@@ -56,25 +56,25 @@ END $$;
 -- + what was booked within a minute after it and had happened before it (a short range of numbers),
 -- + what was booked later still and had happened before it (the index of late entries).
 -- Nothing is booked before it happens, so nothing need be taken away.
-CREATE FUNCTION balances_at(p_org text, p_escrow_account text, p_at timestamptz)
-RETURNS TABLE (ledger_account text, normal_balance text, posted bigint, pending bigint)
+CREATE OR REPLACE FUNCTION balances_at(p_org text, p_escrow_account text, p_at timestamptz)
+RETURNS TABLE (kind text, party_id text, normal_balance text, posted bigint, pending bigint)
 LANGUAGE sql STABLE SET search_path = public, pg_temp SET enable_seqscan = off
 AS $$
-    SELECT a.ledger_account, a.normal_balance,
+    SELECT a.kind, a.party_id, a.normal_balance,
            (coalesce(base.posted_after, 0) + coalesce(soon.posted, 0) + coalesce(late.posted, 0))::bigint,
            (coalesce(base.pending_after, 0) + coalesce(soon.pending, 0) + coalesce(late.pending, 0))::bigint
     FROM ledger_accounts a
     CROSS JOIN LATERAL (
-        SELECT ledger_sequence_at(p_org, p_escrow_account, a.ledger_account, a.entry_sequence, p_at) AS number,
+        SELECT ledger_sequence_at(p_org, p_escrow_account, a.kind, a.party_id, a.entry_sequence, p_at) AS number,
                ledger_sequence_at(
-                   p_org, p_escrow_account, a.ledger_account, a.entry_sequence, p_at + interval '1 minute'
+                   p_org, p_escrow_account, a.kind, a.party_id, a.entry_sequence, p_at + interval '1 minute'
                ) AS number_soon
         OFFSET 0
     ) until
     LEFT JOIN LATERAL (
         SELECT l.posted_after, l.pending_after FROM ledger_entries l
-        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = a.ledger_account
-          AND l.sequence <= until.number
+        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = a.kind
+          AND l.party_id = a.party_id AND l.sequence <= until.number
         ORDER BY l.sequence DESC LIMIT 1
     ) base ON true
     CROSS JOIN LATERAL (
@@ -83,9 +83,9 @@ AS $$
                sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
                    FILTER (WHERE l.layer = 'PENDING') AS pending
         FROM ledger_entries l
-        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = a.ledger_account
-          AND l.sequence > until.number AND l.sequence <= until.number_soon AND l.effective_at <= p_at
-          AND NOT (l.created_at - l.effective_at) > interval '00:01:00'
+        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = a.kind
+          AND l.party_id = a.party_id AND l.sequence > until.number AND l.sequence <= until.number_soon
+          AND l.effective_at <= p_at AND NOT (l.created_at - l.effective_at) > interval '00:01:00'
     ) soon
     CROSS JOIN LATERAL (
         SELECT sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
@@ -93,8 +93,8 @@ AS $$
                sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
                    FILTER (WHERE l.layer = 'PENDING') AS pending
         FROM ledger_entries l
-        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = a.ledger_account
-          AND l.effective_at <= p_at AND l.sequence > until.number
+        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = a.kind
+          AND l.party_id = a.party_id AND l.effective_at <= p_at AND l.sequence > until.number
           AND (l.created_at - l.effective_at) > interval '00:01:00'
     ) late
     WHERE a.org_id = p_org AND a.escrow_account_id = p_escrow_account

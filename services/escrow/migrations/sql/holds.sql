@@ -2,9 +2,10 @@
 -- every posting. Each function answers with a verdict; only `done` changed anything.
 
 -- placed: done | not_found | closed | currency_mismatch (subject) | insufficient (available)
-CREATE FUNCTION place_hold(
-    p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_ledger_account text, p_amount bigint,
-    p_currency text, p_reason text, p_transaction text, p_expires timestamptz, p_actor text,
+CREATE OR REPLACE FUNCTION place_hold(
+    p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_kind text, p_party text, p_amount bigint,
+    p_currency text, p_reason text, p_description text, p_transaction text, p_expires timestamptz, p_actor text,
+    p_external text, p_metadata jsonb,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -24,26 +25,29 @@ BEGIN
     SELECT CASE l.normal_balance WHEN 'DEBIT' THEN l.debits_posted - l.credits_posted
            ELSE l.credits_posted - l.debits_posted END - l.held
     INTO available FROM ledger_accounts l
-    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = p_ledger_account;
+    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = p_kind
+      AND l.party_id = p_party;
     available := coalesce(available, 0);
     IF available < p_amount THEN
         verdict := 'insufficient';
         RETURN;
     END IF;
     UPDATE ledger_accounts l SET held = l.held + p_amount
-    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = p_ledger_account;
+    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = p_kind
+      AND l.party_id = p_party;
     INSERT INTO holds (
-        org_id, escrow_account_id, hold_id, ledger_account, amount_minor, reason, transaction_id, actor, expires_at,
-        created_at
+        org_id, escrow_account_id, hold_id, kind, party_id, amount_minor, reason, description, transaction_id, actor,
+        expires_at, external_id, metadata, created_at
     ) VALUES (
-        p_org, p_escrow_account, p_hold, p_ledger_account, p_amount, p_reason, p_transaction, p_actor, p_expires, p_now
+        p_org, p_escrow_account, p_hold, p_kind, p_party, p_amount, p_reason, p_description, p_transaction, p_actor,
+        p_expires, p_external, p_metadata, p_now
     );
     verdict := 'done';
 END $$;
 ----
 -- Ends a hold once: done | not_found | frozen | not_open (subject = its status) | exceeds (available = its amount).
 -- A capture frees what is held; the journal entry that moves it follows in the same transaction.
-CREATE FUNCTION resolve_hold(
+CREATE OR REPLACE FUNCTION resolve_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_captured bigint,
     p_when_frozen boolean,
     OUT verdict text, OUT subject text, OUT available bigint
@@ -70,12 +74,13 @@ BEGIN
     UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at)
     WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
     UPDATE ledger_accounts l SET held = l.held - hold.amount_minor
-    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.ledger_account = hold.ledger_account;
+    WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = hold.kind
+      AND l.party_id = hold.party_id;
     verdict := 'done';
 END $$;
 ----
 -- Lets an open hold end by itself at a time; true if it is open.
-CREATE FUNCTION let_hold_expire(p_org text, p_escrow_account text, p_hold text, p_at timestamptz)
+CREATE OR REPLACE FUNCTION let_hold_expire(p_org text, p_escrow_account text, p_hold text, p_at timestamptz)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 BEGIN

@@ -1,0 +1,1 @@
+"""Writes: each runs in the caller's transaction."""

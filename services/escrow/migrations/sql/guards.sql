@@ -1,0 +1,69 @@
+-- What the database refuses whoever asks, its own functions included.
+
+-- An escrow account is born with the ledger accounts that belong to nobody in particular.
+CREATE OR REPLACE FUNCTION open_ledger_accounts() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+AS $$
+BEGIN
+    INSERT INTO ledger_accounts (
+        org_id, escrow_account_id, kind, of_party, normal_balance, may_be_overdrawn
+    )
+    SELECT NEW.org_id, NEW.escrow_account_id, k.kind, k.of_party, k.normal_balance, k.may_be_overdrawn
+    FROM ledger_account_kinds k WHERE NOT k.of_party;
+    RETURN NULL;
+END $$;
+----
+CREATE OR REPLACE TRIGGER open_ledger_accounts AFTER INSERT ON escrow_accounts
+FOR EACH ROW EXECUTE FUNCTION open_ledger_accounts();
+----
+-- An escrow account keeps its identity and currency for ever, and closes empty.
+CREATE OR REPLACE FUNCTION guard_escrow_account() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp
+AS $$
+BEGIN
+    IF (NEW.org_id, NEW.escrow_account_id, NEW.currency, NEW.created_at)
+        IS DISTINCT FROM (OLD.org_id, OLD.escrow_account_id, OLD.currency, OLD.created_at)
+        OR NEW.entry_sequence < OLD.entry_sequence OR NEW.booked_at < OLD.booked_at
+    THEN
+        RAISE EXCEPTION 'an escrow account keeps its identity, currency and count' USING ERRCODE = '23514';
+    END IF;
+    IF NEW.status = OLD.status THEN
+        RETURN NEW;
+    END IF;
+    IF (OLD.status, NEW.status) NOT IN (
+        ('ACTIVE', 'FROZEN'), ('ACTIVE', 'LIQUIDATING'), ('ACTIVE', 'CLOSED'), ('FROZEN', 'ACTIVE'),
+        ('LIQUIDATING', 'ACTIVE'), ('LIQUIDATING', 'FROZEN'), ('LIQUIDATING', 'CLOSED')
+    ) THEN
+        RAISE EXCEPTION 'an escrow account does not go from % to %', OLD.status, NEW.status USING ERRCODE = '23514';
+    END IF;
+    IF NEW.status = 'CLOSED' AND EXISTS (
+        SELECT FROM ledger_accounts l
+        WHERE l.org_id = NEW.org_id AND l.escrow_account_id = NEW.escrow_account_id
+          AND (l.debits_posted <> l.credits_posted OR l.debits_pending <> l.credits_pending OR l.held <> 0)
+    ) THEN
+        RAISE EXCEPTION 'an escrow account closes empty' USING ERRCODE = '23514';
+    END IF;
+    RETURN NEW;
+END $$;
+----
+CREATE OR REPLACE TRIGGER guard_escrow_account BEFORE UPDATE ON escrow_accounts
+FOR EACH ROW EXECUTE FUNCTION guard_escrow_account();
+----
+-- A hold ends once, and is otherwise what it was.
+CREATE OR REPLACE FUNCTION guard_hold() RETURNS trigger LANGUAGE plpgsql
+SET search_path = public, pg_temp
+AS $$
+BEGIN
+    IF OLD.status <> 'PLACED' OR (
+        NEW.org_id, NEW.escrow_account_id, NEW.hold_id, NEW.kind, NEW.party_id, NEW.amount_minor, NEW.reason,
+        NEW.transaction_id, NEW.created_at
+    ) IS DISTINCT FROM (
+        OLD.org_id, OLD.escrow_account_id, OLD.hold_id, OLD.kind, OLD.party_id, OLD.amount_minor, OLD.reason,
+        OLD.transaction_id, OLD.created_at
+    ) THEN
+        RAISE EXCEPTION 'a hold ends once and keeps what it holds' USING ERRCODE = '23514';
+    END IF;
+    RETURN NEW;
+END $$;
+----
+CREATE OR REPLACE TRIGGER guard_hold BEFORE UPDATE ON holds FOR EACH ROW EXECUTE FUNCTION guard_hold();

@@ -1,0 +1,1 @@
+"""Reads of the book: SQL to messages, past the domain."""

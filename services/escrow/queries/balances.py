@@ -1,0 +1,183 @@
+"""Balances: of an escrow account, of each ledger account, and the trial balance."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.wire import from_timestamp, to_timestamp
+from services.chassis.data.paging import Page
+from services.chassis.values.errors import InvalidField
+from services.escrow import messages, store
+from services.escrow.domain.chart import Direction, Kind, line_of
+from services.escrow.messages import money
+from services.escrow.queries.escrow_accounts import find_account
+from services.escrow.queries.filters import match_account
+from services.escrow.tables import ledger_accounts
+
+_TIME = sa.TIMESTAMP(timezone=True)
+
+
+async def get_balance(
+    tx: AsyncConnection, request: pb.GetEscrowAccountBalanceRequest, now: datetime
+) -> pb.EscrowAccountBalance:
+    account = await find_account(tx, request.escrow_account_id)
+    as_of = _as_of(request, now)
+    rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
+    by_kind = {Kind(row.kind): row for row in rows}
+
+    def amount(amount_minor: int) -> Any:
+        return money(int(amount_minor), account.currency)
+
+    cash, transit = by_kind[Kind.CASH].posted, by_kind[Kind.IN_TRANSIT]
+    # What the rails owe us is on the debit side, what is on its way out on the credit side.
+    pending_in, pending_out = max(transit.pending, 0), max(-transit.posted, 0)
+    return pb.EscrowAccountBalance(
+        escrow_account_id=account.escrow_account_id,
+        as_of=to_timestamp(as_of or now),
+        posted=amount(cash),
+        pending_in=amount(pending_in),
+        pending_out=amount(pending_out),
+        held=amount(sum(row.held for row in rows)),
+        available=amount(cash - pending_out - sum(_kept_back(kind, row) for kind, row in by_kind.items())),
+        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows],
+    )
+
+
+def _kept_back(kind: Kind, row: sa.Row[Any]) -> int:
+    """What of the cash is not available for this kind's sake: what is held, or all that stands on it."""
+    line = line_of(kind)
+    whole = line.normal_balance is Direction.CREDIT and not line.counts_as_available
+    return int(row.posted if whole else row.held)
+
+
+async def list_ledger_accounts(
+    tx: AsyncConnection, request: pb.ListLedgerAccountsRequest, now: datetime
+) -> pb.ListLedgerAccountsResponse:
+    account = await find_account(tx, request.escrow_account_id)
+    as_of = _as_of(request, now)
+    lines = _BALANCES_NOW if as_of is None else _BALANCES_AT
+    key = (lines.c.kind, lines.c.party_id)
+    query = sa.select(lines).where(*match_account(request, *key))
+    page = Page.of(request)
+    found = (await tx.execute(page.of_query(query, key, descending=False), _key(account, as_of))).all()
+    rows, token, previous = page.cut(found, lambda row: (row.kind, row.party_id))
+    return pb.ListLedgerAccountsResponse(
+        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
+    )
+
+
+def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsRequest, now: datetime) -> datetime | None:
+    if not request.HasField("as_of"):
+        return None
+    as_of = from_timestamp(request.as_of, "as_of")
+    if as_of > now:
+        raise InvalidField("There is no balance of a time to come.", fields={"as_of": "must not be in the future"})
+    return as_of
+
+
+def _key(account: sa.Row[Any], as_of: datetime | None) -> dict[str, Any]:
+    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    return key if as_of is None else {**key, "at": as_of}
+
+
+def _by_kind(balances: sa.Subquery) -> sa.Executable:
+    line = balances.c
+    sums = [sa.func.sum(part).label(part.name) for part in (line.posted, line.pending, line.held)]
+    normal_balance = sa.func.min(line.normal_balance).label("normal_balance")
+    whose = sa.literal("").label("party_id")
+    return sa.select(line.kind, whose, normal_balance, *sums).group_by(line.kind).order_by(line.kind)
+
+
+_kept = ledger_accounts.c
+# Each ledger account with the balances it keeps.
+_BALANCES_NOW = (
+    sa.select(
+        _kept.kind,
+        _kept.party_id,
+        _kept.normal_balance,
+        store.on_normal_side(_kept.debits_posted, _kept.credits_posted).label("posted"),
+        store.on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
+        _kept.held,
+    )
+    .where(_kept.org_id == sa.bindparam("org_id"), _kept.escrow_account_id == sa.bindparam("escrow_account_id"))
+    .subquery("balances")
+)
+# Each with those of what had happened until an instant. Holds are held from their placing to their end, so what was
+# held then is known too.
+_BALANCES_AT = (
+    sa.text(
+        "SELECT b.kind, b.party_id, b.normal_balance, b.posted, b.pending, coalesce(h.held, 0)::bigint AS held"
+        " FROM balances_at(:org_id, :escrow_account_id, :at) b LEFT JOIN ("
+        " SELECT kind, party_id, sum(amount_minor) AS held FROM holds"
+        " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id"
+        " AND created_at <= :at AND (resolved_at IS NULL OR resolved_at > :at) GROUP BY kind, party_id"
+        ") h USING (kind, party_id)"
+    )
+    .bindparams(sa.bindparam("at", type_=_TIME))
+    .columns(
+        kind=sa.Text,
+        party_id=sa.Text,
+        normal_balance=sa.Text,
+        posted=sa.BigInteger,
+        pending=sa.BigInteger,
+        held=sa.BigInteger,
+    )
+    .subquery("balances")
+)
+_KINDS_NOW, _KINDS_AT = _by_kind(_BALANCES_NOW), _by_kind(_BALANCES_AT)
+
+
+async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequest, _: datetime) -> pb.TrialBalance:
+    """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
+    account = await find_account(tx, request.escrow_account_id)
+    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    rows = (await tx.execute(_TRIAL_BALANCE, key)).all()
+    lines = []
+    debit_minor = credit_minor = 0
+    for row in rows:
+        net = int(row.debits - row.credits)
+        debit_minor += max(net, 0)
+        credit_minor += max(-net, 0)
+        lines.append(
+            pb.TrialBalance.Line(
+                kind=row.kind,
+                debit=money(max(net, 0), account.currency),
+                credit=money(max(-net, 0), account.currency),
+            )
+        )
+    return pb.TrialBalance(
+        escrow_account_id=account.escrow_account_id,
+        lines=lines,
+        total_debit=money(debit_minor, account.currency),
+        total_credit=money(credit_minor, account.currency),
+        difference=money(debit_minor - credit_minor, account.currency),
+        balanced=debit_minor == credit_minor and all(row.kept for row in rows),
+    )
+
+
+_TRIAL_BALANCE = sa.text(
+    "WITH mine AS MATERIALIZED ("
+    " SELECT kind, party_id, count(*) AS entries,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'DEBIT' AND layer = 'POSTED'), 0) AS debits,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'CREDIT' AND layer = 'POSTED'), 0) AS credits,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'DEBIT' AND layer = 'PENDING'), 0) AS debits_pending,"
+    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'CREDIT' AND layer = 'PENDING'), 0) AS credits_pending"
+    " FROM ledger_entries WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id GROUP BY kind, party_id"
+    "), open AS MATERIALIZED ("
+    " SELECT kind, party_id, sum(amount_minor) AS held FROM holds"
+    " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id AND status = 'PLACED' GROUP BY kind, party_id"
+    ") SELECT a.kind, sum(coalesce(mine.debits, 0)) AS debits,"
+    " sum(coalesce(mine.credits, 0)) AS credits,"
+    " bool_and(a.debits_posted = coalesce(mine.debits, 0) AND a.credits_posted = coalesce(mine.credits, 0)"
+    " AND a.debits_pending = coalesce(mine.debits_pending, 0) AND a.credits_pending = coalesce(mine.credits_pending, 0)"
+    " AND a.entry_sequence = coalesce(mine.entries, 0) AND a.held = coalesce(open.held, 0)) AS kept"
+    " FROM ledger_accounts a LEFT JOIN mine USING (kind, party_id) LEFT JOIN open USING (kind, party_id)"
+    " WHERE a.org_id = :org_id AND a.escrow_account_id = :escrow_account_id GROUP BY 1 ORDER BY 1"
+)

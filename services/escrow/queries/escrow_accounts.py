@@ -1,0 +1,65 @@
+"""Escrow accounts, read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.escrow import actions, messages
+from services.escrow.domain.refusals import EscrowAccountNotFound
+from services.escrow.tables import escrow_accounts
+
+
+async def get_escrow_account(tx: AsyncConnection, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
+    row = await find_account(tx, request.escrow_account_id)
+    return messages.escrow_account(row, await actions.of_escrow_account(tx, row))
+
+
+async def list_escrow_accounts(
+    tx: AsyncConnection, request: pb.ListEscrowAccountsRequest, _: datetime
+) -> pb.ListEscrowAccountsResponse:
+    table = escrow_accounts.c
+    query = sa.select(escrow_accounts).where(
+        table.org_id == current_principal().org_id, *within(table.created_at, time_range(request))
+    )
+    if request.status:
+        query = query.where(table.status == pb.EscrowAccount.Status.Name(request.status))
+    if request.ids:
+        query = query.where(table.escrow_account_id.in_(request.ids))
+    if request.external_id:
+        query = query.where(table.external_id == request.external_id)
+    page = Page.of(request)
+    key = (table.created_at, table.escrow_account_id)
+    found = (await tx.execute(page.of_query(query, key, descending=is_descending(request)))).all()
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.escrow_account_id))
+    return pb.ListEscrowAccountsResponse(
+        escrow_accounts=[messages.escrow_account(row) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
+    )
+
+
+async def find_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
+    """The escrow account of the caller's organization.
+
+    Raises:
+        EscrowAccountNotFound: there is none.
+    """
+    key = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id}
+    row = (await tx.execute(_ACCOUNT, key)).one_or_none()
+    if row is None:
+        raise EscrowAccountNotFound("There is no such escrow account.")
+    return row
+
+
+# Built once, as the balances' are: to build a statement costs more than to run it.
+_ACCOUNT = sa.select(escrow_accounts).where(
+    escrow_accounts.c.org_id == sa.bindparam("org_id"),
+    escrow_accounts.c.escrow_account_id == sa.bindparam("escrow_account_id"),
+)

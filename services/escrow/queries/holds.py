@@ -1,0 +1,49 @@
+"""Holds, read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from realco.escrow.v1 import escrow_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.escrow import actions, messages, store
+from services.escrow.domain.refusals import HoldNotFound
+from services.escrow.queries.escrow_accounts import find_account
+from services.escrow.queries.filters import match_account
+from services.escrow.tables import holds
+
+
+async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
+    account = await find_account(tx, request.escrow_account_id)
+    row = await store.hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
+    if row is None:
+        raise HoldNotFound("There is no such hold in this escrow account.")
+    return messages.hold(row, actions.of_hold(row))
+
+
+async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
+    account = await find_account(tx, request.escrow_account_id)
+    table = holds.c
+    query = store.holds_with_account().where(
+        table.org_id == account.org_id,
+        table.escrow_account_id == account.escrow_account_id,
+        *match_account(request, table.kind, table.party_id),
+        *within(table.created_at, time_range(request)),
+    )
+    if request.status:
+        query = query.where(table.status == pb.Hold.Status.Name(request.status))
+    if request.transaction_id:
+        query = query.where(table.transaction_id == request.transaction_id)
+    if request.ids:
+        query = query.where(table.hold_id.in_(request.ids))
+    if request.external_id:
+        query = query.where(table.external_id == request.external_id)
+    page = Page.of(request)
+    key = (table.created_at, table.hold_id)
+    found = (await tx.execute(page.of_query(query, key, descending=is_descending(request)))).all()
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.hold_id))
+    return pb.ListHoldsResponse(
+        holds=[messages.hold(row) for row in rows], next_page_token=token, previous_page_token=previous
+    )

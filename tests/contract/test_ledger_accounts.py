@@ -1,0 +1,27 @@
+"""The chart of accounts is stated once: whatever else speaks of it says the same."""
+
+from __future__ import annotations
+
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from gateway import contracts
+from services.escrow.domain.chart import CHART, ChartLine, Direction, Kind
+
+
+def words_of(line: ChartLine) -> str:
+    """How a comment in the contract says what the chart says."""
+    traits = {
+        "Debit" if line.normal_balance is Direction.DEBIT else "Credit": True,
+        "of a party": line.of_party,
+        "may be overdrawn": line.may_be_overdrawn,
+        "not available": not line.counts_as_available,
+    }
+    return f"{', '.join(trait for trait, holds in traits.items() if holds)}: {line.holds}."
+
+
+def test_the_contract_has_the_kinds_of_the_chart_and_says_of_each_what_the_chart_says():
+    kinds = {value.name: value for value in pb.LedgerAccount.Kind.DESCRIPTOR.values if value.number}
+    assert list(kinds) == [kind.value for kind in Kind] == [line.kind.value for line in CHART]
+    comments = contracts.comments()
+    said = {name: " ".join(comments[f"realco.escrow.v1.LedgerAccount.Kind.{name}"].split()) for name in kinds}
+    assert said == {line.kind.value: words_of(line) for line in CHART}
