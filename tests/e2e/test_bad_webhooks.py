@@ -107,7 +107,13 @@ def _of_none(bad: BadRequest, answer: httpx.Response) -> list[str]:
 def test_what_a_genuine_signature_covers_must_be_an_event(instance: Instance, provider: str) -> None:
     secret = STRIPE_SECRET if provider == "stripe" else instance.identity.webhook_secret()
     before = digest_when_settled(instance)
-    for body in (b"", b"{}", b"[]", b"null", b'{"id": 1, "type": 2}', b"\xff\xfe", b'{"id": "x"}', b"not json"):
+    no_events = (b"", b"{}", b"[]", b"null", b'{"id": 1, "type": 2}', b"\xff\xfe", b'{"id": "x"}', b"not json")
+    unfit = (
+        b'{"id": "", "type": "x"}',
+        b'{"id": "e\\u0000", "type": "x"}',
+        b'{"id": "%s", "type": "x"}' % (b"e" * 256),
+    )
+    for body in (*no_events, *unfit):
         headers = {f"{provider.title()}-Signature": signed(secret, body)}
 
         answer = _post(instance, provider, body, headers)

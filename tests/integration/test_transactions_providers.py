@@ -145,6 +145,7 @@ PAYMENT = (
     b'{"id":"pay_1","reference":"%s","status":"pending","amount_minor":%s,"currency":"USD","direction":"debit",'
     b'"presentment":1,"updated_at":"2024-12-02T12:00:00+00:00"}'
 )
+ANSWER = PAYMENT % (b"%REFERENCE%", b"10000")
 
 
 @pytest.mark.parametrize(("status", "body"), [
@@ -156,6 +157,13 @@ PAYMENT = (
     (200, PAYMENT % (b"%REFERENCE%", b"-10000")),
     (200, PAYMENT % (b"%REFERENCE%", b"100.00")),
     (200, PAYMENT % (b"%REFERENCE%", b'"10000"')),
+    (200, ANSWER.replace(b"pay_1", b"pay_\\u0000")),
+    (200, ANSWER.replace(b"pay_1", b"")),
+    (200, ANSWER.replace(b"pay_1", b"p" * 256)),
+    (200, ANSWER.replace(b"USD", b"QQQ")),
+    (200, ANSWER.replace(b"+00:00", b"")),  # of which zone?
+    (200, ANSWER.replace(b"2024-", b"9999-")),
+    (200, ANSWER.replace(b"2024-", b"0001-")),
     (200, b" " * (300 * 1024)),
     (302, b""),
     (401, b""),

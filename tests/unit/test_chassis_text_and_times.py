@@ -12,7 +12,7 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls import field_kinds
-from services.chassis.values.text import find_fault, read_text
+from services.chassis.values.text import clean_text, find_fault, read_text
 from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
 
 
@@ -50,6 +50,22 @@ def test_a_text_that_may_be_empty_is_taken_empty_and_still_not_unfit():
     assert read_text("", 2, empty=True) == ""
     with pytest.raises(ValueError, match="control"):
         read_text("\x00", 2, empty=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("no account", "no account"),
+        ("no\naccount\x00 \x1b[31m", "no account [31m"),
+        ("\ud800x\u202e", "x"),
+        ("y" * 30, "y" * 20),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_words_for_people_are_made_fit(value, words):
+    assert clean_text(value, 20) == words
+    assert find_fault(clean_text(value, 20)) is None
 
 
 @pytest.mark.parametrize(

@@ -41,3 +41,11 @@ def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
     if fault := find_fault(value):
         raise ValueError(fault)
     return value
+
+
+def clean_text(value: object, length_max: int) -> str:
+    """Words for people out of a document from outside, of which nothing depends: one line, what is not fit left out,
+    cut at `length_max` characters. Empty where there is no text."""
+    if not isinstance(value, str):
+        return ""
+    return _NOT_IN_A_LINE.sub("", re.sub(r"[\t\n\r\u2028\u2029]+", " ", value))[:length_max].strip()

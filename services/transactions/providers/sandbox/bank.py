@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from services.chassis.values.money import Money
-from services.chassis.values.text import read_text
+from services.chassis.values.text import clean_text, read_text
 from services.chassis.values.times import read_time
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
@@ -138,7 +138,7 @@ def _payment(answer: Any) -> Payment:
             presentment=int(answer["presentment"]),
             changed_at=read_time(answer["updated_at"]),
             return_code=read_text(answer.get("return_code") or "", TEXT_CHARACTERS_MAX, empty=True),
-            reason=read_text(answer.get("failure_reason") or "", TEXT_CHARACTERS_MAX, empty=True),
+            reason=clean_text(answer.get("failure_reason"), TEXT_CHARACTERS_MAX),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None
