@@ -6,8 +6,8 @@ These rules stand in no proto, so that none can be without them; only that a tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -20,102 +20,130 @@ from services.chassis.values.text import find_fault
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE = "google.protobuf.Timestamp", "google.type.Date"
+# Rules of our own that let no control character through: what has one of them is not looked at twice.
+_STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.party, rules_pb2.currency)
 
-Faults = Iterator[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
-    holds_messages: bool
-    is_list: bool
-    is_map: bool
-    takes_lines: bool
+Faults = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plan:
-    """What is to be looked at in a message of one type."""
+    """What is to be looked at in a message of one type; compiled once, since a batch has thousands of them."""
 
-    fields: tuple[_Field, ...]
-    ranges: tuple[tuple[str, str], ...]
+    texts: list[tuple[str, bool]] = field(default_factory=list)  # the field, whether it takes lines
+    lists_of_texts: list[tuple[str, bool]] = field(default_factory=list)
+    maps: list[tuple[str, _Plan | None]] = field(default_factory=list)
+    messages: list[tuple[str, _Plan]] = field(default_factory=list)
+    lists: list[tuple[str, _Plan]] = field(default_factory=list)
+    ranges: list[tuple[str, str]] = field(default_factory=list)
+    is_sound: Callable[[Any], bool] | None = None  # of a time or a day, which is one value
+    rule: str = ""
+    is_complete: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        parts = (self.texts, self.lists_of_texts, self.maps, self.messages, self.lists, self.ranges)
+        return self.is_complete and self.is_sound is None and not any(parts)
 
 
 _PLANS: dict[str, _Plan] = {}
 
 
-def find_faults(message: Message, prefix: str = "") -> Faults:
-    """(the field's path, what is wrong with it), in the order of the fields."""
-    plan = _PLANS.get(message.DESCRIPTOR.full_name)
-    if plan is None:
-        plan = _PLANS.setdefault(message.DESCRIPTOR.full_name, _plan_for(message.DESCRIPTOR))  # type: ignore[arg-type]  # the stubs know two names of a Descriptor
-    for field in plan.fields:
-        value = getattr(message, field.name)
-        if field.is_map:
-            for key in value:
-                item = value[key]  # the key is the caller's own text, so the path does not repeat it
-                yield from _check_text(key, f"{prefix}{field.name}[*]", lines=False)
-                yield from _check(item, field, f"{prefix}{field.name}[*]")
-        elif field.is_list:
-            for index, item in enumerate(value):
-                yield from _check(item, field, f"{prefix}{field.name}[{index}]")
-        elif not field.holds_messages or message.HasField(field.name):
-            yield from _check(value, field, prefix + field.name)
-    for begin, end in plan.ranges:
-        if message.HasField(begin) and message.HasField(end) and _order(message, begin) > _order(message, end):
-            yield prefix + begin, "must not be after the end of the range"
+def find_faults(message: Message) -> Faults:
+    """(the field's path, what is wrong with it)."""
+    plan = _PLANS.get(message.DESCRIPTOR.full_name) or _plan_for(message.DESCRIPTOR)  # type: ignore[arg-type]  # one type of two names
+    faults: Faults = []
+    _collect(message, plan, "", faults)
+    return faults
 
 
 def ranges_of(descriptor: Descriptor) -> list[tuple[str, str]]:
     """The pairs of fields that are the two ends of a range of times or days: `from` and `to`, `from_time` and
     `to_time`, `settle_time_from` and `settle_time_to`."""
-    fields = {field.name: field for field in descriptor.fields if _type_name(field) in (_TIME, _DATE)}
-    pairs = ((name, "_".join("to" if part == "from" else part for part in name.split("_"))) for name in fields)
+    fields = {item.name for item in descriptor.fields if _type_name(item) in (_TIME, _DATE)}
+    pairs = ((name, "_".join("to" if part == "from" else part for part in name.split("_"))) for name in sorted(fields))
     return [(begin, end) for begin, end in pairs if end != begin and end in fields]
 
 
 def _plan_for(descriptor: Descriptor) -> _Plan:
-    fields = []
-    for field in descriptor.fields:
-        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-        held = field.message_type.fields_by_name["value"] if is_map and field.message_type is not None else field
-        if is_map or held.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
-            holds_messages = held.type == FieldDescriptor.TYPE_MESSAGE
-            fields.append(_Field(field.name, holds_messages, field.is_repeated, is_map, _takes_lines(field)))
-    return _Plan(tuple(fields), tuple(ranges_of(descriptor)))
+    known = _PLANS.get(descriptor.full_name)
+    if known is not None:
+        return known
+    plan = _PLANS[descriptor.full_name] = _Plan()  # before its fields: a message may hold itself
+    if descriptor.full_name in (_TIME, _DATE):
+        is_instant = descriptor.full_name == _TIME
+        plan.is_sound, plan.rule = (is_time, TIME_RULE) if is_instant else (is_date, DATE_RULE)
+        return plan
+    for item in descriptor.fields:
+        _add_field(plan, item)
+    plan.ranges = ranges_of(descriptor)
+    plan.is_complete = True
+    return plan
 
 
-def _takes_lines(field: FieldDescriptor) -> bool:
-    extension: Any = validate_pb2.field  # the stubs and the descriptors disagree about its type
-    return bool(field.GetOptions().Extensions[extension].string.Extensions[rules_pb2.lines])
+def _add_field(plan: _Plan, item: FieldDescriptor) -> None:
+    inner = item.message_type
+    if inner is not None and inner.GetOptions().map_entry:
+        value = inner.fields_by_name["value"].message_type
+        plan.maps.append((item.name, _plan_for(value) if value is not None else None))
+    elif inner is not None:
+        held = _plan_for(inner)
+        if not held.is_empty:
+            (plan.lists if item.is_repeated else plan.messages).append((item.name, held))
+    elif item.type == FieldDescriptor.TYPE_STRING:
+        extension: Any = validate_pb2.field  # the stubs and the descriptors disagree about its type
+        rules = item.GetOptions().Extensions[extension].string
+        if not any(rules.HasExtension(rule) for rule in _STRICT_RULES):
+            texts = plan.lists_of_texts if item.is_repeated else plan.texts
+            texts.append((item.name, bool(rules.Extensions[rules_pb2.lines])))
 
 
-def _check(value: Any, field: _Field, path: str) -> Faults:
-    if not field.holds_messages:
-        yield from _check_text(value, path, lines=field.takes_lines)
+def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
+    if plan.is_sound is not None:
+        if not plan.is_sound(message):
+            faults.append((prefix.removesuffix("."), plan.rule))
         return
-    name = value.DESCRIPTOR.full_name
-    if name == _TIME:
-        if not is_time(value):
-            yield path, TIME_RULE
-    elif name == _DATE:
-        if not is_date(value):
-            yield path, DATE_RULE
-    else:
-        yield from find_faults(value, f"{path}.")
+    for name, lines in plan.texts:
+        _check_text(getattr(message, name), prefix, name, lines, faults)
+    for name, lines in plan.lists_of_texts:
+        for index, text in enumerate(getattr(message, name)):
+            _check_text(text, prefix, f"{name}[{index}]", lines, faults)
+    for name, held in plan.messages:
+        if message.HasField(name):
+            _collect(getattr(message, name), held, f"{prefix}{name}.", faults)
+    for name, held in plan.lists:
+        for index, item in enumerate(getattr(message, name)):
+            _collect(item, held, f"{prefix}{name}[{index}].", faults)
+    for name, of_values in plan.maps:
+        _collect_map(getattr(message, name), of_values, prefix, f"{name}[*]", faults)
+    for begin, end in plan.ranges:
+        both = message.HasField(begin) and message.HasField(end)
+        if both and _order(getattr(message, begin)) > _order(getattr(message, end)):
+            faults.append((prefix + begin, "must not be after the end of the range"))
 
 
-def _check_text(value: Any, path: str, *, lines: bool) -> Faults:
-    if isinstance(value, str) and (fault := find_fault(value, lines=lines)):
-        yield path, fault
+def _collect_map(entries: Any, of_values: _Plan | None, prefix: str, name: str, faults: Faults) -> None:
+    """The keys are the caller's own texts, so the path does not repeat them."""
+    for key in entries:
+        for text in (key, entries[key]):
+            if isinstance(text, str):
+                _check_text(text, prefix, name, False, faults)
+        if of_values is not None:
+            _collect(entries[key], of_values, f"{prefix}{name}.", faults)
 
 
-def _order(message: Message, name: str) -> tuple[int, ...]:
-    value = getattr(message, name)
+def _check_text(text: str, prefix: str, name: str, lines: bool, faults: Faults) -> None:
+    if text.isascii() and text.isprintable():  # by far the most, and told in no time
+        return
+    if fault := find_fault(text, lines=lines):
+        faults.append((prefix + name, fault))
+
+
+def _order(value: Any) -> tuple[int, ...]:
     if value.DESCRIPTOR.full_name == _TIME:
         return value.seconds, value.nanos
     return value.year, value.month, value.day
 
 
-def _type_name(field: FieldDescriptor) -> str:
-    return str(field.message_type.full_name) if field.message_type is not None else ""
+def _type_name(item: FieldDescriptor) -> str:
+    return str(item.message_type.full_name) if item.message_type is not None else ""
