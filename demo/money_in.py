@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from demo import cast
 from demo.cast import ANA, BEN, CLEO, DAN, FUNDERS, INVESTORS, OAK, PARTIES
@@ -12,6 +13,11 @@ from demo.harness.money import format_minor, usd
 from demo.harness.rest import Json, Refusal, UnexpectedAnswer
 from demo.harness.waiting import wait_for
 from demo.run import DemoRun
+
+
+def spell_percent(share: Decimal) -> str:
+    """`0.08` -> `8`."""
+    return f"{(share * 100).normalize():f}"
 
 
 def december(day: int) -> datetime:
@@ -90,11 +96,11 @@ def open_offering(run: DemoRun) -> str:
         deed="opens the offering",
     )
     run.offering_id = opened["offeringId"]
-    terms = opened["terms"]
+    tiers = {kind: tier for each in opened["terms"]["tiers"] for kind, tier in each.items()}
+    rate, carry = Decimal(tiers["preferredReturn"]["rate"]), Decimal(tiers["split"]["sponsorShare"])
     return (
         f"Regulation CF, target {format_minor(cast.TARGET_MINOR)}; waterfall: capital, "
-        f"{terms['preferredRateBps'] / 100:g} % preferred return, catch-up, "
-        f"{100 - terms['sponsorCarryBps'] / 100:g}/{terms['sponsorCarryBps'] / 100:g}"
+        f"{spell_percent(rate)} % preferred return, catch-up, {spell_percent(1 - carry)}/{spell_percent(carry)}"
     )
 
 

@@ -69,28 +69,28 @@ def calculate_distribution(run: DemoRun) -> str:
 def read_tiers(distribution: Json) -> dict[str, tuple[int, int]]:
     """What each tier pays: (to investors, to the sponsor)."""
     return {
-        total["tier"]: (minor_of(total.get("investorsAmount")), minor_of(total.get("sponsorAmount")))
+        total["kind"]: (minor_of(total["investorsAmount"]), minor_of(total["sponsorAmount"]))
         for total in distribution["tierTotals"]
     }
 
 
 def read_shares(allocations: dict[str, Json]) -> dict[str, tuple[int, ...]]:
     """What each payee gets: (capital, preferred return, catch-up, split)."""
-    words = ("returnOfCapital", "preferredReturn", "catchUp", "split")
-    return {
-        payee: tuple(minor_of(allocation.get(word)) for word in words)
+    lines = {
+        payee: {line["kind"]: minor_of(line["amount"]) for line in allocation["lines"]}
         for payee, allocation in sorted(allocations.items())
     }
+    return {payee: tuple(by_kind.get(kind, 0) for kind in cast.TIERS) for payee, by_kind in lines.items()}
 
 
 def approve_distribution(run: DemoRun) -> str:
     path = f"/distributions/{run.distribution_id}"
     submitted = run.sponsor.post(f"{path}/submit", deed="submits")
-    content = {"contentHash": submitted["contentHash"]}
+    content, etag = {"contentHash": submitted["contentHash"]}, submitted["etag"]
     own = run.sponsor.expect_refusal(
-        403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", content, deed="approves their own distribution"
+        403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", content, deed="approves their own distribution", etag=etag
     )
-    approved = run.admin.post(f"{path}/approve", content, deed="approves the distribution")
+    approved = run.admin.post(f"{path}/approve", content, deed="approves the distribution", etag=etag)
     return (
         f"{submitted['status']}; {cast.SPONSOR_STAFF}'s own approval is refused ({own.status} {own.code}); "
         f"{approved['approvedBy']} approves exactly the content {content['contentHash'][:12]}…: {approved['status']}"
@@ -106,11 +106,11 @@ def execute_distribution(run: DemoRun) -> str:
         raise UnexpectedAnswer(f"The allocations are { {payee: one['status'] for payee, one in allocations.items()} }")
     run.failed_allocation = failed[BEN.id]
     failure = run.failed_allocation["failure"]
-    if "R03" not in failure:
+    if failure["code"] != "R03":
         raise UnexpectedAnswer(f"The allocation does not say why it failed: {failure!r}")
     # The money is owed again, not lost.
     run.wait_for_ledger_account("PAYABLE", BEN.id, posted=minor_of(run.failed_allocation["total"]))
-    return f"{distribution['status']}: three are paid, {BEN.id} is not: {failure}"
+    return f"{distribution['status']}: three are paid, {BEN.id} is not: {failure['code']}: {failure['message']}"
 
 
 def pay_again(run: DemoRun) -> str:

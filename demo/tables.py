@@ -84,14 +84,14 @@ def build_escrow_ledger(books: Books) -> Table:
 def build_waterfall_by_tier(books: Books) -> Table:
     table = Table(title="Waterfall by tier", show_footer=True)
     found = read_tiers(books.distribution)
-    workings = {total["tier"]: total.get("working", "") for total in books.distribution["tierTotals"]}
+    reasons = {total["kind"]: total["explanation"]["statement"] for total in books.distribution["tierTotals"]}
     investors, sponsor = (sum(side) for side in zip(*found.values(), strict=True))
     table.add_column("tier", "total")
     table.add_column("to investors", format_minor(investors), justify="right")
     table.add_column("to sponsor", format_minor(sponsor), justify="right")
-    table.add_column("working")
+    table.add_column("why")
     for tier, sides in found.items():
-        table.add_row(tier.lower(), *map(format_minor, sides), escape(workings[tier]))
+        table.add_row(tier.lower(), *map(format_minor, sides), escape(reasons[tier]))
     return table
 
 

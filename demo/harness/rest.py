@@ -101,20 +101,35 @@ class RestClient:
         """The items of all pages."""
         return [item for page in self.iterate_pages(path, items, **query, pageSize="200") for item in page]
 
-    def post(self, path: str, body: Json | None = None, *, deed: str = "") -> Json:
-        """`deed` names what is done: the same deed of the same user is the same request. None: a new request."""
-        return self._send("POST", path, json=body or {}, headers=self._key(deed))
+    def post(self, path: str, body: Json | None = None, *, deed: str = "", etag: str = "") -> Json:
+        """`deed` names what is done: the same deed of the same user is the same request. None: a new request.
+
+        `etag` is that of the resource the request was decided on.
+        """
+        return self._send("POST", path, json=body or {}, headers=self._headers(deed, etag))
+
+    def decide(self, path: str, verb: str, body: Json | None = None, *, deed: str = "") -> Json:
+        """Reads the resource at `path`, and posts to its `verb` what was decided on that version of it."""
+        return self.post(f"{path}/{verb}", body, deed=deed, etag=self.get(path)["etag"])
 
     def put(self, path: str, body: Json, *, deed: str = "") -> Json:
-        return self._send("PUT", path, json=body, headers=self._key(deed))
+        return self._send("PUT", path, json=body, headers=self._headers(deed))
 
     # --- what must be refused, or is looked at as it is ---------------------------------------------------------------
 
     def expect_refusal(
-        self, status: int, code: str, method: str, path: str, body: Json | None = None, *, deed: str = ""
+        self,
+        status: int,
+        code: str,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        deed: str = "",
+        etag: str = "",
     ) -> Refusal:
         """The refusal that the request must meet. Raises: UnexpectedAnswer if it meets another, or none."""
-        options: Json = {} if method == "GET" else {"json": body or {}, "headers": self._key(deed)}
+        options: Json = {} if method == "GET" else {"json": body or {}, "headers": self._headers(deed, etag)}
         try:
             answer = self._send(method, path, expected_status=status, **options)
         except Refusal as refusal:
@@ -148,8 +163,9 @@ class RestClient:
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
 
-    def _key(self, deed: str) -> dict[str, str]:
-        return {"Idempotency-Key": _key_of(self.user, deed) if deed else new_key()}
+    def _headers(self, deed: str, etag: str = "") -> dict[str, str]:
+        headers = {"Idempotency-Key": _key_of(self.user, deed) if deed else new_key()}
+        return headers | {"If-Match": f'"{etag}"'} if etag else headers
 
 
 def new_key() -> str:

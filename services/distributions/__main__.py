@@ -6,12 +6,13 @@ import sys
 
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 
+from services.chassis.data.operations import Operations
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer, Room
+from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
 from services.distributions.clients import GrpcCompliance, GrpcEscrow, GrpcTransactions, Peers
-from services.distributions.jobs import jobs
+from services.distributions.jobs import make_jobs
 from services.distributions.subscribers import SUBSCRIPTIONS
 
 
@@ -22,29 +23,29 @@ async def main(settings: Settings) -> None:
             GrpcTransactions(runtime.channel("transactions")),
             GrpcCompliance(runtime.channel("compliance")),
         )
-        room = Room(runtime.database, peers, runtime.clock, runtime.nudge)
+        operations = Operations(runtime.database, runtime.clock, runtime.nudge)
         raises = offerings_pb2.DESCRIPTOR.services_by_name
         payments = distributions_pb2.DESCRIPTOR.services_by_name
         await runtime.serve(
             servicers=[
                 (
                     offerings_pb2_grpc.add_OfferingsServiceServicer_to_server,
-                    OfferingsServicer(room),
+                    OfferingsServicer(operations, peers),
                     raises["OfferingsService"],
                 ),
                 (
                     offerings_pb2_grpc.add_InvestmentsServiceServicer_to_server,
-                    InvestmentsServicer(room),
+                    InvestmentsServicer(operations),
                     raises["InvestmentsService"],
                 ),
                 (
                     distributions_pb2_grpc.add_DistributionsServiceServicer_to_server,
-                    DistributionsServicer(room),
+                    DistributionsServicer(operations, peers),
                     payments["DistributionsService"],
                 ),
             ],
             subscriptions=SUBSCRIPTIONS,
-            jobs=jobs(runtime.database, peers, runtime.clock),
+            jobs=make_jobs(runtime.database, peers, runtime.clock),
         )
 
 

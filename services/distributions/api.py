@@ -1,215 +1,171 @@
-"""The gRPC services: what must be asked of others first, then one transaction, once.
-
-Remote reads come before the transaction and their verdict falls inside it, so a repeated request gets its first answer
-whatever the others say by then.
-"""
+"""The gRPC services: what must be asked of others first, then one transaction, once."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.database import Database
-from services.chassis.data.once import answered_before, once
-from services.chassis.values.clock import Clock
-from services.distributions import gates, queries
+from services.chassis.data.operations import Operations
 from services.distributions.clients import Peers
-from services.distributions.commands import distributions, executions, investments, offerings
-from services.distributions.errors import OfferingNotFound
-from services.distributions.store import rows
-from services.distributions.tables import offerings as offerings_table
+from services.distributions.commands.distributions import approvals, calculations, drafts, executions
+from services.distributions.commands.payouts import resends
+from services.distributions.commands.raises import closings, gates, investments, offerings, refunds
+from services.distributions.messages import to_gates
+from services.distributions.queries import distributions as distribution_queries
+from services.distributions.queries import raises as raise_queries
+from services.distributions.store.offerings import get_offering
 
 Context = ServicerContext[Any, Any]
-Request = TypeVar("Request", bound=Message)
-Answer = TypeVar("Answer", bound=Message)
-Facts = TypeVar("Facts")
-
-
-@dataclass(frozen=True)
-class Room:
-    """What every servicer of this service works with."""
-
-    database: Database
-    peers: Peers
-    clock: Clock
-    nudge: asyncio.Event  # a commit may leave work for a job
-
-    async def write(self, request: Message, answer: type[Answer], run: Callable[..., Awaitable[Answer]]) -> Answer:
-        """`run(tx, request, now)` in a transaction, once for each idempotency_key."""
-        now = self.clock.now()
-        response = await once(self.database, request, answer, lambda tx: run(tx, request, now))
-        self.nudge.set()
-        return response
-
-    async def write_on_facts(
-        self,
-        request: Message,
-        answer: type[Answer],
-        look: Callable[[], Awaitable[Facts]],
-        run: Callable[..., Awaitable[Answer]],
-    ) -> Answer:
-        """`run(tx, request, facts, now)` on what `look` read from other services; a replay asks none of them."""
-        if (before := await answered_before(self.database, request, answer)) is not None:
-            return before
-        facts = await look()
-        return await self.write(request, answer, lambda tx, request, now: run(tx, request, facts, now))
-
-    async def read(self, request: Request, run: Callable[[AsyncConnection, Request], Awaitable[Answer]]) -> Answer:
-        async with self.database.begin() as tx:
-            return await run(tx, request)
 
 
 class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     """Offerings from opening to closing or refund."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, operations: Operations, peers: Peers) -> None:
+        self._operations = operations
+        self._peers = peers
 
     async def CreateOffering(
         self, request: offerings_pb2.CreateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        return await self._room.write_on_facts(
-            request,
-            offerings_pb2.Offering,
-            lambda: offerings.read_escrow_account(self._room.peers.escrow, request),
-            offerings.create,
-        )
+        async def ask(request: offerings_pb2.CreateOfferingRequest) -> Any:
+            return await offerings.read_escrow_account(self._peers.escrow, request)
+
+        return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
 
     async def GetOffering(self, request: offerings_pb2.GetOfferingRequest, context: Context) -> offerings_pb2.Offering:
-        return await self._room.read(request, queries.get_offering)
+        return await self._operations.read(request, raise_queries.get_offering)
 
     async def ListOfferings(
         self, request: offerings_pb2.ListOfferingsRequest, context: Context
     ) -> offerings_pb2.ListOfferingsResponse:
-        return await self._room.read(request, queries.list_offerings)
+        return await self._operations.read(request, raise_queries.list_offerings)
 
     async def UpdateOffering(
         self, request: offerings_pb2.UpdateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        return await self._room.write(request, offerings_pb2.Offering, offerings.update)
+        return await self._operations.write(request, offerings_pb2.Offering, offerings.update_offering)
 
     async def GetClosingGates(
         self, request: offerings_pb2.GetClosingGatesRequest, context: Context
     ) -> offerings_pb2.ClosingGates:
-        seen = await gates.look(self._room.database, self._room.peers, request.offering_id)
-        async with self._room.database.begin() as tx:
-            row = await rows.find(tx, offerings_table, request.offering_id)
-            if row is None:
-                raise OfferingNotFound("No such offering.")
-            return gates.message_of(row.offering_id, await gates.evaluate(tx, row, seen, self._room.clock.now()))
+        facts = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
+        async with self._operations.database.begin() as tx:
+            offering = await get_offering(tx, request.offering_id)
+            found = await gates.check_gates(tx, offering, facts, self._operations.clock.now())
+        return to_gates(offering.offering_id, found)
 
     async def CloseOffering(
         self, request: offerings_pb2.CloseOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        return await self._room.write_on_facts(
-            request,
-            offerings_pb2.Offering,
-            lambda: gates.look(self._room.database, self._room.peers, request.offering_id),
-            offerings.close,
-        )
+        async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
+            return await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
+
+        return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
 
     async def RefundOffering(
         self, request: offerings_pb2.RefundOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        return await self._room.write(request, offerings_pb2.Offering, offerings.refund)
+        return await self._operations.write(request, offerings_pb2.Offering, refunds.refund_offering)
 
 
 class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     """Investors' commitments."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
 
     async def CreateInvestment(
         self, request: offerings_pb2.CreateInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        return await self._room.write(request, offerings_pb2.Investment, investments.create)
+        return await self._operations.write(request, offerings_pb2.Investment, investments.create_investment)
 
     async def GetInvestment(
         self, request: offerings_pb2.GetInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        return await self._room.read(request, queries.get_investment)
+        return await self._operations.read(request, raise_queries.get_investment)
 
     async def ListInvestments(
         self, request: offerings_pb2.ListInvestmentsRequest, context: Context
     ) -> offerings_pb2.ListInvestmentsResponse:
-        return await self._room.read(request, queries.list_investments)
+        return await self._operations.read(request, raise_queries.list_investments)
 
     async def CancelInvestment(
         self, request: offerings_pb2.CancelInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        return await self._room.write(request, offerings_pb2.Investment, investments.cancel)
+        return await self._operations.write(request, offerings_pb2.Investment, investments.cancel_investment)
 
 
 class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer):
     """Who gets what of distributable cash."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, operations: Operations, peers: Peers) -> None:
+        self._operations = operations
+        self._peers = peers
 
     async def CreateDistribution(
         self, request: distributions_pb2.CreateDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write(request, distributions_pb2.Distribution, distributions.create)
+        return await self._operations.write(request, distributions_pb2.Distribution, drafts.create_distribution)
 
     async def GetDistribution(
         self, request: distributions_pb2.GetDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.read(request, queries.get_distribution)
+        return await self._operations.read(request, distribution_queries.get_distribution)
 
     async def ListDistributions(
         self, request: distributions_pb2.ListDistributionsRequest, context: Context
     ) -> distributions_pb2.ListDistributionsResponse:
-        return await self._room.read(request, queries.list_distributions)
+        return await self._operations.read(request, distribution_queries.list_distributions)
 
     async def ListAllocations(
         self, request: distributions_pb2.ListAllocationsRequest, context: Context
     ) -> distributions_pb2.ListAllocationsResponse:
-        return await self._room.read(request, queries.list_allocations)
+        return await self._operations.read(request, distribution_queries.list_allocations)
+
+    async def GetAllocation(
+        self, request: distributions_pb2.GetAllocationRequest, context: Context
+    ) -> distributions_pb2.Allocation:
+        return await self._operations.read(request, distribution_queries.get_allocation)
 
     async def CalculateDistribution(
         self, request: distributions_pb2.CalculateDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write(request, distributions_pb2.Distribution, distributions.calculate_one)
+        command = calculations.calculate_distribution
+        return await self._operations.write(request, distributions_pb2.Distribution, command)
 
     async def SubmitDistribution(
         self, request: distributions_pb2.SubmitDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write(request, distributions_pb2.Distribution, distributions.submit)
+        return await self._operations.write(request, distributions_pb2.Distribution, approvals.submit_distribution)
 
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write(request, distributions_pb2.Distribution, distributions.approve)
+        return await self._operations.write(request, distributions_pb2.Distribution, approvals.approve_distribution)
 
     async def RejectDistribution(
         self, request: distributions_pb2.RejectDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write(request, distributions_pb2.Distribution, distributions.reject)
+        return await self._operations.write(request, distributions_pb2.Distribution, approvals.reject_distribution)
 
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write_on_facts(
-            request,
-            distributions_pb2.Distribution,
-            lambda: executions.look(self._room.database, self._room.peers.escrow, request.distribution_id),
-            distributions.execute,
-        )
+        async def ask(request: distributions_pb2.ExecuteDistributionRequest) -> executions.Cash:
+            return await executions.read_cash(self._operations.database, self._peers.escrow, request.distribution_id)
+
+        command = executions.execute_distribution
+        return await self._operations.write_on_facts(request, distributions_pb2.Distribution, ask, command)
 
     async def ResendAllocation(
         self, request: distributions_pb2.ResendAllocationRequest, context: Context
     ) -> distributions_pb2.Allocation:
-        return await self._room.write(request, distributions_pb2.Allocation, distributions.resend)
+        return await self._operations.write(request, distributions_pb2.Allocation, resends.resend_allocation)
 
     async def CancelDistribution(
         self, request: distributions_pb2.CancelDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._room.write(request, distributions_pb2.Distribution, distributions.cancel)
+        return await self._operations.write(request, distributions_pb2.Distribution, drafts.cancel_distribution)

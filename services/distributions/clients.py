@@ -1,14 +1,14 @@
 """The other services, as far as this one needs them: a Protocol each, and the one that speaks gRPC.
 
-Every call answers, or raises the peer's definite refusal (a DomainError), or raises PeerUnavailable: then nobody knows
+Every call answers, or raises the peer's definite refusal (a DomainError), or raises Unavailable: then nobody knows
 whether it was done, and the same request (with the same key) is to be sent again. Never called inside a transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from grpc import aio
 from realco.compliance.v1 import compliance_pb2 as compliance
@@ -18,14 +18,9 @@ from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
-from services.chassis.calls.client import as_domain_error
-from services.chassis.values.errors import Unavailable
+from services.chassis.calls.peers import ask
 
-Answer = TypeVar("Answer")
-
-
-class PeerUnavailable(Unavailable):
-    """The other service did not answer: what was asked may or may not have been done."""
+_PARTIES_A_CALL = 1000
 
 
 class Escrow(Protocol):
@@ -58,10 +53,8 @@ class Compliance(Protocol):
     ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Peers:
-    """All of them."""
-
     escrow: Escrow
     transactions: Transactions
     compliance: Compliance
@@ -75,21 +68,21 @@ class GrpcEscrow:
 
     async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount:
         request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
-        return await _answer(self._stub.GetEscrowAccount(request))
+        return await ask(self._stub.GetEscrowAccount, request)
 
     async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance:
         request = escrow.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
-        return await _answer(self._stub.GetEscrowAccountBalance(request))
+        return await ask(self._stub.GetEscrowAccountBalance, request)
 
     async def get_trial_balance(self, escrow_account_id: str) -> escrow.TrialBalance:
         request = escrow.GetTrialBalanceRequest(escrow_account_id=escrow_account_id)
-        return await _answer(self._stub.GetTrialBalance(request))
+        return await ask(self._stub.GetTrialBalance, request)
 
     async def release_subscriptions(self, request: escrow.ReleaseSubscriptionsRequest) -> escrow.JournalEntry:
-        return await _answer(self._stub.ReleaseSubscriptions(request))
+        return await ask(self._stub.ReleaseSubscriptions, request)
 
     async def declare_distribution(self, request: escrow.DeclareDistributionRequest) -> escrow.JournalEntry:
-        return await _answer(self._stub.DeclareDistribution(request))
+        return await ask(self._stub.DeclareDistribution, request)
 
 
 class GrpcTransactions:
@@ -101,7 +94,7 @@ class GrpcTransactions:
     async def batch_create_payouts(
         self, request: transactions.BatchCreatePayoutsRequest
     ) -> transactions.BatchCreatePayoutsResponse:
-        return await _answer(self._stub.BatchCreatePayouts(request))
+        return await ask(self._stub.BatchCreatePayouts, request)
 
 
 class GrpcCompliance:
@@ -114,17 +107,8 @@ class GrpcCompliance:
         self, party_ids: Sequence[str]
     ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]:
         found: list[compliance.BatchGetClearancesResponse.Clearance] = []
-        for start in range(0, len(party_ids), 1000):
-            request = compliance.BatchGetClearancesRequest(party_ids=party_ids[start : start + 1000])
-            found += (await _answer(self._stub.BatchGetClearances(request))).clearances
+        for start in range(0, len(party_ids), _PARTIES_A_CALL):
+            asked = party_ids[start : start + _PARTIES_A_CALL]
+            request = compliance.BatchGetClearancesRequest(party_ids=asked)
+            found += (await ask(self._stub.BatchGetClearances, request)).clearances
         return found
-
-
-async def _answer(call: Awaitable[Answer]) -> Answer:
-    try:
-        return await call
-    except aio.AioRpcError as error:
-        refusal = as_domain_error(error)
-        if refusal is not None:
-            raise refusal from None
-        raise PeerUnavailable("Another service this one needs is away.") from error

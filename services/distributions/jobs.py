@@ -6,30 +6,35 @@ from functools import partial
 
 from prometheus_client import Gauge
 
+from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
 from services.distributions.clients import Peers
-from services.distributions.commands import sagas
-from services.distributions.store import sagas as store
+from services.distributions.commands.sagas import advance_saga
+from services.distributions.store.sagas import SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 15.0
-_INTERVAL_SECONDS = 0.25  # a nudge wakes them sooner; an idle look is one indexed query
-_KINDS = {"closings": "CLOSING", "refunds": "REFUND", "executions": "EXECUTION", "resends": "RESEND"}
+_INTERVAL_SECONDS = 0.25  # a nudge wakes them sooner; with nothing due a run is one indexed query
+_KINDS = {
+    "closings": SagaKind.CLOSING,
+    "refunds": SagaKind.REFUND,
+    "executions": SagaKind.EXECUTION,
+    "resends": SagaKind.RESEND,
+}
 
 
-def jobs(database: Database, peers: Peers, clock: Clock) -> list[Job]:
+def make_jobs(database: Database, peers: Peers, clock: Clock) -> list[Job]:
     work = [
-        Job(name, partial(sagas.advance_one, kind, database, peers, clock), _INTERVAL_SECONDS)
+        Job(name, partial(advance_saga, kind, database, peers, clock), _INTERVAL_SECONDS)
         for name, kind in _KINDS.items()
     ]
-    return [*work, Job("saga_age", partial(_measure, database, clock), _MEASURE_SECONDS)]
+    return [*work, Job("saga_age", partial(_measure_age, database), _MEASURE_SECONDS)]
 
 
-async def _measure(database: Database, clock: Clock) -> int:
-    """Tells how old the oldest unfinished saga is: what hangs is found before somebody asks for their money."""
-    async with database.begin("*") as tx:
-        began = await store.oldest(tx)
-    SAGA_OLDEST_SECONDS.set(0 if began is None else (clock.now() - began).total_seconds())
+async def _measure_age(database: Database) -> int:
+    """Says how old the oldest unfinished saga is: what hangs is found before somebody asks for their money."""
+    async with database.begin(ALL_ORGANIZATIONS) as tx:
+        SAGA_OLDEST_SECONDS.set(await measure_oldest_seconds(tx))
     return 0

@@ -1,131 +1,224 @@
-"""Rows as the contract's messages."""
+"""Values as the contract's messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
-import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
-from realco.type.v1 import money_pb2
+from realco.type.v1 import explanation_pb2, failure_pb2, money_pb2
 
 from services.chassis.calls import wire
 from services.chassis.calls.wire import to_date
+from services.chassis.values.etags import etag_of
+from services.distributions.domain.closing import Gate
+from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
+from services.distributions.domain.explanation import Explanation
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.lines import explain_line
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.spelling import spell_in
+from services.distributions.domain.terms import Terms, list_tiers, make_terms
 
-Row = sa.Row[Any]
+_Tier = offerings_pb2.WaterfallTerms.Tier
 
 
 @lru_cache(maxsize=64)
-def to_timestamp(moment: datetime) -> Timestamp:
+def _to_timestamp(moment: datetime) -> Timestamp:
     """Rows written together share their times. Whoever gets it copies it into a message and changes nothing."""
     return wire.to_timestamp(moment)
 
 
-def offering(row: Row) -> offerings_pb2.Offering:
-    message = offerings_pb2.Offering(
-        offering_id=row.offering_id,
-        display_name=row.display_name,
-        sponsor_party_id=row.sponsor_party_id,
-        escrow_account_id=row.escrow_account_id,
-        exemption=row.exemption,
-        target_amount=_money(row.target_minor, row),
-        maximum_amount=_money(row.maximum_minor, row),
-        open_time=to_timestamp(row.open_at),
-        deadline_time=to_timestamp(row.deadline_at),
-        terms=offerings_pb2.WaterfallTerms(
-            tiers=row.tiers,
-            preferred_rate_bps=row.preferred_rate_bps,
-            catch_up_sponsor_share_bps=row.catch_up_sponsor_share_bps,
-            sponsor_carry_bps=row.sponsor_carry_bps,
-        ),
-        status=row.status,
-        committed_amount=_money(row.committed_minor, row),
-        funded_amount=_money(row.funded_minor, row),
-        proceeds_transaction_id=row.proceeds_transaction_id,
-        proceeds_failure=row.proceeds_failure,
-        created_by=row.created_by,
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
-    )
-    if row.closing_date is not None:
-        message.closing_date.CopyFrom(to_date(row.closing_date))
+def read_terms(message: offerings_pb2.WaterfallTerms) -> Terms:
+    """The agreed terms; a parameter that was not sent has its default. Raises: TermsInvalid."""
+    return make_terms([_read_tier(tier) for tier in message.tiers])
+
+
+def _read_tier(tier: offerings_pb2.WaterfallTerms.Tier) -> tuple[str, Mapping[str, str]]:
+    name = tier.WhichOneof("kind") or ""
+    return name.upper(), {field.name: value for field, value in getattr(tier, name).ListFields()}
+
+
+def to_terms(terms: Terms) -> offerings_pb2.WaterfallTerms:
+    message = offerings_pb2.WaterfallTerms()
+    for kind, parameters in list_tiers(terms):
+        chosen = getattr(message.tiers.add(), kind.lower())
+        chosen.SetInParent()
+        for name, text in parameters.items():
+            setattr(chosen, name, text)
     return message
 
 
-def investment(row: Row) -> offerings_pb2.Investment:
-    # Cleared: past the return risk, and neither given back nor returned since. After a closing funded_minor follows the
-    # subscription, which a late return finds empty; so this alone says that the investor owes it.
-    cleared_minor = min(row.funded_minor, max(0, row.completed_minor - row.refunded_minor))
-    message = offerings_pb2.Investment(
-        investment_id=row.investment_id,
-        offering_id=row.offering_id,
-        party_id=row.party_id,
-        amount=_money(row.amount_minor, row),
-        funded_amount=_money(row.funded_minor, row),
-        cleared_amount=_money(cleared_minor, row),
-        unreturned_capital=_money(row.unreturned_minor, row),
-        distributed_amount=_money(row.distributed_minor, row),
-        refund_failure=row.refund_failure,
-        status=row.status,
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
+def to_offering(offering: Offering) -> offerings_pb2.Offering:
+    money = _money_in(offering.currency)
+    return offerings_pb2.Offering(
+        offering_id=offering.offering_id,
+        display_name=offering.display_name,
+        sponsor_party_id=offering.sponsor_party_id,
+        escrow_account_id=offering.escrow_account_id,
+        exemption=offering.exemption.value,
+        target_amount=money(offering.target_minor),
+        maximum_amount=money(offering.maximum_minor),
+        open_time=_to_timestamp(offering.open_at),
+        deadline_time=_to_timestamp(offering.deadline_at),
+        terms=to_terms(offering.terms),
+        status=offering.status.value,
+        committed_amount=money(offering.committed_minor),
+        funded_amount=money(offering.funded_minor),
+        closing_date=None if offering.closing_date is None else to_date(offering.closing_date),
+        proceeds_transaction_id=offering.proceeds_transaction_id,
+        proceeds_failure=_to_failure(offering.proceeds_failure),
+        created_by=offering.created_by,
+        create_time=_to_timestamp(offering.created_at),
+        update_time=_to_timestamp(offering.updated_at),
+        external_id=offering.external_id,
+        metadata=offering.metadata,
+        etag=etag_of(offering.offering_id, offering.version),
     )
-    if row.accrual_start_date is not None:
-        message.accrual_start_date.CopyFrom(to_date(row.accrual_start_date))
-    return message
 
 
-def distribution(row: Row, tiers: Sequence[Row], paid_minor: int) -> distributions_pb2.Distribution:
-    return distributions_pb2.Distribution(
-        distribution_id=row.distribution_id,
-        offering_id=row.offering_id,
-        type=row.type,
-        amount=_money(row.amount_minor, row),
-        distribution_date=to_date(row.distribution_date),
-        description=row.description,
-        status=row.status,
-        tier_totals=[
-            distributions_pb2.Distribution.TierTotal(
-                tier=tier.tier,
-                investors_amount=_money(tier.investors_minor, row),
-                sponsor_amount=_money(tier.sponsor_minor, row),
-                working=tier.working,
+def to_investment(investment: Investment) -> offerings_pb2.Investment:
+    money = _money_in(investment.currency)
+    start = investment.accrual_start_date
+    return offerings_pb2.Investment(
+        investment_id=investment.investment_id,
+        offering_id=investment.offering_id,
+        party_id=investment.party_id,
+        amount=money(investment.amount_minor),
+        funded_amount=money(investment.funded_minor),
+        cleared_amount=money(investment.cleared_minor),
+        unreturned_capital=money(investment.unreturned_minor),
+        distributed_amount=money(investment.distributed_minor),
+        accrual_start_date=None if start is None else to_date(start),
+        status=investment.status.value,
+        refund_failure=_to_failure(investment.refund_failure),
+        create_time=_to_timestamp(investment.created_at),
+        update_time=_to_timestamp(investment.updated_at),
+        external_id=investment.external_id,
+        metadata=investment.metadata,
+        etag=etag_of(investment.investment_id, investment.version),
+    )
+
+
+def to_gates(offering_id: str, found: tuple[Gate, ...]) -> offerings_pb2.ClosingGates:
+    return offerings_pb2.ClosingGates(
+        offering_id=offering_id,
+        gates=[
+            offerings_pb2.ClosingGates.Gate(
+                name=gate.name.value, passed=gate.passed, explanation=_to_explanation(gate.explanation)
             )
-            for tier in tiers
+            for gate in found
         ],
-        content_hash=row.content_hash,
-        allocation_count=row.allocation_count,
-        paid_amount=_money(paid_minor, row),
-        failure=row.failure,
-        created_by=row.created_by,
-        submitted_by=row.submitted_by or "",
-        approved_by=row.approved_by or "",
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
+        all_passed=all(gate.passed for gate in found),
     )
 
 
-def allocation(row: Row) -> distributions_pb2.Allocation:
+def to_distribution(distribution: Distribution) -> distributions_pb2.Distribution:
+    money = _money_in(distribution.currency)
+    declared = distribution.declared_at
+    return distributions_pb2.Distribution(
+        distribution_id=distribution.distribution_id,
+        offering_id=distribution.offering_id,
+        type=distribution.type,
+        amount=money(distribution.amount_minor),
+        distribution_date=to_date(distribution.distribution_date),
+        description=distribution.description,
+        status=distribution.status.value,
+        tier_totals=[_to_tier_total(index, tier, money) for index, tier in enumerate(distribution.tiers)],
+        content_hash=distribution.content_hash,
+        allocation_count=distribution.allocation_count,
+        paid_amount=money(distribution.paid_minor),
+        failure=_to_failure(distribution.failure),
+        created_by=distribution.created_by,
+        calculated_by=distribution.calculated_by,
+        submitted_by=distribution.submitted_by,
+        approved_by=distribution.approved_by,
+        declare_time=None if declared is None else _to_timestamp(declared),
+        create_time=_to_timestamp(distribution.created_at),
+        update_time=_to_timestamp(distribution.updated_at),
+        external_id=distribution.external_id,
+        metadata=distribution.metadata,
+        etag=etag_of(distribution.distribution_id, distribution.version),
+    )
+
+
+def to_distribution_for_investor(distribution: Distribution) -> distributions_pb2.Distribution:
+    """What an investor may see of the whole: amount, date, purpose and status, nothing of others."""
+    return distributions_pb2.Distribution(
+        distribution_id=distribution.distribution_id,
+        offering_id=distribution.offering_id,
+        type=distribution.type,
+        amount=_money_in(distribution.currency)(distribution.amount_minor),
+        distribution_date=to_date(distribution.distribution_date),
+        description=distribution.description,
+        status=distribution.status.value,
+        declare_time=None if distribution.declared_at is None else _to_timestamp(distribution.declared_at),
+        create_time=_to_timestamp(distribution.created_at),
+        update_time=_to_timestamp(distribution.updated_at),
+        etag=etag_of(distribution.distribution_id, distribution.version),
+    )
+
+
+def _to_tier_total(
+    index: int, tier: TierTotal, money: Callable[[int], money_pb2.Money]
+) -> distributions_pb2.Distribution.TierTotal:
+    return distributions_pb2.Distribution.TierTotal(
+        tier=index,
+        kind=tier.kind,
+        investors_amount=money(tier.investors_minor),
+        sponsor_amount=money(tier.sponsor_minor),
+        explanation=_to_explanation(tier.explanation),
+    )
+
+
+def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
+    money = _money_in(allocation.currency)
+    spell = spell_in(allocation.currency)
     return distributions_pb2.Allocation(
-        allocation_id=row.allocation_id,
-        distribution_id=row.distribution_id,
-        party_id=row.party_id,
-        payee_type=row.payee_type,
-        return_of_capital=_money(row.return_of_capital_minor, row),
-        preferred_return=_money(row.preferred_return_minor, row),
-        catch_up=_money(row.catch_up_minor, row),
-        split=_money(row.split_minor, row),
-        total=_money(row.total_minor, row),
-        status=row.status,
-        transaction_id=row.transaction_id,
-        attempts=row.attempts,
-        failure=row.failure,
-        update_time=to_timestamp(row.updated_at),
+        allocation_id=allocation.allocation_id,
+        distribution_id=allocation.distribution_id,
+        offering_id=allocation.offering_id,
+        party_id=allocation.party_id,
+        payee_type=allocation.payee_type.value,
+        lines=[
+            distributions_pb2.AllocationLine(
+                tier=line.tier,
+                kind=line.kind,
+                amount=money(line.amount_minor),
+                explanation=_to_explanation(explain_line(line, spell)),
+            )
+            for line in allocation.lines
+        ],
+        total=money(allocation.total_minor),
+        status=allocation.status.value,
+        transaction_id=allocation.transaction_id,
+        attempts=allocation.attempts,
+        failure=_to_failure(allocation.failure),
+        create_time=_to_timestamp(allocation.created_at),
+        update_time=_to_timestamp(allocation.updated_at),
+        etag=etag_of(allocation.allocation_id, allocation.version),
     )
 
 
-def _money(amount_minor: int, row: Row) -> money_pb2.Money:
-    return money_pb2.Money(currency_code=row.currency, amount_minor=amount_minor)
+def _to_explanation(explanation: Explanation) -> explanation_pb2.Explanation:
+    return explanation_pb2.Explanation(
+        statement=explanation.statement,
+        operands=[explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands],
+        rule=explanation.rule,
+        source=explanation.source,
+    )
+
+
+def _to_failure(failure: Failure | None) -> failure_pb2.Failure | None:
+    if failure is None:
+        return None
+    return failure_pb2.Failure(
+        code=failure.code, message=failure.message, retryable=failure.retryable, metadata=failure.metadata
+    )
+
+
+def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:
+    return lambda amount_minor: money_pb2.Money(currency_code=currency, amount_minor=amount_minor)

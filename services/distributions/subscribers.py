@@ -11,56 +11,64 @@ from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.events.consumer import Delivery, Subscription
-from services.distributions.commands import investments, payouts
-from services.distributions.commands.payouts import Outcome
-
-_Type = transactions.Transaction
-_PAYOUTS = (_Type.DISTRIBUTION, _Type.ESCROW_WITHDRAWAL, _Type.REFUND)
+from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
+from services.distributions.commands.raises.contributions import record_contribution, record_entries
+from services.distributions.domain.states import PayoutStatus
 
 
-async def entries_posted(tx: AsyncConnection, event: escrow_events.JournalEntriesPosted, delivery: Delivery) -> None:
-    await investments.book(tx, event.escrow_account_id, list(event.journal_entries), delivery.now)
-
-
-async def completed(tx: AsyncConnection, event: transactions_events.TransactionCompleted, delivery: Delivery) -> None:
-    await _ended(tx, event.transaction, Outcome.COMPLETED, delivery)
-
-
-async def failed(tx: AsyncConnection, event: transactions_events.TransactionFailed, delivery: Delivery) -> None:
-    await _ended(tx, event.transaction, Outcome.FAILED, delivery)
-
-
-async def cancelled(tx: AsyncConnection, event: transactions_events.TransactionCancelled, delivery: Delivery) -> None:
-    await _ended(tx, event.transaction, Outcome.FAILED, delivery)
-
-
-async def returned(tx: AsyncConnection, event: transactions_events.TransactionReturned, delivery: Delivery) -> None:
-    await _ended(tx, event.transaction, Outcome.RETURNED, delivery)
-
-
-async def reversed_(tx: AsyncConnection, event: transactions_events.TransactionReversed, delivery: Delivery) -> None:
-    await _ended(tx, event.transaction, Outcome.RETURNED, delivery)
-
-
-async def _ended(
-    tx: AsyncConnection, transaction: transactions.Transaction, outcome: Outcome, delivery: Delivery
+async def record_posted_entries(
+    tx: AsyncConnection, event: escrow_events.JournalEntriesPosted, delivery: Delivery
 ) -> None:
-    if transaction.type in _PAYOUTS:
-        await payouts.told(tx, transaction, outcome, delivery.now)
-    elif transaction.type == _Type.ESCROW_DEPOSIT and transaction.investment_id:
-        await investments.count_contribution(tx, transaction, outcome is Outcome.COMPLETED, delivery.now)
+    await record_entries(tx, event.escrow_account_id, event.journal_entries, delivery.now)
+
+
+async def record_completed(
+    tx: AsyncConnection, event: transactions_events.TransactionCompleted, delivery: Delivery
+) -> None:
+    await _record_end(tx, event.transaction, PayoutStatus.COMPLETED, delivery)
+
+
+async def record_failed(tx: AsyncConnection, event: transactions_events.TransactionFailed, delivery: Delivery) -> None:
+    await _record_end(tx, event.transaction, PayoutStatus.FAILED, delivery)
+
+
+async def record_cancelled(
+    tx: AsyncConnection, event: transactions_events.TransactionCancelled, delivery: Delivery
+) -> None:
+    await _record_end(tx, event.transaction, PayoutStatus.FAILED, delivery)
+
+
+async def record_returned(
+    tx: AsyncConnection, event: transactions_events.TransactionReturned, delivery: Delivery
+) -> None:
+    await _record_end(tx, event.transaction, PayoutStatus.RETURNED, delivery)
+
+
+async def record_reversed(
+    tx: AsyncConnection, event: transactions_events.TransactionReversed, delivery: Delivery
+) -> None:
+    await _record_end(tx, event.transaction, PayoutStatus.RETURNED, delivery)
+
+
+async def _record_end(
+    tx: AsyncConnection, transaction: transactions.Transaction, outcome: PayoutStatus, delivery: Delivery
+) -> None:
+    if is_payout(transaction):
+        await record_outcome(tx, transaction, outcome, delivery.now)
+    elif transaction.type == transactions.Transaction.ESCROW_DEPOSIT and transaction.investment_id:
+        await record_contribution(tx, transaction, outcome is PayoutStatus.COMPLETED, delivery.now)
 
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (
-    Subscription("distributions-on-escrow", {escrow_events.JournalEntriesPosted: entries_posted}),
+    Subscription("distributions-on-escrow", {escrow_events.JournalEntriesPosted: record_posted_entries}),
     Subscription(
         "distributions-on-transactions",
         {
-            transactions_events.TransactionCompleted: completed,
-            transactions_events.TransactionFailed: failed,
-            transactions_events.TransactionCancelled: cancelled,
-            transactions_events.TransactionReturned: returned,
-            transactions_events.TransactionReversed: reversed_,
+            transactions_events.TransactionCompleted: record_completed,
+            transactions_events.TransactionFailed: record_failed,
+            transactions_events.TransactionCancelled: record_cancelled,
+            transactions_events.TransactionReturned: record_returned,
+            transactions_events.TransactionReversed: record_reversed,
         },
     ),
 )

@@ -1,15 +1,20 @@
 """The tables of the distributions service: the schema's single statement, with every constraint the database keeps.
 
-Amounts are minor units of the row's currency. Ids lead every key and the organization follows, so that a foreign key
-can never join two organizations' rows.
+Amounts are minor units of the row's currency. The organization leads every key, so no key joins the rows of two
+organizations, and an organization's rows can move to another cluster whole. `version` grows by one with every change
+of a row, and is what its etag is made of.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.leases import lease_columns
+from services.distributions.domain import states
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
@@ -17,24 +22,43 @@ chassis_tables.attach(metadata)
 _TIME = sa.TIMESTAMP(timezone=True)
 
 
-def _text(name: str, *, null: bool = False, default: str | None = None) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=null, server_default=default)
+def _text(name: str, *, null: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=null)
 
 
 def _minor(name: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
 
 
-def _times() -> tuple[sa.Column[object], sa.Column[object]]:
-    return sa.Column("created_at", _TIME, nullable=False), sa.Column("updated_at", _TIME, nullable=False)
+def _json(name: str, *, null: bool = False) -> sa.Column[object]:
+    return sa.Column(name, pg.JSONB(none_as_null=True), nullable=null)
 
 
-def _status(table: str, *values: str) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
+def _external() -> tuple[sa.Column[str], sa.Column[object]]:
+    """The client's own id and facts."""
+    return _text("external_id", null=True), sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}")
+
+
+def _changes() -> tuple[sa.Column[object], ...]:
+    return (
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
+    )
+
+
+def _status(table: str, statuses: Sequence[object]) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{getattr(status, 'value')}'" for status in statuses)  # noqa: B009
     return sa.CheckConstraint(f"status IN ({listed})", name=f"{table}_status")
 
 
-# Which statuses follow which; a trigger refuses every other move. Filled by the migration, read by nobody else.
+def _of(table: str, key: str) -> sa.ForeignKeyConstraint:
+    """The row of another table that this one belongs to, in the same organization."""
+    return sa.ForeignKeyConstraint(["org_id", key], [f"{table}.org_id", f"{table}.{key}"])
+
+
+# Which statuses follow which, as domain/states.py has them; a trigger refuses every other move. Filled by the
+# migration, read by nobody else.
 allowed_moves = sa.Table(
     "allowed_moves",
     metadata,
@@ -43,11 +67,24 @@ allowed_moves = sa.Table(
     sa.Column("to_status", sa.Text, primary_key=True),
 )
 
+# Every move of an offering, an investment, a distribution or an allocation: append-only.
+moves = sa.Table(
+    "moves",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("subject_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),  # the row's, after the move
+    _text("from_status", null=True),  # null: it was made
+    _text("to_status"),
+    _text("actor"),
+    sa.Column("moved_at", _TIME, nullable=False),
+)
+
 offerings = sa.Table(
     "offerings",
     metadata,
-    sa.Column("offering_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("offering_id", sa.Text, primary_key=True),
     _text("display_name"),
     _text("sponsor_party_id"),
     _text("escrow_account_id"),
@@ -58,32 +95,32 @@ offerings = sa.Table(
     sa.Column("open_at", _TIME, nullable=False),
     sa.Column("deadline_at", _TIME, nullable=False),
     sa.Column("early_close_noticed_on", sa.Date),  # when the deadline was last brought forward
-    sa.Column("tiers", pg.ARRAY(sa.Text), nullable=False),
-    sa.Column("preferred_rate_bps", sa.Integer, nullable=False),
-    sa.Column("catch_up_sponsor_share_bps", sa.Integer, nullable=False),
-    sa.Column("sponsor_carry_bps", sa.Integer, nullable=False),
+    # The agreed tiers in order, as [kind, parameters]: agreed, read and replaced as a whole, so one value.
+    _json("tiers"),
     _text("status"),
     _minor("committed_minor"),
     _minor("funded_minor"),  # what the book says: the sum of the investments' subscriptions
     sa.Column("closing_date", sa.Date),
     sa.Column("closing_attempt", sa.Integer, nullable=False, server_default="0"),
-    _text("proceeds_bank_account_id", default=""),
-    _text("proceeds_transaction_id", default=""),
-    _text("proceeds_failure", default=""),
-    _text("refund_reason", default=""),
+    _text("proceeds_bank_account_id", null=True),
+    _text("proceeds_transaction_id", null=True),
+    _json("proceeds_failure", null=True),
+    _text("refund_reason", null=True),
     # How many distributions were declared. A calculation names the number it was made on (basis_version).
     sa.Column("declarations", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("declared_through", sa.Date),  # the date of the last declared distribution
+    *_external(),
     _text("created_by"),
-    *_times(),
-    sa.UniqueConstraint("escrow_account_id", name="offerings_escrow_account_id_key"),
-    sa.Index("offerings_org", "org_id", "offering_id"),
+    *_changes(),
+    sa.UniqueConstraint("org_id", "escrow_account_id", name="offerings_escrow_account_id_key"),
+    sa.Index("offerings_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.CheckConstraint("target_minor > 0 AND maximum_minor >= target_minor", name="offerings_target"),
-    # The wall behind the row lock: two commitments at once cannot pass the maximum.
+    # Behind the row lock: two commitments at once cannot pass the maximum.
     sa.CheckConstraint("committed_minor BETWEEN 0 AND maximum_minor", name="offerings_not_over_committed"),
     sa.CheckConstraint("deadline_at > open_at", name="offerings_deadline"),
     sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
-    _status("offerings", "OPEN", "CLOSING", "CLOSED", "REFUNDING", "REFUNDED"),
+    sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
+    _status("offerings", list(states.OfferingStatus)),
 )
 
 # What the book says is kept as sums that do not depend on the order of events: `funded_minor` from journal entries,
@@ -91,8 +128,8 @@ offerings = sa.Table(
 investments = sa.Table(
     "investments",
     metadata,
-    sa.Column("investment_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("investment_id", sa.Text, primary_key=True),
     _text("offering_id"),
     _text("party_id"),
     _text("currency"),
@@ -102,76 +139,81 @@ investments = sa.Table(
     _minor("refunded_minor"),
     _minor("released_minor"),  # what the closing took: the capital contributed
     _minor("unreturned_minor"),  # capital, less what declared distributions returned
-    # Preferred return earned and not declared, in 1/3,650,000 of a minor unit (basis points x 365): always whole.
+    # Preferred return earned and not declared, in 1/365,000,000 of a minor unit (six decimals x 365): always whole.
     sa.Column("accrued_units", sa.Numeric(38, 0), nullable=False, server_default="0"),
     sa.Column("accrued_through", sa.Date),
     _minor("distributed_minor"),  # what of declared distributions was paid
     sa.Column("accrual_start_date", sa.Date),
     _text("status"),
     _text("refund_requested_by", null=True),  # who wants the money back: it goes as soon as it is cleared
-    _text("refund_failure", default=""),
-    *_times(),
-    sa.ForeignKeyConstraint(["offering_id", "org_id"], ["offerings.offering_id", "offerings.org_id"]),
-    sa.Index("investments_org", "org_id", "investment_id"),
-    sa.Index("investments_offering", "offering_id", "investment_id"),
-    sa.Index("investments_investor", "org_id", "party_id", "investment_id"),
+    _json("refund_failure", null=True),
+    *_external(),
+    *_changes(),
+    _of("offerings", "offering_id"),
+    sa.Index("investments_offering", "org_id", "offering_id", "investment_id"),
+    sa.Index("investments_party", "org_id", "party_id", "investment_id"),
+    sa.Index("investments_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
     sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
     sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
     # Only the waterfall calls a payee SPONSOR.
     sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
-    _status("investments", "PENDING", "RECONFIRM_REQUIRED", "ACTIVE", "COMPLETED", "CANCELLED"),
+    _status("investments", list(states.InvestmentStatus)),
 )
 
 # One row a contribution that transactions reported on: the newest report (by its version) is the one that counts.
 contributions = sa.Table(
     "contributions",
     metadata,
-    sa.Column("transaction_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("transaction_id", sa.Text, primary_key=True),
     _text("investment_id"),
     _minor("amount_minor"),
-    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("transaction_version", sa.BigInteger, nullable=False),
     sa.Column("counted", sa.Boolean, nullable=False),
-    sa.ForeignKeyConstraint(["investment_id", "org_id"], ["investments.investment_id", "investments.org_id"]),
-    sa.Index("contributions_investment", "investment_id"),
+    _of("investments", "investment_id"),
+    sa.Index("contributions_investment", "org_id", "investment_id"),
 )
 
 distributions = sa.Table(
     "distributions",
     metadata,
-    sa.Column("distribution_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("distribution_id", sa.Text, primary_key=True),
     _text("offering_id"),
     _text("type"),
     _text("currency"),
     _minor("amount_minor"),
     sa.Column("distribution_date", sa.Date, nullable=False),
-    _text("description", default=""),
+    _text("description", null=True),
     _text("status"),
-    _text("content_hash", default=""),
+    _text("content_hash", null=True),
     sa.Column("basis_version", sa.BigInteger),  # offerings.declarations when it was calculated
     sa.Column("allocation_count", sa.Integer, nullable=False, server_default="0"),
-    _text("failure", default=""),
+    _minor("paid_minor"),  # of the allocations that were paid
+    _json("failure", null=True),
+    *_external(),
     _text("created_by"),
     _text("calculated_by", null=True),
     _text("submitted_by", null=True),
     _text("approved_by", null=True),
     _text("approved_hash", null=True),
     sa.Column("declared_at", _TIME),
-    *_times(),
-    sa.ForeignKeyConstraint(["offering_id", "org_id"], ["offerings.offering_id", "offerings.org_id"]),
-    sa.Index("distributions_org", "org_id", "distribution_id"),
-    sa.Index("distributions_offering", "offering_id", "distribution_id"),
+    *_changes(),
+    _of("offerings", "offering_id"),
+    sa.Index("distributions_offering", "org_id", "offering_id", "distribution_id"),
+    sa.Index("distributions_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     # Of all distributions calculated on the same past, one at most is ever declared: its declaration is a new past.
     sa.Index(
         "distributions_one_a_basis",
+        "org_id",
         "offering_id",
         "basis_version",
         unique=True,
         postgresql_where=sa.text("declared_at IS NOT NULL OR status = 'QUEUED'"),
     ),
     sa.CheckConstraint("amount_minor > 0", name="distributions_amount"),
+    sa.CheckConstraint("paid_minor BETWEEN 0 AND amount_minor", name="distributions_paid"),
     sa.CheckConstraint(
         "approved_by IS NULL OR approved_by NOT IN (created_by, calculated_by, submitted_by)",
         name="distributions_maker_is_not_checker",
@@ -179,65 +221,66 @@ distributions = sa.Table(
     sa.CheckConstraint(
         "status IN ('DRAFT', 'PENDING_APPROVAL', 'CANCELLED')"
         " OR (approved_by IS NOT NULL AND calculated_by IS NOT NULL AND submitted_by IS NOT NULL"
-        " AND approved_hash = content_hash AND content_hash <> '' AND basis_version IS NOT NULL)",
+        " AND approved_hash = content_hash AND content_hash IS NOT NULL AND basis_version IS NOT NULL)",
         name="distributions_approved",
     ),
-    _status(
-        "distributions",
-        "DRAFT",
-        "PENDING_APPROVAL",
-        "APPROVED",
-        "QUEUED",
-        "PROCESSING",
-        "COMPLETED",
-        "PARTIALLY_FAILED",
-        "FAILED",
-        "CANCELLED",
-    ),
+    _status("distributions", list(states.DistributionStatus)),
 )
 
 distribution_tiers = sa.Table(
     "distribution_tiers",
     metadata,
-    sa.Column("distribution_id", sa.Text, primary_key=True),
-    sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
-    _text("tier"),
+    sa.Column("distribution_id", sa.Text, primary_key=True),
+    sa.Column("tier", sa.Integer, primary_key=True),  # its place among the tiers of the terms, from 0
+    _text("kind"),
     _minor("investors_minor"),
     _minor("sponsor_minor"),
-    _text("working"),
-    sa.ForeignKeyConstraint(["distribution_id", "org_id"], ["distributions.distribution_id", "distributions.org_id"]),
+    _json("explanation"),
+    _of("distributions", "distribution_id"),
+    sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
 )
 
 allocations = sa.Table(
     "allocations",
     metadata,
-    sa.Column("allocation_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("allocation_id", sa.Text, primary_key=True),
     _text("distribution_id"),
+    _text("offering_id"),
     _text("payee_type"),
     _text("party_id"),
     _text("currency"),
-    _minor("return_of_capital_minor"),
-    _minor("preferred_return_minor"),
-    _minor("catch_up_minor"),
-    _minor("split_minor"),
     _minor("total_minor"),
     _text("status"),
-    _text("transaction_id", default=""),
+    _text("transaction_id", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    _text("failure", default=""),
-    sa.Column("updated_at", _TIME, nullable=False),
-    sa.ForeignKeyConstraint(["distribution_id", "org_id"], ["distributions.distribution_id", "distributions.org_id"]),
-    sa.Index("allocations_payee", "distribution_id", "party_id", "payee_type", unique=True),
-    sa.CheckConstraint(
-        "total_minor > 0"
-        " AND total_minor = return_of_capital_minor + preferred_return_minor + catch_up_minor + split_minor"
-        " AND least(return_of_capital_minor, preferred_return_minor, catch_up_minor, split_minor) >= 0",
-        name="allocations_total",
-    ),
+    _json("failure", null=True),
+    *_changes(),
+    _of("distributions", "distribution_id"),
+    sa.Index("allocations_payee", "org_id", "distribution_id", "party_id", "payee_type", unique=True),
+    sa.Index("allocations_party", "org_id", "party_id", "distribution_id"),
+    sa.CheckConstraint("total_minor > 0", name="allocations_total"),
     sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
-    _status("allocations", "PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "ON_HOLD", "RETURNED"),
+    _status("allocations", list(states.AllocationStatus)),
+)
+
+# What each tier pays to the payee. At the end of a transaction the lines of an allocation sum to its total, which a
+# trigger of the database sees to.
+allocation_lines = sa.Table(
+    "allocation_lines",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("allocation_id", sa.Text, primary_key=True),
+    sa.Column("tier", sa.Integer, primary_key=True),
+    _text("kind"),
+    _minor("amount_minor"),
+    sa.Column("claim_minor", sa.BigInteger),  # by which the investors' side is divided; null for the sponsor
+    _minor("claims_minor"),  # of all investors; for the sponsor, what the tier pays
+    sa.ForeignKeyConstraint(
+        ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
+    ),
+    sa.CheckConstraint("amount_minor > 0", name="allocation_lines_amount"),
 )
 
 _OPEN_PAYOUT = "status IN ('REQUESTED', 'CREATED')"
@@ -246,8 +289,8 @@ _OPEN_PAYOUT = "status IN ('REQUESTED', 'CREATED')"
 payouts = sa.Table(
     "payouts",
     metadata,
-    sa.Column("request_key", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("request_key", sa.Text, primary_key=True),
     _text("saga_id"),
     _text("type"),
     _text("offering_id"),
@@ -256,7 +299,7 @@ payouts = sa.Table(
     _text("allocation_id", null=True),
     _text("escrow_account_id"),
     _text("party_id"),
-    _text("bank_account_id", default=""),
+    _text("bank_account_id", null=True),
     _text("currency"),
     _minor("amount_minor"),
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -264,61 +307,75 @@ payouts = sa.Table(
     _text("transaction_id", null=True),
     # Transaction.version of the newest event applied: an older one changes nothing.
     sa.Column("transaction_version", sa.BigInteger, nullable=False, server_default="0"),
-    _text("failure", default=""),
-    *_times(),
-    sa.ForeignKeyConstraint(["offering_id", "org_id"], ["offerings.offering_id", "offerings.org_id"]),
-    sa.ForeignKeyConstraint(["investment_id", "org_id"], ["investments.investment_id", "investments.org_id"]),
-    sa.ForeignKeyConstraint(["allocation_id", "org_id"], ["allocations.allocation_id", "allocations.org_id"]),
-    sa.UniqueConstraint("transaction_id", name="payouts_transaction_id_key"),
+    _json("failure", null=True),
+    *_changes(),
+    _of("offerings", "offering_id"),
+    _of("investments", "investment_id"),
+    _of("allocations", "allocation_id"),
+    sa.UniqueConstraint("org_id", "transaction_id", name="payouts_transaction_id_key"),
     # Nobody is paid twice: an attempt is made only when the one before it has definitely ended.
-    sa.Index("payouts_one_open_an_allocation", "allocation_id", unique=True, postgresql_where=sa.text(_OPEN_PAYOUT)),
-    sa.Index("payouts_one_open_an_investment", "investment_id", unique=True, postgresql_where=sa.text(_OPEN_PAYOUT)),
+    sa.Index(
+        "payouts_one_open_an_allocation",
+        "org_id",
+        "allocation_id",
+        unique=True,
+        postgresql_where=sa.text(_OPEN_PAYOUT),
+    ),
+    sa.Index(
+        "payouts_one_open_an_investment",
+        "org_id",
+        "investment_id",
+        unique=True,
+        postgresql_where=sa.text(_OPEN_PAYOUT),
+    ),
     sa.Index(
         "payouts_one_open_proceeds",
+        "org_id",
         "offering_id",
         unique=True,
         postgresql_where=sa.text(f"type = 'ESCROW_WITHDRAWAL' AND {_OPEN_PAYOUT}"),
     ),
-    sa.Index("payouts_requested", "saga_id", postgresql_where=sa.text("status = 'REQUESTED'")),
+    sa.Index("payouts_requested", "org_id", "saga_id", postgresql_where=sa.text("status = 'REQUESTED'")),
     sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
     sa.CheckConstraint("type IN ('DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="payouts_type"),
     sa.CheckConstraint(
         "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL) AND (type = 'REFUND') = (investment_id IS NOT NULL)",
         name="payouts_subject",
     ),
-    _status("payouts", "REQUESTED", "CREATED", "COMPLETED", "FAILED", "RETURNED"),
+    _status("payouts", list(states.PayoutStatus)),
 )
 
-# Work that a crash must not lose: where it stands, when it is due, and for whom it acts. `epoch` fences: it counts the
-# claims, and an outcome is written only by whoever made the last one.
+# Work that a crash must not lose: where it stands, when it is due by the database's clock, and for whom it acts.
 sagas = sa.Table(
     "sagas",
     metadata,
-    sa.Column("saga_id", sa.Text, primary_key=True),
     sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("saga_id", sa.Text, primary_key=True),
     _text("kind"),
     _text("subject_id"),
     _text("step"),
-    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("due_at", _TIME, nullable=False),
-    sa.Column("lease_until", _TIME),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    _text("last_error", default=""),
     _text("actor"),
-    *_times(),
-    sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("step <> 'DONE'")),
+    _text("last_error", null=True),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.text("now()")),
+    *lease_columns(),
+    sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
-    sa.CheckConstraint("step IN ('RELEASE', 'DECLARE', 'PAY', 'DONE')", name="sagas_step"),
+    sa.CheckConstraint(
+        "step IN ('RELEASE_SUBSCRIPTIONS', 'DECLARE_DISTRIBUTION', 'REQUEST_PAYOUTS', 'DONE')", name="sagas_step"
+    ),
+    sa.CheckConstraint("(step = 'DONE') = (due_at IS NULL)", name="sagas_due_until_done"),
 )
 
 # Every table whose rows belong to an organization: row level security is forced on each.
 OF_ORGANIZATIONS = (
+    moves,
     offerings,
     investments,
     contributions,
     distributions,
     distribution_tiers,
     allocations,
+    allocation_lines,
     payouts,
     sagas,
 )

@@ -228,7 +228,7 @@ class Organization:
         calculated = self.calculate_distribution(offering, amount_minor)
         path = f"/distributions/{calculated['distributionId']}"
         self.admin.post(f"{path}/submit")
-        return self.second_admin.post(f"{path}/approve", {"contentHash": calculated["contentHash"]})
+        return self.second_admin.decide(path, "approve", {"contentHash": calculated["contentHash"]})
 
     # --- what became of it ------------------------------------------------------------------------------------------
 

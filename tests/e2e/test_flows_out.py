@@ -81,18 +81,21 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
     draft = org.calculate_distribution(offering, 100_00)
     path = f"/distributions/{draft['distributionId']}"
     org.admin.expect_refusal(422, "NOT_APPROVED", "POST", f"{path}/execute", {})
-    org.admin.post(f"{path}/submit")
+    etag = org.admin.post(f"{path}/submit")["etag"]
 
-    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", {"contentHash": draft["contentHash"]})
+    seen = {"contentHash": draft["contentHash"]}
+    org.second_admin.expect_refusal(428, "ETAG_REQUIRED", "POST", f"{path}/approve", seen)
+    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", seen, etag=etag)
     stale = org.second_admin.expect_refusal(
-        422, "CONTENT_CHANGED", "POST", f"{path}/approve", {"contentHash": "0" * 64}
+        422, "CONTENT_CHANGED", "POST", f"{path}/approve", {"contentHash": "0" * 64}, etag=etag
     )
     assert stale.metadata["contentHash"] == draft["contentHash"]
     org.second_admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{path}/calculate", {})
-    sent_back = org.second_admin.post(f"{path}/reject", {"reason": "Look again."})
+    sent_back = org.second_admin.post(f"{path}/reject", {"reason": "Look again."}, etag=etag)
     assert sent_back["status"] == "DRAFT"
     org.admin.post(f"{path}/submit")
-    org.second_admin.post(f"{path}/approve", {"contentHash": draft["contentHash"]})
+    org.second_admin.expect_refusal(412, "ETAG_MISMATCH", "POST", f"{path}/approve", seen, etag=etag)
+    org.second_admin.decide(path, "approve", seen)
 
     short = org.admin.expect_refusal(422, "INSUFFICIENT_DISTRIBUTABLE_CASH", "POST", f"{path}/execute", {})
     assert short.metadata == {"availableMinor": "9999", "requestedMinor": "10000"}
@@ -119,7 +122,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org:
     assert failed["failure"]
     allocations = org.admin.get(f"{path}/allocations")["allocations"]
     [returned] = [one for one in allocations if one["status"] == "RETURNED"]
-    assert (returned["partyId"], returned["failure"].split(":")[0]) == (investor, "R02")
+    assert (returned["partyId"], returned["failure"]["code"]) == (investor, "R02")
     owed = minor_of(returned["total"])
     account = offering["escrowAccountId"]
     assert org.wait_for_ledger(account, f"payable:{investor}", owed) == {"cash": owed, f"payable:{investor}": owed}

@@ -267,12 +267,13 @@ def test_a_distribution_is_drafted_calculated_read_and_executed(org: Organizatio
     assert answer == message_of(dist.Distribution, calculated.json())
 
     read = org.admin.request("GET", path)
-    assert (read.status_code, read.json()) == (200, calculated.json())
+    assert (read.status_code, read.json()["allowedActions"]) == (200, ["calculate", "submit", "cancel"])
+    assert read.json() == calculated.json() | {"allowedActions": read.json()["allowedActions"]}
     wanted = dist.GetDistributionRequest(distribution_id=distribution_id)
     assert stubs.distributions.GetDistribution(wanted, metadata=me) == message_of(dist.Distribution, read.json())
 
     org.admin.post(f"{path}/submit")
-    org.second_admin.post(f"{path}/approve", {"contentHash": calculated.json()["contentHash"]})
+    org.second_admin.decide(path, "approve", {"contentHash": calculated.json()["contentHash"]})
     executed = org.admin.request("POST", f"{path}/execute", json={}, headers={"Idempotency-Key": keys["execute"]})
     assert (executed.status_code, executed.json()["status"]) == (200, "QUEUED")
     once_more = dist.ExecuteDistributionRequest(idempotency_key=keys["execute"], distribution_id=distribution_id)

@@ -36,7 +36,7 @@ async def at_once(*calls: Awaitable[Any]) -> Counter[str]:
 def leaving(service: DistributionsHarness, distribution: dpb.Distribution) -> Sequence[Awaitable[dpb.Distribution]]:
     """An execution, a cancellation and a rejection of an approved distribution: one of them may be."""
     known = distribution.distribution_id
-    rejection = dpb.RejectDistributionRequest(distribution_id=known, reason="no")
+    rejection = dpb.RejectDistributionRequest(distribution_id=known, reason="no", etag=distribution.etag)
     return (
         service.execute(distribution),
         service.call(service.distributions.CancelDistribution, dpb.CancelDistributionRequest(distribution_id=known)),
@@ -127,7 +127,7 @@ def naming(
     """Every call that names a thing, and its request."""
     o, i, d = service.offerings, service.investments, service.distributions
     yield o.GetOffering, opb.GetOfferingRequest(offering_id=offering)
-    yield o.UpdateOffering, opb.UpdateOfferingRequest(offering_id=offering, display_name="mine")
+    yield o.UpdateOffering, opb.UpdateOfferingRequest(offering_id=offering, display_name="mine", etag="0")
     yield o.GetClosingGates, opb.GetClosingGatesRequest(offering_id=offering)
     yield o.CloseOffering, opb.CloseOfferingRequest(offering_id=offering)
     yield o.RefundOffering, opb.RefundOfferingRequest(offering_id=offering, reason="mine")
@@ -138,12 +138,13 @@ def naming(
     yield i.GetInvestment, opb.GetInvestmentRequest(investment_id=investment)
     yield i.CancelInvestment, opb.CancelInvestmentRequest(investment_id=investment)
     yield d.CreateDistribution, dpb.CreateDistributionRequest(offering_id=offering, type=1, amount=usd(1))
+    yield d.GetAllocation, dpb.GetAllocationRequest(distribution_id=distribution, allocation_id=allocation)
     yield d.ResendAllocation, dpb.ResendAllocationRequest(distribution_id=distribution, allocation_id=allocation)
     yield (
         d.ApproveDistribution,
-        dpb.ApproveDistributionRequest(distribution_id=distribution, content_hash="0" * 64),
+        dpb.ApproveDistributionRequest(distribution_id=distribution, content_hash="0" * 64, etag="0"),
     )
-    yield d.RejectDistribution, dpb.RejectDistributionRequest(distribution_id=distribution, reason="mine")
+    yield d.RejectDistribution, dpb.RejectDistributionRequest(distribution_id=distribution, reason="mine", etag="0")
     for call, request in (
         (d.GetDistribution, dpb.GetDistributionRequest),
         (d.ListAllocations, dpb.ListAllocationsRequest),
@@ -173,7 +174,7 @@ async def test_what_belongs_to_another_organization_looks_like_what_is_not_there
         (await answer(*a), await answer(*b))
         for a, b in zip(naming(service, *theirs), naming(service, *nobodys), strict=True)
     ]
-    assert len(asked) == 18
+    assert len(asked) == 19
     for foreign, unknown in asked:
         assert foreign == unknown
         assert foreign[0] == "NOT_FOUND"

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
@@ -26,12 +27,35 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Dis
     return DistributionsHarness(await service_database("distributions"))
 
 
+DEFAULT_TERMS = {
+    "return_of_capital": {},
+    "preferred_return": {"rate": "0.08"},
+    "catch_up": {"sponsor_share": "1"},
+    "split": {"sponsor_share": "0.3"},
+}
+
+
+def tiers(*tiers: str | tuple[str, dict[str, str]]) -> opb.WaterfallTerms:
+    """Terms of these tiers: a kind, or a kind with its parameters."""
+    terms = opb.WaterfallTerms()
+    for tier in tiers:
+        kind, parameters = (tier, {}) if isinstance(tier, str) else tier
+        ParseDict({kind: parameters}, terms.tiers.add())
+    return terms
+
+
+def described(terms: opb.WaterfallTerms) -> dict[str, dict[str, str]]:
+    """Kind -> parameters, in order."""
+    return {
+        kind: parameters
+        for tier in terms.tiers
+        for kind, parameters in MessageToDict(tier, preserving_proto_field_name=True).items()
+    }
+
+
 async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
-    tiers = [opb.WaterfallTerms.Tier.Name(tier) for tier in offering.terms.tiers]
-    assert tiers == ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "CATCH_UP", "SPLIT"]
-    terms = offering.terms
-    assert (terms.preferred_rate_bps, terms.catch_up_sponsor_share_bps, terms.sponsor_carry_bps) == (800, 10_000, 3_000)
+    assert described(offering.terms) == DEFAULT_TERMS
     assert (offering.status, offering.maximum_amount) == (opb.Offering.OPEN, usd(100_00))
     with pytest.raises(DomainError) as refusal:
         await service.offering(100_00, escrow_account_id=offering.escrow_account_id)
@@ -59,24 +83,51 @@ async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
     assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", cause)
 
 
+async def test_what_the_terms_do_not_say_is_the_documented_default_and_never_zero(
+    service: DistributionsHarness,
+) -> None:
+    said = tiers("return_of_capital", "preferred_return", ("catch_up", {"sponsor_share": "0.5"}), "split")
+    offering = await service.offering(100_00, terms=said)
+    assert described(offering.terms) == DEFAULT_TERMS | {"catch_up": {"sponsor_share": "0.5"}}
+    zero = tiers("return_of_capital", ("preferred_return", {"rate": "0"}), ("split", {"sponsor_share": "0"}))
+    assert described((await service.offering(100_00, terms=zero)).terms) == {
+        "return_of_capital": {},
+        "preferred_return": {"rate": "0"},
+        "split": {"sponsor_share": "0"},
+    }
+
+
 async def test_terms_that_contradict_themselves_are_refused_by_field(service: DistributionsHarness) -> None:
-    terms = opb.WaterfallTerms(preferred_rate_bps=800, catch_up_sponsor_share_bps=2_000, sponsor_carry_bps=3_000)
+    terms = tiers("return_of_capital", "preferred_return", ("catch_up", {"sponsor_share": "0.2"}), "split")
     with pytest.raises(DomainError) as refusal:
         await service.offering(100_00, terms=terms)
-    assert (refusal.value.reason, list(refusal.value.fields)) == ("TERMS_INVALID", ["terms.catch_up_sponsor_share_bps"])
+    assert (refusal.value.reason, list(refusal.value.fields)) == (
+        "TERMS_INVALID",
+        ["terms.tiers[2].catch_up.sponsor_share"],
+    )
 
 
 async def test_terms_change_until_somebody_invests(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     request = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street")
-    request.terms.CopyFrom(opb.WaterfallTerms(preferred_rate_bps=700, sponsor_carry_bps=2_000, tiers=[1, 2, 4]))
+    request.update_mask.paths.extend(["display_name", "terms"])
+    request.etag = offering.etag
+    request.terms.CopyFrom(tiers("return_of_capital", ("preferred_return", {"rate": "0.07"}), "split"))
     changed = await service.call(service.offerings.UpdateOffering, request)
-    assert (changed.display_name, changed.terms.preferred_rate_bps, len(changed.terms.tiers)) == ("Elm Street", 700, 3)
+    assert changed.display_name == "Elm Street"
+    assert described(changed.terms)["preferred_return"] == {"rate": "0.07"}
     await service.invest(offering, "inv-001", 50_00, fund=False)
     request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
         await service.call(service.offerings.UpdateOffering, request)
+    assert refusal.value.reason == "ETAG_MISMATCH", "the investment changed what was read"
+    request.idempotency_key, request.etag = "", (await service.get(offering)).etag
+    with pytest.raises(DomainError) as refusal:
+        await service.call(service.offerings.UpdateOffering, request)
     assert refusal.value.reason == "TERMS_FIXED"
+    noted = opb.UpdateOfferingRequest(offering_id=offering.offering_id, etag=request.etag, external_id="crm-7")
+    noted.update_mask.paths.append("external_id")
+    assert (await service.call(service.offerings.UpdateOffering, noted)).external_id == "crm-7"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +148,8 @@ async def test_a_deadline_brought_forward_leaves_investors_the_time_to_withdraw(
     held = await service.invest(offering, "inv-001", 10_00, fund=False)
     request = opb.UpdateOfferingRequest(offering_id=offering.offering_id)
     request.deadline_time.CopyFrom(to_timestamp(START + timedelta(days=days)))
+    request.update_mask.paths.append("deadline_time")
+    request.etag = (await service.get(offering)).etag
     if accepted:
         changed = await service.call(service.offerings.UpdateOffering, request)
         assert changed.deadline_time == request.deadline_time
@@ -254,7 +307,14 @@ async def test_lists_go_page_by_page_without_gaps_or_repetition(service: Distrib
         ("UPDATE investments SET status = 'COMPLETED' WHERE status = 'PENDING'", "investments does not move"),
         ("UPDATE distributions SET status = 'APPROVED'", "distributions does not move from DRAFT to APPROVED"),
         ("UPDATE distributions SET approved_by = created_by", "distributions_maker_is_not_checker"),
-        ("UPDATE allocations SET split_minor = split_minor + 1", "allocations_total"),
+        ("UPDATE allocations SET total_minor = total_minor + 1", "amounts are not edited"),
+        ("UPDATE allocation_lines SET amount_minor = amount_minor + 1", "amounts are not edited"),
+        (
+            "INSERT INTO allocation_lines SELECT org_id, allocation_id, 99, 'SPLIT', 1, 1, 1 FROM allocations",
+            "the lines of an allocation sum to its total",
+        ),
+        ("UPDATE moves SET to_status = 'CLOSED'", "permission denied"),
+        ("DELETE FROM moves", "permission denied"),
         ("UPDATE allowed_moves SET to_status = 'CLOSED'", "permission denied"),
         ("INSERT INTO allowed_moves VALUES ('offerings', 'OPEN', 'CLOSED')", "permission denied"),
     ],

@@ -33,7 +33,7 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(service: 
     drafted = await service.draft(offering, 260_000_00)
     calculated = await service.calculate(drafted)
     assert [
-        (opb.WaterfallTerms.Tier.Name(t.tier), t.investors_amount.amount_minor, t.sponsor_amount.amount_minor)
+        (opb.WaterfallTerms.Kind.Name(t.kind), t.investors_amount.amount_minor, t.sponsor_amount.amount_minor)
         for t in calculated.tier_totals
     ] == [
         ("RETURN_OF_CAPITAL", 200_000_00, 0),
@@ -41,7 +41,7 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(service: 
         ("CATCH_UP", 0, 6_857_14),
         ("SPLIT", 26_000_00, 11_142_86),
     ]
-    assert all(tier.working for tier in calculated.tier_totals)
+    assert all(tier.explanation.statement for tier in calculated.tier_totals)
     totals = {payee: line.total.amount_minor for payee, line in (await service.allocations(calculated)).items()}
     assert totals == {"inv-001": 121_000_00, "inv-002": 67_222_21, "inv-003": 53_777_79, "sponsor-1": 18_000_00}
     await service.execute(await service.approve(await service.submit(calculated)))
@@ -74,7 +74,7 @@ async def test_a_second_distribution_begins_where_the_first_one_left_the_offerin
     second = await service.calculate(await service.draft(offering, 60_000_00, date(2027, 1, 1)))
     # 8 % on 100,000.00 for a year, then on 50,000.00 for a year; the first year's is still owed.
     paid = {
-        opb.WaterfallTerms.Tier.Name(t.tier): t.investors_amount.amount_minor + t.sponsor_amount.amount_minor
+        opb.WaterfallTerms.Kind.Name(t.kind): t.investors_amount.amount_minor + t.sponsor_amount.amount_minor
         for t in second.tier_totals
     }
     assert paid == {"RETURN_OF_CAPITAL": 50_000_00, "PREFERRED_RETURN": 10_000_00, "CATCH_UP": 0, "SPLIT": 0}
@@ -126,9 +126,11 @@ async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_se
     with pytest.raises(DomainError) as refusal:
         await service.calculate(submitted)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
-    request = dpb.RejectDistributionRequest(distribution_id=submitted.distribution_id, reason="wrong month")
+    request = dpb.RejectDistributionRequest(
+        distribution_id=submitted.distribution_id, reason="wrong month", etag=submitted.etag
+    )
     sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
-    assert (sent_back.status, sent_back.submitted_by) == (dpb.Distribution.DRAFT, "")
+    assert (sent_back.status, sent_back.HasField("submitted_by")) == (dpb.Distribution.DRAFT, False)
     assert (await service.calculate(sent_back)).content_hash == submitted.content_hash
     assert [told.reason for told in await service.told(events.DistributionRejected)] == ["wrong month"]
 
@@ -145,7 +147,7 @@ async def test_a_calculation_is_stale_once_another_distribution_was_declared(ser
     with pytest.raises(DomainError) as refusal:
         await service.execute(second)
     assert refusal.value.reason == "CONTENT_CHANGED"
-    request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, reason="stale")
+    request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, reason="stale", etag=second.etag)
     await service.call(service.distributions.RejectDistribution, request)
     again = await service.calculate(second)
     await service.execute(await service.approve(await service.submit(again)))
@@ -207,7 +209,7 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
     partly = await service.get(distribution)
     assert (partly.status, partly.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 192_777_79)
     owed = (await service.allocations(distribution))["inv-002"]
-    assert (owed.status, owed.failure) == (dpb.Allocation.FAILED, "R03: R03 it is")
+    assert (owed.status, owed.failure.code, owed.failure.message) == (dpb.Allocation.FAILED, "R03", "R03 it is")
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id,
         allocation_id=owed.allocation_id,
@@ -245,7 +247,7 @@ async def test_a_refused_item_fails_its_allocation_alone(service: DistributionsH
     distribution = await service.executed(offering, 15_000_00)
     await service.pay(distribution)
     assert (await service.get(distribution)).status == dpb.Distribution.PARTIALLY_FAILED
-    assert (await service.allocations(distribution))["inv-002"].failure == "NO_PAYOUT_BANK_ACCOUNT: no"
+    assert (await service.allocations(distribution))["inv-002"].failure.code == "NO_PAYOUT_BANK_ACCOUNT"
 
 
 async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_sent_again(

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import json
+
 import asyncpg
 
 ORG = "org-bench"
@@ -133,20 +135,28 @@ async def load_transactions(connection: asyncpg.Connection, scale: int) -> None:
     await connection.execute("VACUUM ANALYZE")
 
 
+_TIERS = json.dumps(
+    [
+        ["RETURN_OF_CAPITAL", {}],
+        ["PREFERRED_RETURN", {"rate": "0.08"}],
+        ["CATCH_UP", {"sponsor_share": "1"}],
+        ["SPLIT", {"sponsor_share": "0.2"}],
+    ]
+)
+
+
 async def load_offerings(connection: asyncpg.Connection) -> None:
     """Closed offerings of 1,000 active investments each, with a drafted distribution."""
     async with connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")
         await connection.execute(
             f"""
-            INSERT INTO offerings (offering_id, org_id, display_name, sponsor_party_id, escrow_account_id, exemption,
-                currency, target_minor, maximum_minor, open_at, deadline_at, tiers, preferred_rate_bps,
-                catch_up_sponsor_share_bps, sponsor_carry_bps, status, committed_minor, funded_minor, closing_date,
-                created_by, created_at, updated_at)
-            SELECT 'off_' || lpad(n::text, 26, '0'), '{ORG}', 'Bench ' || n, 'sponsor-1',
+            INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,
+                currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, committed_minor,
+                funded_minor, closing_date, created_by, created_at, updated_at)
+            SELECT '{ORG}', 'off_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'sponsor-1',
                 'esc_' || lpad((900000 + n)::text, 26, '0'), 'REG_D_506B', 'USD', 1000000000, 1000000000, {_SINCE},
-                now(), '{{RETURN_OF_CAPITAL,PREFERRED_RETURN,CATCH_UP,SPLIT}}', 800, 10000, 2000, 'CLOSED', 0, 0,
-                {_SINCE}::date, 'admin-1', {_SINCE}, {_SINCE}
+                now(), '{_TIERS}', 'CLOSED', 0, 0, {_SINCE}::date, 'admin-1', {_SINCE}, {_SINCE}
             FROM generate_series(0, {OFFERINGS} - 1) n
             """
         )

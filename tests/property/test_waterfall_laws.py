@@ -10,12 +10,18 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.distributions.domain.terms import BPS, CAPITAL_FIRST, PREFERRED_FIRST, Terms, Tier
-from services.distributions.domain.waterfall import Distributed, Lot, Result, State, calculate, replay
+from services.distributions.domain.positions import Lot, State
+from services.distributions.domain.terms import CAPITAL_FIRST, Terms
+from services.distributions.domain.tiers.catch_up import CatchUp
+from services.distributions.domain.tiers.preferred_return import PreferredReturn
+from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
+from services.distributions.domain.tiers.split import Split
+from services.distributions.domain.waterfall import Distributed, Result, calculate, replay
 
 START = date(2024, 1, 1)
 cents = st.integers(1, 10**9)
-any_order = st.sampled_from([CAPITAL_FIRST, PREFERRED_FIRST, tuple(t for t in CAPITAL_FIRST if t is not Tier.CATCH_UP)])
+BPS = 10_000
+KINDS = [tier.kind for tier in CAPITAL_FIRST]
 
 
 @st.composite
@@ -23,8 +29,10 @@ def any_terms(draw: st.DrawFn, *, full_catch_up: bool = False) -> Terms:
     carry = draw(st.integers(0, BPS - 1))
     share = BPS if full_catch_up else draw(st.integers(carry + 1, BPS))
     rate = draw(st.one_of(st.integers(0, 3_000), st.fractions(0, 3_000, max_denominator=9)))
-    order = draw(st.sampled_from([CAPITAL_FIRST, PREFERRED_FIRST]) if full_catch_up else any_order)
-    return Terms(rate, share, carry, order)
+    capital, preferred = ReturnOfCapital(), PreferredReturn(Fraction(rate) / BPS)
+    catch_up, split = CatchUp(Fraction(share, BPS)), Split(Fraction(carry, BPS))
+    orders = [(capital, preferred, catch_up, split), (preferred, capital, catch_up, split)]
+    return Terms(draw(st.sampled_from(orders if full_catch_up else [*orders, (capital, preferred, split)])))
 
 
 @st.composite
@@ -43,8 +51,8 @@ payments = st.lists(st.tuples(st.integers(1, 1_400), cents), min_size=1, max_siz
 )
 
 
-def paid_by_tier(results: Sequence[Result]) -> dict[Tier, int]:
-    return {tier: sum(step.paid for result in results if (step := result.step(tier))) for tier in CAPITAL_FIRST}
+def paid_by_tier(results: Sequence[Result]) -> dict[str, int]:
+    return {kind: sum(s.paid for result in results for s in result.steps if s.kind == kind) for kind in KINDS}
 
 
 @given(some_lots(), payments, any_terms())
@@ -53,9 +61,11 @@ def test_every_cent_is_paid_once_and_no_line_is_negative(lots, paid, terms):
     for result in results:
         assert sum(line.total for line in result.lines) == result.amount_minor == sum(s.paid for s in result.steps)
         for line in result.lines:
-            assert min(line.return_of_capital, line.preferred_return, line.catch_up, line.split) >= 0
+            assert min(line.amounts) >= 0
+        for index, step in enumerate(result.steps):
+            assert sum(line.amounts[index] for line in result.lines) == step.paid
     returned = sum(lot.contributed - lot.unreturned for lot in state.lots)
-    assert returned == state.totals.return_of_capital == paid_by_tier(results)[Tier.RETURN_OF_CAPITAL]
+    assert returned == state.totals.return_of_capital == paid_by_tier(results)["RETURN_OF_CAPITAL"]
     assert returned + state.totals.profit == sum(distributed.amount_minor for distributed in paid)
     assert all(0 <= lot.unreturned <= lot.contributed for lot in state.lots)
 
@@ -63,14 +73,15 @@ def test_every_cent_is_paid_once_and_no_line_is_negative(lots, paid, terms):
 @given(some_lots(), payments, any_terms())
 def test_preferred_return_is_never_lost_and_never_overpaid_by_a_cent(lots, paid, terms):
     """What was ever earned, reckoned independently day by day, is what was paid and what is still owed."""
-    earned, state = Fraction(0), State(tuple(lots))
+    earned, preferred_paid, state = Fraction(0), 0, State(tuple(lots))
     for distributed in paid:
         for lot in state.lots:
             days = max(0, (distributed.on - lot.accrued_through).days)
-            earned += lot.unreturned * days * Fraction(terms.preferred_rate_bps) / BPS / 365
-        state = calculate(state, terms, distributed.amount_minor, distributed.on).after
+            earned += lot.unreturned * days * terms.preferred_rate / 365
+        result = calculate(state, terms, distributed.amount_minor, distributed.on)
+        state, preferred_paid = result.after, preferred_paid + paid_by_tier([result])["PREFERRED_RETURN"]
     owed = sum((lot.accrued_preferred for lot in state.lots), Fraction(0))
-    assert earned == state.totals.preferred_return + owed
+    assert earned == preferred_paid + owed
     assert owed >= Fraction(-1, 2)
     by_investor: dict[str, Fraction] = {}
     for lot in state.lots:
@@ -100,20 +111,20 @@ def test_more_cash_never_lowers_a_tier(lots, paid, terms, amount, more, days):
 
 @given(some_lots(), payments, any_terms(full_catch_up=True))
 def test_until_a_full_catch_up_is_complete_the_sponsor_has_no_more_than_its_share(lots, paid, terms):
-    state = State(tuple(lots))
+    state, was_split = State(tuple(lots)), False
     for distributed in paid:
         result = calculate(state, terms, distributed.amount_minor, distributed.on)
-        state, step = result.after, result.step(Tier.CATCH_UP)
-        assert step is not None
-        if state.totals.split_sponsor + state.totals.split_investors == 0 and step.paid < step.demanded:
-            assert state.totals.sponsor_carry * BPS <= terms.sponsor_carry_bps * state.totals.profit
+        state, (catch_up, split) = result.after, result.steps[2:]
+        was_split = was_split or split.paid > 0
+        if not was_split and catch_up.paid < catch_up.demanded:
+            assert state.totals.sponsor_carry <= terms.sponsor_share * state.totals.profit
 
 
 @given(some_lots(), any_terms(full_catch_up=True), st.integers(1, 1_000))
 def test_after_a_full_catch_up_and_split_the_sponsor_has_its_share_to_the_cent(lots, terms, days):
     on = max(lot.contributed_on for lot in lots) + timedelta(days=days)
     state = calculate(State(tuple(lots)), terms, 10**12, on).after
-    assert abs(state.totals.sponsor_carry - Fraction(terms.sponsor_carry_bps, BPS) * state.totals.profit) <= 1
+    assert abs(state.totals.sponsor_carry - terms.sponsor_share * state.totals.profit) <= 1
 
 
 @given(some_lots(), any_terms(), st.integers(1, 10), cents)
@@ -140,7 +151,7 @@ def test_replaying_the_facts_gives_what_step_by_step_gave(lots, paid, terms):
         known = {lot.lot_id for lot in state.lots}
         for lot in lots:  # each contribution is booked when it happens, not in advance
             if lot.lot_id not in known and lot.contributed_on < distributed.on:
-                state = state.contribute(lot)
+                state = replace(state, lots=(*state.lots, lot))
         results.append(calculate(state, terms, distributed.amount_minor, distributed.on))
         state = results[-1].after
     replayed, results_replayed = replay(lots, paid, terms)

@@ -15,12 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.distributions.domain.terms import CAPITAL_FIRST, PREFERRED_FIRST, Terms, Tier
-from services.distributions.domain.waterfall import SPONSOR, Distributed, Lot, calculate, replay
+from services.distributions.domain.positions import SPONSOR, Lot
+from services.distributions.domain.terms import Terms
+from services.distributions.domain.tiers import Tier
+from services.distributions.domain.tiers.catch_up import CatchUp
+from services.distributions.domain.tiers.preferred_return import PreferredReturn
+from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
+from services.distributions.domain.tiers.split import Split
+from services.distributions.domain.waterfall import Distributed, calculate, replay
 
 START = date(2023, 12, 31)  # the first days of a leap year follow
 LARGEST = 2**62 - 1
-Lines = dict[str, dict[Tier, int]]
+Lines = dict[str, dict[str, int]]
 
 
 def in_proportion(amount: int, weights: dict[str, Fraction]) -> dict[str, int]:
@@ -59,12 +65,12 @@ class Plain:
     def pay(self, amount: int, on: date) -> Lines:
         self.accrue(on)
         lines: Lines = {}
-        for tier in self.terms.order:
+        for tier in self.terms.tiers:
             paid = self.tier(tier, amount, on)
             amount -= sum(paid.values())
             for payee, cents in paid.items():
                 if cents:
-                    lines.setdefault(payee, {})[tier] = cents
+                    lines.setdefault(payee, {})[tier.kind] = cents
         assert amount == 0
         return lines
 
@@ -73,31 +79,28 @@ class Plain:
         while self.day < on:
             for investor, capital in self.capital(self.day + timedelta(days=1)).items():
                 unreturned = capital - self.returned.get(investor, 0)
-                earned = unreturned * Fraction(self.terms.preferred_rate_bps, 10_000) / 365
+                earned = unreturned * self.terms.preferred_rate / 365
                 self.owed[investor] = self.owed.get(investor, Fraction(0)) + earned
             self.day += timedelta(days=1)
 
     def tier(self, tier: Tier, cash: int, on: date) -> dict[str, int]:
         capital = self.capital(on)
-        if tier is Tier.RETURN_OF_CAPITAL:
+        if isinstance(tier, ReturnOfCapital):
             unreturned = {key: Fraction(cents - self.returned.get(key, 0)) for key, cents in capital.items()}
             paid = in_proportion(min(cash, int(sum(unreturned.values()))), unreturned)
             for key, cents in paid.items():
                 self.returned[key] = self.returned.get(key, 0) + cents
             return paid
-        if tier is Tier.PREFERRED_RETURN:
+        if isinstance(tier, PreferredReturn):
             demanded = max(0, half_even(sum(self.owed.values(), Fraction(0))))
             paid = in_proportion(min(cash, demanded), {key: max(Fraction(0), owed) for key, owed in self.owed.items()})
             for key, cents in paid.items():
                 self.owed[key] -= cents
             self.profit += sum(paid.values())
             return paid
-        carry, share = Fraction(self.terms.sponsor_carry_bps, 10_000), Fraction(1)
-        if tier is Tier.CATCH_UP:
-            share = Fraction(self.terms.catch_up_sponsor_share_bps, 10_000)
+        carry, share = self.terms.sponsor_share, tier.sponsor_share
+        if isinstance(tier, CatchUp):
             cash = min(cash, max(0, half_even((carry * self.profit - self.carry) / (share - carry))))
-        else:
-            share = carry
         sponsor = cash * share
         to_sponsor = int(sponsor) + (sponsor - int(sponsor) > Fraction(1, 2))  # half a cent goes to the investors
         self.profit += cash
@@ -109,9 +112,11 @@ class Plain:
 def terms_in_basis_points(draw: st.DrawFn) -> Terms:
     carry = draw(st.sampled_from([0, 1, 2_000, 3_000, 9_999]))
     share = draw(st.sampled_from([carry + 1, max(carry + 1, 5_000), 10_000]))
-    without_catch_up = tuple(tier for tier in CAPITAL_FIRST if tier is not Tier.CATCH_UP)
-    order = draw(st.sampled_from([CAPITAL_FIRST, PREFERRED_FIRST, without_catch_up]))
-    return Terms(draw(st.sampled_from([0, 1, 800, 833, 10_000])), share, carry, order)
+    capital = ReturnOfCapital()
+    preferred = PreferredReturn(Fraction(draw(st.sampled_from([0, 1, 800, 833, 10_000])), 10_000))
+    catch_up, split = CatchUp(Fraction(share, 10_000)), Split(Fraction(carry, 10_000))
+    orders = [(capital, preferred, catch_up, split), (preferred, capital, catch_up, split), (capital, preferred, split)]
+    return Terms(draw(st.sampled_from(orders)))
 
 
 @st.composite
@@ -133,7 +138,7 @@ def payments(amounts: st.SearchStrategy[int]) -> st.SearchStrategy[list[Distribu
 small = st.one_of(st.sampled_from([1, 100]), st.integers(1, 1_000))
 large = st.one_of(st.sampled_from([LARGEST, LARGEST // 3, 1]), st.integers(1, LARGEST))
 middling = st.one_of(st.sampled_from([1, 10_000]), st.integers(1, 10**6))
-DEFAULT = Terms(800, 10_000, 3_000)
+DEFAULT = Terms()
 ONE_LOT = [Lot.opened("inv-8", "lot-0", date(2024, 1, 1), 100_000_00)]
 
 
@@ -143,15 +148,10 @@ def assert_equal(found: list[Lot], paid: list[Distributed], terms: Terms) -> Non
     for result in results:
         expected = plain.pay(result.amount_minor, result.on)
         lines = {
-            line.party_id: {
-                Tier.RETURN_OF_CAPITAL: line.return_of_capital,
-                Tier.PREFERRED_RETURN: line.preferred_return,
-                Tier.CATCH_UP: line.catch_up,
-                Tier.SPLIT: line.split,
-            }
+            line.party_id: dict(zip((tier.kind for tier in terms.tiers), line.amounts, strict=True))
             for line in result.lines
         }
-        assert {payee: {tier: c for tier, c in line.items() if c} for payee, line in lines.items()} == expected
+        assert {payee: {kind: c for kind, c in line.items() if c} for payee, line in lines.items()} == expected
     owed: dict[str, Fraction] = {}
     for lot in state.lots:
         owed[lot.party_id] = owed.get(lot.party_id, Fraction(0)) + lot.accrued_preferred

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
@@ -19,13 +18,15 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
+from services.chassis.data.operations import Operations
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
-from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer, Room
+from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
 from services.distributions.clients import Peers
-from services.distributions.jobs import jobs
+from services.distributions.jobs import make_jobs
+from services.distributions.tables import sagas
 from tests.support.distributions_peers import (
     Entry,
     MemoryCompliance,
@@ -54,11 +55,11 @@ class DistributionsHarness:
         self.transactions = MemoryTransactions(self.wire)
         self.compliance = MemoryCompliance(self.wire)
         peers = Peers(self.escrow, self.transactions, self.compliance)
-        room = Room(database, peers, self.clock, asyncio.Event())
-        self.offerings = OfferingsServicer(room)
-        self.investments = InvestmentsServicer(room)
-        self.distributions = DistributionsServicer(room)
-        self._jobs = {job.name: job for job in jobs(database, peers, self.clock)}
+        operations = Operations(database, self.clock)
+        self.offerings = OfferingsServicer(operations, peers)
+        self.investments = InvestmentsServicer(operations)
+        self.distributions = DistributionsServicer(operations, peers)
+        self._jobs = {job.name: job for job in make_jobs(database, peers, self.clock)}
         self._handlers = {
             event: handler for each in subscribers.SUBSCRIPTIONS for event, handler in each.handlers.items()
         }
@@ -90,6 +91,12 @@ class DistributionsHarness:
         while done := sum([await job.run() for job in self._jobs.values()]):
             steps += done
         return steps
+
+    async def make_due(self) -> None:
+        """Every lease runs out and every pause ends, by the database's clock."""
+        async with self.database.begin("*") as tx:
+            due = sa.update(sagas).where(sagas.c.due_at.is_not(None))
+            await tx.execute(due.values(due_at=sa.func.clock_timestamp()))
 
     async def told(self, event: type[M]) -> list[M]:
         """The events of this type in the outbox, in order."""
@@ -220,7 +227,9 @@ class DistributionsHarness:
         self, distribution: dpb.Distribution, person: str = "admin-2", content_hash: str = ""
     ) -> dpb.Distribution:
         request = dpb.ApproveDistributionRequest(
-            distribution_id=distribution.distribution_id, content_hash=content_hash or distribution.content_hash
+            distribution_id=distribution.distribution_id,
+            content_hash=content_hash or distribution.content_hash,
+            etag=distribution.etag,
         )
         return await self.call(self.distributions.ApproveDistribution, request, person)
 

@@ -19,9 +19,8 @@ from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.errors import Kind, Refused
+from services.chassis.values.errors import Kind, Refused, Unavailable
 from services.chassis.values.ids import new_id
-from services.distributions.clients import PeerUnavailable
 from tests.support.ledger_accounts import ledger_account
 
 Txn = transactions.Transaction
@@ -55,14 +54,14 @@ class Wire:
         fault = self.faults.get(call, [])
         how = fault.pop(0) if fault else ""
         if how == "lost":
-            raise PeerUnavailable("lost")
+            raise Unavailable("lost")
         if how == "killed":
             raise Killed
         return how
 
     def end(self, how: str) -> None:
         if how == "unanswered":
-            raise PeerUnavailable("no answer")
+            raise Unavailable("no answer")
         if how == "killed_after":
             raise Killed
 

@@ -42,13 +42,14 @@ def sound() -> Books:
         for leg in (entry(number, "CASH", number, amount_minor), entry(number, "SUSPENSE", number, -amount_minor))
     ]
     totals = {payee: sum(parts) for payee, parts in cast.ALLOCATIONS.items()}
-    words = ("returnOfCapital", "preferredReturn", "catchUp", "split")
     allocations = {
         payee: {
             "allocationId": f"alloc_{payee}",
             "status": "COMPLETED",
             "total": usd(totals[payee]),
-            **{word: usd(part) for word, part in zip(words, parts, strict=True)},
+            "lines": [
+                {"kind": kind, "amount": usd(part)} for kind, part in zip(cast.TIERS, parts, strict=True) if part
+            ],
         }
         for payee, parts in cast.ALLOCATIONS.items()
     }
@@ -89,8 +90,8 @@ def sound() -> Books:
         investments=investments,
         distribution={
             "tierTotals": [
-                {"tier": tier, "investorsAmount": usd(investors), "sponsorAmount": usd(sponsor)}
-                for tier, (investors, sponsor) in cast.TIERS.items()
+                {"kind": kind, "investorsAmount": usd(investors), "sponsorAmount": usd(sponsor)}
+                for kind, (investors, sponsor) in cast.TIERS.items()
             ]
         },
         allocations=allocations,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
-import grpc
 import pytest
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc import aio
 from hypothesis import given, reject
 from hypothesis import strategies as st
 from realco.distributions.v1 import offerings_pb2 as opb
@@ -20,17 +19,30 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.type.v1 import money_pb2
 
 from services.chassis.data import tables as chassis_tables
-from services.chassis.values.errors import DomainError, Refused
-from services.distributions import clients, messages, tables
-from services.distributions.commands import agreements
-from services.distributions.commands.investments import contributions_in
-from services.distributions.commands.refunds import owed_minor
+from services.distributions import messages, tables
+from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
-from services.distributions.domain.terms import Terms
+from services.distributions.domain.distribution import rank_end
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.refunds import RefundPosition
+from services.distributions.domain.refusals import TermsInvalid
+from services.distributions.domain.terms import make_terms
+from services.distributions.domain.tiers import KINDS, spell_decimal
+from services.distributions.store.columns import read_terms, write_terms
 from services.distributions.subscribers import SUBSCRIPTIONS
 from tests.support.ledger_accounts import ledger_account
 
 Entry, Leg = escrow.JournalEntry, escrow.LedgerEntry
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+INVESTMENT = Investment(
+    investment_id="inv_1",
+    offering_id="off_1",
+    party_id="inv-001",
+    currency="USD",
+    amount_minor=100,
+    created_at=NOW,
+    updated_at=NOW,
+)
 MIGRATIONS = Path(tables.__file__).parent / "migrations" / "versions"
 
 
@@ -50,11 +62,12 @@ def migration(name: str) -> ModuleType:
         ("investments", states.INVESTMENT_MOVES),
         ("distributions", states.DISTRIBUTION_MOVES),
         ("allocations", states.ALLOCATION_MOVES),
+        ("payouts", states.PAYOUT_MOVES),
     ],
 )
 def test_the_database_allows_the_moves_the_domain_allows(table: str, moves: dict[Enum, frozenset[Enum]]) -> None:
     known = next(c for c in getattr(tables, table).constraints if c.name == f"{table}_status").sqltext.text
-    stored = set(migration("0002_guards")._MOVES[table].split())
+    stored = set(migration("0001_tables")._MOVES[table].split())
     allowed = {
         f"{before.value}>{after.value}"
         for before, afters in moves.items()
@@ -68,7 +81,7 @@ def test_every_table_of_an_organization_is_closed_by_row_level_security() -> Non
     with_organization = {table.name for table in tables.metadata.sorted_tables if "org_id" in table.c}
     chassis = {table.name for table in chassis_tables.metadata.sorted_tables}
     assert {table.name for table in tables.OF_ORGANIZATIONS} == with_organization - chassis
-    text = (MIGRATIONS / "0002_guards.py").read_text()
+    text = (MIGRATIONS / "0001_tables.py").read_text()
     assert all(f'"{table.name}",' in text for table in tables.OF_ORGANIZATIONS)
 
 
@@ -104,7 +117,7 @@ def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields:
 def test_what_an_entry_says_of_an_investment(
     case: escrow.JournalEntry, funded: int, refunded: int, completed: int
 ) -> None:
-    found = contributions_in([case])
+    found = sum_contributions([case])
     if not found:
         assert (funded, refunded, completed) == (0, 0, 0)
         return
@@ -128,8 +141,8 @@ def test_what_an_entry_says_of_an_investment(
 def test_what_is_owed_to_an_investor_does_not_depend_on_the_order_of_news(
     funded: int, refunded: int, released: int, paid: int, owed: int
 ) -> None:
-    position = SimpleNamespace(funded_minor=funded, refunded_minor=refunded, released_minor=released, paid_minor=paid)
-    assert owed_minor(position) == owed
+    held = replace(INVESTMENT, funded_minor=funded, refunded_minor=refunded, released_minor=released)
+    assert RefundPosition(held, paid, False, 0, None).owed_minor == owed
 
 
 @pytest.mark.parametrize(
@@ -139,87 +152,64 @@ def test_what_is_owed_to_an_investor_does_not_depend_on_the_order_of_news(
 def test_cleared_money_is_past_its_return_risk_and_still_here(
     funded: int, completed: int, refunded: int, cleared: int
 ) -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    row = SimpleNamespace(
-        investment_id="inv_1",
-        offering_id="off_1",
-        party_id="inv-001",
-        currency="USD",
-        amount_minor=100,
-        funded_minor=funded,
-        completed_minor=completed,
-        refunded_minor=refunded,
-        unreturned_minor=0,
-        distributed_minor=0,
-        refund_failure="",
-        accrual_start_date=None,
-        status="PENDING",
-        created_at=now,
-        updated_at=now,
-    )
-    assert messages.investment(row).cleared_amount.amount_minor == cleared
+    held = replace(INVESTMENT, funded_minor=funded, completed_minor=completed, refunded_minor=refunded)
+    assert messages.to_investment(held).cleared_amount.amount_minor == cleared
 
 
-def test_the_default_terms_are_capital_8_percent_full_catch_up_and_30_percent() -> None:
-    terms = agreements.DEFAULT
-    assert (terms.preferred_rate_bps, terms.catch_up_sponsor_share_bps, terms.sponsor_carry_bps) == (800, 10_000, 3_000)
-    assert [tier.value for tier in terms.order] == ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "CATCH_UP", "SPLIT"]
+ANY_SHARE = st.integers(0, 1_000_000).map(lambda millionths: spell_decimal(Fraction(millionths, 1_000_000)))
 
 
-@given(
-    st.integers(0, 10_000),
-    st.integers(0, 10_000),
-    st.integers(0, 9_999),
-    st.sampled_from([[], [1, 2, 3, 4], [2, 1, 3, 4], [1, 2, 4]]),
+ORDERS = st.sampled_from(
+    [
+        ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "CATCH_UP", "SPLIT"],
+        ["PREFERRED_RETURN", "RETURN_OF_CAPITAL", "CATCH_UP", "SPLIT"],
+        ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "SPLIT"],
+    ]
 )
-def test_terms_are_kept_as_they_were_agreed(rate: int, share: int, carry: int, tiers: list[int]) -> None:
-    message = opb.WaterfallTerms(
-        preferred_rate_bps=rate, catch_up_sponsor_share_bps=share, sponsor_carry_bps=carry, tiers=tiers
-    )
+
+
+@given(ANY_SHARE, ANY_SHARE, ANY_SHARE, ORDERS)
+def test_terms_are_kept_as_they_were_agreed(rate: str, share: str, carry: str, kinds: list[str]) -> None:
+    parameters = {
+        "PREFERRED_RETURN": {"rate": rate},
+        "CATCH_UP": {"sponsor_share": share},
+        "SPLIT": {"sponsor_share": carry},
+    }
     try:
-        terms = agreements.read(message)
-    except DomainError:
+        terms = make_terms([(kind, parameters.get(kind, {})) for kind in kinds])
+    except TermsInvalid:
         reject()
-    assert agreements.kept_in(SimpleNamespace(**agreements.columns(terms))) == terms
-    assert isinstance(terms, Terms)
+    assert read_terms(write_terms(terms)) == terms
+    assert messages.read_terms(messages.to_terms(terms)) == terms
+
+
+def test_every_kind_of_tier_has_a_message_with_its_parameters_and_a_name_in_answers() -> None:
+    tier = opb.WaterfallTerms.Tier.DESCRIPTOR
+    contract = {
+        field.name.upper(): {each.name for each in field.message_type.fields} for field in tier.oneofs[0].fields
+    }
+    assert contract == {kind: {each.name for each in fields(tier)} for kind, tier in KINDS.items()}
+    assert set(opb.WaterfallTerms.Kind.keys()) == {"KIND_UNSPECIFIED", *KINDS}
+
+
+@pytest.mark.parametrize(
+    ("counts", "current", "end"),
+    [
+        ({"COMPLETED": 2}, "PROCESSING", "COMPLETED"),
+        ({"COMPLETED": 1, "PROCESSING": 1}, "PROCESSING", None),
+        ({"COMPLETED": 1, "FAILED": 1}, "PROCESSING", "PARTIALLY_FAILED"),
+        ({"FAILED": 2}, "PROCESSING", "FAILED"),
+        ({"RETURNED": 2}, "COMPLETED", "PARTIALLY_FAILED"),  # it was paid, and all of it came back
+        ({"RETURNED": 1, "FAILED": 1}, "PARTIALLY_FAILED", "PARTIALLY_FAILED"),
+    ],
+)
+def test_a_distribution_ends_as_its_allocations_did(counts: dict[str, int], current: str, end: str | None) -> None:
+    found = {states.AllocationStatus(status): count for status, count in counts.items()}
+    ranked = rank_end(found, states.DistributionStatus(current))
+    assert ranked is (None if end is None else states.DistributionStatus(end))
 
 
 def test_the_service_hears_the_book_and_the_rails() -> None:
     heard = {each.durable: each.subjects_by_stream() for each in SUBSCRIPTIONS}
     assert heard["distributions-on-escrow"] == {"ESCROW": ["realco.escrow.v1.JournalEntriesPosted.>"]}
     assert set(heard["distributions-on-transactions"]) == {"TRANSACTIONS"}
-
-
-def rpc_error(code: grpc.StatusCode, *details: Any) -> aio.AioRpcError:
-    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message="no")
-    for detail in details:
-        status.details.add().Pack(detail)
-    trailing = aio.Metadata(("grpc-status-details-bin", status.SerializeToString())) if details else aio.Metadata()
-    return aio.AioRpcError(code, aio.Metadata(), trailing)
-
-
-@pytest.mark.parametrize(
-    ("error", "raised"),
-    [
-        (rpc_error(grpc.StatusCode.UNAVAILABLE), clients.PeerUnavailable),
-        (rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED), clients.PeerUnavailable),
-        (rpc_error(grpc.StatusCode.INTERNAL), clients.PeerUnavailable),
-        (
-            rpc_error(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                error_details_pb2.ErrorInfo(reason="ESCROW_ACCOUNT_FROZEN", domain="escrow.realco"),
-            ),
-            Refused,
-        ),
-    ],
-)
-async def test_a_peer_refuses_definitely_or_its_answer_is_unknown(
-    error: aio.AioRpcError, raised: type[DomainError]
-) -> None:
-    async def call() -> None:
-        raise error
-
-    with pytest.raises(DomainError) as refusal:
-        await clients._answer(call())
-    assert type(refusal.value) is raised
-    assert refusal.value.kind.transient is (raised is clients.PeerUnavailable)

@@ -134,8 +134,9 @@ def test_an_empty_body_is_an_empty_object():
 
 
 def test_a_patch_tells_an_absent_field_from_an_empty_one():
-    assert not read(UPDATE, ["o"], body=b"{}").HasField("display_name")
-    assert read(UPDATE, ["o"], body=b'{"displayName": ""}').HasField("display_name")
+    etag = [("If-Match", '"e"')]
+    assert not read(UPDATE, ["o"], headers=etag, body=b"{}").HasField("display_name")
+    assert read(UPDATE, ["o"], headers=etag, body=b'{"displayName": ""}').HasField("display_name")
 
 
 def test_every_fault_of_every_place_is_told_at_once():

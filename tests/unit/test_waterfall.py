@@ -13,21 +13,21 @@ import pytest
 
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import allocate
-from services.distributions.domain.terms import CAPITAL_FIRST, PREFERRED_FIRST, Terms, TermsInvalid, Tier
-from services.distributions.domain.waterfall import (
-    SPONSOR,
-    Distributed,
-    Lot,
-    NothingContributed,
-    OutOfDateOrder,
-    Result,
-    State,
-    calculate,
-    replay,
-)
+from services.distributions.domain.books import Step
+from services.distributions.domain.positions import SPONSOR, Lot, State
+from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder, TermsInvalid
+from services.distributions.domain.spelling import spell_in
+from services.distributions.domain.terms import CAPITAL_FIRST, Terms, list_tiers, make_terms
+from services.distributions.domain.tiers import Tier
+from services.distributions.domain.tiers.catch_up import CatchUp
+from services.distributions.domain.tiers.preferred_return import PreferredReturn
+from services.distributions.domain.tiers.split import Split
+from services.distributions.domain.waterfall import Distributed, Result, calculate, replay
 
 CASES = Path(__file__).parents[1] / "cases"
-EIGHT_AND_THIRTY = Terms(preferred_rate_bps=800, catch_up_sponsor_share_bps=10_000, sponsor_carry_bps=3_000)
+EIGHT_AND_THIRTY = Terms()
+CAPITAL, PREFERRED, CATCH_UP, SPLIT = CAPITAL_FIRST
+PREFERRED_FIRST = Terms((PREFERRED, CAPITAL, CATCH_UP, SPLIT))  # operating cash
 
 
 def load(name: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def terms_of(case: dict[str, Any]) -> Terms:
-    return Terms(**{**case["terms"], "order": tuple(Tier(name) for name in case["terms"]["order"])})
+    return make_terms(case["terms"])
 
 
 def lots_of(case: dict[str, Any]) -> list[Lot]:
@@ -46,11 +46,11 @@ def lots_of(case: dict[str, Any]) -> list[Lot]:
 
 
 def assert_as_expected(result: Result, expected: dict[str, Any]) -> None:
-    assert {step.tier.name: [step.investors, step.sponsor] for step in result.steps} == expected["tiers"]
-    assert {
-        line.party_id: [line.return_of_capital, line.preferred_return, line.catch_up, line.split]
-        for line in result.lines
-    } == expected["lines"]
+    assert {step.kind: [step.investors, step.sponsor] for step in result.steps} == expected["tiers"]
+    # The examples name the tiers in one order, whatever the order in which they are paid.
+    places = [[step.kind for step in result.steps].index(tier.kind) for tier in CAPITAL_FIRST]
+    lines = {line.party_id: [line.amounts[place] for place in places] for line in result.lines}
+    assert lines == expected["lines"]
     assert {lot.party_id: lot.unreturned for lot in result.after.lots} == expected["unreturned"]
     unpaid = {lot.party_id: str(lot.accrued_preferred) for lot in result.after.lots}
     assert unpaid == expected["unpaid_preferred"]
@@ -127,37 +127,85 @@ def test_missing_cents_go_to_the_largest_remainders_and_ties_to_the_smaller_id(a
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
+    ("given", "agreed"),
     [
-        ({"catch_up_sponsor_share_bps": 3_001}, None),
-        ({"catch_up_sponsor_share_bps": 3_000}, "catch_up_sponsor_share_bps"),  # would chase the carry for ever
-        ({"catch_up_sponsor_share_bps": 0}, "catch_up_sponsor_share_bps"),
-        ({"catch_up_sponsor_share_bps": 10_001}, "catch_up_sponsor_share_bps"),
-        ({"catch_up_sponsor_share_bps": 0, "order": tuple(t for t in CAPITAL_FIRST if t is not Tier.CATCH_UP)}, None),
-        ({"sponsor_carry_bps": 0}, None),
-        ({"sponsor_carry_bps": -1}, "sponsor_carry_bps"),
-        ({"sponsor_carry_bps": 10_000}, "sponsor_carry_bps"),
-        ({"preferred_rate_bps": 0}, None),
-        ({"preferred_rate_bps": Fraction(2500, 3)}, None),  # 8 1/3 %
-        ({"preferred_rate_bps": -1}, "preferred_rate_bps"),
-        ({"preferred_rate_bps": 10_001}, "preferred_rate_bps"),
-        ({"order": PREFERRED_FIRST}, None),
-        ({"order": ()}, "order"),
-        ({"order": CAPITAL_FIRST[1:]}, "order"),  # capital would never come back
-        ({"order": (*CAPITAL_FIRST, Tier.SPLIT)}, "order"),
-        ({"order": (Tier.SPLIT, *CAPITAL_FIRST[:3])}, "order"),  # the split leaves nothing to those after it
-        ({"order": (CAPITAL_FIRST[2], *CAPITAL_FIRST[:2], CAPITAL_FIRST[3])}, "order"),
+        ([], ["8/100", "1", "3/10"]),
+        (
+            [("RETURN_OF_CAPITAL", {}), ("PREFERRED_RETURN", {}), ("CATCH_UP", {}), ("SPLIT", {})],
+            ["8/100", "1", "3/10"],
+        ),
+        (
+            [
+                ("RETURN_OF_CAPITAL", {}),
+                ("PREFERRED_RETURN", {}),
+                ("CATCH_UP", {"sponsor_share": "0.5"}),
+                ("SPLIT", {}),
+            ],
+            ["8/100", "1/2", "3/10"],
+        ),
+        (
+            [("RETURN_OF_CAPITAL", {}), ("PREFERRED_RETURN", {"rate": "0"}), ("CATCH_UP", {}), ("SPLIT", {})],
+            ["0", "1", "3/10"],  # zero is said, and is no absence
+        ),
     ],
 )
-def test_terms_that_make_no_sense_are_refused_by_field(changes, field):
+def test_what_terms_do_not_say_is_the_documented_default_and_never_zero(
+    given: list[tuple[str, dict[str, str]]], agreed: list[str]
+) -> None:
+    _, preferred, catch_up, split = make_terms(given).tiers
+    assert isinstance(preferred, PreferredReturn)
+    assert isinstance(catch_up, CatchUp)
+    assert isinstance(split, Split)
+    assert [preferred.rate, catch_up.sponsor_share, split.sponsor_share] == [Fraction(each) for each in agreed]
+
+
+def test_terms_are_kept_with_every_parameter_as_an_exact_decimal() -> None:
+    assert list_tiers(
+        make_terms([("RETURN_OF_CAPITAL", {}), ("PREFERRED_RETURN", {"rate": "0.083333"}), ("SPLIT", {})])
+    ) == [
+        ("RETURN_OF_CAPITAL", {}),
+        ("PREFERRED_RETURN", {"rate": "0.083333"}),
+        ("SPLIT", {"sponsor_share": "0.3"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "field"),
+    [
+        ((CAPITAL, PREFERRED, CatchUp(Fraction(3001, 10_000)), SPLIT), None),
+        # At this share the sponsor would never reach its own.
+        ((CAPITAL, PREFERRED, CatchUp(Fraction(3, 10)), SPLIT), "tiers[2].catch_up.sponsor_share"),
+        ((CAPITAL, PREFERRED, CatchUp(Fraction(0)), SPLIT), "tiers[2].catch_up.sponsor_share"),
+        ((CAPITAL, PREFERRED, CatchUp(Fraction(10_001, 10_000)), SPLIT), "tiers[2].catch_up.sponsor_share"),
+        ((CAPITAL, PREFERRED, SPLIT), None),
+        ((CAPITAL, PREFERRED, CATCH_UP, Split(Fraction(0))), None),
+        ((CAPITAL, PREFERRED, CATCH_UP, Split(Fraction(-1, 10_000))), "tiers[3].split.sponsor_share"),
+        ((CAPITAL, PREFERRED, SPLIT, Split(Fraction(1))), "tiers"),
+        ((CAPITAL, PREFERRED, Split(Fraction(1))), "tiers[2].split.sponsor_share"),
+        ((CAPITAL, PreferredReturn(Fraction(0)), SPLIT), None),
+        ((CAPITAL, PreferredReturn(Fraction(1, 12)), SPLIT), None),  # 8 1/3 %
+        ((CAPITAL, PreferredReturn(Fraction(-1, 10_000)), SPLIT), "tiers[1].preferred_return.rate"),
+        ((CAPITAL, PreferredReturn(Fraction(10_001, 10_000)), SPLIT), "tiers[1].preferred_return.rate"),
+        ((PREFERRED, CAPITAL, CATCH_UP, SPLIT), None),
+        ((), "tiers"),
+        ((PREFERRED, CATCH_UP, SPLIT), "tiers"),  # capital would never come back
+        ((SPLIT, CAPITAL, PREFERRED, CATCH_UP), "tiers"),  # the split leaves nothing to those after it
+        ((CATCH_UP, CAPITAL, PREFERRED, SPLIT), "tiers"),
+    ],
+)
+def test_terms_that_make_no_sense_are_refused_by_field(tiers: tuple[Tier, ...], field: str | None) -> None:
     if field is None:
-        replace(EIGHT_AND_THIRTY, **changes)
+        Terms(tiers)
         return
     with pytest.raises(TermsInvalid) as refused:
-        replace(EIGHT_AND_THIRTY, **changes)
+        Terms(tiers)
     assert (refused.value.kind, refused.value.reason) == (Kind.INVALID_ARGUMENT, "TERMS_INVALID")
     assert refused.value.metadata["field"] == field
-    assert set(refused.value.fields) == {field}
+    assert field in refused.value.fields
+
+
+def step_of(result: Result, kind: str) -> Step:
+    return next(step for step in result.steps if step.kind == kind)
 
 
 def one_lot(party_id: str, day: str, cents: int, lot_id: str = "lot-1") -> Lot:
@@ -174,9 +222,8 @@ def one_lot(party_id: str, day: str, cents: int, lot_id: str = "lot-1") -> Lot:
 )
 def test_preferred_return_counts_the_days_between_entry_and_payment(contributed_on, paid_on, accrued):
     state = State((one_lot("inv-1", contributed_on, 100_000_00),))
-    step = calculate(state, EIGHT_AND_THIRTY, 200_000_00, date.fromisoformat(paid_on)).step(Tier.PREFERRED_RETURN)
-    assert step is not None
-    assert step.demanded == accrued
+    result = calculate(state, EIGHT_AND_THIRTY, 200_000_00, date.fromisoformat(paid_on))
+    assert step_of(result, "PREFERRED_RETURN").demanded == accrued
 
 
 def test_within_an_investor_the_oldest_lot_is_paid_first():
@@ -193,43 +240,43 @@ def test_a_contribution_of_the_same_day_comes_after_the_distribution():
 
 
 def test_without_a_catch_up_the_sponsor_shares_only_in_the_rest():
-    terms = replace(EIGHT_AND_THIRTY, order=(Tier.RETURN_OF_CAPITAL, Tier.PREFERRED_RETURN, Tier.SPLIT))
+    terms = Terms((CAPITAL, PREFERRED, SPLIT))
     result = calculate(State((one_lot("inv-1", "2025-01-01", 100_00),)), terms, 208_00, date(2026, 1, 1))
     assert [(step.paid, step.sponsor) for step in result.steps] == [(100_00, 0), (8_00, 0), (100_00, 30_00)]
 
 
 def test_a_cent_tied_between_the_sides_goes_to_the_investors():
-    terms = Terms(0, 10_000, 5_000)
+    terms = Terms((CAPITAL, PreferredReturn(Fraction(0)), CATCH_UP, Split(Fraction(1, 2))))
     result = calculate(State((one_lot("inv-1", "2025-01-01", 100),)), terms, 101, date(2026, 1, 1))
-    split = result.step(Tier.SPLIT)
-    assert split is not None
+    split = step_of(result, "SPLIT")
     assert (split.investors, split.sponsor) == (1, 0)
 
 
-def test_replay_takes_the_facts_in_the_order_of_their_days_and_each_with_its_own_tiers():
+def test_replay_takes_the_facts_in_the_order_of_their_days_and_each_with_its_own_terms():
     sale, rent = Distributed(date(2026, 6, 1), 50_00), Distributed(date(2026, 1, 1), 10_00, PREFERRED_FIRST)
     state, results = replay([one_lot("inv-1", "2025-01-01", 100_00)], [sale, rent], EIGHT_AND_THIRTY)
-    assert [(r.on, r.lines[0].return_of_capital, r.lines[0].preferred_return) for r in results] == [
-        (rent.on, 2_00, 8_00),
-        (sale.on, 50_00, 0),
+    assert [(result.on, result.lines[0].amounts[:2]) for result in results] == [
+        (rent.on, (8_00, 2_00)),
+        (sale.on, (50_00, 0)),
     ]
     assert state.unreturned == 48_00
 
 
 def test_each_step_says_in_a_sentence_what_it_did():
     case = load("full_stack")
-    result = calculate(State(tuple(lots_of(case))), terms_of(case), 260_000_00, date(2026, 1, 1))
-    assert [step.working for step in result.steps] == [
-        "Unreturned capital is 200,000.00; paid in full, by unreturned capital.",
+    spell = spell_in("USD")
+    result = calculate(State(tuple(lots_of(case))), terms_of(case), 260_000_00, date(2026, 1, 1), spell)
+    assert [step.explanation.statement for step in result.steps] == [
+        "Unreturned capital is 200,000.00 USD; paid in full, by unreturned capital.",
         (
-            "8.00 % a year, simple, ACT/365F, on unreturned capital has come to 16,000.00 earned and unpaid before "
+            "8.00 % a year, simple, ACT/365F, on unreturned capital has come to 16,000.00 USD earned and unpaid before "
             "2026-01-01; paid in full, by what each is owed."
         ),
         (
-            "To hold 30.00 % of the profit, 16,000.00 so far with 0.00 of it the sponsor's, takes 6,857.14 at "
-            "100.00 % to the sponsor; paid in full."
+            "To hold 30.00 % of the profit, 16,000.00 USD so far with 0.00 USD of it the sponsor's, takes 6,857.14 USD "
+            "at 100.00 % to the sponsor; paid in full."
         ),
-        "The rest, 37,142.86: 70.00 % to investors by contributed capital, 30.00 % to the sponsor.",
+        "The rest, 37,142.86 USD: 70.00 % to investors by contributed capital, 30.00 % to the sponsor.",
     ]
 
 

@@ -101,9 +101,3 @@ def spell_money(amount_minor: int, currency: str) -> str:
     units, rest = divmod(abs(amount_minor), 10**digits)
     decimals = f".{rest:0{digits}d}" if digits else ""
     return f"{'-' if amount_minor < 0 else ''}{units:,}{decimals} {currency}"
-
-
-def spelled(amount_minor: int) -> str:
-    """`12100000` -> `121,000.00`, for a currency of two decimals. Use `spell_money`, which knows them all."""
-    sign = "-" if amount_minor < 0 else ""
-    return f"{sign}{abs(amount_minor) // 100:,}.{abs(amount_minor) % 100:02d}"

@@ -1,1 +1,1 @@
-"""Writes: load, rule, save, enqueue, inside the caller's transaction; and the sagas' steps between transactions."""
+"""Writes: load, rule, write, publish, inside the caller's transaction; and the steps of sagas between transactions."""

@@ -11,21 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
-from typing import ClassVar, Final
+from typing import Final
 
 from services.chassis.values.calendar import add_banking_days
-from services.chassis.values.errors import DomainError, Kind
-from services.chassis.values.money import spelled
+from services.distributions.domain.explanation import Explanation
+from services.distributions.domain.investment import CANCELLATION_STOPS_BEFORE_DEADLINE
+from services.distributions.domain.offering import Exemption
+from services.distributions.domain.refusals import ClosingGatesNotMet
+from services.distributions.domain.spelling import spell_in
 
 OPEN_DAYS_MIN: Final = timedelta(days=21)
-CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
 EARLY_CLOSE_NOTICE_BUSINESS_DAYS: Final = 5
-
-
-class Exemption(Enum):
-    REG_CF = "REG_CF"
-    REG_D_506B = "REG_D_506B"
-    REG_D_506C = "REG_D_506C"
+_REG_CF_303: Final = "17 CFR 227.303(e)"
+_REG_CF_304: Final = "17 CFR 227.304"
+_HOUSE: Final = "House rule"
 
 
 class GateName(Enum):
@@ -37,13 +36,6 @@ class GateName(Enum):
     RETURN_RISK_OVER = "RETURN_RISK_OVER"
     ESCROW_ACTIVE = "ESCROW_ACTIVE"
     ESCROW_BALANCED = "ESCROW_BALANCED"
-
-
-class GatesShut(DomainError):
-    """The offering may not close yet. Metadata: each shut gate by name, with its working."""
-
-    kind: ClassVar[Kind] = Kind.FAILED_PRECONDITION
-    reason: ClassVar[str] = "CLOSING_GATES_NOT_MET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +61,7 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class ClosingFacts:
     exemption: Exemption
+    currency: str
     target_minor: int
     disclosed_at: datetime | None  # when the offering's documents became public
     deadline: datetime
@@ -82,7 +75,7 @@ class ClosingFacts:
 class Gate:
     name: GateName
     passed: bool
-    detail: str
+    explanation: Explanation
 
 
 def earliest_early_close(noticed_on: date) -> date:
@@ -90,70 +83,101 @@ def earliest_early_close(noticed_on: date) -> date:
     return add_banking_days(noticed_on, EARLY_CLOSE_NOTICE_BUSINESS_DAYS)
 
 
-def release_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
+def check_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
     """Every gate, in the order of GateName, as it stands at ``now``."""
     return (
-        _target_reached(facts),
-        _open_21_days(facts, now),
-        _cancellation_window_over(facts, now),
-        _no_unresolved_material_change(facts),
-        _investors_cleared(facts, now),
-        _return_risk_over(facts, now),
-        _escrow_active(facts),
-        _escrow_balanced(facts),
+        _check_target(facts),
+        _check_days_open(facts, now),
+        _check_cancellation_window(facts, now),
+        _check_reconfirmations(facts),
+        _check_clearances(facts, now),
+        _check_return_risk(facts, now),
+        _check_escrow_status(facts),
+        _check_escrow_balance(facts),
     )
 
 
 def require_open(gates: Sequence[Gate]) -> None:
-    """Raises: GatesShut, with every shut gate and its reason."""
+    """Raises: ClosingGatesNotMet, with every shut gate and its reason."""
     shut = [gate for gate in gates if not gate.passed]
     if shut:
-        reasons = " ".join(gate.detail for gate in shut)
-        shut_by_name = {gate.name.value: gate.detail for gate in shut}
-        raise GatesShut(f"The offering cannot close: {reasons}", fields=None, **shut_by_name)
+        reasons = " ".join(gate.explanation.statement for gate in shut)
+        shut_by_name = {gate.name.value: gate.explanation.statement for gate in shut}
+        raise ClosingGatesNotMet(f"The offering cannot close: {reasons}", fields=None, **shut_by_name)
 
 
-def _target_reached(facts: ClosingFacts) -> Gate:
+def _gate(name: GateName, passed: bool, statement: str, source: str, *operands: tuple[str, str]) -> Gate:
+    return Gate(name, passed, Explanation(statement, name.value, operands, source))
+
+
+def _check_target(facts: ClosingFacts) -> Gate:
     # Stricter than "committed": a promise that has not settled cannot be released.
     funded = sum(subscription.funded_minor for subscription in facts.subscriptions)
-    detail = f"{spelled(funded)} of the target of {spelled(facts.target_minor)} is funded."
-    return Gate(GateName.TARGET_REACHED, funded >= max(facts.target_minor, 1), detail)
+    spell = spell_in(facts.currency)
+    return _gate(
+        GateName.TARGET_REACHED,
+        funded >= max(facts.target_minor, 1),
+        f"{spell(funded)} of the target of {spell(facts.target_minor)} is funded.",
+        _REG_CF_304 if facts.exemption is Exemption.REG_CF else _HOUSE,
+        ("funded", spell(funded)),
+        ("target", spell(facts.target_minor)),
+    )
 
 
-def _open_21_days(facts: ClosingFacts, now: datetime) -> Gate:
+def _check_days_open(facts: ClosingFacts, now: datetime) -> Gate:
     name = GateName.OPEN_21_DAYS
     if facts.exemption is not Exemption.REG_CF:
-        return Gate(name, True, "Regulation CF alone requires 21 days; this offering is made under another exemption.")
+        statement = "Regulation CF alone requires 21 days; this offering is made under another exemption."
+        return _gate(name, True, statement, _REG_CF_303)
     if facts.disclosed_at is None:
-        return Gate(name, False, "The offering has not been disclosed.")
+        return _gate(name, False, "The offering has not been disclosed.", _REG_CF_303)
     until = facts.disclosed_at + OPEN_DAYS_MIN
-    return Gate(name, now >= until, f"Regulation CF keeps an offering open for 21 days, until {_instant(until)}.")
+    return _gate(
+        name,
+        now >= until,
+        f"Regulation CF keeps an offering open for 21 days, until {_spell_instant(until)}.",
+        _REG_CF_303,
+        ("disclosed", _spell_instant(facts.disclosed_at)),
+        ("open until", _spell_instant(until)),
+    )
 
 
-def _cancellation_window_over(facts: ClosingFacts, now: datetime) -> Gate:
+def _check_cancellation_window(facts: ClosingFacts, now: datetime) -> Gate:
     name = GateName.CANCELLATION_WINDOW_OVER
     if facts.exemption is not Exemption.REG_CF:
-        return Gate(name, True, "Regulation CF alone gives a right to cancel; none applies here.")
+        return _gate(name, True, "Regulation CF alone gives a right to cancel; none applies here.", _REG_CF_304)
     deadline = facts.deadline
     if facts.early_close is not None:
         deadline, noticed_on = facts.early_close.deadline, facts.early_close.noticed_on
         earliest = earliest_early_close(noticed_on)
         if deadline.date() < earliest:
-            detail = f"The early close was announced on {noticed_on}; five business days' notice ends on {earliest}."
-            return Gate(name, False, detail)
+            statement = f"The early close was announced on {noticed_on}; five business days' notice ends on {earliest}."
+            operands = ("announced", str(noticed_on)), ("notice ends", str(earliest))
+            return _gate(name, False, statement, _REG_CF_304, *operands)
     # Investors may cancel until 48 hours before the deadline; the money is the issuer's to take at the deadline.
     last_call = deadline - CANCELLATION_STOPS_BEFORE_DEADLINE
-    detail = f"Investors may cancel until {_instant(last_call)}; the deadline is {_instant(deadline)}."
-    return Gate(name, now >= deadline, detail)
+    return _gate(
+        name,
+        now >= deadline,
+        f"Investors may cancel until {_spell_instant(last_call)}; the deadline is {_spell_instant(deadline)}.",
+        _REG_CF_304,
+        ("cancellation until", _spell_instant(last_call)),
+        ("deadline", _spell_instant(deadline)),
+    )
 
 
-def _no_unresolved_material_change(facts: ClosingFacts) -> Gate:
+def _check_reconfirmations(facts: ClosingFacts) -> Gate:
     waiting = [subscription.party_id for subscription in facts.subscriptions if subscription.reconfirm_required]
-    detail = _named(waiting, "has still to reconfirm after a material change", "Nobody has to reconfirm.")
-    return Gate(GateName.NO_UNRESOLVED_MATERIAL_CHANGE, not waiting, detail)
+    return _check_parties(
+        GateName.NO_UNRESOLVED_MATERIAL_CHANGE,
+        waiting,
+        "has still to reconfirm after a material change",
+        "Nobody has to reconfirm.",
+        _REG_CF_304,
+    )
 
 
-def _investors_cleared(facts: ClosingFacts, now: datetime) -> Gate:
+def _check_clearances(facts: ClosingFacts, now: datetime) -> Gate:
     uncleared = [
         subscription.party_id
         for subscription in facts.subscriptions
@@ -161,42 +185,52 @@ def _investors_cleared(facts: ClosingFacts, now: datetime) -> Gate:
         or subscription.compliance_fresh_until is None
         or subscription.compliance_fresh_until <= now
     ]
-    detail = _named(uncleared, "has no fresh passed compliance check", "Every investor has a fresh passed check.")
-    return Gate(GateName.INVESTORS_CLEARED, not uncleared, detail)
+    return _check_parties(
+        GateName.INVESTORS_CLEARED,
+        uncleared,
+        "has no fresh passed compliance check",
+        "Every investor has a fresh passed check.",
+        _HOUSE,
+    )
 
 
-def _return_risk_over(facts: ClosingFacts, now: datetime) -> Gate:
+def _check_return_risk(facts: ClosingFacts, now: datetime) -> Gate:
     risky = [
         subscription.party_id
         for subscription in facts.subscriptions
         if subscription.funded_minor > 0
         and (subscription.return_risk_until is None or subscription.return_risk_until > now)
     ]
-    detail = _named(risky, "has money the bank may still take back", "All funded money is past its hold.")
-    return Gate(GateName.RETURN_RISK_OVER, not risky, detail)
+    return _check_parties(
+        GateName.RETURN_RISK_OVER,
+        risky,
+        "has money the bank may still take back",
+        "All funded money is past its hold.",
+        _HOUSE,
+    )
 
 
-def _escrow_active(facts: ClosingFacts) -> Gate:
-    detail = f"The escrow account is {facts.escrow_status or 'not known'}."
-    return Gate(GateName.ESCROW_ACTIVE, facts.escrow_status == "ACTIVE", detail)
+def _check_escrow_status(facts: ClosingFacts) -> Gate:
+    status = facts.escrow_status or "not known"
+    statement = f"The escrow account is {status}."
+    return _gate(GateName.ESCROW_ACTIVE, facts.escrow_status == "ACTIVE", statement, _HOUSE, ("status", status))
 
 
-def _escrow_balanced(facts: ClosingFacts) -> Gate:
+def _check_escrow_balance(facts: ClosingFacts) -> Gate:
     if facts.escrow_balanced is None:
-        detail = "Whether the escrow account balances is not known."
+        statement = "Whether the escrow account balances is not known."
     else:
-        detail = f"The escrow account {'balances' if facts.escrow_balanced else 'does not balance'}."
-    return Gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, detail)
+        statement = f"The escrow account {'balances' if facts.escrow_balanced else 'does not balance'}."
+    return _gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, _HOUSE)
 
 
-def _named(party_ids: Sequence[str], what: str, nobody: str) -> str:
-    """Names the first few: a detail is a sentence, not a list of a thousand investors."""
-    if not party_ids:
-        return nobody
+def _check_parties(name: GateName, party_ids: Sequence[str], what: str, nobody: str, source: str) -> Gate:
+    """Open where no party is named. Names the first few: a statement is a sentence, not a list of a thousand."""
     ids = sorted(set(party_ids))
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-    return f"{', '.join(ids[:3])}{more}: {what}."
+    statement = f"{', '.join(ids[:3])}{more}: {what}." if ids else nobody
+    return _gate(name, not ids, statement, source, ("parties", str(len(ids))))
 
 
-def _instant(when: datetime) -> str:
+def _spell_instant(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC")

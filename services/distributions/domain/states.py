@@ -1,27 +1,25 @@
-"""The states of an offering, an investment, a distribution and an allocation, and the moves between them.
+"""The statuses of an offering, an investment, a distribution, an allocation and a payout, and the moves between them.
 
-A move that is not in its table is refused; a move to where the thing already is, is none (the caller may repeat it).
+No status changes but by a move of these tables: code asks `check_move`, and a trigger of the database refuses the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar, Final, TypeVar
+from typing import Final, TypeVar
 
-from services.chassis.values.errors import DomainError, Kind
+from services.distributions.domain.refusals import IllegalState
 
 S = TypeVar("S", bound=Enum)
 
 
 class OfferingStatus(Enum):
-    DRAFT = "DRAFT"
     OPEN = "OPEN"
     CLOSING = "CLOSING"  # every gate was open; escrow is releasing the subscriptions
     CLOSED = "CLOSED"
     REFUNDING = "REFUNDING"
     REFUNDED = "REFUNDED"
-    CANCELLED = "CANCELLED"  # before it opened; once there may be money in it, an offering is refunded instead
 
 
 class InvestmentStatus(Enum):
@@ -44,6 +42,16 @@ class DistributionStatus(Enum):
     CANCELLED = "CANCELLED"
 
 
+class PayoutStatus(Enum):
+    """How one attempt to pay somebody stands."""
+
+    REQUESTED = "REQUESTED"
+    CREATED = "CREATED"  # it is a transaction
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    RETURNED = "RETURNED"
+
+
 class AllocationStatus(Enum):
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -54,26 +62,13 @@ class AllocationStatus(Enum):
     RETURNED = "RETURNED"  # paid, and the bank sent it back
 
 
-class IllegalState(DomainError):
-    """The move is not allowed from where the thing stands. Metadata: ``from``, ``to``."""
-
-    kind: ClassVar[Kind] = Kind.FAILED_PRECONDITION
-    reason: ClassVar[str] = "ILLEGAL_STATUS_CHANGE"
-
-    def __init__(self, current: str, to: str) -> None:
-        super().__init__(f"{current} does not move to {to}.")
-        self.metadata = {"from": current, "to": to}
-
-
 OFFERING_MOVES: Final[Mapping[OfferingStatus, frozenset[OfferingStatus]]] = {
-    OfferingStatus.DRAFT: frozenset({OfferingStatus.OPEN, OfferingStatus.CANCELLED}),
     OfferingStatus.OPEN: frozenset({OfferingStatus.CLOSING, OfferingStatus.REFUNDING}),
     # Back to OPEN only when escrow definitely refused the release: all investors are released or none.
     OfferingStatus.CLOSING: frozenset({OfferingStatus.CLOSED, OfferingStatus.OPEN}),
     OfferingStatus.REFUNDING: frozenset({OfferingStatus.REFUNDED}),
     OfferingStatus.CLOSED: frozenset(),
     OfferingStatus.REFUNDED: frozenset(),
-    OfferingStatus.CANCELLED: frozenset(),
 }
 
 INVESTMENT_MOVES: Final[Mapping[InvestmentStatus, frozenset[InvestmentStatus]]] = {
@@ -124,8 +119,20 @@ ALLOCATION_MOVES: Final[Mapping[AllocationStatus, frozenset[AllocationStatus]]] 
 }
 
 
-def move(table: Mapping[S, frozenset[S]], current: S, to: S) -> S:
-    """The state after the move. Raises: IllegalState."""
-    if to is not current and to not in table[current]:
+PAYOUT_MOVES: Final[Mapping[PayoutStatus, frozenset[PayoutStatus]]] = {
+    # An event may report the end before the answer that names the transaction.
+    PayoutStatus.REQUESTED: frozenset(
+        {PayoutStatus.CREATED, PayoutStatus.COMPLETED, PayoutStatus.FAILED, PayoutStatus.RETURNED}
+    ),
+    PayoutStatus.CREATED: frozenset({PayoutStatus.COMPLETED, PayoutStatus.FAILED, PayoutStatus.RETURNED}),
+    # What the bank reports later about the same transaction counts.
+    PayoutStatus.COMPLETED: frozenset({PayoutStatus.FAILED, PayoutStatus.RETURNED}),
+    PayoutStatus.FAILED: frozenset({PayoutStatus.COMPLETED, PayoutStatus.RETURNED}),
+    PayoutStatus.RETURNED: frozenset({PayoutStatus.COMPLETED, PayoutStatus.FAILED}),
+}
+
+
+def check_move(table: Mapping[S, frozenset[S]], current: S, to: S) -> None:
+    """Raises: IllegalState, also where the thing has that status already: that is no move."""
+    if to not in table[current]:
         raise IllegalState(current.name, to.name)
-    return to

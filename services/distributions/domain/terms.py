@@ -5,88 +5,72 @@ Terms that would pay nobody, or never reach the agreed shares, cannot be constru
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from fractions import Fraction
-from typing import ClassVar, Final
+from typing import Final
 
-from services.chassis.values.errors import DomainError, Kind
+from services.distributions.domain.refusals import TermsInvalid
+from services.distributions.domain.tiers import Tier, list_parameters, make_tier
+from services.distributions.domain.tiers.catch_up import CatchUp
+from services.distributions.domain.tiers.preferred_return import PreferredReturn
+from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
+from services.distributions.domain.tiers.split import Split
 
-BPS: Final = 10_000  # basis points in a whole
-PREFERRED_RATE_BPS_MAX: Final = BPS  # 100 % a year: beyond it the number is a typing error, not an agreement
-
-
-class Tier(Enum):
-    """One step of the waterfall; the value is the name contracts, rows and hashes use."""
-
-    RETURN_OF_CAPITAL = "RETURN_OF_CAPITAL"
-    PREFERRED_RETURN = "PREFERRED_RETURN"
-    CATCH_UP = "CATCH_UP"
-    SPLIT = "SPLIT"
-
-
-CAPITAL_FIRST: Final = (Tier.RETURN_OF_CAPITAL, Tier.PREFERRED_RETURN, Tier.CATCH_UP, Tier.SPLIT)
-PREFERRED_FIRST: Final = (Tier.PREFERRED_RETURN, Tier.RETURN_OF_CAPITAL, Tier.CATCH_UP, Tier.SPLIT)  # operating cash
-
-
-class TermsInvalid(DomainError):
-    """The terms contradict themselves. ``fields`` names each field and what is wrong with it."""
-
-    kind: ClassVar[Kind] = Kind.INVALID_ARGUMENT
-    reason: ClassVar[str] = "TERMS_INVALID"
+CAPITAL_FIRST: Final[tuple[Tier, ...]] = (ReturnOfCapital(), PreferredReturn(), CatchUp(), Split())
+_ONLY_CATCH_UP_MAY_BE_LEFT_OUT: Final = (ReturnOfCapital.kind, PreferredReturn.kind, Split.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Simple cumulative preferred return, ACT/365F, on unreturned capital; then catch-up; then the split.
-
-    ``catch_up_sponsor_share_bps`` is the sponsor's share of the catch-up tier (10,000 = a full catch-up);
-    ``sponsor_carry_bps`` the sponsor's share of profit, in the split and as the catch-up's aim.
-    An agreement without a catch-up leaves that tier out of ``order``; its share is then not read.
+    """The tiers, in the order in which they are paid.
 
     Raises: TermsInvalid.
     Source: the operating agreement, as docs/adr/0006 reads it.
     """
 
-    preferred_rate_bps: int | Fraction  # a year; a Fraction where the agreement says 8 1/3 %
-    catch_up_sponsor_share_bps: int
-    sponsor_carry_bps: int
-    order: tuple[Tier, ...] = CAPITAL_FIRST
+    tiers: tuple[Tier, ...] = CAPITAL_FIRST
 
     def __post_init__(self) -> None:
-        wrong = {**_wrong_rates(self), **_wrong_order(self.order)}
+        wrong = _find_order_faults(self.tiers)
+        if not wrong:
+            for index, tier in enumerate(self.tiers):
+                faults = tier.find_faults(self.sponsor_share)
+                wrong |= {f"tiers[{index}].{tier.kind.lower()}.{name}": why for name, why in faults.items()}
         if wrong:
             field, why = next(iter(wrong.items()))
             raise TermsInvalid(f"{field}: {why}", fields=wrong, field=field)
 
     @property
     def preferred_rate(self) -> Fraction:
-        return Fraction(self.preferred_rate_bps) / BPS
+        """A year."""
+        return next(tier.rate for tier in self.tiers if isinstance(tier, PreferredReturn))
+
+    @property
+    def sponsor_share(self) -> Fraction:
+        """The sponsor's share of profit: that of the split, and the aim of the catch-up."""
+        return next(tier.sponsor_share for tier in self.tiers if isinstance(tier, Split))
 
 
-def _wrong_rates(terms: Terms) -> dict[str, str]:
-    wrong = {}
-    if not 0 <= terms.preferred_rate_bps <= PREFERRED_RATE_BPS_MAX:
-        wrong["preferred_rate_bps"] = f"must lie between 0 and {PREFERRED_RATE_BPS_MAX}"
-    if not 0 <= terms.sponsor_carry_bps < BPS:
-        wrong["sponsor_carry_bps"] = f"must lie between 0 and {BPS - 1}: investors keep some of the profit"
-    if Tier.CATCH_UP in terms.order:
-        # At a share equal to the carry the sponsor would chase its aim for ever; below it, fall behind.
-        if not 0 < terms.catch_up_sponsor_share_bps <= BPS:
-            wrong["catch_up_sponsor_share_bps"] = f"must lie between 1 and {BPS}"
-        elif "sponsor_carry_bps" not in wrong and terms.catch_up_sponsor_share_bps <= terms.sponsor_carry_bps:
-            wrong["catch_up_sponsor_share_bps"] = "must exceed sponsor_carry_bps, or the catch-up never ends"
-    return wrong
+def make_terms(tiers: Sequence[tuple[str, Mapping[str, str]]]) -> Terms:
+    """Terms from kinds and parameters; the default tiers if there are none. Raises: TermsInvalid."""
+    return Terms(tuple(make_tier(kind, parameters) for kind, parameters in tiers) or CAPITAL_FIRST)
 
 
-def _wrong_order(order: tuple[Tier, ...]) -> dict[str, str]:
-    if len(set(order)) != len(order):
-        return {"order": "names a tier twice"}
-    missing = [tier.value for tier in CAPITAL_FIRST if tier not in order and tier is not Tier.CATCH_UP]
+def list_tiers(terms: Terms) -> list[tuple[str, dict[str, str]]]:
+    """The kinds and parameters of the terms: every parameter, whether it was given or is a default."""
+    return [(tier.kind, list_parameters(tier)) for tier in terms.tiers]
+
+
+def _find_order_faults(tiers: tuple[Tier, ...]) -> dict[str, str]:
+    kinds = [tier.kind for tier in tiers]
+    if len(set(kinds)) != len(kinds):
+        return {"tiers": "names a tier twice"}
+    missing = [kind for kind in _ONLY_CATCH_UP_MAY_BE_LEFT_OUT if kind not in kinds]
     if missing:
-        return {"order": f"leaves out {', '.join(missing)}"}
-    if order[-1] is not Tier.SPLIT:
-        return {"order": "must end with SPLIT, which takes all that is left"}
-    if Tier.CATCH_UP in order and order.index(Tier.CATCH_UP) < order.index(Tier.PREFERRED_RETURN):
-        return {"order": "must pay PREFERRED_RETURN before CATCH_UP, which catches up with it"}
+        return {"tiers": f"leaves out {', '.join(missing)}"}
+    if kinds[-1] != Split.kind:
+        return {"tiers": "must end with SPLIT, which takes all that is left"}
+    if CatchUp.kind in kinds and kinds.index(CatchUp.kind) < kinds.index(PreferredReturn.kind):
+        return {"tiers": "must pay PREFERRED_RETURN before CATCH_UP, which catches up with it"}
     return {}

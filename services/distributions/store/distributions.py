@@ -1,132 +1,216 @@
-"""Distributions with their tiers and allocations."""
+"""Distributions with their tiers and allocations: each change is rows, lines of history and events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
+from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as pb
+from realco.distributions.v1 import events_pb2 as events
+from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.values.ids import derived_id
-from services.distributions import messages
-from services.distributions.domain.waterfall import SPONSOR, Line, Step
-from services.distributions.store.rows import Row, insert_many
-from services.distributions.tables import allocations, distribution_tiers, distributions
+from services.chassis.data.outbox import enqueue_all
+from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.refusals import DistributionNotFound
+from services.distributions.domain.states import DISTRIBUTION_MOVES, DistributionStatus
+from services.distributions.messages import to_allocation, to_distribution
+from services.distributions.store.aggregates import Aggregate
+from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.columns import read_explanation, read_failure, write_explanation, write_failure
+from services.distributions.store.offerings import OFFERINGS
+from services.distributions.store.rows import Row, insert_many, is_mine
+from services.distributions.tables import distribution_tiers, distributions
+
+_PART_BYTES_MAX = 180 * 1024  # with the distribution and its headers an event fits a message
 
 
-async def keep_calculation(
-    tx: AsyncConnection,
-    distribution: Row,
-    sponsor_party_id: str,
-    steps: Sequence[Step],
-    lines: Sequence[Line],
-    now: datetime,
-) -> Sequence[Any]:
-    """Replaces the distribution's tiers and allocations; the allocations, by payee.
-
-    An allocation's id follows from the distribution and its payee, so a repeated calculation keeps it.
-    """
-    distribution_id = distribution.distribution_id
-    await tx.execute(sa.delete(distribution_tiers).where(distribution_tiers.c.distribution_id == distribution_id))
-    await tx.execute(sa.delete(allocations).where(allocations.c.distribution_id == distribution_id))
-    await insert_many(
-        tx,
-        distribution_tiers,
-        [
-            {
-                "distribution_id": distribution_id,
-                "position": position,
-                "tier": step.tier.value,
-                "investors_minor": step.investors,
-                "sponsor_minor": step.sponsor,
-                "working": step.working,
-            }
-            for position, step in enumerate(steps)
-        ],
+def select_distributions() -> sa.Select[Any]:
+    tier = distribution_tiers.c
+    tiers = (
+        sa.select(
+            sa.func.jsonb_agg(
+                pg.aggregate_order_by(
+                    sa.func.jsonb_build_array(tier.kind, tier.investors_minor, tier.sponsor_minor, tier.explanation),
+                    tier.tier,
+                ),
+                type_=pg.JSONB,
+            )
+        )
+        .where(tier.org_id == distributions.c.org_id, tier.distribution_id == distributions.c.distribution_id)
+        .scalar_subquery()
     )
-    found = sorted(
-        (_allocation(distribution, sponsor_party_id, line, now) for line in lines),
-        key=lambda allocation: (allocation["party_id"], allocation["payee_type"]),
+    return sa.select(distributions, tiers.label("tiers"))
+
+
+def read_distribution(row: Row) -> Distribution:
+    return Distribution(
+        distribution_id=row.distribution_id,
+        offering_id=row.offering_id,
+        type=row.type,
+        currency=row.currency,
+        amount_minor=row.amount_minor,
+        distribution_date=row.distribution_date,
+        description=row.description,
+        status=DistributionStatus(row.status),
+        tiers=tuple(
+            TierTotal(kind, investors, sponsor, read_explanation(explanation))
+            for kind, investors, sponsor, explanation in row.tiers or ()
+        ),
+        content_hash=row.content_hash,
+        basis_version=row.basis_version,
+        allocation_count=row.allocation_count,
+        paid_minor=row.paid_minor,
+        failure=read_failure(row.failure),
+        external_id=row.external_id,
+        metadata=row.metadata,
+        created_by=row.created_by,
+        calculated_by=row.calculated_by,
+        submitted_by=row.submitted_by,
+        approved_by=row.approved_by,
+        approved_hash=row.approved_hash,
+        declared_at=row.declared_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        version=row.version,
     )
-    await insert_many(tx, allocations, found)
-    # What was just written need not be read back: a thousand rows take longer to fetch than to calculate.
-    return [SimpleNamespace(**allocation, transaction_id="", attempts=0, failure="") for allocation in found]
 
 
-def _allocation(distribution: Row, sponsor_party_id: str, line: Line, now: datetime) -> dict[str, Any]:
-    payee_type = "SPONSOR" if line.party_id == SPONSOR else "INVESTOR"
+def _columns(distribution: Distribution) -> dict[str, Any]:
     return {
-        "allocation_id": derived_id("alloc", distribution.distribution_id, payee_type, line.party_id),
         "distribution_id": distribution.distribution_id,
-        "payee_type": payee_type,
-        "party_id": sponsor_party_id if line.party_id == SPONSOR else line.party_id,
+        "offering_id": distribution.offering_id,
+        "type": distribution.type,
         "currency": distribution.currency,
-        "return_of_capital_minor": line.return_of_capital,
-        "preferred_return_minor": line.preferred_return,
-        "catch_up_minor": line.catch_up,
-        "split_minor": line.split,
-        "total_minor": line.total,
-        "status": "PENDING",
-        "updated_at": now,
+        "amount_minor": distribution.amount_minor,
+        "distribution_date": distribution.distribution_date,
+        "description": distribution.description,
+        "status": distribution.status.value,
+        "content_hash": distribution.content_hash,
+        "basis_version": distribution.basis_version,
+        "allocation_count": distribution.allocation_count,
+        "paid_minor": distribution.paid_minor,
+        "failure": write_failure(distribution.failure),
+        "external_id": distribution.external_id,
+        "metadata": dict(distribution.metadata),
+        "created_by": distribution.created_by,
+        "calculated_by": distribution.calculated_by,
+        "submitted_by": distribution.submitted_by,
+        "approved_by": distribution.approved_by,
+        "approved_hash": distribution.approved_hash,
+        "declared_at": distribution.declared_at,
+        "created_at": distribution.created_at,
+        "updated_at": distribution.updated_at,
     }
 
 
-async def allocations_of(tx: AsyncConnection, distribution_id: str) -> Sequence[Row]:
-    """By payee."""
-    query = (
-        sa.select(allocations)
-        .where(allocations.c.distribution_id == distribution_id)
-        .order_by(allocations.c.party_id, allocations.c.payee_type)
-    )
-    return (await tx.execute(query)).all()
+DISTRIBUTIONS = Aggregate(
+    distributions, "distribution_id", DISTRIBUTION_MOVES, read_distribution, _columns, select_distributions
+)
 
 
-async def move_allocations(tx: AsyncConnection, distribution_id: str, status: str, now: datetime) -> None:
-    """Moves every pending allocation of the distribution; its first payout is under way when it is processing."""
-    await tx.execute(
-        sa.update(allocations)
-        .where(allocations.c.distribution_id == distribution_id, allocations.c.status == "PENDING")
-        .values(status=status, attempts=1 if status == "PROCESSING" else 0, updated_at=now)
-    )
+async def lock_distribution(tx: AsyncConnection, distribution_id: str) -> tuple[Offering, Distribution]:
+    """The offering and the distribution, locked in that order. Raises: DistributionNotFound."""
+    found = await DISTRIBUTIONS.find(tx, distribution_id)
+    if found is None:
+        raise DistributionNotFound
+    offering = await OFFERINGS.get_locked(tx, found.offering_id)
+    return offering, await DISTRIBUTIONS.get_locked(tx, distribution_id)
 
 
-async def statuses(tx: AsyncConnection, distribution_id: str) -> dict[str, int]:
-    """Status -> how many allocations of the distribution are in it."""
-    query = (
-        sa.select(allocations.c.status, sa.func.count())
-        .where(allocations.c.distribution_id == distribution_id)
-        .group_by(allocations.c.status)
-    )
-    return dict((await tx.execute(query)).all())
+async def insert_distribution(tx: AsyncConnection, distribution: Distribution) -> None:
+    await DISTRIBUTIONS.insert(tx, distribution)
+    event = events.DistributionCreated(distribution=to_distribution(distribution))
+    await enqueue_all(tx, [event], now=distribution.created_at)
 
 
-async def describe(tx: AsyncConnection, rows: Sequence[Row]) -> list[pb.Distribution]:
-    """The distributions as the contract shows them, in the order given."""
-    ids = [row.distribution_id for row in rows]
-    tiers: dict[str, list[Row]] = {distribution_id: [] for distribution_id in ids}
-    query = sa.select(distribution_tiers).where(distribution_tiers.c.distribution_id.in_(ids))
-    for tier in await tx.execute(query.order_by(distribution_tiers.c.position)):
-        tiers[tier.distribution_id].append(tier)
-    paid_query = (
-        sa.select(allocations.c.distribution_id, sa.cast(sa.func.sum(allocations.c.total_minor), sa.BigInteger))
-        .where(allocations.c.distribution_id.in_(ids), allocations.c.status == "COMPLETED")
-        .group_by(allocations.c.distribution_id)
-    )
-    paid: dict[str, int] = dict((await tx.execute(paid_query)).all())
-    return [messages.distribution(row, tiers[row.distribution_id], paid.get(row.distribution_id, 0)) for row in rows]
+async def move_distribution(
+    tx: AsyncConnection,
+    before: Distribution,
+    after: Distribution,
+    event: Message,
+    now: datetime,
+    allocations: Sequence[tuple[Allocation, Allocation]] = (),
+) -> tuple[Distribution, list[Allocation]]:
+    """Writes the distribution, and those of its allocations that change with it, and publishes the event with them.
+
+    The caller holds their locks. An event that tells of allocations comes in as many parts as it needs.
+    Raises: IllegalState.
+    """
+    distribution = await DISTRIBUTIONS.save(tx, before, after, now)
+    saved = await ALLOCATIONS.save_all(tx, allocations, now)
+    await publish(tx, event, distribution, saved, now)
+    return distribution, saved
 
 
-async def describe_one(tx: AsyncConnection, row: Row) -> pb.Distribution:
-    return (await describe(tx, [row]))[0]
+async def publish(
+    tx: AsyncConnection,
+    event: Message,
+    distribution: Distribution,
+    allocations: Sequence[Allocation],
+    now: datetime,
+) -> None:
+    """Queues the event with the state after it."""
+    told: Any = event
+    told.distribution.CopyFrom(to_distribution(distribution))
+    names = event.DESCRIPTOR.fields_by_name
+    if "allocation" in names:
+        told.allocation.CopyFrom(to_allocation(allocations[0]))
+    if "allocations" not in names:
+        await enqueue_all(tx, [event], now=now)
+        return
+    parts = list(_cut([to_allocation(each) for each in allocations])) or [[]]
+    told.part_count = len(parts)
+    numbered = []
+    for number, part in enumerate(parts, 1):
+        one: Any = type(told)()
+        one.CopyFrom(told)
+        one.part = number
+        one.allocations.extend(part)
+        numbered.append(one)
+    await enqueue_all(tx, numbered, now=now)
 
 
-async def being_declared(tx: AsyncConnection, offering_id: str) -> str | None:
+def _cut(allocations: Sequence[pb.Allocation]) -> Iterator[list[pb.Allocation]]:
+    part: list[pb.Allocation] = []
+    size = 0
+    for allocation in allocations:
+        if part and size + allocation.ByteSize() > _PART_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(allocation)
+        size += allocation.ByteSize()
+    if part:
+        yield part
+
+
+async def replace_tiers(tx: AsyncConnection, distribution_id: str, tiers: Sequence[TierTotal]) -> None:
+    """Keeps the tiers of a calculation instead of those of an earlier one."""
+    mine = sa.and_(is_mine(distribution_tiers), distribution_tiers.c.distribution_id == distribution_id)
+    await tx.execute(sa.delete(distribution_tiers).where(mine))
+    rows = [
+        {
+            "distribution_id": distribution_id,
+            "tier": index,
+            "kind": tier.kind,
+            "investors_minor": tier.investors_minor,
+            "sponsor_minor": tier.sponsor_minor,
+            "explanation": write_explanation(tier.explanation),
+        }
+        for index, tier in enumerate(tiers)
+    ]
+    await insert_many(tx, distribution_tiers, rows)
+
+
+async def find_being_declared(tx: AsyncConnection, offering_id: str) -> str | None:
     """The distribution of the offering that is queued, if one is."""
     query = sa.select(distributions.c.distribution_id).where(
-        distributions.c.offering_id == offering_id, distributions.c.status == "QUEUED"
+        is_mine(distributions),
+        distributions.c.offering_id == offering_id,
+        distributions.c.status == DistributionStatus.QUEUED.value,
     )
     return (await tx.execute(query)).scalar_one_or_none()

@@ -2,139 +2,195 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
-from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.distributions.store.rows import Row, values_table
-from services.distributions.tables import allocations, investments, payouts
+from services.distributions.domain.payout import Payout, PayoutType
+from services.distributions.domain.refunds import RefundPosition
+from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
+from services.distributions.store.aggregates import Aggregate
+from services.distributions.store.columns import read_failure, write_failure
+from services.distributions.store.investments import read_investment
+from services.distributions.store.rows import Row, is_mine
+from services.distributions.tables import investments, payouts
 
 BATCH_MAX = 1000  # what one BatchCreatePayouts takes
 
-_OPEN = ("REQUESTED", "CREATED")
+_OPEN = (PayoutStatus.REQUESTED.value, PayoutStatus.CREATED.value)
+_PAID_OR_OPEN = (*_OPEN, PayoutStatus.COMPLETED.value)
 
 
-async def requested(tx: AsyncConnection, saga_id: str) -> Sequence[Row]:
+def _read_payout(row: Row) -> Payout:
+    return Payout(
+        request_key=row.request_key,
+        saga_id=row.saga_id,
+        type=PayoutType(row.type),
+        offering_id=row.offering_id,
+        investment_id=row.investment_id,
+        distribution_id=row.distribution_id,
+        allocation_id=row.allocation_id,
+        escrow_account_id=row.escrow_account_id,
+        party_id=row.party_id,
+        bank_account_id=row.bank_account_id,
+        currency=row.currency,
+        amount_minor=row.amount_minor,
+        attempt=row.attempt,
+        status=PayoutStatus(row.status),
+        transaction_id=row.transaction_id,
+        transaction_version=row.transaction_version,
+        failure=read_failure(row.failure),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        version=row.version,
+    )
+
+
+def _columns(payout: Payout) -> dict[str, Any]:
+    return {
+        "request_key": payout.request_key,
+        "saga_id": payout.saga_id,
+        "type": payout.type.value,
+        "offering_id": payout.offering_id,
+        "investment_id": payout.investment_id,
+        "distribution_id": payout.distribution_id,
+        "allocation_id": payout.allocation_id,
+        "escrow_account_id": payout.escrow_account_id,
+        "party_id": payout.party_id,
+        "bank_account_id": payout.bank_account_id,
+        "currency": payout.currency,
+        "amount_minor": payout.amount_minor,
+        "attempt": payout.attempt,
+        "status": payout.status.value,
+        "transaction_id": payout.transaction_id,
+        "transaction_version": payout.transaction_version,
+        "failure": write_failure(payout.failure),
+        "created_at": payout.created_at,
+        "updated_at": payout.updated_at,
+    }
+
+
+PAYOUTS = Aggregate(payouts, "request_key", PAYOUT_MOVES, _read_payout, _columns, keeps_history=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedPayout:
+    """What a transaction says of whom it pays."""
+
+    transaction_id: str
+    type: PayoutType
+    escrow_account_id: str
+    party_id: str
+    amount_minor: int
+    allocation_id: str | None
+    investment_id: str | None
+
+
+async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
     """The saga's next payouts that transactions has not been asked for, or has not answered, by key."""
     query = (
-        sa.select(payouts)
-        .where(payouts.c.saga_id == saga_id, payouts.c.status == "REQUESTED")
+        PAYOUTS.select()
+        .where(payouts.c.saga_id == saga_id, payouts.c.status == PayoutStatus.REQUESTED.value)
         .order_by(payouts.c.request_key)
         .limit(BATCH_MAX)
     )
-    return (await tx.execute(query)).all()
+    return [_read_payout(row) for row in await tx.execute(query)]
 
 
-async def record_created(tx: AsyncConnection, transaction_ids: Mapping[str, str], now: datetime) -> None:
-    """Keeps the transaction each key got, on the payout and on the allocation it pays. Repeating changes nothing."""
-    keys = sorted(transaction_ids)
-    created = values_table(("key", sa.Text(), keys), ("id", sa.Text(), [transaction_ids[key] for key in keys]))
-    # An event may have told the outcome before the answer did: then there is nothing left to record.
-    update = (
-        sa.update(payouts)
-        .where(payouts.c.request_key == created.c.key, payouts.c.status == "REQUESTED")
-        .values(status="CREATED", transaction_id=created.c.id, updated_at=now)
-        .returning(payouts.c.allocation_id, payouts.c.transaction_id)
-    )
-    recorded = [row for row in await tx.execute(update) if row.allocation_id is not None]
-    paid = values_table(
-        ("allocation_id", sa.Text(), [row.allocation_id for row in recorded]),
-        ("id", sa.Text(), [row.transaction_id for row in recorded]),
-    )
-    await tx.execute(
-        sa.update(allocations)
-        .where(allocations.c.allocation_id == paid.c.allocation_id)
-        .values(transaction_id=paid.c.id, updated_at=now)
-    )
+async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
+    return await PAYOUTS.lock_all(tx, payouts.c.request_key.in_(request_keys))
 
 
-async def of_transaction(tx: AsyncConnection, transaction: transactions.Transaction) -> Row | None:
+async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout | None:
     """The payout a transaction carries out.
 
     Its event may arrive before the answer that told us its id. Then it belongs to the one attempt that waits for an
     answer: an earlier attempt ended by an event, so its id is known, or by a refusal, so it has no transaction.
     """
-    known = sa.select(payouts).where(payouts.c.transaction_id == transaction.transaction_id)
-    row = (await tx.execute(known)).one_or_none()
+    row = (await tx.execute(PAYOUTS.select().where(payouts.c.transaction_id == reported.transaction_id))).one_or_none()
     if row is not None:
-        return row
-    kind = transactions.Transaction.Type.Name(transaction.type)
-    waiting = sa.select(payouts).where(
-        payouts.c.type == kind,
-        payouts.c.status == "REQUESTED",
-        payouts.c.escrow_account_id == transaction.escrow_account_id,
-        payouts.c.party_id == transaction.party_id,
-        payouts.c.amount_minor == transaction.amount.amount_minor,
+        return _read_payout(row)
+    waiting = PAYOUTS.select().where(
+        payouts.c.type == reported.type.value,
+        payouts.c.status == PayoutStatus.REQUESTED.value,
+        payouts.c.escrow_account_id == reported.escrow_account_id,
+        payouts.c.party_id == reported.party_id,
+        payouts.c.amount_minor == reported.amount_minor,
     )
-    if kind == "DISTRIBUTION":
-        waiting = waiting.where(payouts.c.allocation_id == transaction.allocation_id)
-    elif kind == "REFUND":
-        waiting = waiting.where(payouts.c.investment_id == transaction.investment_id)
-    return (await tx.execute(waiting)).one_or_none()
+    if reported.type is PayoutType.DISTRIBUTION:
+        waiting = waiting.where(payouts.c.allocation_id == reported.allocation_id)
+    elif reported.type is PayoutType.REFUND:
+        waiting = waiting.where(payouts.c.investment_id == reported.investment_id)
+    row = (await tx.execute(waiting)).one_or_none()
+    return None if row is None else _read_payout(row)
 
 
-async def is_newest(tx: AsyncConnection, payout: Row) -> bool:
+async def is_newest(tx: AsyncConnection, payout: Payout) -> bool:
     """True unless a later attempt to pay the same proceeds or the same refund was begun."""
     same = sa.and_(
+        is_mine(payouts),
         payouts.c.offering_id == payout.offering_id,
-        payouts.c.type == payout.type,
+        payouts.c.type == payout.type.value,
         payouts.c.investment_id.is_not_distinct_from(payout.investment_id),
     )
     later = sa.select(sa.exists().where(same, payouts.c.attempt > payout.attempt))
     return not await tx.scalar(later)
 
 
-async def last_proceeds(tx: AsyncConnection, offering_id: str) -> Row | None:
+async def find_last_proceeds(tx: AsyncConnection, offering_id: str) -> Payout | None:
     """The newest attempt to pay the proceeds of an offering."""
     query = (
-        sa.select(payouts)
-        .where(payouts.c.offering_id == offering_id, payouts.c.type == "ESCROW_WITHDRAWAL")
+        PAYOUTS.select()
+        .where(payouts.c.offering_id == offering_id, payouts.c.type == PayoutType.ESCROW_WITHDRAWAL.value)
         .order_by(payouts.c.attempt.desc())
         .limit(1)
     )
-    return (await tx.execute(query)).one_or_none()
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else _read_payout(row)
 
 
-async def refund_positions(
+async def lock_refund_positions(
     tx: AsyncConnection, offering_id: str, investment_ids: Sequence[str] | None = None
-) -> Sequence[Row]:
-    """Each investment with `paid_minor` (refunds paid or under way), `open_count`, `last_attempt`, `last_status`."""
+) -> list[RefundPosition]:
+    """Each investment of the offering, locked by id, with the attempts to send money of it back.
+
+    Args:
+        investment_ids: Only these; None is all of the offering.
+    """
     refunds = payouts.c
-    last = (
-        sa.select(refunds.status, refunds.attempt)
-        .where(refunds.investment_id == investments.c.investment_id)
-        .order_by(refunds.attempt.desc())
-        .limit(1)
-        .lateral("last")
-    )
-    sums = (
-        sa.select(
-            sa.cast(
-                sa.func.coalesce(
-                    sa.func.sum(refunds.amount_minor).filter(refunds.status.in_((*_OPEN, "COMPLETED"))), 0
-                ),
-                sa.BigInteger,
-            ).label("paid_minor"),
-            sa.func.count().filter(refunds.status.in_(_OPEN)).label("open_count"),
-        )
-        .where(refunds.investment_id == investments.c.investment_id)
-        .lateral("sums")
-    )
+    mine = sa.and_(refunds.org_id == investments.c.org_id, refunds.investment_id == investments.c.investment_id)
+    last = sa.select(refunds.status, refunds.attempt).where(mine).order_by(refunds.attempt.desc()).limit(1)
+    paid = sa.func.coalesce(sa.func.sum(refunds.amount_minor).filter(refunds.status.in_(_PAID_OR_OPEN)), 0)
+    sums = sa.select(
+        sa.cast(paid, sa.BigInteger).label("paid_minor"),
+        sa.func.count().filter(refunds.status.in_(_OPEN)).label("open_count"),
+    ).where(mine)
+    newest, summed = last.lateral("newest"), sums.lateral("summed")
     query = (
         sa.select(
             investments,
-            sums.c.paid_minor,
-            sums.c.open_count,
-            last.c.attempt.label("last_attempt"),
-            last.c.status.label("last_status"),
+            summed.c.paid_minor,
+            summed.c.open_count,
+            newest.c.attempt.label("last_attempt"),
+            newest.c.status.label("last_status"),
         )
-        .select_from(investments.join(sums, sa.true()).outerjoin(last, sa.true()))
-        .where(investments.c.offering_id == offering_id)
+        .select_from(investments.join(summed, sa.true()).outerjoin(newest, sa.true()))
+        .where(is_mine(investments), investments.c.offering_id == offering_id)
         .order_by(investments.c.investment_id)
+        .with_for_update(key_share=True, of=investments)
     )
     if investment_ids is not None:
         query = query.where(investments.c.investment_id.in_(investment_ids))
-    return (await tx.execute(query)).all()
+    return [
+        RefundPosition(
+            investment=read_investment(row),
+            paid_minor=row.paid_minor,
+            is_under_way=row.open_count > 0,
+            last_attempt=row.last_attempt or 0,
+            last_status=None if row.last_status is None else PayoutStatus(row.last_status),
+        )
+        for row in await tx.execute(query)
+    ]

@@ -1,90 +1,116 @@
-"""Sagas as rows: claimed by one worker at a time, finished by whoever claimed last.
-
-A claim is a lease and a new epoch. The lease keeps others away while the worker lives; the epoch refuses the outcome
-of a worker that was thought dead (reliability rule c23).
-"""
+"""Sagas as rows: taken by one worker at a time for a while, finished by whoever took them last."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from enum import Enum
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.auth import current_principal
+from services.chassis.data import leases
 from services.chassis.values.ids import new_id
-from services.chassis.values.invariant import invariant
-from services.distributions.store.rows import Row, insert
 from services.distributions.tables import sagas
 
-LEASE = timedelta(seconds=30)  # six times the longest remote call
-_BACKOFF_SECONDS = (1, 2, 4, 8, 15, 30, 60, 120, 300)
+LEASE_MS = 30_000  # six times the longest remote call
+
+
+class SagaKind(Enum):
+    CLOSING = "CLOSING"
+    REFUND = "REFUND"
+    EXECUTION = "EXECUTION"
+    RESEND = "RESEND"
+
+
+class SagaStep(Enum):
+    RELEASE_SUBSCRIPTIONS = "RELEASE_SUBSCRIPTIONS"
+    DECLARE_DISTRIBUTION = "DECLARE_DISTRIBUTION"
+    REQUEST_PAYOUTS = "REQUEST_PAYOUTS"
+    DONE = "DONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Saga:
+    """A saga as it was taken. `epoch` counts the takings: an outcome is written only by whoever took it last."""
+
+    org_id: str
+    saga_id: str
+    kind: SagaKind
+    subject_id: str
+    step: SagaStep
+    actor: str
+    epoch: int
+    tries: int
 
 
 class Overtaken(Exception):
-    """Somebody else claimed the saga meanwhile: what this worker did is theirs to record."""
+    """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-async def begin(tx: AsyncConnection, kind: str, subject_id: str, step: str, actor: str, now: datetime) -> Row:
-    """A saga that is due at once."""
-    row = await insert(
-        tx,
-        sagas,
-        saga_id=new_id("saga"),
-        kind=kind,
-        subject_id=subject_id,
-        step=step,
-        due_at=now,
-        actor=actor,
-        created_at=now,
-        updated_at=now,
+async def begin_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, step: SagaStep, actor: str) -> str:
+    """A saga that is due at once; its id."""
+    saga_id = new_id("saga")
+    await tx.execute(
+        sa.insert(sagas).values(
+            org_id=current_principal().org_id,
+            saga_id=saga_id,
+            kind=kind.value,
+            subject_id=subject_id,
+            step=step.value,
+            actor=actor,
+            due_at=leases.due_in(0),
+        )
     )
-    invariant(row is not None, "a new saga has a new id")
-    assert row is not None
-    return row
+    return saga_id
 
 
-async def claim(tx: AsyncConnection, kind: str, now: datetime) -> Row | None:
+_TAKING = {
+    kind: leases.taking(sagas, lease_ms=LEASE_MS, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind
+}
+
+
+async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
-    due = (
-        sa.select(sagas.c.saga_id)
-        .where(sagas.c.kind == kind, sagas.c.step != "DONE", sagas.c.due_at <= now)
-        .where(sa.or_(sagas.c.lease_until.is_(None), sagas.c.lease_until <= now))
-        .order_by(sagas.c.due_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    found = (await tx.execute(due)).scalar_one_or_none()
-    if found is None:
+    row = (await tx.execute(_TAKING[kind])).one_or_none()
+    if row is None:
         return None
-    update = sa.update(sagas).where(sagas.c.saga_id == found)
-    claimed = update.values(epoch=sagas.c.epoch + 1, lease_until=now + LEASE, updated_at=now).returning(*sagas.c)
-    return (await tx.execute(claimed)).one()
+    return Saga(
+        row.org_id,
+        row.saga_id,
+        SagaKind(row.kind),
+        row.subject_id,
+        SagaStep(row.step),
+        row.actor,
+        row.epoch,
+        row.tries,
+    )
 
 
-async def record(tx: AsyncConnection, saga: Row, step: str, now: datetime) -> None:
+async def record_step(tx: AsyncConnection, saga: Saga, step: SagaStep) -> None:
     """Ends a step: the saga stands at `step`, due at once. First statement of the transaction that keeps the outcome.
 
     Raises:
-        Overtaken: the claim is not ours any more.
+        Overtaken: it is not ours any more.
     """
-    await _write(tx, saga, step=step, due_at=now, lease_until=None, attempts=0, last_error="", updated_at=now)
-
-
-async def postpone(tx: AsyncConnection, saga: Row, error: str, now: datetime) -> None:
-    """The outcome is unknown: the same step again, later and later, for ever. Raises: Overtaken."""
-    pause = _BACKOFF_SECONDS[min(saga.attempts, len(_BACKOFF_SECONDS) - 1)]
-    due_at = now + timedelta(seconds=pause)
-    await _write(
-        tx, saga, due_at=due_at, lease_until=None, attempts=saga.attempts + 1, last_error=error, updated_at=now
-    )
-
-
-async def _write(tx: AsyncConnection, saga: Row, **changes: object) -> None:
-    mine = sa.update(sagas).where(sagas.c.saga_id == saga.saga_id, sagas.c.epoch == saga.epoch)
-    if (await tx.execute(mine.values(**changes))).rowcount != 1:
+    due_at = None if step is SagaStep.DONE else leases.due_in(0)
+    changes = {"step": step.value, "due_at": due_at, "last_error": None}
+    if not await leases.finish(tx, sagas, _key(saga), **changes):
         raise Overtaken(saga.saga_id)
 
 
-async def oldest(tx: AsyncConnection) -> datetime | None:
-    """When the oldest saga that is not done began."""
-    return await tx.scalar(sa.select(sa.func.min(sagas.c.created_at)).where(sagas.c.step != "DONE"))
+async def postpone_saga(tx: AsyncConnection, saga: Saga, error: str) -> None:
+    """The outcome is unknown: the same step again, later and later, for ever. Raises: Overtaken."""
+    if not await leases.postpone(tx, sagas, _key(saga), last_error=error):
+        raise Overtaken(saga.saga_id)
+
+
+def _key(saga: Saga) -> dict[str, object]:
+    return {"org_id": saga.org_id, "saga_id": saga.saga_id, "epoch": saga.epoch, "tries": saga.tries}
+
+
+async def measure_oldest_seconds(tx: AsyncConnection) -> float:
+    """How old the oldest saga is that is not done; 0 if all are."""
+    age = sa.func.now() - sa.func.min(sagas.c.created_at)
+    query = sa.select(sa.extract("epoch", age)).where(sagas.c.due_at.is_not(None))
+    return float(await tx.scalar(query) or 0)

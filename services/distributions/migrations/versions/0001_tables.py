@@ -1,4 +1,4 @@
-"""The tables distributions begins with."""
+"""The tables distributions begins with, what guards them, and what the app role may do."""
 
 from __future__ import annotations
 
@@ -6,16 +6,91 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import create_chassis_tables
+from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
 
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
 
+# As domain/states.py had them when this was written; a test compares.
+_MOVES = {
+    "offerings": """
+        OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED
+    """,
+    "investments": """
+        PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLED
+        PENDING>RECONFIRM_REQUIRED RECONFIRM_REQUIRED>PENDING RECONFIRM_REQUIRED>CANCELLED
+    """,
+    "distributions": """
+        DRAFT>PENDING_APPROVAL PENDING_APPROVAL>APPROVED APPROVED>QUEUED QUEUED>PROCESSING PROCESSING>COMPLETED
+        PENDING_APPROVAL>DRAFT APPROVED>DRAFT DRAFT>CANCELLED PENDING_APPROVAL>CANCELLED APPROVED>CANCELLED
+        QUEUED>FAILED PROCESSING>FAILED PROCESSING>PARTIALLY_FAILED COMPLETED>PARTIALLY_FAILED
+        FAILED>PROCESSING PARTIALLY_FAILED>PROCESSING
+    """,
+    "allocations": """
+        PENDING>PROCESSING PROCESSING>COMPLETED PENDING>ON_HOLD ON_HOLD>PENDING PENDING>CANCELLED ON_HOLD>CANCELLED
+        PROCESSING>FAILED PROCESSING>RETURNED COMPLETED>RETURNED FAILED>PROCESSING RETURNED>PROCESSING
+    """,
+    "payouts": """
+        REQUESTED>CREATED REQUESTED>COMPLETED REQUESTED>FAILED REQUESTED>RETURNED
+        CREATED>COMPLETED CREATED>FAILED CREATED>RETURNED
+        COMPLETED>FAILED COMPLETED>RETURNED FAILED>COMPLETED FAILED>RETURNED RETURNED>COMPLETED RETURNED>FAILED
+    """,
+}
+_OF_ORGANIZATIONS = (
+    "moves",
+    "offerings",
+    "investments",
+    "contributions",
+    "distributions",
+    "distribution_tiers",
+    "allocations",
+    "allocation_lines",
+    "payouts",
+    "sagas",
+)
+
+_REFUSE_ILLEGAL_MOVE = """
+    CREATE FUNCTION refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+        IF NOT EXISTS (
+            SELECT FROM allowed_moves
+            WHERE machine = TG_TABLE_NAME AND from_status = OLD.status AND to_status = NEW.status
+        ) THEN
+            RAISE EXCEPTION '% does not move from % to %', TG_TABLE_NAME, OLD.status, NEW.status
+                USING ERRCODE = '23514';
+        END IF;
+        RETURN NEW;
+    END $$
+"""
+# The lines of an allocation come in one statement, and sum to its total.
+_REFUSE_WRONG_LINES = """
+    CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM (
+                SELECT org_id, allocation_id, sum(amount_minor) AS sum_minor FROM inserted GROUP BY 1, 2
+            ) AS lines JOIN allocations USING (org_id, allocation_id)
+            WHERE sum_minor <> total_minor
+        ) THEN
+            RAISE EXCEPTION 'allocation_lines: the lines of an allocation sum to its total' USING ERRCODE = '23514';
+        END IF;
+        RETURN NULL;
+    END $$
+"""
+# What an allocation pays is replaced by a new calculation, never edited.
+_REFUSE_AMOUNT_CHANGE = """
+    CREATE FUNCTION refuse_amount_change() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+        RAISE EXCEPTION '%: amounts are not edited', TG_TABLE_NAME USING ERRCODE = '23514';
+    END $$
+"""
+
 
 def upgrade() -> None:
     create_chassis_tables(op)
     _allowed_moves()
+    _moves()
     _offerings()
     _sagas()
     _distributions()
@@ -23,7 +98,49 @@ def upgrade() -> None:
     _allocations()
     _contributions()
     _distribution_tiers()
+    _allocation_lines()
     _payouts()
+    _guard_moves()
+    _guard_amounts()
+    append_only(op, "moves")
+    enable_rls(op, *_OF_ORGANIZATIONS)
+    grant_app(op, "distributions", select_insert=["allowed_moves", "moves"])
+    op.execute(f"REVOKE INSERT ON allowed_moves FROM {app_role(op.get_bind(), 'distributions')}")
+
+
+def _guard_moves() -> None:
+    """A move that is not listed cannot be stored, whoever writes it (reliability rule c7)."""
+    op.bulk_insert(
+        sa.table("allowed_moves", sa.column("machine"), sa.column("from_status"), sa.column("to_status")),
+        [
+            {"machine": machine, "from_status": move.split(">")[0], "to_status": move.split(">")[1]}
+            for machine, moves in _MOVES.items()
+            for move in moves.split()
+        ],
+    )
+    op.execute(_REFUSE_ILLEGAL_MOVE)
+    for machine in _MOVES:
+        op.execute(
+            f"CREATE TRIGGER refuse_illegal_move BEFORE UPDATE OF status ON {machine} FOR EACH ROW"
+            " WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION refuse_illegal_move()"
+        )
+
+
+def _guard_amounts() -> None:
+    op.execute(_REFUSE_WRONG_LINES)
+    op.execute(
+        "CREATE TRIGGER refuse_wrong_lines AFTER INSERT ON allocation_lines REFERENCING NEW TABLE AS inserted"
+        " FOR EACH STATEMENT EXECUTE FUNCTION refuse_wrong_lines()"
+    )
+    op.execute(_REFUSE_AMOUNT_CHANGE)
+    op.execute(
+        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE ON allocation_lines FOR EACH ROW"
+        " EXECUTE FUNCTION refuse_amount_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE ON allocations FOR EACH ROW"
+        " WHEN (OLD.total_minor IS DISTINCT FROM NEW.total_minor) EXECUTE FUNCTION refuse_amount_change()"
+    )
 
 
 def _allowed_moves() -> None:
@@ -36,11 +153,25 @@ def _allowed_moves() -> None:
     )
 
 
+def _moves() -> None:
+    op.create_table(
+        "moves",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("from_status", sa.Text(), nullable=True),
+        sa.Column("to_status", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("moved_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "subject_id", "version"),
+    )
+
+
 def _offerings() -> None:
     op.create_table(
         "offerings",
-        sa.Column("offering_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("offering_id", sa.Text(), nullable=False),
         sa.Column("display_name", sa.Text(), nullable=False),
         sa.Column("sponsor_party_id", sa.Text(), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
@@ -51,73 +182,87 @@ def _offerings() -> None:
         sa.Column("open_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("early_close_noticed_on", sa.Date(), nullable=True),
-        sa.Column("tiers", postgresql.ARRAY(sa.Text()), nullable=False),
-        sa.Column("preferred_rate_bps", sa.Integer(), nullable=False),
-        sa.Column("catch_up_sponsor_share_bps", sa.Integer(), nullable=False),
-        sa.Column("sponsor_carry_bps", sa.Integer(), nullable=False),
+        sa.Column("tiers", postgresql.JSONB(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("committed_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("funded_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("closing_date", sa.Date(), nullable=True),
         sa.Column("closing_attempt", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("proceeds_bank_account_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("proceeds_transaction_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("refund_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("proceeds_bank_account_id", sa.Text(), nullable=True),
+        sa.Column("proceeds_transaction_id", sa.Text(), nullable=True),
+        sa.Column("proceeds_failure", postgresql.JSONB(), nullable=True),
+        sa.Column("refund_reason", sa.Text(), nullable=True),
         sa.Column("declarations", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("declared_through", sa.Date(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
         sa.CheckConstraint("status IN ('OPEN', 'CLOSING', 'CLOSED', 'REFUNDING', 'REFUNDED')", name="offerings_status"),
         sa.CheckConstraint("committed_minor BETWEEN 0 AND maximum_minor", name="offerings_not_over_committed"),
         sa.CheckConstraint("deadline_at > open_at", name="offerings_deadline"),
+        sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
         sa.CheckConstraint("target_minor > 0 AND maximum_minor >= target_minor", name="offerings_target"),
-        sa.PrimaryKeyConstraint("offering_id", "org_id"),
-        sa.UniqueConstraint("escrow_account_id", name="offerings_escrow_account_id_key"),
+        sa.PrimaryKeyConstraint("org_id", "offering_id"),
+        sa.UniqueConstraint("org_id", "escrow_account_id", name="offerings_escrow_account_id_key"),
     )
-    op.create_index("offerings_org", "offerings", ["org_id", "offering_id"], unique=False)
+    op.create_index(
+        "offerings_external_id",
+        "offerings",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+    )
 
 
 def _sagas() -> None:
     op.create_table(
         "sagas",
-        sa.Column("saga_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("saga_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
         sa.Column("step", sa.Text(), nullable=False),
-        sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("lease_until", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("last_error", sa.Text(), server_default="", nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.CheckConstraint("(step = 'DONE') = (due_at IS NULL)", name="sagas_due_until_done"),
         sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
-        sa.CheckConstraint("step IN ('RELEASE', 'DECLARE', 'PAY', 'DONE')", name="sagas_step"),
-        sa.PrimaryKeyConstraint("saga_id", "org_id"),
+        sa.CheckConstraint(
+            "step IN ('RELEASE_SUBSCRIPTIONS', 'DECLARE_DISTRIBUTION', 'REQUEST_PAYOUTS', 'DONE')", name="sagas_step"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "saga_id"),
     )
-    op.create_index("sagas_due", "sagas", ["kind", "due_at"], unique=False, postgresql_where=sa.text("step <> 'DONE'"))
+    op.create_index(
+        "sagas_due", "sagas", ["kind", "due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
+    )
 
 
 def _distributions() -> None:
     op.create_table(
         "distributions",
-        sa.Column("distribution_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("distribution_id", sa.Text(), nullable=False),
         sa.Column("offering_id", sa.Text(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("distribution_date", sa.Date(), nullable=False),
-        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("content_hash", sa.Text(), server_default="", nullable=False),
+        sa.Column("content_hash", sa.Text(), nullable=True),
         sa.Column("basis_version", sa.BigInteger(), nullable=True),
         sa.Column("allocation_count", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("paid_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("failure", postgresql.JSONB(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("calculated_by", sa.Text(), nullable=True),
         sa.Column("submitted_by", sa.Text(), nullable=True),
@@ -126,6 +271,7 @@ def _distributions() -> None:
         sa.Column("declared_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.CheckConstraint(
             (
                 "status IN ('DRAFT', 'PENDING_APPROVAL', 'APPROVED', 'QUEUED', 'PROCESSING', 'COMPLETED',"
@@ -135,9 +281,9 @@ def _distributions() -> None:
         ),
         sa.CheckConstraint(
             (
-                "status IN ('DRAFT', 'PENDING_APPROVAL', 'CANCELLED') OR (approved_by IS NOT NULL"
-                " AND calculated_by IS NOT NULL AND submitted_by IS NOT NULL"
-                " AND approved_hash = content_hash AND content_hash <> '' AND basis_version IS NOT NULL)"
+                "status IN ('DRAFT', 'PENDING_APPROVAL', 'CANCELLED') OR (approved_by IS NOT NULL AND"
+                " calculated_by IS NOT NULL AND submitted_by IS NOT NULL AND approved_hash = content_hash"
+                " AND content_hash IS NOT NULL AND basis_version IS NOT NULL)"
             ),
             name="distributions_approved",
         ),
@@ -146,28 +292,37 @@ def _distributions() -> None:
             "approved_by IS NULL OR approved_by NOT IN (created_by, calculated_by, submitted_by)",
             name="distributions_maker_is_not_checker",
         ),
+        sa.CheckConstraint("paid_minor BETWEEN 0 AND amount_minor", name="distributions_paid"),
         sa.ForeignKeyConstraint(
-            ["offering_id", "org_id"],
-            ["offerings.offering_id", "offerings.org_id"],
+            ["org_id", "offering_id"],
+            ["offerings.org_id", "offerings.offering_id"],
         ),
-        sa.PrimaryKeyConstraint("distribution_id", "org_id"),
+        sa.PrimaryKeyConstraint("org_id", "distribution_id"),
     )
-    op.create_index("distributions_offering", "distributions", ["offering_id", "distribution_id"], unique=False)
+    op.create_index(
+        "distributions_external_id",
+        "distributions",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_index(
+        "distributions_offering", "distributions", ["org_id", "offering_id", "distribution_id"], unique=False
+    )
     op.create_index(
         "distributions_one_a_basis",
         "distributions",
-        ["offering_id", "basis_version"],
+        ["org_id", "offering_id", "basis_version"],
         unique=True,
         postgresql_where=sa.text("declared_at IS NOT NULL OR status = 'QUEUED'"),
     )
-    op.create_index("distributions_org", "distributions", ["org_id", "distribution_id"], unique=False)
 
 
 def _investments() -> None:
     op.create_table(
         "investments",
-        sa.Column("investment_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("investment_id", sa.Text(), nullable=False),
         sa.Column("offering_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
@@ -183,108 +338,132 @@ def _investments() -> None:
         sa.Column("accrual_start_date", sa.Date(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("refund_requested_by", sa.Text(), nullable=True),
+        sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
         sa.CheckConstraint(
-            "status IN ('PENDING', 'RECONFIRM_REQUIRED', 'ACTIVE', 'COMPLETED', 'CANCELLED')", name="investments_status"
+            "status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'CANCELLED', 'RECONFIRM_REQUIRED')", name="investments_status"
         ),
         sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
         sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
         sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
         sa.ForeignKeyConstraint(
-            ["offering_id", "org_id"],
-            ["offerings.offering_id", "offerings.org_id"],
+            ["org_id", "offering_id"],
+            ["offerings.org_id", "offerings.offering_id"],
         ),
-        sa.PrimaryKeyConstraint("investment_id", "org_id"),
+        sa.PrimaryKeyConstraint("org_id", "investment_id"),
     )
-    op.create_index("investments_investor", "investments", ["org_id", "party_id", "investment_id"], unique=False)
-    op.create_index("investments_offering", "investments", ["offering_id", "investment_id"], unique=False)
-    op.create_index("investments_org", "investments", ["org_id", "investment_id"], unique=False)
+    op.create_index(
+        "investments_external_id",
+        "investments",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id IS NOT NULL"),
+    )
+    op.create_index("investments_offering", "investments", ["org_id", "offering_id", "investment_id"], unique=False)
+    op.create_index("investments_party", "investments", ["org_id", "party_id", "investment_id"], unique=False)
 
 
 def _allocations() -> None:
     op.create_table(
         "allocations",
-        sa.Column("allocation_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("allocation_id", sa.Text(), nullable=False),
         sa.Column("distribution_id", sa.Text(), nullable=False),
+        sa.Column("offering_id", sa.Text(), nullable=False),
         sa.Column("payee_type", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
-        sa.Column("return_of_capital_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("preferred_return_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("catch_up_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("split_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("total_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("transaction_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure", postgresql.JSONB(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
         sa.CheckConstraint(
-            ("status IN ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED', 'ON_HOLD', 'RETURNED')"),
+            "status IN ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED', 'ON_HOLD', 'RETURNED')",
             name="allocations_status",
         ),
-        sa.CheckConstraint(
-            (
-                "total_minor > 0"
-                " AND total_minor = return_of_capital_minor + preferred_return_minor + catch_up_minor + split_minor"
-                " AND least(return_of_capital_minor, preferred_return_minor, catch_up_minor, split_minor) >= 0"
-            ),
-            name="allocations_total",
-        ),
+        sa.CheckConstraint("total_minor > 0", name="allocations_total"),
         sa.ForeignKeyConstraint(
-            ["distribution_id", "org_id"],
-            ["distributions.distribution_id", "distributions.org_id"],
+            ["org_id", "distribution_id"],
+            ["distributions.org_id", "distributions.distribution_id"],
         ),
-        sa.PrimaryKeyConstraint("allocation_id", "org_id"),
+        sa.PrimaryKeyConstraint("org_id", "allocation_id"),
     )
-    op.create_index("allocations_payee", "allocations", ["distribution_id", "party_id", "payee_type"], unique=True)
+    op.create_index("allocations_party", "allocations", ["org_id", "party_id", "distribution_id"], unique=False)
+    op.create_index(
+        "allocations_payee", "allocations", ["org_id", "distribution_id", "party_id", "payee_type"], unique=True
+    )
 
 
 def _contributions() -> None:
     op.create_table(
         "contributions",
-        sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("investment_id", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("transaction_version", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["investment_id", "org_id"],
-            ["investments.investment_id", "investments.org_id"],
+            ["org_id", "investment_id"],
+            ["investments.org_id", "investments.investment_id"],
         ),
-        sa.PrimaryKeyConstraint("transaction_id", "org_id"),
+        sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
-    op.create_index("contributions_investment", "contributions", ["investment_id"], unique=False)
+    op.create_index("contributions_investment", "contributions", ["org_id", "investment_id"], unique=False)
 
 
 def _distribution_tiers() -> None:
     op.create_table(
         "distribution_tiers",
-        sa.Column("distribution_id", sa.Text(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("tier", sa.Text(), nullable=False),
+        sa.Column("distribution_id", sa.Text(), nullable=False),
+        sa.Column("tier", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("investors_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("sponsor_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("working", sa.Text(), nullable=False),
+        sa.Column("explanation", postgresql.JSONB(), nullable=False),
+        sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
         sa.ForeignKeyConstraint(
-            ["distribution_id", "org_id"],
-            ["distributions.distribution_id", "distributions.org_id"],
+            ["org_id", "distribution_id"],
+            ["distributions.org_id", "distributions.distribution_id"],
         ),
-        sa.PrimaryKeyConstraint("distribution_id", "position", "org_id"),
+        sa.PrimaryKeyConstraint("org_id", "distribution_id", "tier"),
+    )
+
+
+def _allocation_lines() -> None:
+    op.create_table(
+        "allocation_lines",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("allocation_id", sa.Text(), nullable=False),
+        sa.Column("tier", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("claim_minor", sa.BigInteger(), nullable=True),
+        sa.Column("claims_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.CheckConstraint("amount_minor > 0", name="allocation_lines_amount"),
+        sa.ForeignKeyConstraint(
+            ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "allocation_id", "tier"),
     )
 
 
 def _payouts() -> None:
     op.create_table(
         "payouts",
-        sa.Column("request_key", sa.Text(), nullable=False),
         sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("request_key", sa.Text(), nullable=False),
         sa.Column("saga_id", sa.Text(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("offering_id", sa.Text(), nullable=False),
@@ -293,21 +472,19 @@ def _payouts() -> None:
         sa.Column("allocation_id", sa.Text(), nullable=True),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
-        sa.Column("bank_account_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("bank_account_id", sa.Text(), nullable=True),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("transaction_version", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure", postgresql.JSONB(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.CheckConstraint(
-            (
-                "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL)"
-                " AND (type = 'REFUND') = (investment_id IS NOT NULL)"
-            ),
+            "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL) AND (type = 'REFUND') = (investment_id IS NOT NULL)",
             name="payouts_subject",
         ),
         sa.CheckConstraint(
@@ -316,41 +493,45 @@ def _payouts() -> None:
         sa.CheckConstraint("type IN ('DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="payouts_type"),
         sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
         sa.ForeignKeyConstraint(
-            ["allocation_id", "org_id"],
-            ["allocations.allocation_id", "allocations.org_id"],
+            ["org_id", "allocation_id"],
+            ["allocations.org_id", "allocations.allocation_id"],
         ),
         sa.ForeignKeyConstraint(
-            ["investment_id", "org_id"],
-            ["investments.investment_id", "investments.org_id"],
+            ["org_id", "investment_id"],
+            ["investments.org_id", "investments.investment_id"],
         ),
         sa.ForeignKeyConstraint(
-            ["offering_id", "org_id"],
-            ["offerings.offering_id", "offerings.org_id"],
+            ["org_id", "offering_id"],
+            ["offerings.org_id", "offerings.offering_id"],
         ),
-        sa.PrimaryKeyConstraint("request_key", "org_id"),
-        sa.UniqueConstraint("transaction_id", name="payouts_transaction_id_key"),
+        sa.PrimaryKeyConstraint("org_id", "request_key"),
+        sa.UniqueConstraint("org_id", "transaction_id", name="payouts_transaction_id_key"),
     )
     op.create_index(
         "payouts_one_open_an_allocation",
         "payouts",
-        ["allocation_id"],
+        ["org_id", "allocation_id"],
         unique=True,
         postgresql_where=sa.text("status IN ('REQUESTED', 'CREATED')"),
     )
     op.create_index(
         "payouts_one_open_an_investment",
         "payouts",
-        ["investment_id"],
+        ["org_id", "investment_id"],
         unique=True,
         postgresql_where=sa.text("status IN ('REQUESTED', 'CREATED')"),
     )
     op.create_index(
         "payouts_one_open_proceeds",
         "payouts",
-        ["offering_id"],
+        ["org_id", "offering_id"],
         unique=True,
         postgresql_where=sa.text("type = 'ESCROW_WITHDRAWAL' AND status IN ('REQUESTED', 'CREATED')"),
     )
     op.create_index(
-        "payouts_requested", "payouts", ["saga_id"], unique=False, postgresql_where=sa.text("status = 'REQUESTED'")
+        "payouts_requested",
+        "payouts",
+        ["org_id", "saga_id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'REQUESTED'"),
     )

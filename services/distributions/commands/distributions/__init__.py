@@ -1,0 +1,1 @@
+"""Distributions: drafted, calculated, approved, executed."""

@@ -1,0 +1,98 @@
+"""The waterfall run on what was declared before, and its result kept until the next run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from realco.distributions.v1 import distributions_pb2 as pb
+from realco.distributions.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.ids import derived_id
+from services.chassis.values.money import Money
+from services.distributions.domain.approval import hash_content
+from services.distributions.domain.distribution import (
+    Allocation,
+    Distribution,
+    PayeeType,
+    TierTotal,
+    check_may_calculate,
+)
+from services.distributions.domain.lines import list_lines, sum_claims
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.positions import SPONSOR
+from services.distributions.domain.spelling import spell_in
+from services.distributions.domain.waterfall import Result, calculate
+from services.distributions.messages import to_distribution
+from services.distributions.store.allocations import replace_allocations
+from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, publish, replace_tiers
+from services.distributions.store.waterfalls import read_state
+
+
+async def calculate_distribution(
+    tx: AsyncConnection, request: pb.CalculateDistributionRequest, now: datetime
+) -> pb.Distribution:
+    """Runs the waterfall on what has been declared so far, and keeps the result instead of an earlier one."""
+    offering, distribution = await lock_distribution(tx, request.distribution_id)
+    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_may_calculate(distribution)
+    result = await run_waterfall(tx, offering, distribution)
+    calculated = replace(
+        distribution,
+        tiers=tuple(TierTotal(step.kind, step.investors, step.sponsor, step.explanation) for step in result.steps),
+        content_hash=hash_result(offering, distribution, result),
+        basis_version=offering.declarations,
+        allocation_count=len(result.lines),
+        calculated_by=current_principal().person,
+    )
+    after = await DISTRIBUTIONS.save(tx, distribution, calculated, now)
+    await replace_tiers(tx, after.distribution_id, after.tiers)
+    allocations = _list_allocations(offering, after, result, now)
+    await replace_allocations(tx, after.distribution_id, allocations)
+    await publish(tx, events.DistributionCalculated(), after, allocations, now)
+    return to_distribution(after)
+
+
+def _list_allocations(
+    offering: Offering, distribution: Distribution, result: Result, now: datetime
+) -> list[Allocation]:
+    """By payee. An allocation's id follows from the distribution and its payee: a repeated calculation keeps it."""
+    claims = sum_claims(result.steps)
+    found = []
+    for line in result.lines:
+        payee_type = PayeeType.SPONSOR if line.party_id == SPONSOR else PayeeType.INVESTOR
+        allocation = Allocation(
+            allocation_id=derived_id("alloc", distribution.distribution_id, payee_type.value, line.party_id),
+            distribution_id=distribution.distribution_id,
+            offering_id=offering.offering_id,
+            payee_type=payee_type,
+            party_id=offering.sponsor_party_id if payee_type is PayeeType.SPONSOR else line.party_id,
+            currency=distribution.currency,
+            lines=list_lines(line, result.steps, claims),
+            total_minor=line.total,
+            created_at=now,
+            updated_at=now,
+            version=distribution.version,  # grows with each calculation, so each has etags of its own
+        )
+        found.append(allocation)
+    return sorted(found, key=lambda each: (each.party_id, each.payee_type.value))
+
+
+async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> Result:
+    """What the distribution pays, given all that was declared before. The caller holds the offering's lock.
+
+    Raises: NothingContributed, OutOfDateOrder.
+    """
+    state = await read_state(tx, offering.offering_id)
+    spell = spell_in(distribution.currency)
+    return calculate(state, offering.terms, distribution.amount_minor, distribution.distribution_date, spell)
+
+
+def hash_result(offering: Offering, distribution: Distribution, result: Result) -> str:
+    """The hash of the content that an approval is bound to."""
+    amount = Money(distribution.amount_minor, distribution.currency)
+    on = distribution.distribution_date
+    return hash_content(distribution.distribution_id, amount, on, offering.terms, result.lines)

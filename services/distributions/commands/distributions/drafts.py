@@ -1,0 +1,85 @@
+"""Distributions drafted, and cancelled before their execution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from realco.distributions.v1 import distributions_pb2 as pb
+from realco.distributions.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_date
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.ids import new_id
+from services.distributions.commands.raises.offerings import PLANS_END
+from services.distributions.domain.distribution import Allocation, Distribution, check_may_cancel
+from services.distributions.domain.offering import check_distributes
+from services.distributions.domain.refusals import CurrencyMismatch, OutOfDateOrder
+from services.distributions.domain.states import AllocationStatus, DistributionStatus
+from services.distributions.messages import to_distribution
+from services.distributions.store.allocations import lock_allocations_of
+from services.distributions.store.distributions import insert_distribution, lock_distribution, move_distribution
+from services.distributions.store.offerings import get_offering
+
+
+async def create_distribution(
+    tx: AsyncConnection, request: pb.CreateDistributionRequest, now: datetime
+) -> pb.Distribution:
+    offering = await get_offering(tx, request.offering_id)
+    check_distributes(offering)
+    if request.amount.currency_code != offering.currency:
+        fields = {"amount.currency_code": "is not the offering's currency"}
+        raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
+    on = now.date()
+    if request.HasField("distribution_date"):
+        on = from_date(request.distribution_date, "distribution_date")
+    # A distribution on the day of the closing would precede the contributions it pays on.
+    not_before = offering.declared_through
+    if not_before is None and offering.closing_date is not None:
+        not_before = offering.closing_date + timedelta(days=1)
+    if not_before is not None and on < not_before:
+        raise OutOfDateOrder("The offering is calculated beyond that date.", not_before=not_before.isoformat())
+    if on > now.date() + PLANS_END:
+        # Declared, it would keep every earlier date from being distributed, for ever.
+        raise InvalidField("No such date.", fields={"distribution_date": "must lie within ten years of now"})
+    distribution = Distribution(
+        distribution_id=new_id("dist"),
+        offering_id=offering.offering_id,
+        type=pb.Distribution.Type.Name(request.type),
+        currency=offering.currency,
+        amount_minor=request.amount.amount_minor,
+        distribution_date=on,
+        description=request.description if request.HasField("description") else None,
+        external_id=request.external_id if request.HasField("external_id") else None,
+        metadata=dict(request.metadata),
+        created_by=current_principal().person,
+        created_at=now,
+        updated_at=now,
+    )
+    await insert_distribution(tx, distribution)
+    return to_distribution(distribution)
+
+
+async def cancel_distribution(
+    tx: AsyncConnection, request: pb.CancelDistributionRequest, now: datetime
+) -> pb.Distribution:
+    _, distribution = await lock_distribution(tx, request.distribution_id)
+    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    if distribution.status is DistributionStatus.CANCELLED:
+        return to_distribution(distribution)
+    check_may_cancel(distribution)
+    cancelled = replace(distribution, status=DistributionStatus.CANCELLED)
+    allocations = await cancel_allocations(tx, distribution.distribution_id)
+    after, _ = await move_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)
+    return to_distribution(after)
+
+
+async def cancel_allocations(tx: AsyncConnection, distribution_id: str) -> list[tuple[Allocation, Allocation]]:
+    """The moves that cancel the allocations of a distribution that will not be paid. Locks them."""
+    return [
+        (each, replace(each, status=AllocationStatus.CANCELLED))
+        for each in await lock_allocations_of(tx, distribution_id)
+    ]

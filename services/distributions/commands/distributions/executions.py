@@ -1,0 +1,168 @@
+"""The execution of a distribution: declared in escrow, then every allocation paid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from realco.distributions.v1 import distributions_pb2 as pb
+from realco.distributions.v1 import events_pb2 as events
+from realco.escrow.v1 import escrow_pb2 as escrow
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_money
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
+from services.distributions.clients import Escrow
+from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
+from services.distributions.commands.distributions.drafts import cancel_allocations
+from services.distributions.domain.distribution import check_may_execute
+from services.distributions.domain.failure import failure_of
+from services.distributions.domain.payout import pay_allocation
+from services.distributions.domain.refusals import (
+    DistributionInProgress,
+    DistributionNotFound,
+    EscrowAccountNotUsable,
+    InsufficientDistributableCash,
+)
+from services.distributions.domain.states import AllocationStatus, DistributionStatus
+from services.distributions.messages import to_distribution
+from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
+from services.distributions.store.distributions import (
+    DISTRIBUTIONS,
+    find_being_declared,
+    lock_distribution,
+    move_distribution,
+)
+from services.distributions.store.offerings import get_offering, move_offering
+from services.distributions.store.payouts import PAYOUTS
+from services.distributions.store.sagas import Saga, SagaKind, SagaStep, begin_saga, record_step
+from services.distributions.store.waterfalls import save_lots
+
+
+@dataclass(frozen=True, slots=True)
+class Cash:
+    """What escrow says of an offering's money."""
+
+    escrow_account_id: str
+    escrow_status: str
+    distributable_minor: int
+
+
+async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> Cash:
+    """What escrow holds for the distribution's offering, read before any transaction. Raises: DistributionNotFound."""
+    async with database.begin() as tx:
+        distribution = await DISTRIBUTIONS.find(tx, distribution_id)
+        if distribution is None:
+            raise DistributionNotFound
+        offering = await get_offering(tx, distribution.offering_id)
+    account = await peer.get_escrow_account(offering.escrow_account_id)
+    balance = await peer.get_balance(offering.escrow_account_id)
+    return Cash(
+        offering.escrow_account_id,
+        escrow.EscrowAccount.Status.Name(account.status),
+        sum(
+            each.available.amount_minor
+            for each in balance.ledger_accounts
+            if each.ledger_account.kind == escrow.LedgerAccount.DISTRIBUTABLE
+        ),
+    )
+
+
+async def execute_distribution(
+    tx: AsyncConnection, request: pb.ExecuteDistributionRequest, cash: Cash, now: datetime
+) -> pb.Distribution:
+    """Queues an approved distribution; the saga does the rest. `cash` was read before the transaction.
+
+    What escrow would refuse is refused here while nothing has changed: a declaration that escrow refuses fails the
+    distribution for good, and two persons begin again.
+    """
+    offering, distribution = await lock_distribution(tx, request.distribution_id)
+    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_may_execute(offering, distribution)
+    in_progress = await find_being_declared(tx, offering.offering_id)
+    if in_progress is not None:
+        raise DistributionInProgress("Another distribution is being declared.", distribution_id=in_progress)
+    if cash.escrow_status in ("FROZEN", "CLOSED"):
+        raise EscrowAccountNotUsable(
+            f"The escrow account is {cash.escrow_status}.",
+            escrow_account_id=cash.escrow_account_id,
+            cause=cash.escrow_status,
+        )
+    if cash.distributable_minor < distribution.amount_minor:
+        raise InsufficientDistributableCash(
+            "Escrow holds less distributable cash.",
+            available_minor=cash.distributable_minor,
+            requested_minor=distribution.amount_minor,
+        )
+    queued = replace(distribution, status=DistributionStatus.QUEUED)
+    after, _ = await move_distribution(tx, distribution, queued, events.DistributionQueued(), now)
+    await begin_saga(
+        tx,
+        SagaKind.EXECUTION,
+        distribution.distribution_id,
+        SagaStep.DECLARE_DISTRIBUTION,
+        current_principal().person,
+    )
+    return to_distribution(after)
+
+
+async def make_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
+    """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
+    distribution = await DISTRIBUTIONS.find(tx, distribution_id)
+    invariant(distribution is not None, "a distribution that is being declared is there")
+    assert distribution is not None
+    offering = await get_offering(tx, distribution.offering_id)
+    owed = await sum_by_payee(tx, distribution_id)
+    return escrow.DeclareDistributionRequest(
+        idempotency_key=f"dist:{distribution_id}",
+        escrow_account_id=offering.escrow_account_id,
+        distribution_id=distribution_id,
+        payables=[
+            escrow.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
+            for party_id, amount_minor in owed.items()
+        ],
+    )
+
+
+async def record_declaration(database: Database, saga: Saga, now: datetime) -> None:
+    """Escrow owes every payee: from here on the distribution is part of the waterfall's past."""
+    async with database.begin() as tx:
+        await record_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        offering, distribution = await lock_distribution(tx, saga.subject_id)
+        # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
+        result = await run_waterfall(tx, offering, distribution)
+        content_hash = hash_result(offering, distribution, result)
+        invariant(
+            distribution.basis_version == offering.declarations
+            and content_hash == distribution.content_hash == distribution.approved_hash,
+            "what was declared is what was approved",
+        )
+        counted = replace(
+            offering, declarations=offering.declarations + 1, declared_through=distribution.distribution_date
+        )
+        offering = await move_offering(tx, offering, counted, events.OfferingUpdated(), now)
+        await save_lots(tx, result.after.lots, now)
+        declared = replace(distribution, status=DistributionStatus.PROCESSING, declared_at=now)
+        moves = [
+            (each, replace(each, status=AllocationStatus.PROCESSING, attempts=1))
+            for each in await lock_allocations_of(tx, distribution.distribution_id)
+        ]
+        event = events.DistributionDeclared()
+        _, allocations = await move_distribution(tx, distribution, declared, event, now, moves)
+        payouts = [pay_allocation(offering, each, saga.saga_id, None, now) for each in allocations]
+        await PAYOUTS.insert_all(tx, payouts)
+
+
+async def record_refused_declaration(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
+    """Escrow refused, so nothing is owed: the distribution failed, and another may be drafted."""
+    async with database.begin() as tx:
+        await record_step(tx, saga, SagaStep.DONE)
+        _, distribution = await lock_distribution(tx, saga.subject_id)
+        failed = replace(distribution, status=DistributionStatus.FAILED, failure=failure_of(refusal))
+        allocations = await cancel_allocations(tx, distribution.distribution_id)
+        await move_distribution(tx, distribution, failed, events.DistributionFailed(), now, allocations)

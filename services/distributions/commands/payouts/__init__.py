@@ -1,0 +1,1 @@
+"""Payouts: asked for, and what became of them."""

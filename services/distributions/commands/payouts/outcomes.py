@@ -1,0 +1,129 @@
+"""What becomes of payouts, and what follows for the allocation, the distribution, the refund or the proceeds.
+
+Events may come twice, late, or before the answer to the call that caused them: the transaction's version orders them,
+and each attempt ends once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.transactions.v1 import transactions_pb2 as transactions
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.process.telemetry import log
+from services.distributions.commands.payouts.allocations import end_allocation
+from services.distributions.commands.raises.refunds import advance_refunds
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.payout import Payout, PayoutType
+from services.distributions.domain.states import PayoutStatus
+from services.distributions.store.distributions import lock_distribution
+from services.distributions.store.investments import INVESTMENTS, move_investments
+from services.distributions.store.offerings import lock_offering, move_offering
+from services.distributions.store.payouts import PAYOUTS, ReportedPayout, find_payout, is_newest
+
+_PAYOUT_TYPES = frozenset(each.value for each in PayoutType)
+
+
+def is_payout(transaction: transactions.Transaction) -> bool:
+    """Whether the transaction is of a type that this service may have asked for."""
+    return transactions.Transaction.Type.Name(transaction.type) in _PAYOUT_TYPES
+
+
+async def record_outcome(
+    tx: AsyncConnection, transaction: transactions.Transaction, outcome: PayoutStatus, now: datetime
+) -> None:
+    """Applies what transactions reports of a payout: COMPLETED, FAILED or RETURNED."""
+    reported = ReportedPayout(
+        transaction_id=transaction.transaction_id,
+        type=PayoutType(transactions.Transaction.Type.Name(transaction.type)),
+        escrow_account_id=transaction.escrow_account_id,
+        party_id=transaction.party_id,
+        amount_minor=transaction.amount.amount_minor,
+        allocation_id=transaction.allocation_id or None,
+        investment_id=transaction.investment_id or None,
+    )
+    found = await find_payout(tx, reported)
+    if found is None:
+        # Transactions pays others too: withdrawals that people asked for.
+        log.info("payout_of_somebody_else", transaction_id=transaction.transaction_id)
+        return
+    failure = None
+    if outcome is not PayoutStatus.COMPLETED:
+        failure = Failure(
+            code=transaction.failure.code or transactions.Transaction.Status.Name(transaction.status),
+            message=transaction.failure.message or "The payout ended without being paid.",
+            retryable=transaction.failure.retryable,
+            metadata=dict(transaction.failure.metadata),
+        )
+    ended = replace(
+        found,
+        status=outcome,
+        transaction_id=transaction.transaction_id,
+        transaction_version=transaction.version,
+        failure=failure,
+    )
+    await _end_payout(tx, ended, now)
+
+
+async def record_refusal(tx: AsyncConnection, payout: Payout, failure: Failure, now: datetime) -> None:
+    """Transactions definitely refused to create the payout: the attempt ended, and no transaction exists."""
+    await _end_payout(tx, replace(payout, status=PayoutStatus.FAILED, failure=failure), now)
+
+
+async def _end_payout(tx: AsyncConnection, ended: Payout, now: datetime) -> None:
+    """Keeps how an attempt ended, unless that is known already, and does what follows. The parent is locked first."""
+    if ended.distribution_id is not None:
+        _, distribution = await lock_distribution(tx, ended.distribution_id)
+        if (payout := await _keep_end(tx, ended, now)) is not None:
+            await end_allocation(tx, distribution, payout, now)
+        return
+    offering = await lock_offering(tx, ended.offering_id)
+    payout = await _keep_end(tx, ended, now)
+    if payout is None:
+        return
+    newest = await is_newest(tx, payout)
+    if payout.type is PayoutType.REFUND and payout.investment_id is not None:
+        if newest:
+            investment = await INVESTMENTS.get_locked(tx, payout.investment_id)
+            after = replace(investment, refund_failure=payout.failure)
+            await move_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+        await advance_refunds(tx, offering, now, investment_ids=[payout.investment_id])
+    elif newest:
+        paid = replace(
+            offering,
+            proceeds_failure=payout.failure,
+            proceeds_transaction_id=payout.transaction_id or offering.proceeds_transaction_id,
+        )
+        await move_offering(tx, offering, paid, events.OfferingUpdated(), now)
+    else:
+        log.error("earlier_payout_moved", request_key=payout.request_key, outcome=payout.status.value)
+
+
+async def _keep_end(tx: AsyncConnection, ended: Payout, now: datetime) -> Payout | None:
+    """The payout as it is kept; None where this says nothing new."""
+    payout = await PAYOUTS.get_locked(tx, ended.request_key)
+    if ended.transaction_id is None:
+        if payout.status is not PayoutStatus.REQUESTED:
+            return None
+    elif ended.transaction_version <= payout.transaction_version:
+        return None
+    after = replace(
+        payout,
+        status=ended.status,
+        transaction_id=ended.transaction_id,
+        transaction_version=ended.transaction_version,
+        failure=ended.failure,
+    )
+    payout = await PAYOUTS.save(tx, payout, after, now)
+    if payout.failure is not None:
+        log.warning(
+            "payout_not_paid",
+            request_key=payout.request_key,
+            outcome=payout.status.value,
+            code=payout.failure.code,
+            message=payout.failure.message,
+        )
+    return payout

@@ -1,0 +1,129 @@
+"""Payouts asked of transactions: the intent was committed before, the call has its key, the answer is kept after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.transactions.v1 import transactions_pb2 as transactions
+from realco.type.v1 import money_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.peers import check_answers
+from services.chassis.data.database import Database
+from services.chassis.values.clock import Clock
+from services.chassis.values.errors import DomainError
+from services.distributions.clients import Transactions
+from services.distributions.commands.payouts.outcomes import record_refusal
+from services.distributions.domain.failure import Failure, failure_of
+from services.distributions.domain.payout import Payout, PayoutType
+from services.distributions.domain.states import PayoutStatus
+from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, move_distribution
+from services.distributions.store.offerings import lock_offering, move_offering
+from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
+from services.distributions.store.sagas import Saga, SagaStep, record_step
+from services.distributions.tables import allocations
+
+_DESCRIPTIONS = {
+    PayoutType.DISTRIBUTION: "Distribution",
+    PayoutType.ESCROW_WITHDRAWAL: "Proceeds of the offering",
+    PayoutType.REFUND: "Refund of a contribution",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What transactions said to each payout, by its key."""
+
+    created: dict[str, str] = field(default_factory=dict)  # the transaction
+    refused: dict[str, Failure] = field(default_factory=dict)
+
+
+async def request_payouts(saga: Saga, database: Database, peer: Transactions, clock: Clock) -> None:
+    """Asks for the saga's next batch of payouts; the saga is done when there is none left to ask for."""
+    async with database.begin() as tx:
+        requested = await list_requested(tx, saga.saga_id)
+    answers = await _ask(peer, requested) if requested else Answers()
+    async with database.begin() as tx:
+        await record_step(tx, saga, SagaStep.REQUEST_PAYOUTS if requested else SagaStep.DONE)
+        if requested:
+            await _record_answers(tx, requested, answers, clock.now())
+
+
+async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
+    """Raises DomainError where the outcome is unknown: the same batch is asked for again."""
+    request = transactions.BatchCreatePayoutsRequest(items=[_to_item(payout) for payout in requested])
+    try:
+        answer = await peer.batch_create_payouts(request)
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        return Answers(refused={payout.request_key: failure_of(refusal) for payout in requested})
+    answers = Answers()
+    for result in answer.results:
+        if result.HasField("transaction"):
+            answers.created[result.idempotency_key] = result.transaction.transaction_id
+        else:
+            told = result.refusal
+            answers.refused[result.idempotency_key] = Failure(
+                told.code, told.message, told.retryable, dict(told.metadata)
+            )
+    keys = [payout.request_key for payout in requested]
+    check_answers(keys, [result.idempotency_key for result in answer.results], "BatchCreatePayouts")
+    return answers
+
+
+async def _record_answers(tx: AsyncConnection, requested: Sequence[Payout], answers: Answers, now: datetime) -> None:
+    """All payouts of a saga are of one distribution, or of one offering."""
+    first = requested[0]
+    if first.distribution_id is not None:
+        await lock_distribution(tx, first.distribution_id)
+    else:
+        await lock_offering(tx, first.offering_id)
+    # An event may have reported the end before the answer came: then there is nothing left to record.
+    created = [
+        (payout, replace(payout, status=PayoutStatus.CREATED, transaction_id=answers.created[payout.request_key]))
+        for payout in await lock_payouts(tx, sorted(answers.created))
+        if payout.status is PayoutStatus.REQUESTED
+    ]
+    saved = await PAYOUTS.save_all(tx, created, now)
+    await _name_transactions(tx, saved, now)
+    for payout in requested:
+        if payout.request_key in answers.refused:
+            await record_refusal(tx, payout, answers.refused[payout.request_key], now)
+
+
+async def _name_transactions(tx: AsyncConnection, created: Sequence[Payout], now: datetime) -> None:
+    """Says on what is paid which transaction pays it."""
+    by_allocation = {payout.allocation_id: payout for payout in created if payout.allocation_id is not None}
+    if by_allocation:
+        changes = [
+            (each, replace(each, transaction_id=by_allocation[each.allocation_id].transaction_id))
+            for each in await ALLOCATIONS.lock_all(tx, allocations.c.allocation_id.in_(by_allocation))
+        ]
+        distribution = await DISTRIBUTIONS.get_locked(tx, changes[0][0].distribution_id)
+        event = events.DistributionPayoutsCreated()
+        await move_distribution(tx, distribution, distribution, event, now, changes)
+    for payout in created:
+        if payout.type is PayoutType.ESCROW_WITHDRAWAL:
+            offering = await lock_offering(tx, payout.offering_id)
+            named = replace(offering, proceeds_transaction_id=payout.transaction_id)
+            await move_offering(tx, offering, named, events.OfferingUpdated(), now)
+
+
+def _to_item(payout: Payout) -> transactions.BatchCreatePayoutsRequest.Item:
+    return transactions.BatchCreatePayoutsRequest.Item(
+        idempotency_key=payout.request_key,
+        type=payout.type.value,
+        amount=money_pb2.Money(currency_code=payout.currency, amount_minor=payout.amount_minor),
+        escrow_account_id=payout.escrow_account_id,
+        party_id=payout.party_id,
+        bank_account_id=payout.bank_account_id or "",
+        investment_id=payout.investment_id or "",
+        distribution_id=payout.distribution_id or "",
+        allocation_id=payout.allocation_id or "",
+        description=_DESCRIPTIONS[payout.type],
+    )

@@ -1,0 +1,43 @@
+"""Another attempt to pay an allocation, only after the last one has definitely ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from realco.distributions.v1 import distributions_pb2 as pb
+from realco.distributions.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.etags import check_etag, etag_of
+from services.distributions.domain.distribution import check_may_resend
+from services.distributions.domain.payout import pay_allocation
+from services.distributions.domain.refusals import AllocationNotFound
+from services.distributions.domain.states import AllocationStatus, DistributionStatus
+from services.distributions.messages import to_allocation
+from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.distributions import lock_distribution, move_distribution
+from services.distributions.store.payouts import PAYOUTS
+from services.distributions.store.sagas import SagaKind, SagaStep, begin_saga
+
+
+async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationRequest, now: datetime) -> pb.Allocation:
+    offering, distribution = await lock_distribution(tx, request.distribution_id)
+    allocation = await ALLOCATIONS.lock(tx, request.allocation_id)
+    if allocation is None or allocation.distribution_id != distribution.distribution_id:
+        raise AllocationNotFound
+    check_etag(request.etag, etag_of(allocation.allocation_id, allocation.version))
+    check_may_resend(allocation)
+    if distribution.status is not DistributionStatus.PROCESSING:
+        resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)
+        distribution, _ = await move_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
+    again = replace(allocation, status=AllocationStatus.PROCESSING, attempts=allocation.attempts + 1, failure=None)
+    _, moved = await move_distribution(
+        tx, distribution, distribution, events.AllocationResent(), now, [(allocation, again)]
+    )
+    person = current_principal().person
+    saga_id = await begin_saga(tx, SagaKind.RESEND, allocation.allocation_id, SagaStep.REQUEST_PAYOUTS, person)
+    payout = pay_allocation(offering, moved[0], saga_id, request.bank_account_id or None, now)
+    await PAYOUTS.insert_all(tx, [payout])
+    return to_allocation(moved[0])

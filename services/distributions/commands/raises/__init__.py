@@ -1,0 +1,1 @@
+"""Raises: offerings from opening to closing or refund, and the investments in them."""

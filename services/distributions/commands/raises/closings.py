@@ -1,0 +1,156 @@
+"""The closing of an offering: all subscriptions released or none, investments active, proceeds asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as pb
+from realco.escrow.v1 import escrow_pb2 as escrow
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_money
+from services.chassis.data.database import Database
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
+from services.distributions.commands.raises import refunds
+from services.distributions.commands.raises.gates import PeerFacts, check_gates
+from services.distributions.domain.closing import require_open
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.offering import Offering, check_may_close
+from services.distributions.domain.payout import pay_proceeds
+from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.messages import to_offering
+from services.distributions.store.investments import lock_investments_of, move_investments, sum_released
+from services.distributions.store.offerings import get_offering, lock_offering, move_offering
+from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
+from services.distributions.store.sagas import Saga, SagaKind, SagaStep, begin_saga, record_step
+
+
+async def close_offering(
+    tx: AsyncConnection, request: pb.CloseOfferingRequest, peer_facts: PeerFacts, now: datetime
+) -> pb.Offering:
+    """Begins the closing; the saga does the rest. `peer_facts` were read before the transaction.
+
+    On a closed offering whose proceeds could not be paid, it asks for the payment again.
+    """
+    offering = await lock_offering(tx, request.offering_id)
+    check_etag(request.etag, etag_of(offering.offering_id, offering.version))
+    if offering.status is OfferingStatus.CLOSING:
+        return to_offering(offering)
+    check_may_close(offering)
+    bank_account_id = request.proceeds_bank_account_id or None
+    if offering.status is OfferingStatus.CLOSED:
+        return to_offering(await _pay_proceeds_again(tx, offering, bank_account_id, now))
+    require_open(await check_gates(tx, offering, peer_facts, now))
+    await _fix_releases(tx, offering.offering_id, now)
+    await begin_saga(
+        tx,
+        SagaKind.CLOSING,
+        offering.offering_id,
+        SagaStep.RELEASE_SUBSCRIPTIONS,
+        current_principal().person,
+    )
+    closing = replace(
+        offering,
+        status=OfferingStatus.CLOSING,
+        closing_attempt=offering.closing_attempt + 1,
+        proceeds_bank_account_id=bank_account_id,
+    )
+    return to_offering(await move_offering(tx, offering, closing, events.OfferingClosing(), now))
+
+
+async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """Fixes what the closing releases of each investment: all that is funded, unless it is on its way back."""
+    changes = [
+        (each, replace(each, released_minor=each.funded_minor, unreturned_minor=each.funded_minor))
+        for each in await lock_investments_of(tx, offering_id)
+        if each.status is InvestmentStatus.PENDING and each.refund_requested_by is None and each.funded_minor > 0
+    ]
+    await move_investments(tx, changes, events.InvestmentUpdated, now)
+
+
+async def make_release_request(tx: AsyncConnection, offering_id: str) -> escrow.ReleaseSubscriptionsRequest:
+    """What escrow is asked: the same request every time, because the closing fixed it."""
+    offering = await get_offering(tx, offering_id)
+    key = f"close:{offering_id}"
+    released = await sum_released(tx, offering_id)
+    return escrow.ReleaseSubscriptionsRequest(
+        idempotency_key=key if offering.closing_attempt == 1 else f"{key}:{offering.closing_attempt}",
+        escrow_account_id=offering.escrow_account_id,
+        offering_id=offering_id,
+        subscriptions=[
+            escrow.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
+            for party_id, amount_minor in released.items()
+        ],
+    )
+
+
+async def record_release(database: Database, saga: Saga, now: datetime) -> None:
+    """Escrow released every subscription: the investments are active from today, and the proceeds are due."""
+    async with database.begin() as tx:
+        await record_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        offering = await lock_offering(tx, saga.subject_id)
+        closed = replace(offering, status=OfferingStatus.CLOSED, closing_date=now.date())
+        offering = await move_offering(tx, offering, closed, events.OfferingClosed(), now)
+        active = await _activate_investments(tx, offering.offering_id, now.date(), now)
+        released_minor = sum(each.released_minor for each in active)
+        await PAYOUTS.insert_all(tx, [pay_proceeds(offering, released_minor, 1, saga.saga_id, now)])
+        # Commitments that nothing was paid on have missed the closing.
+        await refunds.request_all_refunds(tx, offering.offering_id, now)
+        await refunds.advance_refunds(tx, offering, now)
+
+
+async def _activate_investments(
+    tx: AsyncConnection, offering_id: str, closing_date: date, now: datetime
+) -> list[Investment]:
+    """Makes the released investments active lots from the closing date on."""
+    changes = [
+        (
+            each,
+            replace(
+                each, status=InvestmentStatus.ACTIVE, accrual_start_date=closing_date, accrued_through=closing_date
+            ),
+        )
+        for each in await lock_investments_of(tx, offering_id)
+        if each.status is InvestmentStatus.PENDING and each.released_minor > 0
+    ]
+    return await move_investments(tx, changes, events.InvestmentActivated, now)
+
+
+async def record_refused_release(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
+    """Escrow refused, so no money moved: the offering is open again."""
+    log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
+    async with database.begin() as tx:
+        await record_step(tx, saga, SagaStep.DONE)
+        offering = await lock_offering(tx, saga.subject_id)
+        reopened = replace(offering, status=OfferingStatus.OPEN)
+        await move_offering(tx, offering, reopened, events.OfferingUpdated(), now)
+        changes = [
+            (each, replace(each, released_minor=0, unreturned_minor=0))
+            for each in await lock_investments_of(tx, offering.offering_id)
+        ]
+        await move_investments(tx, changes, events.InvestmentUpdated, now)
+
+
+async def _pay_proceeds_again(
+    tx: AsyncConnection, offering: Offering, bank_account_id: str | None, now: datetime
+) -> Offering:
+    """A new attempt, on behalf of whoever asks for it now."""
+    person = current_principal().person
+    saga_id = await begin_saga(tx, SagaKind.CLOSING, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    again = replace(
+        offering,
+        proceeds_bank_account_id=bank_account_id or offering.proceeds_bank_account_id,
+        proceeds_failure=None,
+    )
+    last = await find_last_proceeds(tx, offering.offering_id)
+    invariant(last is not None, "proceeds that failed were asked for")
+    assert last is not None
+    await PAYOUTS.insert_all(tx, [pay_proceeds(again, last.amount_minor, last.attempt + 1, saga_id, now)])
+    return await move_offering(tx, offering, again, events.OfferingUpdated(), now)

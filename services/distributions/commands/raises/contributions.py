@@ -1,0 +1,137 @@
+"""What the book and the rails say of contributions: sums, so that the order of events does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.transactions.v1 import transactions_pb2 as transactions
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.process.telemetry import log
+from services.distributions.commands.raises.refunds import advance_refunds
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.offering import Offering
+from services.distributions.store.contributions import (
+    Contribution,
+    find_contribution,
+    find_known,
+    put_contribution,
+)
+from services.distributions.store.investments import INVESTMENTS, lock_investments, move_investments
+from services.distributions.store.offerings import OFFERINGS, move_offering
+from services.distributions.tables import offerings
+
+_ENTRY, _LEG = escrow.JournalEntry, escrow.LedgerEntry
+_UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
+
+
+@dataclass(slots=True)
+class Booked:
+    """What journal entries add to an investment, in minor units."""
+
+    funded: int = 0
+    refunded: int = 0
+    completed: int = 0  # past its return risk from the start: booked by hand, without a transaction
+
+
+async def record_entries(
+    tx: AsyncConnection, escrow_account_id: str, entries: Sequence[escrow.JournalEntry], now: datetime
+) -> None:
+    """Counts what journal entries say about contributions."""
+    undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
+    booked = sum_contributions(entries, await find_known(tx, undone))
+    if not booked:
+        return
+    found = await OFFERINGS.lock_all(tx, offerings.c.escrow_account_id == escrow_account_id)
+    if not found:
+        log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
+        return
+    await _count_booked(tx, found[0], booked, now)
+
+
+async def _count_booked(
+    tx: AsyncConnection, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime
+) -> None:
+    changes: list[tuple[Investment, Investment]] = []
+    funded_minor = 0
+    for investment in await lock_investments(tx, {investment_id for investment_id, _ in booked}):
+        added = booked.get((investment.investment_id, investment.party_id))
+        if investment.offering_id != offering.offering_id or added is None:
+            continue
+        funded_minor += added.funded
+        after = replace(
+            investment,
+            funded_minor=investment.funded_minor + added.funded,
+            refunded_minor=investment.refunded_minor + added.refunded,
+            completed_minor=investment.completed_minor + added.completed,
+        )
+        changes.append((investment, after))
+    if len(changes) < len(booked):
+        # Entries by hand may name an investment of somebody else, or of another offering.
+        log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
+    changed = await move_investments(tx, changes, events.InvestmentFunded, now)
+    funded = replace(offering, funded_minor=offering.funded_minor + funded_minor)
+    offering = await move_offering(tx, offering, funded, events.OfferingUpdated(), now)
+    if changed:
+        await advance_refunds(tx, offering, now, investment_ids=[each.investment_id for each in changed])
+
+
+def sum_contributions(
+    entries: Sequence[escrow.JournalEntry], contributed: Collection[str] = ()
+) -> Mapping[tuple[str, str], Booked]:
+    """Investment and party -> what entries add, of the posted legs on subscriptions. A release gives nothing back.
+
+    `contributed` are transactions known to be contributions: the rails undo those by a debit. A credit that does so
+    reverses, by hand, a return that was none.
+    """
+    booked: dict[tuple[str, str], Booked] = {}
+    for entry in entries:
+        if not entry.investment_id or entry.type == _ENTRY.RELEASE:
+            continue
+        for leg in entry.ledger_entries:
+            account = leg.ledger_account
+            if leg.layer != _LEG.POSTED or account.kind != escrow.LedgerAccount.SUBSCRIPTION:
+                continue
+            credit = leg.direction == _LEG.CREDIT
+            amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
+            found = booked.setdefault((entry.investment_id, account.party_id), Booked())
+            found.funded += amount
+            undone = credit and entry.type in _UNDOING
+            # By hand: no rail moves it, neither to its end nor back.
+            if not entry.transaction_id or (undone and entry.transaction_id in contributed):
+                found.completed += amount
+            # A refund, or the undoing of one; else a contribution, or the undoing of one.
+            elif entry.type == _ENTRY.REFUND or undone:
+                found.refunded -= amount
+    return booked
+
+
+async def record_contribution(
+    tx: AsyncConnection, transaction: transactions.Transaction, completed: bool, now: datetime
+) -> None:
+    """Counts a contribution as cleared once it completed, and not after it came back. The newest report wins."""
+    found = await INVESTMENTS.find(tx, transaction.investment_id)
+    if found is None:
+        log.warning("contribution_to_no_investment", transaction_id=transaction.transaction_id)
+        return
+    offering = await OFFERINGS.get_locked(tx, found.offering_id)
+    investment = await INVESTMENTS.get_locked(tx, found.investment_id)
+    known = await find_contribution(tx, transaction.transaction_id)
+    if known is not None and known.transaction_version >= transaction.version:
+        return
+    reported = Contribution(
+        transaction_id=transaction.transaction_id,
+        investment_id=transaction.investment_id,
+        amount_minor=transaction.amount.amount_minor,
+        transaction_version=transaction.version,
+        counted=completed,
+    )
+    await put_contribution(tx, reported)
+    change = reported.counted_minor - (known.counted_minor if known is not None else 0)
+    after = replace(investment, completed_minor=investment.completed_minor + change)
+    await move_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+    await advance_refunds(tx, offering, now, investment_ids=[investment.investment_id])

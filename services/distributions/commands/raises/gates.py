@@ -1,0 +1,101 @@
+"""The gates of a closing, from what this service knows and what it asked the others before any transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from realco.escrow.v1 import escrow_pb2 as escrow
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.distributions.clients import Escrow, Peers
+from services.distributions.domain import closing
+from services.distributions.domain.investment import LIVE, Investment
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.states import InvestmentStatus
+from services.distributions.store.investments import list_investments_of
+from services.distributions.store.offerings import get_offering
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_FOR_NOW = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """What the other services say of a closing; None is not known."""
+
+    escrow_status: str | None
+    escrow_balanced: bool | None
+    cleared: Mapping[str, bool]  # by investor
+
+
+async def read_peer_facts(database: Database, peers: Peers, offering_id: str) -> PeerFacts:
+    """Asks escrow and compliance. What they definitely do not know stays unknown, which shuts a gate.
+
+    Raises:
+        OfferingNotFound: there is no such offering.
+        Unavailable: one of them does not answer.
+    """
+    async with database.begin() as tx:
+        offering = await get_offering(tx, offering_id)
+        investors = sorted({live.party_id for live in await _list_live(tx, offering_id)})
+    status, balanced = await _read_escrow(peers.escrow, offering.escrow_account_id)
+    clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
+    return PeerFacts(status, balanced, {clearance.party_id: clearance.cleared for clearance in clearances})
+
+
+async def _read_escrow(peer: Escrow, escrow_account_id: str) -> tuple[str | None, bool | None]:
+    try:
+        account = await peer.get_escrow_account(escrow_account_id)
+        trial = await peer.get_trial_balance(escrow_account_id)
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        return None, None
+    return escrow.EscrowAccount.Status.Name(account.status), trial.balanced
+
+
+async def check_gates(
+    tx: AsyncConnection, offering: Offering, peer_facts: PeerFacts, now: datetime
+) -> tuple[closing.Gate, ...]:
+    early = offering.early_close_noticed_on
+    facts = closing.ClosingFacts(
+        exemption=offering.exemption,
+        currency=offering.currency,
+        target_minor=offering.target_minor,
+        disclosed_at=offering.open_at,
+        deadline=offering.deadline_at,
+        subscriptions=[_to_subscription(live, peer_facts) for live in await _list_live(tx, offering.offering_id)],
+        escrow_status=peer_facts.escrow_status,
+        escrow_balanced=peer_facts.escrow_balanced,
+        early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,
+    )
+    return closing.check_gates(facts, now)
+
+
+async def _list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
+    """The investments a closing is about: with money in, and not on their way back."""
+    return [
+        investment
+        for investment in await list_investments_of(tx, offering_id)
+        if investment.status in LIVE
+        and investment.refund_requested_by is None
+        and (investment.funded_minor > 0 or investment.status is InvestmentStatus.RECONFIRM_REQUIRED)
+    ]
+
+
+def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.Subscription:
+    cleared = peer_facts.cleared.get(investment.party_id, False)
+    at_risk = investment.completed_minor - investment.refunded_minor < investment.funded_minor
+    return closing.Subscription(
+        party_id=investment.party_id,
+        funded_minor=investment.funded_minor,
+        compliance_passed=cleared,
+        # Compliance says "cleared" only while its checks are fresh, and was asked a moment ago.
+        compliance_fresh_until=_FOR_NOW if cleared else None,
+        return_risk_until=None if at_risk else _LONG_AGO,
+        reconfirm_required=investment.status is InvestmentStatus.RECONFIRM_REQUIRED,
+    )

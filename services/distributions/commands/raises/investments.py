@@ -1,0 +1,73 @@
+"""Investments: committed and withdrawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.ids import new_id
+from services.distributions.commands.raises import refunds
+from services.distributions.domain.investment import Investment, check_may_cancel
+from services.distributions.domain.offering import check_takes_investments
+from services.distributions.domain.positions import SPONSOR
+from services.distributions.domain.refusals import CurrencyMismatch, InvestmentNotFound, OfferingFull
+from services.distributions.messages import to_investment
+from services.distributions.store.investments import INVESTMENTS, insert_investment, move_investments
+from services.distributions.store.offerings import OFFERINGS, lock_offering, move_offering
+
+
+async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: datetime) -> pb.Investment:
+    party_id = current_principal().choose_party(request.party_id)
+    if party_id == SPONSOR:
+        raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})
+    offering = await lock_offering(tx, request.offering_id)
+    check_takes_investments(offering, now)
+    if request.amount.currency_code != offering.currency:
+        fields = {"amount.currency_code": "is not the offering's currency"}
+        raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
+    amount_minor = request.amount.amount_minor
+    remaining_minor = offering.maximum_minor - offering.committed_minor
+    if amount_minor > remaining_minor:
+        raise OfferingFull("The investment would pass the offering's maximum.", remaining_minor=remaining_minor)
+    investment = Investment(
+        investment_id=new_id("inv"),
+        offering_id=offering.offering_id,
+        party_id=party_id,
+        currency=offering.currency,
+        amount_minor=amount_minor,
+        external_id=request.external_id if request.HasField("external_id") else None,
+        metadata=dict(request.metadata),
+        created_at=now,
+        updated_at=now,
+    )
+    await insert_investment(tx, investment)
+    committed = replace(offering, committed_minor=offering.committed_minor + amount_minor)
+    await move_offering(tx, offering, committed, events.OfferingUpdated(), now)
+    return to_investment(investment)
+
+
+async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
+    """Withdraws a commitment; what was contributed goes back first.
+
+    Where a refund failed it asks for that refund again: of a withdrawn investment, and of money that came after the
+    closing to one that stays active. Nothing else would ever send it.
+    """
+    found = await INVESTMENTS.find(tx, request.investment_id)
+    if found is None or not current_principal().may_reach(found.party_id):
+        raise InvestmentNotFound
+    offering = await OFFERINGS.get_locked(tx, found.offering_id)
+    investment = await INVESTMENTS.get_locked(tx, request.investment_id)
+    check_etag(request.etag, etag_of(investment.investment_id, investment.version))
+    check_may_cancel(offering, investment, now)
+    if investment.refund_requested_by is None and investment.refund_failure is None:
+        withdrawn = replace(investment, refund_requested_by=current_principal().person)
+        await move_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
+    await refunds.advance_refunds(tx, offering, now, investment_ids=[investment.investment_id], again=True)
+    return to_investment(await INVESTMENTS.get_locked(tx, investment.investment_id))

@@ -1,0 +1,166 @@
+"""Offerings: opened and changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as pb
+from realco.escrow.v1 import escrow_pb2 as escrow
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.ids import new_id
+from services.distributions.clients import Escrow
+from services.distributions.domain.closing import earliest_early_close
+from services.distributions.domain.offering import Exemption, Offering, check_open
+from services.distributions.domain.refusals import EscrowAccountNotUsable, TermsFixed, TermsInvalid
+from services.distributions.domain.terms import Terms
+from services.distributions.messages import read_terms, to_offering
+from services.distributions.store.investments import has_investments
+from services.distributions.store.offerings import insert_offering, lock_offering, move_offering
+
+# A date further away than this is a slip of the pen.
+PLANS_END: Final = timedelta(days=3653)
+_ALWAYS_EDITABLE: Final = frozenset({"external_id", "metadata"})
+
+
+async def read_escrow_account(peer: Escrow, request: pb.CreateOfferingRequest) -> escrow.EscrowAccount | None:
+    """The escrow account an offering is to be opened on, before any write; None if there is no such account."""
+    try:
+        return await peer.get_escrow_account(request.escrow_account_id)
+    except DomainError as refusal:
+        if refusal.kind is Kind.NOT_FOUND:
+            return None
+        raise
+
+
+async def create_offering(
+    tx: AsyncConnection, request: pb.CreateOfferingRequest, account: escrow.EscrowAccount | None, now: datetime
+) -> pb.Offering:
+    open_at = _read_moment(request.open_time, "open_time", now) if request.HasField("open_time") else now
+    deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
+    target = request.target_amount
+    maximum = request.maximum_amount if request.HasField("maximum_amount") else target
+    _check_amounts(target.currency_code, target.amount_minor, maximum.currency_code, maximum.amount_minor)
+    if deadline_at <= open_at:
+        raise InvalidField("The deadline is too early.", fields={"deadline_time": "must be after open_time"})
+    _check_account(request.escrow_account_id, account, target.currency_code)
+    offering = Offering(
+        offering_id=new_id("off"),
+        display_name=request.display_name,
+        sponsor_party_id=request.sponsor_party_id,
+        escrow_account_id=request.escrow_account_id,
+        exemption=Exemption(pb.Offering.Exemption.Name(request.exemption)),
+        currency=target.currency_code,
+        target_minor=target.amount_minor,
+        maximum_minor=maximum.amount_minor,
+        open_at=open_at,
+        deadline_at=deadline_at,
+        terms=_read_terms(request.terms),
+        external_id=request.external_id if request.HasField("external_id") else None,
+        metadata=dict(request.metadata),
+        created_by=current_principal().person,
+        created_at=now,
+        updated_at=now,
+    )
+    if not await insert_offering(tx, offering):
+        raise _refuse_account(request.escrow_account_id, "used by another offering")
+    return to_offering(offering)
+
+
+def _read_moment(timestamp: Timestamp, field: str, now: datetime) -> datetime:
+    """A time somebody can mean: in the calendar, and not beyond every plan."""
+    moment = from_timestamp(timestamp, field)
+    if abs(moment - now) > PLANS_END:
+        raise InvalidField("No such time.", fields={field: "must lie within ten years of now"})
+    return moment
+
+
+def _read_terms(message: pb.WaterfallTerms) -> Terms:
+    """The terms of a request, which names their fields from itself on. Raises: TermsInvalid."""
+    try:
+        return read_terms(message)
+    except TermsInvalid as refusal:
+        fields = {f"terms.{field}": why for field, why in refusal.fields.items()}
+        raise TermsInvalid(refusal.message, fields=fields, field=next(iter(fields))) from None
+
+
+def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maximum_minor: int) -> None:
+    if maximum_currency != currency:
+        raise InvalidField("Two currencies.", fields={"maximum_amount.currency_code": "must be that of target_amount"})
+    if maximum_minor < target_minor:
+        raise InvalidField("The maximum is too small.", fields={"maximum_amount": "must not be below target_amount"})
+
+
+def _check_account(escrow_account_id: str, account: escrow.EscrowAccount | None, currency: str) -> None:
+    if account is None:
+        raise _refuse_account(escrow_account_id, "unknown")
+    if account.status != escrow.EscrowAccount.ACTIVE:
+        raise _refuse_account(escrow_account_id, escrow.EscrowAccount.Status.Name(account.status))
+    if account.currency_code != currency:
+        raise _refuse_account(escrow_account_id, f"its currency is {account.currency_code}")
+
+
+def _refuse_account(escrow_account_id: str, cause: str) -> EscrowAccountNotUsable:
+    return EscrowAccountNotUsable(
+        f"The escrow account cannot be used: {cause}.",
+        fields={"escrow_account_id": "cannot be used"},
+        escrow_account_id=escrow_account_id,
+        cause=cause,
+    )
+
+
+async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
+    """Changes the fields that the request's `update_mask` names."""
+    offering = await lock_offering(tx, request.offering_id)
+    check_etag(request.etag, etag_of(offering.offering_id, offering.version))
+    named = set(request.update_mask.paths)
+    if named - _ALWAYS_EDITABLE:
+        check_open(offering, "Only an open offering can be changed.")
+    changed = offering
+    if "display_name" in named:
+        if not request.HasField("display_name"):
+            raise InvalidField("An offering has a name.", fields={"display_name": "must be set"})
+        changed = replace(changed, display_name=request.display_name)
+    if "deadline_time" in named:
+        changed = _change_deadline(changed, request, now)
+    if "terms" in named:
+        if await has_investments(tx, offering.offering_id):
+            raise TermsFixed("Somebody has invested on these terms; they cannot change.")
+        changed = replace(changed, terms=_read_terms(request.terms))
+    if "external_id" in named:
+        changed = replace(changed, external_id=request.external_id if request.HasField("external_id") else None)
+    if "metadata" in named:
+        changed = replace(changed, metadata=dict(request.metadata))
+    return to_offering(await move_offering(tx, offering, changed, events.OfferingUpdated(), now))
+
+
+def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:
+    if not request.HasField("deadline_time"):
+        raise InvalidField("An offering has a deadline.", fields={"deadline_time": "must be set"})
+    deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
+    if deadline_at < now or deadline_at <= offering.open_at:
+        raise InvalidField("The deadline is too early.", fields={"deadline_time": "must not be earlier than now"})
+    if deadline_at >= offering.deadline_at:
+        return replace(offering, deadline_at=deadline_at)
+    _check_notice(offering, deadline_at, now)
+    return replace(offering, deadline_at=deadline_at, early_close_noticed_on=now.date())
+
+
+def _check_notice(offering: Offering, deadline_at: datetime, now: datetime) -> None:
+    """Refuses an early close on short notice: until 48 hours before the new deadline investors may withdraw, so a
+    deadline of tomorrow would take that right away today. Source: 17 CFR 227.304(a) and (b).
+    """
+    earliest = earliest_early_close(now.date())
+    if offering.exemption is Exemption.REG_CF and deadline_at.date() < earliest:
+        raise InvalidField(
+            "An early close needs five business days' notice.",
+            fields={"deadline_time": f"must not be earlier than {earliest}: investors have five business days' notice"},
+        )

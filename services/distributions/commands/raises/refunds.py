@@ -1,0 +1,107 @@
+"""Contributions that go back: asked for, sent once they may go, and finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.etags import check_etag, etag_of
+from services.distributions.domain.investment import LIVE, Investment
+from services.distributions.domain.offering import Offering, check_may_refund
+from services.distributions.domain.payout import refund_investment
+from services.distributions.domain.refunds import RefundPosition
+from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.messages import to_offering
+from services.distributions.store.investments import has_live_investments, lock_investments_of, move_investments
+from services.distributions.store.offerings import lock_offering, move_offering
+from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
+from services.distributions.store.sagas import SagaKind, SagaStep, begin_saga
+
+
+async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
+    """Ends the raise; every contribution goes back. Asked again, it sends refunds again that failed."""
+    offering = await lock_offering(tx, request.offering_id)
+    check_etag(request.etag, etag_of(offering.offering_id, offering.version))
+    check_may_refund(offering)
+    if offering.status is OfferingStatus.OPEN:
+        refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
+        event = events.OfferingRefunding(reason=request.reason)
+        offering = await move_offering(tx, offering, refunding, event, now)
+        await request_all_refunds(tx, offering.offering_id, now)
+    return to_offering(await advance_refunds(tx, offering, now, again=True))
+
+
+async def request_all_refunds(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """Notes that the caller wants all of the offering given back that is neither active nor cancelled."""
+    person = current_principal().person
+    changes = [
+        (each, replace(each, refund_requested_by=person))
+        for each in await lock_investments_of(tx, offering_id)
+        if each.status in LIVE and each.refund_requested_by is None and each.released_minor == 0
+    ]
+    await move_investments(tx, changes, events.InvestmentUpdated, now)
+
+
+async def advance_refunds(
+    tx: AsyncConnection,
+    offering: Offering,
+    now: datetime,
+    *,
+    investment_ids: Sequence[str] | None = None,
+    again: bool = False,
+) -> Offering:
+    """Pays the refunds that are due, cancels the investments that are settled, and ends a refunded raise.
+
+    Args:
+        offering: Locked by the caller.
+        investment_ids: Only these; None is all of the offering.
+        again: A person asks: refunds that failed are tried again.
+
+    Returns: The offering after it.
+    """
+    due: dict[str, list[RefundPosition]] = {}
+    settled: list[Investment] = []
+    for position in await lock_refund_positions(tx, offering.offering_id, investment_ids):
+        if position.is_under_way:
+            continue
+        if position.may_go(again=again):
+            person = position.investment.refund_requested_by or current_principal().subject
+            due.setdefault(person, []).append(position)
+        elif position.is_settled:
+            settled.append(position.investment)
+    for person, positions in sorted(due.items()):
+        await _pay_refunds(tx, offering, person, positions, now)
+    return await _cancel_investments(tx, offering, settled, now)
+
+
+async def _pay_refunds(
+    tx: AsyncConnection, offering: Offering, person: str, positions: Sequence[RefundPosition], now: datetime
+) -> None:
+    saga_id = await begin_saga(tx, SagaKind.REFUND, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    # A new refund is under way: why the last one failed says nothing any more.
+    changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
+    await move_investments(tx, changes, events.InvestmentUpdated, now)
+    payouts = [
+        refund_investment(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now)
+        for each in positions
+    ]
+    await PAYOUTS.insert_all(tx, payouts)
+
+
+async def _cancel_investments(
+    tx: AsyncConnection, offering: Offering, settled: Sequence[Investment], now: datetime
+) -> Offering:
+    changes = [(each, replace(each, status=InvestmentStatus.CANCELLED)) for each in settled]
+    cancelled = await move_investments(tx, changes, events.InvestmentCancelled, now)
+    withdrawn_minor = sum(each.amount_minor for each in cancelled)
+    after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
+    if offering.status is OfferingStatus.REFUNDING and not await has_live_investments(tx, offering.offering_id):
+        after = replace(after, status=OfferingStatus.REFUNDED)
+        return await move_offering(tx, offering, after, events.OfferingRefunded(), now)
+    return await move_offering(tx, offering, after, events.OfferingUpdated(), now)

@@ -1,0 +1,186 @@
+"""A distribution of cash through the waterfall, and the allocations it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import Enum
+from typing import Final
+
+from services.distributions.domain.explanation import Explanation
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.refusals import (
+    AllocationNotFailed,
+    ContentChanged,
+    IllegalState,
+    MakerIsChecker,
+    NotApproved,
+    NotCalculated,
+)
+from services.distributions.domain.states import (
+    DISTRIBUTION_MOVES,
+    AllocationStatus,
+    DistributionStatus,
+    check_move,
+)
+
+UNDER_WAY: Final = frozenset({AllocationStatus.PENDING, AllocationStatus.PROCESSING, AllocationStatus.ON_HOLD})
+UNPAID: Final = frozenset({AllocationStatus.FAILED, AllocationStatus.RETURNED})
+
+
+class PayeeType(Enum):
+    INVESTOR = "INVESTOR"
+    SPONSOR = "SPONSOR"
+
+
+@dataclass(frozen=True, slots=True)
+class TierTotal:
+    """What one tier of a calculated distribution pays, in minor units."""
+
+    kind: str
+    investors_minor: int
+    sponsor_minor: int
+    explanation: Explanation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """Amounts are minor units of its currency."""
+
+    distribution_id: str
+    offering_id: str
+    type: str
+    currency: str
+    amount_minor: int
+    distribution_date: date
+    description: str | None = None
+    status: DistributionStatus = DistributionStatus.DRAFT
+    tiers: tuple[TierTotal, ...] = ()
+    content_hash: str | None = None
+    basis_version: int | None = None  # the offering's `declarations` when it was calculated
+    allocation_count: int = 0
+    paid_minor: int = 0  # of the allocations that were paid
+    failure: Failure | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_by: str
+    calculated_by: str | None = None
+    submitted_by: str | None = None
+    approved_by: str | None = None
+    approved_hash: str | None = None
+    declared_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def makers(self) -> frozenset[str]:
+        """The persons who had a hand in it: none of them approves it."""
+        return frozenset(person for person in (self.created_by, self.calculated_by, self.submitted_by) if person)
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationLine:
+    """What one tier pays to one payee, in minor units.
+
+    An investor's part goes by a claim (`claim_minor` of `claims_minor` of all investors); the sponsor's has none.
+    """
+
+    tier: int  # its place among the tiers of the terms, from 0
+    kind: str
+    amount_minor: int
+    claim_minor: int | None
+    claims_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """One payee's part of a distribution."""
+
+    allocation_id: str
+    distribution_id: str
+    offering_id: str
+    payee_type: PayeeType
+    party_id: str
+    currency: str
+    lines: tuple[AllocationLine, ...]
+    total_minor: int
+    status: AllocationStatus = AllocationStatus.PENDING
+    transaction_id: str | None = None
+    attempts: int = 0
+    failure: Failure | None = None
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+
+def check_may_calculate(distribution: Distribution) -> None:
+    """Raises: IllegalState."""
+    if distribution.status is not DistributionStatus.DRAFT:
+        raise IllegalState(distribution.status.value, DistributionStatus.DRAFT.value)
+
+
+def check_may_submit(distribution: Distribution) -> None:
+    """Raises: IllegalState, NotCalculated."""
+    check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.PENDING_APPROVAL)
+    if distribution.content_hash is None:
+        raise NotCalculated("Calculate the distribution first.")
+
+
+def check_may_approve(offering: Offering, distribution: Distribution, checker: str) -> None:
+    """Whether this person may approve it.
+
+    Raises: IllegalState, MakerIsChecker, ContentChanged.
+    """
+    check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.APPROVED)
+    if checker in distribution.makers:
+        raise MakerIsChecker("A distribution is approved by somebody who did not make it.")
+    check_basis(offering, distribution)
+
+
+def check_may_reject(distribution: Distribution) -> None:
+    """Raises: IllegalState."""
+    check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.DRAFT)
+
+
+def check_may_execute(offering: Offering, distribution: Distribution) -> None:
+    """Raises: NotApproved, ContentChanged."""
+    if distribution.status is not DistributionStatus.APPROVED:
+        raise NotApproved("Only an approved distribution is executed.", status=distribution.status.value)
+    check_basis(offering, distribution)
+
+
+def check_may_cancel(distribution: Distribution) -> None:
+    """Raises: IllegalState."""
+    check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.CANCELLED)
+
+
+def check_may_resend(allocation: Allocation) -> None:
+    """Raises: AllocationNotFailed."""
+    if allocation.status not in UNPAID:
+        status = allocation.status.value
+        raise AllocationNotFailed("Only a failed or returned allocation is sent again.", status=status)
+
+
+def check_basis(offering: Offering, distribution: Distribution) -> None:
+    """Raises ContentChanged if a distribution of the offering was declared since this one was calculated."""
+    if distribution.basis_version != offering.declarations:
+        raise ContentChanged(
+            "Another distribution of the offering was declared meanwhile: send it back and calculate again.",
+            content_hash=distribution.content_hash or "",
+        )
+
+
+def rank_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus | None:
+    """How a distribution with these allocations has ended; None while one of them is under way."""
+    if any(counts.get(status) for status in UNDER_WAY):
+        return None
+    if not any(counts.get(status) for status in UNPAID):
+        return DistributionStatus.COMPLETED
+    # Something was paid, even if all of it has come back.
+    was_paid = current in (DistributionStatus.COMPLETED, DistributionStatus.PARTIALLY_FAILED)
+    if was_paid or counts.get(AllocationStatus.COMPLETED):
+        return DistributionStatus.PARTIALLY_FAILED
+    return DistributionStatus.FAILED

@@ -1,0 +1,76 @@
+"""One investor's commitment to one offering, and the money in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.refusals import CancellationWindowOver, IllegalState
+from services.distributions.domain.states import InvestmentStatus
+
+CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
+LIVE: Final = frozenset({InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Investment:
+    """Amounts are minor units. What the book says is kept as sums that do not depend on the order of events."""
+
+    investment_id: str
+    offering_id: str
+    party_id: str
+    currency: str
+    amount_minor: int
+    funded_minor: int = 0  # from journal entries
+    completed_minor: int = 0  # from transactions past their return risk
+    refunded_minor: int = 0  # from the refunds among the entries
+    released_minor: int = 0  # what the closing took: the capital contributed
+    unreturned_minor: int = 0  # capital, less what declared distributions returned
+    accrued_units: Decimal = Decimal(0)  # preferred return earned and not declared, in ACCRUAL_UNITS of a minor unit
+    accrued_through: date | None = None
+    distributed_minor: int = 0  # what of declared distributions was paid
+    accrual_start_date: date | None = None
+    status: InvestmentStatus = InvestmentStatus.PENDING
+    refund_requested_by: str | None = None  # who wants the money back: it goes as soon as it is cleared
+    refund_failure: Failure | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def cleared_minor(self) -> int:
+        """Past the return risk, and neither given back nor returned since.
+
+        After a closing `funded_minor` follows the subscription, which a late return finds empty; so this alone says
+        that the investor owes it.
+        """
+        return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor))
+
+
+def check_may_cancel(offering: Offering, investment: Investment, now: datetime) -> None:
+    """Whether a cancellation may be asked for: to withdraw, or again where money could not go back.
+
+    Raises: IllegalState, CancellationWindowOver.
+    """
+    if investment.refund_requested_by is None and investment.refund_failure is None:
+        check_withdrawal(offering, investment, now)
+
+
+def check_withdrawal(offering: Offering, investment: Investment, now: datetime) -> None:
+    """Whether the investor may withdraw the commitment.
+
+    Raises: IllegalState, CancellationWindowOver.
+    Source: 17 CFR 227.304(a). After a material change the investor may still decide.
+    """
+    if investment.status not in LIVE or investment.released_minor:
+        raise IllegalState(investment.status.value, InvestmentStatus.CANCELLED.value)
+    cancel_until = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
+    if now > cancel_until and investment.status is InvestmentStatus.PENDING:
+        raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until.isoformat())

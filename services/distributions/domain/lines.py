@@ -1,0 +1,50 @@
+"""The lines of an allocation: what each tier pays to one payee, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from services.distributions.domain.books import AGREEMENT, Step, spell_percent
+from services.distributions.domain.distribution import AllocationLine
+from services.distributions.domain.explanation import Explanation
+from services.distributions.domain.positions import SPONSOR
+from services.distributions.domain.tiers import KINDS
+from services.distributions.domain.waterfall import Line
+
+
+def list_lines(line: Line, steps: tuple[Step, ...], claims: tuple[int, ...]) -> tuple[AllocationLine, ...]:
+    """What each tier pays to the payee of `line`; `claims` are those of all investors, by tier, in minor units."""
+    found = []
+    for index, (amount, step) in enumerate(zip(line.amounts, steps, strict=True)):
+        if not amount:
+            continue
+        if line.party_id == SPONSOR:
+            found.append(AllocationLine(index, step.kind, amount, None, step.paid))
+        else:
+            found.append(AllocationLine(index, step.kind, amount, step.claim_minor(line.party_id), claims[index]))
+    return tuple(found)
+
+
+def sum_claims(steps: tuple[Step, ...]) -> tuple[int, ...]:
+    """What all investors claim of each tier, in minor units."""
+    return tuple(round(Fraction(sum(step.claims.values()), step.claim_scale)) for step in steps)
+
+
+def explain_line(line: AllocationLine, spell: Callable[[int], str]) -> Explanation:
+    """Why a tier pays this payee this much. It says nothing of what the others get but the payee's share."""
+    claim = KINDS[line.kind].claim
+    if line.claim_minor is None:
+        share = _spell_share(line.amount_minor, line.claims_minor)
+        statement = f"{spell(line.amount_minor)}, {share} of what this tier pays, is the sponsor's."
+        return Explanation(statement, line.kind, (("sponsor's share", share),), AGREEMENT)
+    share = _spell_share(line.claim_minor, line.claims_minor)
+    statement = (
+        f"{spell(line.amount_minor)}, in proportion to {claim}: {spell(line.claim_minor)}, {share} of all investors'."
+    )
+    return Explanation(statement, line.kind, ((claim, spell(line.claim_minor)), ("share", share)), AGREEMENT)
+
+
+def _spell_share(part: int, whole: int) -> str:
+    """To a hundredth of a percent."""
+    return spell_percent(Fraction(round(Fraction(10_000 * part, whole)), 10_000))

@@ -1,0 +1,94 @@
+"""An offering: a raise of money for one property or fund, and the waterfall its distributions follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import Enum
+
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.refusals import OfferingNotClosed, OfferingNotOpen
+from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
+from services.distributions.domain.terms import Terms
+
+
+class Exemption(Enum):
+    """The exemption from registration under which it is sold."""
+
+    REG_CF = "REG_CF"
+    REG_D_506B = "REG_D_506B"
+    REG_D_506C = "REG_D_506C"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offering:
+    """Amounts are minor units of its currency."""
+
+    offering_id: str
+    display_name: str
+    sponsor_party_id: str
+    escrow_account_id: str
+    exemption: Exemption
+    currency: str
+    target_minor: int
+    maximum_minor: int
+    open_at: datetime
+    deadline_at: datetime
+    early_close_noticed_on: date | None = None  # when the deadline was last brought forward
+    terms: Terms
+    status: OfferingStatus = OfferingStatus.OPEN
+    committed_minor: int = 0
+    funded_minor: int = 0
+    closing_date: date | None = None
+    closing_attempt: int = 0
+    proceeds_bank_account_id: str | None = None
+    proceeds_transaction_id: str | None = None
+    proceeds_failure: Failure | None = None
+    refund_reason: str | None = None
+    declarations: int = 0  # how many distributions were declared
+    declared_through: date | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+
+def check_open(offering: Offering, message: str) -> None:
+    """Raises: OfferingNotOpen."""
+    if offering.status is not OfferingStatus.OPEN:
+        raise _not_open(offering, message)
+
+
+def check_takes_investments(offering: Offering, now: datetime) -> None:
+    """Raises: OfferingNotOpen."""
+    if offering.status is not OfferingStatus.OPEN or not offering.open_at <= now < offering.deadline_at:
+        raise _not_open(offering, "The offering takes no investments now.")
+
+
+def _not_open(offering: Offering, message: str) -> OfferingNotOpen:
+    return OfferingNotOpen(message, status=offering.status.value, deadline_time=offering.deadline_at.isoformat())
+
+
+def check_may_close(offering: Offering) -> None:
+    """Whether a closing may be asked for: of an open offering, or again where the proceeds could not be paid.
+
+    Its gates are another question. Raises: IllegalState.
+    """
+    if offering.status is OfferingStatus.CLOSED and offering.proceeds_failure is not None:
+        return
+    check_move(OFFERING_MOVES, offering.status, OfferingStatus.CLOSING)
+
+
+def check_may_refund(offering: Offering) -> None:
+    """Asked again, a refund sends those again that failed. Raises: IllegalState."""
+    if offering.status is not OfferingStatus.REFUNDING:
+        check_move(OFFERING_MOVES, offering.status, OfferingStatus.REFUNDING)
+
+
+def check_distributes(offering: Offering) -> None:
+    """Raises: OfferingNotClosed."""
+    if offering.status is not OfferingStatus.CLOSED:
+        raise OfferingNotClosed("Only a closed offering distributes.", status=offering.status.value)

@@ -1,0 +1,110 @@
+"""One attempt to pay somebody: an allocation, the proceeds of an offering, or a refund.
+
+Its key is the idempotency key with which transactions is asked, so asking again is safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from services.distributions.domain.distribution import Allocation
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.states import PayoutStatus
+
+
+class PayoutType(Enum):
+    """The types of transactions, by their names there."""
+
+    DISTRIBUTION = "DISTRIBUTION"
+    ESCROW_WITHDRAWAL = "ESCROW_WITHDRAWAL"
+    REFUND = "REFUND"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payout:
+    request_key: str
+    saga_id: str
+    type: PayoutType
+    offering_id: str
+    escrow_account_id: str
+    party_id: str
+    currency: str
+    amount_minor: int
+    attempt: int
+    investment_id: str | None = None
+    distribution_id: str | None = None
+    allocation_id: str | None = None
+    bank_account_id: str | None = None
+    status: PayoutStatus = PayoutStatus.REQUESTED
+    transaction_id: str | None = None
+    transaction_version: int = 0  # of the newest event applied: an older one changes nothing
+    failure: Failure | None = None
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+
+def pay_allocation(
+    offering: Offering, allocation: Allocation, saga_id: str, bank_account_id: str | None, now: datetime
+) -> Payout:
+    """The payout of the allocation's current attempt."""
+    return Payout(
+        request_key=f"alloc:{allocation.allocation_id}:{allocation.attempts}",
+        saga_id=saga_id,
+        type=PayoutType.DISTRIBUTION,
+        offering_id=offering.offering_id,
+        distribution_id=allocation.distribution_id,
+        allocation_id=allocation.allocation_id,
+        escrow_account_id=offering.escrow_account_id,
+        party_id=allocation.party_id,
+        bank_account_id=bank_account_id,
+        currency=allocation.currency,
+        amount_minor=allocation.total_minor,
+        attempt=allocation.attempts,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def pay_proceeds(offering: Offering, amount_minor: int, attempt: int, saga_id: str, now: datetime) -> Payout:
+    return Payout(
+        request_key=_number(f"close:{offering.offering_id}:proceeds", attempt),
+        saga_id=saga_id,
+        type=PayoutType.ESCROW_WITHDRAWAL,
+        offering_id=offering.offering_id,
+        escrow_account_id=offering.escrow_account_id,
+        party_id=offering.sponsor_party_id,
+        bank_account_id=offering.proceeds_bank_account_id,
+        currency=offering.currency,
+        amount_minor=amount_minor,
+        attempt=attempt,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def refund_investment(
+    offering: Offering, investment: Investment, amount_minor: int, attempt: int, saga_id: str, now: datetime
+) -> Payout:
+    return Payout(
+        request_key=_number(f"refund:{investment.investment_id}", attempt),
+        saga_id=saga_id,
+        type=PayoutType.REFUND,
+        offering_id=offering.offering_id,
+        investment_id=investment.investment_id,
+        escrow_account_id=offering.escrow_account_id,
+        party_id=investment.party_id,
+        currency=investment.currency,
+        amount_minor=amount_minor,
+        attempt=attempt,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _number(key: str, attempt: int) -> str:
+    return key if attempt == 1 else f"{key}:{attempt}"

@@ -1,0 +1,69 @@
+"""Where an offering stands between two distributions: each contribution, and what has been paid since inception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+from typing import Final
+
+from services.chassis.values.invariant import invariant
+
+SPONSOR: Final = "SPONSOR"  # the payee that is not an investor; a sponsor's own contribution is an ordinary lot
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """One contribution and what is still owed on it. The day it came in accrues; the day of a payment does not."""
+
+    party_id: str
+    lot_id: str
+    contributed_on: date
+    contributed: int  # minor units, as is unreturned
+    unreturned: int
+    accrued_preferred: Fraction  # earned and unpaid, minor units; a fraction of a cent below zero after rounding up
+    accrued_through: date  # the first day not yet accrued
+
+    @classmethod
+    def opened(cls, party_id: str, lot_id: str, on: date, amount_minor: int) -> Lot:
+        invariant(amount_minor > 0, f"lot {lot_id} contributes nothing")
+        invariant(party_id != SPONSOR, f"{SPONSOR} is the name of the sponsor's carry, not of an investor")
+        return cls(party_id, lot_id, on, amount_minor, amount_minor, Fraction(0), on)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Everything paid since inception, in minor units."""
+
+    return_of_capital: int = 0
+    investor_profit: int = 0
+    sponsor_carry: int = 0
+
+    @property
+    def profit(self) -> int:
+        return self.investor_profit + self.sponsor_carry
+
+    def add(self, investors: int, sponsor: int, *, is_profit: bool) -> Totals:
+        if not is_profit:
+            return replace(self, return_of_capital=self.return_of_capital + investors)
+        return replace(
+            self,
+            investor_profit=self.investor_profit + investors,
+            sponsor_carry=self.sponsor_carry + sponsor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Empty at inception."""
+
+    lots: tuple[Lot, ...] = ()
+    totals: Totals = Totals()
+
+    @property
+    def contributed(self) -> int:
+        return sum(lot.contributed for lot in self.lots)
+
+    @property
+    def unreturned(self) -> int:
+        return sum(lot.unreturned for lot in self.lots)

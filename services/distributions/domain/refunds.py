@@ -1,0 +1,48 @@
+"""Contributions that go back: what is owed, and whether it may go yet.
+
+What is owed is a sum of facts that does not depend on the order in which they arrive: all that was contributed, less
+what a closing took, less the refunds that are under way or paid. So an event that is late cannot cause a second refund.
+A refund that failed waits for a person: nothing is sent to the same account again by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.distributions.domain.investment import LIVE, Investment
+from services.distributions.domain.states import PayoutStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPosition:
+    """An investment and the attempts to send money of it back."""
+
+    investment: Investment
+    paid_minor: int  # refunds paid or under way
+    is_under_way: bool
+    last_attempt: int
+    last_status: PayoutStatus | None
+
+    @property
+    def owed_minor(self) -> int:
+        """What of the investment's money is to go back and is not on its way."""
+        contributed = self.investment.funded_minor + self.investment.refunded_minor
+        return contributed - self.investment.released_minor - self.paid_minor
+
+    @property
+    def has_failed(self) -> bool:
+        return self.last_status in (PayoutStatus.FAILED, PayoutStatus.RETURNED)
+
+    def may_go(self, *, again: bool) -> bool:
+        """Whether what is owed may be sent now; `again` where a person asks for a refund that failed."""
+        investment = self.investment
+        # Money that arrived after the closing, or after the investor withdrew, goes back without being asked for.
+        wanted = investment.refund_requested_by is not None or investment.status not in LIVE
+        cleared = investment.completed_minor >= investment.funded_minor + investment.refunded_minor
+        return self.owed_minor > 0 and wanted and cleared and (again or not self.has_failed)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a withdrawn investment has nothing more to give back: it can be cancelled."""
+        investment = self.investment
+        return self.owed_minor <= 0 and investment.refund_requested_by is not None and investment.status in LIVE

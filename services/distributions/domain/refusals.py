@@ -1,0 +1,182 @@
+"""The refusals of this service; their reasons are those of distributions/v1/error_reason.proto."""
+
+from __future__ import annotations
+
+from services.chassis.values.errors import DomainError, Kind
+
+
+class OfferingNotFound(DomainError):
+    """No such offering in the caller's organization."""
+
+    kind = Kind.NOT_FOUND
+    reason = "OFFERING_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("No such offering.")
+
+
+class InvestmentNotFound(DomainError):
+    """No such investment that the caller may see."""
+
+    kind = Kind.NOT_FOUND
+    reason = "INVESTMENT_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("No such investment.")
+
+
+class DistributionNotFound(DomainError):
+    """No such distribution that the caller may see."""
+
+    kind = Kind.NOT_FOUND
+    reason = "DISTRIBUTION_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("No such distribution.")
+
+
+class AllocationNotFound(DomainError):
+    """No such allocation of this distribution that the caller may see."""
+
+    kind = Kind.NOT_FOUND
+    reason = "ALLOCATION_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("No such allocation of this distribution.")
+
+
+class IllegalState(DomainError):
+    """The move is not allowed from the status the thing has. Metadata: ``from``, ``to``."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ILLEGAL_STATUS_CHANGE"
+
+    def __init__(self, current: str, to: str) -> None:
+        super().__init__(f"{current} does not move to {to}.")
+        self.metadata = {"from": current, "to": to}
+
+
+class TermsInvalid(DomainError):
+    """The terms contradict themselves. ``fields`` names each field and what is wrong with it."""
+
+    kind = Kind.INVALID_ARGUMENT
+    reason = "TERMS_INVALID"
+
+
+class EscrowAccountNotUsable(DomainError):
+    """Unknown, not active, of another currency, or used by another offering; frozen or closed, to execute."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ESCROW_ACCOUNT_NOT_USABLE"
+
+
+class TermsFixed(DomainError):
+    """Somebody invested on these terms."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TERMS_FIXED"
+
+
+class OfferingNotOpen(DomainError):
+    """The offering takes no investments, or no changes, now."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "OFFERING_NOT_OPEN"
+
+
+class OfferingFull(DomainError):
+    """The investment would pass the offering's maximum."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "OFFERING_FULL"
+
+
+class ClosingGatesNotMet(DomainError):
+    """The offering may not close yet. Metadata: each shut gate by name, with why."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CLOSING_GATES_NOT_MET"
+
+
+class CancellationWindowOver(DomainError):
+    """Less than 48 hours are left before the deadline."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CANCELLATION_WINDOW_OVER"
+
+
+class OfferingNotClosed(DomainError):
+    """Only a closed offering distributes."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "OFFERING_NOT_CLOSED"
+
+
+class CurrencyMismatch(DomainError):
+    """The amount is not in the offering's currency."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CURRENCY_MISMATCH"
+
+
+class NothingContributed(DomainError):
+    """No capital was in the offering before the distribution's date, so nobody can be paid."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NOTHING_TO_ALLOCATE"
+
+
+class OutOfDateOrder(DomainError):
+    """The distribution is dated before an earlier distribution or before the contributions it would pay on."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "DATE_OUT_OF_ORDER"
+
+
+class NotCalculated(DomainError):
+    """There is nothing to approve yet."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NOT_CALCULATED"
+
+
+class MakerIsChecker(DomainError):
+    """Whoever made or submitted a distribution does not approve it."""
+
+    kind = Kind.PERMISSION_DENIED
+    reason = "MAKER_IS_CHECKER"
+
+
+class ContentChanged(DomainError):
+    """The distribution is no longer what the approver saw. Metadata: ``content_hash``, the current one."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CONTENT_CHANGED"
+
+
+class NotApproved(DomainError):
+    """Only an approved distribution is executed."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NOT_APPROVED"
+
+
+class InsufficientDistributableCash(DomainError):
+    """Escrow holds less distributable cash than the distribution pays."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "INSUFFICIENT_DISTRIBUTABLE_CASH"
+
+
+class DistributionInProgress(DomainError):
+    """Another distribution of the offering is being declared."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "DISTRIBUTION_IN_PROGRESS"
+
+
+class AllocationNotFailed(DomainError):
+    """Only what failed or came back is sent again."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ALLOCATION_NOT_FAILED"

@@ -1,0 +1,113 @@
+"""Reads of distributions and allocations.
+
+An investor reaches a distribution that was declared and pays something to one of its parties: what is not declared may
+still change, and is nobody's yet.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from realco.distributions.v1 import distributions_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import within_reach
+from services.distributions.domain.distribution import Distribution
+from services.distributions.domain.refusals import AllocationNotFound, DistributionNotFound
+from services.distributions.messages import to_allocation, to_distribution, to_distribution_for_investor
+from services.distributions.queries.actions import list_allocation_actions, list_distribution_actions
+from services.distributions.queries.lists import cut_page, read_page
+from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.distributions import DISTRIBUTIONS
+from services.distributions.store.offerings import get_offering
+from services.distributions.tables import allocations, distributions
+
+
+async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
+    distribution = await _find_reachable(tx, request.distribution_id)
+    message = _show(distribution)
+    offering = await get_offering(tx, distribution.offering_id)
+    message.allowed_actions.extend(list_distribution_actions(offering, distribution))
+    return message
+
+
+async def list_distributions(
+    tx: AsyncConnection, request: pb.ListDistributionsRequest, now: datetime
+) -> pb.ListDistributionsResponse:
+    conditions = [_is_reachable()]
+    if request.offering_id:
+        conditions.append(distributions.c.offering_id == request.offering_id)
+    if request.status:
+        conditions.append(distributions.c.status == pb.Distribution.Status.Name(request.status))
+    if request.party_id:
+        conditions.append(_pays(allocations.c.party_id == request.party_id))
+    page = await read_page(tx, request, DISTRIBUTIONS, *conditions)
+    return pb.ListDistributionsResponse(
+        distributions=[_show(each) for each in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def list_allocations(
+    tx: AsyncConnection, request: pb.ListAllocationsRequest, now: datetime
+) -> pb.ListAllocationsResponse:
+    await _find_reachable(tx, request.distribution_id)
+    table = allocations.c
+    query = ALLOCATIONS.select().where(table.distribution_id == request.distribution_id, within_reach(table.party_id))
+    if request.status:
+        query = query.where(table.status == pb.Allocation.Status.Name(request.status))
+    if request.party_id:
+        query = query.where(table.party_id == request.party_id)
+    if request.ids:
+        query = query.where(table.allocation_id.in_(list(request.ids)))
+    by_payee: list[sa.ColumnElement[str]] = [table.party_id, table.payee_type]
+    page = await cut_page(tx, request, query, by_payee, ALLOCATIONS.read, descending=False)
+    return pb.ListAllocationsResponse(
+        allocations=[to_allocation(each) for each in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def get_allocation(tx: AsyncConnection, request: pb.GetAllocationRequest, now: datetime) -> pb.Allocation:
+    await _find_reachable(tx, request.distribution_id)
+    allocation = await ALLOCATIONS.find(tx, request.allocation_id)
+    if (
+        allocation is None
+        or allocation.distribution_id != request.distribution_id
+        or not current_principal().may_reach(allocation.party_id)
+    ):
+        raise AllocationNotFound
+    message = to_allocation(allocation)
+    message.allowed_actions.extend(list_allocation_actions(allocation))
+    return message
+
+
+async def _find_reachable(tx: AsyncConnection, distribution_id: str) -> Distribution:
+    """Raises: DistributionNotFound."""
+    found = await DISTRIBUTIONS.list_all(tx, distributions.c.distribution_id == distribution_id, _is_reachable())
+    if not found:
+        raise DistributionNotFound
+    return found[0]
+
+
+def _is_reachable() -> sa.ColumnElement[bool]:
+    if not current_principal().confined:
+        return sa.true()
+    return sa.and_(distributions.c.declared_at.is_not(None), _pays(within_reach(allocations.c.party_id)))
+
+
+def _pays(payee: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether an allocation of the distribution is to such a payee."""
+    return sa.exists().where(
+        allocations.c.org_id == distributions.c.org_id,
+        allocations.c.distribution_id == distributions.c.distribution_id,
+        payee,
+    )
+
+
+def _show(distribution: Distribution) -> pb.Distribution:
+    return to_distribution_for_investor(distribution) if current_principal().confined else to_distribution(distribution)

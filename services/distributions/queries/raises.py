@@ -1,0 +1,70 @@
+"""Reads of offerings and investments."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from realco.distributions.v1 import offerings_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import within_reach
+from services.distributions.domain.refusals import InvestmentNotFound
+from services.distributions.messages import to_investment, to_offering
+from services.distributions.queries.actions import list_investment_actions, list_offering_actions
+from services.distributions.queries.lists import read_page
+from services.distributions.store import offerings as offerings_store
+from services.distributions.store.investments import INVESTMENTS
+from services.distributions.store.offerings import OFFERINGS
+from services.distributions.tables import investments, offerings
+
+
+async def get_offering(tx: AsyncConnection, request: pb.GetOfferingRequest, now: datetime) -> pb.Offering:
+    offering = await offerings_store.get_offering(tx, request.offering_id)
+    message = to_offering(offering)
+    message.allowed_actions.extend(list_offering_actions(offering, now))
+    return message
+
+
+async def list_offerings(
+    tx: AsyncConnection, request: pb.ListOfferingsRequest, now: datetime
+) -> pb.ListOfferingsResponse:
+    conditions = []
+    if request.status:
+        conditions.append(offerings.c.status == pb.Offering.Status.Name(request.status))
+    if request.sponsor_party_id:
+        conditions.append(offerings.c.sponsor_party_id == request.sponsor_party_id)
+    page = await read_page(tx, request, OFFERINGS, *conditions)
+    return pb.ListOfferingsResponse(
+        offerings=[to_offering(each) for each in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, now: datetime) -> pb.Investment:
+    investment = await INVESTMENTS.find(tx, request.investment_id)
+    if investment is None or not current_principal().may_reach(investment.party_id):
+        raise InvestmentNotFound
+    offering = await offerings_store.get_offering(tx, investment.offering_id)
+    message = to_investment(investment)
+    message.allowed_actions.extend(list_investment_actions(offering, investment, now))
+    return message
+
+
+async def list_investments(
+    tx: AsyncConnection, request: pb.ListInvestmentsRequest, now: datetime
+) -> pb.ListInvestmentsResponse:
+    conditions = [within_reach(investments.c.party_id)]
+    if request.party_id:
+        conditions.append(investments.c.party_id == request.party_id)
+    if request.offering_id:
+        conditions.append(investments.c.offering_id == request.offering_id)
+    if request.status:
+        conditions.append(investments.c.status == pb.Investment.Status.Name(request.status))
+    page = await read_page(tx, request, INVESTMENTS, *conditions)
+    return pb.ListInvestmentsResponse(
+        investments=[to_investment(each) for each in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )

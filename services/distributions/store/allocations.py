@@ -1,0 +1,123 @@
+"""Allocations with their lines, a row a tier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.distributions.domain.distribution import Allocation, AllocationLine, PayeeType
+from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
+from services.distributions.store.aggregates import Aggregate
+from services.distributions.store.columns import read_failure, write_failure
+from services.distributions.store.rows import Row, insert_many, is_mine
+from services.distributions.tables import allocation_lines, allocations
+
+
+def select_allocations() -> sa.Select[Any]:
+    line = allocation_lines.c
+    lines = (
+        sa.select(
+            sa.func.jsonb_agg(
+                pg.aggregate_order_by(
+                    sa.func.jsonb_build_array(
+                        line.tier, line.kind, line.amount_minor, line.claim_minor, line.claims_minor
+                    ),
+                    line.tier,
+                ),
+                type_=pg.JSONB,
+            )
+        )
+        .where(line.org_id == allocations.c.org_id, line.allocation_id == allocations.c.allocation_id)
+        .scalar_subquery()
+    )
+    return sa.select(allocations, lines.label("lines"))
+
+
+def read_allocation(row: Row) -> Allocation:
+    return Allocation(
+        allocation_id=row.allocation_id,
+        distribution_id=row.distribution_id,
+        offering_id=row.offering_id,
+        payee_type=PayeeType(row.payee_type),
+        party_id=row.party_id,
+        currency=row.currency,
+        lines=tuple(AllocationLine(*line) for line in row.lines),
+        total_minor=row.total_minor,
+        status=AllocationStatus(row.status),
+        transaction_id=row.transaction_id,
+        attempts=row.attempts,
+        failure=read_failure(row.failure),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        version=row.version,
+    )
+
+
+def _columns(allocation: Allocation) -> dict[str, Any]:
+    return {
+        "allocation_id": allocation.allocation_id,
+        "distribution_id": allocation.distribution_id,
+        "offering_id": allocation.offering_id,
+        "payee_type": allocation.payee_type.value,
+        "party_id": allocation.party_id,
+        "currency": allocation.currency,
+        "total_minor": allocation.total_minor,
+        "status": allocation.status.value,
+        "transaction_id": allocation.transaction_id,
+        "attempts": allocation.attempts,
+        "failure": write_failure(allocation.failure),
+        "created_at": allocation.created_at,
+        "updated_at": allocation.updated_at,
+    }
+
+
+ALLOCATIONS = Aggregate(allocations, "allocation_id", ALLOCATION_MOVES, read_allocation, _columns, select_allocations)
+
+
+async def replace_allocations(tx: AsyncConnection, distribution_id: str, found: Sequence[Allocation]) -> None:
+    """Keeps the allocations of a calculation instead of those of an earlier one."""
+    mine = sa.and_(is_mine(allocations), allocations.c.distribution_id == distribution_id)
+    await tx.execute(sa.delete(allocations).where(mine))
+    await ALLOCATIONS.insert_all(tx, found)
+    lines = [
+        {
+            "allocation_id": allocation.allocation_id,
+            "tier": line.tier,
+            "kind": line.kind,
+            "amount_minor": line.amount_minor,
+            "claim_minor": line.claim_minor,
+            "claims_minor": line.claims_minor,
+        }
+        for allocation in found
+        for line in allocation.lines
+    ]
+    await insert_many(tx, allocation_lines, lines)
+
+
+async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:
+    return await ALLOCATIONS.lock_all(tx, allocations.c.distribution_id == distribution_id)
+
+
+async def sum_by_payee(tx: AsyncConnection, distribution_id: str) -> dict[str, int]:
+    """Party -> what the distribution owes it: a sponsor that invests too is owed both in one sum."""
+    query = (
+        sa.select(allocations.c.party_id, sa.cast(sa.func.sum(allocations.c.total_minor), sa.BigInteger))
+        .where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
+        .group_by(allocations.c.party_id)
+        .order_by(allocations.c.party_id)
+    )
+    return dict((await tx.execute(query)).all())
+
+
+async def count_statuses(tx: AsyncConnection, distribution_id: str) -> dict[AllocationStatus, int]:
+    """How many allocations of the distribution have each status."""
+    query = (
+        sa.select(allocations.c.status, sa.func.count())
+        .where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
+        .group_by(allocations.c.status)
+    )
+    return {AllocationStatus(status): count for status, count in await tx.execute(query)}

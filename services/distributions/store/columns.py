@@ -1,0 +1,46 @@
+"""Values inside a row that are not single columns: failures, explanations, terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.distributions.domain.explanation import Explanation
+from services.distributions.domain.failure import Failure
+from services.distributions.domain.terms import Terms, list_tiers, make_terms
+
+
+def write_failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "code": failure.code,
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "metadata": dict(failure.metadata),
+    }
+
+
+def read_failure(value: dict[str, Any] | None) -> Failure | None:
+    return None if value is None else Failure(**value)
+
+
+def write_explanation(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "statement": explanation.statement,
+        "rule": explanation.rule,
+        "operands": [list(operand) for operand in explanation.operands],
+        "source": explanation.source,
+    }
+
+
+def read_explanation(value: dict[str, Any]) -> Explanation:
+    operands = tuple((name, text) for name, text in value["operands"])
+    return Explanation(value["statement"], value["rule"], operands, value["source"])
+
+
+def write_terms(terms: Terms) -> list[list[Any]]:
+    return [[kind, parameters] for kind, parameters in list_tiers(terms)]
+
+
+def read_terms(value: list[list[Any]]) -> Terms:
+    return make_terms([(kind, parameters) for kind, parameters in value])

@@ -1,0 +1,56 @@
+"""What transactions reported on contributions: one row each, the newest report alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.distributions.store.rows import is_mine
+from services.distributions.tables import contributions
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    transaction_id: str
+    investment_id: str
+    amount_minor: int
+    transaction_version: int
+    counted: bool  # past its return risk, and not come back
+
+    @property
+    def counted_minor(self) -> int:
+        return self.amount_minor if self.counted else 0
+
+
+async def find_contribution(tx: AsyncConnection, transaction_id: str) -> Contribution | None:
+    """Locked."""
+    query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id == transaction_id)
+    row = (await tx.execute(query.with_for_update(key_share=True))).one_or_none()
+    if row is None:
+        return None
+    return Contribution(row.transaction_id, row.investment_id, row.amount_minor, row.transaction_version, row.counted)
+
+
+async def put_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
+    """Keeps the report in place of an older one."""
+    report = {
+        "investment_id": contribution.investment_id,
+        "amount_minor": contribution.amount_minor,
+        "transaction_version": contribution.transaction_version,
+        "counted": contribution.counted,
+    }
+    key = {"org_id": current_principal().org_id, "transaction_id": contribution.transaction_id}
+    row = pg.insert(contributions).values(**key, **report)
+    await tx.execute(row.on_conflict_do_update(index_elements=list(key), set_=report))
+
+
+async def find_known(tx: AsyncConnection, transaction_ids: Collection[str]) -> set[str]:
+    """Those of the transactions that are known to be contributions."""
+    table = contributions.c
+    query = sa.select(table.transaction_id).where(is_mine(contributions), table.transaction_id.in_(transaction_ids))
+    return set(await tx.scalars(query)) if transaction_ids else set()
