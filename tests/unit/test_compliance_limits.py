@@ -42,6 +42,12 @@ def test_a_refusal_shows_its_working_to_the_cent():
     assert breach.metadata()["remaining_minor"] == "4900000"
 
 
+def test_a_refusal_is_told_in_the_units_of_its_currency():
+    breach = first_breach([Limit(PER, 4_000_000, "JPY")], {}, 5_000_000, NOW)
+    assert breach is not None
+    assert breach.working.endswith("+ 5,000,000 JPY requested = 5,000,000 JPY, 1,000,000 JPY too much")
+
+
 @pytest.mark.parametrize(
     ("limit_type", "start"),
     [(PER, None), (DAY, datetime(2024, 12, 10, tzinfo=UTC)), (MONTH, datetime(2024, 12, 1, tzinfo=UTC))],
