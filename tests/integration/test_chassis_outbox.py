@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.data import outbox
+from services.chassis.data import migrate, outbox
 from services.chassis.data.leadership import Leadership
 from services.chassis.events.relay import relay_batch, run_relay
 from services.chassis.values.invariant import InvariantViolation
@@ -94,6 +94,24 @@ async def test_the_events_of_an_aggregate_are_numbered_without_gaps_whatever_is_
         versions = [meta.aggregate_version for meta in metas if meta.aggregate_id == aggregate_id]
         assert versions == list(range(1, count + 1))
     assert len({meta.incarnation for meta in metas}) == 1
+
+
+async def test_after_a_restore_the_same_numbers_come_under_a_new_incarnation(
+    database, js, urls, listener, monkeypatch, capsys
+):
+    async with running(run_relay, database, js, "escrow"):
+        await emit(database, "before the backup", "lost by the restore")
+        await listener.names(2)
+        async with chassis.as_superuser(urls) as admin:
+            await admin.execute("UPDATE aggregate_versions SET version = 1")
+        monkeypatch.setenv("MIGRATION_DATABASE_URL", urls.owner_url)
+        assert await migrate.main("escrow", check=False, new_incarnation=True) == 0
+        await emit(database, "after the restore")
+        await listener.names(3)
+    metas = [events.HoldPlaced.FromString(message.data).meta for message in listener.messages]
+    assert [meta.aggregate_version for meta in metas] == [1, 2, 2]
+    assert metas[0].incarnation == metas[1].incarnation != metas[2].incarnation
+    assert capsys.readouterr().out == f"escrow: incarnation {metas[2].incarnation} begins\n"
 
 
 async def test_a_thousand_events_are_one_batch(database, js, urls):

@@ -1,7 +1,8 @@
 """Brings one service's database to the schema of this code.
 
-`python -m services.chassis.data.migrate <service> [--check]`. Two migrators wait for each other. `--check` changes
-nothing: it compares the database with the service's tables.py, prints what differs and exits 1 if anything does.
+`python -m services.chassis.data.migrate <service> [--check | --new-incarnation]`. Two migrators wait for each other.
+`--check` changes nothing: it compares the database with the service's tables.py, prints what differs and exits 1 if
+anything does. `--new-incarnation` is for a database that was restored from a backup: run it before the service starts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
+from services.chassis.data.tables import incarnation
 from services.chassis.data.urls import engine_of
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import BootError
@@ -68,6 +70,25 @@ async def upgrade(url: str, service: str) -> None:
     try:
         async with engine.begin() as connection:
             await connection.run_sync(run)
+    finally:
+        await engine.dispose()
+
+
+async def begin_incarnation(url: str) -> str:
+    """Gives the database a new life, which every event from now on names; returns its id.
+
+    Numbers of events are counted from the restored state, so subscribers meet numbers that they have seen already. By
+    the new incarnation they notice.
+    """
+    engine = engine_of(url, _SESSION)
+    try:
+        async with engine.begin() as connection:
+            begun = (
+                sa.update(incarnation)
+                .values(incarnation=sa.func.gen_random_uuid())
+                .returning(incarnation.c.incarnation)
+            )
+            return str((await connection.execute(begun)).scalar_one())
     finally:
         await engine.dispose()
 
@@ -143,12 +164,15 @@ def _describe(difference: Any) -> str:
     return " ".join(str(part) for part in difference if part is not None)
 
 
-async def main(service: str, check: bool) -> int:
+async def main(service: str, *, check: bool, new_incarnation: bool) -> int:
     settings = Settings.load()
     settings.require("migration_database_url")
     url = settings.migration_database_url.get_secret_value()
     if not migrations_folder(service).is_dir():
         raise ConfigurationError(f"services/{service} has no migrations")
+    if new_incarnation:
+        print(f"{service}: incarnation {await begin_incarnation(url)} begins")
+        return 0
     if not check:
         await upgrade(url, service)
         return 0
@@ -161,9 +185,13 @@ async def main(service: str, check: bool) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m services.chassis.data.migrate")
     parser.add_argument("service")
-    parser.add_argument("--check", action="store_true", help="report drift, change nothing")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--check", action="store_true", help="report drift, change nothing")
+    modes.add_argument(
+        "--new-incarnation", action="store_true", help="after a restore: tell subscribers to begin again"
+    )
     arguments = parser.parse_args()
     try:
-        sys.exit(asyncio.run(main(arguments.service, arguments.check)))
+        sys.exit(asyncio.run(main(arguments.service, check=arguments.check, new_incarnation=arguments.new_incarnation)))
     except (ConfigurationError, BootError, OSError, SQLAlchemyError) as error:
         sys.exit(f"{arguments.service}: {error}")
