@@ -74,28 +74,36 @@ def leg_of(entry: Json) -> Leg:
 
 def read_books(run: DemoRun, subscriber: Subscriber) -> Books:
     """Waits until the subscriber has seen every ledger entry. Raises: ConditionNotMet."""
-    auditor, account = run.auditor, f"/escrow-accounts/{run.escrow_account_id}"
-    pages = list(auditor.iterate_answers(f"{account}/ledger", order="OLDEST_FIRST", pageSize="200"))
+    account = f"/escrow-accounts/{run.escrow_account_id}"
+
+    def read(path: str) -> Json:
+        return dict(run.name_parties(run.auditor.get(path)))
+
+    def list_all(path: str, items: str, **query: str) -> list[Json]:
+        return list(run.name_parties(run.auditor.list_all(path, items, **query)))
+
+    answers = run.auditor.iterate_answers(f"{account}/ledger", order="OLDEST_FIRST", pageSize="200")
+    pages = list(map(run.name_parties, answers))
     ledger_entries = [entry for page in pages for entry in page["ledgerEntries"]]
     legs = sorted(map(leg_of, ledger_entries))
     published = wait_for(
         "the subscriber to see every ledger entry",
-        lambda: read_published_legs(subscriber, run.escrow_account_id),
+        lambda: read_published_legs(subscriber, run),
         lambda published: set(legs) <= set(published),
         lambda published: f"{len(published)} of {len(legs)}",
         seconds=30.0,
     )
     return Books(
-        trial_balance=auditor.get(f"{account}/trial-balance"),
-        ledger_accounts=auditor.list_all(f"{account}/ledger-accounts", "ledgerAccounts"),
+        trial_balance=read(f"{account}/trial-balance"),
+        ledger_accounts=list_all(f"{account}/ledger-accounts", "ledgerAccounts"),
         ledger_entries=ledger_entries,
         journal_entries={entry["journalSequence"]: entry for page in pages for entry in page["journalEntries"]},
-        open_holds=auditor.list_all(f"{account}/holds", "holds", status="PLACED"),
-        offering=auditor.get(f"/offerings/{run.offering_id}"),
-        investments=auditor.list_all("/investments", "investments", offeringId=run.offering_id)[::-1],
-        distribution=auditor.get(f"/distributions/{run.distribution_id}"),
+        open_holds=list_all(f"{account}/holds", "holds", status="PLACED"),
+        offering=read(f"/offerings/{run.offering_id}"),
+        investments=list_all("/investments", "investments", offeringId=run.offering_id)[::-1],
+        distribution=read(f"/distributions/{run.distribution_id}"),
         allocations=run.list_allocations(),
-        transactions=auditor.list_all("/transactions", "transactions", escrowAccountId=run.escrow_account_id)[::-1],
+        transactions=list_all("/transactions", "transactions", escrowAccountId=run.escrow_account_id)[::-1],
         bank_movements=read_movements(run.bank, "2024-01-01", "2026-12-31"),
         events=subscriber.count_events(),
         published_legs=published,
@@ -103,16 +111,16 @@ def read_books(run: DemoRun, subscriber: Subscriber) -> Books:
     )
 
 
-def read_published_legs(subscriber: Subscriber, escrow_account_id: str) -> list[Leg]:
+def read_published_legs(subscriber: Subscriber, run: DemoRun) -> list[Leg]:
     legs = []
-    for entry in subscriber.list_journal_entries(escrow_account_id):
+    for entry in subscriber.list_journal_entries(run.escrow_account_id):
         for leg in entry.ledger_entries:
             account = leg.ledger_account
             legs.append(
                 Leg(
                     entry.journal_sequence,
                     type(account).Kind.Name(account.kind),
-                    account.party_id,
+                    run.name_parties(account.party_id),
                     leg.sequence,
                     type(leg).Direction.Name(leg.direction),
                     leg.amount.amount_minor,

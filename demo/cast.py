@@ -31,7 +31,12 @@ SIGN_INS = MappingProxyType(
 
 @dataclass(frozen=True)
 class Party:
-    """Somebody compliance knows, and the bank account they pay from."""
+    """Somebody compliance knows, and the bank account they pay from.
+
+    Args:
+        id: The story's name of it: its external_id, and the subject of the person who acts for it.
+        kind: As the contract spells it.
+    """
 
     id: str
     legal_name: str
@@ -39,13 +44,14 @@ class Party:
     commitment_minor: int = 0
     accredited: bool = True
     sponsor: bool = False
+    kind: str = "INDIVIDUAL"
 
 
 ANA = Party("inv-001", "Ana Alvarez", AT_ONCE, 100_000_00)
 BEN = Party("inv-002", "Ben Brandt", TWO_DAYS_LATER, 55_555_55)
 CLEO = Party("inv-003", "Cleo Chen", R01_THEN_SETTLES, 44_444_45)
 DAN = Party("inv-004", "Dan Dorsey", AT_ONCE, 60_000_00, accredited=False)
-OAK = Party(SPONSOR, "Oak Street Partners LLC", AT_ONCE, sponsor=True)
+OAK = Party(SPONSOR, "Oak Street Partners LLC", AT_ONCE, sponsor=True, kind="LLC")
 
 FUNDERS = (ANA, BEN, CLEO)
 INVESTORS = (*FUNDERS, DAN)

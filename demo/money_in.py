@@ -29,12 +29,7 @@ def december(day: int) -> datetime:
 
 def write_profiles(run: DemoRun) -> str:
     for party in PARTIES:
-        profile = {
-            "partyType": "SPONSOR" if party.sponsor else "INVESTOR",
-            "legalName": party.legal_name,
-            "accreditation": "ACCREDITED" if party.accredited else "NON_ACCREDITED",
-        }
-        run.admin.put(f"/investors/{party.id}", profile, deed=f"writes the profile of {party.id}")
+        run.add_party(party)
     return f"{len(run.list_pending_checks())} checks wait for a person; {DAN.id} is not accredited"
 
 
@@ -64,7 +59,8 @@ def review_all_checks(run: DemoRun, note: str) -> int:
                 path, {"decision": "PASSED", "note": note}, deed=f"reviews {check['complianceCheckId']}"
             )
             reviewed.add(answer["complianceCheckId"])
-        return [party.id for party in PARTIES if not run.auditor.get(f"/investors/{party.id}")["cleared"]]
+        parties = run.auditor.list_all("/parties", "parties", cleared="false")
+        return [party["externalId"] for party in parties if party["partyId"] in run.party_ids.values()]
 
     wait_for("all parties to be cleared by compliance", review_waiting, lambda uncleared: not uncleared)
     return len(reviewed)
@@ -86,7 +82,7 @@ def open_offering(run: DemoRun) -> str:
         "/offerings",
         {
             "displayName": "Oak Street Apartments",
-            "sponsorPartyId": OAK.id,
+            "sponsorPartyId": run.party_ids[OAK.id],
             "escrowAccountId": run.escrow_account_id,
             "exemption": "REG_CF",
             "targetAmount": usd(cast.TARGET_MINOR),

@@ -32,7 +32,7 @@ def receive_cash(run: DemoRun) -> str:
             "paymentMethod": "WIRE",
             "amount": usd(cast.DISTRIBUTION_MINOR),
             "escrowAccountId": run.escrow_account_id,
-            "partyId": OAK.id,
+            "partyId": run.party_ids[OAK.id],
             "description": "Sale of Oak Street Apartments",
         },
         deed="announces a wire",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from demo import cast
 from demo.harness import HarnessError
@@ -26,7 +27,8 @@ class DemoRun:
         self.instance = instance
         self._clients: dict[str, RestClient] = {}
         self.deadline = cast.DEADLINE  # of the offering
-        self.bank_accounts: dict[str, str] = {}  # by party
+        self.party_ids: dict[str, str] = {}  # by the story's name of the party
+        self.bank_accounts: dict[str, str] = {}  # by the story's name of the party
         self.investments: dict[str, str] = {}  # by investor
         self.payments: dict[str, str] = {}  # the contribution's transaction, by investor
         self.escrow_account_id = ""
@@ -84,11 +86,39 @@ class DemoRun:
 
     # --- what was made ----------------------------------------------------------------------------------------------
 
+    def add_party(self, party: cast.Party) -> None:
+        made = self.admin.post(
+            "/parties",
+            {
+                "kind": party.kind,
+                "roles": ["SPONSOR" if party.sponsor else "INVESTOR"],
+                "legalName": party.legal_name,
+                "accreditation": "ACCREDITED" if party.accredited else "NON_ACCREDITED",
+                "externalId": party.id,
+            },
+            deed=f"writes the profile of {party.id}",
+        )
+        self.party_ids[party.id] = made["partyId"]
+        if party.id in cast.SIGN_INS:
+            persons = f"/parties/{made['partyId']}/persons"
+            self.admin.post(persons, {"person": party.id}, deed=f"lets {party.id} act for {party.legal_name}")
+
+    def name_parties(self, answer: Any) -> Any:
+        """An answer with the story's name of each party in the place of its id."""
+        if isinstance(answer, dict):
+            return {key: self.name_parties(value) for key, value in answer.items()}
+        if isinstance(answer, list):
+            return [self.name_parties(value) for value in answer]
+        if isinstance(answer, str):
+            for name, party_id in self.party_ids.items():
+                answer = answer.replace(party_id, name)
+        return answer
+
     def add_bank_account(self, user: str, party: cast.Party, test_value: int, *, for_payouts: bool = False) -> str:
         account = self.client_of(user).post(
             "/bank-accounts",
             {
-                "partyId": party.id,
+                "partyId": self.party_ids[party.id],
                 "accountHolderName": party.legal_name,
                 "routingNumber": ROUTING_NUMBER,
                 "accountNumber": account_number_of(test_value),
@@ -101,8 +131,7 @@ class DemoRun:
     def list_pending_checks(self) -> list[Json]:
         """The checks of the story's parties that wait for a person."""
         checks = self.officer.list_all("/compliance-checks", "complianceChecks", status="MANUAL_REVIEW")
-        parties = {party.id for party in cast.PARTIES}
-        return [check for check in checks if check["partyId"] in parties]
+        return [check for check in checks if check["partyId"] in self.party_ids.values()]
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 
@@ -130,24 +159,28 @@ class DemoRun:
         )
 
     def list_allocations(self) -> dict[str, Json]:
-        """By payee."""
+        """By the story's name of the payee."""
         found = self.auditor.list_all(f"/distributions/{self.distribution_id}/allocations", "allocations")
-        return {allocation["partyId"]: allocation for allocation in found}
+        return {allocation["partyId"]: allocation for allocation in self.name_parties(found)}
 
-    def read_ledger_account(self, kind: str, party_id: str = "") -> Mapping[str, int]:
-        """posted, pending, held and available of one ledger account; zeros if it was never used."""
+    def read_ledger_account(self, kind: str, party: str = "") -> Mapping[str, int]:
+        """posted, pending, held and available of one ledger account; zeros if it was never used.
+
+        Args:
+            party: The story's name of it, where the ledger account is of one.
+        """
         path = f"/escrow-accounts/{self.escrow_account_id}/ledger-accounts"
-        whose = {"partyId": party_id} if party_id else {}
+        whose = {"partyId": self.party_ids[party]} if party else {}
         lines = self.auditor.get(path, kind=kind, **whose)["ledgerAccounts"]
         names = ("posted", "pending", "held", "available")
         return {name: sum(minor_of(line.get(name)) for line in lines) for name in names}
 
-    def wait_for_ledger_account(self, kind: str, party_id: str = "", **wanted: int) -> None:
+    def wait_for_ledger_account(self, kind: str, party: str = "", **wanted: int) -> None:
         """Until the ledger account has those balances."""
         balances = ", ".join(f"{name} {amount_minor}" for name, amount_minor in wanted.items())
         wait_for(
-            f"{kind} {party_id} in the book to have {balances} (cents)",
-            lambda: self.read_ledger_account(kind, party_id),
+            f"{kind} {party} in the book to have {balances} (cents)",
+            lambda: self.read_ledger_account(kind, party),
             lambda line: all(line[name] == amount_minor for name, amount_minor in wanted.items()),
         )
 

@@ -19,7 +19,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
     ServiceDescriptorProto,
 )
-from realco.compliance.v1 import compliance_pb2
+from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.compliance.v1 import error_reason_pb2 as compliance_reasons
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.distributions.v1 import error_reason_pb2 as distributions_reasons
@@ -39,6 +39,7 @@ _FILES = (
     offerings_pb2,
     distributions_pb2,
     compliance_pb2,
+    parties_pb2,
 )
 _REASON_FILES = (shared_reasons, transactions_reasons, escrow_reasons, distributions_reasons, compliance_reasons)
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import sys
 
-from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
+from realco.compliance.v1 import compliance_pb2, parties_pb2
+from realco.compliance.v1.compliance_pb2_grpc import add_ComplianceServiceServicer_to_server
+from realco.compliance.v1.parties_pb2_grpc import add_PartiesServiceServicer_to_server
 
+from services.chassis.data.operations import Operations
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.compliance.api import ComplianceServicer
+from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
 from services.compliance.jobs import jobs
 from services.compliance.subscribers import SUBSCRIPTIONS
 
 
 async def main(settings: Settings) -> None:
     async with Runtime.start("compliance", settings) as runtime:
-        servicer = ComplianceServicer(runtime.database, runtime.clock)
-        service = pb.DESCRIPTOR.services_by_name["ComplianceService"]
+        operations = Operations(runtime.database, runtime.clock, runtime.nudge)
+        services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
+        compliance, parties = ComplianceServicer(operations), PartiesServicer(operations)
         await runtime.serve(
-            servicers=[(pb_grpc.add_ComplianceServiceServicer_to_server, servicer, service)],
+            servicers=[
+                (add_ComplianceServiceServicer_to_server, compliance, services["ComplianceService"]),
+                (add_PartiesServiceServicer_to_server, parties, services["PartiesService"]),
+            ],
             subscriptions=SUBSCRIPTIONS,
             jobs=jobs(runtime.database, runtime.clock),
+            parties=OwnParties(runtime.database),
         )
 
 

@@ -6,17 +6,17 @@ from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_pr
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
-from services.compliance import commands
+from services.compliance.commands import checks
 
 
 def jobs(database: Database, clock: Clock) -> list[Job]:
     async def expire_checks() -> int:
         now = clock.now()
         async with database.begin(ALL_ORGANIZATIONS) as tx:
-            expired = await commands.expire_checks(tx, now)
+            expired = await checks.take_expired_checks(tx, now)
             for row in expired:
                 with acting_as(service_principal("compliance", row.org_id)):
-                    await commands.reopen_check(tx, row, now)
+                    await checks.reopen_check(tx, row, now)
         return len(expired)
 
     # An expired answer counts as none from its very instant, whether this has run or not.

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict, ParseDict
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.type.v1 import money_pb2
+from realco.compliance.v1 import parties_pb2
+from realco.type.v1 import explanation_pb2, failure_pb2, money_pb2
 
-from services.chassis.calls.wire import to_timestamp
+from services.chassis.calls.wire import to_explanation, to_timestamp
+from services.chassis.values.etags import etag_of
+from services.chassis.values.explanation import Explanation
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
 
 
-def investor(row: Any, checks: Mapping[str, Check], now: datetime) -> pb.Investor:
-    missing = clearance.missing(checks, now)
-    message = pb.Investor(
+def to_party(
+    row: Any, checks: Mapping[str, Check], now: datetime, allowed_actions: Sequence[str] = ()
+) -> parties_pb2.Party:
+    missing = clearance.list_missing(checks, now)
+    message = parties_pb2.Party(
         party_id=row.party_id,
-        party_type=row.party_type,
+        kind=row.kind,
+        roles=row.roles,
         legal_name=row.legal_name,
         accreditation=row.accreditation,
         kyc_status=clearance.effective_status(checks.get("KYC"), now),
         ofac_status=clearance.effective_status(checks.get("OFAC"), now),
         cleared=not missing,
-        missing=missing,
+        missing=map(to_explanation, missing),
+        external_id=row.external_id,
+        metadata=row.metadata,
+        etag=party_etag(row),
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
+        allowed_actions=allowed_actions,
     )
     if row.annual_income_minor is not None:
         message.annual_income.CopyFrom(_money(row.annual_income_minor, row.annual_income_currency))
@@ -35,7 +46,38 @@ def investor(row: Any, checks: Mapping[str, Check], now: datetime) -> pb.Investo
     return message
 
 
-def check(row: Any) -> pb.ComplianceCheck:
+def party_etag(row: Any) -> str:
+    return etag_of(row.party_id, row.version)
+
+
+def to_state(party: parties_pb2.Party, persons: Sequence[str]) -> parties_pb2.PartyState:
+    """What events tell of a party."""
+    return parties_pb2.PartyState(
+        party_id=party.party_id,
+        kind=party.kind,
+        roles=party.roles,
+        kyc_status=party.kyc_status,
+        ofac_status=party.ofac_status,
+        cleared=party.cleared,
+        persons=persons,
+        external_id=party.external_id,
+        etag=party.etag,
+        create_time=party.create_time,
+        update_time=party.update_time,
+    )
+
+
+def to_person(row: Any) -> parties_pb2.PartyPerson:
+    return parties_pb2.PartyPerson(
+        party_id=row.party_id,
+        person=row.person,
+        title=row.title,
+        added_by=row.added_by,
+        create_time=to_timestamp(row.created_at),
+    )
+
+
+def to_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:
     message = pb.ComplianceCheck(
         compliance_check_id=row.compliance_check_id,
         type=row.check_type,
@@ -43,31 +85,62 @@ def check(row: Any) -> pb.ComplianceCheck:
         entity_type=row.entity_type,
         entity_id=row.entity_id,
         party_id=row.party_id,
-        detail=row.detail,
-        metadata=row.metadata,
+        note=row.note,
         reviewed_by=row.reviewed_by or "",
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
+        allowed_actions=allowed_actions,
     )
+    _read_reasons(row, message)
     if row.expires_at is not None:
         message.expire_time.CopyFrom(to_timestamp(row.expires_at))
     return message
 
 
-def limit(row: Any) -> pb.TransactionLimit:
+def to_told_check(row: Any) -> pb.ComplianceCheck:
+    """What events tell of a check: a person's note may say more of a party than ids."""
+    message = to_check(row)
+    message.note = ""
+    return message
+
+
+def to_limit(row: Any, org_id: str) -> pb.TransactionLimit:
     return pb.TransactionLimit(
         limit_type=row.limit_type,
         amount=_money(row.amount_minor, row.currency),
         effective_time=to_timestamp(row.effective_at),
         set_by=row.set_by,
+        etag=limit_etag(row, org_id),
     )
 
 
-def decision(row: Any) -> pb.EvaluateTransactionsResponse.Decision:
+def limit_etag(row: Any, org_id: str) -> str:
+    """Two settings of one limit never take effect in the same microsecond."""
+    return etag_of(f"{org_id}/{row.limit_type}/{row.currency}", to_timestamp(row.effective_at).ToMicroseconds())
+
+
+def to_decision(row: Any) -> pb.EvaluateTransactionsResponse.Decision:
     """From the check that holds it."""
-    return pb.EvaluateTransactionsResponse.Decision(
-        transaction_id=row.entity_id, status=row.status, reason=row.reason, message=row.detail, metadata=row.metadata
-    )
+    message = pb.EvaluateTransactionsResponse.Decision(transaction_id=row.entity_id, status=row.status)
+    _read_reasons(row, message)
+    return message
+
+
+def write_failure(code: str, message: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The column of a failure."""
+    return MessageToDict(failure_pb2.Failure(code=code, message=message, metadata=metadata))
+
+
+def write_explanation(explanation: Explanation) -> dict[str, Any]:
+    """The column of an explanation."""
+    return MessageToDict(to_explanation(explanation))
+
+
+def _read_reasons(row: Any, message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.Decision) -> None:
+    if row.failure is not None:
+        message.failure.CopyFrom(ParseDict(row.failure, failure_pb2.Failure()))
+    if row.explanation is not None:
+        message.explanation.CopyFrom(ParseDict(row.explanation, explanation_pb2.Explanation()))
 
 
 def _money(amount_minor: int, currency: str) -> money_pb2.Money:

@@ -13,41 +13,91 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.compliance.domain.clearance import REQUIRED_CHECKS, Check
 from services.compliance.domain.limits import Limit, LimitType, window_start
-from services.compliance.tables import compliance_checks, investors, limit_usage, seed_limits, transaction_limits
+from services.compliance.tables import (
+    compliance_checks,
+    limit_usage,
+    parties,
+    party_persons,
+    seed_limits,
+    transaction_limits,
+)
+
+# Who set the limits an organization starts with.
+SEED = "seed"
 
 
-async def lock_investors(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
-    """The profiles by id, locked in the order of their ids: two evaluations of one party never count at once."""
+async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """The parties by id, locked in the order of their ids: two evaluations of one party never count at once."""
     statement = (
-        sa.select(investors)
-        .where(investors.c.party_id.in_(party_ids))
-        .order_by(investors.c.org_id, investors.c.party_id)
+        sa.select(parties)
+        .where(parties.c.party_id.in_(party_ids))
+        .order_by(parties.c.org_id, parties.c.party_id)
         .with_for_update(key_share=True)
     )
     return {row.party_id: row for row in await tx.execute(statement)}
 
 
-async def put_investor(tx: AsyncConnection, org_id: str, party_id: str, now: datetime, **facts: Any) -> None:
-    row = pg.insert(investors).values(org_id=org_id, party_id=party_id, created_at=now, updated_at=now, **facts)
-    await tx.execute(row.on_conflict_do_update(index_elements=["org_id", "party_id"], set_=facts | {"updated_at": now}))
+async def insert_party(tx: AsyncConnection, **values: Any) -> sa.Row[Any]:
+    return (await tx.execute(sa.insert(parties).values(**values).returning(parties))).one()
+
+
+async def update_party(tx: AsyncConnection, before: Any, **changes: Any) -> sa.Row[Any]:
+    """The next version of a party whose row is locked."""
+    c = parties.c
+    statement = sa.update(parties).where(c.org_id == before.org_id, c.party_id == before.party_id)
+    changes["version"] = before.version + 1
+    return (await tx.execute(statement.values(**changes).returning(parties))).one()
+
+
+async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
+    """Who acts for the party, in the order of their names."""
+    c = party_persons.c
+    return list(await tx.execute(sa.select(party_persons).where(c.party_id == party_id).order_by(c.person)))
+
+
+async def list_parties_of(tx: AsyncConnection, org_id: str, person: str) -> list[str]:
+    """The parties the person acts for, in the order of their ids."""
+    c = party_persons.c
+    mine = sa.select(c.party_id).where(c.org_id == org_id, c.person == person).order_by(c.party_id)
+    return list(await tx.scalars(mine))
+
+
+async def put_person(tx: AsyncConnection, **values: Any) -> None:
+    """Adds the person, or gives one who is there already the new title."""
+    row = pg.insert(party_persons).values(**values)
+    await tx.execute(
+        row.on_conflict_do_update(index_elements=["org_id", "party_id", "person"], set_={"title": row.excluded.title})
+    )
+
+
+async def delete_person(tx: AsyncConnection, org_id: str, party_id: str, person: str) -> bool:
+    """False if the person did not act for the party."""
+    c = party_persons.c
+    gone = sa.delete(party_persons).where(c.org_id == org_id, c.party_id == party_id, c.person == person)
+    return (await tx.execute(gone)).rowcount == 1
 
 
 async def latest_checks(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
     """For each party, the latest check of each required type."""
-    c = compliance_checks.c
-    statement = (
-        sa.select(c.party_id, c.check_type, c.status, c.expires_at)
-        .ext(pg.distinct_on(c.party_id, c.check_type))
-        .where(c.party_id.in_(party_ids), c.entity_type == "USER", c.check_type.in_(REQUIRED_CHECKS))
-        .order_by(c.party_id, c.check_type, c.created_at.desc(), c.compliance_check_id.desc())
-    )
+    statement = select_latest_checks().where(compliance_checks.c.party_id.in_(party_ids))
     found: dict[str, dict[str, Check]] = defaultdict(dict)
     for row in await tx.execute(statement):
         found[row.party_id][row.check_type] = Check(row.status, row.expires_at)
     return found
 
 
-async def decided(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+def select_latest_checks() -> sa.Select[Any]:
+    """party_id, check_type, status and expires_at of each party's latest check of each required type."""
+    c = compliance_checks.c
+    return (
+        sa.select(c.party_id, c.check_type, c.status, c.expires_at)
+        .ext(pg.distinct_on(c.party_id, c.check_type))
+        .where(c.entity_type == "USER", c.check_type.in_(REQUIRED_CHECKS))
+        .order_by(c.party_id, c.check_type, c.created_at.desc(), c.compliance_check_id.desc())
+    )
+
+
+async def find_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """The decisions there are already, by transaction."""
     c = compliance_checks.c
     statement = sa.select(compliance_checks).where(c.entity_type == "TRANSACTION", c.entity_id.in_(transaction_ids))
@@ -62,7 +112,7 @@ async def insert_checks(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) 
 async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, Any]]) -> set[str]:
     """Stores each decision unless its transaction has got one meanwhile; the transactions whose decision it is.
 
-    The lock of a party that has no profile is nobody's, so two may come to decide on its transaction at once.
+    The lock of a party that does not exist is nobody's, so two may come to decide on its transaction at once.
     """
     if not rows:
         return set()
@@ -134,10 +184,16 @@ async def limits_in_force(tx: AsyncConnection) -> list[sa.Row[Any]]:
         .order_by(own.limit_type, own.currency, own.effective_at.desc())
         .cte("newest")
     )
-    unset = sa.select(seed.limit_type, seed.currency, seed.amount_minor, seed.effective_at, sa.literal("seed")).where(
+    unset = sa.select(seed.limit_type, seed.currency, seed.amount_minor, seed.effective_at, sa.literal(SEED)).where(
         ~sa.exists().where(newest.c.limit_type == seed.limit_type, newest.c.currency == seed.currency)
     )
     return list(await tx.execute(sa.union_all(sa.select(newest), unset).order_by("limit_type", "currency")))
+
+
+async def find_limit(tx: AsyncConnection, limit_type: str, currency: str) -> sa.Row[Any] | None:
+    """The limit in force of one type and currency."""
+    found = (row for row in await limits_in_force(tx) if (row.limit_type, row.currency) == (limit_type, currency))
+    return next(found, None)
 
 
 async def limits_of(tx: AsyncConnection, currency: str) -> list[Limit]:
@@ -155,8 +211,8 @@ async def lock_limits(tx: AsyncConnection, org_id: str, limit_type: str) -> None
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
 
-async def insert_limit(tx: AsyncConnection, now: datetime, **values: Any) -> datetime:
-    """Stores a limit in force from `now` on, but after the ones put before it, whatever clock they had; since when."""
+async def insert_limit(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
+    """Stores a limit in force from `now` on, but after the ones put before it, whatever clock they had."""
     c = transaction_limits.c
     last = await tx.scalar(
         sa.select(sa.func.max(c.effective_at)).where(
@@ -164,8 +220,8 @@ async def insert_limit(tx: AsyncConnection, now: datetime, **values: Any) -> dat
         )
     )
     effective_at = now if last is None else max(now, last + timedelta(microseconds=1))
-    await tx.execute(sa.insert(transaction_limits).values(effective_at=effective_at, **values))
-    return effective_at
+    limit = sa.insert(transaction_limits).values(effective_at=effective_at, **values)
+    return (await tx.execute(limit.returning(transaction_limits))).one()
 
 
 async def take_expired(tx: AsyncConnection, now: datetime, count_max: int) -> list[sa.Row[Any]]:

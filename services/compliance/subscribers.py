@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import Any
+
 from realco.transactions.v1 import events_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,21 +11,21 @@ from services.chassis.events.consumer import Delivery, Subscription
 from services.compliance import store
 
 
-async def _uncount_unless_retryable(tx: AsyncConnection, event: Message, delivery: Delivery) -> None:
-    transaction = event.transaction  # type: ignore[attr-defined]  # every event of this subscription has one
+async def _uncount_unless_retryable(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+    transaction = event.transaction
     # What may be tried again keeps its part of the limit: otherwise that part could be spent twice.
-    await store.set_counted(tx, transaction.transaction_id, transaction.failure.retryable, transaction.version)
+    await store.set_counted(tx, transaction.transaction_id, transaction.failure.retryable, event.meta.aggregate_version)
 
 
-async def _uncount(tx: AsyncConnection, event: Message, delivery: Delivery) -> None:
+async def _uncount(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
     """For what ended: a failure that an earlier attempt left behind says nothing any more."""
-    transaction = event.transaction  # type: ignore[attr-defined]
-    await store.set_counted(tx, transaction.transaction_id, False, transaction.version)
+    transaction = event.transaction
+    await store.set_counted(tx, transaction.transaction_id, False, event.meta.aggregate_version)
 
 
-async def _count(tx: AsyncConnection, event: Message, delivery: Delivery) -> None:
-    transaction = event.transaction  # type: ignore[attr-defined]
-    await store.set_counted(tx, transaction.transaction_id, True, transaction.version)
+async def _count(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+    transaction = event.transaction
+    await store.set_counted(tx, transaction.transaction_id, True, event.meta.aggregate_version)
 
 
 SUBSCRIPTIONS = (

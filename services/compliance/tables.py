@@ -17,23 +17,49 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
 
 
 # The row is also the lock under which a party's limits are counted.
-investors = sa.Table(
-    "investors",
+parties = sa.Table(
+    "parties",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
-    sa.Column("party_type", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("roles", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("legal_name", sa.Text, nullable=False),
     sa.Column("accreditation", sa.Text, nullable=False),
     sa.Column("annual_income_minor", sa.BigInteger),
     sa.Column("annual_income_currency", sa.CHAR(3)),
     sa.Column("net_worth_minor", sa.BigInteger),
     sa.Column("net_worth_currency", sa.CHAR(3)),
+    sa.Column("external_id", sa.Text, nullable=False),
+    # The client's own facts; never read here.
+    sa.Column("metadata", pg.JSONB, nullable=False),
+    # Of the facts and of the persons; the etag is made of it.
+    sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("written_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
-    _one_of("party_type", "INVESTOR", "SPONSOR"),
+    _one_of("kind", "INDIVIDUAL", "JOINT", "LLC", "CORPORATION", "PARTNERSHIP", "TRUST", "IRA"),
     _one_of("accreditation", "NON_ACCREDITED", "ACCREDITED"),
+    sa.CheckConstraint(
+        "roles <> '{}' AND roles <@ ARRAY['INVESTOR', 'SPONSOR'] AND array_position(roles, NULL) IS NULL",
+        name="roles_known",
+    ),
+    sa.Index("parties_newest", "org_id", "created_at", "party_id"),
+    sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id <> ''")),
+)
+
+# Who acts for whom.
+party_persons = sa.Table(
+    "party_persons",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("party_id", sa.Text, primary_key=True),
+    sa.Column("person", sa.Text, primary_key=True),  # the subject of the person's tokens
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("added_by", sa.Text, nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
+    sa.Index("party_persons_person", "org_id", "person", "party_id"),
 )
 
 compliance_checks = sa.Table(
@@ -46,10 +72,11 @@ compliance_checks = sa.Table(
     sa.Column("entity_type", sa.Text, nullable=False),
     sa.Column("entity_id", sa.Text, nullable=False),
     sa.Column("party_id", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False, server_default=""),
-    sa.Column("detail", sa.Text, nullable=False, server_default=""),
-    # The figures of `detail` once more, for programs; the facts they came from are columns of limit_usage.
-    sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
+    # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage.
+    sa.Column("failure", pg.JSONB(none_as_null=True)),
+    sa.Column("explanation", pg.JSONB(none_as_null=True)),
+    # On what evidence a person decided.
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.Column("reviewed_by", sa.Text),
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -68,7 +95,7 @@ compliance_checks = sa.Table(
         unique=True,
         postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
     ),
-    sa.Index("compliance_checks_investor", "org_id", "party_id", "created_at", "compliance_check_id"),
+    sa.Index("compliance_checks_party", "org_id", "party_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_newest", "org_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_expiring", "expires_at", postgresql_where=sa.text("status = 'PASSED'")),
 )

@@ -6,6 +6,7 @@ import sys
 
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 
+from services.chassis.data.heard_persons import HeardParties
 from services.chassis.data.operations import Operations
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
@@ -18,10 +19,11 @@ from services.distributions.subscribers import SUBSCRIPTIONS
 
 async def main(settings: Settings) -> None:
     async with Runtime.start("distributions", settings) as runtime:
+        compliance = GrpcCompliance(runtime.channel("compliance"))
         peers = Peers(
             GrpcEscrow(runtime.channel("escrow")),
             GrpcTransactions(runtime.channel("transactions")),
-            GrpcCompliance(runtime.channel("compliance")),
+            compliance,
         )
         operations = Operations(runtime.database, runtime.clock, runtime.nudge)
         raises = offerings_pb2.DESCRIPTOR.services_by_name
@@ -46,6 +48,7 @@ async def main(settings: Settings) -> None:
             ],
             subscriptions=SUBSCRIPTIONS,
             jobs=make_jobs(runtime.database, peers, runtime.clock),
+            parties=HeardParties(runtime.database, compliance.list_parties_of),
         )
 
 

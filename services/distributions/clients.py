@@ -13,6 +13,8 @@ from typing import Protocol
 from grpc import aio
 from realco.compliance.v1 import compliance_pb2 as compliance
 from realco.compliance.v1 import compliance_pb2_grpc as compliance_grpc
+from realco.compliance.v1 import parties_pb2 as parties
+from realco.compliance.v1 import parties_pb2_grpc as parties_grpc
 from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
@@ -102,6 +104,7 @@ class GrpcCompliance:
 
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = compliance_grpc.ComplianceServiceStub(channel)
+        self._parties = parties_grpc.PartiesServiceStub(channel)
 
     async def batch_get_clearances(
         self, party_ids: Sequence[str]
@@ -112,3 +115,9 @@ class GrpcCompliance:
             request = compliance.BatchGetClearancesRequest(party_ids=asked)
             found += (await ask(self._stub.BatchGetClearances, request)).clearances
         return found
+
+    async def list_parties_of(self, person: str) -> Sequence[str]:
+        """The parties a person acts for at this moment."""
+        request = parties.ListPartiesOfPersonRequest(person=person)
+        party_ids: Sequence[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        return party_ids

@@ -1,16 +1,18 @@
-"""Events in: what the book says of contributions, and what became of contributions and payouts on the rails.
+"""Events in: who acts for whom, what the book says of contributions, what became of contributions and payouts.
 
-Each is applied once, in the transaction the consumer opened; the order of the two streams does not matter.
+Each is applied once, in the transaction the consumer opened; the order of the streams does not matter.
 """
 
 from __future__ import annotations
 
+from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.events.consumer import Delivery, Subscription
+from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
 from services.distributions.commands.raises.contributions import record_contribution, record_entries
 from services.distributions.domain.states import PayoutStatus
@@ -60,6 +62,13 @@ async def _record_end(
 
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (
+    Subscription(
+        "distributions-on-compliance",
+        {
+            compliance_events.PartyPersonAdded: record_persons_of,
+            compliance_events.PartyPersonRemoved: record_persons_of,
+        },
+    ),
     Subscription("distributions-on-escrow", {escrow_events.JournalEntriesPosted: record_posted_entries}),
     Subscription(
         "distributions-on-transactions",

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
 from services.distributions.domain import states
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
+heard_persons.attach(metadata)
 
 _TIME = sa.TIMESTAMP(timezone=True)
 

@@ -9,6 +9,7 @@ from realco.transactions.v1.bank_accounts_pb2_grpc import add_BankAccountsServic
 from realco.transactions.v1.transactions_pb2_grpc import add_TransactionsServiceServicer_to_server
 from realco.transactions.v1.webhooks_pb2_grpc import add_WebhooksServiceServicer_to_server
 
+from services.chassis.data.heard_persons import HeardParties
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
@@ -33,6 +34,7 @@ async def main(settings: Settings) -> None:
     vault = Vault.load(settings.field_key_file)
     bank = SandboxBank(settings.sandbox_bank_url)
     async with Runtime.start(NAME, settings) as runtime:
+        compliance = ComplianceClient(runtime.channel("compliance"))
         dependencies = Dependencies(
             database=runtime.database,
             clock=runtime.clock,
@@ -40,7 +42,7 @@ async def main(settings: Settings) -> None:
             vault=vault,
             providers=build_providers(settings, bank),
             escrow=EscrowClient(runtime.channel("escrow")),
-            compliance=ComplianceClient(runtime.channel("compliance")),
+            compliance=compliance,
             distributions=DistributionsClient(runtime.channel("distributions")),
         )
         transactions = transactions_pb2.DESCRIPTOR.services_by_name["TransactionsService"]
@@ -55,6 +57,7 @@ async def main(settings: Settings) -> None:
                 ],
                 subscriptions=SUBSCRIPTIONS,
                 jobs=build_jobs(dependencies),
+                parties=HeardParties(runtime.database, compliance.list_parties_of),
             )
         finally:
             await bank.close()

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from grpc import aio
-from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
+from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc, parties_pb2, parties_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
@@ -73,6 +73,7 @@ class EscrowClient:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
+        self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
 
     async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
         request = compliance_pb2.EvaluateTransactionsRequest(items=items)
@@ -86,7 +87,14 @@ class ComplianceClient:
         request = compliance_pb2.BatchGetClearancesRequest(party_ids=sorted(party_ids))
         clearances = (await ask(self._stub.BatchGetClearances, request)).clearances
         check_answers(request.party_ids, (clearance.party_id for clearance in clearances), "compliance")
-        return {one.party_id: "; ".join(one.missing) for one in clearances if not one.cleared}
+        uncleared = (one for one in clearances if not one.cleared)
+        return {one.party_id: "; ".join(missing.statement for missing in one.missing) for one in uncleared}
+
+    async def list_parties_of(self, person: str) -> Sequence[str]:
+        """The parties a person acts for at this moment. Raises Unavailable."""
+        request = parties_pb2.ListPartiesOfPersonRequest(person=person)
+        party_ids: Sequence[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        return party_ids
 
 
 class DistributionsClient:

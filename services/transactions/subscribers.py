@@ -1,7 +1,18 @@
-"""Events in: none. Money moves on a request or on what a provider answers."""
+"""Events in: who acts for whom. Money moves on a request or on what a provider answers."""
 
 from __future__ import annotations
 
-from services.chassis.events.consumer import Subscription
+from realco.compliance.v1 import events_pb2 as compliance_events
 
-SUBSCRIPTIONS: tuple[Subscription, ...] = ()
+from services.chassis.events.consumer import Subscription
+from services.chassis.events.persons import record_persons_of
+
+SUBSCRIPTIONS: tuple[Subscription, ...] = (
+    Subscription(
+        "transactions-on-compliance",
+        {
+            compliance_events.PartyPersonAdded: record_persons_of,
+            compliance_events.PartyPersonRemoved: record_persons_of,
+        },
+    ),
+)

@@ -7,11 +7,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
+heard_persons.attach(metadata)
 
 
 def _one_of(column: str, *values: str) -> sa.CheckConstraint:

@@ -26,6 +26,11 @@ def open_client(instance: Instance, user: str, token: str) -> RestClient:
     return RestClient(instance.base_url + API, user, token, patience_seconds=0, check_answer=check_answer)
 
 
+def person_of(party_id: str) -> str:
+    """Who acts for a party of `add_party`: a subject as a large issuer of tokens spells it."""
+    return f"auth0|{party_id.removeprefix('pty_')}"
+
+
 class Organization:
     """The organization; what its methods make, they make over REST."""
 
@@ -61,7 +66,8 @@ class Organization:
         return self.sign_in("auditor", "auditor-1")
 
     def sign_in_investor(self, party_id: str) -> RestClient:
-        return self.sign_in("investor", party_id)
+        """The person who acts for the party."""
+        return self.sign_in("investor", person_of(party_id))
 
     def close(self) -> None:
         for client in self._clients.values():
@@ -86,9 +92,9 @@ class Organization:
         self.add_bank_account(party)
         return party
 
-    def add_cleared_party(self, *, sponsor: bool = False, accredited: bool = True) -> str:
+    def add_cleared_party(self, *, sponsor: bool = False, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
         """A party that compliance has looked at and lets pass."""
-        party = self.add_party(sponsor=sponsor, accredited=accredited)
+        party = self.add_party(sponsor=sponsor, accredited=accredited, kind=kind)
         checks = self.admin.get("/compliance-checks", partyId=party, status="MANUAL_REVIEW")["complianceChecks"]
         assert len(checks) == 2, checks
         for check in checks:
@@ -96,16 +102,21 @@ class Organization:
             self.second_admin.post(f"/compliance-checks/{check['complianceCheckId']}/review", decision)
         return party
 
-    def add_party(self, *, sponsor: bool = False, accredited: bool = True) -> str:
-        """A party that nobody has cleared yet."""
-        party = f"{'spo' if sponsor else 'inv'}-{next(self._numbers):03}-{secrets.token_hex(3)}"
+    def add_party(self, *, sponsor: bool = False, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
+        """A party that nobody has cleared yet, with a person who acts for it."""
         body = {
-            "partyType": "SPONSOR" if sponsor else "INVESTOR",
-            "legalName": f"Party {party}",
+            "kind": kind,
+            "roles": ["SPONSOR" if sponsor else "INVESTOR"],
+            "legalName": f"Party {next(self._numbers)}",
             "accreditation": "ACCREDITED" if accredited else "NON_ACCREDITED",
         }
-        self.admin.put(f"/investors/{party}", body)
+        party = str(self.admin.post("/parties", body)["partyId"])
+        self.add_person(party, person_of(party))
         return party
+
+    def add_person(self, party: str, person: str) -> None:
+        """Lets the person act for the party."""
+        self.admin.post(f"/parties/{party}/persons", {"person": person})
 
     def add_bank_account(self, party: str, test_value: int = AT_ONCE, *, default: bool = True) -> str:
         body = {

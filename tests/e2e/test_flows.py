@@ -216,7 +216,7 @@ def test_an_investor_sees_its_own_and_nothing_else(org: Organization) -> None:
         me.expect_refusal(404, "NOT_FOUND", "GET", f"{path}?{owner}={ben}")
 
     assert me.get(f"/transactions/{hers['transactionId']}")["partyId"] == ana
-    assert me.get(f"/investors/{ana}")["cleared"] is True
+    assert me.get(f"/parties/{ana}")["cleared"] is True
     me.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{his['transactionId']}")
     me.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{his['transactionId']}/history")
     me.expect_refusal(404, "INVESTMENT_NOT_FOUND", "GET", f"/investments/{his['investmentId']}")

@@ -51,7 +51,7 @@ def settings(org: Organization) -> Iterator[Mapping[str, str]]:
     with answering_of_tomorrow(paid) as tomorrow:
         yield {
             "BASE_URL": org.instance.base_url,
-            "TOKEN": org.instance.issue_token("investor", investor, org.org_id),
+            "TOKEN": org.sign_in_investor(investor).token,
             "OFFERING_ID": str(offering["offeringId"]),
             "BANK_ACCOUNT_ID": org.add_bank_account(investor),
             "TOMORROW_URL": tomorrow,

@@ -27,7 +27,7 @@ def issuer(tmp_path):
     ("claims", "principal"),
     [
         ({}, Principal("admin-1", "admin", "org_1")),
-        ({"sub": "inv_1", "role": "investor"}, Principal("inv_1", "investor", "org_1", parties=frozenset({"inv_1"}))),
+        ({"sub": "inv_1", "role": "investor"}, Principal("inv_1", "investor", "org_1")),
         ({"aud": ["realco"]}, Principal("admin-1", "admin", "org_1")),
     ],
 )

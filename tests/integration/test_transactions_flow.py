@@ -10,6 +10,7 @@ from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2
+from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
@@ -295,7 +296,9 @@ async def test_what_compliance_does_not_decide_does_not_move(service: Transactio
 
 
 async def test_what_compliance_wants_reviewed_waits_for_a_second_person(service: TransactionsHarness) -> None:
-    service.compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.MANUAL_REVIEW, message="odd")
+    service.compliance.decisions["inv-001"] = Decision(
+        status=ComplianceCheck.MANUAL_REVIEW, explanation=Explanation(statement="odd")
+    )
     created = await service.deposit()
     assert created.status == T.PENDING_APPROVAL
     assert (await service.events(created.transaction_id))[-1] == "TransactionApprovalRequested"

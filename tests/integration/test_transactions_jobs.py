@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
@@ -177,7 +178,7 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
 async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(service: TransactionsHarness) -> None:
     compliance = SlowCompliance()
     service = TransactionsHarness(service.database, compliance=compliance)
-    compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.FAILED, reason="PARTY_NOT_CLEARED")
+    compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.FAILED, failure=Failure(code="PARTY_NOT_CLEARED"))
     request = await service.deposit_request()
     compliance.meanwhile = [service.hurry, partial(service.run, evaluate)]
     for _ in (1, 2):

@@ -11,6 +11,7 @@ from realco.distributions.v1.offerings_pb2 import Investment
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
@@ -44,9 +45,11 @@ async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the
 ) -> None:
     service.compliance.decisions["inv-001"] = Decision(
         status=ComplianceCheck.FAILED,
-        reason="TRANSACTION_LIMIT_EXCEEDED",
-        message="100.00 is more than the 50.00 left of the daily limit.",
-        metadata={"limit_type": "DAILY_DEPOSIT", "remaining_minor": "5000"},
+        failure=Failure(
+            code="TRANSACTION_LIMIT_EXCEEDED",
+            message="100.00 is more than the 50.00 left of the daily limit.",
+            metadata={"limit_type": "DAILY_DEPOSIT", "remaining_minor": "5000"},
+        ),
     )
     request = await service.deposit_request()
     first = await refused(service, ADMIN, "CreateTransaction", request)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.compliance.domain.clearance import Check, effective_status, missing
+from services.compliance.domain.clearance import Check, effective_status, list_missing
 from services.compliance.domain.limits import Limit, LimitType, first_breach, window_start
 
 NOW = datetime(2024, 12, 10, 15, 30, tzinfo=UTC)
@@ -40,6 +40,13 @@ def test_a_refusal_shows_its_working_to_the_cent():
         " + 60,000.00 USD requested = 61,000.00 USD, 11,000.00 USD too much"
     )
     assert breach.metadata()["remaining_minor"] == "4900000"
+    assert (breach.explanation.statement, breach.explanation.rule) == (breach.working, "DAILY_DEPOSIT")
+    assert breach.explanation.operands == (
+        ("limit", "50,000.00 USD"),
+        ("used since 2024-12-10", "1,000.00 USD"),
+        ("requested", "60,000.00 USD"),
+        ("remaining", "49,000.00 USD"),
+    )
 
 
 def test_a_refusal_is_told_in_the_units_of_its_currency():
@@ -69,7 +76,7 @@ def test_windows_are_calendar_days_and_months_of_utc(limit_type, start):
 )
 def test_only_passed_and_fresh_checks_clear_a_party(kyc, ofac, what_is_missing):
     checks = {name: check for name, check in (("KYC", kyc), ("OFAC", ofac)) if check}
-    assert missing(checks, NOW) == what_is_missing
+    assert tuple(one.statement for one in list_missing(checks, NOW)) == what_is_missing
 
 
 def test_no_check_at_all_counts_as_pending():

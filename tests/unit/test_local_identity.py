@@ -39,7 +39,7 @@ def verifier(identity: Identity) -> Verifier:
     [
         ("admin", None, "org-demo", Principal("admin-1", "admin", "org-demo")),
         ("sponsor", None, "org-demo", Principal("sponsor-1", "sponsor", "org-demo")),
-        ("investor", None, "org-demo", Principal("inv-001", "investor", "org-demo", parties=frozenset({"inv-001"}))),
+        ("investor", None, "org-demo", Principal("inv-001", "investor", "org-demo")),
         ("auditor", None, "org-demo", Principal("auditor-1", "auditor", "org-demo")),
         ("admin", "admin-2", "org-other", Principal("admin-2", "admin", "org-other")),
     ],

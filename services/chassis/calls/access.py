@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import access_pb2
@@ -25,6 +26,8 @@ class Rule:
     services: frozenset[str]
     public: bool
     party_path: tuple[str, ...]
+    # It changes nothing: REST reaches it by GET.
+    reads_only: bool = False
 
     def admit(self, principal: Principal) -> None:
         """Raises PermissionDenied unless the caller's role, or this very service, may call."""
@@ -85,7 +88,9 @@ def _rule(method: MethodDescriptor) -> Rule:
     path = tuple(access.party_field.split(".")) if access.party_field else ()
     if path:
         _check_path(method.input_type, path)
-    return Rule(roles, services, access.public, path)
+    route: Any = annotations_pb2.http  # as above
+    reads_only = options.Extensions[route].WhichOneof("pattern") == "get"
+    return Rule(roles, services, access.public, path, reads_only)
 
 
 def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:

@@ -51,7 +51,7 @@ class Principal:
     """The caller, in one organization.
 
     `subject` is who proved itself; `on_behalf_of` the person a service says it acts for; `parties` are those an
-    investor acts for, and empty for everybody else.
+    investor acts for, which no token says, and empty for everybody else.
     """
 
     subject: str
@@ -217,9 +217,7 @@ class Verifier:
         claims = await self._claims(token)
         subject = str(claims["sub"])
         if claims["role"] != SERVICE_ROLE:
-            role = str(claims["role"])
-            parties = frozenset({subject}) if role == INVESTOR else frozenset[str]()
-            return Principal(subject, role, str(claims["org_id"]), parties=parties)
+            return Principal(subject, str(claims["role"]), str(claims["org_id"]))
         if org_id is None or not _ORGANIZATION.fullmatch(org_id):
             raise PermissionDenied("A service names the organization it acts in (x-realco-org).")
         if on_behalf_of is not None and not _is_subject(on_behalf_of):

@@ -28,6 +28,7 @@ from services.chassis.calls.answer import answer_metadata, begin_answer
 from services.chassis.calls.auth import Verifier, acting_as
 from services.chassis.calls.client import as_domain_error
 from services.chassis.calls.deadline import set_deadline
+from services.chassis.calls.parties import NoParties, Parties, find_parties
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.data.database import is_transient, sqlstate
 from services.chassis.process import telemetry
@@ -52,14 +53,18 @@ class Interceptor(aio.ServerInterceptor):
 
     Args:
         area: Names the ErrorInfo domain, `<area>.realco`.
+        parties: Tells for whom an investor acts.
 
     Raises:
         BootError: an RPC has no access rule, or takes a stream of requests.
     """
 
-    def __init__(self, area: str, verifier: Verifier, services: Sequence[ServiceDescriptor]) -> None:
+    def __init__(
+        self, area: str, verifier: Verifier, services: Sequence[ServiceDescriptor], parties: Parties | None = None
+    ) -> None:
         self._domain = f"{area}.realco"
         self._verifier = verifier
+        self._parties = parties or NoParties()
         self._rules = rules_of(services)
         self._wrapped: dict[str, Handler] = {}
         self.in_flight = 0
@@ -147,6 +152,7 @@ class Interceptor(aio.ServerInterceptor):
                 principal=principal.subject, org=principal.org_id, actor=principal.person
             )
             rule.admit(principal)
+            principal = await find_parties(principal, self._parties, reads_only=rule.reads_only)
             with acting_as(principal):
                 message = validation.parse(raw, handler.request_deserializer)
                 rule.confine(principal, message)

@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import date_pb2
-from realco.type.v1 import money_pb2
+from realco.type.v1 import explanation_pb2, money_pb2
 
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.times import DATE_RULE, TIME_RULE, YEAR_MAX, YEAR_MIN
 
@@ -19,6 +20,15 @@ _SECONDS_END = int(datetime(YEAR_MAX + 1, 1, 1, tzinfo=UTC).timestamp())
 
 def to_money(money: Money) -> money_pb2.Money:
     return money_pb2.Money(currency_code=money.currency, amount_minor=money.amount_minor)
+
+
+def to_explanation(explanation: Explanation) -> explanation_pb2.Explanation:
+    return explanation_pb2.Explanation(
+        statement=explanation.statement,
+        operands=[explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands],
+        rule=explanation.rule,
+        source=explanation.source,
+    )
 
 
 def to_timestamp(moment: datetime) -> Timestamp:

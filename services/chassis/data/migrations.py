@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from services.chassis.data import tables
+from services.chassis.data import heard_persons, tables
 
 # `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
 Op = Any
@@ -34,6 +34,12 @@ def create_chassis_tables(op: Op) -> None:
     tables.metadata.create_all(op.get_bind())
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
     enable_rls(op, *(table.name for table in tables.metadata.sorted_tables if "org_id" in table.c))
+
+
+def create_heard_persons(op: Op) -> None:
+    """Makes the tables of a service that keeps who acts for whom."""
+    heard_persons.metadata.create_all(op.get_bind())
+    enable_rls(op, *heard_persons.TABLES)
 
 
 def enable_rls(op: Op, *names: str) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.calls import client, server
 from services.chassis.calls.auth import ServiceIdentity, Verifier
+from services.chassis.calls.parties import Parties
 from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
@@ -120,6 +121,7 @@ class Runtime:
         servicers: Sequence[Servicer],
         subscriptions: Sequence[Subscription] = (),
         jobs: Sequence[Job] = (),
+        parties: Parties | None = None,
     ) -> None:
         """Serves until `stop` is set or a signal comes, then drains.
 
@@ -127,7 +129,7 @@ class Runtime:
             BootError: the port is taken, or an RPC has no access rule.
             Exception: whatever ended a background task.
         """
-        interceptor = server.Interceptor(self.name, self.verifier, [service for _, _, service in servicers])
+        interceptor = server.Interceptor(self.name, self.verifier, [service for _, _, service in servicers], parties)
         grpc_server, readiness = self._build(interceptor, servicers)
         stop_on_signals(self.stop)
         await grpc_server.start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import spell_money
 
 
@@ -55,6 +56,21 @@ class Breach:
             f" = {spell_money(self.used_minor + self.requested_minor, currency)},"
             f" {spell_money(self.used_minor + self.requested_minor - limit.amount_minor, currency)} too much"
         )
+
+    @property
+    def explanation(self) -> Explanation:
+        """The working with its figures. The source is the organization's own setting."""
+        since = f"used since {self.window_start:%Y-%m-%d}" if self.window_start else "used"
+        figures = {
+            "limit": self.limit.amount_minor,
+            since: self.used_minor,
+            "requested": self.requested_minor,
+            "remaining": self.remaining_minor,
+        }
+        operands = tuple(
+            (name, spell_money(amount_minor, self.limit.currency)) for name, amount_minor in figures.items()
+        )
+        return Explanation(self.working, self.limit.limit_type.value, operands)
 
     def metadata(self) -> dict[str, str]:
         """The figures of TRANSACTION_LIMIT_EXCEEDED."""

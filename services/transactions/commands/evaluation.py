@@ -90,7 +90,7 @@ async def apply_decisions(
         if decision.status == _C.FAILED:
             outcomes[row.transaction_id] = await _refuse(tx, row, decision, now)
         elif decision.status == _C.MANUAL_REVIEW:
-            reviewed[decision.message].append(row)
+            reviewed[decision.explanation.statement].append(row)
         elif decision.status == _C.PASSED and row.type in ALWAYS_APPROVED_BY_A_PERSON:
             reviewed["a second person approves it"].append(row)
         elif decision.status == _C.PASSED:
@@ -110,7 +110,8 @@ async def apply_decisions(
 
 
 async def _refuse(tx: AsyncConnection, row: Transaction, decision: Decision, now: datetime) -> DomainError:
-    facts = dict(decision.metadata) | {"transaction_id": row.transaction_id}
-    failure = Failure(decision.reason, decision.message, retryable=False, metadata=facts)
-    await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=decision.message, failure=failure)
-    return Refused(Kind.FAILED_PRECONDITION, decision.reason, decision.message, {}, facts, domain=f"{NAME}.realco")
+    why = decision.failure
+    facts = dict(why.metadata) | {"transaction_id": row.transaction_id}
+    failure = Failure(why.code, why.message, retryable=False, metadata=facts)
+    await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
+    return Refused(Kind.FAILED_PRECONDITION, why.code, why.message, {}, facts, domain=f"{NAME}.realco")

@@ -22,7 +22,7 @@ def upgrade() -> None:
         " ('DAILY_DEPOSIT', 'USD', 5000000, '2020-01-01T00:00:00Z'),"
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
-    enable_rls(op, "investors", "compliance_checks", "limit_usage", "transaction_limits")
+    enable_rls(op, "parties", "party_persons", "compliance_checks", "limit_usage", "transaction_limits")
     append_only(op, "transaction_limits")
     grant_app(op, "compliance", select_insert=["transaction_limits", "seed_limits"])
 
@@ -37,9 +37,9 @@ def _create_tables() -> None:
         sa.Column("entity_type", sa.Text(), nullable=False),
         sa.Column("entity_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), server_default="", nullable=False),
-        sa.Column("detail", sa.Text(), server_default="", nullable=False),
-        sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
+        sa.Column("failure", postgresql.JSONB(), nullable=True),
+        sa.Column("explanation", postgresql.JSONB(), nullable=True),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.Column("reviewed_by", sa.Text(), nullable=True),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -64,7 +64,7 @@ def _create_tables() -> None:
         postgresql_where=sa.text("status = 'PASSED'"),
     )
     op.create_index(
-        "compliance_checks_investor",
+        "compliance_checks_party",
         "compliance_checks",
         ["org_id", "party_id", "created_at", "compliance_check_id"],
         unique=False,
@@ -80,23 +80,53 @@ def _create_tables() -> None:
         postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
     )
     op.create_table(
-        "investors",
+        "parties",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
-        sa.Column("party_type", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("roles", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("legal_name", sa.Text(), nullable=False),
         sa.Column("accreditation", sa.Text(), nullable=False),
         sa.Column("annual_income_minor", sa.BigInteger(), nullable=True),
         sa.Column("annual_income_currency", sa.CHAR(length=3), nullable=True),
         sa.Column("net_worth_minor", sa.BigInteger(), nullable=True),
         sa.Column("net_worth_currency", sa.CHAR(length=3), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("metadata", postgresql.JSONB(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("written_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("accreditation IN ('NON_ACCREDITED', 'ACCREDITED')", name="accreditation_known"),
-        sa.CheckConstraint("party_type IN ('INVESTOR', 'SPONSOR')", name="party_type_known"),
+        sa.CheckConstraint(
+            "kind IN ('INDIVIDUAL', 'JOINT', 'LLC', 'CORPORATION', 'PARTNERSHIP', 'TRUST', 'IRA')", name="kind_known"
+        ),
+        sa.CheckConstraint(
+            "roles <> '{}' AND roles <@ ARRAY['INVESTOR', 'SPONSOR'] AND array_position(roles, NULL) IS NULL",
+            name="roles_known",
+        ),
         sa.PrimaryKeyConstraint("org_id", "party_id"),
     )
+    op.create_index("parties_newest", "parties", ["org_id", "created_at", "party_id"], unique=False)
+    op.create_index(
+        "parties_external",
+        "parties",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id <> ''"),
+    )
+    op.create_table(
+        "party_persons",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("added_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
+        sa.PrimaryKeyConstraint("org_id", "party_id", "person"),
+    )
+    op.create_index("party_persons_person", "party_persons", ["org_id", "person", "party_id"], unique=False)
     op.create_table(
         "limit_usage",
         sa.Column("org_id", sa.Text(), nullable=False),

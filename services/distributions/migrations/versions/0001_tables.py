@@ -6,7 +6,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.data.migrations import (
+    app_role,
+    append_only,
+    create_chassis_tables,
+    create_heard_persons,
+    enable_rls,
+    grant_app,
+)
 
 revision = "0001"
 down_revision = None
@@ -89,6 +96,7 @@ _REFUSE_AMOUNT_CHANGE = """
 
 def upgrade() -> None:
     create_chassis_tables(op)
+    create_heard_persons(op)
     _allowed_moves()
     _moves()
     _offerings()

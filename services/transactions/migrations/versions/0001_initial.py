@@ -6,7 +6,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.data.migrations import (
+    app_role,
+    append_only,
+    create_chassis_tables,
+    create_heard_persons,
+    enable_rls,
+    grant_app,
+)
 
 revision = "0001"
 down_revision = None
@@ -58,6 +65,7 @@ END $$
 
 def upgrade() -> None:
     create_chassis_tables(op)
+    create_heard_persons(op)
     _create_bank_accounts()
     _create_transactions()
     _create_transaction_indexes()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from services.chassis.values.errors import DomainError, Kind, NotFound
 
 
-class InvestorNotFound(NotFound):
-    reason = "INVESTOR_NOT_FOUND"
+class PartyNotFound(NotFound):
+    reason = "PARTY_NOT_FOUND"
 
 
 class ComplianceCheckNotFound(NotFound):
@@ -21,3 +21,8 @@ class CheckNotInReview(DomainError):
 class MakerIsChecker(DomainError):
     kind = Kind.PERMISSION_DENIED
     reason = "MAKER_IS_CHECKER"
+
+
+class TooManyPersons(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_PERSONS"

@@ -1,12 +1,12 @@
 """Decides on transactions and counts what it lets pass, in one transaction under the parties' locks.
 
-Fail closed: a party without a profile, or with a check that is not PASSED, moves no money either way.
+Fail closed: a party that is not known, or has a check that is not PASSED, moves no money either way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id
 from services.compliance import messages, store
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.limits import Limit, LimitType, first_breach
+from services.compliance.domain.parties import has_limits
 
 Item = pb.EvaluateTransactionsRequest.Item
 
@@ -37,8 +39,8 @@ async def evaluate(
     tx: AsyncConnection, request: pb.EvaluateTransactionsRequest, now: datetime
 ) -> pb.EvaluateTransactionsResponse:
     """One decision an item, in order. A transaction that was decided before keeps its decision."""
-    parties = await store.lock_investors(tx, {item.party_id for item in request.items})
-    before = await store.decided(tx, {item.transaction_id for item in request.items})
+    parties = await store.lock_parties(tx, {item.party_id for item in request.items})
+    before = await store.find_decisions(tx, {item.transaction_id for item in request.items})
     checks = await store.latest_checks(tx, list(parties))
     facts = {
         currency: _Facts(await store.limits_of(tx, currency), await store.used(tx, list(parties), currency, now))
@@ -51,12 +53,12 @@ async def evaluate(
     ours = await store.insert_decisions(tx, rows.values())
     rows = {transaction_id: row for transaction_id, row in rows.items() if transaction_id in ours}
     await store.insert_usage(tx, _usage(request.items, rows, now))
-    decided = await store.decided(tx, {item.transaction_id for item in request.items})
+    decided = await store.find_decisions(tx, {item.transaction_id for item in request.items})
     for transaction_id in rows:
-        event = events.ComplianceCheckCompleted(compliance_check=messages.check(decided[transaction_id]))
+        event = events.ComplianceCheckCompleted(compliance_check=messages.to_told_check(decided[transaction_id]))
         await outbox.enqueue(tx, event, now=now)
     return pb.EvaluateTransactionsResponse(
-        decisions=[messages.decision(decided[item.transaction_id]) for item in request.items]
+        decisions=[messages.to_decision(decided[item.transaction_id]) for item in request.items]
     )
 
 
@@ -65,37 +67,43 @@ def _decide(
 ) -> dict[str, Any]:
     """The row of the check that holds the decision."""
     party = parties.get(item.party_id)
-    missing = clearance.missing(checks.get(item.party_id, {}), now)
+    missing = clearance.list_missing(checks.get(item.party_id, {}), now) if party else clearance.UNKNOWN
     if party is None or missing:
-        what = "; ".join(missing) if party else "there is no profile"
-        metadata = {"party_id": item.party_id, "missing": what}
-        return _row(item, "FAILED", "PARTY_NOT_CLEARED", f"The party is not cleared: {what}.", metadata, now)
+        what = clearance.spell_missing(missing)
+        message = f"The party is not cleared: {what}."
+        failure = messages.write_failure("PARTY_NOT_CLEARED", message, {"party_id": item.party_id, "missing": what})
+        return _row(item, "KYC", now, failure, replace(missing[0], statement=message))
     if item.direction == Item.IN:
-        limits = facts.limits if (party.party_type, party.accreditation) == ("INVESTOR", "NON_ACCREDITED") else ()
+        limits = facts.limits if has_limits(party.roles, party.accreditation) else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
-            return _row(item, "FAILED", "TRANSACTION_LIMIT_EXCEEDED", breach.working, breach.metadata(), now)
+            failure = messages.write_failure("TRANSACTION_LIMIT_EXCEEDED", breach.working, breach.metadata())
+            return _row(item, "LIMIT_CHECK", now, failure, breach.explanation)
         for limit_type in LimitType:
             if limit_type is not LimitType.PER_TRANSACTION:
                 used[limit_type] = used.get(limit_type, 0) + item.amount.amount_minor
-    return _row(item, "PASSED", "", "", {}, now)
+    return _row(item, "LIMIT_CHECK", now)
 
 
 def _row(
-    item: Item, status: str, reason: str, detail: str, metadata: Mapping[str, str], now: datetime
+    item: Item,
+    check_type: str,
+    now: datetime,
+    failure: Mapping[str, Any] | None = None,
+    explanation: Explanation | None = None,
 ) -> dict[str, Any]:
+    """A check that passed, unless there is a failure."""
     org_id = current_principal().org_id
     return {
         "org_id": org_id,
         "compliance_check_id": derived_id("chk", org_id, item.transaction_id),
-        "check_type": "KYC" if reason == "PARTY_NOT_CLEARED" else "LIMIT_CHECK",
-        "status": status,
+        "check_type": check_type,
+        "status": "FAILED" if failure else "PASSED",
         "entity_type": "TRANSACTION",
         "entity_id": item.transaction_id,
         "party_id": item.party_id,
-        "reason": reason,
-        "detail": detail,
-        "metadata": dict(metadata),
+        "failure": failure,
+        "explanation": messages.write_explanation(explanation) if explanation else None,
         "created_at": now,
         "updated_at": now,
     }

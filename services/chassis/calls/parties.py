@@ -1,0 +1,50 @@
+"""For which parties an investor acts: by what this service has heard, for a read; as it is at this moment, for a write.
+
+Who acts for whom is kept by one service and heard by the others, a little later. What moves money cannot wait for
+that: a person who was removed moves nothing from that moment on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from services.chassis.calls.auth import Principal
+
+
+class Parties(Protocol):
+    """Who acts for whom, in the caller's organization."""
+
+    async def list_heard(self, principal: Principal) -> frozenset[str]:
+        """The parties the person acts for, as far as this service has heard."""
+        ...
+
+    async def list_current(self, principal: Principal) -> frozenset[str]:
+        """The parties the person acts for at this moment.
+
+        Raises:
+            Unavailable: nobody can tell.
+        """
+        ...
+
+
+class NoParties:
+    """For a service that no investor calls."""
+
+    async def list_heard(self, principal: Principal) -> frozenset[str]:
+        return frozenset()
+
+    async def list_current(self, principal: Principal) -> frozenset[str]:
+        return frozenset()
+
+
+async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:
+    """The caller with the parties it acts for; whoever is no investor stays as it is.
+
+    Raises:
+        Unavailable: the call may write, and nobody can tell for whom the caller acts.
+    """
+    if not principal.confined:
+        return principal
+    found = await (parties.list_heard(principal) if reads_only else parties.list_current(principal))
+    return replace(principal, parties=found)

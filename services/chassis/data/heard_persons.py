@@ -1,0 +1,87 @@
+"""Who acts for whom, as a service has heard it: a copy kept from the events of the service that owns the relation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+
+import sqlalchemy as sa
+from realco.type.v1.event_pb2 import EventMeta
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.data.database import Database
+
+metadata = sa.MetaData()
+
+# Which event of a party was heard last: an older one that arrives late brings nobody back.
+heard_parties = sa.Table(
+    "heard_parties",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("party_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("incarnation", sa.Text, nullable=False),
+)
+
+heard_persons = sa.Table(
+    "heard_persons",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("party_id", sa.Text, primary_key=True),
+    sa.Index("heard_persons_party", "org_id", "party_id"),
+)
+
+TABLES = tuple(metadata.tables)
+
+
+def attach(target: sa.MetaData) -> None:
+    """Makes the tables part of a service's metadata: each service that lets investors in owns its copies."""
+    for table in metadata.sorted_tables:
+        table.to_metadata(target)
+
+
+async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection[str], meta: EventMeta) -> None:
+    """Takes over who acts for the party, unless something later was heard.
+
+    Args:
+        persons: All of them.
+        meta: Of the event that says so; the party is its aggregate.
+    """
+    org_id, known = current_principal().org_id, heard_parties.c
+    news = {"version": meta.aggregate_version, "incarnation": meta.incarnation}
+    heard = pg.insert(heard_parties).values(org_id=org_id, party_id=party_id, **news)
+    later = sa.or_(known.version < meta.aggregate_version, known.incarnation != meta.incarnation)
+    heard = heard.on_conflict_do_update(index_elements=["org_id", "party_id"], set_=news, where=later)
+    if (await tx.execute(heard)).rowcount == 0:
+        return
+    c = heard_persons.c
+    await tx.execute(sa.delete(heard_persons).where(c.org_id == org_id, c.party_id == party_id))
+    if rows := [{"org_id": org_id, "person": person, "party_id": party_id} for person in persons]:
+        await tx.execute(sa.insert(heard_persons), rows)
+
+
+class HeardParties:
+    """The parties of a caller, from the copy and from its owner.
+
+    Args:
+        ask: Asks the owner for which parties a person acts at this moment.
+    """
+
+    def __init__(self, database: Database, ask: Callable[[str], Awaitable[Collection[str]]]) -> None:
+        self._database = database
+        self._ask = ask
+
+    async def list_heard(self, principal: Principal) -> frozenset[str]:
+        c = heard_persons.c
+        with acting_as(principal):
+            async with self._database.begin() as tx:
+                mine = sa.select(c.party_id).where(c.org_id == principal.org_id, c.person == principal.subject)
+                heard = frozenset(await tx.scalars(mine))
+        # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
+        return heard or await self.list_current(principal)
+
+    async def list_current(self, principal: Principal) -> frozenset[str]:
+        with acting_as(principal):
+            return frozenset(await self._ask(principal.subject))

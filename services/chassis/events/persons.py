@@ -1,0 +1,15 @@
+"""The handler of events that say who acts for a party, for every service that lets investors in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data.heard_persons import record_persons
+from services.chassis.events.consumer import Delivery
+
+
+async def record_persons_of(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+    """Takes over the persons of `event.party`: all who act for it."""
+    await record_persons(tx, event.party.party_id, list(event.party.persons), event.meta)

@@ -1,0 +1,224 @@
+"""A person acts for an LLC and an IRA: invests through both, sees both, and nobody else's; over REST and over gRPC."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from realco.compliance.v1 import parties_pb2 as pty
+from realco.compliance.v1 import parties_pb2_grpc as pty_grpc
+from realco.distributions.v1 import offerings_pb2 as off
+from realco.distributions.v1 import offerings_pb2_grpc as off_grpc
+from realco.transactions.v1 import transactions_pb2 as txn
+from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
+from realco.type.v1 import money_pb2
+
+from demo.harness.bank import AT_ONCE, ROUTING_NUMBER, account_number_of
+from demo.harness.money import usd
+from demo.harness.rest import Json, RestClient, new_key
+from demo.harness.waiting import wait_for
+from deploy.local.instance import Instance
+from tests.e2e.organization import Organization, metadata_of
+
+AMOUNT_MINOR = 200_00
+
+
+@dataclass(frozen=True)
+class Stubs:
+    """Plain gRPC stubs of what an investor uses."""
+
+    parties: Any
+    investments: Any
+    transactions: Any
+
+
+@pytest.fixture
+def stubs(instance: Instance) -> Iterator[Stubs]:
+    with (
+        grpc.insecure_channel(instance.grpc_address("compliance")) as compliance,
+        grpc.insecure_channel(instance.grpc_address("distributions")) as distributions,
+        grpc.insecure_channel(instance.grpc_address("transactions")) as transactions,
+    ):
+        yield Stubs(
+            pty_grpc.PartiesServiceStub(compliance),
+            off_grpc.InvestmentsServiceStub(distributions),
+            txn_grpc.TransactionsServiceStub(transactions),
+        )
+
+
+def sign_in_person(org: Organization, *parties: str) -> RestClient:
+    """A person who acts for the parties, under a name that large issuers of tokens really give."""
+    person = f"auth0|{secrets.token_hex(12)}"
+    for party in parties:
+        org.add_person(party, person)
+    return org.sign_in("investor", person)
+
+
+def contribute(person: RestClient, org: Organization, offering: Json, party: str) -> Json:
+    """The person's own way from a bank account to a contribution of the party."""
+    account = person.post(
+        "/bank-accounts",
+        {
+            "partyId": party,
+            "accountHolderName": "Account of a party",
+            "routingNumber": ROUTING_NUMBER,
+            "accountNumber": account_number_of(AT_ONCE),
+        },
+    )
+    body = {"offeringId": offering["offeringId"], "partyId": party, "amount": usd(AMOUNT_MINOR)}
+    investment = person.post("/investments", body)
+    return person.post("/transactions", org.build_contribution(offering, investment, account["bankAccountId"]))
+
+
+def list_owners(person: RestClient, path: str, items: str) -> set[str]:
+    return {one["partyId"] for one in person.get(path)[items]}
+
+
+def list_all_owners(person: RestClient) -> list[set[str]]:
+    """Whose investments, transactions and bank accounts the person sees."""
+    lists = (("/investments", "investments"), ("/transactions", "transactions"), ("/bank-accounts", "bankAccounts"))
+    return [list_owners(person, *each) for each in lists]
+
+
+def test_a_person_invests_through_an_llc_and_an_ira_and_sees_both_and_nobody_elses(
+    org: Organization, stubs: Stubs
+) -> None:
+    llc, ira = org.add_cleared_party(kind="LLC"), org.add_cleared_party(kind="IRA")
+    strangers = org.add_cleared_party()
+    offering = org.open_offering(10 * AMOUNT_MINOR)
+    theirs = org.fund_investment(offering, strangers, AMOUNT_MINOR)
+    ann = sign_in_person(org, llc, ira)
+
+    me = ann.get("/me")
+    assert (me["person"], me["roles"], me["orgId"]) == (ann.user, ["INVESTOR"], org.org_id)
+    assert {(one["partyId"], one["kind"], one["cleared"]) for one in me["parties"]} == {
+        (llc, "LLC", True),
+        (ira, "IRA", True),
+    }
+    paid = {party: contribute(ann, org, offering, party) for party in (llc, ira)}
+    for party, contribution in paid.items():
+        org.wait_for_transaction(contribution["transactionId"], "SETTLED", "COMPLETED")
+        assert contribution["partyId"] == party
+
+    both = {llc, ira}
+    wait_for("every list to show both parties", lambda: list_all_owners(ann), lambda read: read == [both] * 3)
+    assert {one["partyId"] for one in ann.get("/parties")["parties"]} == both
+    assert {one["partyId"] for one in ann.get("/investments", partyId=llc)["investments"]} == {llc}
+    assert ann.get(f"/transactions/{paid[ira]['transactionId']}")["partyId"] == ira
+
+    # Nobody else's: neither to read, nor to pay for, nor by leaving out whom it is about.
+    ann.expect_refusal(404, "NOT_FOUND", "GET", f"/parties/{strangers}")
+    ann.expect_refusal(404, "NOT_FOUND", "GET", f"/investments?partyId={strangers}")
+    ann.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{theirs['transactionId']}")
+    ann.expect_refusal(404, "INVESTMENT_NOT_FOUND", "POST", f"/investments/{theirs['investmentId']}/cancel")
+    body: Json = {"offeringId": offering["offeringId"], "amount": usd(AMOUNT_MINOR)}
+    ann.expect_refusal(404, "NOT_FOUND", "POST", "/investments", body | {"partyId": strangers})
+    unnamed = ann.expect_refusal(400, "INVALID_FIELD", "POST", "/investments", body)
+    assert [fault["pointer"] for fault in unnamed.problem["errors"]] == ["/partyId"]
+
+    check_the_same_over_grpc(stubs, metadata_of(ann), both, strangers, offering)
+
+
+def check_the_same_over_grpc(
+    stubs: Stubs, me: tuple[tuple[str, str], ...], both: set[str], strangers: str, offering: Json
+) -> None:
+    assert {one.party_id for one in stubs.parties.GetMe(pty.GetMeRequest(), metadata=me).parties} == both
+    invested = stubs.investments.ListInvestments(off.ListInvestmentsRequest(), metadata=me)
+    moved = stubs.transactions.ListTransactions(txn.ListTransactionsRequest(), metadata=me)
+    assert {one.party_id for one in invested.investments} == {one.party_id for one in moved.transactions} == both
+    wanted = off.CreateInvestmentRequest(
+        idempotency_key=new_key(),
+        offering_id=offering["offeringId"],
+        party_id=sorted(both)[0],
+        amount=money_pb2.Money(currency_code="USD", amount_minor=AMOUNT_MINOR),
+    )
+    assert stubs.investments.CreateInvestment(wanted, metadata=me).party_id == wanted.party_id
+    wanted.party_id = strangers
+    with pytest.raises(grpc.RpcError) as refused:
+        stubs.investments.CreateInvestment(wanted, metadata=me)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no_money_from_then_on(
+    org: Organization, stubs: Stubs
+) -> None:
+    llc, ira = org.add_cleared_party(kind="LLC"), org.add_cleared_party(kind="IRA")
+    offering = org.open_offering(10 * AMOUNT_MINOR)
+    ann, bob = sign_in_person(org, llc, ira), sign_in_person(org, ira)
+    contribute(ann, org, offering, llc)
+    bob.expect_refusal(404, "NOT_FOUND", "GET", f"/investments?partyId={llc}")
+
+    org.add_person(llc, bob.user)
+    bobs = contribute(bob, org, offering, llc)  # for money it is true at once
+    wait_for(
+        "the person who was added to see the party's transactions",
+        lambda: list_owners(bob, "/transactions", "transactions"),
+        lambda read: llc in read,
+    )
+    persons = org.auditor.get(f"/parties/{llc}/persons")["persons"]
+    assert {ann.user, bob.user} <= {one["person"] for one in persons}
+
+    left = org.admin.post(f"/parties/{llc}/persons/remove", {"person": bob.user})["persons"]
+    assert bob.user not in {one["person"] for one in left}
+    body = {"offeringId": offering["offeringId"], "partyId": llc, "amount": usd(AMOUNT_MINOR)}
+    bob.expect_refusal(404, "NOT_FOUND", "POST", "/investments", body)
+    bob.expect_refusal(404, "TRANSACTION_NOT_FOUND", "POST", f"/transactions/{bobs['transactionId']}/cancel")
+    wanted = off.CreateInvestmentRequest(
+        idempotency_key=new_key(),
+        offering_id=offering["offeringId"],
+        party_id=llc,
+        amount=money_pb2.Money(currency_code="USD", amount_minor=AMOUNT_MINOR),
+    )
+    with pytest.raises(grpc.RpcError) as refused:
+        stubs.investments.CreateInvestment(wanted, metadata=metadata_of(bob))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    wait_for(
+        "the person who was removed to see nothing of the party",
+        lambda: [read - {ira} for read in list_all_owners(bob)],
+        lambda read: not any(read),
+    )
+    assert ann.get(f"/transactions/{bobs['transactionId']}")["partyId"] == llc
+    assert {one["partyId"] for one in bob.get("/me")["parties"]} == {ira}
+
+
+@pytest.mark.parametrize(
+    "person",
+    [
+        "auth0|5f7c8ec7c33c6c004bbafe82",
+        "ann@example.org",
+        "https://issuer.example/users/7",
+        "CORP\\ann",
+        "Ann Marie Ødegård",
+        "a" * 255,
+    ],
+)
+def test_whoever_an_issuer_names_can_act_for_a_party(org: Organization, person: str) -> None:
+    party = org.add_cleared_party()
+    org.add_person(party, person)
+    me = org.sign_in("investor", person).get("/me")
+    assert (me["person"], [one["partyId"] for one in me["parties"]]) == (person, [party])
+    left = org.admin.post(f"/parties/{party}/persons/remove", {"person": person})["persons"]
+    assert person not in {one["person"] for one in left}
+
+
+def test_a_change_of_a_party_names_what_it_was_decided_on_and_leaves_the_rest(org: Organization) -> None:
+    party = org.add_cleared_party()
+    read = org.admin.request("GET", f"/parties/{party}")
+    etag, before = read.headers["ETag"], read.json()
+    assert before["allowedActions"] == ["UPDATE", "ADD_PERSON", "REMOVE_PERSON"]
+
+    unconditional = org.admin.request("PATCH", f"/parties/{party}", json={"externalId": "crm-7"})
+    assert unconditional.status_code == 428
+    patch: Json = {"externalId": "crm-7", "metadata": {"source": "crm"}}
+    changed = org.admin.request("PATCH", f"/parties/{party}", json=patch, headers={"If-Match": etag})
+    assert changed.status_code == 200
+    same = before.keys() - {"externalId", "metadata", "etag", "updateTime"}
+    assert {name: changed.json()[name] for name in same} == {name: before[name] for name in same}
+    assert {name: changed.json()[name] for name in patch} == patch
+    assert [one["partyId"] for one in org.admin.get("/parties", externalId="crm-7")["parties"]] == [party]
+    again = org.admin.request("PATCH", f"/parties/{party}", json=patch, headers={"If-Match": etag})
+    assert (again.status_code, again.json()["code"]) == (412, "ETAG_MISMATCH")

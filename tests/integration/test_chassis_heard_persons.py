@@ -1,0 +1,121 @@
+"""For whom an investor acts, as a service has heard it and as it is at this moment, on real PostgreSQL."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from realco.compliance.v1 import events_pb2, parties_pb2
+from realco.type.v1.event_pb2 import EventMeta
+
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.parties import NoParties, find_parties
+from services.chassis.data.heard_persons import HeardParties
+from services.chassis.events.consumer import Delivery
+from services.chassis.events.persons import record_persons_of
+from services.chassis.values.clock import SystemClock
+from services.chassis.values.errors import Unavailable
+
+ANN = Principal("ann", "investor", "org-a")
+BEN = dataclasses.replace(ANN, subject="ben")
+
+
+class Owner:
+    """The service that owns the relation, which may be away."""
+
+    def __init__(self):
+        self.parties: dict[str, list[str]] = {}
+        self.asked: list[str] = []
+        self.away = False
+
+    async def list_parties_of(self, person):
+        self.asked.append(person)
+        if self.away:
+            raise Unavailable("A service this one needs cannot be reached.")
+        return self.parties.get(person, [])
+
+
+@pytest.fixture
+async def database(service_database):
+    return await service_database("transactions")
+
+
+@pytest.fixture
+def owner():
+    return Owner()
+
+
+@pytest.fixture
+def parties(database, owner):
+    return HeardParties(database, owner.list_parties_of)
+
+
+async def hear(database, party, version, persons, *, org_id="org-a", incarnation="first"):
+    """The event in which the party has these persons."""
+    event = events_pb2.PartyPersonAdded(
+        meta=EventMeta(aggregate_version=version, incarnation=incarnation),
+        party=parties_pb2.PartyState(party_id=party, persons=persons),
+    )
+    with acting_as(Principal("service:transactions", "service", org_id)):
+        async with database.begin() as tx:
+            await record_persons_of(tx, event, Delivery(org_id, "", SystemClock().now()))
+
+
+async def read(parties, principal=ANN):
+    return sorted((await find_parties(principal, parties, reads_only=True)).parties)
+
+
+async def test_a_person_acts_for_the_parties_that_were_heard_and_nobody_is_asked_for_a_read(database, parties, owner):
+    await hear(database, "pty_llc", 2, ["ann", "ben"])
+    await hear(database, "pty_ira", 2, ["ann"])
+    await hear(database, "pty_other", 2, ["ann"], org_id="org-b")
+    assert (await read(parties), await read(parties, BEN)) == (["pty_ira", "pty_llc"], ["pty_llc"])
+    await hear(database, "pty_llc", 3, ["ben"])
+    assert await read(parties) == ["pty_ira"]
+    assert owner.asked == []
+
+
+@pytest.mark.parametrize(
+    ("version", "incarnation", "believed"),
+    [
+        (4, "first", True),
+        (3, "first", False),  # the same once more
+        (2, "first", False),  # an older one, late: it brings nobody back
+        (1, "second", True),  # the owner's database was restored: its numbers begin again
+    ],
+)
+async def test_what_was_said_last_holds(database, parties, version, incarnation, believed):
+    await hear(database, "pty_llc", 3, ["ben"])
+    await hear(database, "pty_llc", version, ["ann"], incarnation=incarnation)
+    assert await read(parties) == (["pty_llc"] if believed else [])
+
+
+async def test_of_a_person_nothing_was_heard_of_the_owner_is_asked(parties, owner):
+    owner.parties = {"ann": ["pty_llc"]}
+    assert await read(parties) == ["pty_llc"]
+
+
+async def test_a_write_asks_the_owner_whatever_was_heard(database, parties, owner):
+    await hear(database, "pty_llc", 2, ["ann"])
+    assert (await find_parties(ANN, parties, reads_only=False)).parties == frozenset()  # removed just now
+    assert owner.asked == ["ann"]
+
+
+async def test_while_the_owner_is_away_an_investor_reads_and_does_not_write(database, parties, owner):
+    await hear(database, "pty_llc", 2, ["ann"])
+    owner.away = True
+    assert await read(parties) == ["pty_llc"]
+    with pytest.raises(Unavailable):
+        await find_parties(ANN, parties, reads_only=False)
+
+
+@pytest.mark.parametrize("role", ["sponsor", "admin", "auditor", "service"])
+async def test_of_nobody_else_anybody_is_asked(parties, owner, role):
+    principal = dataclasses.replace(ANN, role=role)
+    assert await find_parties(principal, parties, reads_only=False) is principal
+    assert owner.asked == []
+
+
+async def test_where_no_investor_calls_an_investor_has_no_parties():
+    for reads_only in (True, False):
+        assert (await find_parties(ANN, NoParties(), reads_only=reads_only)).parties == frozenset()
