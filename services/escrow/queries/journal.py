@@ -22,7 +22,7 @@ from services.escrow.queries.filters import match_account, read_kind
 from services.escrow.tables import journal_entries, ledger_entries
 
 _TIME = sa.TIMESTAMP(timezone=True)
-_LEGS_MAX = 5_000  # of a page of journal entries
+LEGS_MAX = 5_000  # of a page of journal entries
 
 _head, _leg = journal_entries.c, ledger_entries.c
 _HEAD_COLUMNS = (
@@ -207,7 +207,7 @@ def _fitting(found: Sequence[Any], size: int) -> int:
     legs = 0
     for number, row in enumerate(found[:size]):
         legs += row["leg_count"]
-        if legs > _LEGS_MAX:
+        if legs > LEGS_MAX:
             return max(1, number)
     return size
 

@@ -1,0 +1,190 @@
+"""What people write about an escrow account: changed with the etag they read, published, and found again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+from realco.type.v1.sort_pb2 import Sort
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import DomainError, InvalidField
+from services.escrow.domain.refusals import InsufficientAvailableBalance
+from tests.support.escrow import Escrow, key, refusal
+
+
+async def get(escrow: Escrow, account: str, principal: Principal | None = None) -> pb.EscrowAccount:
+    return await escrow.call("GetEscrowAccount", pb.GetEscrowAccountRequest(escrow_account_id=account), principal)
+
+
+async def update(escrow: Escrow, account: pb.EscrowAccount, *named: str, **values: Any) -> pb.EscrowAccount:
+    """Takes over the given values; what is only named is taken away."""
+    request = pb.UpdateEscrowAccountRequest(
+        escrow_account_id=account.escrow_account_id,
+        etag=values.pop("etag", account.etag),
+        update_mask={"paths": [*named, *(name for name in values if name != "validate_only")]},
+        **values,
+    )
+    return await escrow.call("UpdateEscrowAccount", request)
+
+
+def state_of(account: pb.EscrowAccount) -> pb.EscrowAccount:
+    """The account as events tell of it: what this or that caller may do is no part of it."""
+    state = pb.EscrowAccount()
+    state.CopyFrom(account)
+    state.ClearField("allowed_actions")
+    return state
+
+
+async def test_a_change_takes_over_the_named_fields_and_is_published(escrow):
+    before = await get(escrow, await escrow.open())
+    await escrow.pass_time(minutes=1)
+    after = await update(escrow, before, display_name="Elm Street", external_id="ours-1", metadata={"desk": "4"})
+    assert (after.display_name, after.custodian_name) == ("Elm Street", before.custodian_name)
+    assert (after.external_id, dict(after.metadata)) == ("ours-1", {"desk": "4"})
+    assert after.etag != before.etag
+    assert after.update_time.seconds == before.update_time.seconds + 60
+    assert await get(escrow, before.escrow_account_id) == after
+    [event] = await escrow.events(events.EscrowAccountUpdated)
+    assert event.escrow_account == state_of(after)
+    cleared = await update(escrow, after, "external_id", "metadata", custodian_account_last4="0042")
+    assert not cleared.HasField("external_id")
+    assert (dict(cleared.metadata), cleared.custodian_account_last4) == ({}, "0042")
+
+
+async def test_a_change_that_changes_nothing_is_no_new_version(escrow):
+    before = await get(escrow, await escrow.open())
+    assert await update(escrow, before, display_name=before.display_name) == before
+    assert await escrow.events(events.EscrowAccountUpdated) == []
+
+
+async def test_what_an_account_must_have_cannot_be_taken_away(escrow):
+    account = await get(escrow, await escrow.open())
+    for name in ("display_name", "custodian_name"):
+        with pytest.raises(InvalidField) as refused:
+            await update(escrow, account, name)
+        assert list(refused.value.fields) == [name]
+
+
+async def test_who_decides_on_an_older_version_changes_nothing(escrow):
+    first = await get(escrow, await escrow.open())
+    second = await update(escrow, first, display_name="Elm Street")
+    account = first.escrow_account_id
+    stale = [
+        update(escrow, first, display_name="Oak"),
+        *(
+            escrow.call(rpc, request(escrow_account_id=account, etag=first.etag, **values))
+            for rpc, request, values in (
+                ("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest, {"reason": "x"}),
+                ("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest, {}),
+                ("CloseEscrowAccount", pb.CloseEscrowAccountRequest, {}),
+            )
+        ),
+    ]
+    for write in stale:
+        assert await refusal(write) == ("ETAG_MISMATCH", {"etag": second.etag})
+    assert await get(escrow, account) == second
+    frozen = pb.FreezeEscrowAccountRequest(escrow_account_id=account, etag=second.etag, reason="x")
+    assert (await escrow.call("FreezeEscrowAccount", frozen)).status == pb.EscrowAccount.FROZEN
+
+
+async def test_a_posting_or_a_hold_is_no_new_version_of_the_account(escrow):
+    before = await get(escrow, await escrow.open())
+    await escrow.post(before.escrow_account_id, ("cash", 5), ("fees", -5))
+    await escrow.hold(before.escrow_account_id, "fees", 5)
+    assert (await get(escrow, before.escrow_account_id)).etag == before.etag
+
+
+async def test_what_is_only_validated_changes_nothing(escrow):
+    before = await get(escrow, await escrow.open())
+    account = before.escrow_account_id
+    assert (await update(escrow, before, display_name="Elm", validate_only=True)).display_name == "Elm"
+    close = pb.CloseEscrowAccountRequest(escrow_account_id=account, validate_only=True)
+    assert (await escrow.call("CloseEscrowAccount", close)).status == pb.EscrowAccount.CLOSED
+    create = pb.CreateEscrowAccountRequest(
+        idempotency_key=key(), display_name="x", currency_code="USD", custodian_name="x", validate_only=True
+    )
+    made = await escrow.call("CreateEscrowAccount", create)
+    assert (await refusal(get(escrow, made.escrow_account_id)))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
+    assert await get(escrow, account) == before
+    assert len(await escrow.events(events.EscrowAccountOpened)) == 1
+
+
+async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, principal: Principal) -> None:
+    """Raises DomainError if the write that the action is about is refused."""
+    same: dict[str, Any] = {"escrow_account_id": account.escrow_account_id, "validate_only": True}
+    match action:
+        case "update":
+            mask = {"paths": ["display_name"]}
+            request: Any = pb.UpdateEscrowAccountRequest(
+                **same, etag=account.etag, update_mask=mask, display_name="Elm"
+            )
+            await escrow.call("UpdateEscrowAccount", request, principal)
+        case "freeze":
+            await escrow.call("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest(**same, reason="x"), principal)
+        case "unfreeze":
+            await escrow.call("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest(**same), principal)
+        case "close":
+            await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(**same), principal)
+        case "post":
+            await escrow.post(account.escrow_account_id, ("cash", 1), ("fees", -1), principal=principal)
+        case "hold":
+            try:
+                await escrow.hold(account.escrow_account_id, "cash", 1, validate_only=True)
+            except InsufficientAvailableBalance:
+                return  # the account takes holds, and has nothing to hold
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "FROZEN", "CLOSED", "with money"])
+async def test_an_action_is_allowed_where_its_write_goes_through(escrow, status):
+    """But for a move to the status the account has already: that is no refusal, and nothing to offer either."""
+    account = await escrow.open()
+    if status == "with money":
+        await escrow.post(account, ("cash", 5), ("fees", -5))
+    elif status == "FROZEN":
+        await escrow.freeze(account)
+    elif status == "CLOSED":
+        await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    found = await get(escrow, account)
+    unmoved = {"FROZEN": {"freeze"}, "CLOSED": {"close"}}.get(status, {"unfreeze"})
+    for action in ("update", "freeze", "unfreeze", "close", "hold", "post"):
+        try:
+            await try_action(escrow, action, found, escrow.admin)
+            went_through = action not in unmoved
+        except DomainError:
+            went_through = False
+        assert went_through == (action in found.allowed_actions), action
+
+
+async def test_an_action_is_allowed_to_whom_the_contract_allows_it(escrow):
+    account = await escrow.open()
+    sponsor, auditor = (Principal(f"{role}-1", role, escrow.org_id) for role in ("sponsor", "auditor"))
+    assert list((await get(escrow, account, sponsor)).allowed_actions) == ["update"]
+    assert list((await get(escrow, account, auditor)).allowed_actions) == []
+
+
+async def test_accounts_are_found_by_ids_external_id_and_time(escrow):
+    made = []
+    for number in range(4):
+        request = pb.CreateEscrowAccountRequest(
+            idempotency_key=key(),
+            display_name=f"Account {number}",
+            currency_code="USD",
+            custodian_name="First",
+            external_id=f"ours-{number % 2}",
+        )
+        made.append(await escrow.call("CreateEscrowAccount", request))
+        await escrow.pass_time(minutes=1)
+
+    async def names(**filters: Any) -> list[str]:
+        answer = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(**filters))
+        assert all(not found.allowed_actions for found in answer.escrow_accounts)
+        return [found.display_name[-1] for found in answer.escrow_accounts]
+
+    assert await names() == ["3", "2", "1", "0"]
+    assert await names(order=Sort.OLDEST_FIRST, page_size=3) == ["0", "1", "2"]
+    assert await names(ids=[made[2].escrow_account_id, made[0].escrow_account_id]) == ["2", "0"]
+    assert await names(external_id="ours-1") == ["3", "1"]
+    assert await names(from_time=made[1].create_time, to_time=made[3].create_time) == ["2", "1"]
