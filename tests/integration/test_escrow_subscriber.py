@@ -6,6 +6,7 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
 from tests.support.escrow import Payment, key
 
@@ -164,6 +165,11 @@ async def test_a_return_risk_hold_outlasts_the_freeze(escrow):
     await payment.happens(escrow, "COMPLETED")
     assert await escrow.expire_holds() == 0
     assert await escrow.held(account) == {SUBSCRIPTION: 100}
+    # That it now ends by itself is a change of the hold, so it is published.
+    [changed] = await escrow.events(events.HoldChanged)
+    request = pb.GetHoldRequest(escrow_account_id=account, hold_id=changed.hold.hold_id)
+    assert changed.hold == await escrow.call("GetHold", request)
+    assert changed.hold.expire_time == to_timestamp(escrow.clock.now())
     await escrow.unfreeze(account)
     assert await escrow.expire_holds() == 1
     assert await escrow.held(account) == {}

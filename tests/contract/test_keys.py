@@ -1,0 +1,49 @@
+"""Keys can grow: the organization leads every key, so that organizations can live on different clusters."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+SERVICES = ("transactions", "escrow", "compliance")
+
+# Tables whose rows belong to no organization, each with why.
+OF_NO_ORGANIZATION = {
+    "incarnation": "which life of the database this is",
+    "leaders": "which process does a job, for all organizations",
+    "allowed_moves": "the table of states is the same in every organization",
+    "ledger_account_kinds": "the chart of accounts is the same in every organization",
+    "seed_limits": "what every organization begins with",
+    "webhook_inbox": "a webhook is stored before anybody knows whose it is",
+}
+
+
+def keys_of(table: sa.Table) -> Iterator[tuple[str, list[str]]]:
+    """The primary, unique and foreign keys and unique indexes of a table, each with its columns."""
+    for constraint in table.constraints:
+        kind = type(constraint).__name__
+        if isinstance(constraint, sa.PrimaryKeyConstraint | sa.UniqueConstraint):
+            yield f"{table.name}: {kind}", [column.name for column in constraint.columns]
+        elif isinstance(constraint, sa.ForeignKeyConstraint):
+            to = constraint.referred_table.name
+            if to not in OF_NO_ORGANIZATION:
+                yield f"{table.name}: {kind} to {to}", list(constraint.column_keys)
+    for index in table.indexes:
+        if index.unique:
+            yield f"{table.name}: {index.name}", [str(getattr(one, "name", one)) for one in index.expressions]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_organization_leads_every_key(service):
+    tables = importlib.import_module(f"services.{service}.tables").metadata.sorted_tables
+    wrong = [
+        f"{name} ({', '.join(columns)})"
+        for table in tables
+        if table.name not in OF_NO_ORGANIZATION
+        for name, columns in keys_of(table)
+        if columns and columns[0] != "org_id"
+    ]
+    assert wrong == []
