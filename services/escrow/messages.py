@@ -110,17 +110,17 @@ def journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
         metadata=entry.metadata,
     )
     add: Callable[..., Any] = message.ledger_entries.add
-    for number, (leg, booked) in enumerate(zip(entry.legs, verdict.legs, strict=True), start=1):
-        kind, party_id = leg.ledger_account
+    legs = enumerate(zip(entry.legs, verdict.legs, strict=True), start=1)
+    for number, (((kind, party_id), direction, amount_minor, layer), (place, after)) in legs:
         add(
             journal_sequence=sequence,
             leg=number,
             ledger_account={"kind": _NUMBER[kind], "party_id": party_id or None},
-            sequence=booked.sequence,
-            direction=_NUMBER[leg.direction],
-            amount={"currency_code": currency, "amount_minor": leg.amount_minor},
-            layer=_NUMBER[leg.layer],
-            balance_after={"currency_code": currency, "amount_minor": booked.balance_after},
+            sequence=place,
+            direction=_NUMBER[direction],
+            amount={"currency_code": currency, "amount_minor": amount_minor},
+            layer=_NUMBER[layer],
+            balance_after={"currency_code": currency, "amount_minor": after},
         )
     return message
 

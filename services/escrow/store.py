@@ -30,9 +30,14 @@ from services.escrow.tables import (
 )
 
 _TIME = sa.TIMESTAMP(timezone=True)
-# Numbers and flags go as literals: asyncpg asks every element of a list whether it is a list itself, which costs more
-# than all else in sending them.
-_LITERALS = dict.fromkeys((4, 7, 8, 24, 25), "int") | dict.fromkeys((23, 26, 27), "boolean") | {28: "bigint"}
+# Numbers, flags and kinds go as literals: asyncpg asks every element of a list whether it is a list itself, which costs
+# more than all else in sending them.
+_LITERALS = {
+    **dict.fromkeys((4, 7, 8, 24, 25), "int"),
+    **dict.fromkeys((23, 26, 27), "boolean"),
+    5: "text",
+    28: "bigint",
+}
 _PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 29))
 _POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-SERVICES = ("transactions", "escrow", "compliance")
+SERVICES = ("transactions", "escrow", "distributions", "compliance")
 
 # Tables whose rows belong to no organization, each with why.
 OF_NO_ORGANIZATION = {
