@@ -10,6 +10,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.access import rules_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation, to_timestamp
 from services.chassis.data.paging import Page
@@ -19,8 +20,12 @@ from services.compliance.domain import clearance
 from services.compliance.domain.refusals import ComplianceCheckNotFound, PartyNotFound
 from services.compliance.tables import compliance_checks, parties, party_persons
 
-_EDITORS = frozenset({"admin"})
-_PARTY_ACTIONS = ("UPDATE", "ADD_PERSON", "REMOVE_PERSON")
+_RULES = rules_of([*pb.DESCRIPTOR.services_by_name.values(), *parties_pb2.DESCRIPTOR.services_by_name.values()])
+_PARTY_ACTIONS = {
+    "update": "PartiesService/UpdateParty",
+    "add": "PartiesService/AddPartyPerson",
+    "remove": "PartiesService/RemovePartyPerson",
+}
 
 
 async def get_party(tx: AsyncConnection, request: parties_pb2.GetPartyRequest, now: datetime) -> parties_pb2.Party:
@@ -34,7 +39,7 @@ async def get_party(tx: AsyncConnection, request: parties_pb2.GetPartyRequest, n
 async def describe_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
     """The party of a row, for the caller."""
     checks = await store.latest_checks(tx, [row.party_id])
-    actions = _PARTY_ACTIONS if current_principal().role in _EDITORS else ()
+    actions = [action for action, rpc in _PARTY_ACTIONS.items() if _may_call(rpc)]
     return messages.to_party(row, checks.get(row.party_id, {}), now, actions)
 
 
@@ -154,9 +159,13 @@ async def get_check(tx: AsyncConnection, request: pb.GetComplianceCheckRequest, 
     row = (await tx.execute(statement.where(c.compliance_check_id == request.compliance_check_id))).one_or_none()
     if row is None:
         raise ComplianceCheckNotFound("No such check.")
-    caller = current_principal()
-    reviews = caller.role in _EDITORS and clearance.may_review(row.status, row.written_by, caller.person)
-    return messages.to_check(row, ("REVIEW",) if reviews else ())
+    reviews = clearance.may_review(row.status, row.written_by, current_principal().person)
+    may = reviews and _may_call("ComplianceService/ReviewComplianceCheck")
+    return messages.to_check(row, ("review",) if may else ())
+
+
+def _may_call(rpc: str) -> bool:
+    return _RULES[f"/{pb.DESCRIPTOR.package}.{rpc}"].admits(current_principal())
 
 
 async def list_checks(

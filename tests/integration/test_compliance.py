@@ -470,7 +470,7 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(compliance):
     await compliance.create()
     [check, _] = await compliance.waiting(compliance.party_id)
     request = pb.GetComplianceCheckRequest(compliance_check_id=check.compliance_check_id)
-    for principal, actions in ((MAKER, []), (CHECKER, [pb.ComplianceCheck.REVIEW]), (AUDITOR, [])):
+    for principal, actions in ((MAKER, []), (CHECKER, ["review"]), (AUDITOR, [])):
         with acting_as(principal):
             assert list((await compliance.servicer.GetComplianceCheck(request, None)).allowed_actions) == actions
     assert len((await compliance.get(CHECKER)).allowed_actions) == 3

@@ -29,13 +29,17 @@ class Rule:
     # It changes nothing: REST reaches it by GET.
     reads_only: bool = False
 
-    def admit(self, principal: Principal) -> None:
-        """Raises PermissionDenied unless the caller's role, or this very service, may call."""
+    def admits(self, principal: Principal) -> bool:
+        """Whether the caller's role, or this very service, may call."""
         if principal.role == SERVICE_ROLE:
-            if principal.service not in self.services:
-                raise PermissionDenied("This service may not call this.")
-        elif principal.role not in self.roles:
-            raise PermissionDenied("This role may not call this.")
+            return principal.service in self.services
+        return principal.role in self.roles
+
+    def admit(self, principal: Principal) -> None:
+        """Raises PermissionDenied unless the caller may call."""
+        if not self.admits(principal):
+            what = "service" if principal.role == SERVICE_ROLE else "role"
+            raise PermissionDenied(f"This {what} may not call this.")
 
     def confine(self, principal: Principal, request: Message) -> None:
         """Keeps an investor to its parties: where the request names a party, it is one of them.
