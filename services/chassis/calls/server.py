@@ -28,6 +28,7 @@ from services.chassis.calls.answer import answer_metadata, begin_answer
 from services.chassis.calls.auth import Verifier, acting_as
 from services.chassis.calls.client import as_domain_error
 from services.chassis.calls.deadline import set_deadline
+from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.parties import NoParties, Parties, find_parties
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.data.database import is_transient, sqlstate
@@ -54,18 +55,25 @@ class Interceptor(aio.ServerInterceptor):
     Args:
         area: Names the ErrorInfo domain, `<area>.realco`.
         parties: Tells for whom an investor acts.
+        grants: What services may call beside those that the contract names.
 
     Raises:
         BootError: an RPC has no access rule, or takes a stream of requests.
+        ConfigurationError: there is no such RPC to grant.
     """
 
     def __init__(
-        self, area: str, verifier: Verifier, services: Sequence[ServiceDescriptor], parties: Parties | None = None
+        self,
+        area: str,
+        verifier: Verifier,
+        services: Sequence[ServiceDescriptor],
+        parties: Parties | None = None,
+        grants: Grants | None = None,
     ) -> None:
         self._domain = f"{area}.realco"
         self._verifier = verifier
         self._parties = parties or NoParties()
-        self._rules = rules_of(services)
+        self._rules = merge_grants(rules_of(services), grants or {})
         self._wrapped: dict[str, Handler] = {}
         self.in_flight = 0
         # Set while no call is being answered.

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.calls import client, server
 from services.chassis.calls.auth import ServiceIdentity, Verifier
+from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
 from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
@@ -129,7 +130,9 @@ class Runtime:
             BootError: the port is taken, or an RPC has no access rule.
             Exception: whatever ended a background task.
         """
-        interceptor = server.Interceptor(self.name, self.verifier, [service for _, _, service in servicers], parties)
+        grants = read_grants(self.settings.service_grants_file)
+        descriptors = [service for _, _, service in servicers]
+        interceptor = server.Interceptor(self.name, self.verifier, descriptors, parties, grants)
         grpc_server, readiness = self._build(interceptor, servicers)
         stop_on_signals(self.stop)
         await grpc_server.start()

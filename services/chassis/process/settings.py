@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     jwt_audience: str = "realco"
     token_lifetime_seconds_max: int = Field(default=300, ge=1)
     service_key_file: Path | None = None
+    # What other internal services may call, too: see services/chassis/calls/grants.py.
+    service_grants_file: Path | None = None
 
     # Only a local instance sets it: the test clock.
     clock_file: Path | None = None
