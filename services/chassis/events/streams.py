@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
 
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
@@ -28,7 +26,6 @@ DEAD_LETTER_PREFIX = "realco.dead_letters."
 MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
 _PULL_SECONDS = 2.0
-_PULL_BATCH = 64
 
 
 def stream_of(event_type: str) -> str:
@@ -130,24 +127,17 @@ async def publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> N
 
 
 class Pull:
-    """Messages of a durable consumer that the provisioner made, one by one, in the order the stream has them.
-
-    The library's own `fetch` waits for a whole batch to fill; this asks for a batch and hands over what comes.
-    """
+    """Messages of a durable consumer that the provisioner made, one by one, in the order the stream has them."""
 
     def __init__(self, js: JetStreamContext, stream: str, durable: str) -> None:
-        self._client = client_of(js)
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
-        self._inbox = self._client.new_inbox()
-        self._left = 0
-        self._until = 0.0
+        self._js, self._stream, self._durable = js, stream, durable
 
     async def __aenter__(self) -> Pull:
-        self._subscription = await self._client.subscribe(self._inbox)
+        self._subscription = await self._js.pull_subscribe_bind(self._durable, stream=self._stream)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not self._client.is_closed:
+        if not client_of(self._js).is_closed:
             await self._subscription.unsubscribe()
 
     async def next(self) -> Msg | None:
@@ -156,26 +146,11 @@ class Pull:
         Raises:
             APIError: the consumer is not there.
         """
-        now = time.monotonic()
-        if self._left == 0 or now >= self._until:
-            ask = {"batch": _PULL_BATCH, "expires": int(_PULL_SECONDS * 1e9)}
-            await self._client.publish(self._subject, json.dumps(ask).encode(), reply=self._inbox)
-            self._left = _PULL_BATCH
-            # The request may be lost with a server; a little after it would have ended we ask again.
-            self._until = now + _PULL_SECONDS + 0.25
         try:
-            message = await self._subscription.next_msg(timeout=max(0.01, self._until - now))
+            [message] = await self._subscription.fetch(1, timeout=_PULL_SECONDS)
         except TimeoutError:
             return None
-        status = (message.headers or {}).get("Status") if not message.data else None
-        if status is None:
-            self._left -= 1
-            return message
-        self._left = 0
-        if status in ("404", "408"):  # nothing to deliver; the request ran out
-            return None
-        description = (message.headers or {}).get("Description", "no such consumer")
-        raise APIError(code=int(status), description=description)
+        return message
 
 
 def client_of(js: JetStreamContext) -> Client:
