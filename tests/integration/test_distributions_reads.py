@@ -1,0 +1,182 @@
+"""What can be read, by whom, and how lists are narrowed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.type.v1.sort_pb2 import Sort
+
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from tests.support.distributions import CLOSING, START, DistributionsHarness
+from tests.support.distributions_peers import failed, usd
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def test_an_investor_sees_the_distributions_that_pay_its_parties_tier_by_tier_and_nothing_of_others(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    read, lists = service.distributions.GetDistribution, service.distributions.ListDistributions
+    approved = await service.approved(offering, 180_000_00)
+    known = {"distribution_id": approved.distribution_id}
+
+    async def refusal_of(call: Any, request: Any, person: str) -> str:
+        with pytest.raises(DomainError) as refusal:
+            await service.call(call, request, person, "investor")
+        return refusal.value.reason
+
+    # Until it is declared it may still change, and is nobody's.
+    assert await refusal_of(read, dpb.GetDistributionRequest(**known), "inv-001") == "DISTRIBUTION_NOT_FOUND"
+    service.deposit(offering, 180_000_00)
+    await service.execute(approved)
+    await service.work()
+
+    seen = await service.call(read, dpb.GetDistributionRequest(**known), "inv-001", "investor")
+    assert (seen.amount, seen.status) == (usd(180_000_00), dpb.Distribution.PROCESSING)
+    hidden = ("content_hash", "allocation_count", "paid_amount", "failure", "created_by", "approved_by")
+    assert [name for name in hidden if seen.HasField(name)] == []
+    assert (list(seen.tier_totals), list(seen.allowed_actions)) == ([], [])
+    listed = await service.call(lists, dpb.ListDistributionsRequest(), "inv-002", "investor")
+    assert [each.distribution_id for each in listed.distributions] == [approved.distribution_id]
+    nothing = await service.call(lists, dpb.ListDistributionsRequest(), "inv-009", "investor")
+    assert not nothing.distributions
+
+    mine = await service.call(
+        service.distributions.ListAllocations, dpb.ListAllocationsRequest(**known), "inv-002", "investor"
+    )
+    assert [each.party_id for each in mine.allocations] == ["inv-002"]
+    [allocation] = mine.allocations
+    kinds = [opb.WaterfallTerms.Kind.Name(line.kind) for line in allocation.lines]
+    assert kinds == ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "SPLIT"], "a full catch-up pays investors nothing"
+    assert sum(line.amount.amount_minor for line in allocation.lines) == allocation.total.amount_minor
+    assert allocation.lines[0].explanation.statement == (
+        "50,000.00 USD, in proportion to unreturned capital: 50,000.00 USD, 33.33 % of all investors'."
+    )
+    one = dpb.GetAllocationRequest(**known, allocation_id=allocation.allocation_id)
+    got = await service.call(service.distributions.GetAllocation, one, "inv-002", "investor")
+    assert got == allocation
+    assert await refusal_of(service.distributions.GetAllocation, one, "inv-001") == "ALLOCATION_NOT_FOUND"
+    assert await refusal_of(service.distributions.GetAllocation, one, "inv-009") == "DISTRIBUTION_NOT_FOUND"
+
+
+async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_000_00)
+    assert list((await service.get(offering)).allowed_actions) == ["update", "close", "refund", "invest"]
+    read = opb.GetOfferingRequest(offering_id=offering.offering_id)
+    for person, role, actions in (("inv-001", "investor", ["invest"]), ("auditor-1", "auditor", [])):
+        seen = await service.call(service.offerings.GetOffering, read, person, role)
+        assert list(seen.allowed_actions) == actions
+    held = await service.invest(offering, "inv-001", 100_000_00)
+    assert list((await service.get(held)).allowed_actions) == ["cancel"]
+    service.clock.set(CLOSING)
+    assert list((await service.get(held)).allowed_actions) == []
+    await service.close(offering)
+    await service.work()
+    assert list((await service.get(offering)).allowed_actions) == ["update", "distribute"]
+
+    drafted = await service.draft(offering, 10_000_00)
+    assert list((await service.get(drafted)).allowed_actions) == ["calculate", "cancel"]
+    submitted = await service.submit(await service.calculate(drafted))
+    assert list((await service.get(drafted)).allowed_actions) == ["reject", "cancel"], "its maker does not approve it"
+    another = dpb.GetDistributionRequest(distribution_id=drafted.distribution_id)
+    seen = await service.call(service.distributions.GetDistribution, another, "admin-2")
+    assert list(seen.allowed_actions) == ["approve", "reject", "cancel"]
+    await service.approve(submitted)
+    assert list((await service.get(drafted)).allowed_actions) == ["reject", "execute", "cancel"]
+    service.deposit(offering, 10_000_00)
+    await service.execute(drafted)
+    await service.work()
+    assert list((await service.get(drafted)).allowed_actions) == []
+    await service.deliver(failed(service.transactions.of("inv-001")))
+    [owed] = (await service.allocations(drafted)).values()
+    one = dpb.GetAllocationRequest(distribution_id=drafted.distribution_id, allocation_id=owed.allocation_id)
+    assert list((await service.call(service.distributions.GetAllocation, one)).allowed_actions) == ["resend"]
+
+
+async def test_lists_are_narrowed_by_ids_external_id_time_and_party_and_sorted_either_way(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00, external_id="deal-7")
+    made = []
+    for number in range(3):
+        request = opb.CreateInvestmentRequest(
+            offering_id=offering.offering_id, party_id=f"inv-{number}", amount=usd(1_00), external_id=f"sub-{number}"
+        )
+        request.metadata["channel"] = "web"
+        made.append(await service.call(service.investments.CreateInvestment, request))
+        service.clock.advance(timedelta(days=1))
+    ids = [each.investment_id for each in made]
+    assert (made[0].external_id, dict(made[0].metadata)) == ("sub-0", {"channel": "web"})
+
+    async def found(**filters: Any) -> list[str]:
+        answer = await service.call(service.investments.ListInvestments, opb.ListInvestmentsRequest(**filters))
+        return [each.investment_id for each in answer.investments]
+
+    assert await found() == ids[::-1]
+    assert await found(order=Sort.OLDEST_FIRST) == ids
+    assert await found(ids=[ids[0], ids[2]]) == [ids[2], ids[0]]
+    assert await found(external_id="sub-1") == [ids[1]]
+    assert await found(party_id="inv-2") == [ids[2]]
+    day = [to_timestamp(START + timedelta(days=n)) for n in range(3)]
+    assert await found(from_time=day[1]) == [ids[2], ids[1]]
+    assert await found(from_time=day[0], to_time=day[1]) == [ids[0]]
+    answer = await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest(external_id="deal-7"))
+    assert [each.offering_id for each in answer.offerings] == [offering.offering_id]
+
+
+async def test_a_list_is_walked_back_as_it_was_walked_forth(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(*((f"inv-{n}", 10_000_00) for n in range(3)))
+    distribution = await service.calculate(await service.draft(offering, 50_000_00))
+    request = dpb.ListAllocationsRequest(distribution_id=distribution.distribution_id, page_size=2)
+    first = await service.call(service.distributions.ListAllocations, request)
+    request.page_token = first.next_page_token
+    second = await service.call(service.distributions.ListAllocations, request)
+    assert [each.party_id for page in (first, second) for each in page.allocations] == [
+        "inv-0",
+        "inv-1",
+        "inv-2",
+        "sponsor-1",
+    ]
+    request.page_token = second.previous_page_token
+    assert (await service.call(service.distributions.ListAllocations, request)).allocations == first.allocations
+
+
+async def test_what_is_only_validated_changes_nothing_and_leaves_the_key_free(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    request = opb.CreateInvestmentRequest(
+        idempotency_key="k-1",
+        offering_id=offering.offering_id,
+        party_id="inv-001",
+        amount=usd(60_00),
+        validate_only=True,
+    )
+    assert (await service.call(service.investments.CreateInvestment, request)).amount == usd(60_00)
+    assert (await service.get(offering)).committed_amount == usd(0)
+    request.validate_only = False
+    await service.call(service.investments.CreateInvestment, request)
+    assert (await service.get(offering)).committed_amount == usd(60_00)
+
+
+async def test_a_decision_on_what_was_read_before_a_change_is_refused(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
+    known = {"distribution_id": submitted.distribution_id}
+    rejection = dpb.RejectDistributionRequest(**known, reason="no", etag=submitted.etag)
+    await service.call(service.distributions.RejectDistribution, rejection)
+    again = await service.submit(submitted)
+    assert (again.content_hash, again.etag == submitted.etag) == (submitted.content_hash, False)
+    with pytest.raises(DomainError) as refusal:
+        await service.approve(submitted)
+    assert (refusal.value.reason, refusal.value.metadata) == ("ETAG_MISMATCH", {"etag": again.etag})
+    assert (await service.approve(again)).status == dpb.Distribution.APPROVED
