@@ -23,7 +23,7 @@ from services.chassis.data import tables as chassis_tables
 from services.distributions import messages, tables
 from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
-from services.distributions.domain.distribution import rank_end
+from services.distributions.domain.distribution import find_end
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import TermsInvalid
@@ -206,7 +206,7 @@ def test_every_kind_of_tier_has_a_message_with_its_parameters_and_a_name_in_answ
 )
 def test_a_distribution_ends_as_its_allocations_did(counts: dict[str, int], current: str, end: str | None) -> None:
     found = {states.AllocationStatus(status): count for status, count in counts.items()}
-    ranked = rank_end(found, states.DistributionStatus(current))
+    ranked = find_end(found, states.DistributionStatus(current))
     assert ranked is (None if end is None else states.DistributionStatus(end))
 
 

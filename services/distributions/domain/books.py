@@ -94,7 +94,7 @@ class Books:
 
     def list_accrued(self) -> dict[str, int]:
         """What each investor is owed, in `1/scale` of a minor unit."""
-        # Whom the last rounding favoured is owed less than nothing for a while: that is no claim, but not lost.
+        # After a rounding in its favour an investor is owed less than nothing. That is no claim, but it is kept.
         return {party_id: max(0, owed) for party_id, owed in self.sum_by_investor(self._accrued).items()}
 
     def return_capital(self, investors: Mapping[str, int]) -> None:

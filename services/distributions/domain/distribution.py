@@ -173,7 +173,7 @@ def check_basis(offering: Offering, distribution: Distribution) -> None:
         )
 
 
-def rank_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus | None:
+def find_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus | None:
     """How a distribution with these allocations has ended; None while one of them is under way."""
     if any(counts.get(status) for status in UNDER_WAY):
         return None

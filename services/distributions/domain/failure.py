@@ -16,6 +16,6 @@ class Failure:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def failure_of(refusal: DomainError) -> Failure:
+def make_failure(refusal: DomainError) -> Failure:
     """What another service's refusal says."""
     return Failure(refusal.reason, refusal.message, refusal.kind.transient, refusal.metadata)

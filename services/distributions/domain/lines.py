@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from services.distributions.domain.books import AGREEMENT, Step, spell_percent
+from services.distributions.domain.books import AGREEMENT, Step
 from services.distributions.domain.distribution import AllocationLine
 from services.distributions.domain.explanation import Explanation
 from services.distributions.domain.positions import SPONSOR
@@ -46,5 +46,6 @@ def explain_line(line: AllocationLine, spell: Callable[[int], str]) -> Explanati
 
 
 def _spell_share(part: int, whole: int) -> str:
-    """To a hundredth of a percent."""
-    return spell_percent(Fraction(round(Fraction(10_000 * part, whole)), 10_000))
+    """To a hundredth of a percent. Integers alone: a large distribution has thousands of these."""
+    hundredths = (20_000 * part + whole) // (2 * whole)
+    return f"{hundredths // 100}.{hundredths % 100:02d} %"

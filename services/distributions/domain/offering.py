@@ -59,16 +59,16 @@ class Offering:
 def check_open(offering: Offering, message: str) -> None:
     """Raises: OfferingNotOpen."""
     if offering.status is not OfferingStatus.OPEN:
-        raise _not_open(offering, message)
+        raise _make_refusal(offering, message)
 
 
 def check_takes_investments(offering: Offering, now: datetime) -> None:
     """Raises: OfferingNotOpen."""
     if offering.status is not OfferingStatus.OPEN or not offering.open_at <= now < offering.deadline_at:
-        raise _not_open(offering, "The offering takes no investments now.")
+        raise _make_refusal(offering, "The offering takes no investments now.")
 
 
-def _not_open(offering: Offering, message: str) -> OfferingNotOpen:
+def _make_refusal(offering: Offering, message: str) -> OfferingNotOpen:
     return OfferingNotOpen(message, status=offering.status.value, deadline_time=offering.deadline_at.isoformat())
 
 
@@ -88,7 +88,7 @@ def check_may_refund(offering: Offering) -> None:
         check_move(OFFERING_MOVES, offering.status, OfferingStatus.REFUNDING)
 
 
-def check_distributes(offering: Offering) -> None:
+def check_may_distribute(offering: Offering) -> None:
     """Raises: OfferingNotClosed."""
     if offering.status is not OfferingStatus.CLOSED:
         raise OfferingNotClosed("Only a closed offering distributes.", status=offering.status.value)

@@ -48,7 +48,7 @@ class Payout:
     version: int = 1
 
 
-def pay_allocation(
+def plan_allocation_payout(
     offering: Offering, allocation: Allocation, saga_id: str, bank_account_id: str | None, now: datetime
 ) -> Payout:
     """The payout of the allocation's current attempt."""
@@ -70,7 +70,7 @@ def pay_allocation(
     )
 
 
-def pay_proceeds(offering: Offering, amount_minor: int, attempt: int, saga_id: str, now: datetime) -> Payout:
+def plan_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, saga_id: str, now: datetime) -> Payout:
     return Payout(
         request_key=_number(f"close:{offering.offering_id}:proceeds", attempt),
         saga_id=saga_id,
@@ -87,7 +87,7 @@ def pay_proceeds(offering: Offering, amount_minor: int, attempt: int, saga_id: s
     )
 
 
-def refund_investment(
+def plan_refund_payout(
     offering: Offering, investment: Investment, amount_minor: int, attempt: int, saga_id: str, now: datetime
 ) -> Payout:
     return Payout(

@@ -15,8 +15,8 @@ from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.investment import Investment, check_may_cancel
 from services.distributions.domain.offering import (
     Offering,
-    check_distributes,
     check_may_close,
+    check_may_distribute,
     check_may_refund,
     check_takes_investments,
 )
@@ -44,7 +44,7 @@ def list_offering_actions(offering: Offering, now: datetime) -> list[str]:
             "InvestmentsService/CreateInvestment",
             lambda: check_takes_investments(offering, now),
         ),
-        ("distribute", "DistributionsService/CreateDistribution", lambda: check_distributes(offering)),
+        ("distribute", "DistributionsService/CreateDistribution", lambda: check_may_distribute(offering)),
     )
 
 

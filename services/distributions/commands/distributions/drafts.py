@@ -16,7 +16,7 @@ from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.ids import new_id
 from services.distributions.commands.raises.offerings import PLANS_END
 from services.distributions.domain.distribution import Allocation, Distribution, check_may_cancel
-from services.distributions.domain.offering import check_distributes
+from services.distributions.domain.offering import check_may_distribute
 from services.distributions.domain.refusals import CurrencyMismatch, OutOfDateOrder
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.messages import to_distribution
@@ -29,7 +29,7 @@ async def create_distribution(
     tx: AsyncConnection, request: pb.CreateDistributionRequest, now: datetime
 ) -> pb.Distribution:
     offering = await get_offering(tx, request.offering_id)
-    check_distributes(offering)
+    check_may_distribute(offering)
     if request.amount.currency_code != offering.currency:
         fields = {"amount.currency_code": "is not the offering's currency"}
         raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
@@ -72,12 +72,12 @@ async def cancel_distribution(
         return to_distribution(distribution)
     check_may_cancel(distribution)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED)
-    allocations = await cancel_allocations(tx, distribution.distribution_id)
+    allocations = await list_cancellations(tx, distribution.distribution_id)
     after, _ = await move_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)
     return to_distribution(after)
 
 
-async def cancel_allocations(tx: AsyncConnection, distribution_id: str) -> list[tuple[Allocation, Allocation]]:
+async def list_cancellations(tx: AsyncConnection, distribution_id: str) -> list[tuple[Allocation, Allocation]]:
     """The moves that cancel the allocations of a distribution that will not be paid. Locks them."""
     return [
         (each, replace(each, status=AllocationStatus.CANCELLED))

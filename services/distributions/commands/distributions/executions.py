@@ -19,10 +19,10 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
-from services.distributions.commands.distributions.drafts import cancel_allocations
+from services.distributions.commands.distributions.drafts import list_cancellations
 from services.distributions.domain.distribution import check_may_execute
-from services.distributions.domain.failure import failure_of
-from services.distributions.domain.payout import pay_allocation
+from services.distributions.domain.failure import make_failure
+from services.distributions.domain.payout import plan_allocation_payout
 from services.distributions.domain.refusals import (
     DistributionInProgress,
     DistributionNotFound,
@@ -154,7 +154,7 @@ async def record_declaration(database: Database, saga: Saga, now: datetime) -> N
         ]
         event = events.DistributionDeclared()
         _, allocations = await move_distribution(tx, distribution, declared, event, now, moves)
-        payouts = [pay_allocation(offering, each, saga.saga_id, None, now) for each in allocations]
+        payouts = [plan_allocation_payout(offering, each, saga.saga_id, None, now) for each in allocations]
         await PAYOUTS.insert_all(tx, payouts)
 
 
@@ -163,6 +163,6 @@ async def record_refused_declaration(database: Database, saga: Saga, refusal: Do
     async with database.begin() as tx:
         await record_step(tx, saga, SagaStep.DONE)
         _, distribution = await lock_distribution(tx, saga.subject_id)
-        failed = replace(distribution, status=DistributionStatus.FAILED, failure=failure_of(refusal))
-        allocations = await cancel_allocations(tx, distribution.distribution_id)
+        failed = replace(distribution, status=DistributionStatus.FAILED, failure=make_failure(refusal))
+        allocations = await list_cancellations(tx, distribution.distribution_id)
         await move_distribution(tx, distribution, failed, events.DistributionFailed(), now, allocations)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.process.telemetry import log
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import allocate
-from services.distributions.domain.distribution import UNPAID, Allocation, Distribution, PayeeType, rank_end
+from services.distributions.domain.distribution import UNPAID, Allocation, Distribution, PayeeType, find_end
 from services.distributions.domain.failure import Failure
 from services.distributions.domain.payout import Payout
 from services.distributions.domain.states import (
@@ -99,7 +99,7 @@ async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: 
 async def _roll_up(tx: AsyncConnection, distribution: Distribution, now: datetime) -> None:
     """Ends the distribution when none of its allocations is under way. The caller has its lock."""
     counts = await count_statuses(tx, distribution.distribution_id)
-    end = rank_end(counts, distribution.status)
+    end = find_end(counts, distribution.status)
     if end is None or end is distribution.status:
         return
     if end not in DISTRIBUTION_MOVES[distribution.status]:

@@ -17,7 +17,7 @@ from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
-from services.distributions.domain.failure import Failure, failure_of
+from services.distributions.domain.failure import Failure, make_failure
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import ALLOCATIONS
@@ -61,7 +61,7 @@ async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
     except DomainError as refusal:
         if refusal.kind.transient:
             raise
-        return Answers(refused={payout.request_key: failure_of(refusal) for payout in requested})
+        return Answers(refused={payout.request_key: make_failure(refusal) for payout in requested})
     answers = Answers()
     for result in answer.results:
         if result.HasField("transaction"):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag, etag_of
 from services.distributions.domain.distribution import check_may_resend
-from services.distributions.domain.payout import pay_allocation
+from services.distributions.domain.payout import plan_allocation_payout
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.messages import to_allocation
@@ -38,6 +38,6 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
     )
     person = current_principal().person
     saga_id = await begin_saga(tx, SagaKind.RESEND, allocation.allocation_id, SagaStep.REQUEST_PAYOUTS, person)
-    payout = pay_allocation(offering, moved[0], saga_id, request.bank_account_id or None, now)
+    payout = plan_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
     await PAYOUTS.insert_all(tx, [payout])
     return to_allocation(moved[0])

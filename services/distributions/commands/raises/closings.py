@@ -23,7 +23,7 @@ from services.distributions.commands.raises.gates import PeerFacts, check_gates
 from services.distributions.domain.closing import require_open
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering, check_may_close
-from services.distributions.domain.payout import pay_proceeds
+from services.distributions.domain.payout import plan_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.messages import to_offering
 from services.distributions.store.investments import lock_investments_of, move_investments, sum_released
@@ -100,7 +100,7 @@ async def record_release(database: Database, saga: Saga, now: datetime) -> None:
         offering = await move_offering(tx, offering, closed, events.OfferingClosed(), now)
         active = await _activate_investments(tx, offering.offering_id, now.date(), now)
         released_minor = sum(each.released_minor for each in active)
-        await PAYOUTS.insert_all(tx, [pay_proceeds(offering, released_minor, 1, saga.saga_id, now)])
+        await PAYOUTS.insert_all(tx, [plan_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
         # Commitments that nothing was paid on have missed the closing.
         await refunds.request_all_refunds(tx, offering.offering_id, now)
         await refunds.advance_refunds(tx, offering, now)
@@ -152,5 +152,5 @@ async def _pay_proceeds_again(
     last = await find_last_proceeds(tx, offering.offering_id)
     invariant(last is not None, "proceeds that failed were asked for")
     assert last is not None
-    await PAYOUTS.insert_all(tx, [pay_proceeds(again, last.amount_minor, last.attempt + 1, saga_id, now)])
+    await PAYOUTS.insert_all(tx, [plan_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
     return await move_offering(tx, offering, again, events.OfferingUpdated(), now)

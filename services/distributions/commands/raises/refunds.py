@@ -14,7 +14,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag, etag_of
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering, check_may_refund
-from services.distributions.domain.payout import refund_investment
+from services.distributions.domain.payout import plan_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.messages import to_offering
@@ -88,7 +88,7 @@ async def _pay_refunds(
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
     await move_investments(tx, changes, events.InvestmentUpdated, now)
     payouts = [
-        refund_investment(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now)
+        plan_refund_payout(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now)
         for each in positions
     ]
     await PAYOUTS.insert_all(tx, payouts)
