@@ -98,7 +98,10 @@ class Binding:
     @property
     def takes_batch(self) -> bool:
         """True if the request repeats messages at its top: such a body is allowed to be larger."""
-        return any(field.is_repeated and is_message(field) for field in self.method.input_type.fields)
+        fields = self.method.input_type.fields
+        # A map is a list of entries to the descriptor; to a caller it is one value.
+        kinds = [field.message_type for field in fields if field.is_repeated]
+        return any(kind is not None and not kind.GetOptions().map_entry for kind in kinds)
 
     def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
         """The request message.

@@ -78,7 +78,7 @@ ROUTES = (
     Route("GET /escrow-accounts/{escrow_account}/balance", roles=_OFFICE),
     Route("GET /escrow-accounts/{escrow_account}/ledger", roles=_OFFICE),
     Route("POST /distributions", "required", _distribution),
-    Route("GET /distributions/{distribution}", roles=_OFFICE),
+    Route("GET /distributions/{distribution}", roles=_EVERYBODY),
     Route("POST /distributions/{distribution}/calculate", "optional", _nothing),
     Route("POST /distributions/{distribution}/execute", "required", _nothing),
 )

@@ -1,7 +1,7 @@
 """Statements over many rows of the caller's organization.
 
-Locks are FOR NO KEY UPDATE, and whoever locks anything of an offering locks the offering first (a saga before it). So no
-two transactions wait for each other.
+Locks are FOR NO KEY UPDATE, and whoever locks anything of an offering locks the offering first (a saga before it).
+So no two transactions wait for each other.
 """
 
 from __future__ import annotations
