@@ -16,7 +16,7 @@ from services.chassis.data.migrate import drift
 from services.chassis.process.boot import boot_check
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.tables import transactions, webhook_inbox
-from tests.support.transactions import TransactionsHarness, away
+from tests.support.transactions import TransactionsHarness
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def fails(database: Database, statement: str, org: str = "org-1", **values
 
 async def test_of_169_pairs_exactly_the_edges_can_be_stored(service: TransactionsHarness) -> None:
     """Each pair is tried on a row that really is in the status before, brought there move by move."""
-    with away(service.compliance):
+    with service.wire.cut(service.compliance):
         made = await service.deposit()
     verdicts = {}
     async with service.database.begin("org-1") as tx:

@@ -14,10 +14,10 @@ from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.transactions.clients import Decision
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.evaluate import evaluate
 from services.transactions.jobs.look_up import look_up_submitted
+from tests.support.peers.compliance import Decision
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
@@ -26,7 +26,6 @@ from tests.support.transactions import (
     INVESTOR,
     MONDAY,
     TransactionsHarness,
-    away,
     usd,
 )
 
@@ -148,7 +147,7 @@ async def test_a_payout_takes_its_money_from_escrow_before_the_bank_is_asked(ser
     payout = await service.payout()
     assert (payout.status, payout.created_by) == (T.INITIATED, "admin-1")
     await service.work()
-    assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+    assert service.escrow.submitted == [f"txn:{payout.transaction_id}:1:submit"]
     service.bank.report(payout.transaction_id, PaymentStatus.SETTLED)
     await service.work(hurried=True)
     completed = await service.get(payout.transaction_id)
@@ -157,8 +156,7 @@ async def test_a_payout_takes_its_money_from_escrow_before_the_bank_is_asked(ser
 
 
 async def test_a_payout_that_escrow_refuses_never_reaches_the_bank(service: TransactionsHarness) -> None:
-    service.escrow.refusals["inv-001"] = "INSUFFICIENT_AVAILABLE_BALANCE"
-    refused_payout, paid = await service.payout(), await service.payout("inv-002")
+    refused_payout, paid = await service.payout(owed=False), await service.payout("inv-002")
     await service.work()
     failed = await service.get(refused_payout.transaction_id)
     assert (failed.status, failed.failure.code) == (T.FAILED, "INSUFFICIENT_AVAILABLE_BALANCE")
@@ -271,7 +269,7 @@ async def test_a_returned_debit_need_not_wait_for_its_day(service: TransactionsH
 async def test_nothing_moves_while_compliance_is_away_and_everything_does_when_it_is_back(
     service: TransactionsHarness,
 ) -> None:
-    with away(service.compliance):
+    with service.wire.cut(service.compliance):
         created = await service.deposit()
         assert created.status == T.INITIATED
         payouts = [await service.payout(f"inv-{number}") for number in range(3)]
@@ -399,4 +397,4 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
     await service.run(evaluate)
     await service.run(evaluate)
-    assert service.compliance.calls == [100, 100]
+    assert [len(request.items) for request in service.wire.requests("EvaluateTransactions")] == [100, 100]

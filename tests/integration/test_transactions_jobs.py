@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.compliance.v1.compliance_pb2 import EvaluateTransactionsRequest, EvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
-from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status
 from services.transactions.jobs.book_payouts import book_payouts
@@ -26,8 +24,10 @@ from services.transactions.jobs.submit import submit
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.store import transactions as store
+from tests.support.peers.compliance import MemoryCompliance
+from tests.support.peers.wire import Killed
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
-from tests.support.transactions import ADMIN, MONDAY, Crash, MemoryCompliance, TransactionsHarness, away, unknown
+from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness, unknown
 
 T = pb.Transaction
 
@@ -44,11 +44,13 @@ class SlowCompliance(MemoryCompliance):
         super().__init__()
         self.meanwhile: list[Callable[[], Awaitable[object]]] = []
 
-    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+    async def EvaluateTransactions(
+        self, request: EvaluateTransactionsRequest, context: None
+    ) -> EvaluateTransactionsResponse:
         steps, self.meanwhile = self.meanwhile, []
         for step in steps:
             await step()
-        return await super().evaluate(items)
+        return await super().EvaluateTransactions(request, context)
 
 
 async def in_processing(service: TransactionsHarness, kind: str):
@@ -81,9 +83,9 @@ async def test_whenever_the_call_to_the_bank_breaks_it_pays_once(
     service: TransactionsHarness, kind: str, point: str, fault: str
 ) -> None:
     made = await in_processing(service, kind)
-    getattr(service.bank, point).append(Crash() if fault == "crash" else unknown())
+    getattr(service.bank, point).append(Killed() if fault == "crash" else unknown())
     if fault == "crash":
-        with pytest.raises(Crash):
+        with pytest.raises(Killed):
             await service.run(submit)
     else:
         await service.run(submit)
@@ -105,8 +107,8 @@ async def test_who_finds_an_attempt_of_another_looks_it_up_before_ordering(
     service: TransactionsHarness, kind: str
 ) -> None:
     made = await in_processing(service, kind)
-    service.bank.after_effect.append(Crash())
-    with pytest.raises(Crash):
+    service.bank.after_effect.append(Killed())
+    with pytest.raises(Killed):
         await service.run(submit)
     await until_submitted(service, made.transaction_id)
     assert service.bank.look_ups == 1
@@ -166,7 +168,7 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
     service: TransactionsHarness,
 ) -> None:
     request = await service.deposit_request()
-    with away(service.compliance):  # as if the process had died before it could ask
+    with service.wire.cut(service.compliance):  # as if the process had died before it could ask
         await service.ask(ADMIN, "CreateTransaction", request)
     await service.hurry()
     await service.run(evaluate)
@@ -178,7 +180,7 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
 async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(service: TransactionsHarness) -> None:
     compliance = SlowCompliance()
     service = TransactionsHarness(service.database, compliance=compliance)
-    compliance.decisions["inv-001"] = Decision(status=ComplianceCheck.FAILED, failure=Failure(code="PARTY_NOT_CLEARED"))
+    compliance.uncleared["inv-001"] = "KYC is FAILED"
     request = await service.deposit_request()
     compliance.meanwhile = [service.hurry, partial(service.run, evaluate)]
     for _ in (1, 2):
@@ -195,12 +197,12 @@ async def test_a_party_that_is_not_cleared_any_more_is_not_asked_for_money_and_s
     """Between compliance's decision and the payment lie approvals, retries and days."""
     made = await getattr(service, kind)()
     await service.run(evaluate)
-    service.compliance.missing = {made.party_id: "OFAC is FAILED"}
+    service.compliance.uncleared = {made.party_id: "OFAC is FAILED"}
     await service.work()
     ended = await service.get(made.transaction_id)
     assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "PARTY_NOT_CLEARED", False)
     assert ended.failure.message == "The party is not cleared any more: OFAC is FAILED."
-    assert (ended.attempts, service.bank.payments, dict(service.escrow.taken)) == (0, {}, {})
+    assert (ended.attempts, service.bank.payments, service.escrow.submitted) == (0, {}, [])
 
 
 async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any_more(
@@ -211,7 +213,7 @@ async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any
     service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY
-    service.compliance.missing = {made.party_id: "KYC is EXPIRED"}
+    service.compliance.uncleared = {made.party_id: "KYC is EXPIRED"}
     service.clock.advance(timedelta(days=10))
     await service.work()
     ended = await service.get(made.transaction_id)
@@ -221,7 +223,7 @@ async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any
 async def test_while_compliance_is_away_nothing_that_waits_is_started(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.run(evaluate)
-    with away(service.compliance):
+    with service.wire.cut(service.compliance):
         await service.work(hurried=True)
         assert ((await service.get(made.transaction_id)).status, service.bank.payments) == (T.QUEUED, {})
     assert (await until_submitted(service, made.transaction_id)).status == T.PENDING_SETTLEMENT
@@ -229,12 +231,12 @@ async def test_while_compliance_is_away_nothing_that_waits_is_started(service: T
 
 async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once(service: TransactionsHarness) -> None:
     payout = await service.payout()
-    with away(service.escrow):
+    with service.wire.cut(service.escrow):
         await service.work()
         assert (await service.get(payout.transaction_id)).status == T.PROCESSING
         assert service.bank.payments == {}
     await until_submitted(service, payout.transaction_id)
-    assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+    assert service.escrow.submitted == [f"txn:{payout.transaction_id}:1:submit"]
 
 
 async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_key(
@@ -243,18 +245,11 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
     payout = await service.payout()
     await service.run(evaluate)
     await service.run(start)
-    real = service.escrow.submit_payouts
-
-    async def dies(items):
-        await real(items)
-        raise Crash
-
-    service.escrow.submit_payouts = dies
-    with pytest.raises(Crash):
+    service.wire.fail("SubmitPayouts", "killed_after")
+    with pytest.raises(Killed):
         await service.run(book_payouts)
-    service.escrow.submit_payouts = real
     assert (await until_submitted(service, payout.transaction_id)).status == T.PENDING_SETTLEMENT
-    assert list(service.escrow.taken) == [f"txn:{payout.transaction_id}:1:submit"]
+    assert service.escrow.submitted == [f"txn:{payout.transaction_id}:1:submit"]
 
 
 async def test_a_payment_with_another_amount_moves_nothing(service: TransactionsHarness) -> None:

@@ -6,19 +6,16 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.distributions.v1.offerings_pb2 import Investment
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.transactions.clients import Decision
 from services.transactions.domain.payments import PaymentStatus
-from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness, away, usd
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, INVESTOR, TransactionsHarness, usd
 
 T = pb.Transaction
 STRANGER = Principal("inv-999", "investor", "org-1", parties=frozenset({"inv-999"}))
@@ -43,22 +40,15 @@ async def stored(service: TransactionsHarness) -> int:
 async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the_same(
     service: TransactionsHarness,
 ) -> None:
-    service.compliance.decisions["inv-001"] = Decision(
-        status=ComplianceCheck.FAILED,
-        failure=Failure(
-            code="TRANSACTION_LIMIT_EXCEEDED",
-            message="100.00 is more than the 50.00 left of the daily limit.",
-            metadata={"limit_type": "DAILY_DEPOSIT", "remaining_minor": "5000"},
-        ),
-    )
+    service.compliance.daily_deposit_minor = 50_00
     request = await service.deposit_request()
     first = await refused(service, ADMIN, "CreateTransaction", request)
-    service.compliance.decisions.clear()
-    with away(service.escrow):  # a replay asks nobody
+    service.compliance.daily_deposit_minor = None
+    with service.wire.cut(service.escrow):  # a replay asks nobody
         again = await refused(service, ADMIN, "CreateTransaction", request)
     for refusal in (first, again):
         assert refusal.reason == "TRANSACTION_LIMIT_EXCEEDED"
-        assert refusal.message == "100.00 is more than the 50.00 left of the daily limit."
+        assert refusal.message == "10000 more than the 0 of today would pass 5000."
         assert refusal.metadata["remaining_minor"] == "5000"
     kept = await service.get(first.metadata["transaction_id"])
     assert (kept.status, kept.failure.code, kept.failure.retryable) == (T.FAILED, first.reason, False)
@@ -105,11 +95,11 @@ async def test_what_cannot_be_received_is_refused_and_nothing_is_kept(service: T
 
 
 async def _freeze(service: TransactionsHarness) -> None:
-    service.escrow.account.status = EscrowAccount.FROZEN
+    service.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.FROZEN
 
 
 async def _euro(service: TransactionsHarness) -> None:
-    service.escrow.account.currency_code = "EUR"
+    service.escrow.accounts[ESCROW_ACCOUNT].currency_code = "EUR"
 
 
 async def _funded(service: TransactionsHarness) -> None:
@@ -178,18 +168,18 @@ async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_in
         assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "INVESTMENT_NOT_USABLE"
     await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=other.transaction_id))
     retry.idempotency_key = "once-more"
-    with away(service.escrow):
+    with service.wire.cut(service.escrow):
         assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "UNAVAILABLE"
-    service.escrow.account.status = EscrowAccount.FROZEN
+    service.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.FROZEN
     assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "ESCROW_ACCOUNT_NOT_USABLE"
-    service.escrow.account.status = EscrowAccount.ACTIVE
+    service.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.ACTIVE
     retry.idempotency_key = "last"
     assert (await service.ask(ADMIN, "RetryTransaction", retry)).status == T.QUEUED
 
 
 async def test_a_peer_that_is_away_leaves_nothing_and_the_key_free(service: TransactionsHarness) -> None:
     request = await service.deposit_request()
-    with away(service.escrow):
+    with service.wire.cut(service.escrow):
         assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "UNAVAILABLE"
     assert await stored(service) == 0
     assert (await service.ask(ADMIN, "CreateTransaction", request)).status == T.QUEUED

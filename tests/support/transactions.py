@@ -7,16 +7,13 @@ where a test needs a bank that fails at a chosen point.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from realco.compliance.v1.compliance_pb2 import ComplianceCheck
-from realco.distributions.v1.offerings_pb2 import Investment, Offering
-from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.escrow.v1.escrow_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money as MoneyMessage
@@ -24,10 +21,9 @@ from realco.type.v1.money_pb2 import Money as MoneyMessage
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.clock import FakeClock
-from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.ids import new_id
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
-from services.transactions.clients import Decision, EvaluateItem, SubmitItem, SubmitResult
+from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.jobs import JOBS
@@ -46,6 +42,10 @@ from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.tables import transactions
 from services.transactions.vault import Vault
+from tests.support.peers.compliance import MemoryCompliance
+from tests.support.peers.distributions import MemoryDistributions
+from tests.support.peers.escrow import MemoryEscrow
+from tests.support.peers.wire import Wire
 
 ORG = "org-1"
 MONDAY = datetime(2024, 12, 2, 12, tzinfo=UTC)
@@ -57,10 +57,6 @@ ADMIN = Principal("admin-1", "admin", ORG)
 CHECKER = Principal("admin-2", "admin", ORG)
 INVESTOR = Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"}))
 DISTRIBUTIONS = Principal("service:distributions", "service", ORG, "admin-1")
-
-
-class Crash(BaseException):
-    """The process dies here: nothing after it is done, and nothing handles it."""
 
 
 class MemoryBank:
@@ -114,91 +110,6 @@ class MemoryBank:
         return payment.payment_id
 
 
-class MemoryEscrow:
-    """One account, open for everything, that takes each payout's money once."""
-
-    def __init__(self) -> None:
-        self.account = EscrowAccount(escrow_account_id=ESCROW_ACCOUNT, currency_code="USD", status=EscrowAccount.ACTIVE)
-        self.taken: Counter[str] = Counter()
-        self.refusals: dict[str, str] = {}  # party -> reason
-        self.error: DomainError | None = None
-
-    async def get_account(self, escrow_account_id: str) -> EscrowAccount | None:
-        if self.error is not None:
-            raise self.error
-        return self.account if escrow_account_id == self.account.escrow_account_id else None
-
-    async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
-        if self.error is not None:
-            raise self.error
-        return [self._taken(item) for item in items]
-
-    def _taken(self, item: SubmitItem) -> SubmitResult:
-        result = SubmitResult(idempotency_key=item.idempotency_key)
-        reason = self.refusals.get(item.party_id)
-        if reason is not None:
-            result.failure.code = reason
-            result.failure.message = "There is too little."
-            return result
-        self.taken[item.idempotency_key] = 1
-        result.journal_entry.transaction_id = item.transaction_id
-        return result
-
-
-class MemoryCompliance:
-    """Passes everything but what `decisions` says of a party; the first decision about a transaction stays."""
-
-    def __init__(self) -> None:
-        self.decisions: dict[str, Decision] = {}
-        self.missing: dict[str, str] = {}
-        self.made: dict[str, Decision] = {}
-        self.error: DomainError | None = None
-        self.calls: list[int] = []
-
-    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
-        self.calls.append(len(items))
-        if self.error is not None:
-            raise self.error
-        return [self._decided(item) for item in items]
-
-    async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
-        if self.error is not None:
-            raise self.error
-        return {party_id: missing for party_id, missing in self.missing.items() if party_id in party_ids}
-
-    def _decided(self, item: EvaluateItem) -> Decision:
-        if item.transaction_id not in self.made:
-            decision = Decision(status=ComplianceCheck.PASSED)
-            decision.CopyFrom(self.decisions.get(item.party_id, decision))
-            decision.transaction_id = item.transaction_id
-            self.made[item.transaction_id] = decision
-        return self.made[item.transaction_id]
-
-
-class MemoryDistributions:
-    def __init__(self) -> None:
-        self.offering = Offering(offering_id="off_" + "0" * 26, escrow_account_id=ESCROW_ACCOUNT)
-        self.investments: dict[str, Investment] = {}
-
-    def invest(self, party_id: str, amount_minor: int) -> str:
-        investment_id = new_id("inv")
-        self.investments[investment_id] = Investment(
-            investment_id=investment_id,
-            offering_id=self.offering.offering_id,
-            party_id=party_id,
-            amount=usd(amount_minor),
-            funded_amount=usd(0),
-            status=Investment.PENDING,
-        )
-        return investment_id
-
-    async def get_investment(self, investment_id: str) -> Investment | None:
-        return self.investments.get(investment_id)
-
-    async def get_offering(self, offering_id: str) -> Offering | None:
-        return self.offering if offering_id == self.offering.offering_id else None
-
-
 def usd(amount_minor: int) -> MoneyMessage:
     return MoneyMessage(currency_code="USD", amount_minor=amount_minor)
 
@@ -210,15 +121,17 @@ class TransactionsHarness:
     database: Database
     clock: FakeClock = field(default_factory=lambda: FakeClock(MONDAY))
     bank: MemoryBank = field(default_factory=MemoryBank)
+    wire: Wire = field(default_factory=lambda: Wire("transactions"))
     escrow: MemoryEscrow = field(default_factory=MemoryEscrow)
     compliance: MemoryCompliance = field(default_factory=MemoryCompliance)
-    distributions: MemoryDistributions = field(default_factory=MemoryDistributions)
+    distributions: MemoryDistributions = field(default_factory=lambda: MemoryDistributions(ESCROW_ACCOUNT))
     provider: SandboxBank | None = None
     plaid: WebhookReader = field(default_factory=lambda: PlaidWebhooks(""))
     stripe: WebhookReader = field(default_factory=lambda: StripeWebhooks(""))
 
     def __post_init__(self) -> None:
         bank = self.provider or self.bank
+        self.escrow.open(escrow_account_id=ESCROW_ACCOUNT)
         self.dependencies = Dependencies(
             database=self.database,
             clock=self.clock,
@@ -228,9 +141,9 @@ class TransactionsHarness:
                 look_ups={"sandbox": bank},
                 webhooks={"sandbox": self.bank, "stripe": self.stripe, "plaid": self.plaid},
             ),
-            escrow=self.escrow,
-            compliance=self.compliance,
-            distributions=self.distributions,
+            escrow=EscrowClient(self.wire.open_channel(self.escrow)),
+            compliance=ComplianceClient(self.wire.open_channel(self.compliance)),
+            distributions=DistributionsClient(self.wire.open_channel(self.distributions)),
         )
         self.transactions: Any = TransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies)
@@ -277,8 +190,11 @@ class TransactionsHarness:
     async def deposit(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
         return await self.ask(ADMIN, "CreateTransaction", await self.deposit_request(party_id, suffix, **more))
 
-    async def payout(self, party_id: str = "inv-001", suffix: str = "01", **more: Any) -> Any:
+    async def payout(self, party_id: str = "inv-001", suffix: str = "01", *, owed: bool = True, **more: Any) -> Any:
+        """A payout of 50.00 to a party with a bank account; escrow has the money for it, if it is `owed`."""
         await self.bank_account(party_id, suffix)
+        if owed:
+            self.owe(party_id)
         values: dict[str, Any] = {
             "idempotency_key": new_id("key"),
             "type": pb.Transaction.DISTRIBUTION,
@@ -289,6 +205,11 @@ class TransactionsHarness:
         item = pb.BatchCreatePayoutsRequest.Item(**values | more)
         answer = await self.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=[item]))
         return answer.results[0].transaction
+
+    def owe(self, party_id: str) -> None:
+        """Escrow has enough for any payout to the party: declared, released, or contributed."""
+        for source in (f"payable:{party_id}", "issuer_proceeds", f"subscription:{party_id}"):
+            self.escrow.post(ESCROW_ACCOUNT, JournalEntry.ADJUSTMENT, "cash", source, 1_000_000_00)
 
     async def get(self, transaction_id: str, principal: Principal = ADMIN) -> Any:
         return await self.ask(principal, "GetTransaction", pb.GetTransactionRequest(transaction_id=transaction_id))
@@ -326,16 +247,6 @@ class TransactionsHarness:
             if not sum([await self.run(job) for job in jobs]):
                 return
         raise AssertionError("the jobs found no end")
-
-
-@contextmanager
-def away(peer: MemoryCompliance | MemoryEscrow) -> Iterator[None]:
-    """The peer cannot be reached inside the block."""
-    peer.error = Unavailable("away")
-    try:
-        yield
-    finally:
-        peer.error = None
 
 
 def unknown() -> OutcomeUnknown:

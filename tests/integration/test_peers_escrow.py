@@ -1,0 +1,312 @@
+"""Escrow as other services ask it: one test body, over the fake of their tests and over the real service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from realco.escrow.v1 import escrow_pb2 as pb
+
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.distributions.clients import GrpcEscrow
+from services.transactions.clients import EscrowClient
+from tests.support.escrow import Escrow, key, usd
+from tests.support.ledger_accounts import name_of
+from tests.support.peers.escrow import MemoryEscrow
+from tests.support.peers.wire import Wire
+
+Kind = pb.LedgerAccount
+UNKNOWN = "esc_" + "0" * 26
+
+
+class MemoryBook:
+    """The fake, and what people do to it."""
+
+    def __init__(self) -> None:
+        self.servicer = MemoryEscrow()
+        self.org_id = "org-1"
+
+    async def open(self, currency: str = "USD") -> str:
+        return self.servicer.open(currency)
+
+    async def fund(self, account: str, name: str, minor: int) -> None:
+        self.servicer.post(account, pb.JournalEntry.ADJUSTMENT, "cash", name, minor)
+
+    async def freeze(self, account: str) -> None:
+        self.servicer.accounts[account].status = pb.EscrowAccount.FROZEN
+
+    async def unfreeze(self, account: str) -> None:
+        self.servicer.accounts[account].status = pb.EscrowAccount.ACTIVE
+
+    async def close(self, account: str) -> None:
+        self.servicer.accounts[account].status = pb.EscrowAccount.CLOSED
+
+
+class RealBook:
+    """The service, and what people do to it."""
+
+    def __init__(self, escrow: Escrow) -> None:
+        self._escrow = escrow
+        self.servicer = escrow.servicer
+        self.org_id = escrow.org_id
+
+    async def open(self, currency: str = "USD") -> str:
+        return await self._escrow.open(currency=currency)
+
+    async def fund(self, account: str, name: str, minor: int) -> None:
+        await self._escrow.post(account, ("cash", minor), (name, -minor))
+
+    async def freeze(self, account: str) -> None:
+        await self._escrow.freeze(account)
+
+    async def unfreeze(self, account: str) -> None:
+        await self._escrow.unfreeze(account)
+
+    async def close(self, account: str) -> None:
+        await self._escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+
+
+class Callers:
+    """The clients of the two services that ask escrow, at work for admin-1."""
+
+    def __init__(self, book: MemoryBook | RealBook) -> None:
+        self.admin = Principal("admin-1", "admin", book.org_id)
+        self.of_transactions = EscrowClient(Wire("transactions").open_channel(book.servicer))
+        self.of_distributions = GrpcEscrow(Wire("distributions").open_channel(book.servicer))
+
+    async def submit(self, *items: pb.SubmitPayoutsRequest.Item) -> list[pb.PostingResult]:
+        with acting_as(self.admin):
+            return list(await self.of_transactions.submit_payouts(items))
+
+    async def ask(self, method: str, argument: Any) -> Any:
+        """What distributions is answered; the code and the facts of a refusal."""
+        with acting_as(self.admin):
+            try:
+                return await getattr(self.of_distributions, method)(argument)
+            except DomainError as refusal:
+                return refusal.reason, refusal.metadata
+
+
+@pytest.fixture(params=["memory", "real"])
+async def book(request: pytest.FixtureRequest, escrow_url: str) -> AsyncIterator[MemoryBook | RealBook]:
+    if request.param == "memory":
+        yield MemoryBook()
+        return
+    async with Escrow(escrow_url) as escrow:
+        yield RealBook(escrow)
+
+
+@pytest.fixture
+def callers(book: MemoryBook | RealBook) -> Callers:
+    return Callers(book)
+
+
+def payout(account: str, source: int, minor: int, currency: str = "USD", **values: Any) -> Any:
+    given = {"idempotency_key": key(), "transaction_id": new_id("txn"), "party_id": "inv-001", **values}
+    amount = {"currency_code": currency, "amount_minor": minor}
+    return pb.SubmitPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
+
+
+def parts(*amounts: tuple[str, int]) -> list[pb.PartyAmount]:
+    return [pb.PartyAmount(party_id=party_id, amount=usd(minor)) for party_id, minor in amounts]
+
+
+def release(account: str, *amounts: tuple[str, int], idempotency_key: str = "") -> pb.ReleaseSubscriptionsRequest:
+    return pb.ReleaseSubscriptionsRequest(
+        idempotency_key=idempotency_key or key(),
+        escrow_account_id=account,
+        offering_id="off_" + "0" * 26,
+        subscriptions=parts(*amounts),
+    )
+
+
+def declaration(account: str, *amounts: tuple[str, int]) -> pb.DeclareDistributionRequest:
+    return pb.DeclareDistributionRequest(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        distribution_id="dist_" + "0" * 26,
+        payables=parts(*amounts),
+    )
+
+
+def legs_of(entry: pb.JournalEntry) -> list[tuple[str, int]]:
+    """Debits are positive, credits negative."""
+    sign = {pb.LedgerEntry.DEBIT: 1, pb.LedgerEntry.CREDIT: -1}
+    assert entry.leg_count == len(entry.ledger_entries)
+    assert all(leg.layer == pb.LedgerEntry.POSTED for leg in entry.ledger_entries)
+    return [
+        (name_of(leg.ledger_account), sign[leg.direction] * leg.amount.amount_minor) for leg in entry.ledger_entries
+    ]
+
+
+def outcome_of(result: pb.PostingResult) -> Any:
+    if result.HasField("failure"):
+        return result.failure.code, dict(result.failure.metadata), result.failure.retryable
+    return legs_of(result.journal_entry)
+
+
+async def balances(callers: Callers, account: str) -> dict[str, int]:
+    """What stands on each kind of ledger account, on the side where it grows."""
+    answer = await callers.ask("get_balance", account)
+    found = {name_of(line.ledger_account): line.available.amount_minor for line in answer.ledger_accounts}
+    assert set(found) >= {"cash", "in_transit", "issuer_proceeds", "distributable"}, "they are there without money too"
+    return {kind: minor for kind, minor in found.items() if minor}
+
+
+async def test_an_account_is_found_in_its_status_or_is_not_there(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open("EUR")
+    for change, status in (
+        (None, "ACTIVE"),
+        (book.freeze, "FROZEN"),
+        (book.unfreeze, "ACTIVE"),
+        (book.close, "CLOSED"),
+    ):
+        if change:
+            await change(account)
+        with acting_as(callers.admin):
+            asked_by_transactions = await callers.of_transactions.get_account(account)
+        for found in (asked_by_transactions, await callers.ask("get_escrow_account", account)):
+            assert found is not None
+            assert (found.escrow_account_id, found.currency_code) == (account, "EUR")
+            assert pb.EscrowAccount.Status.Name(found.status) == status
+    with acting_as(callers.admin):
+        assert await callers.of_transactions.get_account(UNKNOWN) is None
+    for question in ("get_escrow_account", "get_balance", "get_trial_balance"):
+        assert await callers.ask(question, UNKNOWN) == ("ESCROW_ACCOUNT_NOT_FOUND", {})
+
+
+async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account, frozen, closed = [await book.open() for _ in range(3)]
+    for name in ("payable:inv-001", "issuer_proceeds", "subscription:inv-001"):
+        await book.fund(account, name, 50)
+    await book.freeze(frozen)
+    await book.close(closed)
+    table = [
+        (payout(account, Kind.PAYABLE, 50), [("payable:inv-001", 50), ("in_transit", -50)]),
+        (payout(account, Kind.ISSUER_PROCEEDS, 49), [("issuer_proceeds", 49), ("in_transit", -49)]),
+        (payout(account, Kind.SUBSCRIPTION, 50), [("subscription:inv-001", 50), ("in_transit", -50)]),
+        (
+            payout(account, Kind.PAYABLE, 1),
+            (
+                "INSUFFICIENT_AVAILABLE_BALANCE",
+                {"kind": "PAYABLE", "party_id": "inv-001", "available_minor": "0", "requested_minor": "1"},
+                False,
+            ),
+        ),
+        (
+            payout(account, Kind.ISSUER_PROCEEDS, 2),
+            (
+                "INSUFFICIENT_AVAILABLE_BALANCE",
+                {"kind": "ISSUER_PROCEEDS", "available_minor": "1", "requested_minor": "2"},
+                False,
+            ),
+        ),
+        (payout(account, Kind.ISSUER_PROCEEDS, 1, "EUR"), ("CURRENCY_MISMATCH", {"expected": "USD"}, False)),
+        (payout(frozen, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": frozen}, False)),
+        (payout(closed, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": closed}, False)),
+        (payout(UNKNOWN, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_NOT_FOUND", {}, False)),
+    ]
+    results = await callers.submit(*(item for item, _ in table))
+    assert [outcome_of(result) for result in results] == [expected for _, expected in table]
+    assert not any(result.replayed for result in results)
+    assert await balances(callers, account) == {"cash": 150, "in_transit": -149, "issuer_proceeds": 1}
+
+
+async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open()
+    await book.fund(account, "payable:inv-001", 10)
+    distribution_id = new_id("dist")
+    item = payout(account, Kind.PAYABLE, 10, distribution_id=distribution_id)
+    [result] = await callers.submit(item)
+    entry = result.journal_entry
+    assert entry.type == pb.JournalEntry.DISTRIBUTION
+    assert (entry.transaction_id, entry.distribution_id) == (item.transaction_id, distribution_id)
+    assert (entry.HasField("investment_id"), entry.actor) == (False, "admin-1")
+
+
+async def test_the_first_decision_about_a_payouts_key_stays(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open()
+    await book.fund(account, "payable:inv-001", 10)
+    taken, refused, elsewhere = [payout(account, Kind.PAYABLE, minor) for minor in (10, 1, 1)]
+    elsewhere.escrow_account_id = UNKNOWN
+    first = await callers.submit(taken, refused, elsewhere)
+    await book.fund(account, "payable:inv-001", 1)
+    again = await callers.submit(taken, refused)
+    assert [result.replayed for result in again] == [True, True]
+    assert again[0].journal_entry == first[0].journal_entry
+    assert again[1].failure == first[1].failure
+    changed = [payout(account, Kind.PAYABLE, 2, idempotency_key=each.idempotency_key) for each in (taken, refused)]
+    assert [outcome_of(result) for result in await callers.submit(*changed)] == [
+        ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": each.idempotency_key}, False) for each in changed
+    ]
+    # An account that is not there decides nothing.
+    elsewhere.escrow_account_id = account
+    [later] = await callers.submit(elsewhere)
+    assert (later.HasField("journal_entry"), later.replayed) == (True, False)
+
+
+async def test_a_closing_releases_every_subscription_or_none(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open()
+    await book.fund(account, "subscription:inv-001", 60)
+    await book.fund(account, "subscription:inv-002", 40)
+    too_much = release(account, ("inv-001", 60), ("inv-002", 41))
+    refusal = (
+        "INSUFFICIENT_AVAILABLE_BALANCE",
+        {"kind": "SUBSCRIPTION", "party_id": "inv-002", "available_minor": "40", "requested_minor": "41"},
+    )
+    assert await callers.ask("release_subscriptions", too_much) == refusal
+    assert await balances(callers, account) == {"cash": 100, "subscription": 100}
+    await book.fund(account, "subscription:inv-002", 1)
+    assert await callers.ask("release_subscriptions", too_much) == refusal, "and stays refused under its key"
+    whole = release(account, ("inv-001", 60), ("inv-002", 41))
+    entry = await callers.ask("release_subscriptions", whole)
+    assert entry.type == pb.JournalEntry.RELEASE
+    assert legs_of(entry) == [("subscription:inv-001", 60), ("subscription:inv-002", 41), ("issuer_proceeds", -101)]
+    assert await callers.ask("release_subscriptions", whole) == entry
+    other = release(account, ("inv-001", 1), idempotency_key=whole.idempotency_key)
+    assert (await callers.ask("release_subscriptions", other))[0] == "IDEMPOTENCY_KEY_REUSED"
+    assert await balances(callers, account) == {"cash": 101, "issuer_proceeds": 101}
+
+
+async def test_a_distribution_is_declared_to_the_cent(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open()
+    await book.fund(account, "distributable", 100)
+    wanted = declaration(account, ("inv-001", 33), ("sponsor-1", 67))
+    entry = await callers.ask("declare_distribution", wanted)
+    assert (entry.type, entry.distribution_id) == (pb.JournalEntry.DISTRIBUTION, wanted.distribution_id)
+    assert legs_of(entry) == [("distributable", 100), ("payable:inv-001", -33), ("payable:sponsor-1", -67)]
+    assert await callers.ask("declare_distribution", wanted) == entry
+    assert await callers.ask("declare_distribution", declaration(account, ("inv-001", 1))) == (
+        "INSUFFICIENT_AVAILABLE_BALANCE",
+        {"kind": "DISTRIBUTABLE", "available_minor": "0", "requested_minor": "1"},
+    )
+    assert await balances(callers, account) == {"cash": 100, "payable": 100}
+
+
+async def test_a_frozen_account_neither_releases_nor_declares(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open()
+    await book.fund(account, "subscription:inv-001", 10)
+    await book.fund(account, "distributable", 10)
+    await book.freeze(account)
+    refusal = ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": account})
+    assert await callers.ask("release_subscriptions", release(account, ("inv-001", 10))) == refusal
+    assert await callers.ask("declare_distribution", declaration(account, ("inv-001", 10))) == refusal
+
+
+async def test_a_sound_book_balances(book: MemoryBook | RealBook, callers: Callers) -> None:
+    account = await book.open()
+    await book.fund(account, "distributable", 10)
+    answer = await callers.ask("get_trial_balance", account)
+    assert (answer.escrow_account_id, answer.balanced) == (account, True)
+
+
+async def test_only_the_services_the_contract_names_are_answered(book: MemoryBook | RealBook, callers: Callers) -> None:
+    stranger = EscrowClient(Wire("compliance").open_channel(book.servicer))
+    with acting_as(callers.admin), pytest.raises(DomainError) as refusal:
+        await stranger.submit_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
+    assert refusal.value.reason == "PERMISSION_DENIED"

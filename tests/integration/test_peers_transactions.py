@@ -1,0 +1,118 @@
+"""Transactions as the distributions service asks it: one test body, over the fake of its tests and over the service."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.database import Database
+from services.chassis.values.ids import new_id
+from services.distributions.clients import GrpcTransactions
+from tests.support.peers.transactions import MemoryTransactions
+from tests.support.peers.wire import Wire
+from tests.support.transactions import ADMIN, TransactionsHarness, usd
+
+Item = pb.BatchCreatePayoutsRequest.Item
+T = pb.Transaction
+
+
+class MemoryPayments:
+    """The fake, and what people do to it."""
+
+    def __init__(self) -> None:
+        self.servicer = MemoryTransactions()
+
+    async def add_party(self, party_id: str, *, has_bank_account: bool) -> None:
+        self.servicer.without_bank_account.discard(party_id)
+        if not has_bank_account:
+            self.servicer.without_bank_account.add(party_id)
+
+
+class RealPayments:
+    """The service, and what people do to it."""
+
+    def __init__(self, database: Database) -> None:
+        self._harness = TransactionsHarness(database)
+        self.servicer = self._harness.transactions
+
+    async def add_party(self, party_id: str, *, has_bank_account: bool) -> None:
+        if has_bank_account:
+            await self._harness.bank_account(party_id)
+
+
+Payments = MemoryPayments | RealPayments
+
+
+@pytest.fixture(params=["memory", "real"])
+async def payments(request: pytest.FixtureRequest, service_database: Callable[[str], Awaitable[Database]]) -> Payments:
+    return MemoryPayments() if request.param == "memory" else RealPayments(await service_database("transactions"))
+
+
+async def pay(payments: Payments, *items: Item) -> list[Any]:
+    client = GrpcTransactions(Wire("distributions").open_channel(payments.servicer))
+    with acting_as(ADMIN):
+        answer = await client.batch_create_payouts(pb.BatchCreatePayoutsRequest(items=items))
+    assert [result.idempotency_key for result in answer.results] == [item.idempotency_key for item in items]
+    return list(answer.results)
+
+
+def payout(party_id: str, minor: int = 50, **values: Any) -> Item:
+    given = {
+        "idempotency_key": new_id("key"),
+        "type": T.DISTRIBUTION,
+        "escrow_account_id": new_id("esc"),
+        "distribution_id": new_id("dist"),
+        "allocation_id": new_id("alloc"),
+        **values,
+    }
+    return Item(party_id=party_id, amount=usd(minor), **given)
+
+
+async def test_each_payout_is_created_or_refused_by_itself(payments: Payments) -> None:
+    await payments.add_party("inv-001", has_bank_account=True)
+    await payments.add_party("inv-002", has_bank_account=False)
+    wanted = payout("inv-001")
+    created, refused = await pay(payments, wanted, payout("inv-002"))
+    transaction = created.transaction
+    assert (transaction.status, transaction.type, transaction.amount) == (T.INITIATED, T.DISTRIBUTION, usd(50))
+    for name in ("escrow_account_id", "party_id", "distribution_id", "allocation_id"):
+        assert getattr(transaction, name) == getattr(wanted, name)
+    assert transaction.version == 1
+    assert (refused.HasField("transaction"), refused.refusal.code) == (False, "NO_PAYOUT_BANK_ACCOUNT")
+    assert dict(refused.refusal.metadata) == {"party_id": "inv-002"}
+
+
+async def test_a_refund_names_its_investment(payments: Payments) -> None:
+    await payments.add_party("inv-001", has_bank_account=True)
+    investment_id = new_id("inv")
+    wanted = Item(
+        idempotency_key=new_id("key"),
+        type=T.REFUND,
+        amount=usd(1),
+        escrow_account_id=new_id("esc"),
+        party_id="inv-001",
+        investment_id=investment_id,
+    )
+    [created] = await pay(payments, wanted)
+    assert (created.transaction.type, created.transaction.investment_id) == (T.REFUND, investment_id)
+
+
+async def test_the_first_decision_about_a_key_stays(payments: Payments) -> None:
+    await payments.add_party("inv-001", has_bank_account=True)
+    await payments.add_party("inv-002", has_bank_account=False)
+    items = [payout("inv-001"), payout("inv-002")]
+    first = await pay(payments, *items, items[0])
+    assert first[2] == first[0]
+    await payments.add_party("inv-002", has_bank_account=True)
+    assert await pay(payments, *items) == first[:2]
+    for item in items:
+        item.amount.amount_minor = 51
+    assert [(result.refusal.code, result.refusal.metadata) for result in await pay(payments, *items)] == [
+        ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": item.idempotency_key}) for item in items
+    ]
+    [later] = await pay(payments, payout("inv-002"))
+    assert later.HasField("transaction")

@@ -1,0 +1,77 @@
+"""Compliance in memory: who is not cleared, a limit a party, and the first decision about each transaction.
+
+test_peers_compliance.py holds it against the real service, in all that other services read of the answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.type.v1.explanation_pb2 import Explanation
+from realco.type.v1.failure_pb2 import Failure
+
+Decision = pb.EvaluateTransactionsResponse.Decision
+_Item = pb.EvaluateTransactionsRequest.Item
+
+
+class MemoryCompliance:
+    """Everybody is cleared who is not named in `uncleared`, with what is missing."""
+
+    def __init__(self) -> None:
+        self.uncleared: dict[str, str] = {}
+        self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
+        self.decisions: dict[str, Decision] = {}  # party -> what the contract allows and no rule here leads to
+        self.made: dict[str, Decision] = {}  # transaction -> the decision about it
+        self._used: Counter[str] = Counter()
+
+    async def EvaluateTransactions(
+        self, request: pb.EvaluateTransactionsRequest, _: None
+    ) -> pb.EvaluateTransactionsResponse:
+        for item in request.items:
+            if item.transaction_id not in self.made:
+                self.made[item.transaction_id] = self._decide(item)
+        return pb.EvaluateTransactionsResponse(decisions=[self.made[item.transaction_id] for item in request.items])
+
+    async def BatchGetClearances(self, request: pb.BatchGetClearancesRequest, _: None) -> pb.BatchGetClearancesResponse:
+        answer = pb.BatchGetClearancesResponse()
+        for party_id in request.party_ids:
+            missing = self.uncleared.get(party_id)
+            clearance = answer.clearances.add(party_id=party_id, cleared=missing is None)
+            if missing is not None:
+                clearance.missing.add(statement=missing)
+        return answer
+
+    def _decide(self, item: _Item) -> Decision:
+        decision = Decision()
+        decision.CopyFrom(self.decisions.get(item.party_id) or self._judge(item))
+        decision.transaction_id = item.transaction_id
+        return decision
+
+    def _judge(self, item: _Item) -> Decision:
+        if missing := self.uncleared.get(item.party_id):
+            message = f"The party is not cleared: {missing}."
+            return _fail("PARTY_NOT_CLEARED", message, party_id=item.party_id, missing=missing)
+        if item.direction == _Item.IN:
+            used, limit, asked = self._used[item.party_id], self.daily_deposit_minor, item.amount.amount_minor
+            if limit is not None and used + asked > limit:
+                return _fail(
+                    "TRANSACTION_LIMIT_EXCEEDED",
+                    f"{asked} more than the {used} of today would pass {limit}.",
+                    limit_type="DAILY_DEPOSIT",
+                    limit_minor=str(limit),
+                    used_minor=str(used),
+                    requested_minor=str(asked),
+                    remaining_minor=str(max(0, limit - used)),
+                    currency_code=item.amount.currency_code,
+                )
+            self._used[item.party_id] += asked
+        return Decision(status=pb.ComplianceCheck.PASSED)
+
+
+def _fail(code: str, message: str, **metadata: str) -> Decision:
+    return Decision(
+        status=pb.ComplianceCheck.FAILED,
+        failure=Failure(code=code, message=message, metadata=metadata),
+        explanation=Explanation(statement=message),
+    )

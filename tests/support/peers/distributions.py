@@ -1,0 +1,41 @@
+"""One offering in memory, with its investments, as the transactions service asks for them.
+
+test_peers_distributions.py holds it against the real service, in all that other services read of the answers.
+"""
+
+from __future__ import annotations
+
+from realco.distributions.v1 import offerings_pb2 as pb
+from realco.type.v1.money_pb2 import Money
+
+from services.chassis.values.errors import NotFound
+from services.chassis.values.ids import new_id
+
+
+class MemoryDistributions:
+    def __init__(self, escrow_account_id: str) -> None:
+        self.offering = pb.Offering(offering_id=new_id("off"), escrow_account_id=escrow_account_id)
+        self.investments: dict[str, pb.Investment] = {}
+
+    def invest(self, party_id: str, amount_minor: int) -> str:
+        """The id of a new investment that nothing was paid for."""
+        investment = pb.Investment(
+            investment_id=new_id("inv"),
+            offering_id=self.offering.offering_id,
+            party_id=party_id,
+            amount=Money(currency_code="USD", amount_minor=amount_minor),
+            funded_amount=Money(currency_code="USD"),
+            status=pb.Investment.PENDING,
+        )
+        self.investments[investment.investment_id] = investment
+        return investment.investment_id
+
+    async def GetInvestment(self, request: pb.GetInvestmentRequest, _: None) -> pb.Investment:
+        if request.investment_id not in self.investments:
+            raise NotFound("There is no such investment.")
+        return self.investments[request.investment_id]
+
+    async def GetOffering(self, request: pb.GetOfferingRequest, _: None) -> pb.Offering:
+        if request.offering_id != self.offering.offering_id:
+            raise NotFound("There is no such offering.")
+        return self.offering

@@ -1,0 +1,209 @@
+"""Escrow in memory: accounts, a book of posted legs, and the first decision about each key.
+
+test_peers_escrow.py holds it against the real service, in all that other services read of the answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1.events_pb2 import JournalEntriesPosted
+from realco.type.v1.money_pb2 import Money
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.status import to_failure
+from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.escrow.domain import refusals
+from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from tests.support.ledger_accounts import ledger_account
+
+_Type, _Leg = pb.JournalEntry, pb.LedgerEntry
+_PAYOUT_TYPES = {"PAYABLE": _Type.DISTRIBUTION, "ISSUER_PROCEEDS": _Type.WITHDRAWAL, "SUBSCRIPTION": _Type.REFUND}
+
+
+class MemoryEscrow:
+    """Ledger accounts are written as everywhere in tests: `cash`, `payable:inv-001`."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, pb.EscrowAccount] = {}
+        self.book: Counter[tuple[str, str]] = Counter()  # (escrow account, ledger account) -> credit less debit
+        self.submitted: list[str] = []  # the keys of the payouts whose money was taken
+        self.balanced = True
+        self._decisions: dict[tuple[str, str], tuple[bytes, pb.JournalEntry | DomainError]] = {}
+
+    def open(self, currency: str = "USD", *, escrow_account_id: str = "") -> str:
+        """The id of a new account."""
+        account = pb.EscrowAccount(
+            escrow_account_id=escrow_account_id or new_id("esc"), currency_code=currency, status=pb.EscrowAccount.ACTIVE
+        )
+        self.accounts[account.escrow_account_id] = account
+        return account.escrow_account_id
+
+    def post(
+        self, escrow_account_id: str, entry_type: int, debit: str, credit: str, minor: int, **context: str
+    ) -> JournalEntriesPosted:
+        """Books one entry of two legs, whatever stands there; the event that tells of it."""
+        entry = self._book(escrow_account_id, entry_type, [(debit, -minor), (credit, minor)], context)
+        return JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=[entry])
+
+    # --- the RPCs ---
+
+    async def GetEscrowAccount(self, request: pb.GetEscrowAccountRequest, _: None) -> pb.EscrowAccount:
+        return self._find(request.escrow_account_id)
+
+    async def GetEscrowAccountBalance(
+        self, request: pb.GetEscrowAccountBalanceRequest, _: None
+    ) -> pb.EscrowAccountBalance:
+        currency = self._find(request.escrow_account_id).currency_code
+        kinds = Counter({kind: 0 for kind in Kind if not line_of(kind).of_party})
+        for (escrow_account_id, name), minor in self.book.items():
+            if escrow_account_id == request.escrow_account_id:
+                kind = Kind(name.partition(":")[0].upper())
+                kinds[kind] += minor if line_of(kind).normal_balance is Direction.CREDIT else -minor
+        return pb.EscrowAccountBalance(
+            escrow_account_id=request.escrow_account_id,
+            ledger_accounts=[
+                pb.LedgerAccountBalance(
+                    ledger_account=ledger_account(kind),
+                    posted=_money(minor, currency),
+                    available=_money(minor, currency),
+                )
+                for kind, minor in sorted(kinds.items())
+            ],
+        )
+
+    async def GetTrialBalance(self, request: pb.GetTrialBalanceRequest, _: None) -> pb.TrialBalance:
+        self._find(request.escrow_account_id)
+        return pb.TrialBalance(escrow_account_id=request.escrow_account_id, balanced=self.balanced)
+
+    async def ReleaseSubscriptions(self, request: pb.ReleaseSubscriptionsRequest, _: None) -> pb.JournalEntry:
+        legs = [(f"subscription:{part.party_id}", -part.amount.amount_minor) for part in request.subscriptions]
+        total = sum(part.amount.amount_minor for part in request.subscriptions)
+        currency = request.subscriptions[0].amount.currency_code
+        answer, _replayed = self._post(
+            "release", request, currency, _Type.RELEASE, [*legs, ("issuer_proceeds", total)], {}
+        )
+        return _raise_refusal(answer)
+
+    async def DeclareDistribution(self, request: pb.DeclareDistributionRequest, _: None) -> pb.JournalEntry:
+        legs = [(f"payable:{part.party_id}", part.amount.amount_minor) for part in request.payables]
+        total = sum(part.amount.amount_minor for part in request.payables)
+        currency = request.payables[0].amount.currency_code
+        context = {"distribution_id": request.distribution_id}
+        answer, _replayed = self._post(
+            "declare", request, currency, _Type.DISTRIBUTION, [("distributable", -total), *legs], context
+        )
+        return _raise_refusal(answer)
+
+    async def SubmitPayouts(self, request: pb.SubmitPayoutsRequest, _: None) -> pb.SubmitPayoutsResponse:
+        return pb.SubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
+
+    # --- how they are answered ---
+
+    def _submit(self, item: pb.SubmitPayoutsRequest.Item) -> pb.PostingResult:
+        kind = Kind(pb.LedgerAccount.Kind.Name(item.source))
+        source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
+        named = ("transaction_id", "investment_id", "distribution_id")
+        context = {name: getattr(item, name) for name in named if getattr(item, name)}
+        legs = [(source, -item.amount.amount_minor), ("in_transit", item.amount.amount_minor)]
+        answer, replayed = self._post("payout", item, item.amount.currency_code, _PAYOUT_TYPES[kind], legs, context)
+        result = pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)
+        if isinstance(answer, DomainError):
+            result.failure.CopyFrom(to_failure(answer))
+        else:
+            result.journal_entry.CopyFrom(answer)
+            self.submitted += [] if replayed else [item.idempotency_key]
+        return result
+
+    def _find(self, escrow_account_id: str) -> pb.EscrowAccount:
+        if escrow_account_id not in self.accounts:
+            raise refusals.EscrowAccountNotFound("There is no such escrow account.")
+        return self.accounts[escrow_account_id]
+
+    def _post(
+        self,
+        scope: str,
+        request: Any,
+        currency: str,
+        entry_type: int,
+        legs: Sequence[tuple[str, int]],
+        context: dict[str, str],
+    ) -> tuple[pb.JournalEntry | DomainError, bool]:
+        """The entry or its refusal, and whether an earlier request with the key was given it."""
+        key = request.idempotency_key
+        body = request.SerializeToString(deterministic=True)
+        if (scope, key) in self._decisions:
+            first, answer = self._decisions[scope, key]
+            if first != body:
+                return IdempotencyKeyReused("The key was used with another request.", idempotency_key=key), False
+            return answer, True
+        try:
+            self._check(request.escrow_account_id, currency, legs)
+        except refusals.EscrowAccountNotFound as refusal:
+            return refusal, False  # an unknown account decides nothing about the key
+        except DomainError as refusal:
+            answer = refusal
+        else:
+            made_by = {"actor": current_principal().person}
+            answer = self._book(request.escrow_account_id, entry_type, legs, made_by | context)
+        self._decisions[scope, key] = body, answer
+        return answer, False
+
+    def _check(self, escrow_account_id: str, currency: str, legs: Sequence[tuple[str, int]]) -> None:
+        """Raises the refusal, if there is one."""
+        account = self._find(escrow_account_id)
+        if account.status == pb.EscrowAccount.CLOSED:
+            raise refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
+        if account.status == pb.EscrowAccount.FROZEN:
+            raise refusals.EscrowAccountFrozen("The escrow account is frozen.", escrow_account_id=escrow_account_id)
+        if currency != account.currency_code:
+            raise refusals.CurrencyMismatch("The account has another currency.", expected=account.currency_code)
+        for name, minor in legs:
+            available = self.book[escrow_account_id, name]
+            if available + minor < 0:
+                kind, _, party_id = name.partition(":")
+                raise refusals.InsufficientAvailableBalance(
+                    f"The ledger account {name} has too little available.",
+                    available_minor=available,
+                    requested_minor=-minor,
+                    **refusals.spell_account(LedgerAccount(Kind(kind.upper()), party_id)),
+                )
+
+    def _book(
+        self, escrow_account_id: str, entry_type: int, legs: Sequence[tuple[str, int]], context: dict[str, str]
+    ) -> pb.JournalEntry:
+        currency = self.accounts[escrow_account_id].currency_code
+        for name, minor in legs:
+            self.book[escrow_account_id, name] += minor
+        return pb.JournalEntry(
+            journal_entry_id=new_id("je"),
+            escrow_account_id=escrow_account_id,
+            type=entry_type,
+            leg_count=len(legs),
+            ledger_entries=[
+                _Leg(
+                    leg=number,
+                    ledger_account=ledger_account(name),
+                    direction=_Leg.CREDIT if minor > 0 else _Leg.DEBIT,
+                    amount=_money(abs(minor), currency),
+                    layer=_Leg.POSTED,
+                )
+                for number, (name, minor) in enumerate(legs, start=1)
+            ],
+            **context,
+        )
+
+
+def _raise_refusal(answer: pb.JournalEntry | DomainError) -> pb.JournalEntry:
+    if isinstance(answer, DomainError):
+        raise answer
+    return answer
+
+
+def _money(amount_minor: int, currency: str) -> Money:
+    return Money(currency_code=currency, amount_minor=amount_minor)

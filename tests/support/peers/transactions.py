@@ -1,0 +1,90 @@
+"""Payouts in memory: one a key, which the test moves on; each move gives the event that tells of it.
+
+test_peers_transactions.py holds it against the real service, in all that other services read of the answers.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from realco.transactions.v1 import events_pb2 as events
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.values.ids import new_id
+
+Txn = pb.Transaction
+M = TypeVar("M", bound=Message)
+_Item = pb.BatchCreatePayoutsRequest.Item
+_Result = pb.BatchCreatePayoutsResponse.Result
+
+
+class MemoryTransactions:
+    """Everybody has a bank account but the parties named in `without_bank_account`."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, Txn] = {}
+        self.without_bank_account: set[str] = set()
+        self._first: dict[str, tuple[bytes, _Result]] = {}
+
+    async def BatchCreatePayouts(self, request: pb.BatchCreatePayoutsRequest, _: None) -> pb.BatchCreatePayoutsResponse:
+        return pb.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])
+
+    def _answer(self, item: _Item) -> _Result:
+        body = item.SerializeToString(deterministic=True)
+        if item.idempotency_key not in self._first:
+            self._first[item.idempotency_key] = body, self._decide(item)
+        first, result = self._first[item.idempotency_key]
+        if first != body:
+            return _refuse(item, "IDEMPOTENCY_KEY_REUSED", idempotency_key=item.idempotency_key)
+        if item.idempotency_key in self.by_key:
+            result.transaction.CopyFrom(self.by_key[item.idempotency_key])  # as it is by now
+        return result
+
+    def _decide(self, item: _Item) -> _Result:
+        if item.party_id in self.without_bank_account:
+            return _refuse(item, "NO_PAYOUT_BANK_ACCOUNT", party_id=item.party_id)
+        named = ("bank_account_id", "investment_id", "distribution_id", "allocation_id")
+        self.by_key[item.idempotency_key] = Txn(
+            transaction_id=new_id("txn"),
+            type=item.type,
+            status=Txn.INITIATED,
+            amount=item.amount,
+            escrow_account_id=item.escrow_account_id,
+            party_id=item.party_id,
+            version=1,
+            **{name: getattr(item, name) for name in named if getattr(item, name)},
+        )
+        return _Result(idempotency_key=item.idempotency_key)
+
+    def newest(self, party_id: str) -> Txn:
+        """The newest payout to a party."""
+        return [payout for payout in self.by_key.values() if payout.party_id == party_id][-1]
+
+
+def _refuse(item: _Item, code: str, **metadata: str) -> _Result:
+    failure = Txn.Failure(code=code, message=f"{code} it is", metadata=metadata)
+    return _Result(idempotency_key=item.idempotency_key, refusal=failure)
+
+
+def move(transaction: Txn, event: type[M], status: int, code: str = "") -> M:
+    """The transaction one version on, and the event of it."""
+    transaction.version += 1
+    transaction.status = status
+    if code:
+        transaction.failure.CopyFrom(Txn.Failure(code=code, message=f"{code} it is"))
+    else:
+        transaction.ClearField("failure")
+    return event(transaction=transaction)
+
+
+def complete(transaction: Txn) -> events.TransactionCompleted:
+    return move(transaction, events.TransactionCompleted, Txn.COMPLETED)
+
+
+def fail(transaction: Txn, code: str = "R03") -> events.TransactionFailed:
+    return move(transaction, events.TransactionFailed, Txn.FAILED, code)
+
+
+def return_(transaction: Txn, code: str = "R02") -> events.TransactionReturned:
+    return move(transaction, events.TransactionReturned, Txn.RETURNED, code)

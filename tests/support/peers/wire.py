@@ -1,0 +1,115 @@
+"""A wire inside one process: channels to servicers, real ones or fakes, on which calls can be cut at a chosen moment.
+
+The clients that services are made with speak over it as over gRPC: messages travel as bytes, the called one hears which
+service calls for whom and admits it by the RPC's rule, and a refusal arrives as a status. Only the shape of a request
+is not checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+
+from services.chassis.calls.access import rules_of
+from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.calls.status import to_status
+from services.chassis.values.errors import DomainError
+
+_rpc_status: Any = rpc_status  # has no types
+
+
+class Killed(BaseException):
+    """The calling process is gone: nothing after this line happens, not even error handling."""
+
+
+class Wire:
+    """All calls of one service. Each fault is used up by one call of its RPC."""
+
+    def __init__(self, caller: str) -> None:
+        self._caller = caller
+        self.faults: dict[str, list[str]] = {}
+        self.calls: list[tuple[str, Message]] = []
+        self.persons: dict[str, str] = {}  # RPC -> for whom it was last called
+        self._away: list[object] = []
+
+    def open_channel(self, *servicers: object) -> Any:
+        """A channel to a service that consists of these servicers: each may serve only some of its RPCs."""
+        return _Channel(self, servicers)
+
+    def fail(self, rpc: str, *how: str) -> None:
+        """`lost` before the effect, `unanswered` after it, `killed` and `killed_after`: the caller dies there."""
+        self.faults.setdefault(rpc, []).extend(how)
+
+    @contextmanager
+    def cut(self, servicer: object) -> Iterator[None]:
+        """Whoever answers there cannot be reached inside the block."""
+        self._away.append(servicer)
+        try:
+            yield
+        finally:
+            self._away.remove(servicer)
+
+    def requests(self, rpc: str) -> list[Any]:
+        """What an RPC was asked, in order."""
+        return [request for name, request in self.calls if name == rpc]
+
+    async def carry(self, method: str, servicer: object, request: Message) -> Message:
+        """The servicer's answer. Raises AioRpcError as a channel does, and Killed."""
+        _, service_name, rpc = method.split("/")
+        principal = current_principal()
+        self.calls.append((rpc, request))
+        self.persons[rpc] = principal.person
+        faults = self.faults.get(rpc)
+        how = faults.pop(0) if faults else ""
+        if how == "lost" or any(servicer is one for one in self._away):
+            raise _lost()
+        if how == "killed":
+            raise Killed
+        service = descriptor_pool.Default().FindServiceByName(service_name)
+        with acting_as(service_principal(self._caller, principal.org_id, on_behalf_of=principal.person)) as caller:
+            try:
+                rules_of([service])[method].admit(caller)
+                # Looked up at each call, for a test may put another handler in its place.
+                answer: Message = await getattr(servicer, rpc)(request, None)
+            except DomainError as refusal:
+                raise _refused(refusal, f"{service_name.split('.')[1]}.realco") from None
+        if how == "unanswered":
+            raise _lost()
+        if how == "killed_after":
+            raise Killed
+        return answer
+
+
+class _Channel:
+    """What a generated stub needs of a channel."""
+
+    def __init__(self, wire: Wire, servicers: tuple[object, ...]) -> None:
+        self._wire = wire
+        self._servicers = servicers
+
+    def unary_unary(
+        self, method: str, request_serializer: Any, response_deserializer: Any, **_: Any
+    ) -> Callable[[Message], Awaitable[Any]]:
+        rpc = method.rsplit("/", 1)[1]
+
+        async def call(request: Message) -> Any:
+            [servicer] = [each for each in self._servicers if hasattr(each, rpc)]
+            answer = await self._wire.carry(method, servicer, type(request).FromString(request_serializer(request)))
+            return response_deserializer(answer.SerializeToString())
+
+        return call
+
+
+def _lost() -> aio.AioRpcError:
+    return aio.AioRpcError(StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), "the line is dead")
+
+
+def _refused(refusal: DomainError, domain: str) -> aio.AioRpcError:
+    told = _rpc_status.to_status(to_status(refusal, domain))
+    return aio.AioRpcError(told.code, aio.Metadata(), aio.Metadata(*told.trailing_metadata), told.details)
