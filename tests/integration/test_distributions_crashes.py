@@ -9,12 +9,14 @@ import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1.escrow_pb2 import DeclareDistributionRequest, EscrowAccount, JournalEntry
 from realco.transactions.v1 import events_pb2 as transactions_events
 
 from services.chassis.data.database import Database
-from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, DistributionsHarness
-from tests.support.distributions_peers import Killed, Txn, completed, failed, moved, refused
+from tests.support.peers.transactions import Txn, complete_payout, fail_payout, move_payout
+from tests.support.peers.wire import Killed
 
 FAULTS = ("lost", "unanswered", "killed", "killed_after")
 
@@ -37,7 +39,7 @@ async def through(service: DistributionsHarness) -> None:
 
 
 @pytest.mark.parametrize("how", FAULTS)
-@pytest.mark.parametrize("call", ["declare_distribution", "batch_create_payouts"])
+@pytest.mark.parametrize("call", ["DeclareDistribution", "BatchCreatePayouts"])
 async def test_an_execution_declares_once_and_pays_each_allocation_once(
     service: DistributionsHarness, call: str, how: str
 ) -> None:
@@ -53,14 +55,14 @@ async def test_an_execution_declares_once_and_pays_each_allocation_once(
         ("inv-001", 10_000_00),
         ("inv-002", 5_000_00),
     ]
-    assert service.wire.count(call) >= 3
+    assert len(service.wire.requests(call)) >= 3
     await service.pay(distribution)
     assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
     assert len(await service.told(events.DistributionDeclared)) == 1
 
 
 @pytest.mark.parametrize("how", FAULTS)
-@pytest.mark.parametrize("call", ["release_subscriptions", "batch_create_payouts"])
+@pytest.mark.parametrize("call", ["ReleaseSubscriptions", "BatchCreatePayouts"])
 async def test_a_closing_releases_once_and_pays_the_proceeds_once(
     service: DistributionsHarness, call: str, how: str
 ) -> None:
@@ -84,23 +86,23 @@ async def test_a_worker_that_was_thought_dead_cannot_write_over_the_one_that_too
     offering = await service.closed_offering(("inv-001", 100_000_00))
     service.deposit(offering, 10_000_00)
     await service.execute(await service.approved(offering, 10_000_00))
-    service.wire.fail("declare_distribution", "killed_after")
+    service.wire.fail("DeclareDistribution", "killed_after")
     with pytest.raises(Killed):
         await service.work()
     # The business clock may jump by years, as in a sandbox: a lease is time of the database.
     service.clock.advance(timedelta(days=400))
     assert await service.work() == 0, "the lease keeps others away"
     await service.make_due()
-    answer = service.escrow.declare_distribution
+    answer = service.escrow.DeclareDistribution
 
-    async def slow(request: object) -> object:
+    async def slow(request: DeclareDistributionRequest, context: None) -> JournalEntry:
         """While the first worker waits for its answer, the lease runs out and a second one does the step."""
-        service.escrow.declare_distribution = answer
+        service.escrow.DeclareDistribution = answer
         await service.make_due()
         await service.work()
-        return await answer(request)
+        return await answer(request, context)
 
-    service.escrow.declare_distribution = slow
+    service.escrow.DeclareDistribution = slow
     await service.work()
     assert len(await service.told(events.DistributionDeclared)) == 1
     assert len(service.transactions.by_key) == 2  # the proceeds, and the one payout
@@ -112,8 +114,10 @@ async def test_a_declaration_that_escrow_refuses_fails_the_distribution_and_free
     offering = await service.closed_offering(("inv-001", 100_000_00))
     service.deposit(offering, 10_000_00)
     distribution = await service.execute(await service.approved(offering, 10_000_00))
-    service.escrow.refuse["declare_distribution"] = refused(Kind.FAILED_PRECONDITION, "ESCROW_ACCOUNT_FROZEN")
+    account = service.escrow.accounts[offering.escrow_account_id]
+    account.status = EscrowAccount.FROZEN
     await service.work()
+    account.status = EscrowAccount.ACTIVE
     told = await service.get(distribution)
     assert (told.status, told.failure.code) == (dpb.Distribution.FAILED, "ESCROW_ACCOUNT_FROZEN")
     assert {each.status for each in (await service.allocations(distribution)).values()} == {dpb.Allocation.CANCELLED}
@@ -129,14 +133,16 @@ async def test_a_release_that_escrow_refuses_leaves_the_offering_open_and_a_late
     offering = await service.offering(100_000_00)
     await service.invest(offering, "inv-001", 100_000_00)
     service.clock.set(CLOSING)
-    service.escrow.refuse["release_subscriptions"] = refused(Kind.FAILED_PRECONDITION, "ESCROW_ACCOUNT_FROZEN")
     await service.close(offering)
+    account = service.escrow.accounts[offering.escrow_account_id]
+    account.status = EscrowAccount.FROZEN
     await service.work()
+    account.status = EscrowAccount.ACTIVE
     assert (await service.get(offering)).status == opb.Offering.OPEN
     await service.close(offering)
     await service.work()
     assert (await service.get(offering)).status == opb.Offering.CLOSED
-    keys = [request.idempotency_key for call, request in service.wire.calls if call == "release_subscriptions"]
+    keys = [request.idempotency_key for request in service.wire.requests("ReleaseSubscriptions")]
     assert keys == [f"close:{offering.offering_id}", f"close:{offering.offering_id}:2"]
 
 
@@ -146,11 +152,11 @@ async def test_a_payout_that_completes_before_its_creation_was_recorded_complete
     offering = await service.closed_offering(("inv-001", 100_000_00))
     service.deposit(offering, 10_000_00)
     distribution = await service.execute(await service.approved(offering, 10_000_00))
-    service.wire.fail("batch_create_payouts", "killed_after")
+    service.wire.fail("BatchCreatePayouts", "killed_after")
     with pytest.raises(Killed):
         await service.work()
-    payout = service.transactions.of("inv-001")
-    await service.deliver(completed(payout))
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(complete_payout(payout))
     done = await service.get(distribution)
     assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 10_000_00)
     await service.make_due()
@@ -162,10 +168,10 @@ async def test_a_payout_that_completes_before_its_creation_was_recorded_complete
 async def test_events_out_of_order_and_twice_leave_what_the_newest_says(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     distribution = await service.executed(offering, 10_000_00)
-    payout = service.transactions.of("inv-001")
-    older = completed(payout)
+    payout = service.transactions.newest("inv-001")
+    older = complete_payout(payout)
     older = type(older).FromString(older.SerializeToString())
-    newer = failed(payout)
+    newer = fail_payout(payout)
     newer = type(newer).FromString(newer.SerializeToString())
     await service.deliver(newer, older, newer)
     assert (await service.allocations(distribution))["inv-001"].status == dpb.Allocation.FAILED
@@ -175,29 +181,29 @@ async def test_events_out_of_order_and_twice_leave_what_the_newest_says(service:
 async def test_an_event_of_an_earlier_attempt_does_not_touch_the_later_one(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     distribution = await service.executed(offering, 10_000_00)
-    first = service.transactions.of("inv-001")
-    await service.deliver(failed(first))
+    first = service.transactions.newest("inv-001")
+    await service.deliver(fail_payout(first))
     owed = (await service.allocations(distribution))["inv-001"]
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id
     )
     await service.call(service.distributions.ResendAllocation, request)
     await service.work()
-    await service.deliver(failed(first, "R04"))
+    await service.deliver(fail_payout(first, "R04"))
     allocation = (await service.allocations(distribution))["inv-001"]
     assert (allocation.status, allocation.attempts) == (dpb.Allocation.PROCESSING, 2)
 
 
 async def test_proceeds_that_were_rejected_are_asked_for_again_by_closing_again(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
-    first = service.transactions.of("sponsor-1")
+    first = service.transactions.newest("sponsor-1")
     with pytest.raises(DomainError) as refusal:
         await service.close(offering)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
-    await service.deliver(moved(first, transactions_events.TransactionCancelled, Txn.CANCELLED))
+    await service.deliver(move_payout(first, transactions_events.TransactionCancelled, Txn.CANCELLED))
     await service.close(offering, "admin-2")
     await service.work()
-    second = service.transactions.of("sponsor-1")
+    second = service.transactions.newest("sponsor-1")
     assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (100_000_00, True)
     assert (await service.get(offering)).proceeds_transaction_id == second.transaction_id
 
@@ -205,23 +211,24 @@ async def test_proceeds_that_were_rejected_are_asked_for_again_by_closing_again(
 async def test_proceeds_that_were_not_paid_say_why_on_the_offering_until_they_are_asked_for_again(
     service: DistributionsHarness,
 ) -> None:
-    service.transactions.refuse["sponsor-1"] = "NO_PAYOUT_BANK_ACCOUNT"
+    service.transactions.without_bank_account.add("sponsor-1")
     offering = await service.closed_offering(("inv-001", 100_000_00))
     assert not offering.HasField("proceeds_transaction_id")
-    assert (offering.proceeds_failure.code, offering.proceeds_failure.message) == ("NO_PAYOUT_BANK_ACCOUNT", "no")
-    del service.transactions.refuse["sponsor-1"]
+    assert offering.proceeds_failure.code == "NO_PAYOUT_BANK_ACCOUNT"
+    assert offering.proceeds_failure.message == "The party has no bank account for payouts."
+    service.transactions.without_bank_account.remove("sponsor-1")
     assert not (await service.close(offering)).HasField("proceeds_failure")
     await service.work()
-    payout = service.transactions.of("sponsor-1")
-    await service.deliver(failed(payout))
+    payout = service.transactions.newest("sponsor-1")
+    await service.deliver(fail_payout(payout))
     told = await service.get(offering)
     assert (told.proceeds_transaction_id, told.proceeds_failure.code) == (payout.transaction_id, "R03")
     await service.close(offering)
     await service.work()
-    again = service.transactions.of("sponsor-1")
-    await service.deliver(completed(again))
+    again = service.transactions.newest("sponsor-1")
+    await service.deliver(complete_payout(again))
     # The first attempt cannot be paid any more; if it says so, a person looks at it, and the offering stays as it is.
-    await service.deliver(completed(payout))
+    await service.deliver(complete_payout(payout))
     told = await service.get(offering)
     assert (told.proceeds_transaction_id, told.HasField("proceeds_failure")) == (again.transaction_id, False)
 
@@ -232,5 +239,5 @@ async def test_the_saga_acts_for_the_person_who_asked(service: DistributionsHarn
     await service.execute(await service.approved(offering, 10_000_00), "sponsor-7")
     await service.work()
     assert [told.meta.actor for told in await service.told(events.DistributionDeclared)] == ["sponsor-7"]
-    assert service.wire.persons["declare_distribution"] == "sponsor-7"
-    assert service.wire.persons["release_subscriptions"] == "admin-1"
+    assert service.wire.persons["DeclareDistribution"] == "sponsor-7"
+    assert service.wire.persons["ReleaseSubscriptions"] == "admin-1"

@@ -16,7 +16,8 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, DistributionsHarness
-from tests.support.distributions_peers import failed, usd
+from tests.support.money import usd
+from tests.support.peers.transactions import fail_payout
 
 _Status = dpb.Distribution.Status
 
@@ -94,7 +95,7 @@ async def test_a_failed_payout_resent_by_two_at_once_is_sent_once_each_time(serv
     offering = await service.closed_offering(("inv-001", 100_000_00))
     distribution = await service.executed(offering, 10_000_00)
     for attempt in (2, 3):
-        await service.deliver(failed(service.transactions.of("inv-001")))
+        await service.deliver(fail_payout(service.transactions.newest("inv-001")))
         owed = (await service.allocations(distribution))["inv-001"]
         resend, request = service.distributions.ResendAllocation, dpb.ResendAllocationRequest
         where = {"distribution_id": distribution.distribution_id, "allocation_id": owed.allocation_id}
@@ -160,7 +161,7 @@ async def test_what_belongs_to_another_organization_looks_like_what_is_not_there
     offering = await service.closed_offering(("inv-001", 100_000_00))
     held = (await service.positions(offering))["inv-001"]
     distribution = await service.executed(offering, 10_000_00)
-    await service.deliver(failed(service.transactions.of("inv-001")))
+    await service.deliver(fail_payout(service.transactions.newest("inv-001")))
     owed = (await service.allocations(distribution))["inv-001"]
     theirs = (offering.offering_id, held.investment_id, distribution.distribution_id, owed.allocation_id)
     nobodys = tuple(f"{known.split('_')[0]}_{'0' * 26}" for known in theirs)

@@ -19,7 +19,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
-from tests.support.distributions_peers import usd
+from tests.support.money import usd
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ async def test_a_closing_repeated_gets_its_first_answer_though_the_gates_say_oth
     request = opb.CloseOfferingRequest(idempotency_key="close-1", offering_id=offering.offering_id)
     first = await service.call(service.offerings.CloseOffering, request)
     await service.work()
-    service.compliance.uncleared.add("inv-001")
+    service.compliance.uncleared["inv-001"] = "OFAC is FAILED"
     assert await service.call(service.offerings.CloseOffering, request) == first
 
 
@@ -222,7 +222,7 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
         async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text("UPDATE investments SET status = 'RECONFIRM_REQUIRED'"))
     if name == "INVESTORS_CLEARED":
-        service.compliance.uncleared.add("inv-001")
+        service.compliance.uncleared["inv-001"] = "OFAC is FAILED"
     if name == "ESCROW_ACTIVE":
         service.escrow.accounts[offering.escrow_account_id].status = escrow.EscrowAccount.FROZEN
     service.escrow.balanced = name != "ESCROW_BALANCED"
@@ -252,14 +252,14 @@ async def test_each_gate_alone_keeps_the_offering_open_and_is_named(service: Dis
         await service.close(offering)
     assert (refusal.value.reason, list(refusal.value.metadata)) == ("CLOSING_GATES_NOT_MET", [name])
     assert (await service.get(offering)).status == opb.Offering.OPEN
-    assert service.wire.count("release_subscriptions") == 0
+    assert len(service.wire.requests("ReleaseSubscriptions")) == 0
 
 
 async def test_a_closing_that_cannot_ask_the_others_writes_nothing(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     await service.invest(offering, "inv-001", 100_00)
     service.clock.set(CLOSING)
-    service.wire.fail("batch_get_clearances", "lost")
+    service.wire.fail("BatchGetClearances", "lost")
     with pytest.raises(DomainError) as refusal:
         await service.close(offering)
     assert refusal.value.reason == "UNAVAILABLE"

@@ -8,11 +8,13 @@ from datetime import timedelta
 import pytest
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1.escrow_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, START, DistributionsHarness
-from tests.support.distributions_peers import Entry, completed, failed, returned, usd
+from tests.support.money import usd
+from tests.support.peers.transactions import complete_payout, fail_payout, return_payout
 
 
 @pytest.fixture
@@ -37,9 +39,9 @@ async def test_money_that_arrives_after_the_closing_goes_back_by_itself(service:
     held = (await service.positions(offering))["inv-002"]
     await service.fund(offering, held, 5_00)
     await service.work()
-    payout = service.transactions.of("inv-002")
+    payout = service.transactions.newest("inv-002")
     assert (payout.amount.amount_minor, payout.investment_id) == (5_00, held.investment_id)
-    await service.deliver(service.gave_back(payout), completed(payout))
+    await service.deliver(service.gave_back(payout), complete_payout(payout))
     await service.work()
     after = (await service.positions(offering))["inv-002"]
     assert (after.status, after.funded_amount, after.unreturned_capital) == (
@@ -50,7 +52,7 @@ async def test_money_that_arrives_after_the_closing_goes_back_by_itself(service:
     assert len(service.transactions.by_key) == 2
 
 
-@pytest.mark.parametrize("end", [failed, returned])
+@pytest.mark.parametrize("end", [fail_payout, return_payout])
 async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when_somebody_asks(
     service: DistributionsHarness, end: Callable[..., object]
 ) -> None:
@@ -62,15 +64,15 @@ async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE", "what the closing took is not withdrawn"
     await service.fund(offering, held, 5_00)
     await service.work()
-    first = service.transactions.of("inv-001")
+    first = service.transactions.newest("inv-001")
     await service.deliver(service.gave_back(first), end(first), service.bounced(first))
     assert await service.work() == 0, "nothing is sent to the same account again by itself"
     request.idempotency_key = ""
     assert (await service.call(service.investments.CancelInvestment, request)).status == opb.Investment.ACTIVE
     await service.work()
-    second = service.transactions.of("inv-001")
+    second = service.transactions.newest("inv-001")
     assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (5_00, True)
-    await service.deliver(service.gave_back(second), completed(second))
+    await service.deliver(service.gave_back(second), complete_payout(second))
     after = (await service.positions(offering))["inv-001"]
     assert (after.status, after.funded_amount) == (opb.Investment.ACTIVE, usd(100_00))
     request.idempotency_key = ""
@@ -90,12 +92,12 @@ async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(s
     await service.work()
     assert (await service.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
     assert {p.party_id for p in service.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
-    await service.deliver(completed(late))
+    await service.deliver(complete_payout(late))
     await service.work()
     for investor in ("inv-001", "inv-002"):
-        payout = service.transactions.of(investor)
+        payout = service.transactions.newest(investor)
         # The two streams have no common order: the end of the payout may be told before its booking.
-        booked, ended = service.gave_back(payout), completed(payout)
+        booked, ended = service.gave_back(payout), complete_payout(payout)
         await service.deliver(*((ended, booked) if investor == "inv-001" else (booked, ended)))
         await service.work()
     after = await service.get(offering)
@@ -106,7 +108,7 @@ async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(s
     assert len(await service.told(events.InvestmentCancelled)) == 3
 
 
-@pytest.mark.parametrize("end", [failed, returned])
+@pytest.mark.parametrize("end", [fail_payout, return_payout])
 async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
     service: DistributionsHarness, end: Callable[..., object]
 ) -> None:
@@ -115,7 +117,7 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
-    payout = service.transactions.of("inv-001")
+    payout = service.transactions.newest("inv-001")
     await service.deliver(service.gave_back(payout), end(payout), service.bounced(payout))
     service.clock.advance(timedelta(days=3))
     assert await service.work() == 0
@@ -123,9 +125,9 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
     request.idempotency_key = "again"
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
-    again = service.transactions.of("inv-001")
+    again = service.transactions.newest("inv-001")
     assert again.transaction_id != payout.transaction_id
-    await service.deliver(service.gave_back(again), completed(again))
+    await service.deliver(service.gave_back(again), complete_payout(again))
     assert (await service.get(offering)).status == opb.Offering.REFUNDED
 
 
@@ -137,8 +139,8 @@ async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service:
     asked = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     assert asked.status == opb.Investment.PENDING, "the money goes back first"
     await service.work()
-    payout = service.transactions.of("inv-001")
-    await service.deliver(service.gave_back(payout), completed(payout))
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(payout), complete_payout(payout))
     assert (await service.get(early)).status == opb.Investment.CANCELLED
     assert (await service.get(offering)).committed_amount == usd(40_00)
     service.clock.set(START + timedelta(days=43, seconds=1))
@@ -162,7 +164,7 @@ async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(serv
         transaction_id=paid.transaction_id,
         investment_id=held.investment_id,
     )
-    await service.deliver(returned(paid), back)
+    await service.deliver(return_payout(paid), back)
     after = await service.get(held)
     assert (after.funded_amount, after.cleared_amount) == (usd(0), usd(0))
     assert (await service.get(offering)).funded_amount == usd(0)
@@ -187,7 +189,7 @@ async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_i
         transaction_id=paid.transaction_id,
         investment_id=held.investment_id,
     )
-    await service.deliver(returned(paid, "R10"), back)
+    await service.deliver(return_payout(paid, "R10"), back)
     assert await service.work() == 0, "nothing is given back of what the bank took back"
     after = await service.get(held)
     assert (after.status, after.funded_amount, after.cleared_amount, after.unreturned_capital) == (
@@ -209,10 +211,10 @@ async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_a
     assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
     await service.deliver(service.arrived(under_way))
     assert await service.work() == 0, "the bank may still take it back"
-    await service.deliver(completed(under_way))
+    await service.deliver(complete_payout(under_way))
     await service.work()
-    payout = service.transactions.of("inv-001")
-    await service.deliver(completed(payout), service.gave_back(payout))
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(complete_payout(payout), service.gave_back(payout))
     after = await service.get(held)
     assert (after.status, after.funded_amount, after.cleared_amount) == (opb.Investment.CANCELLED, usd(0), usd(0))
     assert (payout.amount, len(service.transactions.by_key)) == (usd(100_00), 1)
@@ -223,18 +225,18 @@ async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_unt
 ) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00)
-    service.transactions.refuse["inv-001"] = "NO_PAYOUT_BANK_ACCOUNT"
+    service.transactions.without_bank_account.add("inv-001")
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     await service.work()
     assert (await service.get(held)).refund_failure.code == "NO_PAYOUT_BANK_ACCOUNT"
-    del service.transactions.refuse["inv-001"]
+    service.transactions.without_bank_account.remove("inv-001")
     request.idempotency_key = ""
     again = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     assert not again.HasField("refund_failure"), "what the last attempt met says nothing of the one under way"
     await service.work()
-    payout = service.transactions.of("inv-001")
-    await service.deliver(service.gave_back(payout), completed(payout))
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(payout), complete_payout(payout))
     after = await service.get(held)
     assert (after.status, after.HasField("refund_failure")) == (opb.Investment.CANCELLED, False)
 
@@ -248,11 +250,11 @@ async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_aga
     for minor in (5_00, 7_00):
         await service.fund(offering, held, minor)
         await service.work()
-        paid.append(service.transactions.of("inv-001"))
-        await service.deliver(service.gave_back(paid[-1]), completed(paid[-1]))
-    await service.deliver(returned(paid[0]), service.bounced(paid[0]))
+        paid.append(service.transactions.newest("inv-001"))
+        await service.deliver(service.gave_back(paid[-1]), complete_payout(paid[-1]))
+    await service.deliver(return_payout(paid[0]), service.bounced(paid[0]))
     await service.work()
-    again = service.transactions.of("inv-001")
+    again = service.transactions.newest("inv-001")
     assert (again.amount, len(service.transactions.by_key)) == (usd(5_00), 4)
     assert not (await service.get(held)).HasField("refund_failure")
 
@@ -279,7 +281,7 @@ async def test_an_entry_by_hand_counts_for_the_investment_it_names_if_the_subscr
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     await service.work()
-    assert service.transactions.of("inv-001").amount == usd(40_00), "what went back by hand is not refunded again"
+    assert service.transactions.newest("inv-001").amount == usd(40_00), "what went back by hand is not refunded again"
 
 
 async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_again(
@@ -290,7 +292,7 @@ async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_ag
     paid = await service.fund(offering, held, 60_00)
     legs, account = ("subscription:inv-001", "cash"), offering.escrow_account_id
     named = {"transaction_id": paid.transaction_id, "investment_id": held.investment_id}
-    await service.deliver(returned(paid), service.escrow.post(account, Entry.RETURN, *legs, 60_00, **named))
+    await service.deliver(return_payout(paid), service.escrow.post(account, Entry.RETURN, *legs, 60_00, **named))
     assert (await service.get(held)).funded_amount == usd(0)
     await service.deliver(service.escrow.post(account, Entry.REVERSAL, *legs[::-1], 60_00, **named))
     after = await service.get(held)
@@ -298,4 +300,4 @@ async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_ag
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     await service.work()
-    assert service.transactions.of("inv-001").amount == usd(60_00)
+    assert service.transactions.newest("inv-001").amount == usd(60_00)

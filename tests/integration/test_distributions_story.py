@@ -14,7 +14,7 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from tests.support.distributions import DistributionsHarness
-from tests.support.distributions_peers import completed, failed, returned
+from tests.support.peers.transactions import complete_payout, fail_payout, return_payout
 
 CASE_01 = (("inv-001", 100_000_00), ("inv-002", 55_555_55), ("inv-003", 44_444_45))
 
@@ -28,7 +28,7 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(service: 
     offering = await service.closed_offering(*CASE_01)
     assert (offering.status, offering.closing_date.year) == (opb.Offering.CLOSED, 2025)
     assert service.escrow.book[offering.escrow_account_id, "issuer_proceeds"] == 200_000_00
-    assert offering.proceeds_transaction_id == service.transactions.of("sponsor-1").transaction_id
+    assert offering.proceeds_transaction_id == service.transactions.newest("sponsor-1").transaction_id
     service.deposit(offering, 260_000_00)
     drafted = await service.draft(offering, 260_000_00)
     calculated = await service.calculate(drafted)
@@ -192,7 +192,7 @@ async def test_an_execution_that_cannot_ask_escrow_writes_nothing(service: Distr
     service.deposit(offering, 10_000_00)
     approved = await service.approved(offering, 10_000_00)
     request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
-    service.wire.fail("get_balance", "lost")
+    service.wire.fail("GetEscrowAccountBalance", "lost")
     with pytest.raises(DomainError) as refusal:
         await service.call(service.distributions.ExecuteDistribution, request)
     assert refusal.value.reason == "UNAVAILABLE"
@@ -205,7 +205,7 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
     offering = await service.closed_offering(*CASE_01)
     distribution = await service.executed(offering, 260_000_00)
     await service.pay(distribution, but=["inv-002"])
-    await service.deliver(failed(service.transactions.of("inv-002"), "R03"))
+    await service.deliver(fail_payout(service.transactions.newest("inv-002"), "R03"))
     partly = await service.get(distribution)
     assert (partly.status, partly.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 192_777_79)
     owed = (await service.allocations(distribution))["inv-002"]
@@ -217,10 +217,10 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
     )
     assert (await service.call(service.distributions.ResendAllocation, request)).attempts == 2
     await service.work()
-    payout = service.transactions.of("inv-002")
+    payout = service.transactions.newest("inv-002")
     assert payout.bank_account_id == "ba_01jd0000000000000000000000"
     assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
-    await service.deliver(completed(payout))
+    await service.deliver(complete_payout(payout))
     done = await service.get(distribution)
     assert (done.status, done.paid_amount.amount_minor) == (dpb.Distribution.COMPLETED, 260_000_00)
     request.idempotency_key = "another"
@@ -233,8 +233,8 @@ async def test_a_payout_that_comes_back_is_owed_again(service: DistributionsHarn
     offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
     distribution = await service.executed(offering, 15_000_00)
     await service.pay(distribution)
-    payout = service.transactions.of("inv-002")
-    await service.deliver(returned(payout, "R02"))
+    payout = service.transactions.newest("inv-002")
+    await service.deliver(return_payout(payout, "R02"))
     again = await service.get(distribution)
     assert (again.status, again.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 10_000_00)
     assert (await service.positions(offering))["inv-002"].distributed_amount.amount_minor == 0
@@ -243,7 +243,7 @@ async def test_a_payout_that_comes_back_is_owed_again(service: DistributionsHarn
 
 async def test_a_refused_item_fails_its_allocation_alone(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
-    service.transactions.refuse["inv-002"] = "NO_PAYOUT_BANK_ACCOUNT"
+    service.transactions.without_bank_account.add("inv-002")
     distribution = await service.executed(offering, 15_000_00)
     await service.pay(distribution)
     assert (await service.get(distribution)).status == dpb.Distribution.PARTIALLY_FAILED
@@ -255,7 +255,7 @@ async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_se
 ) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     distribution = await service.executed(offering, 10_000_00)
-    await service.deliver(failed(service.transactions.of("inv-001")))
+    await service.deliver(fail_payout(service.transactions.newest("inv-001")))
     assert (await service.get(distribution)).status == dpb.Distribution.FAILED
     owed = (await service.allocations(distribution))["inv-001"]
     request = dpb.ResendAllocationRequest(
@@ -263,7 +263,7 @@ async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_se
     )
     await service.call(service.distributions.ResendAllocation, request)
     await service.work()
-    await service.deliver(completed(service.transactions.of("inv-001")))
+    await service.deliver(complete_payout(service.transactions.newest("inv-001")))
     assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
 
 

@@ -13,6 +13,7 @@ from google.type import date_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import events_pb2 as escrow_events
+from realco.escrow.v1.escrow_pb2 import JournalEntry as Entry
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
@@ -24,19 +25,14 @@ from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
-from services.distributions.clients import Peers
+from services.distributions.clients import GrpcCompliance, GrpcEscrow, GrpcTransactions, Peers
 from services.distributions.jobs import make_jobs
 from services.distributions.tables import sagas
-from tests.support.distributions_peers import (
-    Entry,
-    MemoryCompliance,
-    MemoryEscrow,
-    MemoryTransactions,
-    Txn,
-    Wire,
-    completed,
-    usd,
-)
+from tests.support.money import usd
+from tests.support.peers.compliance import MemoryCompliance
+from tests.support.peers.escrow import MemoryEscrow
+from tests.support.peers.transactions import MemoryTransactions, Txn, complete_payout
+from tests.support.peers.wire import Wire
 
 ORG = "org-1"
 START = datetime(2024, 11, 1, 12, tzinfo=UTC)
@@ -50,11 +46,15 @@ class DistributionsHarness:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.clock = FakeClock(START)
-        self.wire = Wire()
-        self.escrow = MemoryEscrow(self.wire)
-        self.transactions = MemoryTransactions(self.wire)
-        self.compliance = MemoryCompliance(self.wire)
-        peers = Peers(self.escrow, self.transactions, self.compliance)
+        self.wire = Wire("distributions")
+        self.escrow = MemoryEscrow()
+        self.transactions = MemoryTransactions()
+        self.compliance = MemoryCompliance()
+        peers = Peers(
+            GrpcEscrow(self.wire.open_channel(self.escrow)),
+            GrpcTransactions(self.wire.open_channel(self.transactions)),
+            GrpcCompliance(self.wire.open_channel(self.compliance)),
+        )
         operations = Operations(database, self.clock)
         self.offerings = OfferingsServicer(operations, peers)
         self.investments = InvestmentsServicer(operations)
@@ -137,7 +137,7 @@ class DistributionsHarness:
         transaction = self.contribution(offering, investment, minor)
         await self.deliver(self.arrived(transaction))
         if clear:
-            await self.deliver(completed(transaction))
+            await self.deliver(complete_payout(transaction))
         return transaction
 
     def contribution(self, offering: opb.Offering, investment: opb.Investment, minor: int) -> Txn:
@@ -252,7 +252,7 @@ class DistributionsHarness:
         """Every payout of the distribution completes, but those to the parties named."""
         for payout in list(self.transactions.by_key.values()):
             if payout.distribution_id == distribution.distribution_id and payout.party_id not in but:
-                await self.deliver(completed(payout))
+                await self.deliver(complete_payout(payout))
 
     async def get(self, thing: M) -> M:
         """The thing as it is now."""

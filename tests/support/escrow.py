@@ -29,6 +29,7 @@ from services.escrow.jobs import expire_due_holds
 from services.escrow.posting import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.ledger_accounts import ledger_account, name_of
+from tests.support.money import usd as usd
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = pb.LedgerEntry.DEBIT, pb.LedgerEntry.CREDIT
@@ -38,10 +39,6 @@ _numbers = itertools.count(1)
 def key() -> str:
     """A idempotency_key nobody has used."""
     return f"key-{next(_numbers)}"
-
-
-def usd(amount_minor: int) -> money_pb2.Money:
-    return money_pb2.Money(currency_code="USD", amount_minor=amount_minor)
 
 
 async def refusal(work: Awaitable[Any]) -> tuple[str, dict[str, str]]:

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from realco.escrow.v1.escrow_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.type.v1.money_pb2 import Money as MoneyMessage
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
@@ -42,6 +41,7 @@ from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.tables import transactions
 from services.transactions.vault import Vault
+from tests.support.money import usd as usd
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.distributions import MemoryDistributions
 from tests.support.peers.escrow import MemoryEscrow
@@ -108,10 +108,6 @@ class MemoryBank:
         [payment, *_] = [each for each in reversed(self.payments.values()) if each.reference == transaction_id]
         self.payments[payment.payment_id] = replace(payment, status=status, return_code=code, changed_at=at)
         return payment.payment_id
-
-
-def usd(amount_minor: int) -> MoneyMessage:
-    return MoneyMessage(currency_code="USD", amount_minor=amount_minor)
 
 
 @dataclass

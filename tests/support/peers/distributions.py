@@ -6,10 +6,10 @@ test_peers_distributions.py holds it against the real service, in all that other
 from __future__ import annotations
 
 from realco.distributions.v1 import offerings_pb2 as pb
-from realco.type.v1.money_pb2 import Money
 
 from services.chassis.values.errors import NotFound
 from services.chassis.values.ids import new_id
+from tests.support.money import usd
 
 
 class MemoryDistributions:
@@ -23,8 +23,8 @@ class MemoryDistributions:
             investment_id=new_id("inv"),
             offering_id=self.offering.offering_id,
             party_id=party_id,
-            amount=Money(currency_code="USD", amount_minor=amount_minor),
-            funded_amount=Money(currency_code="USD"),
+            amount=usd(amount_minor),
+            funded_amount=usd(0),
             status=pb.Investment.PENDING,
         )
         self.investments[investment.investment_id] = investment

@@ -36,14 +36,16 @@ class MemoryTransactions:
             self._first[item.idempotency_key] = body, self._decide(item)
         first, result = self._first[item.idempotency_key]
         if first != body:
-            return _refuse(item, "IDEMPOTENCY_KEY_REUSED", idempotency_key=item.idempotency_key)
+            message = "The idempotency_key was used with another payout."
+            return _refuse(item, "IDEMPOTENCY_KEY_REUSED", message, idempotency_key=item.idempotency_key)
         if item.idempotency_key in self.by_key:
             result.transaction.CopyFrom(self.by_key[item.idempotency_key])  # as it is by now
         return result
 
     def _decide(self, item: _Item) -> _Result:
         if item.party_id in self.without_bank_account:
-            return _refuse(item, "NO_PAYOUT_BANK_ACCOUNT", party_id=item.party_id)
+            message = "The party has no bank account for payouts."
+            return _refuse(item, "NO_PAYOUT_BANK_ACCOUNT", message, party_id=item.party_id)
         named = ("bank_account_id", "investment_id", "distribution_id", "allocation_id")
         self.by_key[item.idempotency_key] = Txn(
             transaction_id=new_id("txn"),
@@ -62,12 +64,12 @@ class MemoryTransactions:
         return [payout for payout in self.by_key.values() if payout.party_id == party_id][-1]
 
 
-def _refuse(item: _Item, code: str, **metadata: str) -> _Result:
-    failure = Txn.Failure(code=code, message=f"{code} it is", metadata=metadata)
+def _refuse(item: _Item, code: str, message: str, **metadata: str) -> _Result:
+    failure = Txn.Failure(code=code, message=message, metadata=metadata)
     return _Result(idempotency_key=item.idempotency_key, refusal=failure)
 
 
-def move(transaction: Txn, event: type[M], status: int, code: str = "") -> M:
+def move_payout(transaction: Txn, event: type[M], status: int, code: str = "") -> M:
     """The transaction one version on, and the event of it."""
     transaction.version += 1
     transaction.status = status
@@ -78,13 +80,13 @@ def move(transaction: Txn, event: type[M], status: int, code: str = "") -> M:
     return event(transaction=transaction)
 
 
-def complete(transaction: Txn) -> events.TransactionCompleted:
-    return move(transaction, events.TransactionCompleted, Txn.COMPLETED)
+def complete_payout(transaction: Txn) -> events.TransactionCompleted:
+    return move_payout(transaction, events.TransactionCompleted, Txn.COMPLETED)
 
 
-def fail(transaction: Txn, code: str = "R03") -> events.TransactionFailed:
-    return move(transaction, events.TransactionFailed, Txn.FAILED, code)
+def fail_payout(transaction: Txn, code: str = "R03") -> events.TransactionFailed:
+    return move_payout(transaction, events.TransactionFailed, Txn.FAILED, code)
 
 
-def return_(transaction: Txn, code: str = "R02") -> events.TransactionReturned:
-    return move(transaction, events.TransactionReturned, Txn.RETURNED, code)
+def return_payout(transaction: Txn, code: str = "R02") -> events.TransactionReturned:
+    return move_payout(transaction, events.TransactionReturned, Txn.RETURNED, code)
