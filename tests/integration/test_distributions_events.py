@@ -17,7 +17,8 @@ from services.chassis.data.database import Database
 from services.chassis.data.outbox import PAYLOAD_BYTES_MAX, scope_of
 from services.distributions.tables import moves
 from tests.support.distributions import DistributionsHarness
-from tests.support.distributions_peers import completed, failed, returned, usd
+from tests.support.money import usd
+from tests.support.peers.transactions import complete_payout, fail_payout, return_payout
 
 RESOURCES = {"Offering": "offering_id", "Investment": "investment_id"} | {
     "Distribution": "distribution_id",
@@ -66,17 +67,17 @@ async def read_all(service: DistributionsHarness) -> dict[str, Message]:
 async def distribute(service: DistributionsHarness) -> None:
     """A closing, a draft that stays one, and a distribution with a failure, another attempt and a return."""
     offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
-    await service.deliver(completed(service.transactions.of("sponsor-1")))
+    await service.deliver(complete_payout(service.transactions.newest("sponsor-1")))
     await service.draft(offering, 1_00)
     distribution = await service.executed(offering, 180_000_00)
     await service.pay(distribution, but=["inv-002"])
-    await service.deliver(failed(service.transactions.of("inv-002")))
+    await service.deliver(fail_payout(service.transactions.newest("inv-002")))
     owed = (await service.allocations(distribution))["inv-002"]
     where = {"distribution_id": distribution.distribution_id, "allocation_id": owed.allocation_id}
     await service.call(service.distributions.ResendAllocation, dpb.ResendAllocationRequest(**where))
     await service.work()
-    await service.deliver(completed(service.transactions.of("inv-002")))
-    await service.deliver(returned(service.transactions.of("inv-001")))
+    await service.deliver(complete_payout(service.transactions.newest("inv-002")))
+    await service.deliver(return_payout(service.transactions.newest("inv-001")))
 
 
 async def refund(service: DistributionsHarness) -> None:
@@ -85,12 +86,12 @@ async def refund(service: DistributionsHarness) -> None:
     await service.invest(offering, "inv-001", 60_00)
     await service.invest(offering, "inv-002", 30_00)
     await service.invest(offering, "inv-003", 10_00, fund=False)
-    service.transactions.refuse["inv-002"] = "NO_PAYOUT_BANK_ACCOUNT"
+    service.transactions.without_bank_account.add("inv-002")
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
-    payout = service.transactions.of("inv-001")
-    await service.deliver(service.gave_back(payout), completed(payout))
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(payout), complete_payout(payout))
 
 
 async def reject_and_cancel(service: DistributionsHarness) -> None:

@@ -15,7 +15,8 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, START, DistributionsHarness
-from tests.support.distributions_peers import failed, usd
+from tests.support.money import usd
+from tests.support.peers.transactions import fail_payout
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: Distri
     await service.execute(drafted)
     await service.work()
     assert list((await service.get(drafted)).allowed_actions) == []
-    await service.deliver(failed(service.transactions.of("inv-001")))
+    await service.deliver(fail_payout(service.transactions.newest("inv-001")))
     [owed] = (await service.allocations(drafted)).values()
     one = dpb.GetAllocationRequest(distribution_id=drafted.distribution_id, allocation_id=owed.allocation_id)
     assert list((await service.call(service.distributions.GetAllocation, one)).allowed_actions) == ["resend"]
