@@ -48,10 +48,9 @@ def is_closed(offering: Json) -> bool:
 def pay_proceeds(run: DemoRun) -> str:
     transaction_id = read_offering(run)["proceedsTransactionId"]
     payout = run.wait_for_transaction(transaction_id, "PENDING_APPROVAL")
-    own = run.admin.expect_refusal(
-        403, "MAKER_IS_CHECKER", "POST", f"/transactions/{transaction_id}/approve", deed="approves their own payout"
-    )
-    run.officer.post(f"/transactions/{transaction_id}/approve", deed="approves the sponsor's payout")
+    path, deed = f"/transactions/{transaction_id}", "approves their own payout"
+    own = run.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", deed=deed, etag=payout["etag"])
+    run.officer.decide(path, "approve", deed="approves the sponsor's payout")
     paid = run.wait_for_transaction(transaction_id, "COMPLETED")
     run.wait_for_ledger_account("CASH", posted=0)
     return (

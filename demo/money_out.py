@@ -39,7 +39,8 @@ def receive_cash(run: DemoRun) -> str:
     )
     wire_id = wire["transactionId"]
     run.wait_for_transaction(wire_id, "PENDING_SETTLEMENT")
-    run.admin.post(f"/transactions/{wire_id}/confirm", {"bankReference": "20260101FW000417"}, deed="confirms the wire")
+    reference = {"bankReference": "20260101FW000417"}
+    run.admin.decide(f"/transactions/{wire_id}", "confirm", reference, deed="confirms the wire")
     status = run.wait_for_transaction(wire_id, "COMPLETED")["status"]
     run.wait_for_ledger_account("DISTRIBUTABLE", available=cast.DISTRIBUTION_MINOR)
     return f"a wire announced by {wire['createdBy']}, confirmed by {cast.ADMIN}: {status}, distributable"

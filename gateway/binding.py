@@ -20,7 +20,7 @@ from realco.type.v1 import http_pb2
 from starlette.datastructures import Headers
 
 from gateway import scalars
-from gateway.descriptors import has_option, is_message, message_of, option
+from gateway.descriptors import has_option, is_map, is_message, message_of, option
 from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
 from gateway.problems import Fault, etag_required, invalid, invalid_body
 from gateway.routing import Template
@@ -97,11 +97,9 @@ class Binding:
 
     @property
     def takes_batch(self) -> bool:
-        """True if the request repeats messages at its top: such a body is allowed to be larger."""
-        fields = self.method.input_type.fields
-        # A map is a list of entries to the descriptor; to a caller it is one value.
-        kinds = [field.message_type for field in fields if field.is_repeated]
-        return any(kind is not None and not kind.GetOptions().map_entry for kind in kinds)
+        """True if the request repeats messages at its top, which a map does not: such a body may be larger."""
+        repeated = [field for field in self.method.input_type.fields if field.is_repeated and is_message(field)]
+        return any(not is_map(field) for field in repeated)
 
     def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
         """The request message.

@@ -102,6 +102,11 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     ) -> bank_pb.ListBankAccountsResponse:
         return await self._dependencies.read(request, queries.list_bank_accounts)
 
+    async def UpdateBankAccount(
+        self, request: bank_pb.UpdateBankAccountRequest, context: ServicerContext
+    ) -> bank_pb.BankAccount:
+        return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.update)
+
     async def DeleteBankAccount(self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext) -> Empty:
         return await self._dependencies.write(request, Empty, bank_accounts.delete)
 
@@ -135,6 +140,9 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
             answer = await webhooks.receive(tx, provider.name, event, body, self._dependencies.clock.now())
         self._dependencies.nudge.set()
         return answer
+
+    async def GetWebhook(self, request: hook_pb.GetWebhookRequest, context: ServicerContext) -> hook_pb.Webhook:
+        return await self._dependencies.read(request, queries.get_webhook)
 
     async def ListWebhooks(
         self, request: hook_pb.ListWebhooksRequest, context: ServicerContext

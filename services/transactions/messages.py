@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
+from realco.type.v1 import explanation_pb2, failure_pb2
 
 from services.chassis.calls.wire import to_money, to_timestamp
+from services.chassis.values.etags import etag_of
+from services.transactions.domain.explanations import Explanation
 from services.transactions.domain.transaction import Failure, Transaction
 
 _T = transactions_pb2.Transaction
 
 
-def to_transaction(row: Transaction, now: datetime) -> transactions_pb2.Transaction:
+def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
+    """As lists and events carry it; answers.py adds what is for one caller."""
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
@@ -24,33 +29,40 @@ def to_transaction(row: Transaction, now: datetime) -> transactions_pb2.Transact
         amount=to_money(row.amount),
         escrow_account_id=row.escrow_account_id,
         party_id=row.party_id,
-        bank_account_id=row.bank_account_id,
-        investment_id=row.investment_id,
-        distribution_id=row.distribution_id,
-        allocation_id=row.allocation_id,
-        description=row.description,
+        bank_account_id=row.bank_account_id or None,
+        investment_id=row.investment_id or None,
+        distribution_id=row.distribution_id or None,
+        allocation_id=row.allocation_id or None,
+        description=row.description or None,
         failure=None if row.failure is None else to_failure(row.failure),
         attempts=row.attempts,
         presentments=row.presentments,
         next_attempt_time=_time(row.next_attempt_at),
         provider=row.provider,
-        provider_reference=row.provider_reference,
+        provider_reference=row.provider_reference or None,
         dispute_status=row.dispute_status,
         reconciliation_status=row.reconciliation_status,
-        finality=_T.FINAL if row.is_final(now) else _T.PROVISIONAL,
+        finality=row.finality,
         version=row.version,
         created_by=row.created_by,
-        approved_by=row.approved_by,
+        approved_by=row.approved_by or None,
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
         settle_time=_time(row.settled_at),
         return_risk_end_time=_time(row.return_risk_end_at),
         final_time=_time(row.final_at),
+        external_id=row.external_id or None,
+        metadata=row.metadata,
+        etag=etag_of_transaction(row),
     )
 
 
-def to_failure(failure: Failure) -> transactions_pb2.Transaction.Failure:
-    return _T.Failure(
+def etag_of_transaction(row: Transaction) -> str:
+    return etag_of(row.transaction_id, row.version)
+
+
+def to_failure(failure: Failure) -> failure_pb2.Failure:
+    return failure_pb2.Failure(
         code=failure.code, message=failure.message, retryable=failure.retryable, metadata=dict(failure.metadata)
     )
 
@@ -66,23 +78,53 @@ def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
     )
 
 
-def to_bank_account(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccount:
-    """Without the number: only its last four digits ever leave."""
-    return bank_accounts_pb2.BankAccount(
-        bank_account_id=row.bank_account_id,
-        party_id=row.party_id,
-        account_holder_name=row.account_holder_name,
-        routing_number=row.routing_number,
-        account_number_last4=row.account_number_last4,
-        account_type=row.account_type,
-        default_for_payouts=row.default_for_payouts,
-        status=row.status,
-        block_reason=row.block_reason,
-        create_time=to_timestamp(row.created_at),
+def to_explanation(explanation: Explanation | None) -> explanation_pb2.Explanation | None:
+    if explanation is None:
+        return None
+    operands = [explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands]
+    return explanation_pb2.Explanation(
+        statement=explanation.statement, operands=operands, rule=explanation.rule, source=explanation.source
     )
 
 
-def to_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:
+def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:
+    """Without the number: only its last four digits ever leave."""
+    return bank_accounts_pb2.BankAccount(
+        **_bank_account(row),
+        account_holder_name=row.account_holder_name,
+        routing_number=row.routing_number,
+        metadata=row.metadata,
+        allowed_actions=actions,
+    )
+
+
+def to_bank_account_state(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccountState:
+    """Without what is personal."""
+    return bank_accounts_pb2.BankAccountState(**_bank_account(row))
+
+
+def _bank_account(row: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        "bank_account_id": row.bank_account_id,
+        "party_id": row.party_id,
+        "account_number_last4": row.account_number_last4,
+        "account_type": row.account_type,
+        "default_for_payouts": row.default_for_payouts,
+        "status": row.status,
+        "block_reason": row.block_reason or None,
+        "external_id": row.external_id or None,
+        "create_time": to_timestamp(row.created_at),
+        "update_time": to_timestamp(row.updated_at),
+        "etag": etag_of_bank_account(row),
+    }
+
+
+def etag_of_bank_account(row: sa.Row[Any]) -> str:
+    return etag_of(row.bank_account_id, row.version)
+
+
+def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
+    failure = failure_pb2.Failure(code=row.failure_code, message=row.failure_message) if row.failure_code else None
     return webhooks_pb2.Webhook(
         webhook_id=row.webhook_id,
         provider=row.provider,
@@ -90,9 +132,10 @@ def to_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:
         event_type=row.event_type,
         status=row.status,
         transaction_id=row.transaction_id,
-        failure=row.failure,
+        failure=failure,
         create_time=to_timestamp(row.created_at),
         apply_time=_time(row.applied_at),
+        allowed_actions=actions,
     )
 
 

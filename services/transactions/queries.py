@@ -2,65 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
+from google.protobuf.message import Message
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import Page
+from services.chassis.data.paging import Cut, Page, is_descending, time_range, within
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
-from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound
+from services.transactions.answers import answer_bank_account, answer_transaction, answer_webhook
+from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
 
 _T = transactions_pb2.Transaction
+_b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
 
 
 async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
+    return answer_transaction(await _read_transaction(tx, request.transaction_id), now)
+
+
+async def _read_transaction(tx: AsyncConnection, transaction_id: str) -> Transaction:
     """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
-    return await _read_transaction(tx, request.transaction_id, now)
-
-
-async def _read_transaction(tx: AsyncConnection, transaction_id: str, now: datetime) -> transactions_pb2.Transaction:
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound("There is no such transaction.")
-    return messages.to_transaction(store.read(row), now)
+    return store.read(row)
 
 
 _BY_ID = store.selected().where(
-    transactions.c.org_id == sa.bindparam("org_id"), transactions.c.transaction_id == sa.bindparam("transaction_id")
+    _t.org_id == sa.bindparam("org_id"), _t.transaction_id == sa.bindparam("transaction_id")
 )
 
 
 async def list_transactions(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionsRequest, now: datetime
 ) -> transactions_pb2.ListTransactionsResponse:
-    t = transactions.c
-    statement = store.selected().where(t.org_id == current_principal().org_id, within_reach(t.party_id))
-    filters = {
-        t.party_id: request.party_id,
-        t.escrow_account_id: request.escrow_account_id,
-        t.status: request.status and _T.Status.Name(request.status),
-        t.type: request.type and _T.Type.Name(request.type),
-        t.distribution_id: request.distribution_id,
-    }
-    for column, value in filters.items():
-        if value:
-            statement = statement.where(column == value)
-    page = Page.of(request)
-    found = (await tx.execute(page.of_query(statement, [t.created_at, t.transaction_id]))).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.transaction_id))
+    statement = store.selected().where(
+        _t.org_id == current_principal().org_id,
+        within_reach(_t.party_id),
+        *_one_of(_t.transaction_id, request.ids),
+        *_one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
+        *_one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
+        *_one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
+        *_equal(_t.party_id, request.party_id),
+        *_equal(_t.escrow_account_id, request.escrow_account_id),
+        *_equal(_t.investment_id, request.investment_id),
+        *_equal(_t.distribution_id, request.distribution_id),
+        *_equal(_t.external_id, request.external_id),
+    )
+    page = await _read_page(tx, request, statement, [_t.created_at, _t.transaction_id])
     return transactions_pb2.ListTransactionsResponse(
-        transactions=[messages.to_transaction(store.read(row), now) for row in rows],
-        next_page_token=token,
-        previous_page_token=previous,
+        transactions=[messages.to_transaction(store.read(row)) for row in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
     )
 
 
@@ -68,7 +73,7 @@ async def get_history(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionHistoryRequest, now: datetime
 ) -> transactions_pb2.GetTransactionHistoryResponse:
     """Raises TransactionNotFound."""
-    await _read_transaction(tx, request.transaction_id, now)
+    await _read_transaction(tx, request.transaction_id)
     h = transaction_history.c
     statement = (
         sa.select(transaction_history)
@@ -83,46 +88,78 @@ async def get_bank_account(
     tx: AsyncConnection, request: bank_accounts_pb2.GetBankAccountRequest, now: datetime
 ) -> bank_accounts_pb2.BankAccount:
     """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
-    principal, b = current_principal(), bank_accounts.c
-    statement = sa.select(bank_accounts).where(
-        b.org_id == principal.org_id, b.bank_account_id == request.bank_account_id
-    )
-    row = (await tx.execute(statement)).one_or_none()
+    principal = current_principal()
+    by_id = sa.select(bank_accounts).where(_b.bank_account_id == request.bank_account_id)
+    row = (await tx.execute(by_id.where(_b.org_id == principal.org_id))).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound("There is no such bank account.")
-    return messages.to_bank_account(row)
+    return answer_bank_account(row)
 
 
 async def list_bank_accounts(
     tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest, now: datetime
 ) -> bank_accounts_pb2.ListBankAccountsResponse:
-    b = bank_accounts.c
-    statement = sa.select(bank_accounts).where(b.org_id == current_principal().org_id, within_reach(b.party_id))
-    if request.party_id:
-        statement = statement.where(b.party_id == request.party_id)
-    page = Page.of(request)
-    found = (await tx.execute(page.of_query(statement, [b.created_at, b.bank_account_id]))).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.bank_account_id))
-    return bank_accounts_pb2.ListBankAccountsResponse(
-        bank_accounts=[messages.to_bank_account(row) for row in rows],
-        next_page_token=token,
-        previous_page_token=previous,
+    statement = sa.select(bank_accounts).where(
+        _b.org_id == current_principal().org_id,
+        within_reach(_b.party_id),
+        *_one_of(_b.bank_account_id, request.ids),
+        *_one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
+        *_equal(_b.party_id, request.party_id),
+        *_equal(_b.external_id, request.external_id),
     )
+    page = await _read_page(tx, request, statement, [_b.created_at, _b.bank_account_id])
+    return bank_accounts_pb2.ListBankAccountsResponse(
+        bank_accounts=[messages.to_bank_account(row) for row in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def get_webhook(
+    tx: AsyncConnection, request: webhooks_pb2.GetWebhookRequest, now: datetime
+) -> webhooks_pb2.Webhook:
+    """Raises WebhookNotFound."""
+    by_id = sa.select(webhooks).where(_w.webhook_id == request.webhook_id)
+    row = (await tx.execute(by_id.where(_w.org_id == current_principal().org_id))).one_or_none()
+    if row is None:
+        raise WebhookNotFound("There is no such webhook.")
+    return answer_webhook(row)
 
 
 async def list_webhooks(
     tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
-    """Those that turned out to be about the caller's organization."""
-    w = webhooks.c
-    statement = sa.select(webhooks).where(w.org_id == current_principal().org_id)
-    if request.provider:
-        statement = statement.where(w.provider == request.provider)
-    if request.status:
-        statement = statement.where(w.status == webhooks_pb2.Webhook.Status.Name(request.status))
-    page = Page.of(request)
-    found = (await tx.execute(page.of_query(statement, [w.created_at, w.webhook_id]))).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.webhook_id))
-    return webhooks_pb2.ListWebhooksResponse(
-        webhooks=[messages.to_webhook(row) for row in rows], next_page_token=token, previous_page_token=previous
+    statement = sa.select(webhooks).where(
+        _w.org_id == current_principal().org_id,
+        *_one_of(_w.webhook_id, request.ids),
+        *_one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
+        *_equal(_w.provider, request.provider),
+        *_equal(_w.transaction_id, request.transaction_id),
     )
+    page = await _read_page(tx, request, statement, [_w.created_at, _w.webhook_id])
+    return webhooks_pb2.ListWebhooksResponse(
+        webhooks=[messages.to_webhook(row) for row in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def _read_page(
+    tx: AsyncConnection, request: Message, statement: sa.Select[Any], columns: Sequence[sa.ColumnElement[Any]]
+) -> Cut[sa.Row[Any]]:
+    """The page of a list that is sorted, and may be cut, by the time in the first of its columns."""
+    created_at, key = columns
+    page = Page.of(request)
+    statement = statement.where(*within(created_at, time_range(request)))
+    found = await tx.execute(page.of_query(statement, columns, descending=is_descending(request)))
+    return page.cut(found.all(), lambda row: (row.created_at, row._mapping[key]))
+
+
+def _equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
+    """The condition of a filter, if it is set."""
+    return [column == value] if value else []
+
+
+def _one_of(column: sa.ColumnElement[str], values: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """The condition of a filter with several values, if it is set."""
+    return [column.in_(values)] if values else []

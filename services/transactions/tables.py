@@ -12,6 +12,9 @@ from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
 
 metadata = sa.MetaData()
+
+# Of a transaction whose money arrived and may still be sent back. The job's query says it in the words of the index.
+MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
 chassis_tables.attach(metadata)
 heard_persons.attach(metadata)
 
@@ -24,6 +27,12 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
 def _text(name: str) -> sa.Column[Any]:
     """A text that may be missing: empty, never NULL."""
     return sa.Column(name, sa.Text, nullable=False, server_default="")
+
+
+def _external_index(table: str, key: str) -> sa.Index:
+    """For lists by the client's own id."""
+    where = sa.text("external_id <> ''")
+    return sa.Index(f"{table}_external", "org_id", "external_id", "created_at", key, postgresql_where=where)
 
 
 def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
@@ -52,6 +61,9 @@ bank_accounts = sa.Table(
     sa.Column("default_for_payouts", sa.Boolean, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     _text("block_reason"),
+    _text("external_id"),
+    sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
+    sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
     _time("created_at", nullable=False),
     _time("updated_at", nullable=False),
@@ -67,6 +79,7 @@ bank_accounts = sa.Table(
     ),
     sa.Index("bank_accounts_party", "org_id", "party_id", "created_at", "bank_account_id"),
     sa.Index("bank_accounts_newest", "org_id", "created_at", "bank_account_id"),
+    _external_index("bank_accounts", "bank_account_id"),
 )
 
 transactions = sa.Table(
@@ -75,7 +88,7 @@ transactions = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("transaction_id", sa.Text, primary_key=True),
     sa.Column("type", sa.Text, nullable=False),
-    # A trigger makes previous_status the status before and the version one more; the foreign key allows the edge.
+    # A trigger makes a move start from the status there is and the version grow by one; the key allows the edge.
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("previous_status", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -101,6 +114,10 @@ transactions = sa.Table(
     _text("provider_reference"),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
+    # Stored, and not told from the time: it changes by an event.
+    sa.Column("finality", sa.Text, nullable=False, server_default="PROVISIONAL"),
+    _text("external_id"),
+    sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("created_by", sa.Text, nullable=False),
     _text("approved_by"),
     _time("created_at", nullable=False),
@@ -128,6 +145,7 @@ transactions = sa.Table(
     _one_of("type", "DEPOSIT", "ESCROW_DEPOSIT", "DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"),
     _one_of("payment_method", "ACH", "WIRE", "CHECK"),
     _one_of("dispute_status", "NONE", "OPEN", "WON", "LOST"),
+    _one_of("finality", "PROVISIONAL", "FINAL"),
     _one_of("reconciliation_status", "UNRECONCILED", "TENTATIVE", "RECONCILED"),
     sa.Index("transactions_newest", "org_id", "created_at", "transaction_id"),
     sa.Index("transactions_status", "org_id", "status", "created_at", "transaction_id"),
@@ -142,10 +160,24 @@ transactions = sa.Table(
         "transaction_id",
         postgresql_where=sa.text("distribution_id <> ''"),
     ),
+    sa.Index(
+        "transactions_investment",
+        "org_id",
+        "investment_id",
+        "created_at",
+        "transaction_id",
+        postgresql_where=sa.text("investment_id <> ''"),
+    ),
+    _external_index("transactions", "transaction_id"),
     # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
     sa.Index("transactions_at_risk", "return_risk_end_at", postgresql_where=sa.text("status = 'SETTLED'")),
+    sa.Index(
+        "transactions_provisional",
+        "final_at",
+        postgresql_where=sa.text(MAY_COME_BACK),
+    ),
 )
 
 # Append-only: every move of every transaction.
@@ -198,7 +230,7 @@ payout_requests = sa.Table(
     sa.Column("idempotency_key", sa.Text, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     sa.Column("transaction_id", sa.Text),
-    sa.Column("refusal", pg.BYTEA),  # a realco.transactions.v1.Transaction.Failure
+    sa.Column("refusal", pg.BYTEA),  # a realco.type.v1.Failure
     _time("created_at", nullable=False),
     sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
 )
@@ -231,7 +263,8 @@ webhooks = sa.Table(
     sa.Column("event_type", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("transaction_id", sa.Text, nullable=False),
-    _text("failure"),
+    _text("failure_code"),
+    _text("failure_message"),
     _time("created_at", nullable=False),
     _time("applied_at"),
     sa.ForeignKeyConstraint(

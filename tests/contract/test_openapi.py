@@ -100,7 +100,7 @@ def test_public_rpcs_need_no_token_and_the_others_do():
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/api/v1/transactions", "201"),
+        ("POST", "/api/v1/transactions", "201 200"),  # nothing is created where it is only validated
         ("POST", "/api/v1/transactions/{transactionId}/cancel", "200"),
         ("GET", "/api/v1/transactions", "200"),
         ("DELETE", "/api/v1/bank-accounts/{bankAccountId}", "204"),
@@ -108,9 +108,9 @@ def test_public_rpcs_need_no_token_and_the_others_do():
         ("POST", "/api/v1/webhooks/stripe", "200"),
     ],
 )
-def test_the_success_of_an_operation_has_one_status(method, path, status):
+def test_the_success_of_an_operation_says_what_was_done(method, path, status):
     statuses = [code for code in operation(method, path)["responses"] if code.startswith("2")]
-    assert statuses == [status]
+    assert statuses == status.split()
 
 
 def test_the_rules_of_a_field_are_keywords_of_its_schema():

@@ -204,7 +204,7 @@ class Organization:
         closed = self.wait_for_offering(offering["offeringId"], lambda read: read.get("proceedsTransactionId"))
         proceeds = closed["proceedsTransactionId"]
         self.wait_for_transaction(proceeds, "PENDING_APPROVAL")
-        self.second_admin.post(f"/transactions/{proceeds}/approve")
+        self.second_admin.decide(f"/transactions/{proceeds}", "approve")
         self.wait_for_transaction(proceeds, "COMPLETED")
         # A distribution on the day of the closing would precede the contributions it pays on.
         self.move_clock(self.now() + timedelta(days=1))

@@ -160,10 +160,12 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
 def test_a_wire_is_confirmed_by_somebody_else_than_its_maker(org: Organization) -> None:
     offering, investor = org.open_offering(700_00), org.add_cleared_party()
     wire = org.announce_wire(offering, investor, 700_00)
-    path, reference = f"/transactions/{wire['transactionId']}/confirm", {"bankReference": "FT2501020001"}
+    path, reference = f"/transactions/{wire['transactionId']}", {"bankReference": "FT2501020001"}
 
-    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", path, reference)
-    confirmed = org.second_admin.post(path, reference)
+    read = org.admin.get(path)
+    assert read["allowedActions"] == ["cancel"]
+    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/confirm", reference, etag=read["etag"])
+    confirmed = org.second_admin.decide(path, "confirm", reference)
 
     assert confirmed["status"] in ("SETTLED", "COMPLETED")
     done = org.wait_for_transaction(wire["transactionId"], "COMPLETED")

@@ -26,17 +26,25 @@ def test_proceeds_are_let_go_or_kept_by_a_second_person(org: Organization) -> No
     account = closed["escrowAccountId"]
     assert org.read_ledger(account) == {"cash": 800_00, "issuer_proceeds": 800_00}
 
-    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{proceeds}/approve", {})
-    org.sponsor.expect_refusal(403, "PERMISSION_DENIED", "POST", f"{proceeds}/approve", {})
-    rejected = org.second_admin.post(f"{proceeds}/reject", {"reason": "The account is being checked."})
+    waiting = org.second_admin.get(proceeds)
+    assert waiting["allowedActions"] == ["approve", "reject", "cancel"]
+    assert org.admin.get(proceeds)["allowedActions"] == ["reject", "cancel"]
+    etag = waiting["etag"]
+    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{proceeds}/approve", etag=etag)
+    org.sponsor.expect_refusal(403, "PERMISSION_DENIED", "POST", f"{proceeds}/approve", etag=etag)
+    org.second_admin.expect_refusal(428, "ETAG_REQUIRED", "POST", f"{proceeds}/approve")
+    rejected = org.second_admin.decide(proceeds, "reject", {"reason": "The account is being checked."})
 
     assert rejected["status"] == "CANCELLED"
-    org.second_admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{proceeds}/approve", {})
+    # What was read before somebody else decided is no basis for a decision.
+    org.second_admin.expect_refusal(412, "ETAG_MISMATCH", "POST", f"{proceeds}/approve", etag=etag)
+    etag = rejected["etag"]
+    org.second_admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{proceeds}/approve", etag=etag)
     assert org.read_movements(closed["proceedsTransactionId"]) == []
     assert org.read_ledger(account) == {"cash": 800_00, "issuer_proceeds": 800_00}
     # Asked for again, they are a new transaction that a second person approves.
     again = _pay_proceeds_again(org, closed)
-    org.second_admin.post(f"/transactions/{again}/approve")
+    org.second_admin.decide(f"/transactions/{again}", "approve")
     org.wait_for_transaction(again, "COMPLETED")
     wait_for("the ledger to be empty", lambda: org.read_ledger(account), lambda read: read == {})
     assert [line["amount_minor"] for line in org.read_movements(again)] == [-800_00]
@@ -61,7 +69,7 @@ def test_nothing_leaves_a_frozen_account(org: Organization) -> None:
     account = closed["escrowAccountId"]
     org.admin.post(f"/escrow-accounts/{account}/freeze", {"reason": "A court order."})
 
-    org.second_admin.post(f"{proceeds}/approve")
+    org.second_admin.decide(proceeds, "approve")
 
     failed = org.wait_for_transaction(closed["proceedsTransactionId"], "FAILED")
     assert failed["failure"]["code"] == "ESCROW_ACCOUNT_FROZEN"
@@ -69,7 +77,7 @@ def test_nothing_leaves_a_frozen_account(org: Organization) -> None:
     assert org.read_ledger(account) == {"cash": 600_00, "issuer_proceeds": 600_00}
     org.admin.post(f"/escrow-accounts/{account}/unfreeze")
     again = _pay_proceeds_again(org, closed)
-    org.second_admin.post(f"/transactions/{again}/approve")
+    org.second_admin.decide(f"/transactions/{again}", "approve")
     org.wait_for_transaction(again, "COMPLETED")
     wait_for("the ledger to be empty", lambda: org.read_ledger(account), lambda read: read == {})
     org.assert_books_balance(account)

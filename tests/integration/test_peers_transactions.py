@@ -82,8 +82,8 @@ async def test_each_payout_is_created_or_refused_by_itself(payments: Payments) -
     for name in ("escrow_account_id", "party_id", "distribution_id", "allocation_id"):
         assert getattr(transaction, name) == getattr(wanted, name)
     assert transaction.version == 1
-    assert (refused.HasField("transaction"), refused.refusal.code) == (False, "NO_PAYOUT_BANK_ACCOUNT")
-    assert dict(refused.refusal.metadata) == {"party_id": "inv-002"}
+    assert (refused.HasField("transaction"), refused.failure.code) == (False, "NO_PAYOUT_BANK_ACCOUNT")
+    assert dict(refused.failure.metadata) == {"party_id": "inv-002"}
 
 
 async def test_a_refund_names_its_investment(payments: Payments) -> None:
@@ -111,7 +111,7 @@ async def test_the_first_decision_about_a_key_stays(payments: Payments) -> None:
     assert await pay(payments, *items) == first[:2]
     for item in items:
         item.amount.amount_minor = 51
-    assert [(result.refusal.code, result.refusal.metadata) for result in await pay(payments, *items)] == [
+    assert [(result.failure.code, result.failure.metadata) for result in await pay(payments, *items)] == [
         ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": item.idempotency_key}) for item in items
     ]
     [later] = await pay(payments, payout("inv-002"))

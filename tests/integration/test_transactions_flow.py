@@ -67,10 +67,12 @@ async def test_a_contribution_goes_from_request_to_completion_through_every_stat
     assert (completed.status, completed.finality, completed.attempts) == (T.COMPLETED, T.PROVISIONAL, 1)
 
     service.clock.advance(timedelta(days=60))
-    assert (await service.get(created.transaction_id)).finality == T.FINAL
+    await service.work()
+    final = await service.get(created.transaction_id)
+    assert (final.finality, final.version, final.etag != completed.etag) == (T.FINAL, 8, True)
     path = "INITIATED APPROVED QUEUED PROCESSING PENDING_SETTLEMENT SETTLED COMPLETED"
     assert await service.path(created.transaction_id) == path.split()
-    names = "Created Approved Submitted Settled Completed"
+    names = "Created Approved Queued Processing Submitted Settled Completed Updated"
     assert await service.events(created.transaction_id) == [f"Transaction{name}" for name in names.split()]
 
 
@@ -183,8 +185,9 @@ async def test_a_payout_that_comes_back_is_not_sent_again_by_itself(
 async def test_proceeds_always_wait_for_a_second_person(service: TransactionsHarness) -> None:
     payout = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
     await service.work()
-    approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id)
-    assert (await service.get(payout.transaction_id)).status == T.PENDING_APPROVAL
+    waiting = await service.get(payout.transaction_id)
+    assert waiting.status == T.PENDING_APPROVAL
+    approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id, etag=waiting.etag)
     assert (await refused(service, ADMIN, "ApproveTransaction", approve)).reason == "MAKER_IS_CHECKER"
     approved = await service.ask(CHECKER, "ApproveTransaction", approve)
     assert (approved.status, approved.approved_by) == (T.QUEUED, "admin-2")
@@ -195,10 +198,16 @@ async def test_proceeds_always_wait_for_a_second_person(service: TransactionsHar
 async def test_a_rejected_withdrawal_is_cancelled_and_stays_so(service: TransactionsHarness) -> None:
     payout = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
     await service.work()
-    reject = pb.RejectTransactionRequest(transaction_id=payout.transaction_id, reason="wrong account")
-    for _ in (1, 2):  # the second changes nothing
-        assert (await service.ask(CHECKER, "RejectTransaction", reject)).status == T.CANCELLED
-    approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id)
+    read = await service.get(payout.transaction_id)
+    reject = pb.RejectTransactionRequest(
+        idempotency_key="no", transaction_id=payout.transaction_id, reason="wrong account", etag=read.etag
+    )
+    for _ in (1, 2):  # the second is a replay
+        rejected = await service.ask(CHECKER, "RejectTransaction", reject)
+        assert (rejected.status, rejected.finality) == (T.CANCELLED, T.FINAL)
+    approve = pb.ApproveTransactionRequest(transaction_id=payout.transaction_id, etag=read.etag)
+    assert (await refused(service, CHECKER, "ApproveTransaction", approve)).reason == "ETAG_MISMATCH"
+    approve.etag = rejected.etag
     assert (await refused(service, CHECKER, "ApproveTransaction", approve)).reason == "ILLEGAL_STATUS_CHANGE"
     assert (await service.path(payout.transaction_id))[-2:] == ["PENDING_APPROVAL", "CANCELLED"]
 
@@ -211,9 +220,11 @@ async def test_a_wire_or_check_waits_until_another_person_confirms_it(
     await service.work()
     waiting = await service.get(created.transaction_id)
     assert (waiting.status, waiting.provider) == (T.PENDING_SETTLEMENT, "manual")
-    confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="FED-1")
+    confirm = pb.ConfirmTransactionRequest(
+        idempotency_key="arrived", transaction_id=created.transaction_id, bank_reference="FED-1", etag=waiting.etag
+    )
     assert (await refused(service, ADMIN, "ConfirmTransaction", confirm)).reason == "MAKER_IS_CHECKER"
-    for _ in (1, 2):  # the second changes nothing
+    for _ in (1, 2):  # the second is a replay
         confirmed = await service.ask(CHECKER, "ConfirmTransaction", confirm)
         assert confirmed.status == ends
     assert confirmed.finality == (T.FINAL if method == T.WIRE else T.PROVISIONAL)
@@ -366,7 +377,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
     ]
     request = pb.BatchCreatePayoutsRequest(items=items)
     answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
-    assert [result.refusal.code for result in answer.results] == [
+    assert [result.failure.code for result in answer.results] == [
         "",
         "NO_PAYOUT_BANK_ACCOUNT",
         "BANK_ACCOUNT_NOT_USABLE",

@@ -323,7 +323,7 @@ async def test_r01_is_presented_again_and_settles_at_the_real_bank(
     settled = await polled(service, made.transaction_id, T.SETTLED)
     assert (settled.attempts, settled.presentments, settled.HasField("failure")) == (2, 2, False)
     events = (await service.events(made.transaction_id))[2:]
-    names = "Submitted Returned RetryScheduled Submitted Settled"
+    names = "Queued Processing Submitted Returned RetryScheduled Queued Processing Submitted Settled"
     assert events == [f"Transaction{name}" for name in names.split()]
 
 

@@ -10,6 +10,7 @@ from realco.distributions.v1.offerings_pb2 import Investment
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
@@ -234,13 +235,18 @@ async def test_lists_come_newest_first_page_by_page_and_filtered(service: Transa
             break
         request.page_token = page.next_page_token
     assert seen == made[::-1]
+    second_time, fourth_time = [(await service.get(made[place])).create_time for place in (1, 3)]
     request.party_id = "inv-0"  # the token belongs to another query
     assert (await refused(service, ADMIN, "ListTransactions", request)).reason == "PAGE_TOKEN_INVALID"
     for query, wanted in [
         ({"party_id": "inv-1"}, made[3::-2]),
-        ({"status": T.QUEUED}, made[::-1]),
-        ({"status": T.SETTLED}, []),
-        ({"type": T.DEPOSIT}, []),
+        ({"status": [T.QUEUED, T.SETTLED]}, made[::-1]),
+        ({"status": [T.SETTLED]}, []),
+        ({"type": [T.DEPOSIT]}, []),
+        ({"payment_method": [T.WIRE]}, []),
+        ({"order": Sort.OLDEST_FIRST}, made),
+        ({"ids": made[1:3]}, made[2:0:-1]),
+        ({"from_time": second_time, "to_time": fourth_time}, made[2:0:-1]),
         ({"distribution_id": new_id("dist")}, []),
     ]:
         page = await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest(**query))

@@ -127,6 +127,7 @@ async def test_a_late_return_whose_webhook_is_lost_is_found_until_the_payment_is
     for made, code in ((debit, "R10"), (payout, "R02")):
         seen = await service.get(made.transaction_id)
         assert (seen.status, seen.failure.code) == (T.RETURNED, code)
+    await service.work()
     assert (await service.get(kept.transaction_id)).finality == T.FINAL
     await service.hurry()
     assert await service.run(look_up_settled) == 0  # final, or come back: nobody looks any more
@@ -154,10 +155,8 @@ async def test_money_that_we_called_failed_is_shown_to_a_person(service: Transac
     await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [webhook] = await listed(service)
-    assert (webhook.status, webhook.failure) == (
-        Webhook.FAILED,
-        "the provider says settled of a transaction that is FAILED",
-    )
+    assert (webhook.status, webhook.failure.code) == (Webhook.FAILED, "PAYMENT_NOT_OURS")
+    assert webhook.failure.message == "the provider says settled of a transaction that is FAILED"
     assert (await service.get(made.transaction_id)).status == T.FAILED
 
 
@@ -170,7 +169,7 @@ async def test_a_second_payment_under_our_reference_is_shown_to_a_person(service
     await service.work()
     [webhook] = await listed(service)
     assert (webhook.status, webhook.transaction_id) == (Webhook.FAILED, made.transaction_id)
-    assert "none of its attempts" in webhook.failure
+    assert "none of its attempts" in webhook.failure.message
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 

@@ -1,4 +1,4 @@
-"""Who may ask for another attempt, what a provider's news does, which routing numbers are real."""
+"""Which decisions are allowed, what a provider's state does, why times are so, which routing numbers are real."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import pytest
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
+from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
+from services.transactions.domain.explanations import (
+    Explanation,
+    explain_finality,
+    explain_next_attempt,
+    explain_return_risk,
+)
 from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, find_difference, moves_for
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import Status, check_move
-from services.transactions.domain.transaction import Failure, Transaction, check_checker, check_retry
+from services.transactions.domain.transaction import Failure, Transaction
 
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=180, seconds=1)
@@ -42,6 +49,9 @@ DEPOSIT = Transaction(
     provider_reference="",
     dispute_status="NONE",
     reconciliation_status="UNRECONCILED",
+    finality="PROVISIONAL",
+    external_id="",
+    metadata={},
     created_by="admin-1",
     approved_by="",
     created_at=NOW,
@@ -83,9 +93,62 @@ def test_another_attempt_is_allowed_only_where_the_failure_is_not_final(transact
     assert _verdict(lambda: check_retry(transaction, NOW)) == verdict
 
 
-@pytest.mark.parametrize(("person", "verdict"), [("admin-1", "MAKER_IS_CHECKER"), ("admin-2", "")])
-def test_the_maker_is_never_the_checker(person: str, verdict: str) -> None:
-    assert _verdict(lambda: check_checker(DEPOSIT, person)) == verdict
+WAITING = replace(DEPOSIT, status=Status.PENDING_APPROVAL, failure=None, attempts=0, presentments=0)
+WIRE = replace(WAITING, status=Status.PENDING_SETTLEMENT, payment_method="WIRE")
+
+
+@pytest.mark.parametrize(("check", "verdict"), [
+    (lambda: check_approve(WAITING, "admin-2"), ""),
+    (lambda: check_approve(WAITING, "admin-1"), "MAKER_IS_CHECKER"),
+    (lambda: check_approve(DEPOSIT, "admin-2"), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_reject(WAITING), ""),
+    (lambda: check_reject(DEPOSIT), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_cancel(WAITING), ""),
+    (lambda: check_cancel(WIRE), ""),
+    (lambda: check_cancel(replace(WIRE, payment_method="ACH")), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_confirm(WIRE, "admin-2"), ""),
+    (lambda: check_confirm(WIRE, "admin-1"), "MAKER_IS_CHECKER"),
+    (lambda: check_confirm(DEPOSIT, "admin-2"), "PAYMENT_METHOD_NOT_SUPPORTED"),
+    (lambda: check_confirm(replace(WIRE, status=Status.QUEUED), "admin-2"), "ILLEGAL_STATUS_CHANGE"),
+])  # fmt: skip
+def test_a_decision_needs_its_status_its_rail_and_another_person(check: Callable[[], None], verdict: str) -> None:
+    assert _verdict(check) == verdict
+
+
+SETTLED = replace(DEPOSIT, status=Status.SETTLED, failure=None, settled_at=NOW)
+
+
+@pytest.mark.parametrize(("explanation", "rule", "statement"), [
+    (
+        explain_return_risk(replace(SETTLED, return_risk_end_at=NOW + timedelta(days=7))),
+        "ACH_RETURN_RISK",
+        "The money stays held until 2024-12-09: 5 banking days after it settled on 2024-12-02.",
+    ),
+    (
+        explain_finality(replace(SETTLED, final_at=NOW + timedelta(days=60))),
+        "ACH_DEBIT_RETURN",
+        "The bank may send it back until 2025-01-31: 60 days after it settled on 2024-12-02.",
+    ),
+    (
+        explain_finality(replace(SETTLED, payment_method="WIRE", final_at=NOW)),
+        "FINAL_AT_ONCE",
+        "Nobody can take it back once it has settled.",
+    ),
+    (
+        explain_next_attempt(failed("R01", True, next_attempt_at=NOW + timedelta(days=3))),
+        "ACH_REPRESENTMENT",
+        "Returned with R01; presented again 3 banking days later, on 2024-12-05.",
+    ),
+])  # fmt: skip
+def test_a_time_says_which_rule_made_it(explanation: Explanation, rule: str, statement: str) -> None:
+    assert (explanation.rule, explanation.statement) == (rule, statement)
+    assert explanation.source
+    assert explanation.operands
+
+
+@pytest.mark.parametrize("explain", [explain_return_risk, explain_finality, explain_next_attempt])
+def test_a_time_that_is_not_there_is_not_explained(explain: Callable[[Transaction], object]) -> None:
+    assert explain(DEPOSIT) is None
 
 
 def _verdict(rule: Callable[[], object]) -> str:
@@ -96,7 +159,7 @@ def _verdict(rule: Callable[[], object]) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("said", "status", "moves"), [
+@pytest.mark.parametrize(("reported", "status", "moves"), [
     ("pending", "PROCESSING", "PENDING_SETTLEMENT"),
     ("settled", "PROCESSING", "PENDING_SETTLEMENT SETTLED"),
     ("returned", "PROCESSING", "PENDING_SETTLEMENT RETURNED"),
@@ -106,7 +169,7 @@ def _verdict(rule: Callable[[], object]) -> str:
     ("returned", "PENDING_SETTLEMENT", "RETURNED"),
     ("failed", "PENDING_SETTLEMENT", "FAILED"),
     ("cancelled", "PENDING_SETTLEMENT", "CANCELLED"),
-    ("pending", "SETTLED", ""),  # old news
+    ("pending", "SETTLED", ""),  # older than what we know
     ("settled", "SETTLED", ""),
     ("returned", "SETTLED", "RETURNED"),
     ("returned", "COMPLETED", "RETURNED"),  # late
@@ -117,32 +180,32 @@ def _verdict(rule: Callable[[], object]) -> str:
     ("returned", "QUEUED", ""),
     ("settled", "CANCELLED", ""),
 ])  # fmt: skip
-def test_news_moves_a_transaction_forward_and_old_news_does_not(said: str, status: str, moves: str) -> None:
-    assert list(moves_for(PaymentStatus(said), Status(status))) == moves.split()
+def test_a_provider_s_state_moves_a_transaction_forward_and_never_back(reported: str, status: str, moves: str) -> None:
+    assert list(moves_for(PaymentStatus(reported), Status(status))) == moves.split()
 
 
-def test_every_move_that_news_makes_is_an_edge() -> None:
-    for said in PaymentStatus:
+def test_every_move_that_a_provider_s_state_makes_is_an_edge() -> None:
+    for reported in PaymentStatus:
         for status in Status:
             before = status
-            for after in moves_for(said, status):
+            for after in moves_for(reported, status):
                 assert check_move(before, after)
                 before = after
 
 
-@pytest.mark.parametrize(("said", "status", "contradiction"), [
+@pytest.mark.parametrize(("reported", "status", "contradiction"), [
     ("failed", "SETTLED", True),
     ("cancelled", "COMPLETED", True),
-    ("settled", "FAILED", True),  # money that we told everybody does not come
+    ("settled", "FAILED", True),  # money that we said does not come
     ("settled", "CANCELLED", True),
     ("returned", "FAILED", False),  # an account was blocked while the next presentment waited
     ("returned", "COMPLETED", False),
     ("settled", "RETURNED", False),  # the older of two looks
 ])  # fmt: skip
 def test_a_provider_that_takes_an_end_back_without_a_return_contradicts_itself(
-    said: str, status: str, contradiction: bool
+    reported: str, status: str, contradiction: bool
 ) -> None:
-    assert contradicts(PaymentStatus(said), Status(status)) is contradiction
+    assert contradicts(PaymentStatus(reported), Status(status)) is contradiction
 
 
 PAYMENT = Payment("pay_1", "txn_1", PaymentStatus.PENDING, Money(100_00, "USD"), True, 1, None)
@@ -172,17 +235,3 @@ def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wro
 ])  # fmt: skip
 def test_a_routing_number_has_a_right_check_digit(routing_number: str, real: bool) -> None:
     assert has_check_digit(routing_number) is real
-
-
-@pytest.mark.parametrize(("status", "settled_days_ago", "final"), [
-    (Status.SETTLED, 1, False),
-    (Status.COMPLETED, 59, False),
-    (Status.COMPLETED, 60, True),
-    (Status.RETURNED, 60, False),
-    (Status.CANCELLED, 0, True),
-])  # fmt: skip
-def test_a_payment_is_final_when_the_bank_can_no_longer_send_it_back(
-    status: Status, settled_days_ago: int, final: bool
-) -> None:
-    final_at = NOW - timedelta(days=settled_days_ago) + timedelta(days=60)
-    assert replace(DEPOSIT, status=status, final_at=final_at).is_final(NOW) is final

@@ -1,19 +1,23 @@
-"""Bank accounts: added once, their number sealed before it is stored; retired, never erased."""
+"""Bank accounts: added once, their number sealed before it is stored; changed, retired, never erased."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
 from google.protobuf.empty_pb2 import Empty
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.transactions import messages
-from services.transactions.domain.refusals import BankAccountNotFound
+from services.transactions.answers import answer_bank_account
+from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.domain.routing import has_check_digit
+from services.transactions.messages import etag_of_bank_account
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import Vault
 
@@ -21,13 +25,9 @@ from services.transactions.vault import Vault
 def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
     """Raises InvalidField, NotFound."""
     principal.choose_party(request.party_id)
-    faults = {}
     if not has_check_digit(request.routing_number):
-        faults["routing_number"] = "must be nine digits with a right ABA check digit"
-    if not request.account_holder_name.isprintable():
-        faults["account_holder_name"] = "must not contain control characters"
-    if faults:
-        raise InvalidField("The request is not valid.", fields=faults)
+        fault = "must be nine digits with a right ABA check digit"
+        raise InvalidField("The request is not valid.", fields={"routing_number": fault})
 
 
 def blind(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
@@ -51,6 +51,7 @@ async def create(
     account_type = request.account_type or pb.BankAccount.CHECKING
     row = await store.insert(
         tx,
+        now,
         org_id=principal.org_id,
         bank_account_id=bank_account_id,
         party_id=party_id,
@@ -63,19 +64,45 @@ async def create(
         account_type=pb.BankAccount.AccountType.Name(account_type),
         default_for_payouts=is_default,
         status="ACTIVE",
+        external_id=request.external_id,
+        metadata=dict(request.metadata),
         created_by=principal.person,
-        created_at=now,
-        updated_at=now,
     )
-    return messages.to_bank_account(row)
+    return answer_bank_account(row)
+
+
+async def update(tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now: datetime) -> pb.BankAccount:
+    """Takes over the fields that the mask names. Raises BankAccountNotFound, EtagMismatch, BankAccountNotUsable."""
+    row = await _lock(tx, request.bank_account_id, request.etag)
+    if row.status != "ACTIVE":
+        facts = {"bank_account_id": row.bank_account_id, "status": row.status}
+        raise BankAccountNotUsable(f"The bank account is {row.status}.", **facts)
+    changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
+    if "metadata" in changes:
+        changes["metadata"] = dict(request.metadata)
+    if changes.get("account_holder_name") == "":
+        raise InvalidField("An account has a holder.", fields={"account_holder_name": "cannot be taken away"})
+    if changes.get("default_for_payouts"):
+        former = await store.lock_default(tx, row.org_id, row.party_id)
+        if former is not None and former.bank_account_id != row.bank_account_id:
+            await store.update(tx, former, now, default_for_payouts=False)
+    if any(getattr(row, name) != value for name, value in changes.items()):
+        row = await store.update(tx, row, now, **changes)
+    return answer_bank_account(row)
 
 
 async def delete(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime) -> Empty:
-    """Retires the account; again changes nothing. Raises BankAccountNotFound."""
-    principal = current_principal()
-    row = await store.lock(tx, principal.org_id, request.bank_account_id)
-    if row is None or not principal.may_reach(row.party_id):
-        raise BankAccountNotFound("There is no such bank account.")
+    """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
+    row = await _lock(tx, request.bank_account_id, request.etag)
     if row.status != "DELETED":
         await store.update(tx, row, now, status="DELETED", default_for_payouts=False)
     return Empty()
+
+
+async def _lock(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:
+    principal = current_principal()
+    row = await store.lock(tx, principal.org_id, bank_account_id)
+    if row is None or not principal.may_reach(row.party_id):
+        raise BankAccountNotFound("There is no such bank account.")
+    check_etag(etag, etag_of_bank_account(row))
+    return row

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.transactions import messages
+from services.transactions.answers import answer_transaction
 from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import RAILS
@@ -77,13 +77,15 @@ async def create(
         "bank_account_id": request.bank_account_id or None,
         "investment_id": request.investment_id,
         "description": request.description,
+        "external_id": request.external_id,
+        "metadata": dict(request.metadata),
         "provider": RAILS[method].provider,
         "created_by": principal.person,
         "request_subject": principal.subject,
         "idempotency_key": request.idempotency_key,
     }
     [row] = await store.insert(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
-    return messages.to_transaction(row, now)
+    return answer_transaction(row, now)
 
 
 async def _check_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str, party_id: str) -> None:

@@ -9,68 +9,56 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import DomainError
-from services.transactions import messages
+from services.chassis.values.etags import check_etag
+from services.transactions.answers import answer_transaction
 from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
-from services.transactions.domain.refusals import (
-    BankAccountNotUsable,
-    IllegalStatusChange,
-    PaymentMethodNotSupported,
-    TransactionNotFound,
-)
-from services.transactions.domain.states import Status, may_cancel
-from services.transactions.domain.transaction import Transaction, check_checker, check_retry
+from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
+from services.transactions.domain.refusals import BankAccountNotUsable, TransactionNotFound
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.messages import etag_of_transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
 
 async def approve(tx: AsyncConnection, request: pb.ApproveTransactionRequest, now: datetime) -> pb.Transaction:
-    """PENDING_APPROVAL -> APPROVED -> QUEUED. Raises MakerIsChecker, IllegalStatusChange."""
-    row, person = await _lock(tx, request.transaction_id)
-    check_checker(row, person)
-    if row.status is not Status.PENDING_APPROVAL:
-        raise IllegalStatusChange(row.status, Status.APPROVED)
+    """PENDING_APPROVAL -> APPROVED -> QUEUED. Raises EtagMismatch, MakerIsChecker, IllegalStatusChange."""
+    row, person = await _lock(tx, request.transaction_id, request.etag)
+    check_approve(row, person)
     row = await store.move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
     row = await store.move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
-    return messages.to_transaction(row, now)
+    return answer_transaction(row, now)
 
 
 async def reject(tx: AsyncConnection, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:
-    """PENDING_APPROVAL -> CANCELLED. Raises IllegalStatusChange."""
-    row, person = await _lock(tx, request.transaction_id)
-    if row.status not in (Status.PENDING_APPROVAL, Status.CANCELLED):
-        raise IllegalStatusChange(row.status, Status.CANCELLED)
+    """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange."""
+    row, person = await _lock(tx, request.transaction_id, request.etag)
+    check_reject(row)
     row = await store.move(tx, row, Status.CANCELLED, actor=person, now=now, reason=f"rejected: {request.reason}")
-    return messages.to_transaction(row, now)
+    return answer_transaction(row, now)
 
 
 async def cancel(tx: AsyncConnection, request: pb.CancelTransactionRequest, now: datetime) -> pb.Transaction:
-    """Ends what no provider has taken. Raises IllegalStatusChange."""
-    row, person = await _lock(tx, request.transaction_id)
-    cancelled = row.status is Status.CANCELLED
-    if not cancelled and not may_cancel(row.status, row.rail):
-        raise IllegalStatusChange(row.status, Status.CANCELLED)
-    reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
-    changes = {} if cancelled else {"next_attempt_at": None, "failure": None}
-    row = await store.move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)
-    return messages.to_transaction(row, now)
+    """Ends what no provider has taken; a cancelled one stays as it is. Raises EtagMismatch, IllegalStatusChange."""
+    row, person = await _lock(tx, request.transaction_id, request.etag)
+    if row.status is not Status.CANCELLED:
+        check_cancel(row)
+        reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
+        changes = {"next_attempt_at": None, "failure": None}
+        row = await store.move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)
+    return answer_transaction(row, now)
 
 
 async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, now: datetime) -> pb.Transaction:
     """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
-        MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange
+        EtagMismatch, MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange
     """
-    row, person = await _lock(tx, request.transaction_id)
-    if not row.rail.is_confirmed_by_a_person:
-        raise PaymentMethodNotSupported(
-            "Only wires and checks are confirmed by a person.", payment_method=row.payment_method
-        )
-    check_checker(row, person)
-    if row.status in (Status.SETTLED, Status.COMPLETED):
-        return messages.to_transaction(row, now)
+    row, person = await _lock(tx, request.transaction_id, request.etag)
+    check_confirm(row, person)
     return_risk_end_at = schedule.return_risk_end(now, row.rail, is_debit=row.is_debit)
     row = await store.move(
         tx,
@@ -87,7 +75,7 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
     if return_risk_end_at is None:
         reason = "it cannot be taken back"
         row = await store.move(tx, row, Status.COMPLETED, actor=person, now=now, reason=reason)
-    return messages.to_transaction(row, now)
+    return answer_transaction(row, now)
 
 
 async def find_destination_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> Destination:
@@ -97,7 +85,7 @@ async def find_destination_again(dependencies: Dependencies, request: pb.RetryTr
         Unavailable, NotFound, TransactionNotFound
     """
     async with dependencies.database.begin() as tx:
-        row, _ = await _lock(tx, request.transaction_id)
+        row, _ = await _lock(tx, request.transaction_id, request.etag)
     try:
         check_retry(row, dependencies.clock.now())
     except DomainError:
@@ -111,10 +99,10 @@ async def retry(
     """Another attempt, now, if its money could be received.
 
     Raises:
-        NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable, EscrowAccountNotUsable,
-        InvestmentNotUsable
+        EtagMismatch, NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable,
+        EscrowAccountNotUsable, InvestmentNotUsable
     """
-    row, person = await _lock(tx, request.transaction_id)
+    row, person = await _lock(tx, request.transaction_id, request.etag)
     check_retry(row, now)
     destination.check()
     if destination.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
@@ -126,9 +114,15 @@ async def retry(
         )
     if row.status is not Status.PENDING_RETRY:
         row = await store.move(
-            tx, row, Status.PENDING_RETRY, actor=person, now=now, reason="asked for", next_attempt_at=now
+            tx,
+            row,
+            Status.PENDING_RETRY,
+            actor=person,
+            now=now,
+            reason="another attempt is requested",
+            next_attempt_at=now,
         )
-    return messages.to_transaction(await queue_again(tx, row, actor=person, now=now), now)
+    return answer_transaction(await queue_again(tx, row, actor=person, now=now), now)
 
 
 async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now: datetime) -> Transaction:
@@ -149,10 +143,16 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
     )
 
 
-async def _lock(tx: AsyncConnection, transaction_id: str) -> tuple[Transaction, str]:
-    """The transaction, locked, and who asks. Raises TransactionNotFound for another party's."""
+async def _lock(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Transaction, str]:
+    """The transaction, locked, in the version that was read, and who decides.
+
+    Raises:
+        TransactionNotFound: also for the transaction of a party the caller does not act for.
+        EtagMismatch
+    """
     principal = current_principal()
     row = await store.lock(tx, principal.org_id, transaction_id)
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound("There is no such transaction.")
+    check_etag(etag, etag_of_transaction(row))
     return row, principal.person

@@ -15,7 +15,7 @@ from services.chassis.calls.wire import to_money
 from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
-from services.transactions import messages
+from services.transactions.answers import answer_transaction
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
@@ -39,11 +39,14 @@ async def evaluate_now(
 ) -> pb.Transaction:
     """Has a transaction just recorded evaluated, for the request that recorded it. Asks compliance.
 
-    Returns the transaction after the decision, or `answer` as it is where compliance cannot decide now.
+    Returns the transaction after the decision, or `answer` as it is where compliance cannot decide now, or nothing was
+    recorded.
 
     Raises:
         Refused: compliance forbids it; the transaction is FAILED, and a replay gets the same answer.
     """
+    if request.validate_only:
+        return answer
     if answer.status == pb.Transaction.INITIATED:
         answer = await _evaluate(dependencies, answer)
         dependencies.nudge.set()
@@ -97,10 +100,10 @@ async def apply_decisions(
             passed.append(row)
     for reason, waiting in reviewed.items():
         moved = await store.move_all(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
-        outcomes |= {row.transaction_id: messages.to_transaction(row, now) for row in moved}
+        outcomes |= {row.transaction_id: answer_transaction(row, now) for row in moved}
     passed = await store.move_all(tx, passed, Status.APPROVED, actor=ACTOR, now=now, reason="compliance passed it")
     passed = await store.move_all(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
-    outcomes |= {row.transaction_id: messages.to_transaction(row, now) for row in passed}
+    outcomes |= {row.transaction_id: answer_transaction(row, now) for row in passed}
     for row in rows:
         if row.transaction_id in outcomes:
             request = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)

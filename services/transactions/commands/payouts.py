@@ -1,7 +1,7 @@
-"""Payouts that another service decided on: up to 1000 at once, each created or refused by itself, once for ever.
+"""Payouts that another service decided on: up to 1000 at once, each created or refused by itself, and only once.
 
-The key of an item belongs to its organization and is kept for good, with what came of it: a repeated item finds the
-transaction, or the refusal, of the first.
+The key of an item belongs to its organization. The first decision about it is kept for good, a refusal as well: a
+repeated item gets it again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.failure_pb2 import Failure
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,7 +29,6 @@ from services.transactions.tables import payout_requests, transactions
 
 Item = pb.BatchCreatePayoutsRequest.Item
 Result = pb.BatchCreatePayoutsResponse.Result
-_Failure = pb.Transaction.Failure
 _r = payout_requests.c
 
 
@@ -39,7 +39,7 @@ class _Plan:
     item: Item
     transaction_id: str
     bank_account_id: str
-    refusal: pb.Transaction.Failure | None
+    refusal: Failure | None
 
 
 async def create_payouts(
@@ -53,10 +53,10 @@ async def create_payouts(
     rows = [_row(plan, principal) for plan in claimed if plan.refusal is None]
     if rows:
         await store.insert(tx, rows, due_ms=0, actor=principal.person, now=now)
-    # Those another request claimed meanwhile are known by now as well.
+    # Those that another request took meanwhile are known by now as well.
     known = await _known(tx, principal.org_id, first)
     created = await _transactions(tx, principal.org_id, [row.transaction_id for row in known.values()])
-    results = [_result(item, known[item.idempotency_key], created, now) for item in request.items]
+    results = [_result(item, known[item.idempotency_key], created) for item in request.items]
     return pb.BatchCreatePayoutsResponse(results=results)
 
 
@@ -79,16 +79,16 @@ async def _plan(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list
     return plans
 
 
-def _refusal(item: Item, account: sa.Row[Any] | None) -> pb.Transaction.Failure | None:
+def _refusal(item: Item, account: sa.Row[Any] | None) -> Failure | None:
     if account is None and not item.bank_account_id:
         message = "The party has no bank account for payouts."
-        return _Failure(code="NO_PAYOUT_BANK_ACCOUNT", message=message, metadata={"party_id": item.party_id})
+        return Failure(code="NO_PAYOUT_BANK_ACCOUNT", message=message, metadata={"party_id": item.party_id})
     if account is None or account.party_id != item.party_id:
         message = "There is no such bank account of this party."
-        return _Failure(code="BANK_ACCOUNT_NOT_FOUND", message=message)
+        return Failure(code="BANK_ACCOUNT_NOT_FOUND", message=message)
     if account.status != "ACTIVE":
         facts = {"bank_account_id": account.bank_account_id, "status": account.status}
-        return _Failure(code="BANK_ACCOUNT_NOT_USABLE", message=f"The account is {account.status}.", metadata=facts)
+        return Failure(code="BANK_ACCOUNT_NOT_USABLE", message=f"The account is {account.status}.", metadata=facts)
     return None
 
 
@@ -139,18 +139,16 @@ async def _transactions(tx: AsyncConnection, org_id: str, ids: Sequence[str | No
     return {row.transaction_id: store.read(row) for row in await tx.execute(statement)}
 
 
-def _result(
-    item: Item, known: sa.Row[Any], created: Mapping[str, Transaction], now: datetime
-) -> pb.BatchCreatePayoutsResponse.Result:
+def _result(item: Item, known: sa.Row[Any], created: Mapping[str, Transaction]) -> pb.BatchCreatePayoutsResponse.Result:
     if known.fingerprint != _fingerprint(item):
         message = "The idempotency_key was used with another payout."
-        reused = _Failure(
+        reused = Failure(
             code="IDEMPOTENCY_KEY_REUSED", message=message, metadata={"idempotency_key": item.idempotency_key}
         )
-        return Result(idempotency_key=item.idempotency_key, refusal=reused)
+        return Result(idempotency_key=item.idempotency_key, failure=reused)
     if known.refusal is not None:
-        return Result(idempotency_key=item.idempotency_key, refusal=_Failure.FromString(known.refusal))
-    transaction = messages.to_transaction(created[known.transaction_id], now)
+        return Result(idempotency_key=item.idempotency_key, failure=Failure.FromString(known.refusal))
+    transaction = messages.to_transaction(created[known.transaction_id])
     return Result(idempotency_key=item.idempotency_key, transaction=transaction)
 
 

@@ -13,7 +13,8 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.transactions import messages
+from services.chassis.values.invariant import invariant
+from services.transactions.answers import answer_webhook
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
@@ -59,14 +60,18 @@ async def apply(tx: AsyncConnection, taken: sa.Row[Any], payment: Payment, trans
         False where it is too early: the webhook was faster than the answer to the order, which will name the payment.
     """
     org_id = current_principal().org_id
-    hook = await store.assign(tx, taken, org_id, transaction_id)
     row = await transactions.lock(tx, org_id, transaction_id)
-    if row is None or row.status is Status.PROCESSING:
+    if row is None:
+        return False
+    hook = await store.assign(tx, taken, row, now)
+    if row.status is Status.PROCESSING:
         return False
     if hook.status != "RECEIVED":  # applied before a crash could note it in the inbox
         return True
-    failure = await _apply_to(tx, row, payment, now)
-    await store.update(tx, hook, status="FAILED" if failure else "APPLIED", failure=failure, applied_at=now)
+    message = await _apply_to(tx, row, payment, now)
+    failed = {"status": "FAILED", "failure_code": "PAYMENT_NOT_OURS", "failure_message": message}
+    outcome = failed if message else {"status": "APPLIED"}
+    await store.update(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
     return True
 
 
@@ -85,9 +90,14 @@ async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now
 
 async def replay(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
     """Has it applied again. The provider is asked anew how the payment stands, so nothing is done twice."""
-    row = await store.lock(tx, current_principal().org_id, request.webhook_id)
+    org_id = current_principal().org_id
+    row = await store.lock(tx, org_id, request.webhook_id)
     if row is None:
         raise WebhookNotFound("There is no such webhook.")
-    row = await store.update(tx, row, status="RECEIVED", failure="", applied_at=None)
+    transaction = await transactions.lock(tx, org_id, row.transaction_id)
+    invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
+    assert transaction is not None
+    received = {"status": "RECEIVED", "failure_code": "", "failure_message": "", "applied_at": None}
+    row = await store.update(tx, row, transaction.escrow_account_id, now, **received)
     await store.make_due(tx, row.webhook_id)
-    return messages.to_webhook(row)
+    return answer_webhook(row)

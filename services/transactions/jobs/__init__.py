@@ -17,6 +17,7 @@ from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.end_return_risk import end_return_risk
 from services.transactions.jobs.evaluate import evaluate
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
+from services.transactions.jobs.make_final import make_final
 from services.transactions.jobs.retry import retry
 from services.transactions.jobs.start import start
 from services.transactions.jobs.submit import submit
@@ -34,6 +35,7 @@ JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
     (look_up_submitted, _INTERVAL_SECONDS),
     (look_up_settled, _LATE_RETURNS_INTERVAL_SECONDS),
     (end_return_risk, _INTERVAL_SECONDS),
+    (make_final, _INTERVAL_SECONDS),
 )
 
 

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 
@@ -48,18 +47,18 @@ def group_by_person(rows: Sequence[Transaction]) -> dict[tuple[str, str], list[T
 
 async def move_due(
     dependencies: Dependencies,
-    status: Status,
+    what: store.Due,
     step: Callable[[AsyncConnection, Sequence[Transaction], datetime], Awaitable[None]],
 ) -> int:
     """Runs a step that asks nobody on transactions that are due by business time."""
     now = dependencies.clock.now()
     async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-        due = await store.find_due(tx, status, now, BATCH_MAX)
+        due = await store.find_due(tx, what, now, BATCH_MAX)
     moved = 0
     for org_id, transaction_ids in due.items():
         with acting_as(service_principal(NAME, org_id)):
             async with dependencies.database.begin() as tx:
-                rows = await store.lock_due(tx, org_id, transaction_ids, status, now)
+                rows = await store.lock_due(tx, org_id, transaction_ids, what, now)
                 if rows:
                     await step(tx, rows, now)
         moved += len(rows)

@@ -56,4 +56,4 @@ async def _look_up_row(dependencies: Dependencies, taken: Transaction) -> None:
                 moved = row
             if moved.status is row.status:
                 wait_ms = poll_ms if row.status is Status.PENDING_SETTLEMENT else watch_ms
-                await store.schedule(tx, row, None if row.is_final(now) else wait_ms(row.tries))
+                await store.schedule(tx, row, None if row.is_final else wait_ms(row.tries))

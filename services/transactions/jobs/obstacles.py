@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.transactions.dependencies import ACTOR
+from services.transactions.domain.decisions import check_window
 from services.transactions.domain.refusals import NotRetryable
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Failure, Transaction, check_window
+from services.transactions.domain.transaction import Failure, Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 

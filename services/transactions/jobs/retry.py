@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.transactions.commands.decisions import queue_again
 from services.transactions.dependencies import ACTOR, Dependencies
-from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.jobs.batches import move_due
 from services.transactions.jobs.obstacles import end_hopeless
+from services.transactions.store import transactions as store
 
 
 async def retry(dependencies: Dependencies) -> int:
-    return await move_due(dependencies, Status.PENDING_RETRY, _queue_rows)
+    return await move_due(dependencies, store.Due.RETRY, _queue_rows)
 
 
 async def _queue_rows(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:

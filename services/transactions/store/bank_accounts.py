@@ -1,4 +1,4 @@
-"""Bank accounts: at most one default for payouts a party, which is ACTIVE."""
+"""Bank accounts: at most one default for payouts a party, which is ACTIVE. Every change is published with its state."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data import outbox
+from services.transactions import messages
 from services.transactions.tables import bank_accounts
 
 _c = bank_accounts.c
@@ -41,31 +44,32 @@ async def lock_default(tx: AsyncConnection, org_id: str, party_id: str) -> sa.Ro
     return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
 
 
-async def insert(tx: AsyncConnection, **values: Any) -> sa.Row[Any]:
-    return (await tx.execute(sa.insert(bank_accounts).values(values).returning(bank_accounts))).one()
+async def insert(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
+    """Adds an account, and publishes it."""
+    statement = sa.insert(bank_accounts).values(**values, version=1, created_at=now, updated_at=now)
+    row = (await tx.execute(statement.returning(bank_accounts))).one()
+    await outbox.enqueue(tx, events.BankAccountCreated(bank_account=messages.to_bank_account_state(row)), now=now)
+    return row
 
 
 async def update(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes: Any) -> sa.Row[Any]:
-    statement = (
-        sa.update(bank_accounts)
-        .where(_c.org_id == row.org_id, _c.bank_account_id == row.bank_account_id)
-        .values(**changes, updated_at=now)
-        .returning(bank_accounts)
-    )
-    return (await tx.execute(statement)).one()
+    """Changes a locked account, and publishes it."""
+    statement = sa.update(bank_accounts).where(_c.org_id == row.org_id, _c.bank_account_id == row.bank_account_id)
+    values = {**changes, "version": _c.version + 1, "updated_at": now}
+    changed = (await tx.execute(statement.values(values).returning(bank_accounts))).one()
+    await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account_state(changed)), now=now)
+    return changed
 
 
 async def block(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
     """A bank's return says the account must not be used again, for what is under way either.
 
-    A retired account stays retired, but bears the reason: retiring one must not hide from the bank's no.
+    A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
     """
-    status = sa.case((_c.status == "ACTIVE", "BLOCKED"), else_=_c.status)
-    await tx.execute(
-        sa.update(bank_accounts)
-        .where(_c.org_id == org_id, _c.bank_account_id == bank_account_id, _c.block_reason == "")
-        .values(status=status, block_reason=code, default_for_payouts=False, updated_at=now)
-    )
+    row = await lock(tx, org_id, bank_account_id)
+    if row is not None and not row.block_reason:
+        status = "BLOCKED" if row.status == "ACTIVE" else row.status
+        await update(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
 
 
 def _one(org_id: str, bank_account_id: str) -> sa.Select[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,18 +22,19 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions import messages
 from services.transactions.domain.states import NONE, Status, check_move
-from services.transactions.domain.transaction import Failure, Transaction
-from services.transactions.tables import transaction_history, transactions
+from services.transactions.domain.transaction import FINAL, PROVISIONAL, Failure, Transaction
+from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
 LEASE_MS = 15_000
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at", "escrow_booked"}]
 
-# QUEUED and PROCESSING are our own business: nobody is told.
 _EVENTS: dict[Status, type[Message]] = {
     Status.INITIATED: events.TransactionCreated,
     Status.PENDING_APPROVAL: events.TransactionApprovalRequested,
     Status.APPROVED: events.TransactionApproved,
+    Status.QUEUED: events.TransactionQueued,
+    Status.PROCESSING: events.TransactionProcessing,
     Status.PENDING_SETTLEMENT: events.TransactionSubmitted,
     Status.SETTLED: events.TransactionSettled,
     Status.COMPLETED: events.TransactionCompleted,
@@ -158,6 +160,7 @@ async def move_all(
         "epoch": _c.epoch + 1,  # whoever took it before finds that it is not theirs any more
         "tries": 0,
         "due_at": None if due_ms is None else leases.due_in(due_ms),
+        "finality": _finality_in(to, changes, now),
         **_columns(changes),
     }
     keys = [(row.org_id, row.transaction_id, row.version) for row in rows]
@@ -205,36 +208,65 @@ async def take(tx: AsyncConnection, statement: sa.Executable) -> list[Transactio
     return [read(row) for row in await tx.execute(statement)]
 
 
-async def find_due(tx: AsyncConnection, status: Status, now: datetime, count_max: int) -> dict[str, list[str]]:
-    """Which retries, or ends of a return risk, are due by business time: transaction ids by organization."""
+class Due(Enum):
+    """What is due by business time."""
+
+    RETRY = (_c.status == Status.PENDING_RETRY, _c.next_attempt_at)
+    END_OF_RETURN_RISK = (_c.status == Status.SETTLED, _c.return_risk_end_at)
+    FINALITY = (sa.text(MAY_COME_BACK), _c.final_at)
+
+    def __init__(self, condition: sa.ColumnElement[bool] | sa.TextClause, moment: sa.Column[Any]) -> None:
+        self.condition, self.moment = condition, moment
+
+
+async def find_due(tx: AsyncConnection, what: Due, now: datetime, count_max: int) -> dict[str, list[str]]:
+    """Which transactions are due: their ids by organization."""
     found: dict[str, list[str]] = {}
-    for org_id, transaction_id in await tx.execute(_DUE[status], {"now": now, "count_max": count_max}):
+    for org_id, transaction_id in await tx.execute(_DUE[what], {"now": now, "count_max": count_max}):
         found.setdefault(org_id, []).append(transaction_id)
     return found
 
 
-_BUSINESS_DUE = {Status.PENDING_RETRY: _c.next_attempt_at, Status.SETTLED: _c.return_risk_end_at}
 _DUE = {
-    status: sa.select(_c.org_id, _c.transaction_id)
-    .where(_c.status == status, moment <= sa.bindparam("now", type_=moment.type))
-    .order_by(moment)
+    what: sa.select(_c.org_id, _c.transaction_id)
+    .where(what.condition, what.moment <= sa.bindparam("now", type_=what.moment.type))
+    .order_by(what.moment)
     .limit(sa.bindparam("count_max", type_=sa.Integer))
-    for status, moment in _BUSINESS_DUE.items()
+    for what in Due
 }
 
 
 async def lock_due(
-    tx: AsyncConnection, org_id: str, transaction_ids: Sequence[str], status: Status, now: datetime
+    tx: AsyncConnection, org_id: str, transaction_ids: Sequence[str], what: Due, now: datetime
 ) -> list[Transaction]:
     """Locks those of one organization's transactions that are still due, passing over those that are busy."""
     statement = (
         selected()
         .where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
-        .where(_c.status == status, _BUSINESS_DUE[status] <= now)
+        .where(what.condition, what.moment <= now)
         .order_by(_c.transaction_id)
     )
     rows = await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))
     return [read(row) for row in rows]
+
+
+async def make_final(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
+    """Records that locked transactions of one organization can no longer come back, and publishes it."""
+    keys = [(row.org_id, row.transaction_id) for row in rows]
+    statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys)).returning(*_READ)
+    changed = await tx.execute(statement.values(finality=FINAL, version=_c.version + 1, updated_at=now))
+    updated = [events.TransactionUpdated(transaction=messages.to_transaction(read(row))) for row in changed]
+    await outbox.enqueue_all(tx, updated, now=now, actor=actor)
+
+
+def _finality_in(to: Status, changes: dict[str, Any], now: datetime) -> sa.ColumnElement[str] | str:
+    """The finality of a transaction after a move."""
+    if to in (Status.CANCELLED, Status.REVERSED):
+        return FINAL
+    if to not in (Status.SETTLED, Status.COMPLETED):
+        return PROVISIONAL
+    final_at = changes.get("final_at", _c.final_at)
+    return sa.case((sa.literal(now, _c.final_at.type) >= final_at, FINAL), else_=PROVISIONAL)
 
 
 def _columns(changes: dict[str, Any]) -> dict[str, Any]:
@@ -267,10 +299,8 @@ async def _record(
         for row in rows
     ]
     await tx.execute(sa.insert(transaction_history), lines)
-    event = _EVENTS.get(rows[0].status)
-    if event is None:
-        return
+    event = _EVENTS[rows[0].status]
     invariant(all(row.org_id == current_principal().org_id for row in rows), "an event bears its own organization")
     previous = before or "STATUS_UNSPECIFIED"
-    changed = [event(transaction=messages.to_transaction(row, now), previous_status=previous) for row in rows]
+    changed = [event(transaction=messages.to_transaction(row), previous_status=previous) for row in rows]
     await outbox.enqueue_all(tx, changed, now=now, actor=actor)

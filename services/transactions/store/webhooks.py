@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data import leases
+from services.chassis.data import leases, outbox
+from services.transactions import messages
+from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import webhook_inbox, webhooks
 
 _i, _c = webhook_inbox.c, webhooks.c
@@ -47,14 +51,19 @@ async def postpone(tx: AsyncConnection, taken: sa.Row[Any]) -> None:
     await leases.postpone(tx, webhook_inbox, taken._asdict())
 
 
-async def assign(tx: AsyncConnection, taken: sa.Row[Any], org_id: str, transaction_id: str) -> sa.Row[Any]:
-    """The organization's row of a webhook, locked: made if there is none yet."""
+async def assign(tx: AsyncConnection, taken: sa.Row[Any], about: Transaction, now: datetime) -> sa.Row[Any]:
+    """The organization's row of a webhook, locked: made, and published, if there is none yet."""
     names = ("webhook_id", "provider", "provider_event_id", "event_type", "created_at")
     values = {name: taken._mapping[name] for name in names}
-    row = pg.insert(webhooks).values(org_id=org_id, transaction_id=transaction_id, status="RECEIVED", **values)
-    await tx.execute(row.on_conflict_do_nothing())
-    found = await lock(tx, org_id, taken.webhook_id)
-    assert found is not None  # written above
+    row = pg.insert(webhooks).values(
+        org_id=about.org_id, transaction_id=about.transaction_id, status="RECEIVED", **values
+    )
+    made = (await tx.execute(row.on_conflict_do_nothing().returning(webhooks))).one_or_none()
+    if made is not None:
+        await _publish(tx, made, about.escrow_account_id, now)
+        return made
+    found = await lock(tx, about.org_id, taken.webhook_id)
+    assert found is not None  # which is what the insert ran into
     return found
 
 
@@ -63,9 +72,19 @@ async def lock(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any]
     return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
 
 
-async def update(tx: AsyncConnection, row: sa.Row[Any], **changes: Any) -> sa.Row[Any]:
+async def update(
+    tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime, **changes: Any
+) -> sa.Row[Any]:
+    """Changes a locked webhook of the organization, and publishes it."""
     statement = sa.update(webhooks).where(_c.org_id == row.org_id, _c.webhook_id == row.webhook_id)
-    return (await tx.execute(statement.values(changes).returning(webhooks))).one()
+    changed = (await tx.execute(statement.values(changes).returning(webhooks))).one()
+    await _publish(tx, changed, escrow_account_id, now)
+    return changed
+
+
+async def _publish(tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime) -> None:
+    event = events.WebhookUpdated(webhook=messages.to_webhook(row), escrow_account_id=escrow_account_id)
+    await outbox.enqueue(tx, event, now=now)
 
 
 async def make_due(tx: AsyncConnection, webhook_id: str) -> None:

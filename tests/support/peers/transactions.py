@@ -10,6 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.values.ids import new_id
 
@@ -65,8 +66,8 @@ class MemoryTransactions:
 
 
 def _refuse(item: _Item, code: str, message: str, **metadata: str) -> _Result:
-    failure = Txn.Failure(code=code, message=message, metadata=metadata)
-    return _Result(idempotency_key=item.idempotency_key, refusal=failure)
+    failure = Failure(code=code, message=message, metadata=metadata)
+    return _Result(idempotency_key=item.idempotency_key, failure=failure)
 
 
 def move_payout(transaction: Txn, event: type[M], status: int, code: str = "") -> M:
@@ -74,7 +75,7 @@ def move_payout(transaction: Txn, event: type[M], status: int, code: str = "") -
     transaction.version += 1
     transaction.status = status
     if code:
-        transaction.failure.CopyFrom(Txn.Failure(code=code, message=f"{code} it is"))
+        transaction.failure.CopyFrom(Failure(code=code, message=f"{code} it is"))
     else:
         transaction.ClearField("failure")
     return event(transaction=transaction)

@@ -67,9 +67,9 @@ async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
         if result.HasField("transaction"):
             answers.created[result.idempotency_key] = result.transaction.transaction_id
         else:
-            told = result.refusal
+            failure = result.failure
             answers.refused[result.idempotency_key] = Failure(
-                told.code, told.message, told.retryable, dict(told.metadata)
+                failure.code, failure.message, failure.retryable, dict(failure.metadata)
             )
     keys = [payout.request_key for payout in requested]
     check_answers(keys, [result.idempotency_key for result in answer.results], "BatchCreatePayouts")

@@ -37,7 +37,8 @@ _MOVES = {
     "PENDING_RETRY": "QUEUED CANCELLED FAILED",
 }
 
-# A move names the status it comes from and counts the version by one; facts agreed with compliance never change.
+# A move names the status it comes from; every published change counts the version by one; facts agreed with compliance
+# never change.
 _GUARD = """
 CREATE FUNCTION transactions_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -47,9 +48,14 @@ BEGIN
     END IF;
     RETURN NEW;
   END IF;
-  IF (NEW.status, NEW.previous_status, NEW.version) IS DISTINCT FROM (OLD.status, OLD.previous_status, OLD.version)
-     AND (NEW.previous_status <> OLD.status OR NEW.version <> OLD.version + 1) THEN
+  IF NEW.status <> OLD.status AND (NEW.previous_status <> OLD.status OR NEW.version <> OLD.version + 1) THEN
     RAISE EXCEPTION 'a move starts from the status there is' USING ERRCODE = '23514';
+  END IF;
+  IF NEW.status = OLD.status AND NEW.previous_status <> OLD.previous_status THEN
+    RAISE EXCEPTION 'only a move has another status before' USING ERRCODE = '23514';
+  END IF;
+  IF NEW.version NOT IN (OLD.version, OLD.version + 1) THEN
+    RAISE EXCEPTION 'the version counts each change' USING ERRCODE = '23514';
   END IF;
   IF (NEW.org_id, NEW.transaction_id, NEW.type, NEW.amount_minor, NEW.currency, NEW.party_id, NEW.escrow_account_id,
       NEW.bank_account_id, NEW.payment_method, NEW.created_by)
@@ -107,6 +113,9 @@ def _create_bank_accounts() -> None:
         sa.Column("default_for_payouts", sa.Boolean(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("block_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -126,9 +135,16 @@ def _create_bank_accounts() -> None:
     op.create_index(
         "bank_accounts_party", "bank_accounts", ["org_id", "party_id", "created_at", "bank_account_id"], unique=False
     )
+    op.create_index(
+        "bank_accounts_external",
+        "bank_accounts",
+        ["org_id", "external_id", "created_at", "bank_account_id"],
+        postgresql_where=sa.text("external_id <> ''"),
+    )
 
 
 _TRANSACTION_CHECKS = {
+    "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
     "dispute_status_known": "dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')",
     "payment_method_known": "payment_method IN ('ACH', 'WIRE', 'CHECK')",
     "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
@@ -172,6 +188,9 @@ def _create_transactions() -> None:
         sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
+        sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
+        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("approved_by", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -233,6 +252,24 @@ def _create_transaction_indexes() -> None:
         ["status", "due_at"],
         unique=False,
         postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "transactions_external",
+        "transactions",
+        ["org_id", "external_id", "created_at", "transaction_id"],
+        postgresql_where=sa.text("external_id <> ''"),
+    )
+    op.create_index(
+        "transactions_investment",
+        "transactions",
+        ["org_id", "investment_id", "created_at", "transaction_id"],
+        postgresql_where=sa.text("investment_id <> ''"),
+    )
+    op.create_index(
+        "transactions_provisional",
+        "transactions",
+        ["final_at"],
+        postgresql_where=sa.text("finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"),
     )
     op.create_index("transactions_newest", "transactions", ["org_id", "created_at", "transaction_id"], unique=False)
     op.create_index(
@@ -328,7 +365,8 @@ def _create_requests() -> None:
         sa.Column("event_type", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=False),
-        sa.Column("failure", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure_code", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure_message", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("applied_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint("status IN ('RECEIVED', 'APPLIED', 'FAILED')", name="status_known"),

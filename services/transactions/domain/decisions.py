@@ -1,0 +1,90 @@
+"""What people may decide about a transaction. The same rules refuse a decision and say which ones are offered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.transactions.domain.refusals import (
+    AttemptsExhausted,
+    IllegalStatusChange,
+    MakerIsChecker,
+    NotRetryable,
+    PaymentMethodNotSupported,
+)
+from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, is_too_late, return_code
+from services.transactions.domain.states import Status, may_cancel
+from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
+
+
+def check_approve(transaction: Transaction, person: str) -> None:
+    """Raises MakerIsChecker, IllegalStatusChange."""
+    _check_other_person(transaction, person)
+    if transaction.status is not Status.PENDING_APPROVAL:
+        raise IllegalStatusChange(transaction.status, Status.APPROVED)
+
+
+def check_reject(transaction: Transaction) -> None:
+    """Raises IllegalStatusChange."""
+    if transaction.status is not Status.PENDING_APPROVAL:
+        raise IllegalStatusChange(transaction.status, Status.CANCELLED)
+
+
+def check_cancel(transaction: Transaction) -> None:
+    """Raises IllegalStatusChange."""
+    if not may_cancel(transaction.status, transaction.rail):
+        raise IllegalStatusChange(transaction.status, Status.CANCELLED)
+
+
+def check_confirm(transaction: Transaction, person: str) -> None:
+    """Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange."""
+    if not transaction.rail.is_confirmed_by_a_person:
+        message = "Only wires and checks are confirmed by a person."
+        raise PaymentMethodNotSupported(message, payment_method=transaction.payment_method)
+    _check_other_person(transaction, person)
+    if transaction.status is not Status.PENDING_SETTLEMENT:
+        raise IllegalStatusChange(transaction.status, Status.SETTLED)
+
+
+def _check_other_person(transaction: Transaction, person: str) -> None:
+    if person == transaction.created_by:
+        raise MakerIsChecker("Whoever made a transaction may not approve or confirm it.")
+
+
+def check_retry(transaction: Transaction, now: datetime) -> None:
+    """Whether a person may ask for another attempt now.
+
+    Raises:
+        IllegalStatusChange: it neither failed nor came back, nor waits for another attempt.
+        NotRetryable: the failure is final; payouts are sent again as new transactions, never as a second attempt.
+        AttemptsExhausted: every allowed attempt was made.
+    """
+    if transaction.status is Status.PENDING_RETRY:
+        check_window(transaction, now)
+        return
+    if transaction.status not in (Status.FAILED, Status.RETURNED):
+        raise IllegalStatusChange(transaction.status, Status.PENDING_RETRY)
+    code = transaction.failure.code if transaction.failure else ""
+    if transaction.is_debit:
+        check_attempts(transaction)  # first: the last attempt's failure is not marked retryable, for want of attempts
+    may_again = transaction.is_debit and (
+        return_code(code).action is Action.REPRESENT
+        if transaction.status is Status.RETURNED
+        else transaction.failure is not None and transaction.failure.retryable
+    )
+    if not may_again:
+        raise NotRetryable(f"{code or transaction.status} is final: make a new transaction.", code=code)
+    check_window(transaction, now)
+
+
+def check_attempts(transaction: Transaction) -> None:
+    """Raises AttemptsExhausted if no attempt is left."""
+    if transaction.attempts >= ATTEMPTS_MAX or transaction.presentments >= PRESENTMENTS_MAX:
+        raise AttemptsExhausted("Every allowed attempt was made.", attempts=transaction.attempts)
+
+
+def check_window(transaction: Transaction, now: datetime) -> None:
+    """Raises NotRetryable for a debit that was presented, and may not be again for being too old."""
+    first = transaction.first_presented_at
+    if transaction.is_debit and transaction.presentments and first is not None and is_too_late(first, now):
+        message = "Its 180 days from the first presentment are over: make a new transaction."
+        raise NotRetryable(message, first_presented=first.isoformat())

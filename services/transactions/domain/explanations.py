@@ -1,0 +1,69 @@
+"""Why a time of a transaction is what it is: the rule, what went into it, and where the rule comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.transactions.domain.rails import Period
+from services.transactions.domain.schedule import REPRESENT_AFTER
+from services.transactions.domain.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One sentence, the values that went into it as (name, value), the rule and its source."""
+
+    statement: str
+    operands: tuple[tuple[str, str], ...]
+    rule: str
+    source: str
+
+
+def explain_next_attempt(row: Transaction) -> Explanation | None:
+    """Why the next attempt is due when it is."""
+    if row.next_attempt_at is None:
+        return None
+    code = row.failure.code if row.failure else ""
+    statement = (
+        f"Returned with {code}; presented again {_spell(REPRESENT_AFTER)} later, on {_date(row.next_attempt_at)}."
+    )
+    operands = (
+        ("return code", code),
+        ("days", _spell(REPRESENT_AFTER)),
+        ("presentments so far", str(row.presentments)),
+    )
+    return Explanation(statement, operands, REPRESENT_AFTER.rule, REPRESENT_AFTER.source)
+
+
+def explain_return_risk(row: Transaction) -> Explanation | None:
+    """Why the money stays held until then."""
+    if row.return_risk_end_at is None or row.settled_at is None or row.rail.return_risk is None:
+        return None
+    end = row.return_risk_end_at
+    return _explain(row.rail.return_risk, row.settled_at, f"The money stays held until {_date(end)}")
+
+
+def explain_finality(row: Transaction) -> Explanation | None:
+    """From when the bank can no longer send it back."""
+    if row.final_at is None or row.settled_at is None:
+        return None
+    period = row.rail.period_of_return(is_debit=row.is_debit)
+    if period is None:
+        operands = (("settled", _date(row.settled_at)),)
+        return Explanation("Nobody can take it back once it has settled.", operands, "FINAL_AT_ONCE", "UCC 4A-405")
+    return _explain(period, row.settled_at, f"The bank may send it back until {_date(row.final_at)}")
+
+
+def _explain(period: Period, settled_at: datetime, result: str) -> Explanation:
+    days = _spell(period)
+    statement = f"{result}: {days} after it settled on {_date(settled_at)}."
+    return Explanation(statement, (("settled", _date(settled_at)), ("days", days)), period.rule, period.source)
+
+
+def _spell(period: Period) -> str:
+    return f"{period.days} {'banking days' if period.is_banking_days else 'days'}"
+
+
+def _date(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
