@@ -3,139 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
-from google.protobuf import symbol_database
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.compliance.v1 import parties_pb2
-from realco.transactions.v1 import events_pb2, transactions_pb2
+from realco.transactions.v1 import events_pb2
 from realco.type.v1 import money_pb2
-from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
-from services.chassis.data.operations import Operations
-from services.chassis.data.tables import outbox
-from services.chassis.events.consumer import Delivery
-from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.ids import new_id
-from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
+from services.compliance.api import OwnParties
 from services.compliance.jobs import jobs
-from services.compliance.subscribers import SUBSCRIPTIONS
+from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, ComplianceHarness, Item
 
-START = datetime(2024, 12, 3, 15, tzinfo=UTC)
-MAKER = Principal("admin-1", "admin", "org-a")
-CHECKER = Principal("admin-2", "admin", "org-a")
-AUDITOR = Principal("auditor-1", "auditor", "org-a")
-TRANSACTIONS = service_principal("transactions", "org-a", "inv-1")
-Item = pb.EvaluateTransactionsRequest.Item
+AUDITOR = Principal("auditor-1", "auditor", ORG)
 _PARTY = parties_pb2.Party
-
-
-class Compliance:
-    """The service without its wire, and people who use it. `party_id` is the party that was created last."""
-
-    def __init__(self, database, clock):
-        self.database, self.clock = database, clock
-        operations = Operations(database, clock)
-        self.servicer, self.parties = ComplianceServicer(operations), PartiesServicer(operations)
-        self.party_id = new_id("pty")
-
-    async def create(self, principal=MAKER, **facts):
-        request = parties_pb2.CreatePartyRequest(
-            **{"idempotency_key": new_id("key"), "kind": _PARTY.INDIVIDUAL, "legal_name": "Ada Park", **facts}
-        )
-        with acting_as(principal):
-            party = await self.parties.CreateParty(request, None)
-        self.party_id = party.party_id
-        return party
-
-    async def get(self, principal=MAKER):
-        with acting_as(principal):
-            return await self.parties.GetParty(parties_pb2.GetPartyRequest(party_id=self.party_id), None)
-
-    async def update(self, principal=MAKER, etag=None, paths=(), **facts):
-        """Changes the given facts, and takes away those of `paths`."""
-        request = parties_pb2.UpdatePartyRequest(
-            party_id=self.party_id, etag=etag or (await self.get(principal)).etag, **facts
-        )
-        request.update_mask.paths.extend([*facts, *paths])
-        with acting_as(principal):
-            return await self.parties.UpdateParty(request, None)
-
-    async def add(self, person, title="", party_id=None):
-        request = parties_pb2.AddPartyPersonRequest(party_id=party_id or self.party_id, person=person, title=title)
-        with acting_as(MAKER):
-            return await self.parties.AddPartyPerson(request, None)
-
-    async def remove(self, person):
-        request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person=person)
-        with acting_as(MAKER):
-            return await self.parties.RemovePartyPerson(request, None)
-
-    async def waiting(self, party_id="", principal=CHECKER):
-        request = pb.ListComplianceChecksRequest(party_id=party_id, status=pb.ComplianceCheck.MANUAL_REVIEW)
-        with acting_as(principal):
-            return list((await self.servicer.ListComplianceChecks(request, None)).compliance_checks)
-
-    async def clear(self, **facts):
-        """A party that another person has passed."""
-        await self.create(**facts)
-        await self.review_all()
-
-    async def review_all(self):
-        for check in await self.waiting(self.party_id):
-            await self.review(check.compliance_check_id)
-
-    async def review(self, check_id, principal=CHECKER, decision=pb.ComplianceCheck.PASSED):
-        request = pb.ReviewComplianceCheckRequest(
-            compliance_check_id=check_id, decision=decision, note="Passport seen."
-        )
-        with acting_as(principal):
-            return await self.servicer.ReviewComplianceCheck(request, None)
-
-    async def evaluate(self, *items, principal=TRANSACTIONS):
-        for item in items:
-            item.party_id = item.party_id or self.party_id
-        with acting_as(principal):
-            answer = await self.servicer.EvaluateTransactions(pb.EvaluateTransactionsRequest(items=items), None)
-        return list(answer.decisions)
-
-    async def put_limit(self, amount_minor, limit_type=pb.TransactionLimit.DAILY_DEPOSIT, currency="USD", etag=""):
-        amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
-        request = pb.PutTransactionLimitRequest(limit_type=limit_type, amount=amount, etag=etag)
-        with acting_as(MAKER):
-            return await self.servicer.PutTransactionLimit(request, None)
-
-    async def list_limits(self):
-        with acting_as(MAKER):
-            answer = await self.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(), None)
-        return list(answer.transaction_limits)
-
-    async def list_events(self):
-        """All that were queued, in their order."""
-        async with self.database.begin("*") as tx:
-            rows = (await tx.execute(sa.select(outbox.c.event_type, outbox.c.payload).order_by(outbox.c.id))).all()
-        symbols = symbol_database.Default()
-        return [symbols.GetSymbol(row.event_type).FromString(row.payload) for row in rows]
-
-    async def hear(self, event_type, transaction_id, version, *, retryable=False):
-        transaction = transactions_pb2.Transaction(transaction_id=transaction_id)
-        transaction.failure.retryable = retryable
-        event = event_type(transaction=transaction, meta=EventMeta(aggregate_version=version))
-        delivery = Delivery("org-a", "", self.clock.now())
-        with acting_as(service_principal("compliance", "org-a")):
-            async with self.database.begin() as tx:
-                await SUBSCRIPTIONS[0].handlers[event_type](tx, event, delivery)
 
 
 @pytest.fixture
 async def compliance(service_database):
-    return Compliance(await service_database("compliance"), FakeClock(START))
+    return ComplianceHarness(await service_database("compliance"))
 
 
 def money_in(amount_minor, party_id="", transaction_id=None, direction=Item.IN, currency="USD"):
@@ -366,9 +257,7 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
         with acting_as(TRANSACTIONS):
             found = await compliance.parties.ListPartiesOfPerson(request, None)
         assert list(found.party_ids) == sorted(parties)
-        assert await OwnParties(compliance.database).list_current(Principal(person, "investor", "org-a")) == set(
-            parties
-        )
+        assert await OwnParties(compliance.database).list_current(Principal(person, "investor", ORG)) == set(parties)
     again = await compliance.add("auth0|ann", "Trustee", first)
     assert (again.title, again.added_by) == ("Trustee", "admin-1")
     left = await compliance.remove("auth0|ann")  # of the second

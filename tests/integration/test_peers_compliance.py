@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 
-from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
-from services.chassis.data.operations import Operations
-from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
-from services.compliance.api import ComplianceServicer, PartiesServicer
 from services.distributions.clients import GrpcCompliance
 from services.transactions.clients import ComplianceClient
+from tests.support.compliance import MAKER, ComplianceHarness, Item
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Wire
 
-ADMIN, CHECKER = (Principal(person, "admin", "org-1") for person in ("admin-1", "admin-2"))
-Item = pb.EvaluateTransactionsRequest.Item
 WAITING = "KYC is MANUAL_REVIEW; OFAC is MANUAL_REVIEW"
 
 
@@ -49,40 +43,23 @@ class RealOffice:
     """The service, and what people do to it."""
 
     def __init__(self, database: Database) -> None:
-        operations = Operations(database, FakeClock(datetime(2024, 12, 3, 15, tzinfo=UTC)))
-        self.servicer = ComplianceServicer(operations)
-        self._parties = PartiesServicer(operations)
+        self._harness = ComplianceHarness(database)
+        self.servicer = self._harness.servicer
 
     async def add_party(self, *, cleared: bool) -> str:
-        request = parties_pb2.CreatePartyRequest(
-            idempotency_key=new_id("key"), kind=parties_pb2.Party.INDIVIDUAL, legal_name="Ada Park"
-        )
-        with acting_as(ADMIN):
-            party_id = (await self._parties.CreateParty(request, None)).party_id
+        party_id: str = (await self._harness.create()).party_id
         if cleared:
             await self.clear(party_id)
         return party_id
 
     async def clear(self, party_id: str) -> None:
-        waiting = pb.ListComplianceChecksRequest(party_id=party_id, status=pb.ComplianceCheck.MANUAL_REVIEW)
-        with acting_as(CHECKER):
-            for check in (await self.servicer.ListComplianceChecks(waiting, None)).compliance_checks:
-                review = pb.ReviewComplianceCheckRequest(
-                    compliance_check_id=check.compliance_check_id, decision=pb.ComplianceCheck.PASSED, note="Seen."
-                )
-                await self.servicer.ReviewComplianceCheck(review, None)
+        for check in await self._harness.waiting(party_id):
+            await self._harness.review(check.compliance_check_id)
 
     async def limit_deposits(self, daily_minor: int) -> None:
-        limit = pb.TransactionLimit
-        with acting_as(ADMIN):
-            listed = await self.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(), None)
-            [etag] = [each.etag for each in listed.transaction_limits if each.limit_type == limit.DAILY_DEPOSIT]
-            request = pb.PutTransactionLimitRequest(
-                limit_type=limit.DAILY_DEPOSIT,
-                amount={"currency_code": "USD", "amount_minor": daily_minor},
-                etag=etag,
-            )
-            await self.servicer.PutTransactionLimit(request, None)
+        daily = pb.TransactionLimit.DAILY_DEPOSIT
+        [etag] = [limit.etag for limit in await self._harness.list_limits() if limit.limit_type == daily]
+        await self._harness.put_limit(daily_minor, etag=etag)
 
 
 Office = MemoryOffice | RealOffice
@@ -95,7 +72,7 @@ async def office(request: pytest.FixtureRequest, service_database: Callable[[str
 
 async def evaluate(office: Office, *items: Item) -> list[Any]:
     client = ComplianceClient(Wire("transactions").open_channel(office.servicer))
-    with acting_as(ADMIN):
+    with acting_as(MAKER):
         return list(await client.evaluate(items))
 
 
@@ -163,7 +140,7 @@ async def test_who_is_not_cleared_is_told_with_what_is_missing(office: Office) -
     cleared, uncleared = [await office.add_party(cleared=each) for each in (True, False)]
     of_transactions = ComplianceClient(Wire("transactions").open_channel(office.servicer))
     of_distributions = GrpcCompliance(Wire("distributions").open_channel(office.servicer))
-    with acting_as(ADMIN):
+    with acting_as(MAKER):
         assert await of_transactions.list_uncleared([cleared, uncleared]) == {uncleared: WAITING}
         answer = await of_distributions.batch_get_clearances([uncleared, cleared])
     assert [(each.party_id, each.cleared) for each in answer] == [(uncleared, False), (cleared, True)]

@@ -1,0 +1,147 @@
+"""The compliance service for tests: its servicers over one database, and people who use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf import symbol_database
+from google.protobuf.message import Message
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
+from realco.transactions.v1 import transactions_pb2
+from realco.type.v1 import money_pb2
+from realco.type.v1.event_pb2 import EventMeta
+
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.data.database import Database
+from services.chassis.data.operations import Operations
+from services.chassis.data.tables import outbox
+from services.chassis.events.consumer import Delivery
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.ids import new_id
+from services.compliance.api import ComplianceServicer, PartiesServicer
+from services.compliance.subscribers import SUBSCRIPTIONS
+
+START = datetime(2024, 12, 3, 15, tzinfo=UTC)
+ORG = "org-a"
+MAKER = Principal("admin-1", "admin", ORG)
+CHECKER = Principal("admin-2", "admin", ORG)
+TRANSACTIONS = service_principal("transactions", ORG, "inv-1")
+Item = pb.EvaluateTransactionsRequest.Item
+
+
+class ComplianceHarness:
+    """The service without gRPC. `party_id` is the party that was created last."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.clock = database, FakeClock(START)
+        operations = Operations(database, self.clock)
+        self.servicer, self.parties = ComplianceServicer(operations), PartiesServicer(operations)
+        self.party_id = new_id("pty")
+
+    async def create(self, principal: Principal = MAKER, **facts: Any) -> Any:
+        request = parties_pb2.CreatePartyRequest(
+            **{
+                "idempotency_key": new_id("key"),
+                "kind": parties_pb2.Party.INDIVIDUAL,
+                "legal_name": "Ada Park",
+                **facts,
+            }
+        )
+        with acting_as(principal):
+            party = await self.parties.CreateParty(request, None)
+        self.party_id = party.party_id
+        return party
+
+    async def get(self, principal: Principal = MAKER) -> Any:
+        with acting_as(principal):
+            return await self.parties.GetParty(parties_pb2.GetPartyRequest(party_id=self.party_id), None)
+
+    async def update(
+        self, principal: Principal = MAKER, etag: str = "", paths: Sequence[str] = (), **facts: Any
+    ) -> Any:
+        """Changes the given facts, and takes away those of `paths`."""
+        request = parties_pb2.UpdatePartyRequest(
+            party_id=self.party_id, etag=etag or (await self.get(principal)).etag, **facts
+        )
+        request.update_mask.paths.extend([*facts, *paths])
+        with acting_as(principal):
+            return await self.parties.UpdateParty(request, None)
+
+    async def add(self, person: str, title: str = "", party_id: str = "") -> Any:
+        request = parties_pb2.AddPartyPersonRequest(party_id=party_id or self.party_id, person=person, title=title)
+        with acting_as(MAKER):
+            return await self.parties.AddPartyPerson(request, None)
+
+    async def remove(self, person: str) -> Any:
+        request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person=person)
+        with acting_as(MAKER):
+            return await self.parties.RemovePartyPerson(request, None)
+
+    async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
+        request = pb.ListComplianceChecksRequest(party_id=party_id, status=pb.ComplianceCheck.MANUAL_REVIEW)
+        with acting_as(principal):
+            return list((await self.servicer.ListComplianceChecks(request, None)).compliance_checks)
+
+    async def clear(self, **facts: Any) -> None:
+        """A party that another person has passed."""
+        await self.create(**facts)
+        await self.review_all()
+
+    async def review_all(self) -> None:
+        for check in await self.waiting(self.party_id):
+            await self.review(check.compliance_check_id)
+
+    async def review(
+        self, check_id: str, principal: Principal = CHECKER, decision: int = pb.ComplianceCheck.PASSED
+    ) -> Any:
+        request = pb.ReviewComplianceCheckRequest(
+            compliance_check_id=check_id, decision=decision, note="Passport seen."
+        )
+        with acting_as(principal):
+            return await self.servicer.ReviewComplianceCheck(request, None)
+
+    async def evaluate(self, *items: Any, principal: Principal = TRANSACTIONS) -> list[Any]:
+        for item in items:
+            item.party_id = item.party_id or self.party_id
+        with acting_as(principal):
+            answer = await self.servicer.EvaluateTransactions(pb.EvaluateTransactionsRequest(items=items), None)
+        return list(answer.decisions)
+
+    async def put_limit(
+        self,
+        amount_minor: int,
+        limit_type: int = pb.TransactionLimit.DAILY_DEPOSIT,
+        currency: str = "USD",
+        etag: str = "",
+    ) -> Any:
+        amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
+        request = pb.PutTransactionLimitRequest(limit_type=limit_type, amount=amount, etag=etag)
+        with acting_as(MAKER):
+            return await self.servicer.PutTransactionLimit(request, None)
+
+    async def list_limits(self) -> list[Any]:
+        with acting_as(MAKER):
+            answer = await self.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(), None)
+        return list(answer.transaction_limits)
+
+    async def list_events(self) -> list[Any]:
+        """All that were queued, in their order."""
+        async with self.database.begin("*") as tx:
+            rows = (await tx.execute(sa.select(outbox.c.event_type, outbox.c.payload).order_by(outbox.c.id))).all()
+        symbols = symbol_database.Default()
+        return [symbols.GetSymbol(row.event_type).FromString(row.payload) for row in rows]
+
+    async def hear(
+        self, event_type: type[Message], transaction_id: str, version: int, *, retryable: bool = False
+    ) -> None:
+        transaction = transactions_pb2.Transaction(transaction_id=transaction_id)
+        transaction.failure.retryable = retryable
+        event = event_type(transaction=transaction, meta=EventMeta(aggregate_version=version))
+        delivery = Delivery(ORG, "", self.clock.now())
+        with acting_as(service_principal("compliance", ORG)):
+            async with self.database.begin() as tx:
+                await SUBSCRIPTIONS[0].handlers[event_type](tx, event, delivery)
