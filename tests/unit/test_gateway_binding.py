@@ -22,6 +22,7 @@ def binding(module, service: str, rpc: str) -> Binding:
 LEDGER = binding(escrow_pb2, "EscrowService", "ListLedgerEntries")
 POST_ENTRY = binding(escrow_pb2, "EscrowService", "PostJournalEntry")
 BATCH = binding(escrow_pb2, "EscrowService", "BatchPostJournalEntries")
+OPEN_ACCOUNT = binding(escrow_pb2, "EscrowService", "CreateEscrowAccount")
 LIST = binding(transactions_pb2, "TransactionsService", "ListTransactions")
 CANCEL = binding(transactions_pb2, "TransactionsService", "CancelTransaction")
 STRIPE = binding(webhooks_pb2, "WebhooksService", "ReceiveStripeWebhook")
@@ -169,6 +170,9 @@ def test_a_required_field_without_a_value_is_called_so():
     assert POST_ENTRY.fault("journal_entry.description", "too short", request).detail == "too short"
 
 
-@pytest.mark.parametrize(("bound", "batch"), [(BATCH, True), (POST_ENTRY, False), (LIST, False)])
+@pytest.mark.parametrize(
+    ("bound", "batch"),
+    [(BATCH, True), (POST_ENTRY, False), (LIST, False), (OPEN_ACCOUNT, False)],  # the last one has a map
+)
 def test_a_request_that_repeats_messages_is_a_batch(bound, batch):
     assert bound.takes_batch is batch
