@@ -179,7 +179,7 @@ def test_the_comparison_sees_a_change_of_any_service(instance: Instance, targets
     changed = {table for table in after if after[table] != before[table]}
     assert {
         "escrow.escrow_accounts",
-        "compliance.investors",
+        "compliance.parties",
         "transactions.bank_accounts",
         "distributions.investments",
         "distributions.outbox",
