@@ -1,0 +1,183 @@
+"""A read model of one organization, kept from events alone, and the same resources as REST answers them.
+
+The reader knows nothing of ours but the contracts: it takes the events from the first on, holds them against the
+promises of docs/subscribing.md, and keeps the last state of each resource.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.symbol_database import Default
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from demo.harness.money import minor_of
+from demo.harness.rest import Json, RestClient
+from deploy.topology import SERVICES
+from gateway.json_writer import writer_of
+
+for _service in SERVICES:
+    importlib.import_module(f"realco.{_service.name}.v1.events_pb2")
+
+# What a resource's own id is called.
+IDS = {
+    "Allocation": "allocationId",
+    "BankAccount": "bankAccountId",
+    "ComplianceCheck": "complianceCheckId",
+    "Distribution": "distributionId",
+    "EscrowAccount": "escrowAccountId",
+    "Hold": "holdId",
+    "Investment": "investmentId",
+    "JournalEntry": "journalEntryId",
+    "Offering": "offeringId",
+    "Party": "partyId",
+    "Transaction": "transactionId",
+    "TransactionLimit": "limitType",
+    "Webhook": "webhookId",
+}
+# What is worked out when somebody asks, and empty in events as the contracts say: what the caller may do, and why times
+# are what they are. And personal data, which stays where it is kept and is asked for there.
+WORKED_OUT = frozenset({"allowedActions", "explanations"})
+PERSONAL = {
+    "BankAccount": frozenset({"accountHolderName", "routingNumber", "metadata"}),
+    "ComplianceCheck": frozenset({"note"}),
+    "Party": frozenset({"legalName", "accreditation", "annualIncome", "netWorth", "metadata", "missing"}),
+}
+
+State = dict[tuple[str, str], Json]
+# Posted and pending of the ledger accounts of one kind, in cents, positive for a debit; zeros are left out.
+Balances = dict[tuple[str, str, str], int]
+
+
+@dataclass
+class ReadModel:
+    """The last state of each resource, by kind and id, and the faults of the events themselves."""
+
+    state: State = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)  # by aggregate
+    incarnations: dict[str, set[str]] = field(default_factory=dict)  # by area
+    faults: list[str] = field(default_factory=list)
+
+    def apply(self, event: Any) -> None:
+        meta, name = event.meta, event.DESCRIPTOR.full_name
+        former = self.versions.get(meta.aggregate_id, 0)
+        if meta.aggregate_version != former + 1:
+            self.faults.append(f"{name} {meta.aggregate_id}: {meta.aggregate_version} comes after {former}")
+        self.versions[meta.aggregate_id] = meta.aggregate_version
+        self.incarnations.setdefault(name.split(".")[1], set()).add(meta.incarnation)
+        for kind, resource in _resources(event):
+            personal = {field for field in PERSONAL.get(kind, ()) if resource.pop(field, None)}
+            if personal:
+                self.faults.append(f"{name}: {', '.join(sorted(personal))} is for nobody to hear")
+            self.state[kind, resource[IDS[kind]]] = resource
+
+    def sum_balances(self) -> Balances:
+        """What the legs of all journal entries add up to."""
+        sums: Counter[tuple[str, str, str]] = Counter()
+        for (kind, _), entry in self.state.items():
+            for leg in entry["ledgerEntries"] if kind == "JournalEntry" else ():
+                key = entry["escrowAccountId"], leg["ledgerAccount"]["kind"], leg["layer"]
+                sums[key] += minor_of(leg["amount"]) * (1 if leg["direction"] == "DEBIT" else -1)
+        return {key: amount_minor for key, amount_minor in sums.items() if amount_minor}
+
+
+def _resources(event: Message) -> Iterator[tuple[str, Json]]:
+    """What the event carries the state of; `BankAccountState` is what others may know of a `BankAccount`."""
+    for described, value in event.ListFields():
+        if described.type == FieldDescriptor.TYPE_MESSAGE:
+            kind = described.message_type.name.removesuffix("State")
+            for message in value if described.is_repeated else [value]:
+                if kind in IDS:
+                    yield kind, writer_of(message.DESCRIPTOR)(message)
+
+
+async def read_events(url: str, org_id: str) -> ReadModel:
+    """Every event of the organization so far."""
+    model = ReadModel()
+    client = await nats.connect(url, inbox_prefix=f"_INBOX_{urlsplit(url).username}", allow_reconnect=False)
+    try:
+        for service in SERVICES:
+            subject = f"realco.{service.name}.v1.*.{org_id}.>"
+            config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+            pull = await client.jetstream().pull_subscribe(subject, stream=service.stream.name, config=config)
+            left = (await pull.consumer_info()).num_pending or 0
+            while left:
+                for message in await pull.fetch(min(left, 100), timeout=10):
+                    model.apply(Default().GetSymbol((message.headers or {})["ce-type"]).FromString(message.data))
+                    left -= 1
+    finally:
+        await client.close()
+    return model
+
+
+def read_rest(client: RestClient) -> State:
+    """Each resource of the client's organization, as a GET of it answers, without what events do not tell."""
+    state: State = {}
+
+    def keep(kind: str, resource: Json) -> None:
+        untold = WORKED_OUT | PERSONAL.get(kind, frozenset())
+        state[kind, resource[IDS[kind]]] = {name: value for name, value in resource.items() if name not in untold}
+
+    def read_each(kind: str, path: str, items: str) -> list[Json]:
+        listed = client.list_all(path, items)
+        for one in listed:
+            keep(kind, client.get(f"{path}/{one[IDS[kind]]}"))
+        return listed
+
+    read_each("Transaction", "/transactions", "transactions")
+    read_each("BankAccount", "/bank-accounts", "bankAccounts")
+    read_each("Webhook", "/webhooks", "webhooks")
+    read_each("Offering", "/offerings", "offerings")
+    read_each("Investment", "/investments", "investments")
+    read_each("ComplianceCheck", "/compliance-checks", "complianceChecks")
+    for party in read_each("Party", "/parties", "parties"):
+        path = f"/parties/{party['partyId']}/persons"
+        state["Party", party["partyId"]]["persons"] = [one["person"] for one in client.get(path)["persons"]]
+    for limit in client.get("/transaction-limits")["transactionLimits"]:
+        if limit["setBy"] != "seed":  # nobody has set it: it is what an organization begins with
+            keep("TransactionLimit", limit)
+    for distribution in read_each("Distribution", "/distributions", "distributions"):
+        read_each("Allocation", f"/distributions/{distribution['distributionId']}/allocations", "allocations")
+    for account in read_each("EscrowAccount", "/escrow-accounts", "escrowAccounts"):
+        path = f"/escrow-accounts/{account['escrowAccountId']}"
+        read_each("Hold", f"{path}/holds", "holds")
+        read_each("JournalEntry", f"{path}/journal-entries", "journalEntries")
+    return state
+
+
+def read_balances(client: RestClient) -> Balances:
+    """As the book gives them, a line a kind of ledger account."""
+    found: Balances = {}
+    for account in client.list_all("/escrow-accounts", "escrowAccounts"):
+        path = f"/escrow-accounts/{account['escrowAccountId']}/ledger-accounts"
+        for line in client.list_all(path, "ledgerAccounts"):
+            sign = 1 if line["normalBalance"] == "DEBIT" else -1
+            for layer in ("POSTED", "PENDING"):
+                if amount_minor := minor_of(line[layer.lower()]):
+                    key = account["escrowAccountId"], line["ledgerAccount"]["kind"], layer
+                    found[key] = found.get(key, 0) + sign * amount_minor
+    return found
+
+
+def list_differences(told: State, rest: State) -> list[str]:
+    """A line for each field that the events and REST have otherwise."""
+    found = []
+    for key in told.keys() | rest.keys():
+        event, resource, what = told.get(key), rest.get(key), " ".join(key)
+        if event is None or resource is None:
+            found.append(f"{what}: {'no event' if event is None else 'not in REST'}")
+            continue
+        found += [
+            f"{what}: {name} is {event.get(name)!r} in events, {resource.get(name)!r} in REST"
+            for name in (event.keys() | resource.keys()) - WORKED_OUT
+            if event.get(name) != resource.get(name)
+        ]
+    return sorted(found)

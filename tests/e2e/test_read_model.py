@@ -1,0 +1,59 @@
+"""The demo's story, played: what its events tell is what REST answers, resource by resource, field by field."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from demo import cast
+from demo.books import wait_until_settled
+from demo.harness.waiting import wait_for
+from demo.run import DemoRun
+from demo.story import STEPS
+from deploy.local.identity import ORGANIZATION
+from deploy.local.instance import Instance
+from tests.e2e.read_model import IDS, ReadModel, list_differences, read_balances, read_events, read_rest
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
+    """The story on an instance of its own: it begins in 2024."""
+    instance = Instance(tmp_path_factory.mktemp("story"))
+    instance.set_clock(cast.OPENING)
+    with instance:
+        run = DemoRun(instance)
+        for step in STEPS:
+            step.play(run)
+        wait_until_settled(run)
+        yield run
+        run.close()
+
+
+@pytest.fixture(scope="module")
+def model(run: DemoRun) -> ReadModel:
+    """Once nothing is on its way any more."""
+
+    def read() -> tuple[ReadModel, list[str]]:
+        model = asyncio.run(read_events(run.instance.nats_url(), ORGANIZATION))
+        return model, list_differences(model.state, read_rest(run.auditor))
+
+    seen, _ = wait_for("events and REST to say the same", read, lambda read: read[1] == [], lambda read: f"{read[1]}")
+    return seen
+
+
+def test_every_kind_of_resource_is_told_of(model: ReadModel) -> None:
+    # Nobody sets a limit in the story; that one is told of is compliance's own test.
+    assert {kind for kind, _ in model.state} == IDS.keys() - {"TransactionLimit"}
+
+
+def test_numbers_have_no_gaps_one_incarnation_speaks_and_nothing_personal_is_said(model: ReadModel) -> None:
+    assert model.faults == []
+    assert {area: len(incarnations) for area, incarnations in model.incarnations.items()} == dict.fromkeys(
+        model.incarnations, 1
+    )
+
+
+def test_the_book_s_balances_are_the_sums_of_the_legs_told(run: DemoRun, model: ReadModel) -> None:
+    assert model.sum_balances() == read_balances(run.auditor)
