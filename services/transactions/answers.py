@@ -12,10 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
+from realco.type.v1 import explanation_pb2
 
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_explanation
 from services.chassis.values.errors import DomainError, PermissionDenied
+from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
 from services.transactions.domain.transaction import Transaction
@@ -34,9 +37,9 @@ def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Tran
     answer.allowed_actions.extend(action for action, (rpc, check) in checks.items() if _is_allowed(rpc, check))
     answer.explanations.CopyFrom(
         transactions_pb2.TimeExplanations(
-            next_attempt_time=messages.to_explanation(explanations.explain_next_attempt(row)),
-            return_risk_end_time=messages.to_explanation(explanations.explain_return_risk(row)),
-            final_time=messages.to_explanation(explanations.explain_finality(row)),
+            next_attempt_time=_spell(explanations.explain_next_attempt(row)),
+            return_risk_end_time=_spell(explanations.explain_return_risk(row)),
+            final_time=_spell(explanations.explain_finality(row)),
         )
     )
     return answer
@@ -54,6 +57,10 @@ def answer_bank_account(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccount:
 
 def answer_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:
     return messages.to_webhook(row, ["replay"] if _may_call("ReplayWebhook") else [])
+
+
+def _spell(explanation: Explanation | None) -> explanation_pb2.Explanation | None:
+    return None if explanation is None else to_explanation(explanation)
 
 
 def _is_allowed(rpc: str, check: Callable[[], None]) -> bool:

@@ -65,8 +65,8 @@ class EscrowClient:
     async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
         answer = await ask(self._stub.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
         results: Sequence[SubmitResult] = answer.results
-        asked = (item.idempotency_key for item in items)
-        check_answers(asked, (result.idempotency_key for result in results), "escrow")
+        keys = (item.idempotency_key for item in items)
+        check_answers(keys, (result.idempotency_key for result in results), "escrow")
         return results
 
 
@@ -79,8 +79,8 @@ class ComplianceClient:
         request = compliance_pb2.EvaluateTransactionsRequest(items=items)
         answer = await ask(self._stub.EvaluateTransactions, request)
         decisions: Sequence[Decision] = answer.decisions
-        asked = (item.transaction_id for item in items)
-        check_answers(asked, (decision.transaction_id for decision in decisions), "compliance")
+        ids = (item.transaction_id for item in items)
+        check_answers(ids, (decision.transaction_id for decision in decisions), "compliance")
         return decisions
 
     async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:

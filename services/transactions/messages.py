@@ -9,11 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
-from realco.type.v1 import explanation_pb2, failure_pb2
+from realco.type.v1 import failure_pb2
 
 from services.chassis.calls.wire import to_money, to_timestamp
 from services.chassis.values.etags import etag_of
-from services.transactions.domain.explanations import Explanation
 from services.transactions.domain.transaction import Failure, Transaction
 
 _T = transactions_pb2.Transaction
@@ -75,15 +74,6 @@ def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
         reason=row.reason,
         actor=row.actor,
         occur_time=to_timestamp(row.occurred_at),
-    )
-
-
-def to_explanation(explanation: Explanation | None) -> explanation_pb2.Explanation | None:
-    if explanation is None:
-        return None
-    operands = [explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands]
-    return explanation_pb2.Explanation(
-        statement=explanation.statement, operands=operands, rule=explanation.rule, source=explanation.source
     )
 
 

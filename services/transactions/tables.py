@@ -114,7 +114,7 @@ transactions = sa.Table(
     _text("provider_reference"),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
-    # Stored, and not told from the time: it changes by an event.
+    # Stored, not computed from the time, so that its change is published as any other.
     sa.Column("finality", sa.Text, nullable=False, server_default="PROVISIONAL"),
     _text("external_id"),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
@@ -126,7 +126,7 @@ transactions = sa.Table(
     _time("return_risk_end_at"),
     _time("final_at"),
     _text("bank_reference"),
-    # Who asked, under which key: the job that finishes a request settles what its replay answers.
+    # Who sent the request, under which key: the job that finishes it settles what its replay answers.
     _text("request_subject"),
     _text("idempotency_key"),
     *lease_columns(),

@@ -1,4 +1,4 @@
-"""The parts of a little service for the chassis' own tests: two tables (one append-only) and their database."""
+"""The parts of a little service for the chassis' own tests: three tables (one append-only) and their database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.chassis.calls.auth import Principal
-from services.chassis.data import migrations, tables
+from services.chassis.data import leases, migrations, tables
 from services.chassis.data.database import Database
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -41,6 +41,13 @@ facts = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("fact_id", sa.Text, primary_key=True),
+)
+work = sa.Table(
+    "work",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("work_id", sa.Text, primary_key=True),
+    *leases.lease_columns(),
 )
 tables.attach(metadata)
 
@@ -66,8 +73,9 @@ def _migrate(connection: sa.Connection) -> None:
     connection.execute(sa.text("CREATE TABLE alembic_version (version_num text PRIMARY KEY)"))
     notes.create(connection)
     facts.create(connection)
+    work.create(connection)
     migrations.create_chassis_tables(op)
-    migrations.enable_rls(op, "notes", "facts")
+    migrations.enable_rls(op, "notes", "facts", "work")
     migrations.append_only(op, "facts")
     migrations.grant_app(op, "chassis", select_insert=["facts"])
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.chassis.values.errors import DomainError
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
 from services.transactions.domain.explanations import (
-    Explanation,
     explain_finality,
     explain_next_attempt,
     explain_return_risk,

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from services.chassis.values.explanation import Explanation
 from services.transactions.domain.rails import Period
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.transaction import Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One sentence, the values that went into it as (name, value), the rule and its source."""
-
-    statement: str
-    operands: tuple[tuple[str, str], ...]
-    rule: str
-    source: str
 
 
 def explain_next_attempt(row: Transaction) -> Explanation | None:
@@ -33,7 +23,7 @@ def explain_next_attempt(row: Transaction) -> Explanation | None:
         ("days", _spell(REPRESENT_AFTER)),
         ("presentments so far", str(row.presentments)),
     )
-    return Explanation(statement, operands, REPRESENT_AFTER.rule, REPRESENT_AFTER.source)
+    return Explanation(statement, REPRESENT_AFTER.rule, operands, REPRESENT_AFTER.source)
 
 
 def explain_return_risk(row: Transaction) -> Explanation | None:
@@ -51,14 +41,14 @@ def explain_finality(row: Transaction) -> Explanation | None:
     period = row.rail.period_of_return(is_debit=row.is_debit)
     if period is None:
         operands = (("settled", _date(row.settled_at)),)
-        return Explanation("Nobody can take it back once it has settled.", operands, "FINAL_AT_ONCE", "UCC 4A-405")
+        return Explanation("Nobody can take it back once it has settled.", "FINAL_AT_ONCE", operands, "UCC 4A-405")
     return _explain(period, row.settled_at, f"The bank may send it back until {_date(row.final_at)}")
 
 
 def _explain(period: Period, settled_at: datetime, result: str) -> Explanation:
     days = _spell(period)
     statement = f"{result}: {days} after it settled on {_date(settled_at)}."
-    return Explanation(statement, (("settled", _date(settled_at)), ("days", days)), period.rule, period.source)
+    return Explanation(statement, period.rule, (("settled", _date(settled_at)), ("days", days)), period.source)
 
 
 def _spell(period: Period) -> str:

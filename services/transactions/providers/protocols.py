@@ -104,8 +104,8 @@ class Providers:
     webhooks: Mapping[str, WebhookReader]
 
     def __post_init__(self) -> None:
-        asked = {name for name, provider in PROVIDERS.items() if provider.is_asked_for_payments}
+        answering = {name for name, provider in PROVIDERS.items() if provider.is_asked_for_payments}
         sending = {name for name, provider in PROVIDERS.items() if provider.webhook_request}
         invariant(self.orders.keys() == {rail.provider for rail in RAILS.values()}, "each rail has a provider")
-        invariant(self.look_ups.keys() == asked, "each provider that can be asked is here")
+        invariant(self.look_ups.keys() == answering, "each provider that can be asked is here")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")

@@ -57,7 +57,7 @@ def read(row: sa.Row[Any]) -> Transaction:
     return Transaction(**values, amount=amount, failure=failure)
 
 
-# What is asked all the time is built once: to build a statement costs more than to run it.
+# A query that runs all the time is built once: to build a statement costs more than to run it.
 _SELECTED = sa.select(*_READ)
 
 
