@@ -203,8 +203,6 @@ def _string_extensions(rules: Any) -> Schema:
         return {"pattern": f"^{rules.Extensions[rules_pb2.id]}_[0-9a-hjkmnp-tv-z]{{26}}$"}
     if rules.HasExtension(rules_pb2.key):
         return {"pattern": "^[!-~]{1,255}$"}
-    if rules.HasExtension(rules_pb2.party):
-        return {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
     if rules.HasExtension(rules_pb2.currency):  # answers may name a currency that is new by then, so no list of them
         return {"pattern": "^[A-Z]{3}$"}
     if rules.HasExtension(rules_pb2.page_token):

@@ -221,7 +221,8 @@ def _ledger(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for value in ("-1", "many"):
         yield BadRequest(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
     yield BadRequest("kind is none of the chart", at="query /kind", query="?kind=PETTY_CASH")
-    yield BadRequest("a party has no cash", at="query /partyId", query="?kind=CASH&partyId=inv-001")
+    of_a_party = f"?kind=CASH&partyId={targets.ids['investor']}"
+    yield BadRequest("a party has no cash", at="query /partyId", query=of_a_party)
     yield BadRequest("partyId is endless", at="query /partyId", query="?partyId=" + "a" * 101)
     yield BadRequest(
         "the page token is made up", 400, "PAGE_TOKEN_INVALID", at="query /pageToken", query="?pageToken=swordfish"

@@ -17,7 +17,7 @@ SPREAD = 1000  # how many escrow accounts share the other half
 INVESTORS = 1000
 OFFERINGS = 16  # one a caller: a calculation locks its offering
 AMOUNT_MINOR = 100_00
-LISTED_PARTY = "inv-0"  # has a tenth of all transactions
+LISTED_PARTY = f"pty_{0:026}"  # has a tenth of all transactions
 
 _SINCE = "(now() - interval '90 days')"
 
@@ -35,7 +35,7 @@ def distribution_id(number: int) -> str:
 
 
 def investor_id(number: int) -> str:
-    return f"inv-{number}"
+    return f"pty_{number:026}"
 
 
 async def load_book(connection: asyncpg.Connection, scale: int) -> None:
@@ -65,7 +65,7 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
         f"""
         CREATE TEMP TABLE made ON COMMIT DROP AS
         SELECT 'esc_' || lpad(a::text, 26, '0') AS account, i + 1 AS sequence, i / {investors} + 1 AS of_investor,
-               'inv-' || i % {investors} AS investor,
+               'pty_' || lpad((i % {investors})::text, 26, '0') AS investor,
                {_SINCE} + i * (interval '90 days' / {each}) AS at, md5(a || '/' || i) AS digest,
                'je_' || lpad((a::bigint * 100000000 + i)::text, 26, '0') AS id
         FROM generate_series(0, {each} - 1) i, generate_series({accounts}) a
@@ -127,7 +127,8 @@ async def load_transactions(connection: asyncpg.Connection, scale: int) -> None:
                 provider_reference, created_by, created_at, updated_at, settled_at, escrow_booked)
             SELECT '{ORG}', 'txn_' || lpad(i::text, 26, '0'), 'ESCROW_DEPOSIT', 'COMPLETED', 'SETTLED', 7, 'ACH',
                 {AMOUNT_MINOR} + i, 'USD', 'esc_' || lpad((i % {SPREAD})::text, 26, '0'),
-                'inv-' || CASE WHEN i % 10 = 0 THEN 0 ELSE i % {INVESTORS} END, 'Contribution', 1, 1, 'sandbox',
+                'pty_' || lpad((CASE WHEN i % 10 = 0 THEN 0 ELSE i % {INVESTORS} END)::text, 26, '0'),
+                'Contribution', 1, 1, 'sandbox',
                 'pay_' || i, 'admin-1', at, at, at, true
             FROM generate_series(1, {scale}) i, LATERAL (SELECT {_SINCE} + i * (interval '90 days' / {scale}) AS at) t
             """
@@ -166,7 +167,8 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
                 funded_minor, completed_minor, released_minor, unreturned_minor, accrued_through, accrual_start_date,
                 status, created_at, updated_at)
             SELECT 'inv_' || lpad((n * {INVESTORS} + i)::text, 26, '0'), '{ORG}', 'off_' || lpad(n::text, 26, '0'),
-                'inv-' || i, 'USD', m, m, m, m, m, {_SINCE}::date, {_SINCE}::date, 'ACTIVE', {_SINCE}, {_SINCE}
+                'pty_' || lpad(i::text, 26, '0'), 'USD', m, m, m, m, m, {_SINCE}::date, {_SINCE}::date, 'ACTIVE',
+                {_SINCE}, {_SINCE}
             FROM generate_series(0, {OFFERINGS} - 1) n, generate_series(0, {INVESTORS} - 1) i,
                 LATERAL (SELECT 1000000 + i * 7919 AS m) amount
             """

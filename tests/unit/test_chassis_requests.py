@@ -33,7 +33,7 @@ def hold(**changes) -> pb.PlaceHoldRequest:
     request = pb.PlaceHoldRequest(
         idempotency_key="key-1",
         escrow_account_id=ACCOUNT,
-        ledger_account={"kind": "SUBSCRIPTION", "party_id": "inv_1"},
+        ledger_account={"kind": "SUBSCRIPTION", "party_id": f"pty_{1:026}"},
         reason=pb.Hold.MANUAL,
     )
     request.amount.currency_code, request.amount.amount_minor = "USD", 100

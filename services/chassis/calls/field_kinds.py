@@ -21,7 +21,7 @@ from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE = "google.protobuf.Timestamp", "google.type.Date"
 # Rules of our own that let no control character through: what has one of them is not looked at twice.
-_STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.party, rules_pb2.currency)
+_STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.currency)
 
 Faults = list[tuple[str, str]]
 
