@@ -207,6 +207,10 @@ def _string_extensions(rules: Any) -> Schema:
         return {"pattern": "^[A-Z]{3}$"}
     if rules.HasExtension(rules_pb2.page_token):
         return {"maxLength": 1024}
+    if rules.HasExtension(rules_pb2.external_id):
+        return {"minLength": 1, "maxLength": 128}
+    if rules.HasExtension(rules_pb2.etag):
+        return {"minLength": 1, "maxLength": 64}
     return {}
 
 

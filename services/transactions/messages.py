@@ -19,7 +19,7 @@ _T = transactions_pb2.Transaction
 
 
 def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
-    """As lists and events carry it; answers.py adds what is for one caller."""
+    """As lists and events carry it; actions.py adds what is for one caller."""
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,

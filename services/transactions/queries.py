@@ -15,7 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import Cut, Page, is_descending, time_range, within
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
-from services.transactions.answers import answer_bank_account, answer_transaction, answer_webhook
+from services.transactions.actions import answer_bank_account, answer_transaction, answer_webhook
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store

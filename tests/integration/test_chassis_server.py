@@ -107,9 +107,6 @@ def _details(error: aio.AioRpcError) -> tuple[str, dict]:
     return info.reason, found
 
 
-# --- who -------------------------------------------------------------------------------------------------------------
-
-
 async def test_a_good_call_is_answered_as_its_caller(call, servicer):
     assert (await call()).escrow_account_id == ACCOUNT
     principal, remaining = servicer.calls[0]
@@ -140,9 +137,6 @@ async def test_the_caller_is_who_the_token_says(call, issuer, servicer, token, m
     assert servicer.calls == []
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
-
-
 async def test_a_malformed_request_never_reaches_the_handler(call, servicer):
     code, reason, details = await call(account="<script>")
     assert (code, reason, details["fields"]) == ("INVALID_ARGUMENT", "INVALID_FIELD", ["escrow_account_id"])
@@ -166,9 +160,6 @@ async def test_what_is_not_offered_is_unimplemented(address, issuer):
         assert (await answer_of(stub.GetEscrowAccountBalance(request, metadata=token)))[0] == "UNIMPLEMENTED"
         unknown = channel.unary_unary("/realco.escrow.v1.EscrowService/Steal")
         assert (await answer_of(unknown(b"", metadata=token)))[0] == "UNIMPLEMENTED"
-
-
-# --- how it ends -----------------------------------------------------------------------------------------------------
 
 
 class Frozen(DomainError):
@@ -269,9 +260,6 @@ async def test_a_caller_that_leaves_cancels_the_work(call, servicer):
     with pytest.raises(asyncio.CancelledError):
         await leaving
     await asyncio.wait_for(cancelled.wait(), 5)
-
-
-# --- from service to service -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.transactions.answers import answer_bank_account
+from services.transactions.actions import answer_bank_account
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.messages import etag_of_bank_account

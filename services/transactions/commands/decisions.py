@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
-from services.transactions.answers import answer_transaction
+from services.transactions.actions import answer_transaction
 from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule

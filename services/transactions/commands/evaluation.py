@@ -15,7 +15,7 @@ from services.chassis.calls.wire import to_money
 from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
-from services.transactions.answers import answer_transaction
+from services.transactions.actions import answer_transaction
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status

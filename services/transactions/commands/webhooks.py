@@ -14,7 +14,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
-from services.transactions.answers import answer_webhook
+from services.transactions.actions import answer_webhook
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound

@@ -1,0 +1,85 @@
+"""The rooms of the house look alike: one file plan for every service, functions of a screen, files of one idea."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.topology import SERVICE_NAMES
+
+ROOT = Path(__file__).parents[2]
+
+# What every service has, and what only some need. A name ending with / is a package.
+REQUIRED = {"README.md", "__init__.py", "__main__.py", "api.py", "domain/", "messages.py", "migrations/"}
+REQUIRED |= {"subscribers.py", "tables.py"}
+ONE_OF = ({"queries.py", "queries/"}, {"commands.py", "commands/"}, {"jobs.py", "jobs/"}, {"store.py", "store/"})
+OPTIONAL = {"actions.py", "clients.py", "dependencies.py", "settings.py"}
+# What one service has beside the plan, each with its reason.
+OWN = {
+    "transactions": {
+        "providers/",  # the outer world, a package a provider
+        "vault.py",  # account numbers are sealed before they are stored
+    },
+    "escrow": {
+        "posting.py",  # group commit: what waits is booked together
+        "booking.py",  # one batch: verdicts, answers, events
+        "entries.py",  # what a request asks to be booked
+    },
+}
+LINES_OF_A_FUNCTION_MAX = 70
+LINES_OF_A_FILE_MAX = 400
+
+
+@pytest.mark.parametrize("service", SERVICE_NAMES)
+def test_a_service_follows_the_plan(service: str) -> None:
+    folder = ROOT / "services" / service
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in folder.iterdir()
+        if path.name != "__pycache__" and (path.is_file() or any(path.glob("**/*.py")))
+    }
+    assert REQUIRED - there == set(), "every service has these"
+    for names in ONE_OF:
+        assert len(names & there) == 1, f"a file, or a package once it has grown: {sorted(names)}"
+    own = there - REQUIRED - OPTIONAL - set().union(*ONE_OF)
+    assert own == OWN.get(service, set()), "what is its own says why, here"
+
+
+def test_refusals_have_one_name_in_every_service() -> None:
+    for service in SERVICE_NAMES:
+        assert (ROOT / "services" / service / "domain" / "refusals.py").exists(), service
+
+
+def sources() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [path for name in listed.decode().split("\0") if name and (path := ROOT / name).exists()]
+
+
+def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_a_function_fits_a_screen() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{function.lineno} {function.name} has {size} lines"
+        for path in sources()
+        if not {"migrations", "tests"} & {*path.parts}
+        for function in functions_of(path)
+        if (size := (function.end_lineno or 0) - function.lineno + 1) > LINES_OF_A_FUNCTION_MAX
+    ]
+    assert long == [], "split it by its steps"
+
+
+def test_a_file_is_one_idea() -> None:
+    long = [
+        f"{path.relative_to(ROOT)} has {size} lines"
+        for path in sources()
+        if "migrations" not in path.parts and (size := path.read_text().count("\n")) > LINES_OF_A_FILE_MAX
+    ]
+    assert long == [], "split it by concept"

@@ -1,0 +1,127 @@
+"""Entries booked together, entries that mirror others, and accounts that take none."""
+
+from __future__ import annotations
+
+import asyncio
+
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+
+from tests.support.escrow import CREDIT, DEBIT, key, name_of, new_entry, refusal
+
+PENDING = pb.LedgerEntry.PENDING
+
+
+async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(escrow):
+    account = await escrow.open()
+    subscribe = new_entry(("cash", 100), ("subscription:inv-001", -100))
+    refund = new_entry(("subscription:inv-001", 60), ("cash", -60))
+    unknown = new_entry(reverses_journal_entry_id="je_" + "0" * 26)
+    results = await escrow.post_together(
+        account,
+        [
+            ("early", refund),  # there is nothing yet
+            ("in", subscribe),
+            ("out", refund),
+            ("out", refund),  # the same again
+            ("out", subscribe),  # the same key for another thing
+            ("late", refund),  # 40 are left
+            ("none", unknown),
+        ],
+    )
+    assert [(result.idempotency_key, result.failure.code) for result in results] == [
+        ("early", "INSUFFICIENT_AVAILABLE_BALANCE"),
+        ("in", ""),
+        ("out", ""),
+        ("out", ""),
+        ("out", "IDEMPOTENCY_KEY_REUSED"),
+        ("late", "INSUFFICIENT_AVAILABLE_BALANCE"),
+        ("none", "JOURNAL_ENTRY_NOT_FOUND"),
+    ]
+    assert results[5].failure.metadata["available_minor"] == "40"
+    assert results[3].journal_entry == results[2].journal_entry
+    assert await escrow.posted(account) == {"cash": 40, "subscription:inv-001": 40}
+    [event] = await escrow.events(events.JournalEntriesPosted)
+    assert [entry.journal_entry_id for entry in event.journal_entries] == [
+        results[1].journal_entry.journal_entry_id,
+        results[2].journal_entry.journal_entry_id,
+    ]
+    assert list(event.journal_entries) == [results[1].journal_entry, results[2].journal_entry]
+
+
+async def test_a_large_batch_is_booked_in_parts_as_if_in_one(escrow):
+    """What an entry finds of those before it does not depend on the part of the batch in which they were."""
+    account = await escrow.open()
+    subscribe, refund = (new_entry(("cash", minor), ("subscription:inv-001", -minor)) for minor in (1, -299))
+    items = [(f"in-{n}", subscribe) for n in range(300)]
+    results = await escrow.post_together(
+        account, [*items, ("in-0", subscribe), ("in-299", refund), ("out", refund), ("late", refund), items[0]]
+    )
+    assert [result.failure.code for result in results] == [
+        *[""] * 301,
+        "IDEMPOTENCY_KEY_REUSED",
+        "",
+        "INSUFFICIENT_AVAILABLE_BALANCE",
+        "",
+    ]
+    assert results[300].journal_entry == results[304].journal_entry == results[0].journal_entry
+    assert await escrow.posted(account) == {"cash": 1, "subscription:inv-001": 1}
+    told = [entry for event in await escrow.events(events.JournalEntriesPosted) for entry in event.journal_entries]
+    assert told == [results[n].journal_entry for n in (*range(300), 302)]
+
+
+async def test_a_batch_has_no_more_legs_than_one_transaction_books_in_time(escrow):
+    account = await escrow.open()
+    wide = new_entry(*[("cash", 1), ("fees", -1)] * 500)
+    first = await escrow.call(
+        "PostJournalEntry",
+        pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wide),
+    )
+    mirror = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
+    for entry in (wide, mirror):
+        assert (await refusal(escrow.post_together(account, [(key(), entry)] * 21)))[0] == "INVALID_FIELD"
+    assert await escrow.posted(account) == {"cash": 500, "fees": 500}
+
+
+async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
+    account = await escrow.open()
+    original = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -70), ("fees", -30))
+    reversal = await escrow.post(
+        account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+    )
+    assert reversal.reverses_journal_entry_id == original.journal_entry_id
+    assert [(name_of(leg.ledger_account), leg.direction) for leg in reversal.ledger_entries] == [
+        ("cash", CREDIT),
+        ("subscription:inv-001", DEBIT),
+        ("fees", DEBIT),
+    ]
+    assert await escrow.posted(account) == {}
+    again = escrow.post(account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id)
+    assert await refusal(again) == ("ALREADY_REVERSED", {"journal_entry_id": original.journal_entry_id})
+    elsewhere = escrow.post(
+        await escrow.open(), type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+    )
+    assert (await refusal(elsewhere))[0] == "JOURNAL_ENTRY_NOT_FOUND"
+
+
+async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):
+    account = await escrow.open()
+    one, two = [await escrow.post(account, ("cash", 10), ("fees", -10)) for _ in range(2)]
+    back = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=one.journal_entry_id)
+    results = await escrow.post_together(account, [(key(), back), (key(), back)])
+    assert [result.failure.code for result in results] == ["", "ALREADY_REVERSED"]
+    reverse_two = {"type_": pb.JournalEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
+    outcomes = await asyncio.gather(*(escrow.post(account, **reverse_two) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(outcome, pb.JournalEntry) for outcome in outcomes) == 1
+    assert await escrow.posted(account) == {}
+
+
+async def test_a_frozen_account_takes_nothing_and_a_closed_one_never_again(escrow):
+    account = await escrow.open()
+    await escrow.freeze(account)
+    frozen = escrow.post(account, ("cash", 1), ("fees", -1))
+    assert await refusal(frozen) == ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": account})
+    await escrow.unfreeze(account)
+    await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    closed = escrow.post(account, ("cash", 1), ("fees", -1))
+    assert await refusal(closed) == ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": account})

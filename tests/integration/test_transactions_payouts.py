@@ -1,0 +1,84 @@
+"""Payouts are asked for together, and each is answered by itself."""
+
+from __future__ import annotations
+
+import pytest
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.values.ids import new_id
+from services.transactions.jobs.evaluate import evaluate
+from tests.support.transactions import (
+    ADMIN,
+    DISTRIBUTIONS,
+    ESCROW_ACCOUNT,
+    INVESTOR,
+    TransactionsHarness,
+    usd,
+)
+
+T = pb.Transaction
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: TransactionsHarness) -> None:
+    await service.bank_account("inv-001")
+    blocked = await service.bank_account("inv-002")
+    foreign = await service.bank_account("inv-003")
+
+    def item(**values) -> pb.BatchCreatePayoutsRequest.Item:
+        plain = {"idempotency_key": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
+        return pb.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
+
+    delete = bank_pb.DeleteBankAccountRequest(bank_account_id=blocked.bank_account_id)
+    await service.ask(ADMIN, "DeleteBankAccount", delete)
+    good = item()
+    changed = pb.BatchCreatePayoutsRequest.Item()
+    changed.CopyFrom(good)
+    changed.amount.amount_minor += 1
+    items = [
+        good,
+        item(party_id="inv-nobody"),
+        item(party_id="inv-002", bank_account_id=blocked.bank_account_id),
+        item(bank_account_id=foreign.bank_account_id),
+        good,
+        changed,
+    ]
+    request = pb.BatchCreatePayoutsRequest(items=items)
+    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
+    assert [result.failure.code for result in answer.results] == [
+        "",
+        "NO_PAYOUT_BANK_ACCOUNT",
+        "BANK_ACCOUNT_NOT_USABLE",
+        "BANK_ACCOUNT_NOT_FOUND",
+        "",
+        "IDEMPOTENCY_KEY_REUSED",
+    ]
+    assert answer.results[0].transaction == answer.results[4].transaction
+    await service.bank_account("inv-nobody")  # comes too late for a key that was refused
+    assert await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request) == answer
+    listed = await service.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
+    assert [each.transaction_id for each in listed.transactions] == [answer.results[0].transaction.transaction_id]
+
+
+async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(service: TransactionsHarness) -> None:
+    await service.bank_account("inv-001")
+    items = [
+        pb.BatchCreatePayoutsRequest.Item(
+            idempotency_key=f"alloc:{number}:1",
+            type=T.DISTRIBUTION,
+            amount=usd(1 + number),
+            escrow_account_id=ESCROW_ACCOUNT,
+            party_id="inv-001",
+        )
+        for number in range(1000)
+    ]
+    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
+    assert len({result.transaction.transaction_id for result in answer.results}) == 1000
+    await service.run(evaluate)
+    await service.run(evaluate)
+    assert [len(request.items) for request in service.wire.requests("EvaluateTransactions")] == [100, 100]
