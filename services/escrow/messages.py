@@ -12,10 +12,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.type.v1 import explanation_pb2, money_pb2
 
-from services.chassis.calls.status import to_failure
-from services.chassis.calls.wire import to_timestamp
+from services.chassis.calls.wire import to_failure, to_timestamp
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import etag_of
+from services.chassis.values.failure import make_failure
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store import Verdict
@@ -230,6 +230,6 @@ def results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.Po
     for item, (answer, replayed) in zip(items, outcomes, strict=True):
         key = item.idempotency_key
         if isinstance(answer, DomainError):
-            yield pb.PostingResult(idempotency_key=key, failure=to_failure(answer), replayed=replayed)
+            yield pb.PostingResult(idempotency_key=key, failure=to_failure(make_failure(answer)), replayed=replayed)
         else:
             yield pb.PostingResult(idempotency_key=key, journal_entry=answer, replayed=replayed)

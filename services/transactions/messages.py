@@ -11,9 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from realco.type.v1 import failure_pb2
 
-from services.chassis.calls.wire import to_money, to_timestamp
+from services.chassis.calls.wire import to_failure, to_money, to_timestamp
 from services.chassis.values.etags import etag_of
-from services.transactions.domain.transaction import Failure, Transaction
+from services.transactions.domain.transaction import Transaction
 
 _T = transactions_pb2.Transaction
 
@@ -58,12 +58,6 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
 
 def etag_of_transaction(row: Transaction) -> str:
     return etag_of(row.transaction_id, row.version)
-
-
-def to_failure(failure: Failure) -> failure_pb2.Failure:
-    return failure_pb2.Failure(
-        code=failure.code, message=failure.message, retryable=failure.retryable, metadata=dict(failure.metadata)
-    )
 
 
 def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:

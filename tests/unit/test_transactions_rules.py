@@ -10,6 +10,7 @@ import pytest
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
 from services.transactions.domain.explanations import (
@@ -20,7 +21,7 @@ from services.transactions.domain.explanations import (
 from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, find_difference, moves_for
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import Status, check_move
-from services.transactions.domain.transaction import Failure, Transaction
+from services.transactions.domain.transaction import Transaction
 
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=180, seconds=1)

@@ -11,7 +11,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
-from realco.type.v1 import failure_pb2
 
 from services.chassis.values.errors import DomainError, Kind, Refused
 
@@ -81,13 +80,6 @@ def details_of(status: status_pb2.Status) -> Details | None:
     retry_after_seconds = retry.retry_delay.ToMilliseconds() / 1000 if retry.DESCRIPTOR in found else None
     fields = {violation.field: violation.description for violation in bad_request.field_violations}
     return Details(info.reason, info.domain, dict(info.metadata), fields, retry_after_seconds)
-
-
-def to_failure(error: DomainError) -> failure_pb2.Failure:
-    """The refusal of one item of a batch, which is an answer and no status."""
-    return failure_pb2.Failure(
-        code=error.reason, message=error.message, retryable=error.kind.transient, metadata=error.metadata
-    )
 
 
 def from_status(status: status_pb2.Status) -> Refused | None:

@@ -7,10 +7,11 @@ from datetime import UTC, date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import date_pb2
-from realco.type.v1 import explanation_pb2, money_pb2
+from realco.type.v1 import explanation_pb2, failure_pb2, money_pb2
 
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.times import DATE_RULE, TIME_RULE, YEAR_MAX, YEAR_MIN
 
@@ -28,6 +29,12 @@ def to_explanation(explanation: Explanation) -> explanation_pb2.Explanation:
         operands=[explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands],
         rule=explanation.rule,
         source=explanation.source,
+    )
+
+
+def to_failure(failure: Failure) -> failure_pb2.Failure:
+    return failure_pb2.Failure(
+        code=failure.code, message=failure.message, retryable=failure.retryable, metadata=dict(failure.metadata)
     )
 
 

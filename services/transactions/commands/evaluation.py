@@ -15,11 +15,12 @@ from services.chassis.calls.wire import to_money
 from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
+from services.chassis.values.failure import Failure
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import ALWAYS_APPROVED_BY_A_PERSON, Failure, Transaction
+from services.transactions.domain.transaction import ALWAYS_APPROVED_BY_A_PERSON, Transaction
 from services.transactions.store import transactions as store
 
 _C = ComplianceCheck

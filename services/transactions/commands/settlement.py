@@ -11,12 +11,13 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
+from services.chassis.values.failure import Failure
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
 from services.transactions.domain.payments import Payment, contradicts, find_difference, moves_for
 from services.transactions.domain.returns import may_represent, return_code
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Failure, Transaction
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
+from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.domain.rails import RAILS, Rail
 from services.transactions.domain.states import Status
@@ -15,19 +16,8 @@ PROVISIONAL, FINAL = "PROVISIONAL", "FINAL"
 
 # What each type does with the money; types that are not here are not offered yet.
 DEBIT_TYPES = frozenset({"DEPOSIT", "ESCROW_DEPOSIT"})
-PAYOUT_TYPES = frozenset({"DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"})
 # A second person looks at these whatever compliance says.
 ALWAYS_APPROVED_BY_A_PERSON = frozenset({"ESCROW_WITHDRAWAL"})
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an attempt failed or came back."""
-
-    code: str
-    message: str
-    retryable: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

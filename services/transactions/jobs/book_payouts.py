@@ -12,10 +12,11 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import to_money
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import Failure, make_failure
 from services.transactions.clients import SubmitItem, SubmitResult
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import DEBIT_TYPES, Failure, Transaction
+from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
 from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
@@ -51,7 +52,7 @@ async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) ->
                 await _book_rows(dependencies, [row])
             return
         else:
-            outcomes = {rows[0].transaction_id: Failure(error.reason, error.message, False, error.metadata)}
+            outcomes = {rows[0].transaction_id: make_failure(error)}
     else:
         for row, result in zip(rows, results, strict=True):
             outcomes[row.transaction_id] = _read_refusal(result)

@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.values.failure import Failure, make_failure
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.decisions import check_window
 from services.transactions.domain.refusals import NotRetryable
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Failure, Transaction
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -53,5 +54,5 @@ def _find_obstacle(
     try:
         check_window(row, now)
     except NotRetryable as refusal:
-        return Failure(refusal.reason, refusal.message, False, refusal.metadata)
+        return make_failure(refusal)
     return None

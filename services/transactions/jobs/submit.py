@@ -14,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
+from services.chassis.values.failure import Failure
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import ATTEMPTS_MAX, Failure, Transaction
+from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, do_each, take
 from services.transactions.jobs.book_payouts import IS_BOOKED
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder

@@ -18,11 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
+from services.chassis.values.failure import Failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions import messages
 from services.transactions.domain.states import NONE, Status, check_move
-from services.transactions.domain.transaction import FINAL, PROVISIONAL, Failure, Transaction
+from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c

@@ -14,9 +14,10 @@ from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.status import to_failure
+from services.chassis.calls.wire import to_failure
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import make_failure
 from services.chassis.values.ids import new_id
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
@@ -114,7 +115,7 @@ class MemoryEscrow:
         answer, replayed = self._post("payout", item, item.amount.currency_code, _PAYOUT_TYPES[kind], legs, context)
         result = pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)
         if isinstance(answer, DomainError):
-            result.failure.CopyFrom(to_failure(answer))
+            result.failure.CopyFrom(to_failure(make_failure(answer)))
         else:
             result.journal_entry.CopyFrom(answer)
             self.submitted += [] if replayed else [item.idempotency_key]

@@ -1,0 +1,23 @@
+"""Why something did not happen, as a value that rows, resources and events carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.chassis.values.errors import DomainError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What `realco.type.v1.Failure` says, for domains that know no protobuf."""
+
+    code: str  # an error reason of this system, or a return code of NACHA
+    message: str
+    retryable: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_failure(refusal: DomainError) -> Failure:
+    """What a refusal says, a peer's or our own."""
+    return Failure(refusal.reason, refusal.message, refusal.kind.transient, refusal.metadata)
