@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
-from realco.type.v1 import explanation_pb2, money_pb2
+from realco.type.v1 import money_pb2
 
-from services.chassis.calls.wire import to_failure, to_timestamp
+from services.chassis.calls.wire import to_explanation, to_failure, to_timestamp
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import make_failure
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from services.escrow.domain.holds import explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store import Verdict
 
@@ -201,28 +202,9 @@ def hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
         actor=row.actor,
         external_id=row.external_id,
         metadata=row.metadata,
-        explanation=explain_hold(row.reason, row.description, row.transaction_id),
+        explanation=to_explanation(explain_hold(row.reason, row.description, row.transaction_id)),
         allowed_actions=actions,
     )
-
-
-_REASONS = {
-    "RETURN_RISK": (
-        "The bank may still take the debit back.",
-        "NACHA Operating Rules: an ACH debit can be returned after it settled",
-    ),
-    "DISPUTE": ("A dispute about this money is open.", ""),
-    "MANUAL": ("A person holds this money.", ""),
-}
-
-
-def explain_hold(reason: str, description: str, transaction_id: str | None) -> explanation_pb2.Explanation:
-    """Why money is held: in the words of whoever placed the hold, else in those of the rule."""
-    statement, source = _REASONS[reason]
-    explanation = explanation_pb2.Explanation(statement=description or statement, rule=reason, source=source)
-    if transaction_id:
-        explanation.operands.add(name="transaction", value=transaction_id)
-    return explanation
 
 
 def results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.PostingResult]:

@@ -75,8 +75,7 @@ async def _book_fact(
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
     await book_in(tx, [_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
-    at_risk = fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT"
-    if at_risk and transaction.payment_method == _Transaction.ACH and not frozen:
+    if fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT" and _is_at_risk(transaction) and not frozen:
         await holds.reserve(
             tx,
             escrow_account_id,
@@ -88,6 +87,13 @@ async def _book_fact(
             transaction_id=transaction.transaction_id,
             now=delivery.now,
         )
+
+
+def _is_at_risk(transaction: transactions_pb2.Transaction) -> bool:
+    """Whether the bank may still take the money back: the transaction says until when, whatever the rail."""
+    if not transaction.HasField("return_risk_end_time"):
+        return False
+    return from_timestamp(transaction.return_risk_end_time) > from_timestamp(transaction.settle_time)
 
 
 def _entry(
@@ -141,7 +147,7 @@ async def _end_return_risk(
     try:
         await holds.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
     except (refusals.HoldNotFound, refusals.HoldNotOpen):
-        return  # a wire has none, and a person may have ended it
+        return  # what was never at risk has none, and a person may have ended it
     except refusals.EscrowAccountFrozen:
         await holds.let_hold_expire(tx, account_id, hold_id, now, now)
 

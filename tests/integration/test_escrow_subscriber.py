@@ -79,11 +79,24 @@ async def test_a_second_presentment_is_booked_anew(escrow):
     assert await escrow.held(account) == {}
 
 
-async def test_a_wire_carries_no_return_risk(escrow):
+@pytest.mark.parametrize(
+    ("method", "facts", "posted", "held"),
+    [
+        ("ACH", ["SUBMITTED", "SETTLED"], ARRIVED, {SUBSCRIPTION: 100}),
+        ("ACH", ["SUBMITTED", "SETTLED", "COMPLETED"], ARRIVED, {}),
+        ("CHECK", ["SUBMITTED", "SETTLED"], ARRIVED, {SUBSCRIPTION: 100}),
+        ("CHECK", ["SUBMITTED", "SETTLED", "COMPLETED"], ARRIVED, {}),
+        ("CHECK", ["SUBMITTED", "SETTLED", "RETURNED"], {}, {}),
+        ("WIRE", ["SUBMITTED", "SETTLED"], ARRIVED, {}),
+        ("WIRE", ["SUBMITTED", "SETTLED", "COMPLETED"], ARRIVED, {}),
+    ],
+)
+async def test_what_the_transaction_says_is_at_risk_is_held_whatever_the_rail(escrow, method, facts, posted, held):
     account = await escrow.open()
-    await Payment(account, "ESCROW_DEPOSIT", 100, method="WIRE").happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
-    assert await escrow.posted(account) == ARRIVED
-    assert await escrow.events(events.HoldPlaced) == []
+    await Payment(account, "ESCROW_DEPOSIT", 100, method=method).happens(escrow, *facts)
+    assert (await escrow.posted(account), await escrow.held(account)) == (posted, held)
+    placed = await escrow.events(events.HoldPlaced)
+    assert [event.hold.explanation.rule for event in placed] == ([] if method == "WIRE" else ["RETURN_RISK"])
 
 
 async def test_cash_to_distribute_comes_in(escrow):

@@ -25,9 +25,12 @@ from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowServicer
+from services.escrow.domain.facts import MONEY_IN
 from services.escrow.jobs import expire_due_holds
 from services.escrow.posting import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
+from services.transactions.domain.rails import RAILS
+from services.transactions.domain.schedule import return_risk_end
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
 
@@ -238,12 +241,23 @@ class Payment:
         """Each fact reaches escrow's subscriber once, in a transaction of its own."""
         for fact in facts:
             kind = EVENTS[fact]
+            if fact == "SETTLED":
+                self._settle(escrow.clock.now())
             event = kind(transaction=self.transaction, meta={"occur_time": to_timestamp(escrow.clock.now())})
             handler = SUBSCRIPTIONS[0].handlers[kind]
             delivery = Delivery(escrow.org_id, "admin-1", escrow.clock.now())
             with acting_as(service_principal("escrow", escrow.org_id, on_behalf_of="admin-1")):
                 async with escrow.database.begin() as tx:
                     await handler(tx, event, delivery)
+
+    def _settle(self, now: datetime) -> None:
+        """The times that the transactions service gives money that arrived on this rail."""
+        rail = RAILS[Transaction.PaymentMethod.Name(self.transaction.payment_method)]
+        is_debit = Transaction.Type.Name(self.transaction.type) in MONEY_IN
+        self.transaction.settle_time.CopyFrom(to_timestamp(now))
+        end = return_risk_end(now, rail, is_debit=is_debit)
+        if end is not None:
+            self.transaction.return_risk_end_time.CopyFrom(to_timestamp(end))
 
     async def submit(self, escrow: Escrow, source: int) -> pb.PostingResult:
         """As the transactions service does before it asks a provider."""
