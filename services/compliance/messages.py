@@ -9,11 +9,13 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
-from realco.type.v1 import explanation_pb2, failure_pb2, money_pb2
+from realco.type.v1 import explanation_pb2, failure_pb2
 
-from services.chassis.calls.wire import to_explanation, to_timestamp
+from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
 
@@ -40,9 +42,9 @@ def to_party(
         allowed_actions=allowed_actions,
     )
     if row.annual_income_minor is not None:
-        message.annual_income.CopyFrom(_money(row.annual_income_minor, row.annual_income_currency))
+        message.annual_income.CopyFrom(to_money(Money(row.annual_income_minor, row.annual_income_currency)))
     if row.net_worth_minor is not None:
-        message.net_worth.CopyFrom(_money(row.net_worth_minor, row.net_worth_currency))
+        message.net_worth.CopyFrom(to_money(Money(row.net_worth_minor, row.net_worth_currency)))
     return message
 
 
@@ -107,7 +109,7 @@ def to_told_check(row: Any) -> pb.ComplianceCheck:
 def to_limit(row: Any, org_id: str) -> pb.TransactionLimit:
     return pb.TransactionLimit(
         limit_type=row.limit_type,
-        amount=_money(row.amount_minor, row.currency),
+        amount=to_money(Money(row.amount_minor, row.currency)),
         effective_time=to_timestamp(row.effective_at),
         set_by=row.set_by,
         etag=limit_etag(row, org_id),
@@ -126,9 +128,9 @@ def to_decision(row: Any) -> pb.EvaluateTransactionsResponse.Decision:
     return message
 
 
-def write_failure(code: str, message: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+def write_failure(failure: Failure) -> dict[str, Any]:
     """The column of a failure."""
-    return MessageToDict(failure_pb2.Failure(code=code, message=message, metadata=metadata))
+    return MessageToDict(to_failure(failure))
 
 
 def write_explanation(explanation: Explanation) -> dict[str, Any]:
@@ -141,7 +143,3 @@ def _read_reasons(row: Any, message: pb.ComplianceCheck | pb.EvaluateTransaction
         message.failure.CopyFrom(ParseDict(row.failure, failure_pb2.Failure()))
     if row.explanation is not None:
         message.explanation.CopyFrom(ParseDict(row.explanation, explanation_pb2.Explanation()))
-
-
-def _money(amount_minor: int, currency: str) -> money_pb2.Money:
-    return money_pb2.Money(currency_code=currency, amount_minor=amount_minor)

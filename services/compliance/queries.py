@@ -159,7 +159,16 @@ async def get_check(tx: AsyncConnection, request: pb.GetComplianceCheckRequest, 
     row = (await tx.execute(statement.where(c.compliance_check_id == request.compliance_check_id))).one_or_none()
     if row is None:
         raise ComplianceCheckNotFound("No such check.")
-    reviews = clearance.may_review(row.status, row.written_by, current_principal().person)
+    return describe_check(row, row.written_by)
+
+
+def describe_check(row: Any, written_by: str) -> pb.ComplianceCheck:
+    """The check of a row, for the caller.
+
+    Args:
+        written_by: Who wrote the party's facts.
+    """
+    reviews = clearance.may_review(row.status, written_by, current_principal().person)
     may = reviews and _may_call("ComplianceService/ReviewComplianceCheck")
     return messages.to_check(row, ("review",) if may else ())
 

@@ -60,6 +60,28 @@ async def test_money_of_a_party_that_is_not_cleared_moves_neither_in_nor_out(com
     assert unknown.failure.code == uncleared.failure.code == "PARTY_NOT_CLEARED"
     assert unknown.status == pb.ComplianceCheck.FAILED
     assert "OFAC is MANUAL_REVIEW" in uncleared.failure.metadata["missing"]
+    assert (unknown.explanation.rule, uncleared.explanation.rule) == ("PARTY", "KYC")
+
+
+async def test_a_refusal_is_found_under_the_check_that_is_missing(compliance):
+    await compliance.create()
+    for check in await compliance.waiting(compliance.party_id):
+        is_ofac = check.type == pb.ComplianceCheck.OFAC
+        decision = pb.ComplianceCheck.FAILED if is_ofac else pb.ComplianceCheck.PASSED
+        reviewed = await compliance.review(check.compliance_check_id, decision=decision)
+        assert list(reviewed.allowed_actions) == []
+    item = money_in(1)
+    [refused] = await compliance.evaluate(item)
+    assert refused.failure.metadata["missing"] == "OFAC is FAILED"
+
+    async def list_refused(check_type):
+        request = pb.ListComplianceChecksRequest(party_id=compliance.party_id, type=check_type)
+        with acting_as(CHECKER):
+            found = (await compliance.servicer.ListComplianceChecks(request, None)).compliance_checks
+        return [check.entity_id for check in found if check.entity_type == pb.ComplianceCheck.TRANSACTION]
+
+    assert await list_refused(pb.ComplianceCheck.OFAC) == [item.transaction_id]
+    assert await list_refused(pb.ComplianceCheck.KYC) == []
 
 
 async def test_the_limit_counts_what_passed_before_and_inside_one_request(compliance):

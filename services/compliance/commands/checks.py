@@ -46,7 +46,7 @@ async def review_check(
         updated_at=now,
     )
     await _announce(tx, decided, party, now)
-    return messages.to_check(decided)
+    return queries.describe_check(decided, party.written_by)
 
 
 async def take_expired_checks(tx: AsyncConnection, now: datetime) -> list[Any]:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
 from services.chassis.values.ids import derived_id
 from services.compliance import messages, store
 from services.compliance.domain import clearance
@@ -67,17 +68,15 @@ def _decide(
 ) -> dict[str, Any]:
     """The row of the check that holds the decision."""
     party = parties.get(item.party_id)
-    missing = clearance.list_missing(checks.get(item.party_id, {}), now) if party else clearance.UNKNOWN
-    if party is None or missing:
-        what = clearance.spell_missing(missing)
-        message = f"The party is not cleared: {what}."
-        failure = messages.write_failure("PARTY_NOT_CLEARED", message, {"party_id": item.party_id, "missing": what})
-        return _row(item, "KYC", now, failure, replace(missing[0], statement=message))
+    if party is None:
+        return _refuse_uncleared(item, "KYC", clearance.UNKNOWN, now)  # nobody has identified it
+    if missing := clearance.list_missing(checks.get(item.party_id, {}), now):
+        return _refuse_uncleared(item, missing[0].rule, missing, now)
     if item.direction == Item.IN:
         limits = facts.limits if has_limits(party.roles, party.accreditation) else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
-            failure = messages.write_failure("TRANSACTION_LIMIT_EXCEEDED", breach.working, breach.metadata())
+            failure = Failure("TRANSACTION_LIMIT_EXCEEDED", breach.working, metadata=breach.metadata())
             return _row(item, "LIMIT_CHECK", now, failure, breach.explanation)
         for limit_type in LimitType:
             if limit_type is not LimitType.PER_TRANSACTION:
@@ -85,11 +84,19 @@ def _decide(
     return _row(item, "LIMIT_CHECK", now)
 
 
+def _refuse_uncleared(item: Item, check_type: str, missing: tuple[Explanation, ...], now: datetime) -> dict[str, Any]:
+    """A failed check of the type whose answer is the first one missing."""
+    what = clearance.spell_missing(missing)
+    message = f"The party is not cleared: {what}."
+    failure = Failure("PARTY_NOT_CLEARED", message, metadata={"party_id": item.party_id, "missing": what})
+    return _row(item, check_type, now, failure, replace(missing[0], statement=message))
+
+
 def _row(
     item: Item,
     check_type: str,
     now: datetime,
-    failure: Mapping[str, Any] | None = None,
+    failure: Failure | None = None,
     explanation: Explanation | None = None,
 ) -> dict[str, Any]:
     """A check that passed, unless there is a failure."""
@@ -102,7 +109,7 @@ def _row(
         "entity_type": "TRANSACTION",
         "entity_id": item.transaction_id,
         "party_id": item.party_id,
-        "failure": failure,
+        "failure": messages.write_failure(failure) if failure else None,
         "explanation": messages.write_explanation(explanation) if explanation else None,
         "created_at": now,
         "updated_at": now,
