@@ -17,7 +17,7 @@ from realco.type.v1 import explanation_pb2
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
-from services.chassis.values.errors import DomainError, PermissionDenied
+from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
@@ -72,11 +72,7 @@ def _is_allowed(rpc: str, check: Callable[[], None]) -> bool:
 
 
 def _may_call(rpc: str) -> bool:
-    try:
-        _rules()[rpc].admit(current_principal())
-    except PermissionDenied:
-        return False
-    return True
+    return _rules()[rpc].admits(current_principal())
 
 
 @cache
