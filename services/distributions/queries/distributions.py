@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import within_reach
+from services.distributions.actions import answer_allocation, answer_distribution, show_distribution
 from services.distributions.domain.distribution import Distribution
 from services.distributions.domain.refusals import AllocationNotFound, DistributionNotFound
-from services.distributions.messages import to_allocation, to_distribution, to_distribution_for_investor
-from services.distributions.queries.actions import list_allocation_actions, list_distribution_actions
+from services.distributions.messages import to_allocation
 from services.distributions.queries.lists import cut_page, read_page
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import DISTRIBUTIONS
@@ -27,10 +27,8 @@ from services.distributions.tables import allocations, distributions
 
 async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
     distribution = await _find_reachable(tx, request.distribution_id)
-    message = _show(distribution)
     offering = await get_offering(tx, distribution.offering_id)
-    message.allowed_actions.extend(list_distribution_actions(offering, distribution))
-    return message
+    return answer_distribution(offering, distribution)
 
 
 async def list_distributions(
@@ -45,7 +43,7 @@ async def list_distributions(
         conditions.append(_pays(allocations.c.party_id == request.party_id))
     page = await read_page(tx, request, DISTRIBUTIONS, *conditions)
     return pb.ListDistributionsResponse(
-        distributions=[_show(each) for each in page.rows],
+        distributions=[show_distribution(each) for each in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -81,9 +79,7 @@ async def get_allocation(tx: AsyncConnection, request: pb.GetAllocationRequest, 
         or not current_principal().may_reach(allocation.party_id)
     ):
         raise AllocationNotFound
-    message = to_allocation(allocation)
-    message.allowed_actions.extend(list_allocation_actions(allocation))
-    return message
+    return answer_allocation(allocation)
 
 
 async def _find_reachable(tx: AsyncConnection, distribution_id: str) -> Distribution:
@@ -107,7 +103,3 @@ def _pays(payee: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         allocations.c.distribution_id == distributions.c.distribution_id,
         payee,
     )
-
-
-def _show(distribution: Distribution) -> pb.Distribution:
-    return to_distribution_for_investor(distribution) if current_principal().confined else to_distribution(distribution)

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import within_reach
+from services.distributions.actions import answer_investment, answer_offering
 from services.distributions.domain.refusals import InvestmentNotFound
 from services.distributions.messages import to_investment, to_offering
-from services.distributions.queries.actions import list_investment_actions, list_offering_actions
 from services.distributions.queries.lists import read_page
 from services.distributions.store import offerings as offerings_store
 from services.distributions.store.investments import INVESTMENTS
@@ -21,9 +21,7 @@ from services.distributions.tables import investments, offerings
 
 async def get_offering(tx: AsyncConnection, request: pb.GetOfferingRequest, now: datetime) -> pb.Offering:
     offering = await offerings_store.get_offering(tx, request.offering_id)
-    message = to_offering(offering)
-    message.allowed_actions.extend(list_offering_actions(offering, now))
-    return message
+    return answer_offering(offering, now)
 
 
 async def list_offerings(
@@ -47,9 +45,7 @@ async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, 
     if investment is None or not current_principal().may_reach(investment.party_id):
         raise InvestmentNotFound
     offering = await offerings_store.get_offering(tx, investment.offering_id)
-    message = to_investment(investment)
-    message.allowed_actions.extend(list_investment_actions(offering, investment, now))
-    return message
+    return answer_investment(offering, investment, now)
 
 
 async def list_investments(

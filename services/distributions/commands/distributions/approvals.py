@@ -11,26 +11,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag, etag_of
+from services.distributions.actions import answer_distribution
 from services.distributions.domain.approval import check_content
 from services.distributions.domain.distribution import check_may_approve, check_may_reject, check_may_submit
 from services.distributions.domain.states import DistributionStatus
-from services.distributions.messages import to_distribution
 from services.distributions.store.distributions import lock_distribution, move_distribution
 
 
 async def submit_distribution(
     tx: AsyncConnection, request: pb.SubmitDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    _, distribution = await lock_distribution(tx, request.distribution_id)
+    offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
     if distribution.status is DistributionStatus.PENDING_APPROVAL:
-        return to_distribution(distribution)
+        return answer_distribution(offering, distribution)
     check_may_submit(distribution)
     submitted = replace(
         distribution, status=DistributionStatus.PENDING_APPROVAL, submitted_by=current_principal().person
     )
     after, _ = await move_distribution(tx, distribution, submitted, events.DistributionSubmitted(), now)
-    return to_distribution(after)
+    return answer_distribution(offering, after)
 
 
 async def approve_distribution(
@@ -49,14 +49,14 @@ async def approve_distribution(
         approved_hash=request.content_hash,
     )
     after, _ = await move_distribution(tx, distribution, approved, events.DistributionApproved(), now)
-    return to_distribution(after)
+    return answer_distribution(offering, after)
 
 
 async def reject_distribution(
     tx: AsyncConnection, request: pb.RejectDistributionRequest, now: datetime
 ) -> pb.Distribution:
     """Back to DRAFT: it may be calculated and submitted again. Takes an approval away too."""
-    _, distribution = await lock_distribution(tx, request.distribution_id)
+    offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
     check_may_reject(distribution)
     drafted = replace(
@@ -68,4 +68,4 @@ async def reject_distribution(
     )
     event = events.DistributionRejected(reason=request.reason)
     after, _ = await move_distribution(tx, distribution, drafted, event, now)
-    return to_distribution(after)
+    return answer_distribution(offering, after)

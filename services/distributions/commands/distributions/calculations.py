@@ -13,6 +13,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
+from services.distributions.actions import answer_distribution
 from services.distributions.domain.approval import hash_content
 from services.distributions.domain.distribution import (
     Allocation,
@@ -26,7 +27,6 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.waterfall import Result, calculate
-from services.distributions.messages import to_distribution
 from services.distributions.store.allocations import replace_allocations
 from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, publish, replace_tiers
 from services.distributions.store.waterfalls import read_state
@@ -53,7 +53,7 @@ async def calculate_distribution(
     allocations = _list_allocations(offering, after, result, now)
     await replace_allocations(tx, after.distribution_id, allocations)
     await publish(tx, events.DistributionCalculated(), after, allocations, now)
-    return to_distribution(after)
+    return answer_distribution(offering, after)
 
 
 def _list_allocations(

@@ -14,12 +14,12 @@ from services.chassis.calls.wire import from_date
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.ids import new_id
+from services.distributions.actions import answer_distribution
 from services.distributions.commands.raises.offerings import PLANS_END
 from services.distributions.domain.distribution import Allocation, Distribution, check_may_cancel
 from services.distributions.domain.offering import check_may_distribute
 from services.distributions.domain.refusals import CurrencyMismatch, OutOfDateOrder
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
-from services.distributions.messages import to_distribution
 from services.distributions.store.allocations import lock_allocations_of
 from services.distributions.store.distributions import insert_distribution, lock_distribution, move_distribution
 from services.distributions.store.offerings import get_offering
@@ -60,21 +60,21 @@ async def create_distribution(
         updated_at=now,
     )
     await insert_distribution(tx, distribution)
-    return to_distribution(distribution)
+    return answer_distribution(offering, distribution)
 
 
 async def cancel_distribution(
     tx: AsyncConnection, request: pb.CancelDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    _, distribution = await lock_distribution(tx, request.distribution_id)
+    offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
     if distribution.status is DistributionStatus.CANCELLED:
-        return to_distribution(distribution)
+        return answer_distribution(offering, distribution)
     check_may_cancel(distribution)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED)
     allocations = await list_cancellations(tx, distribution.distribution_id)
     after, _ = await move_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)
-    return to_distribution(after)
+    return answer_distribution(offering, after)
 
 
 async def list_cancellations(tx: AsyncConnection, distribution_id: str) -> list[tuple[Allocation, Allocation]]:

@@ -17,6 +17,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
+from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
 from services.distributions.commands.distributions.drafts import list_cancellations
@@ -30,7 +31,6 @@ from services.distributions.domain.refusals import (
     InsufficientDistributableCash,
 )
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
-from services.distributions.messages import to_distribution
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.distributions import (
     DISTRIBUTIONS,
@@ -108,7 +108,7 @@ async def execute_distribution(
         SagaStep.DECLARE_DISTRIBUTION,
         current_principal().person,
     )
-    return to_distribution(after)
+    return answer_distribution(offering, after)
 
 
 async def make_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:

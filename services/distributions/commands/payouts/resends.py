@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag, etag_of
+from services.distributions.actions import answer_allocation
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.payout import plan_allocation_payout
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
-from services.distributions.messages import to_allocation
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import lock_distribution, move_distribution
 from services.distributions.store.payouts import PAYOUTS
@@ -40,4 +40,4 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
     saga_id = await begin_saga(tx, SagaKind.RESEND, allocation.allocation_id, SagaStep.REQUEST_PAYOUTS, person)
     payout = plan_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
     await PAYOUTS.insert_all(tx, [payout])
-    return to_allocation(moved[0])
+    return answer_allocation(moved[0])

@@ -18,6 +18,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
+from services.distributions.actions import answer_offering
 from services.distributions.commands.raises import refunds
 from services.distributions.commands.raises.gates import PeerFacts, check_gates
 from services.distributions.domain.closing import require_open
@@ -25,7 +26,6 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering, check_may_close
 from services.distributions.domain.payout import plan_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.messages import to_offering
 from services.distributions.store.investments import lock_investments_of, move_investments, sum_released
 from services.distributions.store.offerings import get_offering, lock_offering, move_offering
 from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
@@ -42,11 +42,11 @@ async def close_offering(
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, etag_of(offering.offering_id, offering.version))
     if offering.status is OfferingStatus.CLOSING:
-        return to_offering(offering)
+        return answer_offering(offering, now)
     check_may_close(offering)
     bank_account_id = request.proceeds_bank_account_id or None
     if offering.status is OfferingStatus.CLOSED:
-        return to_offering(await _pay_proceeds_again(tx, offering, bank_account_id, now))
+        return answer_offering(await _pay_proceeds_again(tx, offering, bank_account_id, now), now)
     require_open(await check_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
     await begin_saga(
@@ -62,7 +62,7 @@ async def close_offering(
         closing_attempt=offering.closing_attempt + 1,
         proceeds_bank_account_id=bank_account_id,
     )
-    return to_offering(await move_offering(tx, offering, closing, events.OfferingClosing(), now))
+    return answer_offering(await move_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 
 
 async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) -> None:

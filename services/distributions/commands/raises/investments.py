@@ -13,12 +13,12 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.ids import new_id
+from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
 from services.distributions.domain.investment import Investment, check_may_cancel
 from services.distributions.domain.offering import check_takes_investments
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import CurrencyMismatch, InvestmentNotFound, OfferingFull
-from services.distributions.messages import to_investment
 from services.distributions.store.investments import INVESTMENTS, insert_investment, move_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering, move_offering
 
@@ -49,8 +49,8 @@ async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentReq
     )
     await insert_investment(tx, investment)
     committed = replace(offering, committed_minor=offering.committed_minor + amount_minor)
-    await move_offering(tx, offering, committed, events.OfferingUpdated(), now)
-    return to_investment(investment)
+    offering = await move_offering(tx, offering, committed, events.OfferingUpdated(), now)
+    return answer_investment(offering, investment, now)
 
 
 async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
@@ -69,5 +69,6 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     if investment.refund_requested_by is None and investment.refund_failure is None:
         withdrawn = replace(investment, refund_requested_by=current_principal().person)
         await move_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
-    await refunds.advance_refunds(tx, offering, now, investment_ids=[investment.investment_id], again=True)
-    return to_investment(await INVESTMENTS.get_locked(tx, investment.investment_id))
+    ids = [investment.investment_id]
+    offering = await refunds.advance_refunds(tx, offering, now, investment_ids=ids, again=True)
+    return answer_investment(offering, await INVESTMENTS.get_locked(tx, investment.investment_id), now)

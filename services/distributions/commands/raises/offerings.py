@@ -17,12 +17,13 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.ids import new_id
+from services.distributions.actions import answer_offering
 from services.distributions.clients import Escrow
 from services.distributions.domain.closing import earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
 from services.distributions.domain.refusals import EscrowAccountNotUsable, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
-from services.distributions.messages import read_terms, to_offering
+from services.distributions.messages import read_terms
 from services.distributions.store.investments import has_investments
 from services.distributions.store.offerings import insert_offering, lock_offering, move_offering
 
@@ -72,7 +73,7 @@ async def create_offering(
     )
     if not await insert_offering(tx, offering):
         raise _refuse_account(request.escrow_account_id, "used by another offering")
-    return to_offering(offering)
+    return answer_offering(offering, now)
 
 
 def _read_moment(timestamp: Timestamp, field: str, now: datetime) -> datetime:
@@ -139,7 +140,7 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
         changed = replace(changed, external_id=request.external_id if request.HasField("external_id") else None)
     if "metadata" in named:
         changed = replace(changed, metadata=dict(request.metadata))
-    return to_offering(await move_offering(tx, offering, changed, events.OfferingUpdated(), now))
+    return answer_offering(await move_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:

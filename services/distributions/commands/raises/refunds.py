@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag, etag_of
+from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import plan_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.messages import to_offering
 from services.distributions.store.investments import has_live_investments, lock_investments_of, move_investments
 from services.distributions.store.offerings import lock_offering, move_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
@@ -34,7 +34,7 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
         event = events.OfferingRefunding(reason=request.reason)
         offering = await move_offering(tx, offering, refunding, event, now)
         await request_all_refunds(tx, offering.offering_id, now)
-    return to_offering(await advance_refunds(tx, offering, now, again=True))
+    return answer_offering(await advance_refunds(tx, offering, now, again=True), now)
 
 
 async def request_all_refunds(tx: AsyncConnection, offering_id: str, now: datetime) -> None:

@@ -1,4 +1,7 @@
-"""What a caller may do with a resource now, by the access rule of each RPC and the rule that would refuse it."""
+"""Single resources as one caller gets them, from a read or a write alike: with what that caller may do with them now.
+
+An action is offered where the contract lets the caller call it, and the rule that would refuse it does not.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,13 @@ from services.distributions.domain.offering import (
     check_may_refund,
     check_takes_investments,
 )
+from services.distributions.messages import (
+    to_allocation,
+    to_distribution,
+    to_distribution_for_investor,
+    to_investment,
+    to_offering,
+)
 
 _RULES = rules_of(
     [
@@ -33,9 +43,10 @@ _PACKAGE = "/realco.distributions.v1."
 Action = tuple[str, str, Callable[[], None]]
 
 
-def list_offering_actions(offering: Offering, now: datetime) -> list[str]:
+def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering:
     """The gates of a closing are another question: they are asked of other services."""
-    return _list_allowed(
+    answer = to_offering(offering)
+    answer.allowed_actions[:] = _list_allowed(
         ("update", "OfferingsService/UpdateOffering", lambda: None),
         ("close", "OfferingsService/CloseOffering", lambda: check_may_close(offering)),
         ("refund", "OfferingsService/RefundOffering", lambda: check_may_refund(offering)),
@@ -46,22 +57,26 @@ def list_offering_actions(offering: Offering, now: datetime) -> list[str]:
         ),
         ("distribute", "DistributionsService/CreateDistribution", lambda: check_may_distribute(offering)),
     )
+    return answer
 
 
-def list_investment_actions(offering: Offering, investment: Investment, now: datetime) -> list[str]:
-    return _list_allowed(
+def answer_investment(offering: Offering, investment: Investment, now: datetime) -> offerings_pb2.Investment:
+    answer = to_investment(investment)
+    answer.allowed_actions[:] = _list_allowed(
         (
             "cancel",
             "InvestmentsService/CancelInvestment",
             lambda: check_may_cancel(offering, investment, now),
         ),
     )
+    return answer
 
 
-def list_distribution_actions(offering: Offering, distribution: Distribution) -> list[str]:
+def answer_distribution(offering: Offering, distribution: Distribution) -> distributions_pb2.Distribution:
     """The cash of an execution is another question: it is asked of escrow."""
     rules, person = distribution_rules, current_principal().person
-    return _list_allowed(
+    answer = show_distribution(distribution)
+    answer.allowed_actions[:] = _list_allowed(
         (
             "calculate",
             "DistributionsService/CalculateDistribution",
@@ -81,16 +96,24 @@ def list_distribution_actions(offering: Offering, distribution: Distribution) ->
         ),
         ("cancel", "DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
     )
+    return answer
 
 
-def list_allocation_actions(allocation: Allocation) -> list[str]:
-    return _list_allowed(
+def show_distribution(distribution: Distribution) -> distributions_pb2.Distribution:
+    """As much of it as the caller may see."""
+    return to_distribution_for_investor(distribution) if current_principal().confined else to_distribution(distribution)
+
+
+def answer_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
+    answer = to_allocation(allocation)
+    answer.allowed_actions[:] = _list_allowed(
         (
             "resend",
             "DistributionsService/ResendAllocation",
             lambda: distribution_rules.check_may_resend(allocation),
         ),
     )
+    return answer
 
 
 def _list_allowed(*actions: Action) -> list[str]:
@@ -98,8 +121,9 @@ def _list_allowed(*actions: Action) -> list[str]:
 
 
 def _is_allowed(rpc: str, check: Callable[[], None]) -> bool:
+    if not _RULES[_PACKAGE + rpc].admits(current_principal()):
+        return False
     try:
-        _RULES[_PACKAGE + rpc].admit(current_principal())
         check()
     except DomainError:
         return False
