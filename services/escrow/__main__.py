@@ -12,7 +12,7 @@ from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.escrow.api import EscrowServicer
-from services.escrow.jobs import jobs
+from services.escrow.jobs import build_jobs
 from services.escrow.posting import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 
@@ -25,7 +25,7 @@ async def main(settings: Settings) -> None:
         await runtime.serve(
             servicers=[(pb_grpc.add_EscrowServiceServicer_to_server, servicer, service)],
             subscriptions=SUBSCRIPTIONS,
-            jobs=jobs(runtime.database, runtime.clock),
+            jobs=build_jobs(runtime.database, runtime.clock),
         )
         await poster.drain()
 

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.errors import PermissionDenied
 from services.escrow import store
 from services.escrow.domain import account
 from services.escrow.domain.account import Status
@@ -51,18 +50,14 @@ def of_journal_entry(status: str, *, is_reversed: bool) -> list[str]:
 
 async def _is_empty(tx: AsyncConnection, row: Any) -> bool:
     try:
-        account.check_empty(await store.balances(tx, row.org_id, row.escrow_account_id))
+        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id))
     except BalancesNotZero:
         return False
     return True
 
 
 def _may_call(rpc: str) -> bool:
-    try:
-        _rules()[f"/{pb.DESCRIPTOR.package}.EscrowService/{rpc}"].admit(current_principal())
-    except PermissionDenied:
-        return False
-    return True
+    return _rules()[f"/{pb.DESCRIPTOR.package}.EscrowService/{rpc}"].admits(current_principal())
 
 
 @cache

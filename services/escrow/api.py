@@ -100,7 +100,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     ) -> pb.BatchPostJournalEntriesResponse:
         wanted = await entries.build_entries(self._operations.database, request, self._operations.clock.now())
         outcomes = await self._poster.post(wanted, validate_only=request.validate_only)
-        return pb.BatchPostJournalEntriesResponse(results=messages.results(request.items, outcomes))
+        return pb.BatchPostJournalEntriesResponse(results=messages.to_posting_results(request.items, outcomes))
 
     async def ReleaseSubscriptions(
         self, request: pb.ReleaseSubscriptionsRequest, context: ServicerContext
@@ -116,7 +116,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
         self, request: pb.SubmitPayoutsRequest, context: ServicerContext
     ) -> pb.SubmitPayoutsResponse:
         outcomes = await self._poster.post([entries.build_payout(item) for item in request.items])
-        return pb.SubmitPayoutsResponse(results=messages.results(request.items, outcomes))
+        return pb.SubmitPayoutsResponse(results=messages.to_posting_results(request.items, outcomes))
 
     # --- holds ---
 

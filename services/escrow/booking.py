@@ -65,7 +65,7 @@ async def book(
     async with aclosing(_verdicts(connection, entries, now)) as verdicts:
         async for entry, verdict in verdicts:
             if verdict.outcome == "posted":
-                message = messages.journal_entry(entry, verdict)
+                message = messages.to_journal_entry(entry, verdict)
                 posted.append((entry, message))
                 outcomes.append(Outcome(message))
             else:
@@ -112,11 +112,11 @@ async def _answer_again(
         number: (entries[number].org_id, entries[number].escrow_account_id, verdict.sequence)
         for number, verdict in repeated
     }
-    rows = await store.booked_entries(connection, list(set(places.values())))
+    rows = await store.list_booked_entries(connection, list(set(places.values())))
     found = {}
     for key, group in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"])):
         legs = list(group)
-        found[key] = messages.booked_journal_entry(legs[0], legs)
+        found[key] = messages.to_booked_journal_entry(legs[0], legs)
     for number, place in places.items():
         outcomes[number] = Outcome(found[place], replayed=True)
 

@@ -82,7 +82,7 @@ async def build_entry(
             raise InvalidField("A reversal mirrors its original.", fields={f"{path}.investment_id": "must be empty"})
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
-            original = await store.entry(tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id)
+            original = await store.find_entry(tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id)
         if original is None:
             raise JournalEntryNotFound("There is no such journal entry in this escrow account.")
         legs: Sequence[Leg] = mirror(original.legs)

@@ -17,7 +17,7 @@ _BATCH_MAX = 100
 _REFUSALS_MAX = 5_000
 
 
-def jobs(database: Database, clock: Clock) -> list[Job]:
+def build_jobs(database: Database, clock: Clock) -> list[Job]:
     async def expire_holds() -> int:
         return await expire_due_holds(database, clock)
 
@@ -37,11 +37,11 @@ async def expire_due_holds(database: Database, clock: Clock) -> int:
     """
     now = clock.now()
     async with database.begin(ALL_ORGANIZATIONS) as tx:
-        organizations = await store.organizations_with_due_holds(tx, now, _BATCH_MAX)
+        organizations = await store.list_organizations_with_due_holds(tx, now, _BATCH_MAX)
     ended = 0
     for org_id in organizations:
         async with database.begin(org_id) as tx:
-            due = await store.due_holds(tx, now, _BATCH_MAX)
+            due = await store.list_due_holds(tx, now, _BATCH_MAX)
         for hold in due:
             with acting_as(service_principal("escrow", org_id, on_behalf_of=hold.actor)):
                 try:
@@ -56,7 +56,7 @@ async def expire_due_holds(database: Database, clock: Clock) -> int:
 async def forget_old_refusals(database: Database) -> int:
     """Frees the keys of refused postings after the time for which every answer is kept; returns how many."""
     async with database.begin(ALL_ORGANIZATIONS) as tx:
-        organizations = await store.organizations_with_old_refusals(tx, _BATCH_MAX)
+        organizations = await store.list_organizations_with_old_refusals(tx, _BATCH_MAX)
     forgotten = 0
     for org_id in organizations:
         async with database.begin(org_id) as tx:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
-from realco.type.v1 import money_pb2
 
-from services.chassis.calls.wire import to_explanation, to_failure, to_timestamp
+from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_timestamp
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import make_failure
+from services.chassis.values.money import Money
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from services.escrow.domain.holds import explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
@@ -29,11 +29,7 @@ class Outcome(NamedTuple):
     replayed: bool = False
 
 
-def money(amount_minor: int, currency: str) -> money_pb2.Money:
-    return money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
-
-
-def ledger_account(kind: str, party_id: str) -> pb.LedgerAccount:
+def to_ledger_account(kind: str, party_id: str) -> pb.LedgerAccount:
     return pb.LedgerAccount(kind=_NUMBER[kind], party_id=party_id or None)
 
 
@@ -55,7 +51,7 @@ def read_ledger_account(message: pb.LedgerAccount, path: str) -> LedgerAccount:
     return LedgerAccount(kind, message.party_id)
 
 
-def escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount:
+def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount:
     return pb.EscrowAccount(
         escrow_account_id=row.escrow_account_id,
         display_name=row.display_name,
@@ -88,7 +84,7 @@ def _moment(moment: datetime) -> Timestamp:
     return to_timestamp(moment)
 
 
-def journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
+def to_journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
     """An entry that was just booked. Every posting pays for this, so it is built in place, without parts in between."""
     created = _moment(verdict.booked_at)
     effective = created if entry.effective_at is None else _moment(min(entry.effective_at, verdict.booked_at))
@@ -126,7 +122,7 @@ def journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
     return message
 
 
-def booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] = ()) -> pb.JournalEntry:
+def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] = ()) -> pb.JournalEntry:
     """An entry as the book has it, from a row with its columns, by name, and from the rows of its legs."""
     metadata = head["metadata"]  # the driver alone gives text, SQLAlchemy what it says
     return pb.JournalEntry(
@@ -138,7 +134,7 @@ def booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] 
         effective_time=to_timestamp(head["effective_at"]),
         create_time=to_timestamp(head["created_at"]),
         leg_count=head["leg_count"],
-        ledger_entries=[ledger_entry(row, head["currency"]) for row in legs],
+        ledger_entries=[to_ledger_entry(row, head["currency"]) for row in legs],
         transaction_id=head["transaction_id"],
         investment_id=head["investment_id"],
         distribution_id=head["distribution_id"],
@@ -150,7 +146,7 @@ def booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] 
     )
 
 
-def ledger_entry(row: Any, currency: str) -> pb.LedgerEntry:
+def to_ledger_entry(row: Any, currency: str) -> pb.LedgerEntry:
     """A leg, from a row of ledger_entries."""
     after = row["posted_after"] if row["layer"] == Layer.POSTED.value else row["pending_after"]
     account: Any = {"kind": _NUMBER[row["kind"]], "party_id": row["party_id"] or None}
@@ -168,19 +164,19 @@ def ledger_entry(row: Any, currency: str) -> pb.LedgerEntry:
     )
 
 
-def ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalance:
+def to_ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalance:
     """The balances of a ledger account, or of a kind, from a row of queries."""
     return pb.LedgerAccountBalance(
-        ledger_account=ledger_account(row.kind, row.party_id),
+        ledger_account=to_ledger_account(row.kind, row.party_id),
         normal_balance=row.normal_balance,
-        posted=money(int(row.posted), currency),
-        pending=money(int(row.pending), currency),
-        held=money(int(row.held), currency),
-        available=money(int(row.posted - row.held), currency),
+        posted=to_money(Money(int(row.posted), currency)),
+        pending=to_money(Money(int(row.pending), currency)),
+        held=to_money(Money(int(row.held), currency)),
+        available=to_money(Money(int(row.posted - row.held), currency)),
     )
 
 
-def hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
+def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
     """A hold, from a row with its escrow account's currency."""
 
     def moment(value: datetime | None) -> Any:
@@ -189,9 +185,9 @@ def hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
     return pb.Hold(
         hold_id=row.hold_id,
         escrow_account_id=row.escrow_account_id,
-        ledger_account=ledger_account(row.kind, row.party_id),
-        amount=money(row.amount_minor, row.currency),
-        captured_amount=money(row.captured_minor, row.currency),
+        ledger_account=to_ledger_account(row.kind, row.party_id),
+        amount=to_money(Money(row.amount_minor, row.currency)),
+        captured_amount=to_money(Money(row.captured_minor, row.currency)),
         status=row.status,
         reason=row.reason,
         transaction_id=row.transaction_id,
@@ -207,7 +203,7 @@ def hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
     )
 
 
-def results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.PostingResult]:
+def to_posting_results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.PostingResult]:
     """What became of each item of a batch, by the item's idempotency_key."""
     for item, (answer, replayed) in zip(items, outcomes, strict=True):
         key = item.idempotency_key

@@ -136,7 +136,7 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
     return columns
 
 
-async def booked_entries(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
+async def list_booked_entries(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
     """The legs of the entries at (org_id, escrow_account_id, sequence), each with its entry's columns, in order."""
     return await connection.fetch(
         "SELECT j.journal_entry_id, j.type, j.description, j.leg_count, j.transaction_id, j.investment_id,"
@@ -182,7 +182,7 @@ def on_normal_side(debit: sa.ColumnElement[int], credit: sa.ColumnElement[int]) 
     return sa.case((ledger_accounts.c.normal_balance == "DEBIT", debit - credit), else_=credit - debit)
 
 
-async def balances(
+async def list_balances(
     tx: AsyncConnection, org_id: str, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
 ) -> list[Balance]:
     """The balances of these ledger accounts that exist, or of all, by kind and party."""
@@ -216,19 +216,21 @@ class BookedEntry(NamedTuple):
     legs: list[Leg]
 
 
-async def entries_of_transaction(
+async def list_entries_of_transaction(
     tx: AsyncConnection, org_id: str, escrow_account_id: str, transaction_id: str
 ) -> list[BookedEntry]:
     """What the book has of a transaction, oldest first."""
-    return await _entries(tx, org_id, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
+    return await _list_entries(tx, org_id, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
 
 
-async def entry(tx: AsyncConnection, org_id: str, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
-    found = await _entries(tx, org_id, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
+async def find_entry(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, journal_entry_id: str
+) -> BookedEntry | None:
+    found = await _list_entries(tx, org_id, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
     return found[0] if found else None
 
 
-async def _entries(
+async def _list_entries(
     tx: AsyncConnection, org_id: str, escrow_account_id: str, which: sa.ColumnElement[bool]
 ) -> list[BookedEntry]:
     head, legs = journal_entries.c, ledger_entries.c
@@ -318,15 +320,15 @@ async def let_hold_expire(tx: AsyncConnection, org_id: str, escrow_account_id: s
     return bool(await tx.scalar(call))
 
 
-async def hold(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
+async def find_hold(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
     table = holds.c
-    query = holds_with_account().where(
+    query = select_holds_with_account().where(
         table.org_id == org_id, table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
     )
     return (await tx.execute(query)).one_or_none()
 
 
-def holds_with_account() -> sa.Select[Any]:
+def select_holds_with_account() -> sa.Select[Any]:
     """Holds, each with the currency and the status of its escrow account."""
     escrow = escrow_accounts.c
     return sa.select(holds, escrow.currency, escrow.status.label("escrow_account_status")).join_from(
@@ -339,13 +341,13 @@ def holds_with_account() -> sa.Select[Any]:
     )
 
 
-async def organizations_with_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[str]:
+async def list_organizations_with_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[str]:
     """Organizations that have open holds whose time ran out, the longest overdue first."""
     query = _due_holds(sa.select(holds.c.org_id), now).group_by(holds.c.org_id)
     return (await tx.scalars(query.order_by(sa.func.min(holds.c.expires_at)).limit(most))).all()
 
 
-async def due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
+async def list_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
     """Open holds whose time ran out, of the transaction's organization, oldest first."""
     query = _due_holds(sa.select(holds.c.escrow_account_id, holds.c.hold_id, holds.c.actor), now)
     return (await tx.execute(query.order_by(holds.c.expires_at).limit(most))).all()
@@ -360,7 +362,7 @@ def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
     )
 
 
-async def organizations_with_old_refusals(tx: AsyncConnection, most: int) -> Sequence[str]:
+async def list_organizations_with_old_refusals(tx: AsyncConnection, most: int) -> Sequence[str]:
     """Organizations with refused postings whose keys have served their time."""
     return (await tx.scalars(sa.select(refused_postings.c.org_id).where(_OLD).distinct().limit(most))).all()
 

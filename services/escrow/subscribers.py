@@ -63,12 +63,12 @@ async def _book_fact(
     frozen = account.status == Status.FROZEN.value
     if fact is Fact.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
-    booked = await store.entries_of_transaction(tx, delivery.org_id, escrow_account_id, transaction.transaction_id)
+    booked = await store.list_entries_of_transaction(tx, delivery.org_id, escrow_account_id, transaction.transaction_id)
     position = Position(leg for entry in booked for leg in entry.legs)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await store.balances(tx, delivery.org_id, escrow_account_id, accounts)
+        for balance in await store.list_balances(tx, delivery.org_id, escrow_account_id, accounts)
     }
     legs = legs_of(fact, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
     if not legs:

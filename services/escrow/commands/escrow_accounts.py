@@ -38,7 +38,7 @@ async def create_escrow_account(
     }
     await store.insert_escrow_account(tx, values)
     row = await _lock(tx, escrow_account_id)
-    await outbox.enqueue(tx, events.EscrowAccountOpened(escrow_account=messages.escrow_account(row)), now=now)
+    await outbox.enqueue(tx, events.EscrowAccountOpened(escrow_account=messages.to_escrow_account(row)), now=now)
     return await _answer(tx, row)
 
 
@@ -55,7 +55,7 @@ async def update_escrow_account(
     if all(getattr(row, name) == value for name, value in changes.items()):
         return await _answer(tx, row)
     changed = await store.change_escrow_account(tx, row.org_id, row.escrow_account_id, now, **changes)
-    await outbox.enqueue(tx, events.EscrowAccountUpdated(escrow_account=messages.escrow_account(changed)), now=now)
+    await outbox.enqueue(tx, events.EscrowAccountUpdated(escrow_account=messages.to_escrow_account(changed)), now=now)
     return await _answer(tx, changed)
 
 
@@ -89,11 +89,13 @@ async def _move(
     if not account.move(Status(row.status), wanted):
         return await _answer(tx, row)
     if wanted is Status.CLOSED:
-        account.check_empty(await store.balances(tx, row.org_id, row.escrow_account_id))
+        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id))
     moved = await store.change_escrow_account(
         tx, row.org_id, row.escrow_account_id, now, status=wanted.value, freeze_reason=freeze_reason
     )
-    event = events.EscrowAccountStatusChanged(escrow_account=messages.escrow_account(moved), previous_status=row.status)
+    event = events.EscrowAccountStatusChanged(
+        escrow_account=messages.to_escrow_account(moved), previous_status=row.status
+    )
     await outbox.enqueue(tx, event, now=now)
     return await _answer(tx, moved)
 
@@ -113,4 +115,4 @@ async def _lock(tx: AsyncConnection, escrow_account_id: str, etag: str = "") -> 
 
 
 async def _answer(tx: AsyncConnection, row: sa.Row[Any]) -> pb.EscrowAccount:
-    return messages.escrow_account(row, await actions.of_escrow_account(tx, row))
+    return messages.to_escrow_account(row, await actions.of_escrow_account(tx, row))

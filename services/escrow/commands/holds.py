@@ -94,7 +94,7 @@ async def reserve(
     if verdict.outcome != "done":
         _refuse_placing(verdict, escrow_account_id, account, amount_minor)
     row = await _find(tx, escrow_account_id, hold_id)
-    await outbox.enqueue(tx, events.HoldPlaced(hold=messages.hold(row)), now=now)
+    await outbox.enqueue(tx, events.HoldPlaced(hold=messages.to_hold(row)), now=now)
 
 
 def _refuse_placing(
@@ -182,7 +182,7 @@ async def end_hold(
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor)
     row = await _find(tx, escrow_account_id, hold_id)
-    await outbox.enqueue(tx, events.HoldResolved(hold=messages.hold(row)), now=now)
+    await outbox.enqueue(tx, events.HoldResolved(hold=messages.to_hold(row)), now=now)
 
 
 async def let_hold_expire(
@@ -191,7 +191,7 @@ async def let_hold_expire(
     """Lets an open hold end by itself at a time."""
     if await store.let_hold_expire(tx, current_principal().org_id, escrow_account_id, hold_id, expires_at):
         row = await _find(tx, escrow_account_id, hold_id)
-        await outbox.enqueue(tx, events.HoldChanged(hold=messages.hold(row)), now=now)
+        await outbox.enqueue(tx, events.HoldChanged(hold=messages.to_hold(row)), now=now)
 
 
 def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int) -> NoReturn:
@@ -209,7 +209,7 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, c
 
 
 async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
-    row = await store.hold(tx, current_principal().org_id, escrow_account_id, hold_id)
+    row = await store.find_hold(tx, current_principal().org_id, escrow_account_id, hold_id)
     if row is None:
         raise refusals.HoldNotFound("There is no such hold in this escrow account.")
     return row
@@ -217,4 +217,4 @@ async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa
 
 async def _answer(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> pb.Hold:
     row = await _find(tx, escrow_account_id, hold_id)
-    return messages.hold(row, actions.of_hold(row))
+    return messages.to_hold(row, actions.of_hold(row))

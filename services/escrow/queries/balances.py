@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.wire import from_timestamp, to_timestamp
+from services.chassis.calls.wire import from_timestamp, to_money, to_timestamp
 from services.chassis.data.paging import Page
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.money import Money
 from services.escrow import messages, store
 from services.escrow.domain.chart import Direction, Kind, line_of
-from services.escrow.messages import money
 from services.escrow.queries.escrow_accounts import find_account
 from services.escrow.queries.filters import match_account
 from services.escrow.tables import ledger_accounts
@@ -31,7 +31,7 @@ async def get_balance(
     by_kind = {Kind(row.kind): row for row in rows}
 
     def amount(amount_minor: int) -> Any:
-        return money(int(amount_minor), account.currency)
+        return to_money(Money(int(amount_minor), account.currency))
 
     cash, transit = by_kind[Kind.CASH].posted, by_kind[Kind.IN_TRANSIT]
     # What the rails owe us is on the debit side, what is on its way out on the credit side.
@@ -44,7 +44,7 @@ async def get_balance(
         pending_out=amount(pending_out),
         held=amount(sum(row.held for row in rows)),
         available=amount(cash - pending_out - sum(_kept_back(kind, row) for kind, row in by_kind.items())),
-        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows],
+        ledger_accounts=[messages.to_ledger_account_balance(row, account.currency) for row in rows],
     )
 
 
@@ -67,7 +67,7 @@ async def list_ledger_accounts(
     found = (await tx.execute(page.of_query(query, key, descending=False), _key(account, as_of))).all()
     rows, token, previous = page.cut(found, lambda row: (row.kind, row.party_id))
     return pb.ListLedgerAccountsResponse(
-        ledger_accounts=[messages.ledger_account_balance(row, account.currency) for row in rows],
+        ledger_accounts=[messages.to_ledger_account_balance(row, account.currency) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
@@ -148,16 +148,16 @@ async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequ
         lines.append(
             pb.TrialBalance.Line(
                 kind=row.kind,
-                debit=money(max(net, 0), account.currency),
-                credit=money(max(-net, 0), account.currency),
+                debit=to_money(Money(max(net, 0), account.currency)),
+                credit=to_money(Money(max(-net, 0), account.currency)),
             )
         )
     return pb.TrialBalance(
         escrow_account_id=account.escrow_account_id,
         lines=lines,
-        total_debit=money(debit_minor, account.currency),
-        total_credit=money(credit_minor, account.currency),
-        difference=money(debit_minor - credit_minor, account.currency),
+        total_debit=to_money(Money(debit_minor, account.currency)),
+        total_credit=to_money(Money(credit_minor, account.currency)),
+        difference=to_money(Money(debit_minor - credit_minor, account.currency)),
         balanced=debit_minor == credit_minor and all(row.kept for row in rows),
     )
 

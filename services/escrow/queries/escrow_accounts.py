@@ -18,7 +18,7 @@ from services.escrow.tables import escrow_accounts
 
 async def get_escrow_account(tx: AsyncConnection, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
     row = await find_account(tx, request.escrow_account_id)
-    return messages.escrow_account(row, await actions.of_escrow_account(tx, row))
+    return messages.to_escrow_account(row, await actions.of_escrow_account(tx, row))
 
 
 async def list_escrow_accounts(
@@ -39,7 +39,7 @@ async def list_escrow_accounts(
     found = (await tx.execute(page.of_query(query, key, descending=is_descending(request)))).all()
     rows, token, previous = page.cut(found, lambda row: (row.created_at, row.escrow_account_id))
     return pb.ListEscrowAccountsResponse(
-        escrow_accounts=[messages.escrow_account(row) for row in rows],
+        escrow_accounts=[messages.to_escrow_account(row) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )

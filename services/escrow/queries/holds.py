@@ -17,16 +17,16 @@ from services.escrow.tables import holds
 
 async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
     account = await find_account(tx, request.escrow_account_id)
-    row = await store.hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
+    row = await store.find_hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
     if row is None:
         raise HoldNotFound("There is no such hold in this escrow account.")
-    return messages.hold(row, actions.of_hold(row))
+    return messages.to_hold(row, actions.of_hold(row))
 
 
 async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
     account = await find_account(tx, request.escrow_account_id)
     table = holds.c
-    query = store.holds_with_account().where(
+    query = store.select_holds_with_account().where(
         table.org_id == account.org_id,
         table.escrow_account_id == account.escrow_account_id,
         *match_account(request, table.kind, table.party_id),
@@ -45,5 +45,5 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
     found = (await tx.execute(page.of_query(query, key, descending=is_descending(request)))).all()
     rows, token, previous = page.cut(found, lambda row: (row.created_at, row.hold_id))
     return pb.ListHoldsResponse(
-        holds=[messages.hold(row) for row in rows], next_page_token=token, previous_page_token=previous
+        holds=[messages.to_hold(row) for row in rows], next_page_token=token, previous_page_token=previous
     )

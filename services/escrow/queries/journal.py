@@ -61,10 +61,10 @@ async def list_ledger_entries(
     rows, token, previous = page.cut(found, lambda row: tuple(row[column.name] for column in key))
     entries = {row["journal_sequence"]: _unlabel(row, account.currency) for row in rows}
     return pb.ListLedgerEntriesResponse(
-        ledger_entries=[messages.ledger_entry(row, account.currency) for row in rows],
+        ledger_entries=[messages.to_ledger_entry(row, account.currency) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
-        journal_entries=[messages.booked_journal_entry(head, ()) for head in entries.values()],
+        journal_entries=[messages.to_booked_journal_entry(head, ()) for head in entries.values()],
     )
 
 
@@ -148,7 +148,7 @@ async def get_journal_entry(tx: AsyncConnection, request: pb.GetJournalEntryRequ
         raise JournalEntryNotFound("There is no such journal entry in this escrow account.")
     legs = await _read_legs(tx, account, [head["journal_sequence"]])
     may = actions.of_journal_entry(account.status, is_reversed=head["is_reversed"])
-    return messages.booked_journal_entry(head, legs[head["journal_sequence"]], may)
+    return messages.to_booked_journal_entry(head, legs[head["journal_sequence"]], may)
 
 
 async def list_journal_entries(
@@ -168,7 +168,7 @@ async def list_journal_entries(
     rows, token, previous = page.cut(found, lambda row: (row["journal_sequence"],))
     legs = await _read_legs(tx, account, [row["journal_sequence"] for row in rows])
     return pb.ListJournalEntriesResponse(
-        journal_entries=[messages.booked_journal_entry(row, legs[row["journal_sequence"]]) for row in rows],
+        journal_entries=[messages.to_booked_journal_entry(row, legs[row["journal_sequence"]]) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
