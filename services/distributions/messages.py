@@ -8,22 +8,20 @@ from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
-from realco.type.v1 import explanation_pb2, failure_pb2, money_pb2
+from realco.type.v1 import failure_pb2, money_pb2
 
 from services.chassis.calls import wire
-from services.chassis.calls.wire import to_date
+from services.chassis.calls.wire import to_date, to_explanation, to_failure, to_money
 from services.chassis.values.etags import etag_of
+from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate
 from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
-from services.distributions.domain.explanation import Explanation
-from services.distributions.domain.failure import Failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.terms import Terms, list_tiers, make_terms
-
-_Tier = offerings_pb2.WaterfallTerms.Tier
 
 
 @lru_cache(maxsize=64)
@@ -108,7 +106,7 @@ def to_gates(offering_id: str, found: tuple[Gate, ...]) -> offerings_pb2.Closing
         offering_id=offering_id,
         gates=[
             offerings_pb2.ClosingGates.Gate(
-                name=gate.name.value, passed=gate.passed, explanation=_to_explanation(gate.explanation)
+                name=gate.name.value, passed=gate.passed, explanation=to_explanation(gate.explanation)
             )
             for gate in found
         ],
@@ -170,7 +168,7 @@ def _to_tier_total(
         kind=tier.kind,
         investors_amount=money(tier.investors_minor),
         sponsor_amount=money(tier.sponsor_minor),
-        explanation=_to_explanation(tier.explanation),
+        explanation=to_explanation(tier.explanation),
     )
 
 
@@ -188,7 +186,7 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
                 tier=line.tier,
                 kind=line.kind,
                 amount=money(line.amount_minor),
-                explanation=_to_explanation(explain_line(line, spell)),
+                explanation=to_explanation(explain_line(line, spell)),
             )
             for line in allocation.lines
         ],
@@ -203,22 +201,9 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
     )
 
 
-def _to_explanation(explanation: Explanation) -> explanation_pb2.Explanation:
-    return explanation_pb2.Explanation(
-        statement=explanation.statement,
-        operands=[explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands],
-        rule=explanation.rule,
-        source=explanation.source,
-    )
-
-
 def _to_failure(failure: Failure | None) -> failure_pb2.Failure | None:
-    if failure is None:
-        return None
-    return failure_pb2.Failure(
-        code=failure.code, message=failure.message, retryable=failure.retryable, metadata=failure.metadata
-    )
+    return None if failure is None else to_failure(failure)
 
 
 def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:
-    return lambda amount_minor: money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
+    return lambda amount_minor: to_money(Money(amount_minor, currency))

@@ -13,9 +13,9 @@ from fractions import Fraction
 from math import lcm
 from typing import Final
 
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import allocate
-from services.distributions.domain.explanation import Explanation
 from services.distributions.domain.positions import SPONSOR, Lot, State
 
 DAYS_IN_YEAR: Final = 365  # ACT/365 Fixed: actual days, 29 February among them, over 365 in leap years too

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final
 
 from services.chassis.values.calendar import add_banking_days
-from services.distributions.domain.explanation import Explanation
+from services.chassis.values.explanation import Explanation
 from services.distributions.domain.investment import CANCELLATION_STOPS_BEFORE_DEADLINE
 from services.distributions.domain.offering import Exemption
 from services.distributions.domain.refusals import ClosingGatesNotMet

@@ -8,8 +8,8 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Final
 
-from services.distributions.domain.explanation import Explanation
-from services.distributions.domain.failure import Failure
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
     AllocationNotFailed,

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from services.distributions.domain.failure import Failure
+from services.chassis.values.failure import Failure
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, IllegalState
 from services.distributions.domain.states import InvestmentStatus

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+from services.chassis.values.explanation import Explanation
 from services.distributions.domain.books import AGREEMENT, Step
 from services.distributions.domain.distribution import AllocationLine
-from services.distributions.domain.explanation import Explanation
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.tiers import KINDS
 from services.distributions.domain.waterfall import Line

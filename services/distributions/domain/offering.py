@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 
-from services.distributions.domain.failure import Failure
+from services.chassis.values.failure import Failure
 from services.distributions.domain.refusals import OfferingNotClosed, OfferingNotOpen
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
 from services.distributions.domain.terms import Terms

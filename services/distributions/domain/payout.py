@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from services.chassis.values.failure import Failure
 from services.distributions.domain.distribution import Allocation
-from services.distributions.domain.failure import Failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import PayoutStatus

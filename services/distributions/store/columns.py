@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.distributions.domain.explanation import Explanation
-from services.distributions.domain.failure import Failure
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
 from services.distributions.domain.terms import Terms, list_tiers, make_terms
 
 

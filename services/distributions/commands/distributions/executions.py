@@ -15,6 +15,7 @@ from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
@@ -22,7 +23,6 @@ from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
 from services.distributions.commands.distributions.drafts import list_cancellations
 from services.distributions.domain.distribution import check_may_execute
-from services.distributions.domain.failure import make_failure
 from services.distributions.domain.payout import plan_allocation_payout
 from services.distributions.domain.refusals import (
     DistributionInProgress,

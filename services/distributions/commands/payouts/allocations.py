@@ -9,10 +9,10 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
+from services.chassis.values.failure import Failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import allocate
 from services.distributions.domain.distribution import UNPAID, Allocation, Distribution, PayeeType, find_end
-from services.distributions.domain.failure import Failure
 from services.distributions.domain.payout import Payout
 from services.distributions.domain.states import (
     ALLOCATION_MOVES,

@@ -14,9 +14,9 @@ from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
+from services.chassis.values.failure import Failure
 from services.distributions.commands.payouts.allocations import end_allocation
 from services.distributions.commands.raises.refunds import advance_refunds
-from services.distributions.domain.failure import Failure
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.distributions import lock_distribution

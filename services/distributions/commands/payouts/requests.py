@@ -15,9 +15,9 @@ from services.chassis.calls.peers import check_answers
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import Failure, make_failure
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
-from services.distributions.domain.failure import Failure, make_failure
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import ALLOCATIONS
