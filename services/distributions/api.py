@@ -31,7 +31,7 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
         self, request: offerings_pb2.CreateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
         async def ask(request: offerings_pb2.CreateOfferingRequest) -> Any:
-            return await offerings.read_escrow_account(self._peers.escrow, request)
+            return await self._peers.escrow.find_escrow_account(request.escrow_account_id)
 
         return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
 

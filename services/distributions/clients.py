@@ -20,7 +20,7 @@ from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
-from services.chassis.calls.peers import ask
+from services.chassis.calls.peers import ask, check_answers, find
 
 _PARTIES_A_CALL = 1000
 
@@ -29,6 +29,8 @@ class Escrow(Protocol):
     """The book."""
 
     async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount: ...
+
+    async def find_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None: ...
 
     async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance: ...
 
@@ -72,6 +74,11 @@ class GrpcEscrow:
         request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
         return await ask(self._stub.GetEscrowAccount, request)
 
+    async def find_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None:
+        """None if there is no such account."""
+        request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
+        return await find(self._stub.GetEscrowAccount, request)
+
     async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance:
         request = escrow.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
         return await ask(self._stub.GetEscrowAccountBalance, request)
@@ -113,7 +120,9 @@ class GrpcCompliance:
         for start in range(0, len(party_ids), _PARTIES_A_CALL):
             asked = party_ids[start : start + _PARTIES_A_CALL]
             request = compliance.BatchGetClearancesRequest(party_ids=asked)
-            found += (await ask(self._stub.BatchGetClearances, request)).clearances
+            clearances = (await ask(self._stub.BatchGetClearances, request)).clearances
+            check_answers(asked, (clearance.party_id for clearance in clearances), "compliance")
+            found += clearances
         return found
 
     async def list_parties_of(self, person: str) -> Sequence[str]:

@@ -27,7 +27,7 @@ from services.distributions.domain.waterfall import Line
 NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)  # a Wednesday, and a holiday
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 
-CLEARED = Subscription("inv-1", 60_000_00, True, NOW + DAY, NOW - DAY)
+CLEARED = Subscription("inv-1", 60_000_00, cleared=True, at_risk=False)
 READY = ClosingFacts(
     exemption=Exemption.REG_CF,
     currency="USD",
@@ -76,13 +76,10 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("NO_UNRESOLVED_MATERIAL_CHANGE", READY, True),
         ("NO_UNRESOLVED_MATERIAL_CHANGE", with_first(reconfirm_required=True), False),
         ("INVESTORS_CLEARED", READY, True),
-        ("INVESTORS_CLEARED", with_first(compliance_passed=False), False),
-        ("INVESTORS_CLEARED", with_first(compliance_fresh_until=NOW), False),
-        ("INVESTORS_CLEARED", with_first(compliance_fresh_until=None), False),
-        ("RETURN_RISK_OVER", with_first(return_risk_until=NOW), True),
-        ("RETURN_RISK_OVER", with_first(return_risk_until=NOW + SECOND), False),
-        ("RETURN_RISK_OVER", with_first(return_risk_until=None), False),
-        ("RETURN_RISK_OVER", with_first(return_risk_until=None, funded_minor=0), True),  # no money, no risk
+        ("INVESTORS_CLEARED", with_first(cleared=False), False),
+        ("RETURN_RISK_OVER", READY, True),
+        ("RETURN_RISK_OVER", with_first(at_risk=True), False),
+        ("RETURN_RISK_OVER", with_first(at_risk=True, funded_minor=0), True),  # no money, no risk
         ("ESCROW_ACTIVE", READY, True),
         ("ESCROW_ACTIVE", replace(READY, escrow_status="FROZEN"), False),
         ("ESCROW_ACTIVE", replace(READY, escrow_status=None), False),
@@ -104,7 +101,7 @@ def test_every_gate_answers_once_by_name_and_in_a_sentence():
 
 
 def test_an_offering_that_cannot_close_is_told_every_reason():
-    facts = replace(with_first(compliance_passed=False), escrow_status="FROZEN")
+    facts = replace(with_first(cleared=False), escrow_status="FROZEN")
     with pytest.raises(ClosingGatesNotMet) as refused:
         require_open(check_gates(facts, NOW))
     assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "CLOSING_GATES_NOT_MET")
@@ -113,7 +110,7 @@ def test_an_offering_that_cannot_close_is_told_every_reason():
 
 
 def test_a_shut_gate_names_three_investors_and_counts_the_others():
-    many = [replace(CLEARED, party_id=f"inv-{n}", compliance_passed=False) for n in range(1, 6)]
+    many = [replace(CLEARED, party_id=f"inv-{n}", cleared=False) for n in range(1, 6)]
     statement = gate(replace(READY, subscriptions=many), "INVESTORS_CLEARED").explanation.statement
     assert statement == "inv-1, inv-2, inv-3 and 2 more: has no fresh passed compliance check."
 

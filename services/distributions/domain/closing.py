@@ -48,18 +48,19 @@ class EarlyClose:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One live investment as the gates see it. ``None`` means not known, which never opens a gate."""
+    """One live investment as the gates see it."""
 
     party_id: str
     funded_minor: int  # settled in escrow, not merely committed
-    compliance_passed: bool
-    compliance_fresh_until: datetime | None
-    return_risk_until: datetime | None  # until then the bank may take the contribution back
+    cleared: bool  # by a fresh compliance check; not known is not cleared
+    at_risk: bool  # the bank may still take some of it back
     reconfirm_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ClosingFacts:
+    """What the gates go by. ``None`` means not known, which never opens a gate."""
+
     exemption: Exemption
     currency: str
     target_minor: int
@@ -90,8 +91,8 @@ def check_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
         _check_days_open(facts, now),
         _check_cancellation_window(facts, now),
         _check_reconfirmations(facts),
-        _check_clearances(facts, now),
-        _check_return_risk(facts, now),
+        _check_clearances(facts),
+        _check_return_risk(facts),
         _check_escrow_status(facts),
         _check_escrow_balance(facts),
     )
@@ -177,14 +178,8 @@ def _check_reconfirmations(facts: ClosingFacts) -> Gate:
     )
 
 
-def _check_clearances(facts: ClosingFacts, now: datetime) -> Gate:
-    uncleared = [
-        subscription.party_id
-        for subscription in facts.subscriptions
-        if not subscription.compliance_passed
-        or subscription.compliance_fresh_until is None
-        or subscription.compliance_fresh_until <= now
-    ]
+def _check_clearances(facts: ClosingFacts) -> Gate:
+    uncleared = [subscription.party_id for subscription in facts.subscriptions if not subscription.cleared]
     return _check_parties(
         GateName.INVESTORS_CLEARED,
         uncleared,
@@ -194,12 +189,11 @@ def _check_clearances(facts: ClosingFacts, now: datetime) -> Gate:
     )
 
 
-def _check_return_risk(facts: ClosingFacts, now: datetime) -> Gate:
+def _check_return_risk(facts: ClosingFacts) -> Gate:
     risky = [
         subscription.party_id
         for subscription in facts.subscriptions
-        if subscription.funded_minor > 0
-        and (subscription.return_risk_until is None or subscription.return_risk_until > now)
+        if subscription.funded_minor > 0 and subscription.at_risk
     ]
     return _check_parties(
         GateName.RETURN_RISK_OVER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,9 +18,6 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.store.investments import list_investments_of
 from services.distributions.store.offerings import get_offering
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_FOR_NOW = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +85,11 @@ async def _list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
 
 
 def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.Subscription:
-    cleared = peer_facts.cleared.get(investment.party_id, False)
-    at_risk = investment.completed_minor - investment.refunded_minor < investment.funded_minor
     return closing.Subscription(
         party_id=investment.party_id,
         funded_minor=investment.funded_minor,
-        compliance_passed=cleared,
-        # Compliance says "cleared" only while its checks are fresh, and was asked a moment ago.
-        compliance_fresh_until=_FOR_NOW if cleared else None,
-        return_risk_until=None if at_risk else _LONG_AGO,
+        # Compliance says so only while its checks are fresh, and was asked a moment ago.
+        cleared=peer_facts.cleared.get(investment.party_id, False),
+        at_risk=investment.completed_minor - investment.refunded_minor < investment.funded_minor,
         reconfirm_required=investment.status is InvestmentStatus.RECONFIRM_REQUIRED,
     )

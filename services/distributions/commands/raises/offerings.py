@@ -14,11 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.ids import new_id
 from services.distributions.actions import answer_offering
-from services.distributions.clients import Escrow
 from services.distributions.domain.closing import earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
 from services.distributions.domain.refusals import EscrowAccountNotUsable, TermsFixed, TermsInvalid
@@ -32,19 +31,10 @@ PLANS_END: Final = timedelta(days=3653)
 _ALWAYS_EDITABLE: Final = frozenset({"external_id", "metadata"})
 
 
-async def read_escrow_account(peer: Escrow, request: pb.CreateOfferingRequest) -> escrow.EscrowAccount | None:
-    """The escrow account an offering is to be opened on, before any write; None if there is no such account."""
-    try:
-        return await peer.get_escrow_account(request.escrow_account_id)
-    except DomainError as refusal:
-        if refusal.kind is Kind.NOT_FOUND:
-            return None
-        raise
-
-
 async def create_offering(
     tx: AsyncConnection, request: pb.CreateOfferingRequest, account: escrow.EscrowAccount | None, now: datetime
 ) -> pb.Offering:
+    """Opens it on its escrow account, which was read before the transaction; None if there is no such account."""
     open_at = _read_moment(request.open_time, "open_time", now) if request.HasField("open_time") else now
     deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
     target = request.target_amount
