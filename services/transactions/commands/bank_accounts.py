@@ -74,9 +74,7 @@ async def create(
 async def update(tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now: datetime) -> pb.BankAccount:
     """Takes over the fields that the mask names. Raises BankAccountNotFound, EtagMismatch, BankAccountNotUsable."""
     row = await _lock(tx, request.bank_account_id, request.etag)
-    if row.status != "ACTIVE":
-        facts = {"bank_account_id": row.bank_account_id, "status": row.status}
-        raise BankAccountNotUsable(f"The bank account is {row.status}.", **facts)
+    check_usable(row, row.party_id)
     changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
     if "metadata" in changes:
         changes["metadata"] = dict(request.metadata)
@@ -97,6 +95,27 @@ async def delete(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now:
     if row.status != "DELETED":
         await store.update(tx, row, now, status="DELETED", default_for_payouts=False)
     return Empty()
+
+
+def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str = "") -> None:
+    """Whether money of the party may go over this account.
+
+    Args:
+        field: The request's field that names the account, where it has one.
+
+    Raises:
+        BankAccountNotFound: there is none, or it is another party's.
+        BankAccountNotUsable: it is blocked or retired.
+    """
+    if account is None or account.party_id != party_id:
+        raise BankAccountNotFound("There is no such bank account of this party.")
+    if account.status != "ACTIVE":
+        raise BankAccountNotUsable(
+            f"The bank account is {account.status}.",
+            fields={field: f"is {account.status}"} if field else None,
+            bank_account_id=account.bank_account_id,
+            status=account.status,
+        )
 
 
 async def _lock(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:

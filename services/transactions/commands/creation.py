@@ -11,10 +11,11 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
+from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable, TypeNotSupported
+from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -61,7 +62,8 @@ async def create(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     if request.bank_account_id:
-        await _check_bank_account(tx, principal.org_id, request.bank_account_id, party_id)
+        account = await bank_accounts.get(tx, principal.org_id, request.bank_account_id)
+        check_usable(account, party_id, field="bank_account_id")
     destination.check()
     if destination.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), destination.investment)
@@ -86,16 +88,3 @@ async def create(
     }
     [row] = await store.insert(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return answer_transaction(row, now)
-
-
-async def _check_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str, party_id: str) -> None:
-    account = await bank_accounts.get(tx, org_id, bank_account_id)
-    if account is None or account.party_id != party_id:
-        raise BankAccountNotFound("There is no such bank account of this party.")
-    if account.status != "ACTIVE":
-        raise BankAccountNotUsable(
-            f"The bank account is {account.status}.",
-            fields={"bank_account_id": f"is {account.status}"},
-            bank_account_id=bank_account_id,
-            status=account.status,
-        )

@@ -11,11 +11,12 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
+from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
 from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
-from services.transactions.domain.refusals import BankAccountNotUsable, TransactionNotFound
+from services.transactions.domain.refusals import TransactionNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.messages import etag_of_transaction
@@ -107,11 +108,8 @@ async def retry(
     destination.check()
     if destination.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
         await check_commitment(tx, Inflow.of_transaction(row), destination.investment)
-    account = await bank_accounts.get(tx, row.org_id, row.bank_account_id)
-    if account is not None and account.status != "ACTIVE":
-        raise BankAccountNotUsable(
-            f"The bank account is {account.status}.", bank_account_id=row.bank_account_id, status=account.status
-        )
+    if row.bank_account_id:
+        check_usable(await bank_accounts.get(tx, row.org_id, row.bank_account_id), row.party_id)
     if row.status is not Status.PENDING_RETRY:
         row = await store.move(
             tx,

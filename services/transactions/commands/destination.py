@@ -29,7 +29,7 @@ class Inflow:
 
     @classmethod
     def of_request(cls, request: pb.CreateTransactionRequest, party_id: str) -> Inflow:
-        amount = Money(request.amount.amount_minor, request.amount.currency_code)
+        amount = Money.from_proto(request.amount)
         return cls(amount, request.escrow_account_id, party_id, request.investment_id)
 
     @classmethod

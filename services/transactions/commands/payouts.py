@@ -6,7 +6,6 @@ repeated item gets it again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,21 +14,24 @@ from typing import Any
 import sqlalchemy as sa
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.failure_pb2 import Failure
-from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.wire import to_failure
+from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
+from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import make_failure
 from services.chassis.values.ids import new_id
 from services.transactions import messages
+from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
+from services.transactions.domain.refusals import NoPayoutBankAccount
 from services.transactions.domain.transaction import Transaction
-from services.transactions.store import bank_accounts
+from services.transactions.store import bank_accounts, payout_requests
 from services.transactions.store import transactions as store
-from services.transactions.tables import payout_requests, transactions
 
 Item = pb.BatchCreatePayoutsRequest.Item
 Result = pb.BatchCreatePayoutsResponse.Result
-_r = payout_requests.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class _Plan:
     item: Item
     transaction_id: str
     bank_account_id: str
-    refusal: Failure | None
+    refusal: DomainError | None
 
 
 async def create_payouts(
@@ -47,22 +49,18 @@ async def create_payouts(
 ) -> pb.BatchCreatePayoutsResponse:
     principal = current_principal()
     first = {item.idempotency_key: item for item in reversed(request.items)}  # the first of a repeated key
-    known = await _known(tx, principal.org_id, first)
+    known = await payout_requests.list_by_key(tx, principal.org_id, first)
     plans = await _plan(tx, principal.org_id, [item for key, item in first.items() if key not in known])
-    claimed = await _claim(tx, principal.org_id, plans, now)
-    rows = [_row(plan, principal) for plan in claimed if plan.refusal is None]
+    claimed = await payout_requests.claim(tx, [_request_row(plan, principal.org_id, now) for plan in plans])
+    rows = [_row(plan, principal) for plan in plans if plan.refusal is None and plan.item.idempotency_key in claimed]
     if rows:
         await store.insert(tx, rows, due_ms=0, actor=principal.person, now=now)
     # Those that another request took meanwhile are known by now as well.
-    known = await _known(tx, principal.org_id, first)
-    created = await _transactions(tx, principal.org_id, [row.transaction_id for row in known.values()])
+    known = await payout_requests.list_by_key(tx, principal.org_id, first)
+    ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
+    created = await store.list_by_id(tx, principal.org_id, ids)
     results = [_result(item, known[item.idempotency_key], created) for item in request.items]
     return pb.BatchCreatePayoutsResponse(results=results)
-
-
-async def _known(tx: AsyncConnection, org_id: str, keys: Mapping[str, Item]) -> dict[str, sa.Row[Any]]:
-    statement = sa.select(payout_requests).where(_r.org_id == org_id, _r.idempotency_key.in_(keys))
-    return {row.idempotency_key: row for row in await tx.execute(statement)}
 
 
 async def _plan(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
@@ -73,43 +71,32 @@ async def _plan(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list
     plans = []
     for item in items:
         account = named.get(item.bank_account_id) if item.bank_account_id else defaults.get(item.party_id)
-        refusal = _refusal(item, account)
+        refusal = _find_refusal(item, account)
         account_id = "" if account is None else account.bank_account_id
         plans.append(_Plan(item, new_id("txn"), account_id, refusal))
     return plans
 
 
-def _refusal(item: Item, account: sa.Row[Any] | None) -> Failure | None:
+def _find_refusal(item: Item, account: sa.Row[Any] | None) -> DomainError | None:
     if account is None and not item.bank_account_id:
-        message = "The party has no bank account for payouts."
-        return Failure(code="NO_PAYOUT_BANK_ACCOUNT", message=message, metadata={"party_id": item.party_id})
-    if account is None or account.party_id != item.party_id:
-        message = "There is no such bank account of this party."
-        return Failure(code="BANK_ACCOUNT_NOT_FOUND", message=message)
-    if account.status != "ACTIVE":
-        facts = {"bank_account_id": account.bank_account_id, "status": account.status}
-        return Failure(code="BANK_ACCOUNT_NOT_USABLE", message=f"The account is {account.status}.", metadata=facts)
+        return NoPayoutBankAccount("The party has no bank account for payouts.", party_id=item.party_id)
+    try:
+        check_usable(account, item.party_id)
+    except DomainError as refusal:
+        return refusal
     return None
 
 
-async def _claim(tx: AsyncConnection, org_id: str, plans: Sequence[_Plan], now: datetime) -> list[_Plan]:
-    """Takes the keys, in their order so that no two batches wait for each other; returns the plans that got theirs."""
-    if not plans:
-        return []
-    rows = [
-        {
-            "org_id": org_id,
-            "idempotency_key": plan.item.idempotency_key,
-            "fingerprint": _fingerprint(plan.item),
-            "transaction_id": plan.transaction_id if plan.refusal is None else None,
-            "refusal": None if plan.refusal is None else plan.refusal.SerializeToString(deterministic=True),
-            "created_at": now,
-        }
-        for plan in sorted(plans, key=lambda plan: plan.item.idempotency_key)
-    ]
-    statement = pg.insert(payout_requests).values(rows).on_conflict_do_nothing().returning(_r.idempotency_key)
-    taken = set(await tx.scalars(statement))
-    return [plan for plan in plans if plan.item.idempotency_key in taken]
+def _request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any]:
+    refusal = None if plan.refusal is None else to_failure(make_failure(plan.refusal))
+    return {
+        "org_id": org_id,
+        "idempotency_key": plan.item.idempotency_key,
+        "fingerprint": fingerprint_of(plan.item),
+        "transaction_id": plan.transaction_id if refusal is None else None,
+        "refusal": None if refusal is None else refusal.SerializeToString(deterministic=True),
+        "created_at": now,
+    }
 
 
 def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
@@ -133,24 +120,12 @@ def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
     }
 
 
-async def _transactions(tx: AsyncConnection, org_id: str, ids: Sequence[str | None]) -> dict[str, Transaction]:
-    t = transactions.c
-    statement = store.selected().where(t.org_id == org_id, t.transaction_id.in_([each for each in ids if each]))
-    return {row.transaction_id: store.read(row) for row in await tx.execute(statement)}
-
-
-def _result(item: Item, known: sa.Row[Any], created: Mapping[str, Transaction]) -> pb.BatchCreatePayoutsResponse.Result:
-    if known.fingerprint != _fingerprint(item):
+def _result(item: Item, known: sa.Row[Any], created: Mapping[str, Transaction]) -> Result:
+    if known.fingerprint != fingerprint_of(item):
         message = "The idempotency_key was used with another payout."
-        reused = Failure(
-            code="IDEMPOTENCY_KEY_REUSED", message=message, metadata={"idempotency_key": item.idempotency_key}
-        )
-        return Result(idempotency_key=item.idempotency_key, failure=reused)
+        reused = IdempotencyKeyReused(message, idempotency_key=item.idempotency_key)
+        return Result(idempotency_key=item.idempotency_key, failure=to_failure(make_failure(reused)))
     if known.refusal is not None:
         return Result(idempotency_key=item.idempotency_key, failure=Failure.FromString(known.refusal))
     transaction = messages.to_transaction(created[known.transaction_id])
     return Result(idempotency_key=item.idempotency_key, transaction=transaction)
-
-
-def _fingerprint(item: Item) -> bytes:
-    return hashlib.sha256(item.SerializeToString(deterministic=True)).digest()

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.values.failure import Failure, make_failure
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.decisions import check_window
-from services.transactions.domain.refusals import NotRetryable
+from services.transactions.domain.refusals import BankAccountNotUsable, NotRetryable
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
@@ -49,10 +49,11 @@ def _find_obstacle(
         return Failure("PARTY_NOT_CLEARED", f"The party is not cleared any more: {missing}.", False, facts)
     # The reason, not the status: a retired account still serves what is under way, unless a return has blocked it.
     if account is not None and account.block_reason:
-        facts = {"bank_account_id": row.bank_account_id, "status": account.status}
-        return Failure("BANK_ACCOUNT_NOT_USABLE", f"The account is blocked ({account.block_reason}).", False, facts)
+        message = f"The bank account is blocked ({account.block_reason})."
+        refusal = BankAccountNotUsable(message, bank_account_id=row.bank_account_id, status=account.status)
+        return make_failure(refusal)
     try:
         check_window(row, now)
-    except NotRetryable as refusal:
-        return make_failure(refusal)
+    except NotRetryable as too_late:
+        return make_failure(too_late)
     return None

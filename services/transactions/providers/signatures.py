@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from typing import Any
 
+import orjson
 from stripe import SignatureVerificationError, WebhookSignature
 
+from services.chassis.values.text import read_text
 from services.transactions.domain.refusals import WebhookSignatureInvalid
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, ProviderEvent
 
 TOLERANCE_SECONDS = 300
 
@@ -29,3 +34,25 @@ def prove_signature(secret: str, header: str, body: bytes) -> None:
             raise ValueError("from the future")
     except (SignatureVerificationError, ValueError, TypeError):  # the last: a signature that is not ASCII
         raise WebhookSignatureInvalid from None
+
+
+def read_signed_event(
+    secret: str, proof: str, body: bytes, find_payment_id: Callable[[Any], object] = lambda event: None
+) -> ProviderEvent:
+    """The event, once proved.
+
+    Args:
+        find_payment_id: The id of the payment that an event is about; None where it is about none.
+
+    Raises:
+        WebhookSignatureInvalid: not genuine, or no event that can be stored.
+    """
+    prove_signature(secret, proof, body)
+    try:
+        event = orjson.loads(body)
+        event_id, event_type = (read_text(event[name], TEXT_CHARACTERS_MAX) for name in ("id", "type"))
+        found = find_payment_id(event)
+        payment_id = "" if found is None else read_text(found, TEXT_CHARACTERS_MAX)
+    except (ValueError, KeyError, TypeError):
+        raise WebhookSignatureInvalid from None
+    return ProviderEvent(event_id, event_type, payment_id)

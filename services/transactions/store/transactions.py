@@ -6,7 +6,7 @@ caller holds the row's lock; the database refuses an edge that is not allowed (c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -71,6 +71,11 @@ async def lock(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transac
     statement = selected().where(_c.org_id == org_id, _c.transaction_id == transaction_id)
     row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
     return None if row is None else read(row)
+
+
+async def list_by_id(tx: AsyncConnection, org_id: str, transaction_ids: Collection[str]) -> dict[str, Transaction]:
+    statement = selected().where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
+    return {row.transaction_id: read(row) for row in await tx.execute(statement)}
 
 
 async def lock_taken(tx: AsyncConnection, taken: Transaction) -> Transaction | None:

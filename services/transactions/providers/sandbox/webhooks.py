@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import orjson
+from typing import Any
 
-from services.chassis.values.text import read_text
-from services.transactions.domain.refusals import WebhookSignatureInvalid
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, ProviderEvent
-from services.transactions.providers.signatures import prove_signature
+from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.providers.signatures import read_signed_event
 
 
 class SandboxWebhooks:
@@ -18,12 +16,8 @@ class SandboxWebhooks:
 
     async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         """The event, once proved. Raises WebhookSignatureInvalid: not genuine, or no event that can be stored."""
-        prove_signature(self._secret, proof, body)
-        try:
-            event = orjson.loads(body)
-            event_id, event_type = (read_text(event[name], TEXT_CHARACTERS_MAX) for name in ("id", "type"))
-            about_payment = event_type.startswith("payment.")
-            payment_id = read_text(event["data"]["payment"]["id"], TEXT_CHARACTERS_MAX) if about_payment else ""
-        except (ValueError, KeyError, TypeError):
-            raise WebhookSignatureInvalid from None
-        return ProviderEvent(event_id, event_type, payment_id)
+        return read_signed_event(self._secret, proof, body, _find_payment_id)
+
+
+def _find_payment_id(event: Any) -> object:
+    return event["data"]["payment"]["id"] if event["type"].startswith("payment.") else None

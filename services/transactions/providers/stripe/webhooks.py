@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import orjson
-
-from services.chassis.values.text import read_text
-from services.transactions.domain.refusals import WebhookSignatureInvalid
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, ProviderEvent
-from services.transactions.providers.signatures import prove_signature
+from services.transactions.providers.protocols import ProviderEvent
+from services.transactions.providers.signatures import read_signed_event
 
 
 class StripeWebhooks:
@@ -18,10 +14,4 @@ class StripeWebhooks:
 
     async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         """The event, once proved. Raises WebhookSignatureInvalid: not genuine, or no event that can be stored."""
-        prove_signature(self._secret, proof, body)
-        try:
-            event = orjson.loads(body)
-            event_id, event_type = (read_text(event[name], TEXT_CHARACTERS_MAX) for name in ("id", "type"))
-        except (ValueError, KeyError, TypeError):
-            raise WebhookSignatureInvalid from None
-        return ProviderEvent(event_id, event_type)
+        return read_signed_event(self._secret, proof, body)

@@ -1,0 +1,28 @@
+"""Items of BatchCreatePayouts: a key is decided once, for ever. A row names the transaction, or holds the refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.transactions.tables import payout_requests
+
+_c = payout_requests.c
+
+
+async def list_by_key(tx: AsyncConnection, org_id: str, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
+    statement = sa.select(payout_requests).where(_c.org_id == org_id, _c.idempotency_key.in_(keys))
+    return {row.idempotency_key: row for row in await tx.execute(statement)}
+
+
+async def claim(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Takes the keys, in their order so that no two batches wait for each other; returns those that were free."""
+    if not rows:
+        return set()
+    values = sorted(rows, key=lambda row: str(row["idempotency_key"]))
+    statement = pg.insert(payout_requests).values(values).on_conflict_do_nothing().returning(_c.idempotency_key)
+    return set(await tx.scalars(statement))
