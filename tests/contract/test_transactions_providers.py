@@ -1,4 +1,4 @@
-"""A provider's name stands in the table of rails and in the provider's own package, so that another one is one row."""
+"""A provider's name stands in the table of rails and in the provider's own package, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The rails money moves on, and the providers that carry it: one table each, which everything else reads.
 
 A rail is a payment method. Its row says who carries it, who knows that the money arrived, and how long a bank may
-still send it back. Source of the periods: docs/rules.md; Nacha Operating Rules, Subsection 2.13.4, Section 3.8 and
-Subsection 3.12; UCC 4A-405.
+still send it back. Each period names its source, a rule of Nacha or of the house.
 """
 
 from __future__ import annotations

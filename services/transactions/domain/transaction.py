@@ -14,7 +14,7 @@ from services.transactions.domain.states import Status
 ATTEMPTS_MAX = 3
 PROVISIONAL, FINAL = "PROVISIONAL", "FINAL"
 
-# What each type does with the money; types that are not here are not offered yet.
+# They bring money in; every other type that is offered pays it out.
 DEBIT_TYPES = frozenset({"DEPOSIT", "ESCROW_DEPOSIT"})
 # A second person looks at these whatever compliance says.
 ALWAYS_APPROVED_BY_A_PERSON = frozenset({"ESCROW_WITHDRAWAL"})
