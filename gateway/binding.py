@@ -28,6 +28,7 @@ from services.chassis.calls.client import KEY_FIELD
 
 HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
+_VALIDATE_ONLY = "validate_only"
 IF_MATCH = "If-Match"
 VALIDATE_ONLY_FIELD = "validate_only"
 _QUERY_FIELDS_MAX = 100
@@ -225,7 +226,9 @@ class Binding:
 
     def _patch_reader(self, reader: MessageReader, mask: str) -> _ReadBody:
         """A merge patch (RFC 7396), one level deep: a field of the body replaces what there is, null takes it away."""
-        names = {field.json_name: field.name for field in self.method.input_type.fields if field.name not in self.bound}
+        # Of all that is in the body, only this says nothing about the resource.
+        without = {*self.bound, _VALIDATE_ONLY}
+        names = {field.json_name: field.name for field in self.method.input_type.fields if field.name not in without}
 
         def read_patch(message: Any, headers: Headers, body: bytes, faults: list[Fault]) -> None:
             given = _read_json(reader, message, body, faults)

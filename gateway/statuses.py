@@ -27,12 +27,12 @@ STATUS_OF_CODE: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 # What HTTP tells apart and gRPC does not.
-_STATUS_OF_REASON: Mapping[str, int] = {"IDEMPOTENCY_KEY_REUSED": 422, "ETAG_MISMATCH": 412}
+STATUS_OF_REASON: Mapping[str, int] = {"IDEMPOTENCY_KEY_REUSED": 422, "ETAG_MISMATCH": 412, "ETAG_REQUIRED": 428}
 
 
 def status_of(code: grpc.StatusCode, reason: str) -> int:
     """The HTTP status of a failure with this gRPC code and ErrorReason."""
-    return _STATUS_OF_REASON.get(reason) or STATUS_OF_CODE[code]
+    return STATUS_OF_REASON.get(reason) or STATUS_OF_CODE[code]
 
 
 def title_of(status: int) -> str:

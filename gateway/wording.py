@@ -17,9 +17,11 @@ from realco.type.v1 import http_pb2
 
 from gateway import contracts
 from gateway.descriptors import camel_case, has_option, option
-from gateway.statuses import STATUS_OF_CODE
+from gateway.statuses import STATUS_OF_CODE, STATUS_OF_REASON
 
 _WORD = re.compile(r"(`?)\b([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)\b(`?)")
+# A code before a reason that has a status of its own: `ABORTED ETAG_MISMATCH` is 412.
+_CODE_OF_REASON = re.compile(rf"\b[A-Z]+(?:_[A-Z]+)*(?=:? `?({'|'.join(STATUS_OF_REASON)})\b)")
 _SERVICE = re.compile(r"\b[A-Z][A-Za-z]*Service\.(?=[A-Z])")
 _VARIABLE = re.compile(r"\{([^}=]+)[^}]*\}")
 _STATUSES = {code.name: str(status) for code, status in STATUS_OF_CODE.items()}
@@ -50,6 +52,7 @@ def in_rest_words(text: str, message: Descriptor | None = None) -> str:
             return f"{_STATUSES[word]}{closing}"
         return match.group()
 
+    text = _CODE_OF_REASON.sub(lambda match: str(STATUS_OF_REASON[match.group(1)]), text)
     return _WORD.sub(say, _SERVICE.sub("", text))
 
 

@@ -15,6 +15,7 @@ from services.chassis.calls.wire import to_explanation, to_failure, to_money, to
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
+from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
@@ -113,6 +114,7 @@ def to_limit(row: Any, org_id: str) -> pb.TransactionLimit:
         effective_time=to_timestamp(row.effective_at),
         set_by=row.set_by,
         etag=limit_etag(row, org_id),
+        transaction_limit_id=derived_id("lim", org_id, row.limit_type, row.currency),
     )
 
 

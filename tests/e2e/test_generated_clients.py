@@ -28,7 +28,6 @@ READ = {
     "status": "SETTLED",
     "settled": True,
     "minor": "50000",
-    "description": "",
     "failed": False,
     "unknown": "HELD_BY_TOMORROWS_RULE",
 }

@@ -44,6 +44,7 @@ def _things() -> Any:
     update = file.message_type.add(name="UpdateThingRequest")
     _add_fields(update, "thing_id", "etag", optional=("title", "note"))
     update.field.add(name="update_mask", number=9, type=_MESSAGE, label=1, type_name=".google.protobuf.FieldMask")
+    update.field.add(name="validate_only", number=10, type=descriptor_pb2.FieldDescriptorProto.TYPE_BOOL, label=1)
     update.field[1].options.Extensions[http_pb2.header] = "If-Match"
     update.field[1].options.Extensions[field_behavior_pb2.field_behavior].append(field_behavior_pb2.REQUIRED)
     file.message_type[1].field[0].options.Extensions[http_pb2.header] = "Idempotency-Key"
@@ -134,6 +135,8 @@ def test_a_write_without_the_etag_it_needs_is_428_and_with_an_old_one_412():
         (b'{"title": ""}', ["title"], ""),
         (b'{"title": null}', ["title"], ""),  # taken away
         (b'{"note": "n", "title": "new"}', ["note", "title"], "new"),
+        (b'{"title": "new", "validateOnly": true}', ["title"], "new"),  # says nothing about the resource
+        (b'{"validateOnly": false}', [], ""),
     ],
 )
 def test_a_patch_changes_what_its_body_names(body, mask, title):

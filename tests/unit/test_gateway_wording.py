@@ -19,6 +19,8 @@ from gateway.wording import in_rest_words
         ("refused (FAILED_PRECONDITION)", "refused (422)"),
         ("another id is NOT_FOUND", "another id is 404"),
         ("answers with the code `NOT_FOUND`", "answers with the code `NOT_FOUND`"),
+        ("ABORTED ETAG_MISMATCH for another version", "412 ETAG_MISMATCH for another version"),
+        ("FAILED_PRECONDITION `IDEMPOTENCY_KEY_REUSED`", "422 `IDEMPOTENCY_KEY_REUSED`"),
         ("it is CANCELLED", "it is CANCELLED"),  # a status of a transaction
         ("see GetTransaction", "see `GET /api/v1/transactions/{transactionId}`"),
         ("see `GetTransaction`.", "see `GET /api/v1/transactions/{transactionId}`."),

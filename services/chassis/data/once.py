@@ -130,9 +130,14 @@ def is_decision(refusal: DomainError) -> bool:
     return refusal.kind in _DECISIONS and not isinstance(refusal, IdempotencyKeyReused)
 
 
-async def answered_before(database: Database, request: Message, response_type: type[R]) -> R | None:
+async def answered_before(
+    database: Database, request: Message, response_type: type[R], *, is_replay: bool = True
+) -> R | None:
     """The answer this request got before; None if it is new. For what asks peers before it opens its transaction:
     a replay must not depend on what a peer says by now.
+
+    Args:
+        is_replay: False where the first request itself looks whether a job has decided it meanwhile.
 
     Raises:
         IdempotencyKeyReused, RequestInFlight, or the business refusal that was the answer.
@@ -141,7 +146,7 @@ async def answered_before(database: Database, request: Message, response_type: t
         return None
     async with database.begin() as tx:
         answer = await _find(tx, request, fingerprint_of(request))
-    return None if answer is None else _answered(answer, response_type)
+    return None if answer is None else _answered(answer, response_type, is_replay=is_replay)
 
 
 async def _store_refusal(
@@ -193,8 +198,9 @@ async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa
     return row
 
 
-def _answered(row: sa.Row[Any, Any, Any, Any], response_type: type[R]) -> R:
-    note_replayed()
+def _answered(row: sa.Row[Any, Any, Any, Any], response_type: type[R], *, is_replay: bool = True) -> R:
+    if is_replay:
+        note_replayed()
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
     refusal = from_status(status_pb2.Status.FromString(row.answer))

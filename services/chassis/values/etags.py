@@ -14,6 +14,13 @@ class EtagMismatch(DomainError):
     reason = "ETAG_MISMATCH"
 
 
+class EtagRequired(DomainError):
+    """The resource is there, and the caller does not say which version of it was read."""
+
+    kind = Kind.INVALID_ARGUMENT
+    reason = "ETAG_REQUIRED"
+
+
 def etag_of(resource_id: str, version: int) -> str:
     """The tag of one version of one resource: opaque to whoever reads it."""
     return sha256(f"{resource_id}\0{version}".encode()).hexdigest()[:16]

@@ -53,7 +53,7 @@ async def evaluate_now(
         dependencies.nudge.set()
     if answer.status == pb.Transaction.INITIATED:
         # A job may have decided meanwhile: the caller gets the answer that a replay would.
-        answer = await answered_before(dependencies.database, request, pb.Transaction) or answer
+        answer = await answered_before(dependencies.database, request, pb.Transaction, is_replay=False) or answer
     return answer
 
 

@@ -63,7 +63,6 @@ print(
             "status": transaction.status,
             "settled": not isinstance(transaction.settle_time, Unset),
             "minor": transaction.amount.amount_minor,
-            "description": transaction.description,
             "failed": not isinstance(transaction.failure, Unset),
             "unknown": read_unknown().status,
         }

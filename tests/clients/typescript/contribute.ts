@@ -60,7 +60,6 @@ console.log(JSON.stringify({
   status: transaction.status,
   settled: settled !== "never",
   minor: `${minor}`,
-  description: transaction.description,
   failed: transaction.failure !== undefined,
   unknown: unknown.status,
 }));
