@@ -14,7 +14,7 @@ from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.values.errors import DomainError, InvalidField
-from services.chassis.values.etags import EtagMismatch
+from services.chassis.values.etags import EtagMismatch, EtagRequired
 from services.chassis.values.ids import new_id
 from services.compliance.api import OwnParties
 from services.compliance.jobs import jobs
@@ -323,7 +323,7 @@ async def test_a_change_that_was_decided_on_something_older_is_refused(complianc
 async def test_who_changes_a_limit_says_which_one(compliance):
     seed = {limit.limit_type: limit for limit in (await compliance.list_limits())}[pb.TransactionLimit.DAILY_DEPOSIT]
     first = await compliance.put_limit(30_00, etag=seed.etag)
-    with pytest.raises(InvalidField, match="was set before"):
+    with pytest.raises(EtagRequired, match="was set before"):
         await compliance.put_limit(40_00)
     with pytest.raises(EtagMismatch):
         await compliance.put_limit(40_00, etag=seed.etag)
