@@ -32,7 +32,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
         creation.check_request(request, current_principal())
         answer = await self._dependencies.write_on_facts(
-            request, pb.Transaction, partial(creation.find_destination_of, self._dependencies), creation.create
+            request, pb.Transaction, partial(creation.judge_inflow_of, self._dependencies), creation.create
         )
         return await evaluation.evaluate_now(self._dependencies, request, answer)
 
@@ -51,7 +51,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
 
     async def RetryTransaction(self, request: pb.RetryTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write_on_facts(
-            request, pb.Transaction, partial(decisions.find_destination_again, self._dependencies), decisions.retry
+            request, pb.Transaction, partial(decisions.judge_inflow_again, self._dependencies), decisions.retry
         )
 
     async def CancelTransaction(self, request: pb.CancelTransactionRequest, context: ServicerContext) -> pb.Transaction:

@@ -12,7 +12,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.bank_accounts import check_usable
-from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
+from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
@@ -45,14 +45,14 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
         raise InvalidField("The request is not valid.", fields=faults)
 
 
-async def find_destination_of(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> Destination:
+async def judge_inflow_of(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
     """Asks the other services whether the money could be received. Raises Unavailable, NotFound."""
     inflow = Inflow.of_request(request, current_principal().choose_party(request.party_id))
-    return await find_destination(inflow, dependencies.escrow, dependencies.distributions)
+    return await judge_inflow(inflow, dependencies.escrow, dependencies.distributions)
 
 
 async def create(
-    tx: AsyncConnection, request: pb.CreateTransactionRequest, destination: Destination, now: datetime
+    tx: AsyncConnection, request: pb.CreateTransactionRequest, verdict: InflowVerdict, now: datetime
 ) -> pb.Transaction:
     """Records the transaction INITIATED.
 
@@ -64,9 +64,9 @@ async def create(
     if request.bank_account_id:
         account = await bank_accounts.get(tx, principal.org_id, request.bank_account_id)
         check_usable(account, party_id, field="bank_account_id")
-    destination.check()
-    if destination.investment is not None:
-        await check_commitment(tx, Inflow.of_request(request, party_id), destination.investment)
+    verdict.check()
+    if verdict.investment is not None:
+        await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {
         "org_id": principal.org_id,
         "transaction_id": new_id("txn"),

@@ -12,7 +12,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.bank_accounts import check_usable
-from services.transactions.commands.destination import Destination, Inflow, check_commitment, find_destination
+from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
 from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
@@ -79,7 +79,7 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
     return answer_transaction(row, now)
 
 
-async def find_destination_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> Destination:
+async def judge_inflow_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> InflowVerdict:
     """Whether the money could still be received. Where a rule refuses the attempt nobody is asked: `retry` refuses it.
 
     Raises:
@@ -90,12 +90,12 @@ async def find_destination_again(dependencies: Dependencies, request: pb.RetryTr
     try:
         check_retry(row, dependencies.clock.now())
     except DomainError:
-        return Destination()
-    return await find_destination(Inflow.of_transaction(row), dependencies.escrow, dependencies.distributions)
+        return InflowVerdict()
+    return await judge_inflow(Inflow.of_transaction(row), dependencies.escrow, dependencies.distributions)
 
 
 async def retry(
-    tx: AsyncConnection, request: pb.RetryTransactionRequest, destination: Destination, now: datetime
+    tx: AsyncConnection, request: pb.RetryTransactionRequest, verdict: InflowVerdict, now: datetime
 ) -> pb.Transaction:
     """Another attempt, now, if its money could be received.
 
@@ -105,9 +105,9 @@ async def retry(
     """
     row, person = await _lock(tx, request.transaction_id, request.etag)
     check_retry(row, now)
-    destination.check()
-    if destination.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
-        await check_commitment(tx, Inflow.of_transaction(row), destination.investment)
+    verdict.check()
+    if verdict.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
+        await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
     if row.bank_account_id:
         check_usable(await bank_accounts.get(tx, row.org_id, row.bank_account_id), row.party_id)
     if row.status is not Status.PENDING_RETRY:

@@ -38,8 +38,8 @@ class Inflow:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """What the other services answered: the refusal, if the money could not be received; the investment it pays."""
+class InflowVerdict:
+    """What escrow and distributions say of an inflow: why it could not be received, if so; the investment it pays."""
 
     refusal: DomainError | None = None
     investment: Investment | None = None
@@ -49,7 +49,7 @@ class Destination:
             raise self.refusal
 
 
-async def find_destination(inflow: Inflow, escrow: Escrow, distributions: Distributions) -> Destination:
+async def judge_inflow(inflow: Inflow, escrow: Escrow, distributions: Distributions) -> InflowVerdict:
     """Asks escrow and distributions, outside of any transaction.
 
     Raises:
@@ -58,9 +58,9 @@ async def find_destination(inflow: Inflow, escrow: Escrow, distributions: Distri
     """
     account = await escrow.get_account(inflow.escrow_account_id)
     if cause := _find_account_cause(account, inflow):
-        return Destination(_refuse_account(inflow, cause))
+        return InflowVerdict(_refuse_account(inflow, cause))
     if not inflow.investment_id:
-        return Destination()
+        return InflowVerdict()
     investment = await distributions.get_investment(inflow.investment_id)
     if investment is None or investment.party_id != inflow.party_id:
         raise NotFound("There is no such investment of this party.")
@@ -69,7 +69,7 @@ async def find_destination(inflow: Inflow, escrow: Escrow, distributions: Distri
         offering = await distributions.get_offering(investment.offering_id)
         if offering is None or offering.escrow_account_id != inflow.escrow_account_id:
             cause = "its offering uses another escrow account"
-    return Destination(_refuse_investment(inflow, cause) if cause else None, investment)
+    return InflowVerdict(_refuse_investment(inflow, cause) if cause else None, investment)
 
 
 def _find_account_cause(account: EscrowAccount | None, inflow: Inflow) -> str:
