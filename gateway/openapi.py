@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from gateway import contracts
 from gateway.answers import Answer
 from gateway.binding import IF_MATCH, Binding, Parameter
-from gateway.descriptors import message_of
+from gateway.descriptors import camel_case, message_of
 from gateway.openapi_schemas import Schema, Schemas, Side
 from gateway.problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from gateway.statuses import status_of, title_of
@@ -34,6 +34,7 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
+_SNAKE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
 _ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 431, 500, 503, 504)
 # Decisions, which are kept under their key and given again.
 _KEPT_STATUSES = (403, 409, 422)
@@ -275,8 +276,10 @@ def error_catalogue() -> dict[str, str]:
 
 
 def _reason(comment: str, reason: str) -> str:
-    """The comment of an error reason begins with its gRPC code, and names fields and metadata keys in backticks."""
+    """The comment of an error reason begins with its gRPC code, names fields, and then the keys of its metadata."""
     code, dot, rest = comment.partition(".")
     status = status_of(grpc.StatusCode[code], reason)
-    keys = re.sub(r"`([a-z]+(?:_[a-z0-9]+)+)`", lambda match: f"`{name_of_field(match.group(1))}`", rest)
-    return f"{status}{dot}{in_rest_words(keys)}"
+    words, metadata, keys = rest.partition("Metadata:")
+    words = _SNAKE.sub(lambda match: f"`{name_of_field(match.group(1))}`", words)
+    keys = _SNAKE.sub(lambda match: f"`{camel_case(match.group(1))}`", keys)  # no header: a key of an object
+    return f"{status}{dot}{in_rest_words(words)}{metadata}{keys}"
