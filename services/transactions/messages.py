@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
-from realco.type.v1 import failure_pb2
 
 from services.chassis.calls.wire import to_failure, to_money, to_timestamp
 from services.chassis.values.etags import etag_of
+from services.chassis.values.failure import Failure
 from services.transactions.domain.transaction import Transaction
 
 _T = transactions_pb2.Transaction
@@ -108,7 +108,7 @@ def etag_of_bank_account(row: sa.Row[Any]) -> str:
 
 
 def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
-    failure = failure_pb2.Failure(code=row.failure_code, message=row.failure_message) if row.failure_code else None
+    failure = to_failure(Failure(row.failure_code, row.failure_message)) if row.failure_code else None
     return webhooks_pb2.Webhook(
         webhook_id=row.webhook_id,
         provider=row.provider,

@@ -6,7 +6,9 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.chassis.calls.status import from_status, to_status
+from services.chassis.calls.wire import to_failure
 from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable
+from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import InvariantViolation, invariant
 
 
@@ -29,6 +31,15 @@ def test_a_refusal_comes_back_as_it_went():
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_is_a_grpc_code(kind):
     assert code_pb2.Code.Value(kind.value) > 0
+
+
+@pytest.mark.parametrize(
+    ("refusal", "retryable"), [(Overdrawn("Too much.", cents=5), False), (Unavailable("Away."), True)]
+)
+def test_a_refusal_kept_as_a_failure_says_the_same(refusal, retryable):
+    failure = to_failure(make_failure(refusal))
+    assert (failure.code, failure.message, failure.retryable) == (refusal.reason, refusal.message, retryable)
+    assert dict(failure.metadata) == refusal.metadata
 
 
 def test_what_may_be_tried_again_says_when():
