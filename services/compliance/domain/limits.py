@@ -80,7 +80,7 @@ class Breach:
             "used_minor": str(self.used_minor),
             "requested_minor": str(self.requested_minor),
             "remaining_minor": str(self.remaining_minor),
-            "window_start": self.window_start.isoformat() if self.window_start else "",
+            "window_start": f"{self.window_start:%Y-%m-%dT%H:%M:%SZ}" if self.window_start else "",
             "currency_code": self.limit.currency,
             "working": self.working,
         }
