@@ -62,7 +62,7 @@ async def book(
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
     repeated: list[tuple[int, Verdict]] = []
-    async with aclosing(_verdicts(connection, entries, now)) as verdicts:
+    async with aclosing(_post(connection, entries, now)) as verdicts:
         async for entry, verdict in verdicts:
             if verdict.outcome == "posted":
                 message = messages.to_journal_entry(entry, verdict)
@@ -71,16 +71,16 @@ async def book(
             else:
                 if verdict.outcome == "duplicate":
                     repeated.append((len(outcomes), verdict))
-                outcomes.append(Outcome(_refusal(entry, verdict), verdict.replayed))
+                outcomes.append(Outcome(_build_refusal(entry, verdict), verdict.replayed))
     if repeated:
         await _answer_again(connection, entries, repeated, outcomes)
     if posted:
         org_id = entries[0].org_id
-        await outbox.write(connection, list(_events(posted)), org_id=org_id, traceparent=traceparent, now=now)
+        await outbox.write(connection, list(_build_events(posted)), org_id=org_id, traceparent=traceparent, now=now)
     return outcomes
 
 
-async def _verdicts(
+async def _post(
     connection: Connection, entries: Sequence[NewEntry], now: datetime
 ) -> AsyncGenerator[tuple[NewEntry, Verdict]]:
     """Each entry with its verdict, in order. While one part of the batch is answered, PostgreSQL books the next."""
@@ -121,7 +121,7 @@ async def _answer_again(
         outcomes[number] = Outcome(found[place], replayed=True)
 
 
-def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
+def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
     escrow_account_id = entry.escrow_account_id
     match verdict.outcome:
         case "not_found":
@@ -151,18 +151,20 @@ def _refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 **refusals.spell_account(verdict.ledger_account),
             )
         case "too_large":
-            return too_large()
+            return build_too_large()
         case _:  # key_reused; a duplicate's refusal is replaced by its first answer
             return IdempotencyKeyReused(
                 "The idempotency_key was used with another request.", idempotency_key=entry.idempotency_key
             )
 
 
-def too_large() -> InvalidField:
+def build_too_large() -> InvalidField:
     return InvalidField("A balance would leave its bounds.", fields={"legs": "are too large together"})
 
 
-def _events(posted: Sequence[tuple[NewEntry, pb.JournalEntry]]) -> Iterator[tuple[events.JournalEntriesPosted, str]]:
+def _build_events(
+    posted: Sequence[tuple[NewEntry, pb.JournalEntry]],
+) -> Iterator[tuple[events.JournalEntriesPosted, str]]:
     """The events of each escrow account, each with its actor."""
     by_account: dict[str, list[tuple[NewEntry, pb.JournalEntry]]] = {}
     for entry, message in posted:
@@ -186,7 +188,7 @@ def cut(entries: Sequence[pb.JournalEntry]) -> Iterator[list[pb.JournalEntry]]:
     run: list[pb.JournalEntry] = []
     size = 0
     for entry in entries:
-        for part in _parts(entry):
+        for part in _split(entry):
             part_size = part.ByteSize() + 8
             if run and size + part_size > EVENT_BYTES_MAX:
                 yield run
@@ -197,7 +199,7 @@ def cut(entries: Sequence[pb.JournalEntry]) -> Iterator[list[pb.JournalEntry]]:
         yield run
 
 
-def _parts(entry: pb.JournalEntry) -> Iterator[pb.JournalEntry]:
+def _split(entry: pb.JournalEntry) -> Iterator[pb.JournalEntry]:
     size = entry.ByteSize()
     if size <= EVENT_BYTES_MAX:
         yield entry

@@ -182,7 +182,7 @@ class Poster:
     async def _halve(self, connection: PoolConnectionProxy, batch: Sequence[_Unit], error: Exception) -> None:
         log.warning("posting_batch_failed", units=len(batch), error=type(error).__name__, sqlstate=sqlstate(error))
         if len(batch) == 1:
-            batch[0].fail(booking.too_large() if sqlstate(error) == _OUT_OF_RANGE else error)
+            batch[0].fail(booking.build_too_large() if sqlstate(error) == _OUT_OF_RANGE else error)
             return
         middle = len(batch) // 2
         await self._settle(connection, batch[:middle])

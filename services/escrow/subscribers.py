@@ -74,7 +74,7 @@ async def _book_fact(
     if not legs:
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
-    await book_in(tx, [_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
+    await book_in(tx, [_build_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
     if fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT" and _is_at_risk(transaction) and not frozen:
         await holds.reserve(
             tx,
@@ -96,7 +96,7 @@ def _is_at_risk(transaction: transactions_pb2.Transaction) -> bool:
     return from_timestamp(transaction.return_risk_end_time) > from_timestamp(transaction.settle_time)
 
 
-def _entry(
+def _build_entry(
     fact: Fact,
     moving: Moving,
     transaction: transactions_pb2.Transaction,
