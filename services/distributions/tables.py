@@ -367,17 +367,3 @@ sagas = sa.Table(
     ),
     sa.CheckConstraint("(step = 'DONE') = (due_at IS NULL)", name="sagas_due_until_done"),
 )
-
-# Every table whose rows belong to an organization: row level security is forced on each.
-OF_ORGANIZATIONS = (
-    moves,
-    offerings,
-    investments,
-    contributions,
-    distributions,
-    distribution_tiers,
-    allocations,
-    allocation_lines,
-    payouts,
-    sagas,
-)

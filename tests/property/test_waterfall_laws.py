@@ -16,7 +16,8 @@ from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
 from services.distributions.domain.tiers.split import Split
-from services.distributions.domain.waterfall import Distributed, Result, calculate, replay
+from services.distributions.domain.waterfall import Result, calculate
+from tests.support.waterfall import Distributed, replay
 
 START = date(2024, 1, 1)
 cents = st.integers(1, 10**9)

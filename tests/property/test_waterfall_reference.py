@@ -22,7 +22,8 @@ from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
 from services.distributions.domain.tiers.split import Split
-from services.distributions.domain.waterfall import Distributed, calculate, replay
+from services.distributions.domain.waterfall import calculate
+from tests.support.waterfall import Distributed, replay
 
 START = date(2023, 12, 31)  # the first days of a leap year follow
 LARGEST = 2**62 - 1

@@ -22,7 +22,8 @@ from services.distributions.domain.tiers import Tier
 from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.split import Split
-from services.distributions.domain.waterfall import Distributed, Result, calculate, replay
+from services.distributions.domain.waterfall import Result, calculate
+from tests.support.waterfall import Distributed, replay
 
 CASES = Path(__file__).parents[1] / "cases"
 EIGHT_AND_THIRTY = Terms()

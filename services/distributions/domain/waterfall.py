@@ -7,13 +7,13 @@ the same facts replayed give the same result. Cents at the edges, exact rational
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.books import Books, Step
-from services.distributions.domain.positions import SPONSOR, Lot, State
+from services.distributions.domain.positions import SPONSOR, State
 from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder
 from services.distributions.domain.terms import Terms
 
@@ -81,31 +81,3 @@ def _check_date(state: State, on: date) -> None:
             date=on.isoformat(),
             not_before=accrued_through.isoformat(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Distributed:
-    """An earlier distribution as a fact. ``terms`` are its own where they differ from the offering's."""
-
-    on: date
-    amount_minor: int
-    terms: Terms | None = None
-
-
-def replay(
-    contributions: Iterable[Lot], distributions: Iterable[Distributed], terms: Terms
-) -> tuple[State, tuple[Result, ...]]:
-    """The state after all these facts, from nothing, and the result of each distribution on the way.
-
-    ``contributions`` are lots in any condition: only what opened them is read. Within a day distributions come first,
-    in the order given.
-    """
-    state = State(
-        tuple(Lot.opened(lot.party_id, lot.lot_id, lot.contributed_on, lot.contributed) for lot in contributions)
-    )
-    results = []
-    for past in sorted(distributions, key=lambda past: past.on):
-        result = calculate(state, past.terms or terms, past.amount_minor, past.on)
-        results.append(result)
-        state = result.after
-    return state, tuple(results)

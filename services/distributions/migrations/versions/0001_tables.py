@@ -44,6 +44,7 @@ _MOVES = {
         COMPLETED>FAILED COMPLETED>RETURNED FAILED>COMPLETED FAILED>RETURNED RETURNED>COMPLETED RETURNED>FAILED
     """,
 }
+# Every table whose rows belong to an organization: row level security is forced on each.
 _OF_ORGANIZATIONS = (
     "moves",
     "offerings",
