@@ -42,6 +42,7 @@ def clear_parties(run: DemoRun) -> str:
         f"/compliance-checks/{check['complianceCheckId']}/review",
         {"decision": "PASSED", "note": "I wrote it, so it must be right."},
         deed="tries to clear a profile of their own making",
+        etag=check["etag"],
     )
     reviewed = review_all_checks(run, "Identity document and sanctions lists seen.")
     return f"{reviewed} checks PASSED, all five cleared; whoever wrote a profile may not clear it ({own.code})"
@@ -55,9 +56,8 @@ def review_all_checks(run: DemoRun, note: str) -> int:
         """The parties that are not cleared yet."""
         for check in run.list_pending_checks():
             path = f"/compliance-checks/{check['complianceCheckId']}/review"
-            answer = run.officer.post(
-                path, {"decision": "PASSED", "note": note}, deed=f"reviews {check['complianceCheckId']}"
-            )
+            decision = {"decision": "PASSED", "note": note}
+            answer = run.officer.post(path, decision, deed=f"reviews {check['complianceCheckId']}", etag=check["etag"])
             reviewed.add(answer["complianceCheckId"])
         parties = run.auditor.list_all("/parties", "parties", cleared="false")
         return [party["externalId"] for party in parties if party["partyId"] in run.party_ids.values()]

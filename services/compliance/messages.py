@@ -80,6 +80,11 @@ def to_person(row: Any) -> parties_pb2.PartyPerson:
     )
 
 
+def check_etag_of(row: Any) -> str:
+    """A check has each status once at most: with the time of its last change it tells the versions apart."""
+    return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
+
+
 def to_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:
     message = pb.ComplianceCheck(
         compliance_check_id=row.compliance_check_id,
@@ -93,6 +98,7 @@ def to_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceChec
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
         allowed_actions=allowed_actions,
+        etag=check_etag_of(row),
     )
     _read_reasons(row, message)
     if row.expires_at is not None:

@@ -45,7 +45,7 @@ Action = tuple[str, str, Callable[[], None]]
 
 def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering:
     """The gates of a closing are another question: they are asked of other services."""
-    answer = to_offering(offering)
+    answer = show_offering(offering)
     answer.allowed_actions[:] = _list_allowed(
         ("update", "OfferingsService/UpdateOffering", lambda: None),
         ("close", "OfferingsService/CloseOffering", lambda: check_may_close(offering)),
@@ -96,6 +96,15 @@ def answer_distribution(offering: Offering, distribution: Distribution) -> distr
         ),
         ("cancel", "DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
     )
+    return answer
+
+
+def show_offering(offering: Offering) -> offerings_pb2.Offering:
+    """As much of it as the caller may see: an investor nothing of what its staff keeps for itself."""
+    answer = to_offering(offering)
+    if current_principal().confined:
+        for name in ("created_by", "external_id", "metadata"):
+            answer.ClearField(name)
     return answer
 
 

@@ -320,6 +320,18 @@ async def test_a_change_that_was_decided_on_something_older_is_refused(complianc
         await compliance.update(etag=before.etag, external_id="crm-2")
 
 
+async def test_a_review_decides_the_check_that_was_read(compliance):
+    await compliance.create()
+    check = (await compliance.waiting(compliance.party_id))[0]
+    known = {"compliance_check_id": check.compliance_check_id, "etag": check.etag}
+    review = pb.ReviewComplianceCheckRequest(**known, decision=pb.ComplianceCheck.PASSED, note="Seen.")
+    with acting_as(CHECKER):
+        reviewed = await compliance.servicer.ReviewComplianceCheck(review, None)
+        assert reviewed.etag != check.etag
+        with pytest.raises(EtagMismatch):
+            await compliance.servicer.ReviewComplianceCheck(review, None)
+
+
 async def test_who_changes_a_limit_says_which_one(compliance):
     seed = {limit.limit_type: limit for limit in (await compliance.list_limits())}[pb.TransactionLimit.DAILY_DEPOSIT]
     first = await compliance.put_limit(30_00, etag=seed.etag)

@@ -71,6 +71,32 @@ async def test_an_investor_sees_the_distributions_that_pay_its_parties_tier_by_t
     assert await refusal_of(service.distributions.GetAllocation, one, "inv-009") == "DISTRIBUTION_NOT_FOUND"
 
 
+async def test_an_investor_sees_nothing_that_staff_note_on_an_offering_for_themselves(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00, external_id="deal-7")
+    note = opb.UpdateOfferingRequest(
+        offering_id=offering.offering_id,
+        etag=offering.etag,
+        update_mask={"paths": ["metadata"]},
+        metadata={"watch": "this sponsor"},
+    )
+    noted = await service.call(service.offerings.UpdateOffering, note)
+    assert (noted.external_id, dict(noted.metadata), noted.HasField("created_by")) == (
+        "deal-7",
+        {"watch": "this sponsor"},
+        True,
+    )
+    read = opb.GetOfferingRequest(offering_id=offering.offering_id)
+    got = await service.call(service.offerings.GetOffering, read, "inv-001", "investor")
+    listed = await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest(), "inv-001", "investor")
+    for seen in (got, *listed.offerings):
+        assert seen.offering_id == offering.offering_id
+        assert not seen.HasField("external_id")
+        assert not seen.HasField("created_by")
+        assert not seen.metadata
+
+
 async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: DistributionsHarness) -> None:
     offering = await service.offering(100_000_00)
     assert list((await service.get(offering)).allowed_actions) == ["update", "close", "refund", "invest"]

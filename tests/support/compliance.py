@@ -98,10 +98,13 @@ class ComplianceHarness:
     async def review(
         self, check_id: str, principal: Principal = CHECKER, decision: int = pb.ComplianceCheck.PASSED
     ) -> Any:
-        request = pb.ReviewComplianceCheckRequest(
-            compliance_check_id=check_id, decision=decision, note="Passport seen."
-        )
         with acting_as(principal):
+            check = await self.servicer.GetComplianceCheck(
+                pb.GetComplianceCheckRequest(compliance_check_id=check_id), None
+            )
+            request = pb.ReviewComplianceCheckRequest(
+                compliance_check_id=check_id, etag=check.etag, decision=decision, note="Passport seen."
+            )
             return await self.servicer.ReviewComplianceCheck(request, None)
 
     async def evaluate(self, *items: Any, principal: Principal = TRANSACTIONS) -> list[Any]:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id, new_id
 from services.compliance import messages, queries, store
@@ -25,11 +26,12 @@ _EXPIRED = Explanation("The last answer expired.", "VALIDITY", source="house rul
 async def review_check(
     tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, now: datetime
 ) -> pb.ComplianceCheck:
-    """Raises: ComplianceCheckNotFound, CheckNotInReview, MakerIsChecker."""
+    """Raises: ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker."""
     reviewer = current_principal().person
     check = await store.lock_check(tx, request.compliance_check_id)
     if check is None:
         raise ComplianceCheckNotFound("No such check.")
+    check_etag(request.etag, messages.check_etag_of(check))
     if check.status != "MANUAL_REVIEW":
         raise CheckNotInReview("The check does not wait for a person.", status=check.status)
     party = (await store.lock_parties(tx, [check.party_id]))[check.party_id]

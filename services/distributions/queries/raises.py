@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import within_reach
-from services.distributions.actions import answer_investment, answer_offering
+from services.distributions.actions import answer_investment, answer_offering, show_offering
 from services.distributions.domain.refusals import InvestmentNotFound
-from services.distributions.messages import to_investment, to_offering
+from services.distributions.messages import to_investment
 from services.distributions.queries.lists import read_page
 from services.distributions.store import offerings as offerings_store
 from services.distributions.store.investments import INVESTMENTS
@@ -34,7 +34,7 @@ async def list_offerings(
         conditions.append(offerings.c.sponsor_party_id == request.sponsor_party_id)
     page = await read_page(tx, request, OFFERINGS, *conditions)
     return pb.ListOfferingsResponse(
-        offerings=[to_offering(each) for each in page.rows],
+        offerings=[show_offering(each) for each in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
