@@ -33,12 +33,10 @@ class Service:
 
     Args:
         name: Its package in `services`.
-        grpc_port: Where it listens when it has a host of its own.
         calls: The services whose gRPC it calls.
     """
 
     name: str
-    grpc_port: int
     calls: tuple[str, ...] = ()
 
     @property
@@ -57,14 +55,12 @@ def database_of(name: str) -> Database:
 
 
 # The one order of services, wherever they are listed.
-# fmt: off
 SERVICES = (
-    Service("transactions",  50051, calls=("escrow", "distributions", "compliance")),
-    Service("escrow",        50052),
-    Service("distributions", 50053, calls=("transactions", "escrow", "compliance")),
-    Service("compliance",    50054),
+    Service("transactions", calls=("escrow", "distributions", "compliance")),
+    Service("escrow"),
+    Service("distributions", calls=("transactions", "escrow", "compliance")),
+    Service("compliance"),
 )
-# fmt: on
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 
 # Events that a consumer could not handle, under the consumer's name.

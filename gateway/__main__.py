@@ -16,7 +16,7 @@ from services.chassis.calls.auth import Verifier
 from services.chassis.process import telemetry
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
 from services.chassis.process.main import run
-from services.chassis.process.settings import ConfigurationError
+from services.chassis.process.settings import ConfigurationError, addresses_of
 from services.chassis.process.telemetry import log
 
 
@@ -24,10 +24,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serves until `stop` is set, then says it is not ready, finishes what is in hand and returns.
 
     Raises:
-        ConfigurationError: the port cannot be bound.
+        ConfigurationError: the port cannot be bound, or a service has no address.
         BootError: an RPC has no access rule.
     """
-    upstream = Upstream({area: settings.address_of(area) for area in contracts.areas()})
+    upstream = Upstream(addresses_of(contracts.areas()))
     try:
         guard = Guard(settings, Verifier(settings))
         gateway = build(settings, guard, upstream, stop)

@@ -11,7 +11,6 @@ import pytest
 from deploy import topology
 from deploy.local.nats_permissions import inbox_prefix
 from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, inbox_prefix_of, stream_of
-from services.chassis.process.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("demo", "deploy", "docs", "gateway", "sandbox", "services", "tests")
@@ -47,8 +46,15 @@ def test_a_service_calls_services_and_not_itself() -> None:
 
 
 @pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)
-def test_a_service_is_looked_for_where_it_listens(service: topology.Service) -> None:
-    assert Settings().address_of(service.name) == f"127.0.0.1:{service.grpc_port}"
+def test_a_service_opens_channels_to_those_that_the_topology_says_it_calls(service: topology.Service) -> None:
+    """An instance tells it the addresses of these, and of no others."""
+    tree = ast.parse((ROOT / "services" / service.name / "__main__.py").read_text())
+    opened = {
+        ast.literal_eval(call.args[0])
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "channel"
+    }
+    assert opened == set(service.calls)
 
 
 @pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 
+from gateway import contracts
 from gateway.descriptors import camel_case
 from gateway.upstream import PATIENCE_SECONDS
 from services.chassis.values import errors
@@ -217,6 +218,7 @@ async def test_more_requests_at_once_than_can_be_served_are_refused_at_once(tmp_
 # --- the process
 
 ROOT = Path(__file__).parents[2]
+ADDRESSES = {f"{area.upper()}_ADDRESS": "127.0.0.1:1" for area in contracts.areas()}
 
 
 async def start_process(**environment: str) -> asyncio.subprocess.Process:
@@ -227,7 +229,7 @@ async def start_process(**environment: str) -> asyncio.subprocess.Process:
 
 async def test_the_process_serves_until_it_is_told_to_end(tmp_path):
     jwks = str(write_jwks(tmp_path / "jwks.json"))
-    process = await start_process(JWKS=jwks, JWT_ISSUER=ISSUER)
+    process = await start_process(JWKS=jwks, JWT_ISSUER=ISSUER, **ADDRESSES)
     try:
         serving = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
         assert serving["event"] == "serving"
@@ -242,7 +244,12 @@ async def test_the_process_serves_until_it_is_told_to_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("environment", "named"),
-    [({}, b"JWKS"), ({"PORT": "x"}, b"PORT"), ({"RATE_PER_ADDRESS": "often"}, b"RATE_PER_ADDRESS")],
+    [
+        ({}, ", ".join(ADDRESSES).encode()),
+        (ADDRESSES, b"JWKS"),
+        ({"PORT": "x"}, b"PORT"),
+        ({"RATE_PER_ADDRESS": "often"}, b"RATE_PER_ADDRESS"),
+    ],
 )
 async def test_the_process_names_the_setting_it_cannot_start_with(environment, named):
     process = await start_process(**environment)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from realco.type.v1 import money_pb2
 
 from services.chassis.process import telemetry
-from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.process.settings import ConfigurationError, Settings, addresses_of
 
 SECRET = "4242424242424242"
 
@@ -66,7 +66,6 @@ def test_settings_come_from_the_environment_and_from_secret_files(monkeypatch, t
     assert settings.database_url.get_secret_value() == "postgresql+asyncpg://a:b@c/d"
     assert settings.grpc_port == 50052
     assert settings.environment == "production"
-    assert settings.address_of("escrow") == "127.0.0.1:50052"
 
 
 def test_a_bad_setting_is_named_and_its_value_is_not(monkeypatch):
@@ -83,6 +82,29 @@ def test_a_url_that_is_none_of_a_database_is_named_before_anybody_connects(monke
     with pytest.raises(ConfigurationError, match=f"^{name}: ") as refusal:
         Settings.load()
     assert SECRET not in str(refusal.value)
+
+
+def test_a_service_is_looked_for_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("ESCROW_ADDRESS", "escrow.internal:50052")
+    monkeypatch.setenv("LENDING_ADDRESS", "127.0.0.1:1")
+    assert addresses_of(["escrow", "lending"]) == {"escrow": "escrow.internal:50052", "lending": "127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "^missing: ESCROW_ADDRESS, LENDING_ADDRESS$"),
+        ({"ESCROW_ADDRESS": ""}, "^missing: ESCROW_ADDRESS, LENDING_ADDRESS$"),
+        ({"ESCROW_ADDRESS": "escrow:1"}, "^missing: LENDING_ADDRESS$"),
+        ({"ESCROW_ADDRESS": "escrow", "LENDING_ADDRESS": "lending:1"}, "^ESCROW_ADDRESS: must be host:port$"),
+        ({"ESCROW_ADDRESS": "http://escrow:1/", "LENDING_ADDRESS": "lending:1"}, "^ESCROW_ADDRESS: must be host:port$"),
+    ],
+)
+def test_an_address_that_is_missing_or_none_is_named(monkeypatch, given, said):
+    for name, address in given.items():
+        monkeypatch.setenv(name, address)
+    with pytest.raises(ConfigurationError, match=said):
+        addresses_of(["escrow", "lending"])
 
 
 def test_missing_settings_are_named_together():

@@ -25,7 +25,6 @@ from services.chassis.calls.auth import ALL_ORGANIZATIONS, ServiceIdentity, prin
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, status_in
 from services.chassis.process import telemetry
-from services.chassis.process.settings import Settings
 from services.chassis.values.errors import DomainError, Kind
 
 C = TypeVar("C")
@@ -65,10 +64,10 @@ def open_channel(address: str, *interceptors: aio.ClientInterceptor) -> aio.Chan
     return aio.insecure_channel(f"dns:///{address}", options=_OPTIONS, interceptors=interceptors)
 
 
-def channel(settings: Settings, service_name: str, identity: ServiceIdentity) -> aio.Channel:
+def channel(address: str, identity: ServiceIdentity) -> aio.Channel:
     """A service's channel to another one."""
     as_service = _AsService(identity)
-    as_service.channel = open_channel(settings.address_of(service_name), as_service)
+    as_service.channel = open_channel(address, as_service)
     return as_service.channel
 
 

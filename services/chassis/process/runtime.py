@@ -36,7 +36,7 @@ from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
 from services.chassis.process.jobs import Job, run_jobs
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
-from services.chassis.process.settings import Settings
+from services.chassis.process.settings import Settings, addresses_of
 from services.chassis.process.telemetry import log
 from services.chassis.process.waiting import wait_for_any
 from services.chassis.values.clock import clock_from
@@ -107,9 +107,14 @@ class Runtime:
             await database.dispose()
 
     def channel(self, service_name: str) -> aio.Channel:
-        """The channel to another service: one for the process, made when first asked for."""
+        """The channel to another service: one for the process, made when first asked for.
+
+        Raises:
+            ConfigurationError: nobody said where that service is.
+        """
         if service_name not in self._channels:
-            self._channels[service_name] = client.channel(self.settings, service_name, self.identity)
+            address = addresses_of([service_name])[service_name]
+            self._channels[service_name] = client.channel(address, self.identity)
         return self._channels[service_name]
 
     async def close_channels(self) -> None:

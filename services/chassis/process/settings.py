@@ -1,17 +1,24 @@
 """What a process is told from outside: environment variables, or files of the same lower-case name in SECRETS_DIR.
 
 Secrets are SecretStr and come as files; a message about a bad setting names the setting, never its value.
+
+Whoever calls another service is told where it is: `ESCROW_ADDRESS` is the `host:port` of escrow's gRPC, and so for
+every service. None has a default, and none is named here.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_ADDRESS = re.compile(r"\S+:\d{1,5}")
 
 
 class ConfigurationError(Exception):
@@ -32,10 +39,6 @@ class Settings(BaseSettings):
     grpc_port: int = Field(default=0, ge=0, le=65535)
     # None: no metrics are served.
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    transactions_address: str = "127.0.0.1:50051"
-    escrow_address: str = "127.0.0.1:50052"
-    distributions_address: str = "127.0.0.1:50053"
-    compliance_address: str = "127.0.0.1:50054"
 
     # Who may call.
     jwks: str = ""
@@ -84,9 +87,20 @@ class Settings(BaseSettings):
         if missing:
             raise ConfigurationError(f"missing: {', '.join(missing)}")
 
-    def address_of(self, service: str) -> str:
-        """The `host:port` of a service's gRPC."""
-        return str(getattr(self, f"{service}_address"))
+
+def addresses_of(services: Iterable[str]) -> dict[str, str]:
+    """Each service with the `host:port` of its gRPC, from the environment.
+
+    Raises:
+        ConfigurationError: naming each variable that is missing or no address.
+    """
+    names = {service: f"{service.upper()}_ADDRESS" for service in services}
+    found = {service: os.environ.get(name, "") for service, name in names.items()}
+    if missing := [names[service] for service, address in found.items() if not address]:
+        raise ConfigurationError(f"missing: {', '.join(missing)}")
+    if wrong := [names[service] for service, address in found.items() if not _ADDRESS.fullmatch(address)]:
+        raise ConfigurationError(f"{', '.join(wrong)}: must be host:port")
+    return found
 
 
 def _names_database_servers(text: str) -> bool:
