@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def test_no_other_file_lists_the_services() -> None:
 def test_every_package_that_is_a_service_is_in_the_topology() -> None:
     packages = {file.parent.name for file in (ROOT / "services").glob("*/__main__.py")}
     assert packages == set(topology.SERVICE_NAMES)
+
+
+def test_the_layers_inside_a_service_are_checked_in_every_service() -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [inside] = [contract for contract in linter["contracts"] if "tables : domain" in str(contract.get("layers"))]
+    assert inside["containers"] == [f"services.{name}" for name in topology.SERVICE_NAMES]
 
 
 def test_a_service_calls_services_and_not_itself() -> None:
