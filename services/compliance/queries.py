@@ -10,7 +10,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.access import rules_of
+from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation, to_timestamp
 from services.chassis.data.paging import Page
@@ -20,12 +20,7 @@ from services.compliance.domain import clearance
 from services.compliance.domain.refusals import ComplianceCheckNotFound, PartyNotFound
 from services.compliance.tables import compliance_checks, parties, party_persons
 
-_RULES = rules_of([*pb.DESCRIPTOR.services_by_name.values(), *parties_pb2.DESCRIPTOR.services_by_name.values()])
-_PARTY_ACTIONS = {
-    "update": "PartiesService/UpdateParty",
-    "add": "PartiesService/AddPartyPerson",
-    "remove": "PartiesService/RemovePartyPerson",
-}
+_PACKAGE = pb.DESCRIPTOR.package
 
 
 async def get_party(tx: AsyncConnection, request: parties_pb2.GetPartyRequest, now: datetime) -> parties_pb2.Party:
@@ -39,7 +34,12 @@ async def get_party(tx: AsyncConnection, request: parties_pb2.GetPartyRequest, n
 async def describe_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
     """The party of a row, for the caller."""
     checks = await store.latest_checks(tx, [row.party_id])
-    actions = [action for action, rpc in _PARTY_ACTIONS.items() if _may_call(rpc)]
+    actions = list_allowed_actions(
+        _PACKAGE,
+        ("update", "PartiesService/UpdateParty", True),
+        ("add", "PartiesService/AddPartyPerson", True),
+        ("remove", "PartiesService/RemovePartyPerson", True),
+    )
     return messages.to_party(row, checks.get(row.party_id, {}), now, actions)
 
 
@@ -168,13 +168,9 @@ def describe_check(row: Any, written_by: str) -> pb.ComplianceCheck:
     Args:
         written_by: Who wrote the party's facts.
     """
-    reviews = clearance.may_review(row.status, written_by, current_principal().person)
-    may = reviews and _may_call("ComplianceService/ReviewComplianceCheck")
-    return messages.to_check(row, ("review",) if may else ())
-
-
-def _may_call(rpc: str) -> bool:
-    return _RULES[f"/{pb.DESCRIPTOR.package}.{rpc}"].admits(current_principal())
+    may_review = clearance.may_review(row.status, written_by, current_principal().person)
+    review = ("review", "ComplianceService/ReviewComplianceCheck", may_review)
+    return messages.to_check(row, list_allowed_actions(_PACKAGE, review))
 
 
 async def list_checks(

@@ -5,14 +5,12 @@ An action is offered where the contract lets the caller call it, and the rule th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 
-from services.chassis.calls.access import rules_of
+from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.errors import DomainError
 from services.distributions.domain import distribution as distribution_rules
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.investment import Investment, check_may_cancel
@@ -31,23 +29,15 @@ from services.distributions.messages import (
     to_offering,
 )
 
-_RULES = rules_of(
-    [
-        *offerings_pb2.DESCRIPTOR.services_by_name.values(),
-        *distributions_pb2.DESCRIPTOR.services_by_name.values(),
-    ]
-)
-_PACKAGE = "/realco.distributions.v1."
-
-# The name of the action, the RPC that does it, and the rule that would refuse it.
-Action = tuple[str, str, Callable[[], None]]
+_PACKAGE = offerings_pb2.DESCRIPTOR.package
 
 
 def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering:
     """The gates of a closing are another question: they are asked of other services."""
     answer = show_offering(offering)
-    answer.allowed_actions[:] = _list_allowed(
-        ("update", "OfferingsService/UpdateOffering", lambda: None),
+    answer.allowed_actions[:] = list_allowed_actions(
+        _PACKAGE,
+        ("update", "OfferingsService/UpdateOffering", True),
         ("close", "OfferingsService/CloseOffering", lambda: check_may_close(offering)),
         ("refund", "OfferingsService/RefundOffering", lambda: check_may_refund(offering)),
         (
@@ -62,7 +52,8 @@ def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering
 
 def answer_investment(offering: Offering, investment: Investment, now: datetime) -> offerings_pb2.Investment:
     answer = to_investment(investment)
-    answer.allowed_actions[:] = _list_allowed(
+    answer.allowed_actions[:] = list_allowed_actions(
+        _PACKAGE,
         (
             "cancel",
             "InvestmentsService/CancelInvestment",
@@ -76,7 +67,8 @@ def answer_distribution(offering: Offering, distribution: Distribution) -> distr
     """The cash of an execution is another question: it is asked of escrow."""
     rules, person = distribution_rules, current_principal().person
     answer = show_distribution(distribution)
-    answer.allowed_actions[:] = _list_allowed(
+    answer.allowed_actions[:] = list_allowed_actions(
+        _PACKAGE,
         (
             "calculate",
             "DistributionsService/CalculateDistribution",
@@ -115,7 +107,8 @@ def show_distribution(distribution: Distribution) -> distributions_pb2.Distribut
 
 def answer_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
     answer = to_allocation(allocation)
-    answer.allowed_actions[:] = _list_allowed(
+    answer.allowed_actions[:] = list_allowed_actions(
+        _PACKAGE,
         (
             "resend",
             "DistributionsService/ResendAllocation",
@@ -123,17 +116,3 @@ def answer_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         ),
     )
     return answer
-
-
-def _list_allowed(*actions: Action) -> list[str]:
-    return [name for name, rpc, check in actions if _is_allowed(rpc, check)]
-
-
-def _is_allowed(rpc: str, check: Callable[[], None]) -> bool:
-    if not _RULES[_PACKAGE + rpc].admits(current_principal()):
-        return False
-    try:
-        check()
-    except DomainError:
-        return False
-    return True

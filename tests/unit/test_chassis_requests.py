@@ -71,6 +71,26 @@ def test_only_the_services_of_the_option_may_call(service, admitted):
             rule.admit(principal)
 
 
+def refuse() -> None:
+    raise NotFound("No.")
+
+
+@pytest.mark.parametrize(
+    ("role", "rule", "allowed"),
+    [
+        ("admin", True, ["hold"]),
+        ("admin", False, []),
+        ("admin", lambda: None, ["hold"]),
+        ("admin", refuse, []),
+        ("auditor", True, []),  # the contract does not let it call
+        ("auditor", lambda: None, []),
+    ],
+)
+def test_an_action_is_offered_where_the_contract_and_the_rules_let_it_happen(role, rule, allowed):
+    with acting_as(dataclasses.replace(INVESTOR, role=role)):
+        assert access.list_allowed_actions("realco.escrow.v1", ("hold", "EscrowService/PlaceHold", rule)) == allowed
+
+
 @pytest.mark.parametrize(
     ("named", "role", "is_there"),
     [

@@ -5,17 +5,23 @@ An RPC without the option keeps its service from starting, so nothing is reachab
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from google.api import annotations_pb2
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import access_pb2
 
-from services.chassis.calls.auth import SERVICE_ROLE, Principal
-from services.chassis.values.errors import BootError, NotFound, PermissionDenied
+from services.chassis.calls.auth import SERVICE_ROLE, Principal, current_principal
+from services.chassis.values.errors import BootError, DomainError, NotFound, PermissionDenied
+
+# What a caller may do with a resource: its name, the RPC that does it (`EscrowService/FreezeEscrowAccount`), and
+# whether the rules of the business let it happen now: yes or no, or the check that raises the refusal.
+Action = tuple[str, str, bool | Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,31 @@ def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
     if faults:
         raise BootError("; ".join(faults))
     return rules
+
+
+def list_allowed_actions(package: str, *actions: Action) -> list[str]:
+    """The names of the actions that the contract lets the caller call, and that no rule would refuse now.
+
+    Args:
+        package: The proto package of their RPCs, such as `realco.escrow.v1`.
+    """
+    principal = current_principal()
+    return [name for name, rpc, rule in actions if _rule_of(f"{package}.{rpc}").admits(principal) and _lets(rule)]
+
+
+@cache
+def _rule_of(rpc: str) -> Rule:
+    return _rule(descriptor_pool.Default().FindMethodByName(rpc.replace("/", ".")))
+
+
+def _lets(rule: bool | Callable[[], None]) -> bool:
+    if isinstance(rule, bool):
+        return rule
+    try:
+        rule()
+    except DomainError:
+        return False
+    return True
 
 
 def _rule(method: MethodDescriptor) -> Rule:
