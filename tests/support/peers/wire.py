@@ -1,8 +1,8 @@
 """A wire inside one process: channels to servicers, real ones or fakes, on which calls can be cut at a chosen moment.
 
 The clients that services are made with speak over it as over gRPC: messages travel as bytes, the called one hears which
-service calls for whom and admits it by the RPC's rule, and a refusal arrives as a status. Only the shape of a request
-is not checked.
+service calls for whom, admits it by the RPC's rule and checks the request by its proto, and a refusal arrives as a
+status. Only how an id is spelled is not checked: tests name parties so that a person can read them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import protovalidate
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from grpc import StatusCode, aio
@@ -19,7 +20,7 @@ from grpc_status import rpc_status
 from services.chassis.calls.access import rules_of
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
 from services.chassis.calls.status import to_status
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 
 _rpc_status: Any = rpc_status  # has no types
 
@@ -75,6 +76,7 @@ class Wire:
         with acting_as(service_principal(self._caller, principal.org_id, on_behalf_of=principal.person)) as caller:
             try:
                 rules_of([service])[method].admit(caller)
+                _check(request)
                 # Looked up at each call, for a test may put another handler in its place.
                 answer: Message = await getattr(servicer, rpc)(request, None)
             except DomainError as refusal:
@@ -104,6 +106,15 @@ class _Channel:
             return response_deserializer(answer.SerializeToString())
 
         return call
+
+
+def _check(request: Message) -> None:
+    faults = {}
+    for violation in protovalidate.collect_violations(request):
+        if violation.proto.rule_id != "string.id" or not violation.field_value:
+            faults[".".join(part.field_name for part in violation.proto.field.elements)] = violation.proto.message
+    if faults:
+        raise InvalidField("The request is not valid.", fields=faults)
 
 
 def _lost() -> aio.AioRpcError:

@@ -121,9 +121,9 @@ def _to_item(payout: Payout) -> transactions.BatchCreatePayoutsRequest.Item:
         amount=money_pb2.Money(currency_code=payout.currency, amount_minor=payout.amount_minor),
         escrow_account_id=payout.escrow_account_id,
         party_id=payout.party_id,
-        bank_account_id=payout.bank_account_id or "",
-        investment_id=payout.investment_id or "",
-        distribution_id=payout.distribution_id or "",
-        allocation_id=payout.allocation_id or "",
+        bank_account_id=payout.bank_account_id,
+        investment_id=payout.investment_id,
+        distribution_id=payout.distribution_id,
+        allocation_id=payout.allocation_id,
         description=_DESCRIPTIONS[payout.type],
     )
