@@ -170,7 +170,7 @@ def _build_events(
     for entry, message in posted:
         by_account.setdefault(entry.escrow_account_id, []).append((entry, message))
     for escrow_account_id, booked in by_account.items():
-        actors = {entry.actor for entry, _ in booked}
+        actors = {entry.created_by for entry, _ in booked}
         actor = actors.pop() if len(actors) == 1 else "service:escrow"
         parts = list(cut([message for _, message in booked]))
         for number, journal_entries in enumerate(parts, start=1):

@@ -99,7 +99,7 @@ async def build_entry(
         type=EntryType(pb.JournalEntry.Type.Name(new.type)),
         description=new.description,
         legs=legs,
-        actor=principal.person,
+        created_by=principal.person,
         effective_at=effective_at,
         currency=currency,
         external_id=new.external_id or None,
@@ -221,7 +221,7 @@ def _build(request: Any, scope: str, **values: Any) -> NewEntry:
         journal_entry_id=new_id("je"),
         key=PostingKey(digest_scope("rpc", scope, principal.subject, request.idempotency_key), fingerprint_of(request)),
         idempotency_key=request.idempotency_key,
-        actor=principal.person,
+        created_by=principal.person,
         **values,
     )
 

@@ -43,7 +43,7 @@ async def expire_due_holds(database: Database, clock: Clock) -> int:
         async with database.begin(org_id) as tx:
             due = await store.list_due_holds(tx, now, _BATCH_MAX)
         for hold in due:
-            with acting_as(service_principal("escrow", org_id, on_behalf_of=hold.actor)):
+            with acting_as(service_principal("escrow", org_id)):
                 try:
                     async with database.begin() as tx:
                         await holds.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)

@@ -33,11 +33,6 @@ def to_ledger_account(kind: str, party_id: str) -> pb.LedgerAccount:
     return pb.LedgerAccount(kind=_NUMBER[kind], party_id=party_id or None)
 
 
-def account_of(row: Any) -> LedgerAccount:
-    """The ledger account of a row with the two columns of its key."""
-    return LedgerAccount(Kind(row.kind), row.party_id)
-
-
 def read_ledger_account(message: pb.LedgerAccount, path: str) -> LedgerAccount:
     """The ledger account a request names.
 
@@ -51,6 +46,15 @@ def read_ledger_account(message: pb.LedgerAccount, path: str) -> LedgerAccount:
     return LedgerAccount(kind, message.party_id)
 
 
+def to_etag(row: Any) -> str:
+    """The etag of an escrow account, from its row."""
+    return etag_of(row.escrow_account_id, row.version)
+
+
+def _to_time(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else to_timestamp(moment)
+
+
 def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount:
     return pb.EscrowAccount(
         escrow_account_id=row.escrow_account_id,
@@ -59,12 +63,19 @@ def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount
         status=row.status,
         custodian_name=row.custodian_name,
         custodian_account_last4=row.custodian_account_last4 or None,
-        freeze_reason=row.freeze_reason or None,
         create_time=to_timestamp(row.created_at),
+        created_by=row.created_by,
         update_time=to_timestamp(row.updated_at),
+        freeze_reason=row.freeze_reason or None,
+        freeze_time=_to_time(row.frozen_at),
+        frozen_by=row.frozen_by,
+        unfreeze_time=_to_time(row.unfrozen_at),
+        unfrozen_by=row.unfrozen_by,
+        close_time=_to_time(row.closed_at),
+        closed_by=row.closed_by,
         external_id=row.external_id,
         metadata=row.metadata,
-        etag=etag_of(row.escrow_account_id, row.version),
+        etag=to_etag(row),
         allowed_actions=actions,
     )
 
@@ -102,7 +113,7 @@ def to_journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
         investment_id=entry.investment_id,
         distribution_id=entry.distribution_id,
         reverses_journal_entry_id=entry.reverses_journal_entry_id,
-        actor=entry.actor,
+        created_by=entry.created_by,
         external_id=entry.external_id,
         metadata=entry.metadata,
     )
@@ -139,7 +150,7 @@ def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[st
         investment_id=head["investment_id"],
         distribution_id=head["distribution_id"],
         reverses_journal_entry_id=head["reverses_journal_entry_id"],
-        actor=head["actor"],
+        created_by=head["created_by"],
         external_id=head["external_id"],
         metadata=orjson.loads(metadata) if isinstance(metadata, str) else metadata,
         allowed_actions=actions,
@@ -178,10 +189,6 @@ def to_ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalanc
 
 def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
     """A hold, from a row with its escrow account's currency."""
-
-    def moment(value: datetime | None) -> Any:
-        return None if value is None else to_timestamp(value)
-
     return pb.Hold(
         hold_id=row.hold_id,
         escrow_account_id=row.escrow_account_id,
@@ -191,11 +198,12 @@ def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
         status=row.status,
         reason=row.reason,
         transaction_id=row.transaction_id,
-        expire_time=moment(row.expires_at),
-        create_time=moment(row.created_at),
-        resolve_time=moment(row.resolved_at),
+        expire_time=_to_time(row.expires_at),
+        create_time=to_timestamp(row.created_at),
+        resolve_time=_to_time(row.resolved_at),
         description=row.description or None,
-        actor=row.actor,
+        created_by=row.created_by,
+        resolved_by=row.resolved_by,
         external_id=row.external_id,
         metadata=row.metadata,
         explanation=to_explanation(explain_hold(row.reason, row.description, row.transaction_id)),

@@ -118,7 +118,7 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
                 entry.investment_id,
                 entry.distribution_id,
                 entry.reverses_journal_entry_id,
-                entry.actor,
+                entry.created_by,
                 entry.external_id,
                 orjson.dumps(entry.metadata).decode() if entry.metadata else None,
                 entry.when_frozen,
@@ -140,7 +140,7 @@ async def list_booked_entries(connection: Connection, places: Sequence[tuple[str
     """The legs of the entries at (org_id, escrow_account_id, sequence), each with its entry's columns, in order."""
     return await connection.fetch(
         "SELECT j.journal_entry_id, j.type, j.description, j.leg_count, j.transaction_id, j.investment_id,"
-        " j.distribution_id, j.reverses_journal_entry_id, j.actor, j.external_id, j.metadata, j.org_id,"
+        " j.distribution_id, j.reverses_journal_entry_id, j.created_by, j.external_id, j.metadata, j.org_id,"
         " j.escrow_account_id, e.currency, l.*"
         " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (org_id, escrow_account_id, sequence)"
         " JOIN journal_entries j USING (org_id, escrow_account_id, sequence)"
@@ -152,8 +152,8 @@ async def list_booked_entries(connection: Connection, places: Sequence[tuple[str
     )
 
 
-async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> None:
-    await tx.execute(sa.insert(escrow_accounts).values(**values))
+async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> sa.Row[Any]:
+    return (await tx.execute(sa.insert(escrow_accounts).values(**values).returning(escrow_accounts))).one()
 
 
 async def lock_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_id: str) -> sa.Row[Any] | None:
@@ -163,8 +163,8 @@ async def lock_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_i
     return (await tx.execute(mine.with_for_update(key_share=True))).one_or_none()
 
 
-async def change_escrow_account(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, now: datetime, **changes: Any
+async def save_escrow_account(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, now: datetime, changes: dict[str, Any]
 ) -> sa.Row[Any]:
     """Writes columns of the escrow account: a new version of it."""
     table = escrow_accounts.c
@@ -277,30 +277,31 @@ class HoldVerdict(NamedTuple):
     available_minor: int
 
 
-async def place_hold(tx: AsyncConnection, now: datetime, **values: Any) -> HoldVerdict:
+async def insert_hold(tx: AsyncConnection, now: datetime, **values: Any) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
-        " :currency, :reason, :description, :transaction_id, :expires_at, :actor, :external_id, :metadata)"
+        " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata)"
     ).bindparams(
         sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
     )
     return HoldVerdict(*(await tx.execute(call, {"now": now, **values})).one())
 
 
-async def resolve_hold(
+async def save_end_of_hold(
     tx: AsyncConnection,
     org_id: str,
     escrow_account_id: str,
     hold_id: str,
     status: str,
     now: datetime,
+    resolved_by: str,
     *,
     captured_minor: int = 0,
     when_frozen: bool = False,
 ) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :captured_minor,"
-        " :when_frozen)"
+        " :when_frozen, :resolved_by)"
     ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
         "now": now,
@@ -310,11 +311,14 @@ async def resolve_hold(
         "status": status,
         "captured_minor": captured_minor,
         "when_frozen": when_frozen,
+        "resolved_by": resolved_by,
     }
     return HoldVerdict(*(await tx.execute(call, values)).one())
 
 
-async def let_hold_expire(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
+async def save_expiry_of_hold(
+    tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str, at: datetime
+) -> bool:
     """Lets an open hold end by itself at a time; False if it is not open."""
     call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME)))
     return bool(await tx.scalar(call))
@@ -349,7 +353,7 @@ async def list_organizations_with_due_holds(tx: AsyncConnection, now: datetime, 
 
 async def list_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
     """Open holds whose time ran out, of the transaction's organization, oldest first."""
-    query = _due_holds(sa.select(holds.c.escrow_account_id, holds.c.hold_id, holds.c.actor), now)
+    query = _due_holds(sa.select(holds.c.escrow_account_id, holds.c.hold_id), now)
     return (await tx.execute(query.order_by(holds.c.expires_at).limit(most))).all()
 
 

@@ -76,7 +76,7 @@ async def _book_fact(
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
     await book_in(tx, [_build_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
     if fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT" and _is_at_risk(transaction) and not frozen:
-        await holds.reserve(
+        await holds.reserve_money(
             tx,
             escrow_account_id,
             moving.target,
@@ -121,7 +121,7 @@ def _build_entry(
         type=type_of(fact, moving),
         description=f"{words} {fact.value}: {transaction.description}".removesuffix(": "),
         legs=legs,
-        actor=delivery.actor or "service:transactions",
+        created_by=delivery.actor or "service:transactions",
         effective_at=min(occurred_at, delivery.now),
         currency=transaction.amount.currency_code,
         transaction_id=transaction.transaction_id,

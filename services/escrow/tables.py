@@ -59,16 +59,31 @@ escrow_accounts = sa.Table(
     _text("custodian_name"),
     _text("custodian_account_last4", default=""),
     _text("freeze_reason", default=""),
+    sa.Column("frozen_at", _TIME),
+    _text("frozen_by", null=True),
+    sa.Column("unfrozen_at", _TIME),
+    _text("unfrozen_by", null=True),
+    sa.Column("closed_at", _TIME),
+    _text("closed_by", null=True),
     _text("external_id", null=True),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),  # of what a person edits
     _counter("entry_sequence"),
     sa.Column("booked_at", _TIME, nullable=False, server_default=sa.text("'-infinity'")),
     sa.Column("created_at", _TIME, nullable=False),
+    _text("created_by"),
     sa.Column("updated_at", _TIME, nullable=False),
     sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
-    sa.CheckConstraint("(status = 'FROZEN') = (freeze_reason <> '')", name="frozen_for_a_reason"),
+    sa.CheckConstraint(
+        "CASE WHEN status = 'FROZEN' THEN freeze_reason <> '' AND num_nulls(frozen_at, frozen_by) = 0"
+        " ELSE freeze_reason = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END",
+        name="frozen_for_a_reason",
+    ),
+    sa.CheckConstraint("num_nulls(unfrozen_at, unfrozen_by) <> 1", name="unfrozen_by_somebody"),
+    sa.CheckConstraint(
+        "num_nonnulls(closed_at, closed_by) = CASE WHEN status = 'CLOSED' THEN 2 ELSE 0 END", name="closed_by_somebody"
+    ),
     sa.Index("escrow_accounts_newest", "org_id", "created_at", "escrow_account_id"),
     sa.Index(
         "escrow_accounts_external_id",
@@ -152,7 +167,7 @@ journal_entries = sa.Table(
     _text("investment_id", null=True),
     _text("distribution_id", null=True),
     _text("reverses_journal_entry_id", null=True),
-    _text("actor"),
+    _text("created_by"),
     _text("external_id", null=True),
     sa.Column("metadata", pg.JSONB),
     sa.UniqueConstraint("org_id", "journal_entry_id", name="journal_entries_id_key"),
@@ -259,12 +274,13 @@ holds = sa.Table(
     _text("reason"),
     _text("description", default=""),
     _text("transaction_id", null=True),
-    _text("actor"),
     _text("external_id", null=True),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("expires_at", _TIME),
     sa.Column("created_at", _TIME, nullable=False),
+    _text("created_by"),
     sa.Column("resolved_at", _TIME),
+    _text("resolved_by", null=True),
     sa.ForeignKeyConstraint(
         list(_ACCOUNT),
         [f"ledger_accounts.{name}" for name in _ACCOUNT],
@@ -272,7 +288,10 @@ holds = sa.Table(
     sa.CheckConstraint(_AMOUNT, name="amount_positive"),
     sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
     sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
-    sa.CheckConstraint("(status = 'PLACED') = (resolved_at IS NULL)", name="resolved_when_not_placed"),
+    sa.CheckConstraint(
+        "num_nonnulls(resolved_at, resolved_by) = CASE WHEN status = 'PLACED' THEN 0 ELSE 2 END",
+        name="resolved_when_not_placed",
+    ),
     sa.CheckConstraint(
         "CASE status WHEN 'CAPTURED' THEN captured_minor > 0 AND captured_minor <= amount_minor"
         " ELSE captured_minor = 0 END",

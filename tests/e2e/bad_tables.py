@@ -214,10 +214,12 @@ def _balance(targets: Targets, route: Route) -> Iterator[BadRequest]:
 
 
 def _ledger(targets: Targets, route: Route) -> Iterator[BadRequest]:
-    for name in ("from", "to"):
-        for title, value in _TIMES.items():
-            yield BadRequest(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
-    yield BadRequest("from is after to", at="query /from", query="?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z")
+    for first, last in (("from", "to"), ("effectiveFrom", "effectiveTo")):
+        for name in (first, last):
+            for title, value in _TIMES.items():
+                yield BadRequest(f"{name} is {title}", at=f"query /{name}", query=f"?{name}={value}")
+        backwards = f"?{first}=2026-02-01T00:00:00Z&{last}=2026-01-01T00:00:00Z"
+        yield BadRequest(f"{first} is after {last}", at=f"query /{first}", query=backwards)
     for value in ("-1", "many"):
         yield BadRequest(f"pageSize is {value}", at="query /pageSize", query=f"?pageSize={value}")
     yield BadRequest("kind is none of the chart", at="query /kind", query="?kind=PETTY_CASH")

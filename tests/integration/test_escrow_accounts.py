@@ -12,7 +12,8 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.sort_pb2 import Sort
 
-from services.chassis.calls.wire import to_timestamp
+from services.chassis.calls.auth import Principal
+from services.chassis.calls.wire import from_timestamp, to_timestamp
 from services.chassis.values.errors import InvalidField
 from tests.support.escrow import NOW, Escrow, key, name_of, on, refusal, usd
 
@@ -41,6 +42,7 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
     account = await escrow.call("CreateEscrowAccount", request)
     assert account.status == pb.EscrowAccount.ACTIVE
     assert account.create_time == account.update_time == to_timestamp(NOW)
+    assert account.created_by == "admin-1"
     assert await escrow.call("CreateEscrowAccount", request) == account
     found = await escrow.call(
         "GetEscrowAccount", pb.GetEscrowAccountRequest(escrow_account_id=account.escrow_account_id)
@@ -88,7 +90,7 @@ async def test_escrow_accounts_are_listed_newest_first(escrow):
     )
     seen = [account.escrow_account_id for page in (first, rest) for account in page.escrow_accounts]
     assert (seen, rest.next_page_token) == (opened[::-1], "")
-    frozen = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(status=pb.EscrowAccount.FROZEN))
+    frozen = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(status=[pb.EscrowAccount.FROZEN]))
     assert [account.escrow_account_id for account in frozen.escrow_accounts] == [opened[1]]
 
 
@@ -110,6 +112,31 @@ async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
         (pb.EscrowAccount.ACTIVE, pb.EscrowAccount.FROZEN),
         (pb.EscrowAccount.FROZEN, pb.EscrowAccount.ACTIVE),
     ]
+
+
+async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
+    account = await escrow.open()
+    freeze = pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
+    unfreeze = pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
+    close = pb.CloseEscrowAccountRequest(escrow_account_id=account)
+    written = []
+    for number, (rpc, request) in enumerate(
+        [("Freeze", freeze), ("Unfreeze", unfreeze), ("Freeze", freeze), ("Unfreeze", unfreeze), ("Close", close)]
+    ):
+        escrow.clock.set(minutes(number))
+        await escrow.call(f"{rpc}EscrowAccount", request, Principal(f"admin-{number}", "admin", escrow.org_id))
+        written.append((await escrow.events(events.EscrowAccountStatusChanged))[-1].escrow_account)
+
+    def told(field: str, who: str) -> list[tuple[str, datetime | None]]:
+        return [
+            (getattr(one, who), from_timestamp(getattr(one, field)) if one.HasField(field) else None) for one in written
+        ]
+
+    first, none, second = ("admin-0", minutes(0)), ("", None), ("admin-2", minutes(2))
+    assert told("freeze_time", "frozen_by") == [first, none, second, none, none]
+    first, second = ("admin-1", minutes(1)), ("admin-3", minutes(3))
+    assert told("unfreeze_time", "unfrozen_by") == [none, first, first, second, second]
+    assert told("close_time", "closed_by") == [none, none, none, none, ("admin-4", minutes(4))]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +342,7 @@ async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(servic
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -50), ("subscription:b", -10), ("fees", -40))
     trial = await escrow.trial_balance(account)
+    assert trial.as_of == to_timestamp(escrow.clock.now())
     assert {
         pb.LedgerAccount.Kind.Name(line.kind).lower(): (line.debit.amount_minor, line.credit.amount_minor)
         for line in trial.lines

@@ -32,7 +32,7 @@ def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str 
         type=EntryType.DEPOSIT,
         description=description,
         legs=(debit(CASH, 1), credit(account_of_party(Kind.SUBSCRIPTION, "inv-001"), 1)),
-        actor="admin-1",
+        created_by="admin-1",
     )
 
 

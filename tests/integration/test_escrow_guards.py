@@ -23,8 +23,8 @@ BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries
 
 _ENTRY = (
     "INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint,"
-    " type, description, leg_count, effective_at, created_at, actor{columns}) VALUES ('org_1', '{account}', {sequence},"
-    " '{id}', gen_random_uuid(), 'x', '{type_}', 'x', {leg_count}, {effective}, now(), 'x'{values});"
+    " type, description, leg_count, effective_at, created_at, created_by{columns}) VALUES ('org_1', '{account}',"
+    " {sequence}, '{id}', gen_random_uuid(), 'x', '{type_}', 'x', {leg_count}, {effective}, now(), 'x'{values});"
 )
 # The ledger account keeps what the leg says, so that nothing but what is tried is wrong.
 _KEEP = (
@@ -81,6 +81,20 @@ def together(*parts: str) -> str:
     return "".join(told) + f"WITH {', '.join(f'part_{n} AS ({piece})' for n, piece in enumerate(written))} SELECT;"
 
 
+FROZEN = "status = 'FROZEN', freeze_reason = 'x', frozen_at = now(), frozen_by = 'x'"
+CLOSED = "status = 'CLOSED', closed_at = now(), closed_by = 'x'"
+
+
+def move(account: str, change: str) -> str:
+    """An escrow account moved to another status."""
+    return f"UPDATE escrow_accounts SET {change} WHERE escrow_account_id = '{account}';"
+
+
+def end(status: str, captured: int = 0) -> str:
+    """A hold ended."""
+    return f"UPDATE holds SET status = '{status}', captured_minor = {captured}, resolved_at = now(), resolved_by = 'x';"
+
+
 # {account}: cash 100 against subscription:inv-001 100, of which 60 are held by {hold}; {other}: another escrow
 # account of the organization; {foreign}: one of another organization. Journal entry 1 made the balances.
 STATEMENTS = {
@@ -122,9 +136,9 @@ STATEMENTS = {
     ),
     "an entry with a taken number": entry(sequence=1),
     "a second entry under a used key": "INSERT INTO journal_entries (org_id, escrow_account_id, sequence,"
-    " journal_entry_id, request_key, fingerprint, type, description, leg_count, effective_at, created_at, actor)"
+    " journal_entry_id, request_key, fingerprint, type, description, leg_count, effective_at, created_at, created_by)"
     " SELECT org_id, escrow_account_id, 98, 'je_98', request_key, fingerprint, type, description, leg_count,"
-    " effective_at, created_at, actor FROM journal_entries WHERE escrow_account_id = '{account}'",
+    " effective_at, created_at, created_by FROM journal_entries WHERE escrow_account_id = '{account}'",
     "a second reversal": entry(sequence=97, columns=", reverses_journal_entry_id", values=", 'je_of_reversal'")
     + entry(sequence=98, entry_id="je_98", columns=", reverses_journal_entry_id", values=", 'je_of_reversal'"),
     "an entry that reverses itself": entry(columns=", reverses_journal_entry_id", values=", 'je_99'"),
@@ -160,41 +174,42 @@ STATEMENTS = {
     "another currency": "UPDATE escrow_accounts SET currency = 'EUR' WHERE escrow_account_id = '{account}'",
     "another organization": "UPDATE escrow_accounts SET org_id = 'org_2' WHERE escrow_account_id = '{other}'",
     "an unknown status": "UPDATE escrow_accounts SET status = 'LOST' WHERE escrow_account_id = '{account}'",
-    "frozen for no reason": "UPDATE escrow_accounts SET status = 'FROZEN' WHERE escrow_account_id = '{account}'",
-    "closed with money in it": "UPDATE escrow_accounts SET status = 'CLOSED' WHERE escrow_account_id = '{account}'",
-    "closed while frozen": "UPDATE escrow_accounts SET status = 'FROZEN', freeze_reason = 'x'"
-    " WHERE escrow_account_id = '{other}'; UPDATE escrow_accounts SET status = 'CLOSED', freeze_reason = ''"
-    " WHERE escrow_account_id = '{other}'",
-    "opened again": "UPDATE escrow_accounts SET status = 'CLOSED' WHERE escrow_account_id = '{other}';"
-    " UPDATE escrow_accounts SET status = 'ACTIVE' WHERE escrow_account_id = '{other}'",
+    "frozen for no reason": move("{account}", FROZEN.replace("freeze_reason = 'x'", "freeze_reason = ''")),
+    "frozen by nobody": move("{account}", FROZEN.replace("frozen_by = 'x'", "frozen_by = NULL")),
+    "closed by nobody": move("{other}", "status = 'CLOSED', closed_at = now()"),
+    "closed with money in it": move("{account}", CLOSED),
+    "closed while frozen": move("{other}", FROZEN)
+    + move("{other}", f"{CLOSED}, freeze_reason = '', frozen_at = NULL, frozen_by = NULL"),
+    "opened again": move("{other}", CLOSED) + move("{other}", "status = 'ACTIVE', closed_at = NULL, closed_by = NULL"),
     "a count that goes back": "UPDATE escrow_accounts SET entry_sequence = 0 WHERE escrow_account_id = '{account}'",
     # holds (c6)
-    "a hold that is placed again": "UPDATE holds SET status = 'RELEASED', resolved_at = now();"
-    " UPDATE holds SET status = 'PLACED', resolved_at = NULL",
-    "a second ending": "UPDATE holds SET status = 'RELEASED', resolved_at = now();"
-    " UPDATE holds SET status = 'CAPTURED', captured_minor = 60",
-    "a capture of more than is held": "UPDATE holds SET status = 'CAPTURED', captured_minor = 61, resolved_at = now()",
-    "a capture of nothing": "UPDATE holds SET status = 'CAPTURED', resolved_at = now()",
-    "an ending without a time": "UPDATE holds SET status = 'RELEASED'",
+    "a hold that is placed again": end("RELEASED")
+    + " UPDATE holds SET status = 'PLACED', resolved_at = NULL, resolved_by = NULL",
+    "a second ending": end("RELEASED") + " UPDATE holds SET status = 'CAPTURED', captured_minor = 60",
+    "a capture of more than is held": end("CAPTURED", captured=61),
+    "a capture of nothing": end("CAPTURED"),
+    "an ending without a time": "UPDATE holds SET status = 'RELEASED', resolved_by = 'x'",
+    "an ending by nobody": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
     "a larger hold": "UPDATE holds SET amount_minor = 61",
     "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, kind, party_id,"
-    " amount_minor, reason, actor, created_at)"
+    " amount_minor, reason, created_by, created_at)"
     " VALUES ('org_1', '{account}', 'h', 'PAYABLE', 'x', 1, 'MANUAL', 'x', now())",
     # other organizations (c27)
     "a row for another organization": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
-    " custodian_name, created_at, updated_at) VALUES ('org_2', 'esc_x', 'x', 'USD', 'x', now(), now())",
+    " custodian_name, created_at, created_by, updated_at)"
+    " VALUES ('org_2', 'esc_x', 'x', 'USD', 'x', now(), 'x', now())",
 }
 # What only the app role is kept from: the owner makes the schema, and is no service.
 OF_THE_APP = {
     "a balance moved by hand": "UPDATE ledger_accounts SET debits_posted = 150 WHERE kind = 'CASH'",
-    "a hold resolved by hand": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
+    "a hold resolved by hand": end("RELEASED"),
     "a hold that never ends": "UPDATE holds SET expires_at = NULL",
     "an account with money from nowhere": account("PAYABLE", "inv-9", credits_posted=5),
     "another chart": "UPDATE ledger_account_kinds SET may_be_overdrawn = true",
     "a refusal taken back": "UPDATE refused_postings SET verdict = 'posted'",
     "an escrow account that begins frozen": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name,"
-    " currency, custodian_name, created_at, updated_at, status) VALUES"
-    " ('org_1', 'esc_x', 'x', 'USD', 'x', now(), now(), 'CLOSED')",
+    " currency, custodian_name, created_at, created_by, updated_at, status) VALUES"
+    " ('org_1', 'esc_x', 'x', 'USD', 'x', now(), 'x', now(), 'CLOSED')",
     "a dropped trigger": "DROP TRIGGER check_journal_entries ON journal_entries",
     "a disabled trigger": "ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
     "triggers switched off": "SET session_replication_role = 'replica'",
@@ -299,10 +314,9 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
         f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD', 'MANUAL', '',"
         " NULL, NULL, 'x', NULL, '{}')"
     )
-    resolve = (
-        f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{book.names['hold']}', 'RELEASED', 0, false)"
-    )
-    expire = f"SELECT let_hold_expire('org_1', '{account}', '{book.names['hold']}', now())"
+    hold = book.names["hold"]
+    resolve = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'RELEASED', 0, false, 'x')"
+    expire = f"SELECT let_hold_expire('org_1', '{account}', '{hold}', now())"
     post = f"SELECT verdict[1] FROM {posting([account])}"
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
     answers = {}
@@ -359,7 +373,7 @@ async def test_a_capture_happens_once_however_it_is_asked(book):
         to_ledger_account=ledger_account("fees"),
     )
     await escrow.call("CaptureHold", request)
-    statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true)"
+    statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true, 'x')"
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
     await connection.execute("SELECT set_config('app.org_id', 'org_1', false)")
     assert await connection.fetchval(statement) == "not_open"

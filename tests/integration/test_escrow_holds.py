@@ -75,7 +75,7 @@ async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, he
         assert list(hold.allowed_actions) == ["capture", "release"]
         hold.ClearField("allowed_actions")
         [placed] = [event for event in await escrow.events(events.HoldPlaced) if event.hold == hold]
-        assert placed.meta.actor == hold.actor == "admin-1"
+        assert placed.meta.actor == hold.created_by == "admin-1"
 
 
 async def test_what_is_held_does_not_move(escrow, account):
@@ -114,6 +114,7 @@ async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escro
     done = await capture(escrow, hold, captured, idempotency_key=name)
     assert done.status == pb.Hold.CAPTURED
     assert done.captured_amount == usd(100 - left)
+    assert done.resolved_by == "admin-1"
     assert await capture(escrow, hold, captured, idempotency_key=name) == done  # a retry
     assert await escrow.posted(account) == {"cash": 100, SUBSCRIPTION: left, "fees": 100 - left}
     assert await escrow.held(account) == {}
@@ -171,6 +172,7 @@ async def test_a_hold_ends_by_itself_when_its_time_has_run_out(escrow, account):
     assert await escrow.held(account) == {SUBSCRIPTION: 10}
     [event] = await escrow.events(events.HoldResolved)
     assert (event.hold.hold_id, event.hold.status) == (hold.hold_id, pb.Hold.EXPIRED)
+    assert (event.hold.created_by, event.hold.resolved_by, event.meta.actor) == ("admin-1", *["service:escrow"] * 2)
     assert (await refusal(release(escrow, hold)))[1]["status"] == "EXPIRED"
 
 
@@ -206,7 +208,7 @@ async def test_holds_are_listed_newest_first_a_page_at_a_time(escrow, account):
         seen += [hold.amount.amount_minor for hold in page.holds]
         token = page.next_page_token
     assert (seen, token) == ([7, 6, 5, 4, 3, 2, 1], "")
-    request = pb.ListHoldsRequest(escrow_account_id=account, status=pb.Hold.RELEASED)
+    request = pb.ListHoldsRequest(escrow_account_id=account, status=[pb.Hold.RELEASED, pb.Hold.EXPIRED])
     assert [hold.hold_id for hold in (await escrow.call("ListHolds", request)).holds] == [placed[2].hold_id]
     request = pb.ListHoldsRequest(escrow_account_id=account, ids=[placed[4].hold_id, placed[1].hold_id])
     assert [hold.amount.amount_minor for hold in (await escrow.call("ListHolds", request)).holds] == [5, 2]

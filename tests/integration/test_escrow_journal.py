@@ -109,13 +109,14 @@ async def payment(escrow) -> Payment:
         ({"order": Sort.OLDEST_FIRST, "page_size": 2}, [1, 2, 3, 4, 5]),
         ({"party_id": "inv-001"}, [5, 4, 3, 1]),
         ({"party_id": "inv-009"}, []),
-        ({"type": pb.JournalEntry.DEPOSIT}, [5, 4]),
+        ({"type": [pb.JournalEntry.DEPOSIT]}, [5, 4]),
+        ({"type": [pb.JournalEntry.DEPOSIT, pb.JournalEntry.FEE]}, [5, 4]),
         ({"external_id": "ours-1"}, [2]),
         ({"from_time": to_timestamp(minutes(1)), "to_time": to_timestamp(minutes(10))}, [3, 2]),
         (
             {
-                "effective_time_from": to_timestamp(minutes(-20)),
-                "effective_time_to": to_timestamp(minutes(0)),
+                "effective_from": to_timestamp(minutes(-20)),
+                "effective_to": to_timestamp(minutes(0)),
             },
             [3, 2],
         ),
@@ -152,6 +153,23 @@ async def test_the_ledger_is_filtered_by_kind_and_party(escrow, payment, name, a
     assert [leg.amount.amount_minor for leg in page.ledger_entries] == amounts
 
 
+async def test_the_ledger_is_cut_by_when_it_happened_too_whenever_it_was_booked(escrow, payment):
+    effective = {"effective_from": to_timestamp(minutes(-20)), "effective_to": to_timestamp(minutes(0))}
+    page = await escrow.ledger(payment.transaction.escrow_account_id, **on("cash"), **effective)
+    assert [leg.amount.amount_minor for leg in page.ledger_entries] == [12, 11]
+
+
+async def test_a_list_takes_several_kinds_and_means_any_of_them(escrow, payment):
+    account = payment.transaction.escrow_account_id
+    kinds = [pb.LedgerAccount.CASH, pb.LedgerAccount.SUBSCRIPTION]
+    every = list((await escrow.ledger(account)).ledger_entries)
+    page = await escrow.ledger(account, kind=kinds)
+    assert list(page.ledger_entries) == [leg for leg in every if leg.ledger_account.kind in kinds] != every
+    assert list((await escrow.ledger(account, kind=kinds[:1] * 2)).ledger_entries) == list(
+        (await escrow.ledger(account, kind=kinds[:1])).ledger_entries
+    )
+
+
 async def test_the_ledger_of_a_party_has_all_its_ledger_accounts(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 10), ("subscription:inv-001", -10))
@@ -164,8 +182,9 @@ async def test_the_ledger_of_a_party_has_all_its_ledger_accounts(escrow):
 async def test_a_filter_that_cannot_match_is_refused(escrow):
     account = await escrow.open()
     for question in (
-        escrow.ledger(account, kind=pb.LedgerAccount.CASH, party_id="inv-001"),
-        escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, kind="FEES", party_id="inv-001")),
+        escrow.ledger(account, kind=[pb.LedgerAccount.CASH], party_id="inv-001"),
+        escrow.ledger(account, kind=[pb.LedgerAccount.PAYABLE, pb.LedgerAccount.CASH], party_id="inv-001"),
+        escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, kind=["FEES"], party_id="inv-001")),
     ):
         with pytest.raises(InvalidField) as refused:
             await question

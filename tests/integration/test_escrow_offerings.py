@@ -46,7 +46,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     )
     entry = await escrow.call("DeclareDistribution", request, escrow.transactions)
     assert entry.distribution_id == request.distribution_id
-    assert entry.actor == "admin-1"
+    assert entry.created_by == "admin-1"
     assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
     more = pb.DeclareDistributionRequest()
     more.CopyFrom(request)

@@ -22,7 +22,7 @@ async def test_an_entry_is_booked_with_the_balances_after_it(escrow):
     second = await escrow.post(account, ("cash", 50), ("subscription:inv-002", -30), ("fees", -20))
     assert entry.journal_entry_id.startswith("je_")
     assert entry.type == pb.JournalEntry.DEPOSIT
-    assert entry.actor == "admin-1"
+    assert entry.created_by == "admin-1"
     assert entry.effective_time == entry.create_time
     lines = [
         (

@@ -61,7 +61,7 @@ async def test_a_contribution_is_told_of_with_its_investment_and_its_return_name
     assert {entry.transaction_id for entry in (submitted, settled, returned)} == {payment.transaction.transaction_id}
     assert {entry.investment_id for entry in (submitted, settled, returned)} == {payment.transaction.investment_id}
     assert returned.reverses_journal_entry_id == settled.journal_entry_id
-    assert settled.actor == "admin-1"
+    assert settled.created_by == "admin-1"
     placed, [ended] = await escrow.events(events.HoldPlaced), await escrow.events(events.HoldResolved)
     assert [event.hold.reason for event in placed] == [pb.Hold.RETURN_RISK]
     assert ended.hold.status == pb.Hold.RELEASED

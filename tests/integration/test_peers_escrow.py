@@ -226,7 +226,7 @@ async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, 
     entry = result.journal_entry
     assert entry.type == pb.JournalEntry.DISTRIBUTION
     assert (entry.transaction_id, entry.distribution_id) == (item.transaction_id, distribution_id)
-    assert (entry.HasField("investment_id"), entry.actor) == (False, "admin-1")
+    assert (entry.HasField("investment_id"), entry.created_by) == (False, "admin-1")
 
 
 async def test_the_first_decision_about_a_payouts_key_stays(book: MemoryBook | RealBook, callers: Callers) -> None:

@@ -45,9 +45,10 @@ async def load_book(connection: asyncpg.Connection, scale: int) -> None:
     await connection.execute(
         f"""
         INSERT INTO escrow_accounts (
-            org_id, escrow_account_id, display_name, currency, custodian_name, created_at, updated_at
+            org_id, escrow_account_id, display_name, currency, custodian_name, created_at, created_by, updated_at
         )
-        SELECT '{ORG}', 'esc_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'USD', 'First Custody', {_SINCE}, {_SINCE}
+        SELECT '{ORG}', 'esc_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'USD', 'First Custody', {_SINCE}, 'admin-1',
+            {_SINCE}
         FROM generate_series(0, {SPREAD}) n
         """
     )
@@ -75,7 +76,7 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
     await connection.execute(
         f"""
         INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint,
-            type, description, leg_count, effective_at, created_at, actor)
+            type, description, leg_count, effective_at, created_at, created_by)
         SELECT '{ORG}', account, sequence, id, digest::uuid, sha256(id::bytea), 'DEPOSIT', 'Contribution', 2, at, at,
             'admin-1' FROM made
         """

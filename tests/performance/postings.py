@@ -46,7 +46,7 @@ def entry(number: int, account: int, investor: int) -> NewEntry:
             debit(CASH, load.AMOUNT_MINOR),
             credit(account_of_party(Kind.SUBSCRIPTION, load.investor_id(investor)), load.AMOUNT_MINOR),
         ),
-        actor="admin-1",
+        created_by="admin-1",
     )
 
 

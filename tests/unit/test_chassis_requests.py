@@ -330,7 +330,7 @@ def test_a_token_belongs_to_its_filters_and_its_organization():
         token = page(page_size=1).cut([KEY, KEY], lambda row: row).next_page_token
         assert page(page_size=9, page_token=token).beside == KEY  # another size is the same query
         with pytest.raises(PageTokenInvalid):
-            page(page_token=token, status=pb.Hold.PLACED)
+            page(page_token=token, status=[pb.Hold.PLACED])
     with acting_as(dataclasses.replace(INVESTOR, org_id="org_2")), pytest.raises(PageTokenInvalid):
         page(page_token=token)
 

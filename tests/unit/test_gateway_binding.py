@@ -43,15 +43,14 @@ def faults(bound: Binding, **parts) -> list[Fault]:
 
 
 def test_path_and_query_fill_the_request_of_a_read():
-    query = b"from=2026-01-01T00:00:00Z&to=2026-02-01T00%3A00%3A00%2B02:00&pageSize=7&kind=PAYABLE&partyId=inv-1"
+    query = b"from=2026-01-01T00:00:00Z&to=2026-02-01T00%3A00%3A00%2B02:00&pageSize=7&kind=CASH&kind=PAYABLE"
     message = read(LEDGER, [ESCROW_ACCOUNT], query)
     assert message == escrow_pb2.ListLedgerEntriesRequest(
         escrow_account_id=ESCROW_ACCOUNT,
         from_time={"seconds": 1767225600},
         to_time={"seconds": 1769896800},
         page_size=7,
-        kind=escrow_pb2.LedgerAccount.PAYABLE,
-        party_id="inv-1",
+        kind=["CASH", "PAYABLE"],
     )
 
 

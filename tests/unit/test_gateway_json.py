@@ -223,7 +223,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
         "escrowAccountId": "",
         "status": "STATUS_UNSPECIFIED",
         "reason": "REASON_UNSPECIFIED",
-        "actor": "",
+        "createdBy": "",
         "metadata": {},
         "allowedActions": [],
     }

@@ -1,4 +1,4 @@
-"""Writes of people: escrow accounts and their status. Each runs in the caller's transaction."""
+"""Escrow accounts: opened, edited, frozen, unfrozen, closed. Each runs in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.escrow import actions, messages, store
 from services.escrow.domain import account, refusals
@@ -23,10 +23,10 @@ from services.escrow.domain.account import Status
 async def create_escrow_account(
     tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    org_id, escrow_account_id = current_principal().org_id, new_id("esc")
+    principal = current_principal()
     values = {
-        "org_id": org_id,
-        "escrow_account_id": escrow_account_id,
+        "org_id": principal.org_id,
+        "escrow_account_id": new_id("esc"),
         "display_name": request.display_name,
         "currency": request.currency_code,
         "custodian_name": request.custodian_name,
@@ -34,18 +34,18 @@ async def create_escrow_account(
         "external_id": request.external_id or None,
         "metadata": dict(request.metadata),
         "created_at": now,
+        "created_by": principal.person,
         "updated_at": now,
     }
-    await store.insert_escrow_account(tx, values)
-    row = await _lock(tx, escrow_account_id)
+    row = await store.insert_escrow_account(tx, values)
     await outbox.enqueue(tx, events.EscrowAccountOpened(escrow_account=messages.to_escrow_account(row)), now=now)
-    return await _answer(tx, row)
+    return await actions.answer_escrow_account(tx, row)
 
 
 async def update_escrow_account(
     tx: AsyncConnection, request: pb.UpdateEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    row = await _lock(tx, request.escrow_account_id, request.etag)
+    row = await _lock(tx, request)
     changes: dict[str, Any] = {}
     for name in request.update_mask.paths:
         given = dict(request.metadata) if name == "metadata" else getattr(request, name)
@@ -53,66 +53,67 @@ async def update_escrow_account(
             raise InvalidField("An escrow account has a name and a custodian.", fields={name: "must not be empty"})
         changes[name] = given if given or name != "external_id" else None
     if all(getattr(row, name) == value for name, value in changes.items()):
-        return await _answer(tx, row)
-    changed = await store.change_escrow_account(tx, row.org_id, row.escrow_account_id, now, **changes)
-    await outbox.enqueue(tx, events.EscrowAccountUpdated(escrow_account=messages.to_escrow_account(changed)), now=now)
-    return await _answer(tx, changed)
+        return await actions.answer_escrow_account(tx, row)
+    return await _save(tx, row, now, changes)
 
 
 async def freeze_escrow_account(
     tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    return await _move(tx, request, Status.FROZEN, now, freeze_reason=request.reason)
+    frozen = {"freeze_reason": request.reason, "frozen_at": now, "frozen_by": current_principal().person}
+    return await _move(tx, await _lock(tx, request), Status.FROZEN, now, frozen)
 
 
 async def unfreeze_escrow_account(
     tx: AsyncConnection, request: pb.UnfreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    return await _move(tx, request, Status.ACTIVE, now)
+    no_longer = {"freeze_reason": "", "frozen_at": None, "frozen_by": None}
+    unfrozen = {"unfrozen_at": now, "unfrozen_by": current_principal().person}
+    return await _move(tx, await _lock(tx, request), Status.ACTIVE, now, no_longer | unfrozen)
 
 
 async def close_escrow_account(
     tx: AsyncConnection, request: pb.CloseEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    return await _move(tx, request, Status.CLOSED, now)
+    closed = {"closed_at": now, "closed_by": current_principal().person}
+    return await _move(tx, await _lock(tx, request), Status.CLOSED, now, closed)
 
 
-async def _move(
-    tx: AsyncConnection,
-    request: pb.FreezeEscrowAccountRequest | pb.UnfreezeEscrowAccountRequest | pb.CloseEscrowAccountRequest,
-    wanted: Status,
-    now: datetime,
-    *,
-    freeze_reason: str = "",
-) -> pb.EscrowAccount:
-    row = await _lock(tx, request.escrow_account_id, request.etag)
-    if not account.move(Status(row.status), wanted):
-        return await _answer(tx, row)
-    if wanted is Status.CLOSED:
-        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id))
-    moved = await store.change_escrow_account(
-        tx, row.org_id, row.escrow_account_id, now, status=wanted.value, freeze_reason=freeze_reason
-    )
-    event = events.EscrowAccountStatusChanged(
-        escrow_account=messages.to_escrow_account(moved), previous_status=row.status
-    )
-    await outbox.enqueue(tx, event, now=now)
-    return await _answer(tx, moved)
-
-
-async def _lock(tx: AsyncConnection, escrow_account_id: str, etag: str = "") -> sa.Row[Any]:
-    """The escrow account's row, locked.
+async def _lock(tx: AsyncConnection, request: Any) -> sa.Row[Any]:
+    """The row of the request's escrow account, locked.
 
     Raises:
         EscrowAccountNotFound: there is none.
-        EtagMismatch: it is not the one the etag was read from.
+        EtagMismatch: it is not the one the request's etag was read from.
     """
-    row = await store.lock_escrow_account(tx, current_principal().org_id, escrow_account_id)
+    row = await store.lock_escrow_account(tx, current_principal().org_id, request.escrow_account_id)
     if row is None:
         raise refusals.EscrowAccountNotFound("There is no such escrow account.")
-    check_etag(etag, etag_of(row.escrow_account_id, row.version))
+    check_etag(request.etag, messages.to_etag(row))
     return row
 
 
-async def _answer(tx: AsyncConnection, row: sa.Row[Any]) -> pb.EscrowAccount:
-    return messages.to_escrow_account(row, await actions.of_escrow_account(tx, row))
+async def _move(
+    tx: AsyncConnection, row: sa.Row[Any], wanted: Status, now: datetime, changes: dict[str, Any]
+) -> pb.EscrowAccount:
+    """Moves the account to a status, with what changes beside it; nothing changes where it has that status."""
+    current = Status(row.status)
+    if current is wanted:
+        return await actions.answer_escrow_account(tx, row)
+    account.check_move(current, wanted)
+    if wanted is Status.CLOSED:
+        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id))
+    return await _save(tx, row, now, {"status": wanted.value, **changes})
+
+
+async def _save(tx: AsyncConnection, row: sa.Row[Any], now: datetime, changes: dict[str, Any]) -> pb.EscrowAccount:
+    """Writes the changes, and tells them: every change of an escrow account passes here."""
+    saved = await store.save_escrow_account(tx, row.org_id, row.escrow_account_id, now, changes)
+    message = messages.to_escrow_account(saved)
+    if saved.status != row.status:
+        await outbox.enqueue(
+            tx, events.EscrowAccountStatusChanged(escrow_account=message, previous_status=row.status), now=now
+        )
+    else:
+        await outbox.enqueue(tx, events.EscrowAccountUpdated(escrow_account=message), now=now)
+    return await actions.answer_escrow_account(tx, saved)

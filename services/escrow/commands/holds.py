@@ -19,7 +19,7 @@ from services.chassis.values.ids import new_id
 from services.escrow import actions, messages, store
 from services.escrow.booking import book_in
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.chart import Kind, LedgerAccount, line_of
 from services.escrow.domain.journal import EntryType, Leg, NewEntry, make_key
 from services.escrow.messages import read_ledger_account
 from services.escrow.store import HoldVerdict
@@ -33,12 +33,11 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
     if line_of(account.kind).may_be_overdrawn:
         fault = {"ledger_account.kind": "must be one that cannot be overdrawn"}
         raise InvalidField("Nothing is reserved on an account that may be overdrawn.", fields=fault)
-    hold_id = new_id("hold")
-    await reserve(
+    row = await reserve_money(
         tx,
         request.escrow_account_id,
         account,
-        hold_id=hold_id,
+        hold_id=new_id("hold"),
         amount_minor=request.amount.amount_minor,
         currency=request.amount.currency_code,
         reason=pb.Hold.Reason.Name(request.reason),
@@ -48,10 +47,10 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
         metadata=request.metadata,
         now=now,
     )
-    return await _answer(tx, request.escrow_account_id, hold_id)
+    return actions.answer_hold(row)
 
 
-async def reserve(
+async def reserve_money(
     tx: AsyncConnection,
     escrow_account_id: str,
     account: LedgerAccount,
@@ -66,14 +65,14 @@ async def reserve(
     expires_at: datetime | None = None,
     external_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Places a hold on a ledger account.
+) -> sa.Row[Any]:
+    """Places a hold on a ledger account; its row.
 
     Raises:
         DomainError: less is available, or the escrow account is closed, absent or of another currency.
     """
     principal = current_principal()
-    verdict = await store.place_hold(
+    verdict = await store.insert_hold(
         tx,
         now,
         org_id=principal.org_id,
@@ -87,14 +86,13 @@ async def reserve(
         description=description,
         transaction_id=transaction_id,
         expires_at=expires_at,
-        actor=principal.person,
+        created_by=principal.person,
         external_id=external_id,
         metadata=dict(metadata or {}),
     )
     if verdict.outcome != "done":
         _refuse_placing(verdict, escrow_account_id, account, amount_minor)
-    row = await _find(tx, escrow_account_id, hold_id)
-    await outbox.enqueue(tx, events.HoldPlaced(hold=messages.to_hold(row)), now=now)
+    return await _publish(tx, events.HoldPlaced, escrow_account_id, hold_id, now)
 
 
 def _refuse_placing(
@@ -122,21 +120,21 @@ def _currency_mismatch(expected: str) -> refusals.CurrencyMismatch:
 
 
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
-    await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now)
-    return await _answer(tx, request.escrow_account_id, request.hold_id)
+    return actions.answer_hold(await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now))
 
 
 async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
     principal = current_principal()
     hold = await _find(tx, request.escrow_account_id, request.hold_id)
-    held, receiving = messages.account_of(hold), read_ledger_account(request.to_ledger_account, "to_ledger_account")
+    held = LedgerAccount(Kind(hold.kind), hold.party_id)
+    receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount") and request.amount.currency_code != hold.currency:
         raise _currency_mismatch(hold.currency)
     if receiving == held:
         raise InvalidField("A capture moves money.", fields={"to_ledger_account": "must not be the one the hold is on"})
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
-    await end_hold(tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured)
+    row = await end_hold(tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured)
     side = line_of(held.kind).normal_balance
     entry = NewEntry(
         org_id=principal.org_id,
@@ -147,11 +145,11 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         type=EntryType.HOLD,
         description=f"Capture of {request.hold_id}",
         legs=(Leg(held, side.opposite, captured), Leg(receiving, side, captured)),
-        actor=principal.person,
+        created_by=principal.person,
         transaction_id=hold.transaction_id,
     )
     await book_in(tx, [entry], now)
-    return await _answer(tx, request.escrow_account_id, request.hold_id)
+    return actions.answer_hold(row)
 
 
 async def end_hold(
@@ -163,35 +161,35 @@ async def end_hold(
     *,
     captured_minor: int = 0,
     when_frozen: bool = False,
-) -> None:
-    """Ends an open hold, once.
+) -> sa.Row[Any]:
+    """Ends an open hold, once; its row.
 
     Raises:
         DomainError: there is none, it is not open, it holds less, or the escrow account is frozen.
     """
-    verdict = await store.resolve_hold(
+    principal = current_principal()
+    verdict = await store.save_end_of_hold(
         tx,
-        current_principal().org_id,
+        principal.org_id,
         escrow_account_id,
         hold_id,
         status,
         now,
+        principal.person,
         captured_minor=captured_minor,
         when_frozen=when_frozen,
     )
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor)
-    row = await _find(tx, escrow_account_id, hold_id)
-    await outbox.enqueue(tx, events.HoldResolved(hold=messages.to_hold(row)), now=now)
+    return await _publish(tx, events.HoldResolved, escrow_account_id, hold_id, now)
 
 
 async def let_hold_expire(
     tx: AsyncConnection, escrow_account_id: str, hold_id: str, expires_at: datetime, now: datetime
 ) -> None:
     """Lets an open hold end by itself at a time."""
-    if await store.let_hold_expire(tx, current_principal().org_id, escrow_account_id, hold_id, expires_at):
-        row = await _find(tx, escrow_account_id, hold_id)
-        await outbox.enqueue(tx, events.HoldChanged(hold=messages.to_hold(row)), now=now)
+    if await store.save_expiry_of_hold(tx, current_principal().org_id, escrow_account_id, hold_id, expires_at):
+        await _publish(tx, events.HoldChanged, escrow_account_id, hold_id, now)
 
 
 def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int) -> NoReturn:
@@ -215,6 +213,14 @@ async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa
     return row
 
 
-async def _answer(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> pb.Hold:
+async def _publish(
+    tx: AsyncConnection,
+    event: type[events.HoldPlaced | events.HoldChanged | events.HoldResolved],
+    escrow_account_id: str,
+    hold_id: str,
+    now: datetime,
+) -> sa.Row[Any]:
+    """Publishes the hold as it now is: every change of one passes here. Returns its row."""
     row = await _find(tx, escrow_account_id, hold_id)
-    return messages.to_hold(row, actions.of_hold(row))
+    await outbox.enqueue(tx, event(hold=messages.to_hold(row)), now=now)
+    return row

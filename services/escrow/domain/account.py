@@ -36,19 +36,12 @@ class Balance(NamedTuple):
     held_minor: int
 
 
-def move(current: Status, wanted: Status) -> bool:
-    """True where the status changes, False where it is `wanted` already.
-
-    Raises:
-        IllegalStatusChange: an account does not go that way.
-    """
-    if current is wanted:
-        return False
+def check_move(current: Status, wanted: Status) -> None:
+    """Raises IllegalStatusChange where an account does not go that way."""
     if not may_move(current, wanted):
         refusal = IllegalStatusChange(f"An escrow account does not go from {current.value} to {wanted.value}.")
         refusal.metadata.update({"from": current.value, "to": wanted.value})
         raise refusal
-    return True
 
 
 def may_move(current: Status, wanted: Status) -> bool:
@@ -56,17 +49,17 @@ def may_move(current: Status, wanted: Status) -> bool:
     return wanted in MOVES[current]
 
 
-def takes_postings(status: Status) -> bool:
+def may_post(status: Status) -> bool:
     """Whether people and services may post; what the rails have done is booked in a frozen account, too."""
     return status not in (Status.FROZEN, Status.CLOSED)
 
 
-def takes_holds(status: Status) -> bool:
+def may_place_hold(status: Status) -> bool:
     """Whether money may be held."""
     return status is not Status.CLOSED
 
 
-def lets_holds_end(status: Status) -> bool:
+def may_end_hold(status: Status) -> bool:
     """Whether a hold may be captured, released or expire."""
     return status is not Status.FROZEN
 

@@ -96,7 +96,7 @@ class NewEntry:
     type: EntryType
     description: str
     legs: Sequence[Leg]
-    actor: str
+    created_by: str
     effective_at: datetime | None = None  # None: when it is booked
     currency: str | None = None  # None: whatever the escrow account's is
     transaction_id: str | None = None

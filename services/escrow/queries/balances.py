@@ -134,7 +134,7 @@ _BALANCES_AT = (
 _KINDS_NOW, _KINDS_AT = _by_kind(_BALANCES_NOW), _by_kind(_BALANCES_AT)
 
 
-async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequest, _: datetime) -> pb.TrialBalance:
+async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequest, now: datetime) -> pb.TrialBalance:
     """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
     account = await find_account(tx, request.escrow_account_id)
     key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
@@ -154,6 +154,7 @@ async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequ
         )
     return pb.TrialBalance(
         escrow_account_id=account.escrow_account_id,
+        as_of=to_timestamp(now),
         lines=lines,
         total_debit=to_money(Money(debit_minor, account.currency)),
         total_credit=to_money(Money(credit_minor, account.currency)),

@@ -17,8 +17,7 @@ from services.escrow.tables import escrow_accounts
 
 
 async def get_escrow_account(tx: AsyncConnection, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
-    row = await find_account(tx, request.escrow_account_id)
-    return messages.to_escrow_account(row, await actions.of_escrow_account(tx, row))
+    return await actions.answer_escrow_account(tx, await find_account(tx, request.escrow_account_id))
 
 
 async def list_escrow_accounts(
@@ -29,7 +28,7 @@ async def list_escrow_accounts(
         table.org_id == current_principal().org_id, *within(table.created_at, time_range(request))
     )
     if request.status:
-        query = query.where(table.status == pb.EscrowAccount.Status.Name(request.status))
+        query = query.where(table.status.in_([pb.EscrowAccount.Status.Name(status) for status in request.status]))
     if request.ids:
         query = query.where(table.escrow_account_id.in_(request.ids))
     if request.external_id:

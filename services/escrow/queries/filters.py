@@ -11,25 +11,27 @@ from services.chassis.values.errors import InvalidField
 from services.escrow.domain.chart import Kind, line_of
 
 
-def read_kind(request: Any) -> Kind | None:
-    """The kind of ledger account that a request's `kind` filters by.
+def read_kinds(request: Any) -> set[Kind]:
+    """The kinds of ledger account that a request's `kind` filters by; none where it does not.
 
     Raises:
-        InvalidField: it also names a party, and the kind is of none.
+        InvalidField: it also names a party, and one of the kinds is of none.
     """
-    if not request.kind:
-        return None
-    kind = Kind(pb.LedgerAccount.Kind.Name(request.kind))
-    if request.party_id and not line_of(kind).of_party:
+    kinds = {Kind(pb.LedgerAccount.Kind.Name(kind)) for kind in request.kind}
+    if request.party_id and not all(line_of(kind).of_party for kind in kinds):
         fault = {"party_id": "must not be given with this kind"}
         raise InvalidField("No party has a ledger account of this kind.", fields=fault)
-    return kind
+    return kinds
 
 
 def match_account(
     request: Any, kind: sa.ColumnElement[str], party_id: sa.ColumnElement[str]
 ) -> list[sa.ColumnElement[bool]]:
     """The conditions of a request's `kind` and `party_id` on two columns, for `where(*match_account(…))`."""
-    wanted = read_kind(request)
-    conditions = [kind == wanted.value] if wanted is not None else []
-    return [*conditions, party_id == request.party_id] if request.party_id else conditions
+    wanted = read_kinds(request)
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted:
+        conditions.append(kind.in_(sorted(wanted)))
+    if request.party_id:
+        conditions.append(party_id == request.party_id)
+    return conditions

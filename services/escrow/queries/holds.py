@@ -20,7 +20,7 @@ async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime)
     row = await store.find_hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
     if row is None:
         raise HoldNotFound("There is no such hold in this escrow account.")
-    return messages.to_hold(row, actions.of_hold(row))
+    return actions.answer_hold(row)
 
 
 async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
@@ -33,7 +33,7 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
         *within(table.created_at, time_range(request)),
     )
     if request.status:
-        query = query.where(table.status == pb.Hold.Status.Name(request.status))
+        query = query.where(table.status.in_([pb.Hold.Status.Name(status) for status in request.status]))
     if request.transaction_id:
         query = query.where(table.transaction_id == request.transaction_id)
     if request.ids:

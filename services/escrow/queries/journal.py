@@ -18,7 +18,7 @@ from services.escrow import actions, messages
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.queries.escrow_accounts import find_account
-from services.escrow.queries.filters import match_account, read_kind
+from services.escrow.queries.filters import match_account, read_kinds
 from services.escrow.tables import journal_entries, ledger_entries
 
 _TIME = sa.TIMESTAMP(timezone=True)
@@ -50,6 +50,7 @@ async def list_ledger_entries(
             _leg.org_id == account.org_id,
             _leg.escrow_account_id == account.escrow_account_id,
             *match_account(request, _leg.kind, _leg.party_id),
+            *within(_leg.effective_at, _effective_range(request)),
         )
     )
     if request.transaction_id:
@@ -75,10 +76,11 @@ def _unlabel(row: Any, currency: str) -> dict[str, Any]:
 
 def _only_account(request: pb.ListLedgerEntriesRequest) -> LedgerAccount | None:
     """The one ledger account the request is about, if it is about one."""
-    kind = read_kind(request)
-    if kind is None or line_of(kind).of_party != bool(request.party_id):
+    kinds = read_kinds(request)
+    if len(kinds) != 1:
         return None
-    return LedgerAccount(kind, request.party_id)
+    [kind] = kinds
+    return LedgerAccount(kind, request.party_id) if line_of(kind).of_party == bool(request.party_id) else None
 
 
 async def _in_time(
@@ -147,8 +149,7 @@ async def get_journal_entry(tx: AsyncConnection, request: pb.GetJournalEntryRequ
     if head is None:
         raise JournalEntryNotFound("There is no such journal entry in this escrow account.")
     legs = await _read_legs(tx, account, [head["journal_sequence"]])
-    may = actions.of_journal_entry(account.status, is_reversed=head["is_reversed"])
-    return messages.to_booked_journal_entry(head, legs[head["journal_sequence"]], may)
+    return actions.answer_journal_entry(head, legs[head["journal_sequence"]], account.status)
 
 
 async def list_journal_entries(
@@ -179,7 +180,7 @@ def _matches(request: pb.ListJournalEntriesRequest, account: sa.Row[Any]) -> lis
     if request.transaction_id:
         conditions.append(_head.transaction_id == request.transaction_id)
     if request.type:
-        conditions.append(_head.type == pb.JournalEntry.Type.Name(request.type))
+        conditions.append(_head.type.in_([pb.JournalEntry.Type.Name(type_) for type_ in request.type]))
     if request.ids:
         conditions.append(_head.journal_entry_id.in_(request.ids))
     if request.external_id:
@@ -194,10 +195,12 @@ def _matches(request: pb.ListJournalEntriesRequest, account: sa.Row[Any]) -> lis
     return conditions
 
 
-def _effective_range(request: pb.ListJournalEntriesRequest) -> tuple[datetime | None, datetime | None]:
+def _effective_range(
+    request: pb.ListLedgerEntriesRequest | pb.ListJournalEntriesRequest,
+) -> tuple[datetime | None, datetime | None]:
     first, last = (
         from_timestamp(getattr(request, name), name) if request.HasField(name) else None
-        for name in ("effective_time_from", "effective_time_to")
+        for name in ("effective_from", "effective_to")
     )
     return first, last
 

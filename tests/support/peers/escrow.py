@@ -150,7 +150,7 @@ class MemoryEscrow:
         except DomainError as refusal:
             answer = refusal
         else:
-            made_by = {"actor": current_principal().person}
+            made_by = {"created_by": current_principal().person}
             answer = self._book(request.escrow_account_id, entry_type, legs, made_by | context)
         self._decisions[scope, key] = body, answer
         return answer, False

@@ -4,7 +4,7 @@
 -- placed: done | not_found | closed | currency_mismatch (subject) | insufficient (available)
 CREATE OR REPLACE FUNCTION place_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_kind text, p_party text, p_amount bigint,
-    p_currency text, p_reason text, p_description text, p_transaction text, p_expires timestamptz, p_actor text,
+    p_currency text, p_reason text, p_description text, p_transaction text, p_expires timestamptz, p_created_by text,
     p_external text, p_metadata jsonb,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -36,11 +36,11 @@ BEGIN
     WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = p_kind
       AND l.party_id = p_party;
     INSERT INTO holds (
-        org_id, escrow_account_id, hold_id, kind, party_id, amount_minor, reason, description, transaction_id, actor,
-        expires_at, external_id, metadata, created_at
+        org_id, escrow_account_id, hold_id, kind, party_id, amount_minor, reason, description, transaction_id,
+        expires_at, external_id, metadata, created_at, created_by
     ) VALUES (
-        p_org, p_escrow_account, p_hold, p_kind, p_party, p_amount, p_reason, p_description, p_transaction, p_actor,
-        p_expires, p_external, p_metadata, p_now
+        p_org, p_escrow_account, p_hold, p_kind, p_party, p_amount, p_reason, p_description, p_transaction,
+        p_expires, p_external, p_metadata, p_now, p_created_by
     );
     verdict := 'done';
 END $$;
@@ -49,7 +49,7 @@ END $$;
 -- A capture frees what is held; the journal entry that moves it follows in the same transaction.
 CREATE OR REPLACE FUNCTION resolve_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_captured bigint,
-    p_when_frozen boolean,
+    p_when_frozen boolean, p_resolved_by text,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -71,7 +71,8 @@ BEGIN
     IF verdict IS NOT NULL THEN
         RETURN;
     END IF;
-    UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at)
+    UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at),
+        resolved_by = p_resolved_by
     WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
     UPDATE ledger_accounts l SET held = l.held - hold.amount_minor
     WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = hold.kind

@@ -24,7 +24,7 @@ CREATE OR REPLACE FUNCTION post_journal_entries(
     a_escrow int[], a_kind text[], a_party text[],
     j_escrow int[], j_first int[], j_key uuid[], j_fingerprint bytea[], j_id text[], j_type text[],
     j_description text[], j_effective timestamptz[], j_currency text[], j_transaction text[], j_investment text[],
-    j_distribution text[], j_reverses text[], j_actor text[], j_external text[], j_metadata jsonb[],
+    j_distribution text[], j_reverses text[], j_created_by text[], j_external text[], j_metadata jsonb[],
     j_when_frozen boolean[], j_legs int[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
     OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT booked_at timestamptz[], OUT subject text[],
@@ -376,17 +376,17 @@ BEGIN
         INSERT INTO journal_entries (
             org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint, type, description,
             leg_count, effective_at, created_at, transaction_id, investment_id, distribution_id,
-            reverses_journal_entry_id, actor, external_id, metadata
+            reverses_journal_entry_id, created_by, external_id, metadata
         )
         SELECT e_org[u.e], e_id[u.e], u.sequence, u.id, u.key, u.fingerprint, u.type, u.description, u.legs,
-               u.effective, u.booked, u.transaction, u.investment, u.distribution, u.reverses, u.actor, u.external,
+               u.effective, u.booked, u.transaction, u.investment, u.distribution, u.reverses, u.created_by, u.external,
                u.metadata
         FROM unnest(
             j_escrow, sequence, j_id, j_key, j_fingerprint, j_type, j_description, j_legs, j_effective, booked_at,
-            j_transaction, j_investment, j_distribution, j_reverses, j_actor, j_external, j_metadata, verdict
+            j_transaction, j_investment, j_distribution, j_reverses, j_created_by, j_external, j_metadata, verdict
         ) AS u (
             e, sequence, id, key, fingerprint, type, description, legs, effective, booked,
-            transaction, investment, distribution, reverses, actor, external, metadata, verdict
+            transaction, investment, distribution, reverses, created_by, external, metadata, verdict
         )
         WHERE u.verdict = 'posted'
     )

@@ -17,11 +17,11 @@ compatible_with = "0001"
 _BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "refused_postings")
 _OPENING = (
     "org_id, escrow_account_id, display_name, currency, custodian_name, custodian_account_last4, external_id, metadata,"
-    " created_at, updated_at"
+    " created_at, created_by, updated_at"
 )
 _EDITED = (
-    "display_name, custodian_name, custodian_account_last4, external_id, metadata, status, freeze_reason, version,"
-    " updated_at"
+    "display_name, custodian_name, custodian_account_last4, external_id, metadata, status, freeze_reason, frozen_at,"
+    " frozen_by, unfrozen_at, unfrozen_by, closed_at, closed_by, version, updated_at"
 )
 
 
@@ -67,14 +67,32 @@ def _create_escrow_accounts() -> None:
         sa.Column("custodian_name", sa.Text(), nullable=False),
         sa.Column("custodian_account_last4", sa.Text(), server_default="", nullable=False),
         sa.Column("freeze_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("frozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("frozen_by", sa.Text(), nullable=True),
+        sa.Column("unfrozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("unfrozen_by", sa.Text(), nullable=True),
+        sa.Column("closed_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("closed_by", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("entry_sequence", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("booked_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("'-infinity'"), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.CheckConstraint("(status = 'FROZEN') = (freeze_reason <> '')", name="frozen_for_a_reason"),
+        sa.CheckConstraint(
+            (
+                "CASE WHEN status = 'FROZEN' THEN freeze_reason <> '' AND num_nulls(frozen_at, frozen_by) = 0 ELSE "
+                "freeze_reason = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END"
+            ),
+            name="frozen_for_a_reason",
+        ),
+        sa.CheckConstraint("num_nulls(unfrozen_at, unfrozen_by) <> 1", name="unfrozen_by_somebody"),
+        sa.CheckConstraint(
+            "num_nonnulls(closed_at, closed_by) = CASE WHEN status = 'CLOSED' THEN 2 ELSE 0 END",
+            name="closed_by_somebody",
+        ),
         sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
         sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "escrow_account_id"),
@@ -171,7 +189,7 @@ def _create_journal_entries() -> None:
         sa.Column("investment_id", sa.Text(), nullable=True),
         sa.Column("distribution_id", sa.Text(), nullable=True),
         sa.Column("reverses_journal_entry_id", sa.Text(), nullable=True),
-        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), nullable=True),
         sa.CheckConstraint(
@@ -283,13 +301,17 @@ def _create_holds() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), server_default="", nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
-        sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.CheckConstraint("(status = 'PLACED') = (resolved_at IS NULL)", name="resolved_when_not_placed"),
+        sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "num_nonnulls(resolved_at, resolved_by) = CASE WHEN status = 'PLACED' THEN 0 ELSE 2 END",
+            name="resolved_when_not_placed",
+        ),
         sa.CheckConstraint(
             (
                 "CASE status WHEN 'CAPTURED' THEN captured_minor > 0 AND captured_minor <= amount_minor ELSE "
