@@ -1,18 +1,17 @@
 """The one maker of streams and durable consumers: `python -m deploy.provision`, again and again without harm.
 
-- What should be there is derived from the services' own SUBSCRIPTIONS and from the teams' file; nothing is listed
-  twice.
-- Missing ones are made, differing ones changed, and then the server's answer is compared field by field:
+- What should be there is derived from the services' own SUBSCRIPTIONS and from the teams' file.
+- Missing ones are made, differing ones made as they should be, and then the server's answer is compared field by field:
   what still differs, and durable consumers nobody subscribes with, are reported as drift. `--check` only compares.
-- It removes nothing: a consumer's position in its stream is what a service has already done.
+- A consumer is never bent back where events may have passed it: it is made anew, and begins after what its service says
+  it has handled, not where the wrong one had got to. The service's inbox drops what comes twice.
+- Streams of events are neither emptied nor removed. A team's copy is made anew when it may hear something else.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import json
 import os
 import sys
 from collections.abc import Awaitable, Sequence
@@ -25,52 +24,30 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import (
-    AckPolicy,
     Base,
     ConsumerConfig,
+    ConsumerInfo,
     DeliverPolicy,
     DiscardPolicy,
-    ReplayPolicy,
+    ExternalStream,
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamConsumerSource,
+    StreamSource,
 )
 from nats.js.errors import NotFoundError
 
-from deploy.teams import InvalidTeams, Team, read_teams
-from deploy.topology import DEAD_LETTERS, SERVICE_NAMES, STREAMS
+from deploy.consumers import Consumer, copying_consumer, list_consumers, list_copies, write_consumers
+from deploy.teams import Copy, InvalidTeams, read_teams
+from deploy.topology import AREA_STREAMS, DEAD_LETTERS, POSITIONS, STREAMS, Stream
 from services.chassis.events import streams
-from services.chassis.events.consumer import ACK_WAIT_SECONDS, MAX_ACK_PENDING, MAX_DELIVER, Subscription
+from services.chassis.events.durables import find_differences
 from services.chassis.process.settings import Settings
 
 _MESSAGE_BYTES_MAX = 256 * 1024
 _DUPLICATE_SECONDS = 2 * 3600
-
-
-@dataclass(frozen=True)
-class Consumer:
-    """A durable consumer of one stream; its owner is a service or a team."""
-
-    owner: str
-    stream: str
-    name: str
-    subjects: tuple[str, ...]
-
-    def configuration(self) -> ConsumerConfig:
-        # In a replay of dead letters, one that fails again does not hold up the next.
-        replays = self.stream == DEAD_LETTERS.name
-        unhurried = replays or self.owner not in SERVICE_NAMES
-        return ConsumerConfig(
-            name=self.name,
-            durable_name=self.name,
-            filter_subjects=list(self.subjects),
-            deliver_policy=DeliverPolicy.ALL,
-            replay_policy=ReplayPolicy.INSTANT,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=30 if unhurried else ACK_WAIT_SECONDS,
-            max_ack_pending=1000 if replays else MAX_ACK_PENDING,
-            max_deliver=MAX_DELIVER,  # who consumes counts, and puts aside what cannot be handled
-        )
+_API_SECONDS = 10
 
 
 @dataclass
@@ -82,121 +59,200 @@ class Report:
 
 
 def stream_configurations(replicas: int = 1) -> list[StreamConfig]:
-    """One stream an area, and one for what could not be handled."""
-    return [
-        StreamConfig(
-            name=stream.name,
-            subjects=list(stream.subjects),
-            storage=StorageType.FILE,
-            retention=RetentionPolicy.LIMITS,
-            discard=DiscardPolicy.NEW,  # a full stream refuses new facts (the outbox keeps them) and forgets no old one
-            num_replicas=replicas,
-            max_age=0,
-            max_msgs=-1,
-            max_bytes=-1,
-            # A dead letter is an event with a few headers more.
-            max_msg_size=_MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
-            duplicate_window=_DUPLICATE_SECONDS,
-            allow_atomic=True,
-            deny_delete=True,
-            deny_purge=True,
-        )
-        for stream in STREAMS
-    ]
+    """One stream an area, one for what could not be handled, one for how far everybody is."""
+    return [_configuration_of(stream, replicas) for stream in STREAMS]
 
 
-def list_consumers(teams: Sequence[Team]) -> list[Consumer]:
-    """The consumers that the services' subscriptions need, and those of the teams."""
-    found: list[Consumer] = []
-    for service in SERVICE_NAMES:
-        for subscription in importlib.import_module(f"services.{service}.subscribers").SUBSCRIPTIONS:
-            found += consumers_of(service, subscription)
-    for team in teams:
-        found += team_consumers(team)
-    return found
+def _configuration_of(stream: Stream, replicas: int) -> StreamConfig:
+    is_last_word = stream == POSITIONS
+    return StreamConfig(
+        name=stream.name,
+        subjects=list(stream.subjects),
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        # A full stream refuses new facts (the outbox keeps them) and forgets no old one.
+        discard=DiscardPolicy.OLD if is_last_word else DiscardPolicy.NEW,
+        num_replicas=replicas,
+        max_age=0,
+        max_msgs=-1,
+        max_msgs_per_subject=1 if is_last_word else -1,
+        max_bytes=-1,
+        # A dead letter is an event with a few headers more.
+        max_msg_size=_MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
+        duplicate_window=_DUPLICATE_SECONDS,
+        allow_atomic=stream in AREA_STREAMS,
+        deny_delete=True,
+        deny_purge=True,
+    )
 
 
-def consumers_of(service: str, subscription: Subscription) -> list[Consumer]:
-    """One consumer a stream, all of the durable's name; and one over what it has put aside, for the replay."""
-    durable = subscription.durable
-    put_aside = {DEAD_LETTERS.name: [subject.replace(">", durable) for subject in DEAD_LETTERS.subjects]}
-    by_stream = subscription.subjects_by_stream() | put_aside
-    return [Consumer(service, stream, durable, tuple(subjects)) for stream, subjects in by_stream.items()]
+def copy_configuration(copy: Copy, replicas: int = 1) -> StreamConfig:
+    """A team's stream: the server fills it with what the consumer in EVENTS passes. Source: NATS ADR-58."""
+    return StreamConfig(
+        name=copy.stream,
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        num_replicas=replicas,
+        deny_delete=True,
+        deny_purge=True,
+        mirror=StreamSource(
+            name=copy.stream,
+            external=ExternalStream(api=f"$JS.{streams.EVENTS_ACCOUNT}.API", deliver=""),
+            consumer=StreamConsumerSource(name=copy.consumer, deliver_subject=copy.deliver_subject),
+        ),
+    )
 
 
-def team_consumers(team: Team) -> list[Consumer]:
-    """One a durable and stream: only of what the team may hear."""
-    return [
-        Consumer(team.name, stream, durable.name, tuple(subjects))
-        for durable in team.durables
-        for stream, subjects in team.consumers_of(durable).items()
-    ]
-
-
-def durables_of(wanted: Sequence[Consumer]) -> dict[str, list[str]]:
-    """The names of each service's and team's durable consumers."""
-    owners = sorted({*SERVICE_NAMES, *(consumer.owner for consumer in wanted)})
-    return {owner: sorted({consumer.name for consumer in wanted if consumer.owner == owner}) for owner in owners}
-
-
-def find_differences(wanted: Base, actual: Base) -> list[str]:
-    """Each field of `wanted` that the server has otherwise. JetStream leaves out what is false, zero or empty."""
-    there = actual.as_dict()
-    return [
-        f"{name} is {there.get(name)!r}, wanted {value!r}"
-        for name, value in wanted.as_dict().items()
-        if (there.get(name) or None) != (value or None)
-    ]
-
-
-async def provision(client: Client, wanted: Sequence[Consumer], *, replicas: int = 1, change: bool = True) -> Report:
+async def provision(
+    client: Client,
+    wanted: Sequence[Consumer],
+    copies: Sequence[Copy] = (),
+    *,
+    replicas: int = 1,
+    change: bool = True,
+) -> Report:
     """Makes the streams and consumers as they should be, or (`change=False`) only compares."""
-    report, js = Report(), client.jetstream(timeout=10)
+    run = _Run(client, replicas, change)
     for stream in stream_configurations(replicas):
-        name = str(stream.name)
-        actual = await _configuration_or_none(js.stream_info(name))
-        if change and (actual is None or find_differences(stream, actual)):
-            make, verb = (js.add_stream, "created") if actual is None else (js.update_stream, "updated")
-            actual = (await make(stream)).config
-            report.lines.append(f"stream {name} {verb}")
-        _compare(report, f"stream {name}", stream, actual)
+        await run.provide_stream(stream)
     for consumer in wanted:
-        title, configuration = f"consumer {consumer.stream}.{consumer.name}", consumer.configuration()
-        there = await _configuration_or_none(js.consumer_info(consumer.stream, consumer.name))
-        if change and (there is None or find_differences(configuration, there)):
-            report.lines.append(f"{title} {'created' if there is None else 'updated'}")
-            there = (await js.add_consumer(consumer.stream, configuration)).config
-        _compare(report, title, configuration, there)
-    await _find_unknown_consumers(js, wanted, report)
-    return report
+        await run.provide_consumer(consumer)
+    for copy in copies:
+        await run.provide_copy(copy)
+    await run.find_unknown_consumers({(one.stream, one.name) for one in wanted}, copies)
+    return run.report
 
 
-def _compare(report: Report, title: str, wanted: Base, actual: Base | None) -> None:
-    if actual is None:
-        report.drift.append(f"{title} is missing")
-    else:
-        report.drift += [f"{title}: {difference}" for difference in find_differences(wanted, actual)]
+class _Run:
+    """One run of the provisioner."""
 
+    def __init__(self, client: Client, replicas: int, change: bool) -> None:
+        self._client, self._replicas, self._change = client, replicas, change
+        self._js = streams.jetstream(client, timeout=_API_SECONDS)
+        self.report = Report()
 
-async def _find_unknown_consumers(js: JetStreamContext, wanted: Sequence[Consumer], report: Report) -> None:
-    known = {(consumer.stream, consumer.name) for consumer in wanted}
-    for stream in (stream.name for stream in STREAMS):
-        if await _configuration_or_none(js.stream_info(stream)) is None:
-            continue
-        offset = 0
-        while page := await js.consumers_info(stream, offset):
-            offset += len(page)
-            for consumer in page:
-                if consumer.config.durable_name and (stream, consumer.name) not in known:
-                    report.drift.append(
+    async def provide_stream(self, wanted: StreamConfig) -> None:
+        name = str(wanted.name)
+        actual = await _info_or_none(self._js.stream_info(name))
+        if self._change and (actual is None or find_differences(wanted, actual.config)):
+            make, verb = (self._js.add_stream, "created") if actual is None else (self._js.update_stream, "updated")
+            actual = await make(wanted)
+            self._did(f"stream {name} {verb}")
+        self._compare(f"stream {name}", wanted, actual)
+
+    async def provide_consumer(self, consumer: Consumer) -> None:
+        title, wanted = f"consumer {consumer.stream}.{consumer.name}", consumer.configuration()
+        there = await _info_or_none(self._js.consumer_info(consumer.stream, consumer.name))
+        position = await self._position_of(consumer)
+        if self._change and (_differs(wanted, there) or position.fault):
+            handled = position.handled if position.is_known else _acknowledged(there)
+            if there is not None:
+                await self._js.delete_consumer(consumer.stream, consumer.name)
+            there = await self._js.add_consumer(consumer.stream, consumer.configuration(handled))
+            self._did(f"{title} made to begin after {handled}" if handled else f"{title} created")
+        elif position.fault:
+            self.report.drift.append(f"{title} {position.fault}, says its service")
+        self._compare(title, wanted, there)
+
+    async def provide_copy(self, copy: Copy) -> None:
+        """The team's own durable consumers begin, on a copy that is made anew, after what they acknowledged."""
+        team = self._client.jetstream(prefix=f"$JS.{copy.team}.API", timeout=_API_SECONDS)
+        title, passing, stream = f"copy of {copy.stream} for {copy.team}", copying_consumer(copy), self._copy(copy)
+        passes = await _info_or_none(self._js.consumer_info(copy.stream, copy.consumer))
+        there = await _info_or_none(team.stream_info(copy.stream))
+        differs = _differs(passing, passes) or _differs(stream, there)
+        if self._change and differs:
+            kept = await _list_durables(team, copy.stream) if there else []
+            if there is not None:
+                await team.delete_stream(copy.stream)
+            if passes is not None:
+                await self._js.delete_consumer(copy.stream, copy.consumer)
+            passes = await self._js.add_consumer(copy.stream, passing)
+            there = await team.add_stream(stream)
+            for durable in kept:
+                await team.add_consumer(copy.stream, _continued(durable))
+            self._did(f"{title} made")
+        self._compare(f"{title}: its consumer", passing, passes)
+        self._compare(title, stream, there)
+
+    async def find_unknown_consumers(self, known: set[tuple[str, str]], copies: Sequence[Copy]) -> None:
+        known = known | {(copy.stream, copy.consumer) for copy in copies}
+        for stream in (stream.name for stream in STREAMS):
+            if await _info_or_none(self._js.stream_info(stream)) is None:
+                continue
+            for consumer in await _list_durables(self._js, stream):
+                if (stream, consumer.name) not in known:
+                    self.report.drift.append(
                         f"consumer {stream}.{consumer.name} is there, and neither a service nor a team has it"
                     )
 
+    def _copy(self, copy: Copy) -> StreamConfig:
+        return copy_configuration(copy, self._replicas)
 
-async def _configuration_or_none(info: Awaitable[Any]) -> Any:
-    """The configuration in JetStream's answer; None where there is no such stream or consumer."""
+    def _did(self, line: str) -> None:
+        self.report.lines.append(line)
+
+    def _compare(self, title: str, wanted: Base, actual: Any) -> None:
+        if actual is None:
+            self.report.drift.append(f"{title} is missing")
+        else:
+            self.report.drift += [f"{title}: {difference}" for difference in find_differences(wanted, actual.config)]
+
+    async def _position_of(self, consumer: Consumer) -> _Position:
+        """What its service said last; nothing where that was of another stream of the name."""
+        if consumer.stream == DEAD_LETTERS.name:
+            return _Position()
+        stream = await _info_or_none(self._js.stream_info(consumer.stream))
+        said = await _info_or_none(self._js.get_last_msg(POSITIONS.name, consumer.position_subject))
+        fault = await _info_or_none(self._js.get_last_msg(POSITIONS.name, consumer.fault_subject))
+        if stream is None or said is None or said.time < stream.created:
+            return _Position()
+        broken = fault.data.decode() if fault is not None and fault.seq > said.seq else ""
+        return _Position(True, int(said.data), broken)
+
+
+@dataclass(frozen=True)
+class _Position:
+    """How far a service has handled a stream, and what it finds wrong with its consumer."""
+
+    is_known: bool = False
+    handled: int = 0
+    fault: str = ""
+
+
+def _differs(wanted: Base, info: Any) -> bool:
+    return info is None or bool(find_differences(wanted, info.config))
+
+
+def _acknowledged(info: ConsumerInfo | None) -> int:
+    return info.ack_floor.stream_seq if info is not None and info.ack_floor else 0
+
+
+def _continued(durable: ConsumerInfo) -> ConsumerConfig:
+    """The consumer once more, to begin after what was acknowledged."""
+    begin = _acknowledged(durable) + 1
+    return durable.config.evolve(
+        name=durable.name,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=begin,
+        opt_start_time=None,
+        metadata=None,
+    )
+
+
+async def _list_durables(js: JetStreamContext, stream: str) -> list[ConsumerInfo]:
+    found: list[ConsumerInfo] = []
+    offset = 0
+    while page := await js.consumers_info(stream, offset):
+        offset += len(page)
+        found += [consumer for consumer in page if consumer.config.durable_name]
+    return found
+
+
+async def _info_or_none(info: Awaitable[Any]) -> Any:
+    """JetStream's answer; None where there is no such stream, consumer or message."""
     try:
-        return (await info).config
+        return await info
     except NotFoundError:
         return None
 
@@ -220,7 +276,7 @@ async def _run(given: argparse.Namespace) -> int:
     settings = Settings.load()
     settings.require("nats_url")
     try:
-        wanted = list_consumers(read_teams(given.teams))
+        wanted, copies = list_consumers(), list_copies(read_teams(given.teams))
         client = await _connect(settings.nats_url.get_secret_value())
     except InvalidTeams as error:
         print(f"No stream was made or compared: {error}")
@@ -229,14 +285,15 @@ async def _run(given: argparse.Namespace) -> int:
         print(f"No stream was made or compared: NATS cannot be reached with NATS_URL ({error}).")
         return 1
     try:
-        report = await provision(client, wanted, replicas=given.replicas, change=not given.check)
+        report = await provision(client, wanted, copies, replicas=given.replicas, change=not given.check)
     finally:
         await client.close()
     for line in [*report.lines, *(f"drift: {line}" for line in report.drift)]:
         print(line)
-    print(f"{len(STREAMS)} streams, {len(wanted)} durable consumers{'' if report.drift else ', as they should be'}")
-    if given.durables:
-        given.durables.write_text(json.dumps(durables_of(wanted), indent=2))
+    counted = f"{len(STREAMS)} streams, {len(wanted)} durable consumers, {len(copies)} copies for teams"
+    print(f"{counted}{'' if report.drift else ', as they should be'}")
+    if given.consumers:
+        write_consumers(given.consumers, wanted)
     return 1 if report.drift and given.check else 0
 
 
@@ -246,7 +303,7 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if anything differs")
     parser.add_argument("--replicas", type=int, default=1, help="of each stream, in a cluster (default: %(default)s)")
-    parser.add_argument("--durables", type=Path, help="write each owner's consumer names to this file, as JSON")
+    parser.add_argument("--consumers", type=Path, help="write the services' consumers to this file, as JSON")
     teams = os.environ.get("TEAMS_FILE")
     parser.add_argument("--teams", type=Path, default=teams, help="teams outside (default: TEAMS_FILE, %(default)s)")
     return asyncio.run(_run(parser.parse_args()))

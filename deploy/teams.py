@@ -1,13 +1,14 @@
-"""Teams outside this repository that hear events: their NATS users, what they may hear, and their durable consumers.
+"""Teams outside this repository that hear events: their NATS users, and what they may hear.
 
-A team is a few lines in a TOML file that TEAMS_FILE names; docs/subscribing.md shows one. From them follow the NATS
-user's permissions (local/nats_permissions.py) and the consumers that the provisioner makes.
+A team is a few lines in a TOML file that TEAMS_FILE names; docs/subscribing.md shows one. From them follow the team's
+account on NATS (nats_accounts.py) and the copies of our streams in it, which the provisioner makes.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SERVICES, SUBSCRIBER
 
 EVERY_ORGANIZATION = "*"
+_STREAMS = {service.name: service.stream.name for service in SERVICES}
 EVERY_EVENT = tuple(f"{service}.*" for service in SERVICE_NAMES)
 
 # Each becomes one token of a NATS subject. An event is `escrow.HoldPlaced`, or `escrow.*` for all of an area.
@@ -39,15 +41,23 @@ class _Written(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Durable(_Written):
-    """A durable consumer of a team: one on each stream that its events are in.
+@dataclass(frozen=True)
+class Copy:
+    """A stream in a team's account: what the team may hear of ours of the same name."""
 
-    Its name begins with the team's and `_`. `scope` limits it to an escrow account or offering.
-    """
+    team: str
+    stream: str
+    subjects: tuple[str, ...]
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(_[a-z0-9]+)+$")]
-    events: Annotated[tuple[Event, ...], Field(min_length=1)]
-    scope: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    @property
+    def consumer(self) -> str:
+        """The consumer in EVENTS that fills it."""
+        return f"copy-{self.team}"
+
+    @property
+    def deliver_subject(self) -> str:
+        """How its messages get from there to here."""
+        return f"_copies.{self.team}.{self.stream}"
 
 
 class Team(_Written):
@@ -56,36 +66,25 @@ class Team(_Written):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
     organizations: Annotated[tuple[Organization, ...], Field(min_length=1)]
     events: Annotated[tuple[Event, ...], Field(min_length=1)] = EVERY_EVENT
-    durables: tuple[Durable, ...] = ()
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if EVERY_ORGANIZATION in self.organizations and len(self.organizations) > 1:
             raise ValueError(f"organizations: {EVERY_ORGANIZATION} stands alone")
+        if len(set(self.organizations)) < len(self.organizations):
+            raise ValueError("organizations: one is named twice")
         _refuse_overlap(self.events)
-        names = [durable.name for durable in self.durables]
-        if len(set(names)) < len(names):
-            raise ValueError("durables: two have one name")
-        for durable in self.durables:
-            if not durable.name.startswith(f"{self.name}_"):
-                raise ValueError(f"durables: {durable.name} does not begin with {self.name}_")
-            _refuse_overlap(durable.events)
-            for event in durable.events:
-                if event not in self.events and f"{event.split('.')[0]}.*" not in self.events:
-                    raise ValueError(f"durables: {durable.name} wants {event}, which the team may not hear")
         return self
 
-    @property
-    def hears_everything(self) -> bool:
-        return self.organizations == (EVERY_ORGANIZATION,) and self.events == EVERY_EVENT
-
-    def subjects_by_stream(self) -> dict[str, list[str]]:
-        """What it may hear."""
-        return _subjects_by_stream(self.events, self.organizations)
-
-    def consumers_of(self, durable: Durable) -> dict[str, list[str]]:
-        """Stream -> subjects of the durable's consumer on it."""
-        return _subjects_by_stream(durable.events, self.organizations, durable.scope or ">")
+    def copies(self) -> list[Copy]:
+        """One for each of our streams that has something for it."""
+        subjects: dict[str, list[str]] = {}
+        for event in self.events:
+            area, _, kind = event.partition(".")
+            subjects.setdefault(_STREAMS[area], []).extend(
+                f"realco.{area}.v1.{kind}.{organization}.>" for organization in self.organizations
+            )
+        return [Copy(self.name, stream, tuple(heard)) for stream, heard in subjects.items()]
 
 
 # The user of the documentation and the demo on a local instance.
@@ -126,13 +125,3 @@ def _table(name: str, fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InvalidTeams(f"{name} is a table")
     return fields
-
-
-def _subjects_by_stream(events: Iterable[str], organizations: Sequence[str], scope: str = ">") -> dict[str, list[str]]:
-    streams: dict[str, Any] = {service.name: service.stream for service in SERVICES}
-    found: dict[str, list[str]] = {}
-    for event in events:
-        area, _, kind = event.partition(".")
-        subjects = [f"realco.{area}.v1.{kind}.{organization}.{scope}" for organization in organizations]
-        found.setdefault(streams[area].name, []).extend(subjects)
-    return found

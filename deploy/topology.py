@@ -1,7 +1,7 @@
 """What an installation consists of, as data: the one statement that every way of deploying it reads.
 
 Services with their databases, roles, streams and ports; processes with the order they stop in and whom they call; the
-users of NATS and what each is for. Nothing here starts anything. Services and the gateway never import it: a process is
+users of NATS. Nothing here starts anything. Services and the gateway never import it: a process is
 told its part in its environment.
 """
 
@@ -65,7 +65,10 @@ SERVICE_NAMES = tuple(service.name for service in SERVICES)
 
 # Events that a consumer could not handle, under the consumer's name.
 DEAD_LETTERS = Stream("DEAD_LETTERS", ("realco.dead_letters.>",))
-STREAMS = (*(service.stream for service in SERVICES), DEAD_LETTERS)
+# How far each service has handled each stream, the last word only: where a consumer that is made again begins.
+POSITIONS = Stream("POSITIONS", ("realco.positions.>",))
+AREA_STREAMS = tuple(service.stream for service in SERVICES)
+STREAMS = (*AREA_STREAMS, DEAD_LETTERS, POSITIONS)
 
 
 @dataclass(frozen=True)
@@ -107,26 +110,7 @@ METRICS_PORTS = tuple(f"{process.name}_metrics" for process in PROCESSES if proc
 INNER_PORTS = (*(process.name for process in PROCESSES if process.name != GATEWAY), *METRICS_PORTS)
 
 
-@dataclass(frozen=True)
-class NatsUser:
-    """A user of NATS and what it is for; nats_permissions.py makes lists of subjects from it.
-
-    Args:
-        publishes: The stream whose events it publishes.
-        consumes: It has durable consumers, which the provisioner makes.
-        administers: It makes and changes streams and durable consumers.
-    """
-
-    name: str
-    publishes: Stream | None = None
-    consumes: bool = False
-    administers: bool = False
-
-
+# Users of NATS; each has an account of its own, and nats_accounts.py says what crosses between them. Teams
+# outside have further ones: teams.py says which. One of them is there always, for the documentation and the demo.
 PROVISIONER, SUBSCRIBER = "provisioner", "subscriber"
-NATS_USERS = (
-    *(NatsUser(service.name, publishes=service.stream, consumes=True) for service in SERVICES),
-    NatsUser(PROVISIONER, administers=True),
-)
-# Further users hear events only: teams.py says which. One of them is there always, for the documentation and the demo.
-NATS_USER_NAMES = (*(user.name for user in NATS_USERS), SUBSCRIBER)
+NATS_USER_NAMES = (*SERVICE_NAMES, PROVISIONER, SUBSCRIBER)

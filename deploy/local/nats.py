@@ -1,8 +1,8 @@
-"""A NATS server of our own with JetStream, a user for each service, and every acknowledged message on the disk.
+"""A NATS server of our own with JetStream, an account for each service, and every acknowledged message on the disk.
 
 - `sync_interval: always`: a publish is acknowledged after fsync; start asks the running server that this is so.
 - It listens on 127.0.0.1 alone; passwords are random, and its configuration holds their bcrypt hashes only.
-- Users may publish and read what nats_permissions.py allows them.
+- Who may say and hear what stands in deploy/nats_accounts.py.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import bcrypt
-
-from deploy.local.nats_permissions import permissions
+from deploy.consumers import Consumer
 from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.programs import CannotStart, Program, wait_until_ready
 from deploy.local.secrets import Secrets, private_folder, write_private
+from deploy.nats_accounts import Account, hash_password, list_accounts, write_accounts
 from deploy.teams import DOCUMENTED, Team
-from deploy.topology import NATS_USERS
+from services.chassis.events.streams import EVENTS_ACCOUNT
 
 _PAYLOAD_BYTES_MAX = 1_048_576
-# The work factor protects guessable passwords; ours have 192 random bits, and every connection pays for it.
-_BCRYPT_ROUNDS = 4
+# Tests' own user, in the account of the streams: it may do everything. No instance has it.
+EVERYTHING = "everything"
 
 
 def find_nats_server() -> Path:
@@ -50,17 +49,20 @@ class Nats:
     def __init__(
         self,
         data_dir: Path,
-        durables: Mapping[str, Sequence[str]] | None = None,
+        consumers: Sequence[Consumer] = (),
         teams: Sequence[Team] = (DOCUMENTED,),
+        *,
+        everything: bool = False,
     ) -> None:
-        """`durables`: those of each service and team (see nats_permissions.py); None allows more, for tests."""
+        """`consumers`: those of the services. `everything`: tests get a user who may do everything."""
         self.data_dir = Path(data_dir).resolve()
         self._folder = self.data_dir / "nats"
         self._configuration = self._folder / "nats.conf"
         self._secrets = Secrets(self.data_dir / "secrets")
-        self._durables = durables
+        self._consumers = list(consumers)
         self._teams = teams
-        self.users = (*(user.name for user in NATS_USERS), *(team.name for team in teams))
+        self._everything = everything
+        self.users = [account.name for account in self._list_accounts()] + [EVERYTHING] * everything
         self.port = 0
         self.monitoring_port = 0
         self.program = Program(
@@ -100,11 +102,11 @@ class Nats:
     def stop(self) -> None:
         self.program.stop()
 
-    def permit(self, durables: Mapping[str, Sequence[str]]) -> None:
-        """Allows the services and teams to use these durable consumers and no others, on the running server."""
-        if durables == self._durables:
+    def permit(self, consumers: Sequence[Consumer]) -> None:
+        """Lets the services use these durable consumers and no others, on the running server."""
+        if list(consumers) == self._consumers:
             return
-        self._durables = durables
+        self._consumers = list(consumers)
         self._write_configuration()
         loaded = self._monitoring("/varz")["config_load_time"]
         self.program.signal(signal.SIGHUP)
@@ -139,23 +141,17 @@ class Nats:
         file.write_text(f"{port} {monitoring_port}")
         return port, monitoring_port
 
-    def _hashed_password(self, user: str) -> str:
-        password = self._secrets.get(f"nats_{user}")
-        return bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
+    def _list_accounts(self) -> list[Account]:
+        return list_accounts(self._consumers, self._teams)
 
     def _write_configuration(self) -> None:
-        allowed = permissions(self._durables, self._teams)
-        users = [
-            {
-                "user": user,
-                "password": self._hashed_password(user),
-                "permissions": {
-                    "publish": {"allow": list(allowed[user].publish), "deny": list(allowed[user].publish_not)},
-                    "subscribe": {"allow": list(allowed[user].subscribe)},
-                },
+        hashes = {user: hash_password(self._secrets.get(f"nats_{user}")) for user in self.users}
+        accounts = write_accounts(self._list_accounts(), hashes)
+        if self._everything:
+            accounts[EVENTS_ACCOUNT] |= {
+                "users": [{"user": EVERYTHING, "password": hashes[EVERYTHING]}],
+                "mappings": {f"$JS.{EVENTS_ACCOUNT}.API.>": "$JS.API.>"},
             }
-            for user in self.users
-        ]
         configuration = {
             "server_name": "realco",
             "host": LOOPBACK,
@@ -163,6 +159,6 @@ class Nats:
             "http": f"{LOOPBACK}:{self.monitoring_port}",
             "max_payload": _PAYLOAD_BYTES_MAX,
             "jetstream": {"store_dir": str(self._folder / "store"), "sync_interval": "always"},
-            "authorization": {"users": users},
+            "accounts": accounts,
         }
         write_private(self._configuration, json.dumps(configuration, indent=2))  # JSON is valid NATS configuration

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from deploy.consumers import read_consumers
 from deploy.local import terminal
 from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
@@ -63,7 +63,7 @@ class Supervisor:
         self._external = External.read() if external is None else external
         self._postgres = None if set(SERVICE_NAMES) <= self._external.databases.keys() else Postgres(self.data_dir)
         self._nats = None if self._external.nats_url else self._make_nats()
-        self._provisioned_before = self._durables_file.exists()
+        self._provisioned_before = self._consumers_file.exists()
         self._members: dict[str, Member] = {}
         self._keepers: set[asyncio.Task[None]] = set()
         self._errands: set[Program] = set()
@@ -76,8 +76,7 @@ class Supervisor:
         """What a start consists of, in the order it is shown."""
         own = [name for name, server in (("postgres", self._postgres), ("nats", self._nats)) if server]
         migrations = [f"migrate {service}" for service in SERVICE_NAMES]
-        streams = [] if self._provisioned_before else ["streams"]
-        return [*own, "databases", *migrations, *streams, *(process.name for process in PROCESSES)]
+        return [*own, "databases", *migrations, "streams", *(process.name for process in PROCESSES)]
 
     async def run(self, progress: Progress, announce: Callable[[Configuration, float], None]) -> None:
         """Starts all, calls `announce` when everything serves, and returns when it was told to stop and all has ended.
@@ -165,13 +164,12 @@ class Supervisor:
             databases = tasks.create_task(self._start_postgres())
             nats = tasks.create_task(self._start_nats())
             migrated = {service: tasks.create_task(self._migrate(service, databases)) for service in SERVICE_NAMES}
-            # Streams of an earlier start will do until everything serves; then they are compared once more.
-            streams = [] if self._provisioned_before else [tasks.create_task(self._make_streams(nats))]
+            provisioned = tasks.create_task(self._make_streams(nats))
+            # Those of an earlier start will do meanwhile: a service is not ready before its consumers are as it needs.
+            streams = [] if self._provisioned_before else [provisioned]
             for process in PROCESSES:
                 needs = [nats, migrated[process.name], *streams] if process.name in migrated else []
                 tasks.create_task(self._start_process(process, needs))
-        if self._provisioned_before:
-            self._keepers.add(asyncio.create_task(self._compare_streams()))
 
     async def _step(self, name: str, work: Callable[[], Awaitable[str | None]]) -> None:
         """Shows the work as it goes; what it returns is shown beside it."""
@@ -209,18 +207,10 @@ class Supervisor:
         await _all_of([nats])
         await self._step("streams", self._provision)
 
-    async def _compare_streams(self) -> None:
-        """The code may have changed since the last start; meanwhile a service waits for a consumer that is missing."""
-        try:
-            await self._provision()
-        except CannotStart as error:
-            self._progress.say(str(error))
-        await asyncio.Event().wait()  # a keeper ends only when it is cancelled
-
     async def _provision(self) -> None:
-        await self._errand("provisioner", self._provisioning(str(self._durables_file)))
+        await self._errand("provisioner", self._provisioning(str(self._consumers_file)))
         if self._nats is not None:
-            await asyncio.to_thread(self._nats.permit, self._remembered_durables())
+            await asyncio.to_thread(self._nats.permit, read_consumers(self._consumers_file))
 
     async def _migrate(self, service: str, databases: asyncio.Task[None]) -> None:
         await _all_of([databases])
@@ -291,8 +281,8 @@ class Supervisor:
     # --- what others may know ---------------------------------------------------------------------------------------
 
     @property
-    def _durables_file(self) -> Path:
-        return self.data_dir / "durables.json"
+    def _consumers_file(self) -> Path:
+        return self.data_dir / "consumers.json"
 
     def _make_nats(self) -> Nats:
         """Raises: CannotStart if the teams' file cannot be followed."""
@@ -300,11 +290,7 @@ class Supervisor:
             teams = read_teams(os.environ.get("TEAMS_FILE"))
         except InvalidTeams as error:
             raise CannotStart(f"TEAMS_FILE: {error}") from None
-        return Nats(self.data_dir, self._remembered_durables(), teams)
-
-    def _remembered_durables(self) -> dict[str, list[str]]:
-        """What the provisioner found at the last start: nothing before the first."""
-        return dict(json.loads(self._durables_file.read_text())) if self._durables_file.exists() else {}
+        return Nats(self.data_dir, read_consumers(self._consumers_file), teams)
 
     def _set_status(self, status: str) -> None:
         self._status = status

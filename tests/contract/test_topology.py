@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy import topology
-from deploy.local.nats_permissions import inbox_prefix
+from deploy.nats_accounts import inbox_prefix
 from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, inbox_prefix_of, stream_of
 
 ROOT = Path(__file__).parents[2]

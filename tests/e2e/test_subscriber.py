@@ -100,7 +100,8 @@ async def test_a_team_s_durable_brings_what_its_organization_posts_and_nothing_e
     book_opening_balance(other, 3_00)
     client = await nats.connect(instance.nats_url(LENDER), inbox_prefix=f"_INBOX_{LENDER}")
     try:
-        pull = await client.jetstream().pull_subscribe_bind("lender_postings", stream="ESCROW")
+        js = client.jetstream()
+        pull = await js.pull_subscribe("realco.escrow.v1.JournalEntriesPosted.>", "postings", stream="ESCROW")
         [message] = await pull.fetch(1, timeout=10)
         await message.ack_sync(timeout=5)
         with pytest.raises(nats.errors.TimeoutError):

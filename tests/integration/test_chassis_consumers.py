@@ -14,7 +14,7 @@ from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
 
-from deploy import provision
+from deploy.consumers import consumers_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.events import streams
 from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription, run_subscription
@@ -57,8 +57,8 @@ class Inbox:
 async def inbox(js, org):
     """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
     inbox = Inbox(chassis.fresh_name(), org)
-    for consumer in provision.consumers_of("escrow", inbox.subscription):
-        new_only = consumer.configuration().evolve(deliver_policy=DeliverPolicy.NEW)
+    for consumer in consumers_of("escrow", inbox.subscription):
+        new_only = consumer.configuration().evolve(deliver_policy=DeliverPolicy.NEW, opt_start_seq=None)
         await js.add_consumer(consumer.stream, new_only)
     return inbox
 

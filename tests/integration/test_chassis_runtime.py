@@ -20,7 +20,8 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc
 
 from deploy import provision
-from deploy.local.nats import Nats
+from deploy.consumers import consumers_of
+from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service, servers
@@ -121,7 +122,7 @@ async def service(tmp_path, app_url: str, nats_url: str, **environment: str):
 
 async def make_streams(nats_url: str) -> None:
     client = await nats.connect(nats_url)
-    await provision.provision(client, provision.consumers_of("escrow", chassis_service.SUBSCRIPTION))
+    await provision.provision(client, consumers_of("escrow", chassis_service.SUBSCRIPTION))
     await client.close()
 
 
@@ -162,8 +163,8 @@ async def _noted(database, names: set[str]) -> bool:
 
 
 async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
-    with Postgres(tmp_path / "pg") as cluster, Nats(tmp_path / "nats") as broker:
-        nats_url = broker.url("provisioner")
+    with Postgres(tmp_path / "pg") as cluster, Nats(tmp_path / "nats", everything=True) as broker:
+        nats_url = broker.url(EVERYTHING)
         await make_streams(nats_url)
         urls = await chassis.create(cluster)
         async with service(tmp_path, urls.app_url, nats_url) as running:

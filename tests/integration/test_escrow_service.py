@@ -22,6 +22,7 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
 
 from deploy import provision
+from deploy.consumers import consumers_of
 from deploy.local.ports import choose_free_port
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
@@ -80,7 +81,7 @@ def issuer(tmp_path) -> Issuer:
 @pytest.mark.usefixtures("durable")
 async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tmp_path, service_urls, nats_url, issuer):
     client = await nats.connect(nats_url)
-    await provision.provision(client, provision.consumers_of("escrow", SUBSCRIPTIONS[0]))
+    await provision.provision(client, consumers_of("escrow", SUBSCRIPTIONS[0]))
     js = client.jetstream()
     urls = await service_urls("escrow")
     async with process(tmp_path, urls.app_url, nats_url, issuer) as (running, stub):

@@ -11,8 +11,9 @@ import nats
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from deploy.consumers import list_consumers, list_copies
 from deploy.local.instance import Instance
-from deploy.provision import list_consumers, provision
+from deploy.provision import provision
 from deploy.teams import read_teams
 from deploy.topology import PROCESS_NAMES, SERVICE_NAMES
 
@@ -64,10 +65,9 @@ async def test_a_service_connects_as_its_app_role_and_its_tables_are_another_rol
 
 
 async def test_streams_and_consumers_are_those_of_all_four_services(instance: Instance) -> None:
-    wanted = list_consumers(read_teams(None))
     client = await nats.connect(instance.nats_url("provisioner"), inbox_prefix="_INBOX_provisioner")
     try:
-        assert (await provision(client, wanted, change=False)).drift == []
+        assert (await provision(client, list_consumers(), list_copies(read_teams(None)), change=False)).drift == []
     finally:
         await client.close()
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import asyncpg
 
-from deploy.local.nats import Nats
+from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.postgres import Postgres
 from deploy.topology import database_of
 from tests.support.chassis import until
@@ -90,5 +90,5 @@ async def set_durable(admin_dsn: str, *, durable: bool) -> None:
 
 @contextmanager
 def nats(folder: Path) -> Iterator[str]:
-    with Nats(folder) as server:
-        yield server.url("provisioner")
+    with Nats(folder, everything=True) as server:
+        yield server.url(EVERYTHING)

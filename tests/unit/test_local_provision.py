@@ -10,9 +10,12 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from realco.escrow.v1 import events_pb2 as escrow
 from realco.transactions.v1 import events_pb2 as transactions
 
-from deploy.provision import consumers_of, durables_of, find_differences, stream_configurations, team_consumers
-from deploy.teams import Durable, InvalidTeams, Team, parse_teams
+from deploy.consumers import consumers_of
+from deploy.provision import stream_configurations
+from deploy.teams import Copy, InvalidTeams, Team, parse_teams
+from deploy.topology import POSITIONS
 from services.chassis.events.consumer import Subscription
+from services.chassis.events.durables import find_differences
 
 
 async def handle(tx: object, event: object, meta: object) -> None:
@@ -33,17 +36,14 @@ def test_a_subscription_to_two_areas_has_a_consumer_on_each_stream_and_one_over_
         "DEAD_LETTERS": ("realco.dead_letters.compliance_audit",),
     }
     assert {consumer.name for consumer in made.values()} == {"compliance_audit"}
-    assert durables_of(list(made.values()))["compliance"] == ["compliance_audit"]
 
 
-def test_a_durable_of_a_team_hears_the_team_s_organizations_only() -> None:
-    held = Durable(name="lender_holds", events=("escrow.HoldPlaced", "transactions.*"), scope="esc_1")
-    made = team_consumers(Team(name="lender", organizations=("acme", "birch"), durables=(held,)))
-    assert {consumer.stream: consumer.subjects for consumer in made} == {
-        "ESCROW": ("realco.escrow.v1.HoldPlaced.acme.esc_1", "realco.escrow.v1.HoldPlaced.birch.esc_1"),
-        "TRANSACTIONS": ("realco.transactions.v1.*.acme.esc_1", "realco.transactions.v1.*.birch.esc_1"),
-    }
-    assert durables_of(made)["lender"] == ["lender_holds"]
+def test_a_team_s_copies_hold_the_events_and_organizations_it_was_granted() -> None:
+    team = Team(name="lender", organizations=("acme", "birch"), events=("escrow.HoldPlaced", "transactions.*"))
+    assert team.copies() == [
+        Copy("lender", "ESCROW", ("realco.escrow.v1.HoldPlaced.acme.>", "realco.escrow.v1.HoldPlaced.birch.>")),
+        Copy("lender", "TRANSACTIONS", ("realco.transactions.v1.*.acme.>", "realco.transactions.v1.*.birch.>")),
+    ]
 
 
 TEAM = """
@@ -54,8 +54,6 @@ organizations = ["acme"]
 
 def test_a_team_is_a_few_lines() -> None:
     assert parse_teams(TEAM) == (Team(name="lender", organizations=("acme",)),)
-    [team] = parse_teams(TEAM + '[[lender.durables]]\nname = "lender_all"\nevents = ["escrow.*"]')
-    assert team.durables == (Durable(name="lender_all", events=("escrow.*",)),)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +70,7 @@ def test_a_team_is_a_few_lines() -> None:
         (f'{TEAM}events = ["ledger.*"]', "events.0"),
         (f'{TEAM}events = ["escrow.*", "escrow.HoldPlaced"]', "named twice"),
         (f'{TEAM}organisations = ["other"]', "organisations"),
-        (f'{TEAM}[[lender.durables]]\nname = "escrow_money"\nevents = ["escrow.*"]', "begin with lender_"),
-        (f'{TEAM}[[lender.durables]]\nname = "lender_a"\nevents = ["escrow.*"]\nscope = ">"', "scope"),
-        (
-            f'{TEAM}events = ["escrow.HoldPlaced"]\n[[lender.durables]]\nname = "lender_a"\nevents = ["escrow.*"]',
-            "may not hear",
-        ),
+        ('[lender]\norganizations = ["acme", "acme"]', "named twice"),
         ("lender = 1", "lender is a table"),
         ("[lender", "Expected"),
     ],
@@ -98,7 +91,10 @@ def test_events_stay_in_order_and_dead_letters_do_not_wait_for_each_other() -> N
 
 @pytest.mark.parametrize("stream", stream_configurations(), ids=lambda stream: stream.name)
 def test_every_stream_keeps_what_it_acknowledged(stream: StreamConfig) -> None:
-    assert (stream.storage, stream.discard, stream.max_age) == (StorageType.FILE, DiscardPolicy.NEW, 0)
+    last_word = stream.name == POSITIONS.name
+    discards = DiscardPolicy.OLD if last_word else DiscardPolicy.NEW
+    assert (stream.storage, stream.discard, stream.max_age) == (StorageType.FILE, discards, 0)
+    assert stream.max_msgs_per_subject == (1 if last_word else -1)
     assert (stream.deny_delete, stream.deny_purge) == (True, True)
     assert stream.duplicate_window == 2 * 3600
 
@@ -121,4 +117,4 @@ def test_drift_is_found_field_by_field(wanted: dict[str, Any], actual: dict[str,
 def test_the_team_of_the_documentation_is_one() -> None:
     page = (Path(__file__).parents[2] / "docs" / "subscribing.md").read_text()
     [team] = parse_teams(page.split("```toml\n")[1].split("```")[0])
-    assert [durable.name for durable in team.durables] == ["lender_postings"]
+    assert (team.name, team.organizations) == ("lender", ("org-demo",))

@@ -1,8 +1,8 @@
 """Events in: each is delivered at least once and applied once, in the order of its stream.
 
 - The inbox row and the effect are one transaction; the acknowledgement comes after its commit.
-- One message of a durable is in flight at a time, over all processes that share it (the provisioner sets
-  MAX_ACK_PENDING), so nothing overtakes a message that is being retried.
+- One message of a durable is in flight at a time, over all processes that share it (durables.py), so nothing overtakes
+  a message that is being retried.
 - What fails for a reason that passes (a server away, a lost race) is retried for as long as it lasts; what fails for
   another reason is retried ATTEMPTS_MAX times; what can never succeed (it does not parse, a rule refuses it) is not
   retried. Then the message goes to `realco.dead_letters.<durable>`, with the cause in its headers, and is done.
@@ -30,17 +30,12 @@ from services.chassis.calls.auth import acting_as, organization, service_princip
 from services.chassis.data.database import Database, is_transient, sqlstate
 from services.chassis.data.once import first_delivery
 from services.chassis.events import streams
+from services.chassis.events.durables import ACK_WAIT_SECONDS
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
 from services.chassis.process.waiting import backoff_seconds, keep_going, wait_for_any
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
-
-# What the provisioner gives every durable consumer, on its streams and on DEAD_LETTERS. Deliveries are not limited
-# there: the attempts are counted here, and a limit on deliveries would lose messages in a long outage.
-ACK_WAIT_SECONDS = 5
-MAX_ACK_PENDING = 1
-MAX_DELIVER = -1
 
 ATTEMPTS_MAX = 7
 _ACK_SECONDS = 2.0

@@ -85,7 +85,7 @@ async def main(durable: str) -> int:
     database = Database(settings.database_url.get_secret_value(), service)
     connection = await streams.connect(settings.nats_url.get_secret_value(), f"replay-{durable}")
     try:
-        result = await replay(database, connection.jetstream(), subscription, clock_from(settings))
+        result = await replay(database, streams.jetstream(connection), subscription, clock_from(settings))
     finally:
         await connection.close()
         await database.dispose()

@@ -21,6 +21,9 @@ from nats.js import JetStreamContext
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
 
+# The account on NATS that holds the streams. What a service says to JetStream there has the account in its subject, so
+# that its own account, which has no JetStream, does not answer.
+EVENTS_ACCOUNT = "EVENTS"
 DEAD_LETTERS = "DEAD_LETTERS"
 DEAD_LETTER_PREFIX = "realco.dead_letters."
 MESSAGE_ID = "Nats-Msg-Id"
@@ -28,14 +31,29 @@ _PUBLISH_SECONDS = 5.0
 _PULL_SECONDS = 2.0
 
 
+def area_of(event_type: str) -> str:
+    """The service that tells an event: `realco.escrow.v1.HoldPlaced` -> `escrow`."""
+    return event_type.split(".")[1]
+
+
 def stream_of(event_type: str) -> str:
     """The stream of an event: `realco.escrow.v1.HoldPlaced` -> `ESCROW`."""
-    return event_type.split(".")[1].upper()
+    return area_of(event_type).upper()
 
 
 def subject_of(event_type: str, org_id: str, scope: str) -> str:
     """`realco.escrow.v1.HoldPlaced.org-1.esc_…`: who may hear of one organization, or wants one account, can say so."""
     return f"{event_type}.{org_id}.{scope}"
+
+
+def position_subject(durable: str, stream: str) -> str:
+    """Where a service says how far it has handled a stream."""
+    return f"realco.positions.{durable}.{stream}"
+
+
+def fault_subject(durable: str, stream: str) -> str:
+    """Where a service says what is wrong with its consumer."""
+    return f"realco.positions.{durable}.{stream}.fault"
 
 
 def event_type_of(subject: str) -> str:
@@ -80,6 +98,11 @@ async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client
         reason = failures[0] if failures else str(error) or type(error).__name__
         raise BootError(f"NATS cannot be reached with NATS_URL: {reason}") from None
     return client
+
+
+def jetstream(client: Client, timeout: float = 5) -> JetStreamContext:
+    """JetStream of the account that holds the streams, as the provisioner and the services reach it."""
+    return client.jetstream(domain=EVENTS_ACCOUNT, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Runtime:
         self.settings = settings
         self.database = database
         self.nats = nats
-        self.js: JetStreamContext = nats.jetstream()
+        self.js: JetStreamContext = streams.jetstream(nats)
         self.clock = clock_from(settings)
         assert settings.service_key_file is not None  # required before
         self.identity = ServiceIdentity.load(name, settings.service_key_file, settings.jwt_audience)

@@ -1,0 +1,91 @@
+"""What a durable consumer has to be, and what is wrong with one: the provisioner makes them so, each service checks its
+own.
+
+A consumer is at fault where an event could pass it unhandled: it is not there, hears less than its service handles,
+hands messages out in another way, begins after what was handled, or knows acknowledgements that its service never gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nats.js.api import AckPolicy, Base, ConsumerConfig, ConsumerInfo, DeliverPolicy, ReplayPolicy
+
+# Deliveries are not limited: who consumes counts the attempts, and a limit would lose messages in a long outage.
+ACK_WAIT_SECONDS = 5
+_MAX_ACK_PENDING = 1
+_MAX_DELIVER = -1
+# Where it begins is no setting to compare: it differs with the time a consumer was made.
+_BEGINNING = ("deliver_policy", "opt_start_seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last message of a stream that a service has handled: its numbers in the stream, and among the deliveries of
+    the consumer.
+    """
+
+    stream_sequence: int = 0
+    consumer_sequence: int = 0
+
+
+def configuration(name: str, subjects: Sequence[str], handled: int = 0) -> ConsumerConfig:
+    """`handled`: the last sequence of the stream that needs not come again."""
+    return ConsumerConfig(
+        name=name,
+        durable_name=name,
+        filter_subjects=list(subjects),
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=handled + 1,
+        replay_policy=ReplayPolicy.INSTANT,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_SECONDS,
+        max_ack_pending=_MAX_ACK_PENDING,
+        max_deliver=_MAX_DELIVER,
+    )
+
+
+def find_differences(wanted: Base, actual: Base, *, ignored: Sequence[str] = _BEGINNING) -> list[str]:
+    """Each field of `wanted` that the server has otherwise. JetStream leaves out what is false, zero or empty."""
+    there = actual.as_dict()
+    return [
+        f"{name} is {there.get(name)!r}, wanted {value!r}"
+        for name, value in wanted.as_dict().items()
+        if name not in ignored and (there.get(name) or None) != (value or None)
+    ]
+
+
+def find_faults(wanted: ConsumerConfig, info: ConsumerInfo | None, handled: Position) -> list[str]:
+    """Why events may pass this consumer unhandled; nothing where all is well.
+
+    Args:
+        info: What the server says of it; None: it has none.
+        handled: What the service had handled when the server said so, or later.
+    """
+    if info is None:
+        return ["is missing"]
+    actual = info.config
+    faults = find_differences(wanted, actual, ignored=(*_BEGINNING, "filter_subjects"))
+    # One that hears more was made for a newer release of the service, which runs beside this one.
+    deaf = set(wanted.filter_subjects or ()) - {*(actual.filter_subjects or ()), actual.filter_subject}
+    faults += [f"does not hear {subject}" for subject in sorted(deaf)]
+    if actual.deliver_subject:
+        faults.append(f"pushes its messages to {actual.deliver_subject}")
+    if info.paused:
+        faults.append("is paused")
+    start = _start_of(actual)
+    if start is None or start > handled.stream_sequence + 1:
+        faults.append(f"begins at {start or 'no sequence'}, and {handled.stream_sequence} was the last handled")
+    acknowledged = info.ack_floor.consumer_seq if info.ack_floor else 0
+    if acknowledged > handled.consumer_sequence:
+        lost = acknowledged - handled.consumer_sequence
+        faults.append(f"has {lost} acknowledged deliveries that were never handled")
+    return faults
+
+
+def _start_of(actual: ConsumerConfig) -> int | None:
+    """The first sequence it hands out; None where that depends on when it was made."""
+    if actual.deliver_policy == DeliverPolicy.ALL:
+        return 1
+    return actual.opt_start_seq if actual.deliver_policy == DeliverPolicy.BY_START_SEQUENCE else None
