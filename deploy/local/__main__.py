@@ -65,6 +65,7 @@ def announce(configuration: Configuration, seconds: float) -> None:
     nats = configuration.nats_urls[SUBSCRIBER].rsplit("@", 1)[-1].removeprefix("nats://")
     password = configuration.data_dir / "secrets" / "nats_subscriber"
     listen_to = f"nats://subscriber:$(cat {quote(str(password))})@{nats}" if password.exists() else "nats://…"
+    event_keys = configuration.identity.event_jwks_file
     lines = [
         "",
         f"ready in {seconds:.1f} s",
@@ -73,7 +74,7 @@ def announce(configuration: Configuration, seconds: float) -> None:
         f"  reference   {base}/docs and {base}/openapi.json",
         f"  gRPC        {', '.join(f'{service} {LOOPBACK}:{ports[service]}' for service in SERVICE_NAMES)}",
         f"  events      nats://{nats}" + (f", user subscriber, password in {password}" if password.exists() else ""),
-        f"              .venv/bin/python docs/subscriber.py {listen_to}",
+        f"              .venv/bin/python docs/subscriber.py {listen_to} {quote(str(event_keys))}",
         f"  metrics     http://{LOOPBACK}:PORT/metrics with PORT {', '.join(metrics)}",
         f"  logs        {configuration.data_dir}/logs",
         "",

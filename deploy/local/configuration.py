@@ -75,6 +75,8 @@ class Configuration:
         if process in KEY_HOLDERS:
             settings["SERVICE_KEY_FILE"] = str(folder / "service_key.pem")
         if process in SERVICE_NAMES:
+            settings["EVENT_KEY_FILE"] = str(folder / "event_key.pem")
+        if process in SERVICE_NAMES:
             settings["GRPC_PORT"] = str(self.ports[process])
         if process == "transactions":
             settings |= {
@@ -105,6 +107,7 @@ class Configuration:
             "ENVIRONMENT": "development",
             "SECRETS_DIR": str(folder),
             "JWKS": str(self.identity.jwks_file),
+            "EVENT_JWKS": str(self.identity.event_jwks_file),
             "JWT_ISSUER": ISSUER,
             "JWT_AUDIENCE": AUDIENCE,
             "TOKEN_LIFETIME_SECONDS_MAX": str(LIFETIME_SECONDS),
@@ -122,6 +125,8 @@ class Configuration:
             files["nats_url"] = self.nats_urls[process]
         if process in KEY_HOLDERS:
             files["service_key.pem"] = self.identity.service_key(process)
+        if process in SERVICE_NAMES:
+            files["event_key.pem"] = self.identity.event_key(process)
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
         if process == "transactions":

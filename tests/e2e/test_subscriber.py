@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +24,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 LENDER, LENDER_S_ORGANIZATION = "lender", "org-of-the-lender"  # as in teams.toml
 
 
-def python(url: str) -> list[str | Path]:
-    return [sys.executable, "subscriber.py", url]
+def python(url: str, keys: Path) -> list[str | Path]:
+    return [sys.executable, "subscriber.py", url, keys]
 
 
-def typescript(url: str) -> list[str | Path]:
-    return [PROGRAM, "subscriber.ts", url]
+def typescript(url: str, keys: Path) -> list[str | Path]:
+    return [PROGRAM, "subscriber.ts", url, keys]
 
 
 # nats.js' own ordered consumer: it chooses the names, and a new one whenever it was cut off.
@@ -43,7 +44,7 @@ for await (const message of await consumer.consume()) console.log(message.subjec
 """
 
 
-def ordered(url: str) -> list[str | Path]:
+def ordered(url: str, _: Path) -> list[str | Path]:
     return [PROGRAM, "--input-type=module", "--eval", ORDERED, "--", url]
 
 
@@ -83,14 +84,30 @@ def book_opening_balance(org: Organization, amount_minor: int) -> str:
     ],
 )
 def test_a_subscriber_prints_a_posting(
-    org: Organization, tmp_path: Path, command: Callable[[str], list[str | Path]], line: str
+    org: Organization, tmp_path: Path, command: Callable[[str, Path], list[str | Path]], line: str
 ) -> None:
     out = tmp_path / "subscriber.log"
-    with running(command(org.instance.nats_url("subscriber")), out) as process:
+    with running(command(org.instance.nats_url("subscriber"), org.instance.identity.event_jwks_file), out) as process:
         account = book_opening_balance(org, 90210)
         printed = line.format(account=account) if command is ordered else line
         wait_for("the posting on the subscriber's screen", out.read_text, lambda said: printed in said)
         assert process.poll() is None, out.read_text()
+
+
+@pytest.mark.parametrize("command", [python, typescript])
+def test_a_subscriber_takes_nothing_from_whoever_has_no_key_of_the_service(
+    org: Organization, tmp_path: Path, command: Callable[[str, Path], list[str | Path]]
+) -> None:
+    out, keys = tmp_path / "subscriber.log", tmp_path / "keys.json"
+    ours = json.loads(org.instance.identity.event_jwks_file.read_text())["keys"]
+    told, *_ = (key for key in ours if key["kid"].startswith("escrow:"))
+    other, *_ = (key for key in ours if not key["kid"].startswith("escrow:"))
+    keys.write_text(json.dumps({"keys": [told | {"x": other["x"]}]}))
+    book_opening_balance(org, 90210)
+    with running(command(org.instance.nats_url("subscriber"), keys), out) as process:
+        assert process.wait(30) != 0
+    assert "signature" in out.read_text().lower()
+    assert "90210" not in out.read_text()
 
 
 async def test_a_team_s_durable_brings_what_its_organization_posts_and_nothing_else(instance: Instance) -> None:

@@ -9,7 +9,7 @@ import sys
 from contextlib import asynccontextmanager
 
 import pytest
-from nats.js.api import DeliverPolicy
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
@@ -20,10 +20,13 @@ from services.chassis.events import streams
 from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.replay import replay
+from services.chassis.events.signatures import SIGNATURE, EventKey, EventKeys
+from services.chassis.process.telemetry import EVENTS_NOT_PROVEN
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
 from tests.support.chassis_events import emit, running
+from tests.support.event_keys import event_key, event_keys, signed
 
 EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
 
@@ -35,13 +38,14 @@ def of_origin(event_id: str, org_id: str) -> bytes:
 class Inbox:
     """A subscription that writes a note for every event, and fails as told."""
 
-    def __init__(self, name: str, org: str) -> None:
+    def __init__(self, name: str, org: str, keys: EventKeys) -> None:
         self.durable = name
         self.org = org
         self.failures: dict[str, list[Exception]] = {}
         self.seen: list[Delivery] = []
         self.order: list[str] = []
         self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold})
+        self.keys = keys
 
     async def on_hold(self, tx, event: events.HoldPlaced, delivery: Delivery) -> None:
         if delivery.org_id != self.org:
@@ -54,12 +58,12 @@ class Inbox:
 
 
 @pytest.fixture
-async def inbox(js, org):
+async def inbox(js, org, tmp_path):
     """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
-    inbox = Inbox(chassis.fresh_name(), org)
+    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
     for consumer in consumers_of("escrow", inbox.subscription):
-        new_only = consumer.configuration().evolve(deliver_policy=DeliverPolicy.NEW, opt_start_seq=None)
-        await js.add_consumer(consumer.stream, new_only)
+        last = (await js.stream_info(consumer.stream)).state.last_seq
+        await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
     return inbox
 
 
@@ -67,9 +71,9 @@ async def inbox(js, org):
 async def consuming(database, js, inbox, nudge=None):
     async def run(stop):
         clock = FakeClock(chassis.NOW)
-        await run_subscription(database, js, inbox.subscription, clock, stop, nudge or asyncio.Event())
+        await run_subscription(database, js, inbox.subscription, inbox.keys, clock, stop, nudge or asyncio.Event())
 
-    async with running(run_relay, database, js, "escrow"), running(run):
+    async with running(run_relay, database, js, "escrow", event_key()), running(run):
         yield
 
 
@@ -122,7 +126,7 @@ async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, lis
         await listener.names(1)
         [message] = listener.messages
         # The same event again, past the stream's own memory of ids.
-        headers = {key: value for key, value in message.headers.items() if key.startswith("ce-")}
+        headers = {key: value for key, value in message.headers.items() if not key.startswith("Nats-")}
         await js.publish(message.subject, message.data, headers=headers)
         await emit(database, "after")
         await applied(database, "once", "after")
@@ -151,20 +155,20 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
     assert await chassis.note_ids(database) == ["good"]
 
     clock = FakeClock(chassis.NOW)
-    first = await replay(database, js, inbox.subscription, clock)
+    first = await replay(database, js, inbox.subscription, inbox.keys, clock)
     assert (first.applied, len(first.failed)) == (0, 1)
 
     async def again() -> bool:  # what failed is offered again after some seconds
-        result = await replay(database, js, inbox.subscription, clock)
+        result = await replay(database, js, inbox.subscription, inbox.keys, clock)
         return result.applied == 1
 
     await chassis.until(again, seconds=30)
     assert await chassis.note_ids(database) == ["bad", "good"]
-    assert (await replay(database, js, inbox.subscription, clock)).failed == []
+    assert (await replay(database, js, inbox.subscription, inbox.keys, clock)).failed == []
 
 
 def test_a_replay_for_nobody_says_whom_there_is():
-    there = {"DATABASE_URL": "postgresql://u@h/d", "NATS_URL": "nats://h"}
+    there = {"DATABASE_URL": "postgresql://u@h/d", "NATS_URL": "nats://h", "EVENT_JWKS": "keys.json"}
     command = [sys.executable, "-m", "services.chassis.events.replay", "nobody"]
     ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
@@ -198,11 +202,53 @@ async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox)
 )
 async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, inbox, subject, data):
     async with consuming(database, js, inbox):
-        await js.publish(f"realco.escrow.v1.HoldPlaced.{subject}", data)
+        subject = f"realco.escrow.v1.HoldPlaced.{subject}"
+        await js.publish(subject, data, headers=signed(subject, EVENT_ID, data))
         await chassis.until(lambda: _letters(js, inbox, 1))
         await emit(database, "good")
         await applied(database, "good")
     assert inbox.order == ["good"]
+
+
+GOOD = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
+BODY = of_origin(EVENT_ID, "org_1")
+SIGNED = signed(GOOD, EVENT_ID, BODY)
+BY_ANOTHER = {SIGNATURE: event_key("compliance").sign(GOOD, EVENT_ID, BODY)}
+BY_A_STRANGER = {SIGNATURE: EventKey("escrow", Ed25519PrivateKey.generate()).sign(GOOD, EVENT_ID, BODY)}
+
+
+@pytest.mark.parametrize(
+    ("subject", "headers", "body", "cause"),
+    [
+        (GOOD, {"ce-id": EVENT_ID}, BODY, "not signed"),
+        (GOOD, SIGNED | {SIGNATURE: event_key().kid}, BODY, "not signed"),
+        (GOOD, SIGNED, of_origin(EVENT_ID, "org_1") + b"\x12\x00", "wrong signature"),
+        (GOOD, SIGNED | {"ce-id": EVENT_ID.replace("1", "2")}, BODY, "wrong signature"),
+        (GOOD.replace("esc_1", "esc_2"), SIGNED, BODY, "wrong signature"),
+        (GOOD, SIGNED | {SIGNATURE: SIGNED[SIGNATURE][:-8] + "!"}, BODY, "wrong signature"),
+        (GOOD, SIGNED | BY_ANOTHER, BODY, "signed by another service"),
+        (GOOD, SIGNED | BY_A_STRANGER, BODY, "signed with an unknown key"),
+    ],
+)
+async def test_what_no_service_of_ours_told_is_set_aside_unread(database, js, inbox, subject, headers, body, cause):
+    told = EVENTS_NOT_PROVEN.labels(inbox.durable)._value.get()
+    async with consuming(database, js, inbox):
+        await js.publish(subject, body, headers=headers)
+        await chassis.until(lambda: _letters(js, inbox, 1))
+        await emit(database, "good")
+        await applied(database, "good")
+    [letter] = await dead_letters(js, inbox)
+    assert letter.headers["realco-cause"] == f"NotProven: {cause}"
+    assert EVENTS_NOT_PROVEN.labels(inbox.durable)._value.get() == told + 1
+    assert inbox.order == ["good"]
+
+
+async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, inbox):
+    letter = {"realco-subject": GOOD, "ce-id": EVENT_ID}
+    await js.publish(f"{streams.DEAD_LETTER_PREFIX}{inbox.durable}", BODY, headers=letter)
+    again = await replay(database, js, inbox.subscription, inbox.keys, FakeClock(chassis.NOW))
+    assert (again.applied, len(again.failed)) == (0, 1)
+    assert inbox.seen == []
 
 
 async def _letters(js, inbox, count: int) -> bool:

@@ -19,10 +19,11 @@ from tests.support.chassis_events import (
     running,
     unpublished,
 )
+from tests.support.event_keys import event_key, event_keys
 
 
-async def test_an_event_is_published_with_everything_a_subscriber_needs(database, js, listener, org):
-    async with running(run_relay, database, js, "escrow"):
+async def test_an_event_is_published_with_everything_a_subscriber_needs(database, js, listener, org, tmp_path):
+    async with running(run_relay, database, js, "escrow", event_key()):
         await emit(database, "first")
         assert await listener.names(1) == ["first"]
         await chassis.until(lambda: _all_published(database))
@@ -39,6 +40,8 @@ async def test_an_event_is_published_with_everything_a_subscriber_needs(database
     assert (meta.org_id, meta.aggregate_id, meta.aggregate_version, meta.actor) == (org, "esc_1", 1, "admin-1")
     assert meta.occur_time.ToJsonString() == "2026-11-22T12:00:00Z"
     assert uuid.UUID(meta.incarnation)
+    message = listener.messages[0]
+    await event_keys(tmp_path).check(message.subject, headers, message.data)  # it does not refuse
 
 
 async def _all_published(database) -> bool:
@@ -46,7 +49,7 @@ async def _all_published(database) -> bool:
 
 
 async def test_what_is_rolled_back_is_never_published(database, js, listener):
-    async with running(run_relay, database, js, "escrow"):
+    async with running(run_relay, database, js, "escrow", event_key()):
         async with database.begin() as tx:
             await outbox.enqueue(tx, event_named("no", "e"), now=chassis.NOW)
             await tx.rollback()
@@ -56,7 +59,7 @@ async def test_what_is_rolled_back_is_never_published(database, js, listener):
 
 async def test_an_event_that_commits_late_is_not_skipped(database, js, listener):
     """Its sequence number is the smaller one: a relay that remembers the last number would lose it."""
-    async with running(run_relay, database, js, "escrow"):
+    async with running(run_relay, database, js, "escrow", event_key()):
         async with database.begin() as slow:
             await outbox.enqueue(slow, event_named("late", "e"), now=chassis.NOW)
             await emit(database, "early")
@@ -66,13 +69,13 @@ async def test_an_event_that_commits_late_is_not_skipped(database, js, listener)
 async def test_the_events_of_one_transaction_after_another_keep_their_order(database, js, listener):
     names = [f"n{number:03}" for number in range(300)]
     await emit(database, *names)
-    async with running(run_relay, database, js, "escrow"):
+    async with running(run_relay, database, js, "escrow", event_key()):
         assert await listener.names(300) == names
 
 
 async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(database, js, listener):
     """The transaction that began first and waited for the lock is the later one, whatever its transaction id says."""
-    async with running(run_relay, database, js, "escrow"):
+    async with running(run_relay, database, js, "escrow", event_key()):
         async with database.begin() as began_first:
             await began_first.execute(sa.text("SELECT pg_current_xact_id()"))
             await emit(database, "booked first")
@@ -81,7 +84,7 @@ async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(databas
 
 
 async def test_the_events_of_an_aggregate_are_numbered_without_gaps_whatever_is_rolled_back(database, js, listener):
-    async with running(run_relay, database, js, "escrow"):
+    async with running(run_relay, database, js, "escrow", event_key()):
         for number in range(30):
             async with database.begin() as tx:
                 events_of_both = [event_named("a", "a"), event_named("b", "b"), event_named("a", "a")]
@@ -99,7 +102,7 @@ async def test_the_events_of_an_aggregate_are_numbered_without_gaps_whatever_is_
 async def test_after_a_restore_the_same_numbers_come_under_a_new_incarnation(
     database, js, urls, listener, monkeypatch, capsys
 ):
-    async with running(run_relay, database, js, "escrow"):
+    async with running(run_relay, database, js, "escrow", event_key()):
         await emit(database, "before the backup", "lost by the restore")
         await listener.names(2)
         async with chassis.as_superuser(urls) as admin:
@@ -118,21 +121,24 @@ async def test_a_thousand_events_are_one_batch(database, js, urls):
     async with database.begin() as tx:
         for number in range(1001):
             await outbox.enqueue(tx, event_named(str(number), "e"), now=chassis.NOW)
-    assert [await relay_batch(database, js, "escrow") for _ in range(3)] == [1000, 1, 0]
+    assert [await relay_batch(database, js, "escrow", event_key()) for _ in range(3)] == [1000, 1, 0]
 
 
 async def test_a_crash_between_publishing_and_marking_publishes_nothing_twice(database, js, urls, listener):
     await emit(database, "a", "b", "c")
-    await relay_batch(database, js, "escrow")
+    await relay_batch(database, js, "escrow", event_key())
     async with chassis.as_superuser(urls) as admin:
         await admin.execute("UPDATE outbox SET published_at = NULL")
     await emit(database, "d")  # the batch now holds three the stream knows and one it does not
-    assert await relay_batch(database, js, "escrow") == 4
+    assert await relay_batch(database, js, "escrow", event_key()) == 4
     assert await listener.names(4) == ["a", "b", "c", "d"]
 
 
 async def test_two_relays_publish_everything_once(database, js, listener):
-    async with running(run_relay, database, js, "escrow"), running(run_relay, database, js, "escrow"):
+    async with (
+        running(run_relay, database, js, "escrow", event_key()),
+        running(run_relay, database, js, "escrow", event_key()),
+    ):
         names = [f"n{number:02}" for number in range(50)]
         await emit(database, *names)
         assert await listener.names(50) == names

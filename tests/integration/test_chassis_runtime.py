@@ -25,6 +25,7 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service, servers
+from tests.support.event_keys import event_key_settings
 from tests.support.identity import ISSUER, Issuer
 
 pytestmark = pytest.mark.usefixtures("durable")
@@ -101,6 +102,7 @@ async def service(tmp_path, app_url: str, nats_url: str, **environment: str):
         "JWT_ISSUER": ISSUER,
         "SERVICE_KEY_FILE": str(key),
         "DRAIN_WAIT_SECONDS": "0",
+        **event_key_settings(tmp_path, "escrow"),
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -209,6 +211,8 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
         ({"JWKS": ""}, "missing: JWKS"),
         ({"GRPC_PORT": "many"}, "GRPC_PORT"),
         ({"SERVICE_KEY_FILE": "/nonexistent/key.pem"}, "key.pem: No such file"),
+        ({"EVENT_KEY_FILE": "/nonexistent/key.pem"}, "EVENT_KEY_FILE: key.pem: No such file"),
+        ({"EVENT_JWKS": ""}, "missing: EVENT_JWKS"),
         ({"NATS_URL": "nats://127.0.0.1:1", "SECRETS_DIR": ""}, "missing: DATABASE_URL"),
     ],
 )

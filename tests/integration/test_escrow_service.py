@@ -28,6 +28,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
 from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
+from tests.support.event_keys import event_key_settings, signed
 from tests.support.identity import ISSUER, Issuer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,7 @@ async def process(tmp_path: Path, app_url: str, nats_url: str, issuer: Issuer) -
         "JWT_ISSUER": ISSUER,
         "SERVICE_KEY_FILE": str(key_file),
         "DRAIN_WAIT_SECONDS": "0",
+        **event_key_settings(tmp_path, "escrow"),
     }
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.escrow", cwd=ROOT, env=os.environ | variables, stdout=asyncio.subprocess.PIPE
@@ -121,7 +123,9 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
 async def tell(js, payment: Payment, *facts: str) -> None:
     """Publishes as the relay of the transactions service does."""
     for fact in facts:
-        meta = EventMeta(event_id=str(uuid.uuid4()), org_id="org_1", actor="admin-1", occur_time=to_timestamp(NOW))
+        event_id = str(uuid.uuid4())
+        meta = EventMeta(event_id=event_id, org_id="org_1", actor="admin-1", occur_time=to_timestamp(NOW))
         event = EVENTS[fact](transaction=payment.transaction, meta=meta)
         subject = subject_of(event.DESCRIPTOR.full_name, "org_1", "_")
-        await js.publish(subject, event.SerializeToString())
+        body = event.SerializeToString()
+        await js.publish(subject, body, headers=signed(subject, event_id, body))

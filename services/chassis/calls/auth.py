@@ -7,8 +7,6 @@ beside such a token are the organization and the person it acts for believed.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -19,13 +17,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey
 
+from services.chassis.calls.keys import AGE_SECONDS_MAX, PublishedKeys
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
-from services.chassis.values.errors import InvalidField, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from services.chassis.values.errors import InvalidField, NotFound, PermissionDenied, Unauthenticated
 from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.text import find_fault
 
@@ -40,9 +38,6 @@ _ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SUBJECT_BYTES_MAX = 255
 _SERVICE_TOKEN_SECONDS = 60
 _CLOCK_SKEW_SECONDS = 5
-_KEYS_BYTES_MAX = 256 * 1024
-_KEYS_MAX_AGE_SECONDS = 300
-_KEYS_REFRESH_SECONDS_MIN = 10  # a flood of unknown key ids must not become a flood at the issuer
 _REMEMBERED_MAX = 4096
 
 
@@ -192,13 +187,10 @@ class Verifier:
 
     def __init__(self, settings: Settings) -> None:
         settings.require("jwks", "jwt_issuer")
-        self._source = settings.jwks
         self._issuer = settings.jwt_issuer
         self._audience = settings.jwt_audience
         self._lifetime_seconds_max = settings.token_lifetime_seconds_max
-        self._keys: dict[str, ECKey] = {}
-        self._loaded_at = float("-inf")
-        self._loading = asyncio.Lock()
+        self._keys = PublishedKeys(settings.jwks)
         self._remembered: dict[bytes, tuple[float, dict[str, Any]]] = {}
 
     async def verify(self, token: str, *, org_id: str | None = None, on_behalf_of: str | None = None) -> Principal:
@@ -234,7 +226,7 @@ class Verifier:
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         # Not past the age of the keys: a key withdrawn from the JWKS stops working within that time.
-        self._remembered[digest] = (min(float(claims["exp"]), time.time() + _KEYS_MAX_AGE_SECONDS), claims)
+        self._remembered[digest] = (min(float(claims["exp"]), time.time() + AGE_SECONDS_MAX), claims)
         return claims
 
     async def _checked(self, token: str) -> dict[str, Any]:
@@ -271,41 +263,10 @@ class Verifier:
         )
 
     async def _key(self, kid: str) -> ECKey:
-        age = time.monotonic() - self._loaded_at
-        if age > _KEYS_MAX_AGE_SECONDS or (kid not in self._keys and age > _KEYS_REFRESH_SECONDS_MIN):
-            await self._load()
-        key = self._keys.get(kid)
-        if key is None:
+        key = await self._keys.find(kid)
+        if not isinstance(key, ECKey):
             raise Unauthenticated("The token is not acceptable.")
         return key
-
-    async def _load(self) -> None:
-        asked_at = time.monotonic()
-        async with self._loading:
-            if self._loaded_at > asked_at:  # somebody else just did
-                return
-            try:
-                document = json.loads(await self._fetch())
-                keys = KeySet.import_key_set(document).keys
-                # Two keys under one id would let one stand in for the other.
-                if len({key.kid for key in keys}) != len(keys):
-                    raise ValueError("two keys with one kid")
-            except (OSError, httpx.HTTPError, ValueError, KeyError, JoseError):
-                if self._keys:  # keys that were good stay good; the next call asks again
-                    self._loaded_at = time.monotonic() - _KEYS_MAX_AGE_SECONDS + _KEYS_REFRESH_SECONDS_MIN
-                    return
-                raise Unavailable("The keys to check tokens with cannot be read.") from None
-            self._keys = {key.kid: key for key in keys if isinstance(key, ECKey) and key.kid}
-            self._loaded_at = time.monotonic()
-
-    async def _fetch(self) -> bytes:
-        if not self._source.startswith(("http://", "https://")):
-            return await asyncio.to_thread(Path(self._source).read_bytes)
-        async with httpx.AsyncClient(follow_redirects=False, timeout=5) as client:
-            answer = await client.get(self._source)
-            if answer.status_code != 200 or len(answer.content) > _KEYS_BYTES_MAX:
-                raise ValueError("not a key set")
-            return answer.content
 
 
 def _header(token: str) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 - The inbox row and the effect are one transaction; the acknowledgement comes after its commit.
 - One message of a durable is in flight at a time, over all processes that share it (durables.py), so nothing overtakes
   a message that is being retried.
+- An event that its service did not sign is not even read (signatures.py).
 - What fails for a reason that passes (a server away, a lost race) is retried for as long as it lasts; what fails for
-  another reason is retried ATTEMPTS_MAX times; what can never succeed (it does not parse, a rule refuses it) is not
-  retried. Then the message goes to `realco.dead_letters.<durable>`, with the cause in its headers, and is done.
+  another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not signed, it does not parse, a rule
+  refuses it) is not retried. Then the message goes to `realco.dead_letters.<durable>`, with the cause in its headers,
+  and is done.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from services.chassis.data.database import Database, is_transient, sqlstate
 from services.chassis.data.once import first_delivery
 from services.chassis.events import streams
 from services.chassis.events.durables import ACK_WAIT_SECONDS
+from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
 from services.chassis.process.waiting import backoff_seconds, keep_going, wait_for_any
@@ -82,16 +85,21 @@ class Malformed(Exception):
     """The message can never be handled, however often it is tried."""
 
 
+# What fails again however often it is tried, unless it is of a kind that passes.
+_HOPELESS = (DomainError, DecodeError, Malformed, NotProven)
+
+
 async def run_subscription(
     database: Database,
     js: JetStreamContext,
     subscription: Subscription,
+    keys: EventKeys,
     clock: Clock,
     stop: asyncio.Event,
     nudge: asyncio.Event,
 ) -> None:
     """Handles events until `stop` is set, through restarts of PostgreSQL and NATS. Sets `nudge` after each."""
-    consumer = _Consumer(database, js, subscription, clock, stop, nudge)
+    consumer = _Consumer(database, js, subscription, keys, clock, stop, nudge)
     async with asyncio.TaskGroup() as group:
         for stream in subscription.subjects_by_stream():
             name = f"consumer:{subscription.durable}:{stream}"
@@ -99,14 +107,23 @@ async def run_subscription(
 
 
 async def apply(
-    database: Database, subscription: Subscription, message: Msg, clock: Clock, *, subject: str = "", attempt: int = 1
+    database: Database,
+    subscription: Subscription,
+    keys: EventKeys,
+    message: Msg,
+    clock: Clock,
+    *,
+    subject: str = "",
+    attempt: int = 1,
 ) -> bool:
     """Handles one message in one transaction; False if it had been handled before.
 
     Raises:
+        NotProven: no service of ours told it, so nothing of it was read.
         Malformed, DecodeError: it can never be handled.
     """
     subject = subject or message.subject
+    await keys.check(subject, message.headers, message.data)
     event_type, handler = subscription.handler_of(subject)
     event: Any = event_type.FromString(message.data)
     event_id, org_id = _origin(event.meta, subject)
@@ -121,7 +138,7 @@ async def apply(
 
 
 def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:
-    """The event's id and its organization, which the subject names too: publishing is allowed by subject."""
+    """The event's id and its organization, which the subject names too: a team hears by subject."""
     try:
         event_id, org_id = str(uuid.UUID(meta.event_id)), organization(meta.org_id)
     except ValueError:
@@ -136,6 +153,7 @@ class _Consumer:
     database: Database
     js: JetStreamContext
     subscription: Subscription
+    keys: EventKeys
     clock: Clock
     stop: asyncio.Event
     nudge: asyncio.Event
@@ -164,11 +182,13 @@ class _Consumer:
         while not self.stop.is_set():
             attempt += 1
             try:
-                applied = await apply(self.database, self.subscription, message, self.clock, attempt=attempt)
+                applied = await apply(self.database, self.subscription, self.keys, message, self.clock, attempt=attempt)
             except Exception as error:  # every failure is judged; none may end the consumer
+                if isinstance(error, NotProven):
+                    telemetry.EVENTS_NOT_PROVEN.labels(durable).inc()
                 transient = is_transient(error) or (isinstance(error, DomainError) and error.kind.transient)
                 failures += 0 if transient else 1
-                hopeless = isinstance(error, DomainError | DecodeError | Malformed) and not transient
+                hopeless = isinstance(error, _HOPELESS) and not transient
                 self._report(message, error, attempt)
                 if hopeless or failures == ATTEMPTS_MAX:
                     await self._set_aside(message, error, attempt)
@@ -222,12 +242,14 @@ class _Consumer:
             event_id=(message.headers or {}).get("ce-id"),
             attempt=attempt,
             cause=_cause(error),
-            exc_info=None if isinstance(error, DomainError | DecodeError | Malformed) else error,
+            exc_info=None if isinstance(error, _HOPELESS) else error,
         )
 
 
 def _cause(error: Exception) -> str:
     """What failed, without the values it failed on."""
+    if isinstance(error, NotProven):
+        return f"NotProven: {error}"
     if isinstance(error, DomainError):
         return f"{error.kind.value} {error.reason}"
     state = sqlstate(error)

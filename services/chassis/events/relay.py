@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.leadership import Leadership
+from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one, subject_of
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
 from services.chassis.process.waiting import keep_going, wait_for_any
@@ -40,7 +41,7 @@ LIMIT $1
 _MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[]) AND published_at IS NULL"
 
 
-async def run_relay(database: Database, js: JetStreamContext, area: str, stop: asyncio.Event) -> None:
+async def run_relay(database: Database, js: JetStreamContext, area: str, key: EventKey, stop: asyncio.Event) -> None:
     """Relays until `stop` is set, through restarts of PostgreSQL and NATS."""
     leadership = Leadership(database, "relay")
 
@@ -50,14 +51,14 @@ async def run_relay(database: Database, js: JetStreamContext, area: str, stop: a
                 await wait_for_any(stop, seconds=_STANDBY_SECONDS)
                 continue
             database.events_waiting.clear()
-            if await relay_batch(database, js, area) == 0:
+            if await relay_batch(database, js, area, key) == 0:
                 await wait_for_any(stop, database.events_waiting, seconds=POLL_SECONDS)
 
     await keep_going(f"relay:{area}", stop, relay)
     await leadership.give_up()
 
 
-async def relay_batch(database: Database, js: JetStreamContext, area: str) -> int:
+async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey) -> int:
     """Publishes and marks the oldest events, at most BATCH_MAX; returns how many."""
     async with database.begin(ALL_ORGANIZATIONS) as tx:
         connection = await driver_connection(tx)
@@ -65,7 +66,7 @@ async def relay_batch(database: Database, js: JetStreamContext, area: str) -> in
     OUTBOX_OLDEST_SECONDS.labels(area).set(max(0.0, rows[0]["age_seconds"]) if rows else 0)
     if not rows:
         return 0
-    await _publish(js, area, [_message(row, area) for row in rows])
+    await _publish(js, area, [_message(row, area, key) for row in rows])
     async with database.begin(ALL_ORGANIZATIONS) as tx:
         connection = await driver_connection(tx)
         await connection.execute(_MARK, [row["id"] for row in rows])
@@ -86,11 +87,12 @@ async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]
         await publish_one(js, stream, message)
 
 
-def _message(row: asyncpg.Record, area: str) -> Outgoing:
-    """The event with CloudEvents 1.0 headers in binary mode."""
-    event_id = str(row["event_id"])
+def _message(row: asyncpg.Record, area: str, key: EventKey) -> Outgoing:
+    """The event with CloudEvents 1.0 headers in binary mode, signed."""
+    event_id, subject = str(row["event_id"]), subject_of(row["event_type"], row["org_id"], row["scope"])
     headers = {
         MESSAGE_ID: event_id,
+        SIGNATURE: key.sign(subject, event_id, row["payload"]),
         "ce-specversion": "1.0",
         "ce-id": event_id,
         "ce-type": row["event_type"],
@@ -103,7 +105,7 @@ def _message(row: asyncpg.Record, area: str) -> Outgoing:
     }
     if row["traceparent"]:
         headers["traceparent"] = row["traceparent"]
-    return Outgoing(subject_of(row["event_type"], row["org_id"], row["scope"]), row["payload"], headers)
+    return Outgoing(subject, row["payload"], headers)
 
 
 def _cut(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:

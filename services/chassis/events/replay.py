@@ -18,6 +18,7 @@ import services
 from services.chassis.data.database import Database
 from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription, apply
+from services.chassis.events.signatures import EventKeys
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.clock import Clock, clock_from
@@ -35,7 +36,9 @@ class Replayed:
     failed: list[str] = field(default_factory=list)
 
 
-async def replay(database: Database, js: JetStreamContext, subscription: Subscription, clock: Clock) -> Replayed:
+async def replay(
+    database: Database, js: JetStreamContext, subscription: Subscription, keys: EventKeys, clock: Clock
+) -> Replayed:
     """Handles every waiting dead letter of the consumer once, oldest first."""
     result = Replayed()
     seen: set[int] = set()
@@ -48,7 +51,7 @@ async def replay(database: Database, js: JetStreamContext, subscription: Subscri
             seen.add(sequence)
             subject = (message.headers or {}).get("realco-subject", "")
             try:
-                applied = await apply(database, subscription, message, clock, subject=subject)
+                applied = await apply(database, subscription, keys, message, clock, subject=subject)
             except Exception as error:  # one that fails again must not keep the others waiting
                 result.failed.append(f"{subject} {(message.headers or {}).get('ce-id')}: {type(error).__name__}")
                 await message.nak(delay=_COMES_AGAIN_SECONDS)
@@ -79,13 +82,14 @@ def find(durable: str) -> tuple[str, Subscription]:
 
 async def main(durable: str) -> int:
     settings = Settings.load()
-    settings.require("database_url", "nats_url")
+    settings.require("database_url", "nats_url", "event_jwks")
     service, subscription = find(durable)
     telemetry.configure_logging(service)
     database = Database(settings.database_url.get_secret_value(), service)
     connection = await streams.connect(settings.nats_url.get_secret_value(), f"replay-{durable}")
     try:
-        result = await replay(database, streams.jetstream(connection), subscription, clock_from(settings))
+        js, keys = streams.jetstream(connection), EventKeys(settings.event_jwks)
+        result = await replay(database, js, subscription, keys, clock_from(settings))
     finally:
         await connection.close()
         await database.dispose()

@@ -32,6 +32,7 @@ from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription, run_subscription
 from services.chassis.events.relay import run_relay
+from services.chassis.events.signatures import EventKey, EventKeys
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
 from services.chassis.process.jobs import Job, run_jobs
@@ -67,6 +68,9 @@ class Runtime:
         assert settings.service_key_file is not None  # required before
         self.identity = ServiceIdentity.load(name, settings.service_key_file, settings.jwt_audience)
         self.verifier = Verifier(settings)
+        assert settings.event_key_file is not None  # required before
+        self.event_key = EventKey.load(name, settings.event_key_file)
+        self.event_keys = EventKeys(settings.event_jwks)
         # Set to run the jobs now instead of at their interval.
         self.nudge = asyncio.Event()
         # Set to end the service; signals set it.
@@ -87,7 +91,9 @@ class Runtime:
             ConfigurationError, BootError: the service must not serve as things are.
         """
         telemetry.configure_logging(name)
-        settings.require("database_url", "nats_url", "service_key_file", "jwks", "jwt_issuer")
+        settings.require(
+            "database_url", "nats_url", "service_key_file", "jwks", "jwt_issuer", "event_key_file", "event_jwks"
+        )
         url = settings.database_url.get_secret_value()
         database = Database(url, name, connections_max=settings.database_connections_max)
         nats: Client | None = None
@@ -186,13 +192,13 @@ class Runtime:
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
-            "relay": run_relay(self.database, self.js, self.name, self._quiet),
+            "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet),
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.nudge),
             "health": self._watch_health(readiness, names),
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
-                self.database, self.js, subscription, self.clock, self._quiet, self.nudge
+                self.database, self.js, subscription, self.event_keys, self.clock, self._quiet, self.nudge
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     jwt_audience: str = "realco"
     token_lifetime_seconds_max: int = Field(default=300, ge=1)
     service_key_file: Path | None = None
+    # What this service signs its events with, and the public keys of all services that tell any: a JWKS.
+    event_key_file: Path | None = None
+    event_jwks: str = ""
     # What other internal services may call, too: see services/chassis/calls/grants.py.
     service_grants_file: Path | None = None
 
