@@ -7,7 +7,6 @@ never repeats a value the caller sent, and of a failure inside it shows an opaqu
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +21,7 @@ from gateway.wording import in_rest_words
 from services.chassis.calls.answer import REPLAYED
 from services.chassis.calls.status import details_of, status_in
 from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 
 MEDIA_TYPE = "application/problem+json"
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -139,12 +139,8 @@ def rate_limited(retry_after_seconds: float) -> Problem:
 
 def internal(error_id: str | None = None) -> Problem:
     """A bug: an id to find the log line by, and nothing else."""
-    metadata = {"error_id": error_id or new_error_id()}
+    metadata = {"error_id": error_id or new_id("err")}
     return Problem(500, "INTERNAL", "Something failed here. `errorId` finds it in our log.", metadata=metadata)
-
-
-def new_error_id() -> str:
-    return f"err_{secrets.token_hex(12)}"
 
 
 def of_domain_error(error: DomainError, fault_of: Callable[[str, str], Fault] | None = None) -> Problem:

@@ -17,7 +17,7 @@ from services.chassis.calls import client, server
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds, set_deadline
 from services.chassis.data.database import Database
-from services.chassis.values.errors import DomainError, Kind, NotFound
+from services.chassis.values.errors import DomainError, InvalidField, Kind, NotFound
 from tests.support import chassis
 from tests.support.identity import Issuer
 
@@ -307,24 +307,14 @@ async def test_a_peer_has_less_time_than_our_own_caller_left_us(peer, servicer, 
     assert least < servicer.calls[0][1] <= most + 0.05
 
 
-@pytest.mark.parametrize(
-    ("raised", "definite"),
-    [
-        (Frozen("It is frozen.", escrow_account_id=ACCOUNT), True),
-        (NotFound("No."), True),
-        (KeyError("bug"), False),
-        (TimeoutError(), False),
-    ],
-)
-async def test_a_peers_refusal_is_told_from_an_unknown_outcome(peer, servicer, raised, definite):
-    servicer.answer = raised
-    with acting_as(chassis.ADMIN), pytest.raises(aio.AioRpcError) as error:
-        await peer.GetEscrowAccount(REQUEST)
-    refusal = client.as_domain_error(error.value)
-    assert (refusal is not None) is definite
-    if refusal is not None:
-        assert (refusal.kind, refusal.reason, refusal.message) == (raised.kind, raised.reason, str(raised))
-        assert refusal.metadata == raised.metadata
+async def test_a_peer_that_takes_no_request_of_ours_is_our_bug_and_not_our_callers_fault(call, peer, servicer):
+    async def pass_on(request):
+        servicer.answer = InvalidField("No.", fields={"party_id": "is missing"})
+        return await peer.GetEscrowAccount(request)
+
+    servicer.answer = pass_on
+    code, reason, details = await call()
+    assert (code, reason, details["fields"]) == ("INTERNAL", "INTERNAL", [])
 
 
 async def test_a_peers_refusal_passes_through_to_our_caller_as_it_was(call, peer, servicer):

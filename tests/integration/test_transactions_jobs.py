@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from realco.compliance.v1.compliance_pb2 import EvaluateTransactionsRequest, EvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
 
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status
@@ -237,6 +238,24 @@ async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once
         assert service.bank.payments == {}
     await until_submitted(service, payout.transaction_id)
     assert service.escrow.submitted == [f"txn:{payout.transaction_id}:1:submit"]
+
+
+async def test_a_payout_that_escrow_refuses_to_read_waits_for_us_to_mend_it_and_stops_no_other(
+    service: TransactionsHarness,
+) -> None:
+    unread, good = await service.payout(), await service.payout("inv-002")
+    answer = service.escrow.SubmitPayouts
+
+    async def refuse_to_read(request: Any, context: None) -> Any:
+        if any(item.transaction_id == unread.transaction_id for item in request.items):
+            raise InvalidField("No.", fields={"items[0].source": "is new to this version"})
+        return await answer(request, context)
+
+    service.escrow.SubmitPayouts = refuse_to_read  # type: ignore[method-assign]
+    await until_submitted(service, good.transaction_id)
+    assert (await service.get(unread.transaction_id)).status == T.PROCESSING
+    service.escrow.SubmitPayouts = answer  # type: ignore[method-assign]
+    await until_submitted(service, unread.transaction_id)
 
 
 async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_key(

@@ -23,9 +23,8 @@ from grpc import aio
 
 from services.chassis.calls.auth import ALL_ORGANIZATIONS, ServiceIdentity, principal_or_none
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.calls.status import from_status, status_in
+from services.chassis.calls.status import status_in
 from services.chassis.process import telemetry
-from services.chassis.values.errors import DomainError, Kind
 
 C = TypeVar("C")
 
@@ -35,15 +34,6 @@ PATIENCE_SECONDS = 1.0
 KEY_FIELD = "idempotency_key"
 _PAUSE_SECONDS = 0.05
 _MARGIN_SECONDS = 0.2  # kept for answering our own caller
-_DEFINITE = frozenset(
-    {
-        Kind.INVALID_ARGUMENT,
-        Kind.NOT_FOUND,
-        Kind.FAILED_PRECONDITION,
-        Kind.PERMISSION_DENIED,
-        Kind.ALREADY_EXISTS,
-    }
-)
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     # New instances of a service are found soon after an old one is gone.
@@ -179,14 +169,3 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         if principal is not None and principal.org_id != ALL_ORGANIZATIONS:
             found["x-realco-org"] = principal.org_id
         return {key: value for key, value in found.items() if value}
-
-
-def as_domain_error(error: aio.AioRpcError) -> DomainError | None:
-    """The peer's definite refusal, with its reason and metadata; None where the outcome is unknown or may change.
-
-    A refusal is an answer: nothing was done, and the same request would be refused again. Whatever else came, the same
-    request may be sent again under the same key.
-    """
-    status = status_in(error)
-    refusal = from_status(status) if status is not None else None
-    return refusal if refusal is not None and refusal.kind in _DEFINITE else None

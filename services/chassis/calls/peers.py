@@ -1,4 +1,9 @@
-"""Asking another service: its refusal is raised as it came, and a lost answer says that the same may be asked again."""
+"""Asking another service, and what its failure means to whoever asked us.
+
+Its refusal is raised as it came where it is about the business. A peer that finds our request malformed, or does not
+let us ask, tells of a bug of ours: our own caller did nothing wrong, and hears nothing of it. Whatever else happened,
+the same request may be sent again.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,18 @@ from typing import Any, TypeVar
 
 from grpc import aio
 
-from services.chassis.calls.client import as_domain_error
-from services.chassis.values.errors import DomainError, Kind, Unavailable
+from services.chassis.calls.status import from_status, status_in
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import Bug, DomainError, Kind, Unavailable
+from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 
 R = TypeVar("R")
+
+# Nothing was done, and the same request would be refused again.
+_REFUSALS = frozenset({Kind.NOT_FOUND, Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS})
+# Our request was wrong, or we may not ask.
+_OUR_FAULTS = frozenset({Kind.INVALID_ARGUMENT, Kind.PERMISSION_DENIED, Kind.UNAUTHENTICATED})
 
 
 async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
@@ -19,15 +31,27 @@ async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
 
     Raises:
         DomainError: the peer's definite refusal.
+        Bug: it does not take this request from us.
         Unavailable: it cannot be reached, or its answer is lost; the same request may be sent again.
     """
     try:
         return await method(request)
     except aio.AioRpcError as error:
-        refusal = as_domain_error(error)
-        if refusal is not None:
-            raise refusal from None
-        raise Unavailable("A service this one needs cannot be reached.") from error
+        raise explain_failure(error) from error
+
+
+def explain_failure(error: aio.AioRpcError) -> DomainError:
+    """What a call to a peer failed of, as our own caller may know it. Logs what it may not."""
+    status = status_in(error)
+    refusal = from_status(status) if status is not None else None
+    if refusal is not None and refusal.kind in _REFUSALS:
+        return refusal
+    if refusal is not None and refusal.kind in _OUR_FAULTS:
+        error_id = new_id("err")
+        said = {"reason": refusal.reason, "said": refusal.message, "fields": refusal.fields}
+        log.error("peer_refused_us", error_id=error_id, peer=refusal.domain, **said)
+        return Bug(error_id)
+    return Unavailable("A service this one needs cannot be reached.")
 
 
 async def find(method: Callable[[Any], Awaitable[R]], request: Any) -> R | None:

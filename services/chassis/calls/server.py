@@ -8,7 +8,6 @@ One line is logged for a call, without its body.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -26,15 +25,16 @@ from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.answer import answer_metadata, begin_answer
 from services.chassis.calls.auth import Verifier, acting_as
-from services.chassis.calls.client import as_domain_error
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.parties import NoParties, Parties, find_parties
+from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.data.database import is_transient, sqlstate
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import BootError, DomainError, Kind, Unauthenticated
+from services.chassis.values.errors import BootError, Bug, DomainError, Unauthenticated
+from services.chassis.values.ids import new_id
 
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MAX = 60.0
@@ -175,7 +175,7 @@ class Interceptor(aio.ServerInterceptor):
     def status_for(self, error: BaseException, rpc: str) -> status_pb2.Status:
         """What the caller is told of a failure."""
         if isinstance(error, aio.AioRpcError):
-            error = _from_peer(error)
+            error = explain_failure(error)
         if isinstance(error, DomainError):
             return to_status(error, self._domain)
         if isinstance(error, asyncio.CancelledError):
@@ -187,9 +187,9 @@ class Interceptor(aio.ServerInterceptor):
             return self._plain("UNAVAILABLE", "Try again with the same idempotency_key.", retry_after_seconds=1)
         if isinstance(error, NotImplementedError):
             return self._plain("UNIMPLEMENTED", "This service does not do that.")
-        error_id = f"err_{secrets.token_hex(8)}"
+        error_id = new_id("err")
         log.error("internal_error", rpc=rpc, error_id=error_id, exc_info=error)
-        return self._plain("INTERNAL", "A bug; it is logged under its error_id.", metadata={"error_id": error_id})
+        return to_status(Bug(error_id), self._domain)
 
     def _plain(self, code: str, message: str, **details: Any) -> status_pb2.Status:
         return status_of(code, code, message, self._domain, **details)
@@ -197,18 +197,6 @@ class Interceptor(aio.ServerInterceptor):
     async def _abort(self, context: Context, status: status_pb2.Status) -> None:
         told = _rpc_status.to_status(status)
         await context.abort(told.code, told.details, (*told.trailing_metadata, *answer_metadata()))
-
-
-def _from_peer(error: aio.AioRpcError) -> BaseException:
-    """A peer's refusal is ours too where it is about the business; a malformed request of ours to it is our bug."""
-    refusal = as_domain_error(error)
-    if refusal is not None and refusal.kind is not Kind.INVALID_ARGUMENT:
-        return refusal
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED):
-        return ConnectionError("a peer is away")
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimeoutError()
-    return error
 
 
 def _texts(metadata: Any) -> dict[str, str]:

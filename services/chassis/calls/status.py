@@ -83,10 +83,10 @@ def details_of(status: status_pb2.Status) -> Details | None:
 
 
 def from_status(status: status_pb2.Status) -> Refused | None:
-    """The refusal a Status carries; None where it is no DomainError (no ErrorInfo, or a code no Kind has)."""
+    """The refusal a Status carries; None where it is none: no ErrorInfo, a code no Kind has, or a bug."""
     name = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else ""
     details = details_of(status)
-    if details is None or name not in Kind.__members__:
+    if details is None or name not in Kind.__members__ or name == Kind.INTERNAL.name:
         return None
     return Refused(Kind[name], details.reason, status.message, details.fields, details.metadata, details.domain)
 

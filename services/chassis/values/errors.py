@@ -1,7 +1,8 @@
 """The expected failures of a service, as the caller may act on them.
 
-A DomainError is a fact about the request or the business, never a bug: it travels to the caller as its kind, its
-reason (an ErrorReason value) and metadata that names ids and limits, never a secret and never the refused value.
+A DomainError is a fact about the request or the business: it travels to the caller as its kind, its reason (an
+ErrorReason value) and metadata that names ids and limits, never a secret and never the refused value. A `Bug` is the
+one that is about ourselves, and tells nothing.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ class Kind(Enum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
 
     @property
     def transient(self) -> bool:
-        """True where the same request may succeed later without anybody changing it."""
-        return self in (Kind.ABORTED, Kind.UNAVAILABLE, Kind.RESOURCE_EXHAUSTED)
+        """True where the same request may succeed later without anybody changing it: a bug is mended meanwhile."""
+        return self in (Kind.ABORTED, Kind.UNAVAILABLE, Kind.RESOURCE_EXHAUSTED, Kind.INTERNAL)
 
 
 class BootError(Exception):
@@ -88,6 +90,16 @@ class Unavailable(DomainError):
     kind = Kind.UNAVAILABLE
     reason = "UNAVAILABLE"
     retry_after_seconds = 1
+
+
+class Bug(DomainError):
+    """Our own fault, not the caller's. What happened is in the log, under the `error_id`."""
+
+    kind = Kind.INTERNAL
+    reason = "INTERNAL"
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__("A bug; it is logged under its error_id.", error_id=error_id)
 
 
 class Refused(DomainError):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import to_money
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.failure import Failure, make_failure
 from services.transactions.clients import SubmitItem, SubmitResult
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -45,12 +45,12 @@ async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) ->
     try:
         results = await dependencies.escrow.submit_payouts([_build_item(row) for row in rows])
     except DomainError as error:
-        if error.kind.transient:
-            log.warning("escrow_away", transactions=len(rows), reason=error.reason)
-        elif len(rows) > 1:
+        if len(rows) > 1 and not isinstance(error, Unavailable):
             for row in rows:  # one that escrow refuses to read must not stop the others
                 await _book_rows(dependencies, [row])
             return
+        if error.kind.transient:
+            log.warning("escrow_gives_no_verdict", transactions=len(rows), reason=error.reason)
         else:
             outcomes = {rows[0].transaction_id: make_failure(error)}
     else:

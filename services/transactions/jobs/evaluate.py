@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, Unavailable
 from services.transactions.clients import Decision
 from services.transactions.commands.evaluation import apply_decisions, build_item
 from services.transactions.dependencies import NAME, Dependencies
@@ -30,11 +30,11 @@ async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]
     try:
         decisions: Sequence[Decision] = await dependencies.compliance.evaluate([build_item(row) for row in rows])
     except DomainError as error:
-        if not error.kind.transient and len(rows) > 1:
+        if len(rows) > 1 and not isinstance(error, Unavailable):
             for row in rows:  # one that compliance refuses to read must not stop the others
                 await _evaluate_rows(dependencies, [row])
             return
-        log.warning("compliance_away", transactions=len(rows), reason=error.reason)
+        log.warning("compliance_gives_no_decision", transactions=len(rows), reason=error.reason)
         decisions = [Decision(transaction_id=row.transaction_id) for row in rows]
     by_id = {row.transaction_id: decision for row, decision in zip(rows, decisions, strict=True)}
     async with dependencies.database.begin() as tx:
