@@ -13,7 +13,7 @@ from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.escrow.api import EscrowServicer
 from services.escrow.jobs import build_jobs
-from services.escrow.posting import Poster
+from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 
 

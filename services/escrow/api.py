@@ -1,4 +1,4 @@
-"""EscrowService over gRPC: opens the transaction, or hands to the poster; calls the command or query. No rule here."""
+"""EscrowService over gRPC: opens the transaction, or passes the poster; calls the command or query. No rule here."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
 
 from services.chassis.data.operations import Operations
-from services.escrow import entries, messages
-from services.escrow.commands import escrow_accounts, holds
-from services.escrow.posting import Poster
+from services.escrow.commands import escrow_accounts, holds, journal_entries
+from services.escrow.posting.group_commit import Poster
 from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
 from services.escrow.queries import holds as holds_read
@@ -60,7 +59,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def GetEscrowAccountBalance(
         self, request: pb.GetEscrowAccountBalanceRequest, context: ServicerContext
     ) -> pb.EscrowAccountBalance:
-        return await self._operations.read(request, balances.get_balance)
+        return await self._operations.read(request, balances.get_escrow_account_balance)
 
     async def ListLedgerAccounts(
         self, request: pb.ListLedgerAccountsRequest, context: ServicerContext
@@ -83,40 +82,32 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def GetTrialBalance(self, request: pb.GetTrialBalanceRequest, context: ServicerContext) -> pb.TrialBalance:
         return await self._operations.read(request, balances.get_trial_balance)
 
-    # --- the book, written: idempotent by the journal's own keys, committed together with what others ask for ---
+    # --- the book, written ---
 
     async def PostJournalEntry(self, request: pb.PostJournalEntryRequest, context: ServicerContext) -> pb.JournalEntry:
-        entry = await entries.build_entry(
-            self._operations.database,
-            request.escrow_account_id,
-            request.idempotency_key,
-            request.journal_entry,
-            self._operations.clock.now(),
-        )
-        return await self._poster.post_one(entry, validate_only=request.validate_only)
+        database, now = self._operations.database, self._operations.clock.now()
+        return await journal_entries.post_journal_entry(self._poster, database, request, now)
 
     async def BatchPostJournalEntries(
         self, request: pb.BatchPostJournalEntriesRequest, context: ServicerContext
     ) -> pb.BatchPostJournalEntriesResponse:
-        wanted = await entries.build_entries(self._operations.database, request, self._operations.clock.now())
-        outcomes = await self._poster.post(wanted, validate_only=request.validate_only)
-        return pb.BatchPostJournalEntriesResponse(results=messages.to_posting_results(request.items, outcomes))
+        database, now = self._operations.database, self._operations.clock.now()
+        return await journal_entries.batch_post_journal_entries(self._poster, database, request, now)
 
     async def ReleaseSubscriptions(
         self, request: pb.ReleaseSubscriptionsRequest, context: ServicerContext
     ) -> pb.JournalEntry:
-        return await self._poster.post_one(entries.build_release(request))
+        return await journal_entries.release_subscriptions(self._poster, request)
 
     async def DeclareDistribution(
         self, request: pb.DeclareDistributionRequest, context: ServicerContext
     ) -> pb.JournalEntry:
-        return await self._poster.post_one(entries.build_declaration(request))
+        return await journal_entries.declare_distribution(self._poster, request)
 
     async def SubmitPayouts(
         self, request: pb.SubmitPayoutsRequest, context: ServicerContext
     ) -> pb.SubmitPayoutsResponse:
-        outcomes = await self._poster.post([entries.build_payout(item) for item in request.items])
-        return pb.SubmitPayoutsResponse(results=messages.to_posting_results(request.items, outcomes))
+        return await journal_entries.submit_payouts(self._poster, request)
 
     # --- holds ---
 

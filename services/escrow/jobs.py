@@ -5,6 +5,8 @@ Which organizations have something due is read over all of them; what is due is 
 
 from __future__ import annotations
 
+from functools import partial
+
 from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
@@ -18,19 +20,13 @@ _REFUSALS_MAX = 5_000
 
 
 def build_jobs(database: Database, clock: Clock) -> list[Job]:
-    async def expire_holds() -> int:
-        return await expire_due_holds(database, clock)
-
-    async def forget_refusals() -> int:
-        return await forget_old_refusals(database)
-
     return [
-        Job("expire_holds", expire_holds, interval_seconds=0.25),
-        Job("forget_refusals", forget_refusals, interval_seconds=3600),
+        Job("expire_holds", partial(expire_holds, database, clock), interval_seconds=0.25),
+        Job("forget_refusals", partial(forget_refusals, database), interval_seconds=3600),
     ]
 
 
-async def expire_due_holds(database: Database, clock: Clock) -> int:
+async def expire_holds(database: Database, clock: Clock) -> int:
     """Ends the oldest due holds, each in a transaction of its own; returns how many it ended.
 
     The conditional update that ends a hold lets one of several processes win, so nothing is claimed before.
@@ -53,12 +49,12 @@ async def expire_due_holds(database: Database, clock: Clock) -> int:
     return ended
 
 
-async def forget_old_refusals(database: Database) -> int:
+async def forget_refusals(database: Database) -> int:
     """Frees the keys of refused postings after the time for which every answer is kept; returns how many."""
     async with database.begin(ALL_ORGANIZATIONS) as tx:
         organizations = await store.list_organizations_with_old_refusals(tx, _BATCH_MAX)
     forgotten = 0
     for org_id in organizations:
         async with database.begin(org_id) as tx:
-            forgotten += await store.forget_refusals(tx, _REFUSALS_MAX)
+            forgotten += await store.delete_old_refusals(tx, _REFUSALS_MAX)
     return forgotten

@@ -63,7 +63,7 @@ class Verdict(NamedTuple):
     legs: Sequence[LegVerdict]
 
 
-async def post_journal_entries(connection: Connection, entries: Sequence[NewEntry], now: datetime) -> list[Verdict]:
+async def insert_journal_entries(connection: Connection, entries: Sequence[NewEntry], now: datetime) -> list[Verdict]:
     """Books the entries in this order, each judged by itself."""
     row = await connection.fetchrow(_POST, now, *_columns(entries))
     assert row is not None
@@ -136,7 +136,7 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
     return columns
 
 
-async def list_booked_entries(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
+async def list_booked_legs(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
     """The legs of the entries at (org_id, escrow_account_id, sequence), each with its entry's columns, in order."""
     return await connection.fetch(
         "SELECT j.journal_entry_id, j.type, j.description, j.leg_count, j.transaction_id, j.investment_id,"
@@ -216,14 +216,14 @@ class BookedEntry(NamedTuple):
     legs: list[Leg]
 
 
-async def list_entries_of_transaction(
+async def list_journal_entries_of_transaction(
     tx: AsyncConnection, org_id: str, escrow_account_id: str, transaction_id: str
 ) -> list[BookedEntry]:
     """What the book has of a transaction, oldest first."""
     return await _list_entries(tx, org_id, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
 
 
-async def find_entry(
+async def find_journal_entry(
     tx: AsyncConnection, org_id: str, escrow_account_id: str, journal_entry_id: str
 ) -> BookedEntry | None:
     found = await _list_entries(tx, org_id, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
@@ -371,7 +371,7 @@ async def list_organizations_with_old_refusals(tx: AsyncConnection, most: int) -
     return (await tx.scalars(sa.select(refused_postings.c.org_id).where(_OLD).distinct().limit(most))).all()
 
 
-async def forget_refusals(tx: AsyncConnection, most: int) -> int:
+async def delete_old_refusals(tx: AsyncConnection, most: int) -> int:
     """Frees keys of refused postings of the transaction's organization that have served their time; how many."""
     keys = (refused_postings.c.org_id, refused_postings.c.request_key)
     old = sa.select(*keys).where(_OLD).limit(most)

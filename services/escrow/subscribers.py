@@ -18,7 +18,6 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.values.ids import derived_id, new_id
 from services.escrow import store
-from services.escrow.booking import book_in
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
@@ -29,11 +28,12 @@ from services.escrow.domain.facts import (
     Fact,
     Moving,
     Position,
-    legs_of,
+    build_legs,
     reversed_entry,
     type_of,
 )
-from services.escrow.domain.journal import Leg, NewEntry, make_key
+from services.escrow.domain.journal import Leg, NewEntry, build_key
+from services.escrow.posting.booking import book_in
 
 _Transaction = transactions_pb2.Transaction
 
@@ -63,14 +63,16 @@ async def _book_fact(
     frozen = account.status == Status.FROZEN.value
     if fact is Fact.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
-    booked = await store.list_entries_of_transaction(tx, delivery.org_id, escrow_account_id, transaction.transaction_id)
+    booked = await store.list_journal_entries_of_transaction(
+        tx, delivery.org_id, escrow_account_id, transaction.transaction_id
+    )
     position = Position(leg for entry in booked for leg in entry.legs)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor
         for balance in await store.list_balances(tx, delivery.org_id, escrow_account_id, accounts)
     }
-    legs = legs_of(fact, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
+    legs = build_legs(fact, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
     if not legs:
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
@@ -111,7 +113,7 @@ def _build_entry(
         escrow_account_id=transaction.escrow_account_id,
         journal_entry_id=new_id("je"),
         # The body is the transaction's alone: the legs follow from the book as it is when the fact comes first.
-        key=make_key(
+        key=build_key(
             "transaction",
             transaction.transaction_id,
             _attempt(transaction),

@@ -25,9 +25,7 @@ OWN = {
         "vault.py",  # account numbers are sealed before they are stored
     },
     "escrow": {
-        "posting.py",  # group commit: what waits is booked together
-        "booking.py",  # one batch: verdicts, answers, events
-        "entries.py",  # what a request asks to be booked
+        "posting/",  # the one way into the book: group commit, and a batch with its verdicts, answers and events
     },
 }
 LINES_OF_A_FUNCTION_MAX = 70

@@ -16,8 +16,8 @@ from services.chassis.data.database import Database, sqlstate
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import CASH, Kind, account_of_party
-from services.escrow.domain.journal import EntryType, NewEntry, credit, debit, make_key
-from services.escrow.posting import Poster
+from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
+from services.escrow.posting.group_commit import Poster
 from tests.support.escrow import Escrow, key, name_of, refusal
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str 
         org_id=org_id or escrow.org_id,
         escrow_account_id=account,
         journal_entry_id=new_id("je"),
-        key=make_key("test", key(), body=b"1"),
+        key=build_key("test", key(), body=b"1"),
         type=EntryType.DEPOSIT,
         description=description,
         legs=(debit(CASH, 1), credit(account_of_party(Kind.SUBSCRIPTION, "inv-001"), 1)),

@@ -10,7 +10,7 @@ from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.values.errors import DomainError
-from services.escrow.jobs import forget_old_refusals
+from services.escrow.jobs import forget_refusals
 from tests.support.escrow import CREDIT, DEBIT, Escrow, key, ledger_account, name_of, new_entry, refusal
 
 PENDING = pb.LedgerEntry.PENDING
@@ -234,11 +234,11 @@ async def test_a_kept_refusal_is_forgotten_after_thirty_days(service_urls):
         wanted = (("subscription:inv-001", 5), ("cash", -5))
         await refusal(escrow.post(account, *wanted, idempotency_key=name))
         await escrow.post(account, ("cash", 5), ("subscription:inv-001", -5))
-        assert await forget_old_refusals(escrow.database) == 0
+        assert await forget_refusals(escrow.database) == 0
         admin = await asyncpg.connect(urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
         await admin.execute("UPDATE refused_postings SET created_at = created_at - interval '31 days'")
         await admin.close()
-        assert await forget_old_refusals(escrow.database) == 1
+        assert await forget_refusals(escrow.database) == 1
         await escrow.post(account, *wanted, idempotency_key=name)
         assert await escrow.posted(account) == {}
 

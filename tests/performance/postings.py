@@ -23,8 +23,8 @@ from services.chassis.data.database import Database
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import CASH, Kind, account_of_party
-from services.escrow.domain.journal import EntryType, NewEntry, credit, debit, make_key
-from services.escrow.posting import Poster
+from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
+from services.escrow.posting.group_commit import Poster
 from tests.performance import load
 from tests.performance.measure import Results, Sample, run_callers
 
@@ -39,7 +39,7 @@ def entry(number: int, account: int, investor: int) -> NewEntry:
         org_id=load.ORG,
         escrow_account_id=load.escrow_account_id(account),
         journal_entry_id=new_id("je"),
-        key=make_key("bench", uuid.uuid4().hex, body=number.to_bytes(8, "big")),
+        key=build_key("bench", uuid.uuid4().hex, body=number.to_bytes(8, "big")),
         type=EntryType.DEPOSIT,
         description="Contribution",
         legs=(

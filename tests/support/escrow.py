@@ -26,8 +26,8 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowServicer
 from services.escrow.domain.facts import MONEY_IN
-from services.escrow.jobs import expire_due_holds
-from services.escrow.posting import Poster
+from services.escrow.jobs import expire_holds
+from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.schedule import return_risk_end
@@ -204,7 +204,7 @@ class Escrow:
         return [entry for event in await self.events(events.JournalEntriesPosted) for entry in event.journal_entries]
 
     async def expire_holds(self) -> int:
-        return await expire_due_holds(self.database, self.clock)
+        return await expire_holds(self.database, self.clock)
 
     async def pass_time(self, **by: float) -> None:
         self.clock.advance(timedelta(**by))

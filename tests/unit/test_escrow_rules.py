@@ -4,7 +4,6 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.values.invariant import InvariantViolation
-from services.escrow.booking import EVENT_BYTES_MAX, cut
 from services.escrow.domain.account import Balance, Status, check_empty, check_move
 from services.escrow.domain.chart import (
     CASH,
@@ -18,6 +17,7 @@ from services.escrow.domain.chart import (
 )
 from services.escrow.domain.journal import Layer, credit, debit, digest_scope, mirror
 from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange
+from services.escrow.posting.booking import EVENT_BYTES_MAX, cut
 
 FEES = LedgerAccount(Kind.FEES)
 ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUIDATING, Status.CLOSED

@@ -17,11 +17,11 @@ from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow import actions, messages, store
-from services.escrow.booking import book_in
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import Kind, LedgerAccount, line_of
-from services.escrow.domain.journal import EntryType, Leg, NewEntry, make_key
+from services.escrow.domain.journal import EntryType, Leg, NewEntry, build_key
 from services.escrow.messages import read_ledger_account
+from services.escrow.posting.booking import book_in
 from services.escrow.store import HoldVerdict
 
 
@@ -141,7 +141,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
         # A backstop: the key of a capture is the hold's, so there can be one.
-        key=make_key("hold", request.hold_id, body=f"{receiving.kind} {receiving.party_id}".encode()),
+        key=build_key("hold", request.hold_id, body=f"{receiving.kind} {receiving.party_id}".encode()),
         type=EntryType.HOLD,
         description=f"Capture of {request.hold_id}",
         legs=(Leg(held, side.opposite, captured), Leg(receiving, side, captured)),

@@ -103,7 +103,7 @@ class Position:
 Available = Callable[[LedgerAccount], int]
 
 
-def legs_of(
+def build_legs(
     fact: Fact, moving: Moving, booked: Position, *, frozen: bool = False, available: Available = lambda _: 0
 ) -> tuple[Leg, ...]:
     """The legs the fact posts; none where the book has it already, or where it does not concern the book."""

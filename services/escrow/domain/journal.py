@@ -74,7 +74,7 @@ class PostingKey(NamedTuple):
     fingerprint: bytes
 
 
-def make_key(*scope: str, body: bytes) -> PostingKey:
+def build_key(*scope: str, body: bytes) -> PostingKey:
     """The key made of the scope's parts, asked with this body."""
     return PostingKey(digest_scope(*scope), hashlib.sha256(body).digest())
 

@@ -88,10 +88,10 @@ async def _post(
     ahead: asyncio.Task[list[Verdict]] | None = None
     try:
         for number, part in enumerate(parts, start=1):
-            verdicts = await (ahead or store.post_journal_entries(connection, part, now))
+            verdicts = await (ahead or store.insert_journal_entries(connection, part, now))
             ahead = None
             if number < len(parts):
-                ahead = asyncio.create_task(store.post_journal_entries(connection, parts[number], now))
+                ahead = asyncio.create_task(store.insert_journal_entries(connection, parts[number], now))
                 await asyncio.sleep(0)  # it is on its way before this part is worked on
             for entry, verdict in zip(part, verdicts, strict=True):
                 yield entry, verdict
@@ -112,7 +112,7 @@ async def _answer_again(
         number: (entries[number].org_id, entries[number].escrow_account_id, verdict.sequence)
         for number, verdict in repeated
     }
-    rows = await store.list_booked_entries(connection, list(set(places.values())))
+    rows = await store.list_booked_legs(connection, list(set(places.values())))
     found = {}
     for key, group in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"])):
         legs = list(group)

@@ -1,4 +1,8 @@
-"""From requests to the journal entries they ask for. Their form is checked here; whether they may be, in the book."""
+"""Journal entries that people and services ask for: built from their requests, and handed to the poster.
+
+The form of a request is checked here; whether its entries may be booked is decided in the book. They are idempotent by
+the journal's own keys, and committed together with what others ask for.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.once import fingerprint_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.escrow import store
+from services.escrow import messages, store
 from services.escrow.domain.chart import (
     DISTRIBUTABLE,
     IN_TRANSIT,
@@ -34,14 +38,15 @@ from services.escrow.domain.journal import (
     Leg,
     NewEntry,
     PostingKey,
+    build_key,
     credit,
     debit,
     digest_scope,
-    make_key,
     mirror,
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.messages import read_ledger_account
+from services.escrow.posting.group_commit import Poster
 
 # Clocks of callers may be ahead of ours by so much.
 _CLOCK_SKEW = timedelta(seconds=5)
@@ -54,7 +59,35 @@ _SOURCES = {
 }
 
 
-async def build_entry(
+async def post_journal_entry(
+    poster: Poster, database: Database, request: pb.PostJournalEntryRequest, now: datetime
+) -> pb.JournalEntry:
+    entry = await _build_entry(database, request.escrow_account_id, request.idempotency_key, request.journal_entry, now)
+    return await poster.post_one(entry, validate_only=request.validate_only)
+
+
+async def batch_post_journal_entries(
+    poster: Poster, database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
+) -> pb.BatchPostJournalEntriesResponse:
+    entries = await _build_entries(database, request, now)
+    outcomes = await poster.post(entries, validate_only=request.validate_only)
+    return pb.BatchPostJournalEntriesResponse(results=messages.to_posting_results(request.items, outcomes))
+
+
+async def release_subscriptions(poster: Poster, request: pb.ReleaseSubscriptionsRequest) -> pb.JournalEntry:
+    return await poster.post_one(_build_release(request))
+
+
+async def declare_distribution(poster: Poster, request: pb.DeclareDistributionRequest) -> pb.JournalEntry:
+    return await poster.post_one(_build_declaration(request))
+
+
+async def submit_payouts(poster: Poster, request: pb.SubmitPayoutsRequest) -> pb.SubmitPayoutsResponse:
+    outcomes = await poster.post([_build_payout(item) for item in request.items])
+    return pb.SubmitPayoutsResponse(results=messages.to_posting_results(request.items, outcomes))
+
+
+async def _build_entry(
     database: Database,
     escrow_account_id: str,
     idempotency_key: str,
@@ -82,19 +115,21 @@ async def build_entry(
             raise InvalidField("A reversal mirrors its original.", fields={f"{path}.investment_id": "must be empty"})
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
-            original = await store.find_entry(tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id)
+            original = await store.find_journal_entry(
+                tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id
+            )
         if original is None:
             raise JournalEntryNotFound("There is no such journal entry in this escrow account.")
         legs: Sequence[Leg] = mirror(original.legs)
     else:
         legs = _read_legs(new.legs, path)
-        currency = _common_currency([leg.amount for leg in new.legs], f"{path}.legs")
+        currency = _read_currency([leg.amount for leg in new.legs], f"{path}.legs")
     body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
     return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=make_key("rpc", "post", principal.subject, idempotency_key, body=body),
+        key=build_key("rpc", "post", principal.subject, idempotency_key, body=body),
         idempotency_key=idempotency_key,
         type=EntryType(pb.JournalEntry.Type.Name(new.type)),
         description=new.description,
@@ -112,7 +147,7 @@ async def build_entry(
     )
 
 
-async def build_entries(
+async def _build_entries(
     database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
 ) -> list[NewEntry | JournalEntryNotFound]:
     """What each item of a batch asks for; one that reverses what is not there is refused by itself.
@@ -125,7 +160,7 @@ async def build_entries(
     for number, item in enumerate(request.items):
         path = f"items[{number}].journal_entry"
         try:
-            entry = await build_entry(
+            entry = await _build_entry(
                 database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now, path
             )
         except JournalEntryNotFound as refusal:
@@ -156,7 +191,7 @@ def _read_legs(legs: Sequence[pb.Leg], path: str) -> tuple[Leg, ...]:
     )
 
 
-def _common_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
+def _read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
     """The one currency of all these amounts."""
     [currency, *others] = dict.fromkeys(amount.currency_code for amount in amounts)
     if others:
@@ -164,13 +199,13 @@ def _common_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
     return currency
 
 
-def build_release(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
+def _build_release(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
     """Every named subscription to ISSUER_PROCEEDS, all or none."""
     legs = [
         debit(account, minor)
         for account, minor in _read_parts(request.subscriptions, Kind.SUBSCRIPTION, "subscriptions")
     ]
-    return _build(
+    return _build_for_service(
         request,
         "release",
         type=EntryType.RELEASE,
@@ -180,10 +215,10 @@ def build_release(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
     )
 
 
-def build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
+def _build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
     """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
     legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
-    return _build(
+    return _build_for_service(
         request,
         "declare",
         type=EntryType.DISTRIBUTION,
@@ -194,12 +229,12 @@ def build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
     )
 
 
-def build_payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
+def _build_payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
     """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
     source = Kind(pb.LedgerAccount.Kind.Name(item.source))
     entry_type, description = _SOURCES[source]
     account = account_of_party(source, item.party_id) if line_of(source).of_party else LedgerAccount(source)
-    return _build(
+    return _build_for_service(
         item,
         "payout",
         type=entry_type,
@@ -212,7 +247,7 @@ def build_payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
     )
 
 
-def _build(request: Any, scope: str, **values: Any) -> NewEntry:
+def _build_for_service(request: Any, scope: str, **values: Any) -> NewEntry:
     """The entry that another service asks for, under the request's own key."""
     principal = current_principal()
     return NewEntry(
@@ -230,7 +265,7 @@ def _read_parts(parts: Sequence[pb.PartyAmount], kind: Kind, field: str) -> list
     """Each party's own ledger account of the kind, with its amount."""
     if len({part.party_id for part in parts}) < len(parts):
         raise InvalidField("Each party comes once.", fields={field: "name a party twice"})
-    _common_currency([part.amount for part in parts], field)
+    _read_currency([part.amount for part in parts], field)
     if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
         raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
     return [(account_of_party(kind, part.party_id), part.amount.amount_minor) for part in parts]

@@ -23,10 +23,10 @@ from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.process.waiting import backoff_seconds
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
-from services.escrow import booking
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
 from services.escrow.domain.refusals import TooManyWaiting
 from services.escrow.messages import Outcome
+from services.escrow.posting import booking
 
 BATCH_MAX = 1000
 WAITING_MAX = 10_000
