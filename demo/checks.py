@@ -103,7 +103,7 @@ def _check_waterfall(books: Books) -> Iterator[str]:
     for payee in cast.ALLOCATIONS.keys() | found_parts.keys():
         if found_parts.get(payee) != cast.ALLOCATIONS.get(payee):
             yield f"{payee} gets {found_parts.get(payee)}, not {cast.ALLOCATIONS.get(payee)}"
-    total = sum(minor_of(allocation["total"]) for allocation in books.allocations.values())
+    total = sum(minor_of(allocation["amount"]) for allocation in books.allocations.values())
     if total != cast.DISTRIBUTION_MINOR:
         yield f"the allocations add up to {format_minor(total)}"
 
@@ -112,9 +112,9 @@ def _check_payouts(books: Books) -> Iterator[str]:
     for payee, allocation in books.allocations.items():
         payouts = [one for one in books.transactions if one.get("allocationId") == allocation["allocationId"]]
         paid = [minor_of(one["amount"]) for one in payouts if one["status"] == "COMPLETED"]
-        if paid != [minor_of(allocation["total"])] or allocation["status"] != "COMPLETED":
+        if paid != [minor_of(allocation["amount"])] or allocation["status"] != "COMPLETED":
             amounts = ", ".join(map(format_minor, paid)) or "nothing"
-            total = format_minor(minor_of(allocation["total"]))
+            total = format_minor(minor_of(allocation["amount"]))
             yield f"{payee} is {allocation['status']} and was paid {amounts} of {total}"
 
 

@@ -110,7 +110,7 @@ def execute_distribution(run: DemoRun) -> str:
     if failure["code"] != "R03":
         raise UnexpectedAnswer(f"The allocation does not say why it failed: {failure!r}")
     # The money is owed again, not lost.
-    run.wait_for_ledger_account("PAYABLE", BEN.id, posted=minor_of(run.failed_allocation["total"]))
+    run.wait_for_ledger_account("PAYABLE", BEN.id, posted=minor_of(run.failed_allocation["amount"]))
     return f"{distribution['status']}: three are paid, {BEN.id} is not: {failure['code']}: {failure['message']}"
 
 

@@ -181,6 +181,7 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         offering_id=allocation.offering_id,
         party_id=allocation.party_id,
         payee_type=allocation.payee_type.value,
+        amount=money(allocation.amount_minor),
         lines=[
             distributions_pb2.AllocationLine(
                 tier=line.tier,
@@ -190,7 +191,6 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
             )
             for line in allocation.lines
         ],
-        total=money(allocation.total_minor),
         status=allocation.status.value,
         transaction_id=allocation.transaction_id,
         attempts=allocation.attempts,

@@ -253,7 +253,7 @@ allocations = sa.Table(
     _text("payee_type"),
     _text("party_id"),
     _text("currency"),
-    _minor("total_minor"),
+    _minor("amount_minor"),
     _text("status"),
     _text("transaction_id", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -262,12 +262,12 @@ allocations = sa.Table(
     _of("distributions", "distribution_id"),
     sa.Index("allocations_payee", "org_id", "distribution_id", "party_id", "payee_type", unique=True),
     sa.Index("allocations_party", "org_id", "party_id", "distribution_id"),
-    sa.CheckConstraint("total_minor > 0", name="allocations_total"),
+    sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
     sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
     _status("allocations", list(states.AllocationStatus)),
 )
 
-# What each tier pays to the payee. At the end of a transaction the lines of an allocation sum to its total, which a
+# What each tier pays to the payee. At the end of a transaction the lines of an allocation sum to its amount, which a
 # trigger of the database sees to.
 allocation_lines = sa.Table(
     "allocation_lines",

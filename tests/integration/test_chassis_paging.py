@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.calls.auth import acting_as
-from services.chassis.data.paging import Page, time_range
+from services.chassis.data.paging import read_page, time_range
 from tests.support import chassis
 
 COUNT = 23
@@ -26,10 +26,11 @@ async def database(postgres):
 
 
 async def read(database, page_size: int, token: str, *, descending: bool):
-    page = Page.of(pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=page_size, page_token=token))
-    query = page.of_query(sa.select(chassis.notes.c.note_id), [chassis.notes.c.note_id], descending=descending)
+    request = pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=page_size, page_token=token)
+    key = chassis.notes.c.note_id
     async with database.begin() as tx:
-        return page.cut(list(await tx.scalars(query)), lambda note_id: (note_id,))
+        page = await read_page(tx, request, sa.select(chassis.notes), [key], descending=descending)
+    return page._replace(rows=[row.note_id for row in page.rows])
 
 
 @pytest.mark.parametrize("descending", [True, False])

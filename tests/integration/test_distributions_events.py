@@ -147,5 +147,5 @@ async def test_a_large_distribution_is_told_in_numbered_parts(service: Distribut
     assert all(part.ByteSize() < PAYLOAD_BYTES_MAX for part in told)
     paid = {each.allocation_id: each for part in told for each in part.allocations}
     assert paid == {each.allocation_id: each for each in (await service.allocations(distribution)).values()}
-    assert sum(each.total.amount_minor for each in paid.values()) == 400_000_00
+    assert sum(each.amount.amount_minor for each in paid.values()) == 400_000_00
     assert told[0].distribution.amount == usd(400_000_00)

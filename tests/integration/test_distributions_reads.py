@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.type.v1.sort_pb2 import Sort
@@ -60,7 +61,7 @@ async def test_an_investor_sees_the_distributions_that_pay_its_parties_tier_by_t
     [allocation] = mine.allocations
     kinds = [opb.WaterfallTerms.Kind.Name(line.kind) for line in allocation.lines]
     assert kinds == ["RETURN_OF_CAPITAL", "PREFERRED_RETURN", "SPLIT"], "a full catch-up pays investors nothing"
-    assert sum(line.amount.amount_minor for line in allocation.lines) == allocation.total.amount_minor
+    assert sum(line.amount.amount_minor for line in allocation.lines) == allocation.amount.amount_minor
     assert allocation.lines[0].explanation.statement == (
         "50,000.00 USD, in proportion to unreturned capital: 50,000.00 USD, 33.33 % of all investors'."
     )
@@ -160,6 +161,33 @@ async def test_lists_are_narrowed_by_ids_external_id_time_and_party_and_sorted_e
     assert await found(from_time=day[0], to_time=day[1]) == [ids[0]]
     answer = await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest(external_id="deal-7"))
     assert [each.offering_id for each in answer.offerings] == [offering.offering_id]
+
+
+async def test_each_list_can_be_asked_for_any_of_several_statuses(service: DistributionsHarness) -> None:
+    opened = await service.offering(100_00)
+    await service.invest(opened, "inv-001", 100_00, fund=False)
+    closed = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 100_000_00))
+    distribution = await service.executed(closed, 40_000_00)
+    await service.pay(distribution, but=["inv-002"])
+    await service.deliver(fail_payout(service.transactions.newest("inv-002")))
+    await service.draft(closed, 10_00)
+
+    async def count(listing: Any, request: type[Message], *statuses: int, **filters: Any) -> int:
+        answer = await service.call(listing, request(status=statuses, **filters))
+        return len(answer.ListFields()[0][1]) if answer.ListFields() else 0
+
+    offerings, investments = service.offerings.ListOfferings, service.investments.ListInvestments
+    distributions, allocations = service.distributions.ListDistributions, service.distributions.ListAllocations
+    offering, investment, whole, part = opb.Offering, opb.Investment, dpb.Distribution, dpb.Allocation
+    assert await count(offerings, opb.ListOfferingsRequest, offering.OPEN) == 1
+    assert await count(offerings, opb.ListOfferingsRequest, offering.OPEN, offering.CLOSED, offering.REFUNDED) == 2
+    assert await count(investments, opb.ListInvestmentsRequest, investment.ACTIVE) == 2
+    assert await count(investments, opb.ListInvestmentsRequest, investment.ACTIVE, investment.PENDING) == 3
+    assert await count(distributions, dpb.ListDistributionsRequest, whole.DRAFT) == 1
+    assert await count(distributions, dpb.ListDistributionsRequest, whole.DRAFT, whole.PARTIALLY_FAILED) == 2
+    of = {"distribution_id": distribution.distribution_id}
+    assert await count(allocations, dpb.ListAllocationsRequest, part.FAILED, **of) == 1
+    assert await count(allocations, dpb.ListAllocationsRequest, part.FAILED, part.COMPLETED, **of) == 2
 
 
 async def test_a_list_is_walked_back_as_it_was_walked_forth(service: DistributionsHarness) -> None:

@@ -42,7 +42,7 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(service: 
         ("SPLIT", 26_000_00, 11_142_86),
     ]
     assert all(tier.explanation.statement for tier in calculated.tier_totals)
-    totals = {payee: line.total.amount_minor for payee, line in (await service.allocations(calculated)).items()}
+    totals = {payee: line.amount.amount_minor for payee, line in (await service.allocations(calculated)).items()}
     assert totals == {"inv-001": 121_000_00, "inv-002": 67_222_21, "inv-003": 53_777_79, "sponsor-1": 18_000_00}
     await service.execute(await service.approve(await service.submit(calculated)))
     await service.work()
@@ -288,7 +288,7 @@ async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(service: Di
         service.distributions.ListAllocations,
         dpb.ListAllocationsRequest(distribution_id=distribution.distribution_id),
     )
-    totals = [(line.party_id, line.payee_type, line.total.amount_minor) for line in lines.allocations]
+    totals = [(line.party_id, line.payee_type, line.amount.amount_minor) for line in lines.allocations]
     assert totals == [
         ("inv-001", dpb.Allocation.INVESTOR, 121_000_00),
         ("sponsor-1", dpb.Allocation.INVESTOR, 121_000_00),
@@ -306,7 +306,7 @@ async def test_an_investor_with_two_investments_is_paid_once_and_both_show_their
     distribution = await service.executed(offering, 20_000_00)
     await service.pay(distribution)
     allocations = await service.allocations(distribution)
-    assert {payee: line.total.amount_minor for payee, line in allocations.items()} == {
+    assert {payee: line.amount.amount_minor for payee, line in allocations.items()} == {
         "inv-001": 15_000_00,
         "inv-002": 5_000_00,
     }

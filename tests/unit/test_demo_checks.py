@@ -46,7 +46,7 @@ def sound() -> Books:
         payee: {
             "allocationId": f"alloc_{payee}",
             "status": "COMPLETED",
-            "total": usd(totals[payee]),
+            "amount": usd(totals[payee]),
             "lines": [
                 {"kind": kind, "amount": usd(part)} for kind, part in zip(cast.TIERS, parts, strict=True) if part
             ],

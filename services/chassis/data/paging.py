@@ -17,6 +17,7 @@ import orjson
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.type.v1.sort_pb2 import Sort
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import principal_or_none
 from services.chassis.calls.wire import from_timestamp
@@ -51,7 +52,10 @@ class Cut(NamedTuple, Generic[Row]):
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a list: `page = Page.of(request)`, `page.of_query(select, columns)`, `page.cut(rows, key)`."""
+    """One page of a list: `page = Page.of(request)`, `page.of_query(select, columns)`, `page.cut(rows, key)`.
+
+    That is what `read_page` does; by itself it serves lists that read something in between.
+    """
 
     size: int
     beside: Key | None  # the key of the neighbouring row of the page that the token came with
@@ -101,6 +105,36 @@ class Page:
             _write(key(rows[-1]), self.digest, backward=False) if has_next else "",
             _write(key(rows[0]), self.digest, backward=True) if has_previous else "",
         )
+
+
+async def read_page(
+    tx: AsyncConnection,
+    request: Message,
+    query: sa.Select[Any],
+    columns: Sequence[sa.ColumnElement[Any]],
+    *,
+    descending: bool = True,
+) -> Cut[sa.Row[Any]]:
+    """The page of the query that a request asks for.
+
+    Args:
+        query: What reads the whole list, its key among what it selects.
+        columns: The key, most significant first, unique as a whole.
+        descending: The order of the list.
+    """
+    page = Page.of(request)
+    found = (await tx.execute(page.of_query(query, columns, descending=descending))).all()
+    return page.cut(found, lambda row: tuple(row._mapping[column] for column in columns))
+
+
+def equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
+    """The condition of a filter, if it is set, for `where(*equal(…))`."""
+    return [column == value] if value else []
+
+
+def one_of(column: sa.ColumnElement[str], values: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """The condition of a filter by any of several values, if it is set, for `where(*one_of(…))`."""
+    return [column.in_(list(values))] if values else []
 
 
 def time_range(request: Message) -> tuple[datetime | None, datetime | None]:

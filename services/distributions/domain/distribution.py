@@ -106,7 +106,7 @@ class Allocation:
     party_id: str
     currency: str
     lines: tuple[AllocationLine, ...]
-    total_minor: int
+    amount_minor: int
     status: AllocationStatus = AllocationStatus.PENDING
     transaction_id: str | None = None
     attempts: int = 0

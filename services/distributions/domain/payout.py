@@ -63,7 +63,7 @@ def plan_allocation_payout(
         party_id=allocation.party_id,
         bank_account_id=bank_account_id,
         currency=allocation.currency,
-        amount_minor=allocation.total_minor,
+        amount_minor=allocation.amount_minor,
         attempt=allocation.attempts,
         created_at=now,
         updated_at=now,

@@ -13,12 +13,13 @@ from realco.distributions.v1 import distributions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.paging import equal, one_of, read_page
 from services.chassis.data.reach import within_reach
 from services.distributions.actions import answer_allocation, answer_distribution, show_distribution
 from services.distributions.domain.distribution import Distribution
 from services.distributions.domain.refusals import AllocationNotFound, DistributionNotFound
 from services.distributions.messages import to_allocation
-from services.distributions.queries.lists import cut_page, read_page
+from services.distributions.queries.lists import read_page_of
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import DISTRIBUTIONS
 from services.distributions.store.offerings import get_offering
@@ -34,16 +35,17 @@ async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionReque
 async def list_distributions(
     tx: AsyncConnection, request: pb.ListDistributionsRequest, now: datetime
 ) -> pb.ListDistributionsResponse:
-    conditions = [_is_reachable()]
-    if request.offering_id:
-        conditions.append(distributions.c.offering_id == request.offering_id)
-    if request.status:
-        conditions.append(distributions.c.status == pb.Distribution.Status.Name(request.status))
+    table = distributions.c
+    conditions = [
+        _is_reachable(),
+        *equal(table.offering_id, request.offering_id),
+        *one_of(table.status, [pb.Distribution.Status.Name(each) for each in request.status]),
+    ]
     if request.party_id:
         conditions.append(_pays(allocations.c.party_id == request.party_id))
-    page = await read_page(tx, request, DISTRIBUTIONS, *conditions)
+    page = await read_page_of(tx, request, DISTRIBUTIONS, *conditions)
     return pb.ListDistributionsResponse(
-        distributions=[show_distribution(each) for each in page.rows],
+        distributions=[show_distribution(DISTRIBUTIONS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -54,17 +56,16 @@ async def list_allocations(
 ) -> pb.ListAllocationsResponse:
     await _find_reachable(tx, request.distribution_id)
     table = allocations.c
-    query = ALLOCATIONS.select().where(table.distribution_id == request.distribution_id, within_reach(table.party_id))
-    if request.status:
-        query = query.where(table.status == pb.Allocation.Status.Name(request.status))
-    if request.party_id:
-        query = query.where(table.party_id == request.party_id)
-    if request.ids:
-        query = query.where(table.allocation_id.in_(list(request.ids)))
-    by_payee: list[sa.ColumnElement[str]] = [table.party_id, table.payee_type]
-    page = await cut_page(tx, request, query, by_payee, ALLOCATIONS.read, descending=False)
+    query = ALLOCATIONS.select().where(
+        table.distribution_id == request.distribution_id,
+        within_reach(table.party_id),
+        *one_of(table.allocation_id, request.ids),
+        *one_of(table.status, [pb.Allocation.Status.Name(each) for each in request.status]),
+        *equal(table.party_id, request.party_id),
+    )
+    page = await read_page(tx, request, query, [table.party_id, table.payee_type], descending=False)
     return pb.ListAllocationsResponse(
-        allocations=[to_allocation(each) for each in page.rows],
+        allocations=[to_allocation(ALLOCATIONS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

@@ -8,11 +8,12 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.paging import equal, one_of
 from services.chassis.data.reach import within_reach
 from services.distributions.actions import answer_investment, answer_offering, show_offering
 from services.distributions.domain.refusals import InvestmentNotFound
 from services.distributions.messages import to_investment
-from services.distributions.queries.lists import read_page
+from services.distributions.queries.lists import read_page_of
 from services.distributions.store import offerings as offerings_store
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import OFFERINGS
@@ -27,14 +28,13 @@ async def get_offering(tx: AsyncConnection, request: pb.GetOfferingRequest, now:
 async def list_offerings(
     tx: AsyncConnection, request: pb.ListOfferingsRequest, now: datetime
 ) -> pb.ListOfferingsResponse:
-    conditions = []
-    if request.status:
-        conditions.append(offerings.c.status == pb.Offering.Status.Name(request.status))
-    if request.sponsor_party_id:
-        conditions.append(offerings.c.sponsor_party_id == request.sponsor_party_id)
-    page = await read_page(tx, request, OFFERINGS, *conditions)
+    conditions = [
+        *one_of(offerings.c.status, [pb.Offering.Status.Name(each) for each in request.status]),
+        *equal(offerings.c.sponsor_party_id, request.sponsor_party_id),
+    ]
+    page = await read_page_of(tx, request, OFFERINGS, *conditions)
     return pb.ListOfferingsResponse(
-        offerings=[show_offering(each) for each in page.rows],
+        offerings=[show_offering(OFFERINGS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -51,16 +51,16 @@ async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, 
 async def list_investments(
     tx: AsyncConnection, request: pb.ListInvestmentsRequest, now: datetime
 ) -> pb.ListInvestmentsResponse:
-    conditions = [within_reach(investments.c.party_id)]
-    if request.party_id:
-        conditions.append(investments.c.party_id == request.party_id)
-    if request.offering_id:
-        conditions.append(investments.c.offering_id == request.offering_id)
-    if request.status:
-        conditions.append(investments.c.status == pb.Investment.Status.Name(request.status))
-    page = await read_page(tx, request, INVESTMENTS, *conditions)
+    table = investments.c
+    conditions = [
+        within_reach(table.party_id),
+        *one_of(table.status, [pb.Investment.Status.Name(each) for each in request.status]),
+        *equal(table.party_id, request.party_id),
+        *equal(table.offering_id, request.offering_id),
+    ]
+    page = await read_page_of(tx, request, INVESTMENTS, *conditions)
     return pb.ListInvestmentsResponse(
-        investments=[to_investment(each) for each in page.rows],
+        investments=[to_investment(INVESTMENTS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

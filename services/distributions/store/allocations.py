@@ -46,7 +46,7 @@ def read_allocation(row: Row) -> Allocation:
         party_id=row.party_id,
         currency=row.currency,
         lines=tuple(AllocationLine(*line) for line in row.lines),
-        total_minor=row.total_minor,
+        amount_minor=row.amount_minor,
         status=AllocationStatus(row.status),
         transaction_id=row.transaction_id,
         attempts=row.attempts,
@@ -65,7 +65,7 @@ def _columns(allocation: Allocation) -> dict[str, Any]:
         "payee_type": allocation.payee_type.value,
         "party_id": allocation.party_id,
         "currency": allocation.currency,
-        "total_minor": allocation.total_minor,
+        "amount_minor": allocation.amount_minor,
         "status": allocation.status.value,
         "transaction_id": allocation.transaction_id,
         "attempts": allocation.attempts,
@@ -105,7 +105,7 @@ async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list
 async def sum_by_payee(tx: AsyncConnection, distribution_id: str) -> dict[str, int]:
     """Party -> what the distribution owes it: a sponsor that invests too is owed both in one sum."""
     query = (
-        sa.select(allocations.c.party_id, sa.cast(sa.func.sum(allocations.c.total_minor), sa.BigInteger))
+        sa.select(allocations.c.party_id, sa.cast(sa.func.sum(allocations.c.amount_minor), sa.BigInteger))
         .where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
         .group_by(allocations.c.party_id)
         .order_by(allocations.c.party_id)

@@ -72,7 +72,7 @@ def _list_allocations(
             party_id=offering.sponsor_party_id if payee_type is PayeeType.SPONSOR else line.party_id,
             currency=distribution.currency,
             lines=list_lines(line, result.steps, claims),
-            total_minor=line.total,
+            amount_minor=line.total,
             created_at=now,
             updated_at=now,
             version=distribution.version,  # grows with each calculation, so each has etags of its own

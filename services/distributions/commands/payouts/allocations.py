@@ -72,7 +72,7 @@ async def _move_to_end(
 ) -> None:
     sign = (status is AllocationStatus.COMPLETED) - (allocation.status is AllocationStatus.COMPLETED)
     ended = replace(allocation, status=status, transaction_id=payout.transaction_id, failure=payout.failure)
-    paid = replace(distribution, paid_minor=distribution.paid_minor + sign * allocation.total_minor)
+    paid = replace(distribution, paid_minor=distribution.paid_minor + sign * allocation.amount_minor)
     event = events.AllocationFailed() if status in UNPAID else events.AllocationPaid()
     distribution, _ = await move_distribution(tx, distribution, paid, event, now, [(allocation, ended)])
     if sign and allocation.payee_type is PayeeType.INVESTOR:
@@ -88,7 +88,7 @@ async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: 
         investments.c.party_id == allocation.party_id,
         investments.c.released_minor > 0,
     )
-    parts = allocate(allocation.total_minor, {each.investment_id: each.released_minor for each in held})
+    parts = allocate(allocation.amount_minor, {each.investment_id: each.released_minor for each in held})
     changes = [
         (each, replace(each, distributed_minor=each.distributed_minor + sign * parts[each.investment_id]))
         for each in held

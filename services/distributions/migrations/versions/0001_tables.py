@@ -71,7 +71,7 @@ _REFUSE_ILLEGAL_MOVE = """
         RETURN NEW;
     END $$
 """
-# The lines of an allocation come in one statement, and sum to its total.
+# The lines of an allocation come in one statement, and sum to its amount.
 _REFUSE_WRONG_LINES = """
     CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
     BEGIN
@@ -79,9 +79,9 @@ _REFUSE_WRONG_LINES = """
             SELECT FROM (
                 SELECT org_id, allocation_id, sum(amount_minor) AS sum_minor FROM inserted GROUP BY 1, 2
             ) AS lines JOIN allocations USING (org_id, allocation_id)
-            WHERE sum_minor <> total_minor
+            WHERE sum_minor <> allocations.amount_minor
         ) THEN
-            RAISE EXCEPTION 'allocation_lines: the lines of an allocation sum to its total' USING ERRCODE = '23514';
+            RAISE EXCEPTION 'allocation_lines: the lines of an allocation sum to its amount' USING ERRCODE = '23514';
         END IF;
         RETURN NULL;
     END $$
@@ -148,7 +148,7 @@ def _guard_amounts() -> None:
     )
     op.execute(
         "CREATE TRIGGER refuse_amount_change BEFORE UPDATE ON allocations FOR EACH ROW"
-        " WHEN (OLD.total_minor IS DISTINCT FROM NEW.total_minor) EXECUTE FUNCTION refuse_amount_change()"
+        " WHEN (OLD.amount_minor IS DISTINCT FROM NEW.amount_minor) EXECUTE FUNCTION refuse_amount_change()"
     )
 
 
@@ -387,7 +387,7 @@ def _allocations() -> None:
         sa.Column("payee_type", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
-        sa.Column("total_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
@@ -400,7 +400,7 @@ def _allocations() -> None:
             "status IN ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED', 'ON_HOLD', 'RETURNED')",
             name="allocations_status",
         ),
-        sa.CheckConstraint("total_minor > 0", name="allocations_total"),
+        sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
         sa.ForeignKeyConstraint(
             ["org_id", "distribution_id"],
             ["distributions.org_id", "distributions.distribution_id"],
