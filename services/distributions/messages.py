@@ -12,7 +12,6 @@ from realco.type.v1 import failure_pb2, money_pb2
 
 from services.chassis.calls import wire
 from services.chassis.calls.wire import to_date, to_explanation, to_failure, to_money
-from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate
@@ -74,7 +73,7 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         update_time=_to_timestamp(offering.updated_at),
         external_id=offering.external_id,
         metadata=offering.metadata,
-        etag=etag_of(offering.offering_id, offering.version),
+        etag=offering.etag,
     )
 
 
@@ -97,7 +96,7 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         update_time=_to_timestamp(investment.updated_at),
         external_id=investment.external_id,
         metadata=investment.metadata,
-        etag=etag_of(investment.investment_id, investment.version),
+        etag=investment.etag,
     )
 
 
@@ -139,7 +138,7 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
         update_time=_to_timestamp(distribution.updated_at),
         external_id=distribution.external_id,
         metadata=distribution.metadata,
-        etag=etag_of(distribution.distribution_id, distribution.version),
+        etag=distribution.etag,
     )
 
 
@@ -156,7 +155,7 @@ def to_distribution_for_investor(distribution: Distribution) -> distributions_pb
         declare_time=None if distribution.declared_at is None else _to_timestamp(distribution.declared_at),
         create_time=_to_timestamp(distribution.created_at),
         update_time=_to_timestamp(distribution.updated_at),
-        etag=etag_of(distribution.distribution_id, distribution.version),
+        etag=distribution.etag,
     )
 
 
@@ -197,7 +196,7 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         failure=_to_failure(allocation.failure),
         create_time=_to_timestamp(allocation.created_at),
         update_time=_to_timestamp(allocation.updated_at),
-        etag=etag_of(allocation.allocation_id, allocation.version),
+        etag=allocation.etag,
     )
 
 

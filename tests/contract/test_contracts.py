@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import realco
-from google.api import annotations_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.distributions.v1 import events_pb2 as distributions_events
@@ -112,6 +112,23 @@ def test_every_rpc_that_creates_or_moves_takes_an_idempotency_key(method):
     holder = items.message_type if items is not None else method.input_type
     if not method.name.startswith((*reads, "Delete")):
         assert "idempotency_key" in holder.fields_by_name
+
+
+def changes_one_resource(method: MethodDescriptor) -> bool:
+    """Over REST, and the resource is answered: whoever changes it has read its etag."""
+    route = method.GetOptions().Extensions[annotations_pb2.http]  # type: ignore[index]
+    creates = method.GetOptions().HasExtension(http_pb2.created)  # type: ignore[arg-type]
+    return bool(route.ListFields()) and not route.get and not creates and "etag" in method.output_type.fields_by_name
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if changes_one_resource(method)], ids=by_name)
+def test_who_judges_what_was_read_names_the_version_and_who_carries_it_on_may(method):
+    etag = method.input_type.fields_by_name["etag"]
+    options = etag.GetOptions()
+    assert options.Extensions[http_pb2.header] == "If-Match"
+    judges = method.name.startswith(("Update", "Approve", "Reject", "Confirm", "Review"))
+    assert (field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]) is judges
+    assert etag.has_presence is not judges
 
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Final
 
+from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.distributions.domain.offering import Offering
@@ -76,6 +77,10 @@ class Distribution:
     version: int = 1
 
     @property
+    def etag(self) -> str:
+        return etag_of(self.distribution_id, self.version)
+
+    @property
     def makers(self) -> frozenset[str]:
         """The persons who had a hand in it: none of them approves it."""
         return frozenset(person for person in (self.created_by, self.calculated_by, self.submitted_by) if person)
@@ -114,6 +119,10 @@ class Allocation:
     created_at: datetime
     updated_at: datetime
     version: int = 1
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.allocation_id, self.version)
 
 
 def check_may_calculate(distribution: Distribution) -> None:

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, IllegalState
@@ -43,6 +44,10 @@ class Investment:
     created_at: datetime
     updated_at: datetime
     version: int = 1
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.investment_id, self.version)
 
     @property
     def cleared_minor(self) -> int:

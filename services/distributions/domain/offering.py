@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 
+from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.distributions.domain.refusals import OfferingNotClosed, OfferingNotOpen
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
@@ -55,20 +56,24 @@ class Offering:
     updated_at: datetime
     version: int = 1
 
+    @property
+    def etag(self) -> str:
+        return etag_of(self.offering_id, self.version)
+
 
 def check_open(offering: Offering, message: str) -> None:
     """Raises: OfferingNotOpen."""
     if offering.status is not OfferingStatus.OPEN:
-        raise _make_refusal(offering, message)
+        raise _build_refusal(offering, message)
 
 
 def check_takes_investments(offering: Offering, now: datetime) -> None:
     """Raises: OfferingNotOpen."""
     if offering.status is not OfferingStatus.OPEN or not offering.open_at <= now < offering.deadline_at:
-        raise _make_refusal(offering, "The offering takes no investments now.")
+        raise _build_refusal(offering, "The offering takes no investments now.")
 
 
-def _make_refusal(offering: Offering, message: str) -> OfferingNotOpen:
+def _build_refusal(offering: Offering, message: str) -> OfferingNotOpen:
     return OfferingNotOpen(message, status=offering.status.value, deadline_time=offering.deadline_at.isoformat())
 
 

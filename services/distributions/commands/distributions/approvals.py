@@ -10,7 +10,7 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_distribution
 from services.distributions.domain.approval import check_content
 from services.distributions.domain.distribution import check_may_approve, check_may_reject, check_may_submit
@@ -22,7 +22,7 @@ async def submit_distribution(
     tx: AsyncConnection, request: pb.SubmitDistributionRequest, now: datetime
 ) -> pb.Distribution:
     offering, distribution = await lock_distribution(tx, request.distribution_id)
-    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_etag(request.etag, distribution.etag)
     if distribution.status is DistributionStatus.PENDING_APPROVAL:
         return answer_distribution(offering, distribution)
     check_may_submit(distribution)
@@ -38,10 +38,10 @@ async def approve_distribution(
 ) -> pb.Distribution:
     """Approves exactly the content and the version that the request names."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
+    check_etag(request.etag, distribution.etag)
     checker = current_principal().person
     check_may_approve(offering, distribution, checker)
     check_content(request.content_hash, distribution.content_hash)
-    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
     approved = replace(
         distribution,
         status=DistributionStatus.APPROVED,
@@ -57,7 +57,7 @@ async def reject_distribution(
 ) -> pb.Distribution:
     """Back to DRAFT: it may be calculated and submitted again. Takes an approval away too."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
-    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_etag(request.etag, distribution.etag)
     check_may_reject(distribution)
     drafted = replace(
         distribution,

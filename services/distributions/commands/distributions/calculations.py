@@ -10,7 +10,7 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
@@ -37,7 +37,7 @@ async def calculate_distribution(
 ) -> pb.Distribution:
     """Runs the waterfall on what has been declared so far, and keeps the result instead of an earlier one."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
-    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_etag(request.etag, distribution.etag)
     check_may_calculate(distribution)
     result = await run_waterfall(tx, offering, distribution)
     calculated = replace(

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_date
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.distributions.actions import answer_distribution
 from services.distributions.commands.raises.offerings import PLANS_END
@@ -67,7 +67,7 @@ async def cancel_distribution(
     tx: AsyncConnection, request: pb.CancelDistributionRequest, now: datetime
 ) -> pb.Distribution:
     offering, distribution = await lock_distribution(tx, request.distribution_id)
-    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_etag(request.etag, distribution.etag)
     if distribution.status is DistributionStatus.CANCELLED:
         return answer_distribution(offering, distribution)
     check_may_cancel(distribution)

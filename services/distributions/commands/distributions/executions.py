@@ -14,7 +14,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -82,7 +82,7 @@ async def execute_distribution(
     distribution for good, and two persons begin again.
     """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
-    check_etag(request.etag, etag_of(distribution.distribution_id, distribution.version))
+    check_etag(request.etag, distribution.etag)
     check_may_execute(offering, distribution)
     in_progress = await find_being_declared(tx, offering.offering_id)
     if in_progress is not None:

@@ -10,7 +10,7 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_allocation
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.payout import plan_allocation_payout
@@ -27,7 +27,7 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
     allocation = await ALLOCATIONS.lock(tx, request.allocation_id)
     if allocation is None or allocation.distribution_id != distribution.distribution_id:
         raise AllocationNotFound
-    check_etag(request.etag, etag_of(allocation.allocation_id, allocation.version))
+    check_etag(request.etag, allocation.etag)
     check_may_resend(allocation)
     if distribution.status is not DistributionStatus.PROCESSING:
         resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)

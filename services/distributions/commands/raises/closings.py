@@ -15,7 +15,7 @@ from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_offering
@@ -40,7 +40,7 @@ async def close_offering(
     On a closed offering whose proceeds could not be paid, it asks for the payment again.
     """
     offering = await lock_offering(tx, request.offering_id)
-    check_etag(request.etag, etag_of(offering.offering_id, offering.version))
+    check_etag(request.etag, offering.etag)
     if offering.status is OfferingStatus.CLOSING:
         return answer_offering(offering, now)
     check_may_close(offering)

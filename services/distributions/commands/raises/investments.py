@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
@@ -64,7 +64,7 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
         raise InvestmentNotFound
     offering = await OFFERINGS.get_locked(tx, found.offering_id)
     investment = await INVESTMENTS.get_locked(tx, request.investment_id)
-    check_etag(request.etag, etag_of(investment.investment_id, investment.version))
+    check_etag(request.etag, investment.etag)
     check_may_cancel(offering, investment, now)
     if investment.refund_requested_by is None and investment.refund_failure is None:
         withdrawn = replace(investment, refund_requested_by=current_principal().person)

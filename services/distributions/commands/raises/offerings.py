@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import earliest_early_close
@@ -111,7 +111,7 @@ def _refuse_account(escrow_account_id: str, cause: str) -> EscrowAccountNotUsabl
 async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
     """Changes the fields that the request's `update_mask` names."""
     offering = await lock_offering(tx, request.offering_id)
-    check_etag(request.etag, etag_of(offering.offering_id, offering.version))
+    check_etag(request.etag, offering.etag)
     named = set(request.update_mask.paths)
     if named - _ALWAYS_EDITABLE:
         check_open(offering, "Only an open offering can be changed.")

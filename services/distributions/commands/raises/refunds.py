@@ -11,7 +11,7 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering, check_may_refund
@@ -27,7 +27,7 @@ from services.distributions.store.sagas import SagaKind, SagaStep, begin_saga
 async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
     """Ends the raise; every contribution goes back. Asked again, it sends refunds again that failed."""
     offering = await lock_offering(tx, request.offering_id)
-    check_etag(request.etag, etag_of(offering.offering_id, offering.version))
+    check_etag(request.etag, offering.etag)
     check_may_refund(offering)
     if offering.status is OfferingStatus.OPEN:
         refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
