@@ -218,9 +218,6 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
     investment = await service.invest(offering, "inv-001", 100_00, fund=False)
     minor = 99_99 if name == "TARGET_REACHED" else 100_00
     await service.fund(offering, investment, minor, clear=name != "RETURN_RISK_OVER")
-    if name == "NO_UNRESOLVED_MATERIAL_CHANGE":
-        async with service.database.begin(ORG) as tx:
-            await tx.execute(sa.text("UPDATE investments SET status = 'RECONFIRM_REQUIRED'"))
     if name == "INVESTORS_CLEARED":
         service.compliance.uncleared["inv-001"] = "OFAC is FAILED"
     if name == "ESCROW_ACTIVE":
@@ -236,7 +233,6 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
         "TARGET_REACHED",
         "OPEN_21_DAYS",
         "CANCELLATION_WINDOW_OVER",
-        "NO_UNRESOLVED_MATERIAL_CHANGE",
         "INVESTORS_CLEARED",
         "RETURN_RISK_OVER",
         "ESCROW_ACTIVE",

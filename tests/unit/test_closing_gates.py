@@ -73,8 +73,6 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         # Christmas Day and New Year's Day are no business days: notice given on the 24th ends on 2 January.
         ("CANCELLATION_WINDOW_OVER", early(datetime(2024, 12, 31, 12, tzinfo=UTC), date(2024, 12, 24)), False),
         ("CANCELLATION_WINDOW_OVER", early(NOW + SECOND, date(2024, 12, 2)), False),
-        ("NO_UNRESOLVED_MATERIAL_CHANGE", READY, True),
-        ("NO_UNRESOLVED_MATERIAL_CHANGE", with_first(reconfirm_required=True), False),
         ("INVESTORS_CLEARED", READY, True),
         ("INVESTORS_CLEARED", with_first(cleared=False), False),
         ("RETURN_RISK_OVER", READY, True),

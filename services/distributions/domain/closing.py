@@ -31,7 +31,6 @@ class GateName(Enum):
     TARGET_REACHED = "TARGET_REACHED"
     OPEN_21_DAYS = "OPEN_21_DAYS"
     CANCELLATION_WINDOW_OVER = "CANCELLATION_WINDOW_OVER"
-    NO_UNRESOLVED_MATERIAL_CHANGE = "NO_UNRESOLVED_MATERIAL_CHANGE"
     INVESTORS_CLEARED = "INVESTORS_CLEARED"
     RETURN_RISK_OVER = "RETURN_RISK_OVER"
     ESCROW_ACTIVE = "ESCROW_ACTIVE"
@@ -54,7 +53,6 @@ class Subscription:
     funded_minor: int  # settled in escrow, not merely committed
     cleared: bool  # by a fresh compliance check; not known is not cleared
     at_risk: bool  # the bank may still take some of it back
-    reconfirm_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,6 @@ def check_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
         _check_target(facts),
         _check_days_open(facts, now),
         _check_cancellation_window(facts, now),
-        _check_reconfirmations(facts),
         _check_clearances(facts),
         _check_return_risk(facts),
         _check_escrow_status(facts),
@@ -167,17 +164,6 @@ def _check_cancellation_window(facts: ClosingFacts, now: datetime) -> Gate:
     )
 
 
-def _check_reconfirmations(facts: ClosingFacts) -> Gate:
-    waiting = [subscription.party_id for subscription in facts.subscriptions if subscription.reconfirm_required]
-    return _check_parties(
-        GateName.NO_UNRESOLVED_MATERIAL_CHANGE,
-        waiting,
-        "has still to reconfirm after a material change",
-        "Nobody has to reconfirm.",
-        _REG_CF_304,
-    )
-
-
 def _check_clearances(facts: ClosingFacts) -> Gate:
     uncleared = [subscription.party_id for subscription in facts.subscriptions if not subscription.cleared]
     return _check_parties(
@@ -185,7 +171,6 @@ def _check_clearances(facts: ClosingFacts) -> Gate:
         uncleared,
         "has no fresh passed compliance check",
         "Every investor has a fresh passed check.",
-        _HOUSE,
     )
 
 
@@ -200,7 +185,6 @@ def _check_return_risk(facts: ClosingFacts) -> Gate:
         risky,
         "has money the bank may still take back",
         "All funded money is past its hold.",
-        _HOUSE,
     )
 
 
@@ -218,12 +202,12 @@ def _check_escrow_balance(facts: ClosingFacts) -> Gate:
     return _gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, _HOUSE)
 
 
-def _check_parties(name: GateName, party_ids: Sequence[str], what: str, nobody: str, source: str) -> Gate:
+def _check_parties(name: GateName, party_ids: Sequence[str], what: str, nobody: str) -> Gate:
     """Open where no party is named. Names the first few: a statement is a sentence, not a list of a thousand."""
     ids = sorted(set(party_ids))
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
     statement = f"{', '.join(ids[:3])}{more}: {what}." if ids else nobody
-    return _gate(name, not ids, statement, source, ("parties", str(len(ids))))
+    return _gate(name, not ids, statement, _HOUSE, ("parties", str(len(ids))))
 
 
 def _spell_instant(when: datetime) -> str:

@@ -15,7 +15,6 @@ from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.states import InvestmentStatus
 from services.distributions.store.investments import list_investments_of
 from services.distributions.store.offerings import get_offering
 
@@ -78,9 +77,7 @@ async def _list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
     return [
         investment
         for investment in await list_investments_of(tx, offering_id)
-        if investment.status in LIVE
-        and investment.refund_requested_by is None
-        and (investment.funded_minor > 0 or investment.status is InvestmentStatus.RECONFIRM_REQUIRED)
+        if investment.status in LIVE and investment.refund_requested_by is None and investment.funded_minor > 0
     ]
 
 
@@ -91,5 +88,4 @@ def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.S
         # Compliance says so only while its checks are fresh, and was asked a moment ago.
         cleared=peer_facts.cleared.get(investment.party_id, False),
         at_risk=investment.completed_minor - investment.refunded_minor < investment.funded_minor,
-        reconfirm_required=investment.status is InvestmentStatus.RECONFIRM_REQUIRED,
     )
