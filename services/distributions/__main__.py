@@ -12,17 +12,17 @@ from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
-from services.distributions.clients import GrpcCompliance, GrpcEscrow, GrpcTransactions, Peers
-from services.distributions.jobs import make_jobs
+from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
+from services.distributions.jobs import build_jobs
 from services.distributions.subscribers import SUBSCRIPTIONS
 
 
 async def main(settings: Settings) -> None:
     async with Runtime.start("distributions", settings) as runtime:
-        compliance = GrpcCompliance(runtime.channel("compliance"))
+        compliance = ComplianceClient(runtime.channel("compliance"))
         peers = Peers(
-            GrpcEscrow(runtime.channel("escrow")),
-            GrpcTransactions(runtime.channel("transactions")),
+            EscrowClient(runtime.channel("escrow")),
+            TransactionsClient(runtime.channel("transactions")),
             compliance,
         )
         operations = Operations(runtime.database, runtime.clock, runtime.nudge)
@@ -47,8 +47,8 @@ async def main(settings: Settings) -> None:
                 ),
             ],
             subscriptions=SUBSCRIPTIONS,
-            jobs=make_jobs(runtime.database, peers, runtime.clock),
-            parties=HeardParties(runtime.database, compliance.list_parties_of),
+            jobs=build_jobs(runtime.database, peers, runtime.clock),
+            parties=HeardParties(runtime.database, compliance.list_parties_of_person),
         )
 
 

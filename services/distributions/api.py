@@ -12,10 +12,10 @@ from services.distributions.clients import Peers
 from services.distributions.commands.distributions import approvals, calculations, drafts, executions
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, gates, investments, offerings, refunds
-from services.distributions.messages import to_gates
+from services.distributions.messages import to_closing_gates
 from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import raises as raise_queries
-from services.distributions.store.offerings import get_offering
+from services.distributions.store.offerings import find_offering
 
 Context = ServicerContext[Any, Any]
 
@@ -31,7 +31,7 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
         self, request: offerings_pb2.CreateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
         async def ask(request: offerings_pb2.CreateOfferingRequest) -> Any:
-            return await self._peers.escrow.find_escrow_account(request.escrow_account_id)
+            return await self._peers.escrow.get_escrow_account(request.escrow_account_id)
 
         return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
 
@@ -53,9 +53,9 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     ) -> offerings_pb2.ClosingGates:
         facts = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
         async with self._operations.database.begin() as tx:
-            offering = await get_offering(tx, request.offering_id)
-            found = await gates.check_gates(tx, offering, facts, self._operations.clock.now())
-        return to_gates(offering.offering_id, found)
+            offering = await find_offering(tx, request.offering_id)
+            found = await gates.list_gates(tx, offering, facts, self._operations.clock.now())
+        return to_closing_gates(offering.offering_id, found)
 
     async def CloseOffering(
         self, request: offerings_pb2.CloseOfferingRequest, context: Context

@@ -28,11 +28,11 @@ _PARTIES_A_CALL = 1000
 class Escrow(Protocol):
     """The book."""
 
-    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount: ...
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None:
+        """None if the organization has no such account."""
+        ...
 
-    async def find_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None: ...
-
-    async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance: ...
+    async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance: ...
 
     async def get_trial_balance(self, escrow_account_id: str) -> escrow.TrialBalance: ...
 
@@ -64,22 +64,15 @@ class Peers:
     compliance: Compliance
 
 
-class GrpcEscrow:
-    """Escrow over gRPC."""
-
+class EscrowClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = escrow_grpc.EscrowServiceStub(channel)
 
-    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount:
-        request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
-        return await ask(self._stub.GetEscrowAccount, request)
-
-    async def find_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None:
-        """None if there is no such account."""
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None:
         request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
         return await find(self._stub.GetEscrowAccount, request)
 
-    async def get_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance:
+    async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance:
         request = escrow.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
         return await ask(self._stub.GetEscrowAccountBalance, request)
 
@@ -94,9 +87,7 @@ class GrpcEscrow:
         return await ask(self._stub.DeclareDistribution, request)
 
 
-class GrpcTransactions:
-    """Transactions over gRPC."""
-
+class TransactionsClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = transactions_grpc.TransactionsServiceStub(channel)
 
@@ -106,9 +97,7 @@ class GrpcTransactions:
         return await ask(self._stub.BatchCreatePayouts, request)
 
 
-class GrpcCompliance:
-    """Compliance over gRPC, a thousand parties a call."""
-
+class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = compliance_grpc.ComplianceServiceStub(channel)
         self._parties = parties_grpc.PartiesServiceStub(channel)
@@ -116,6 +105,7 @@ class GrpcCompliance:
     async def batch_get_clearances(
         self, party_ids: Sequence[str]
     ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]:
+        """One clearance a party, in order, a thousand parties a call."""
         found: list[compliance.BatchGetClearancesResponse.Clearance] = []
         for start in range(0, len(party_ids), _PARTIES_A_CALL):
             asked = party_ids[start : start + _PARTIES_A_CALL]
@@ -125,7 +115,7 @@ class GrpcCompliance:
             found += clearances
         return found
 
-    async def list_parties_of(self, person: str) -> Sequence[str]:
+    async def list_parties_of_person(self, person: str) -> Sequence[str]:
         """The parties a person acts for at this moment."""
         request = parties.ListPartiesOfPersonRequest(person=person)
         party_ids: Sequence[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids

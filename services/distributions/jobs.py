@@ -18,22 +18,22 @@ SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of 
 _MEASURE_SECONDS = 15.0
 _INTERVAL_SECONDS = 0.25  # a nudge wakes them sooner; with nothing due a run is one indexed query
 _KINDS = {
-    "closings": SagaKind.CLOSING,
-    "refunds": SagaKind.REFUND,
-    "executions": SagaKind.EXECUTION,
-    "resends": SagaKind.RESEND,
+    "advance_closings": SagaKind.CLOSING,
+    "advance_refunds": SagaKind.REFUND,
+    "advance_executions": SagaKind.EXECUTION,
+    "advance_resends": SagaKind.RESEND,
 }
 
 
-def make_jobs(database: Database, peers: Peers, clock: Clock) -> list[Job]:
+def build_jobs(database: Database, peers: Peers, clock: Clock) -> list[Job]:
     work = [
         Job(name, partial(advance_saga, kind, database, peers, clock), _INTERVAL_SECONDS)
         for name, kind in _KINDS.items()
     ]
-    return [*work, Job("saga_age", partial(_measure_age, database), _MEASURE_SECONDS)]
+    return [*work, Job("measure_saga_age", partial(_measure_saga_age, database), _MEASURE_SECONDS)]
 
 
-async def _measure_age(database: Database) -> int:
+async def _measure_saga_age(database: Database) -> int:
     """Says how old the oldest unfinished saga is: what hangs is found before somebody asks for their money."""
     async with database.begin(ALL_ORGANIZATIONS) as tx:
         SAGA_OLDEST_SECONDS.set(await measure_oldest_seconds(tx))

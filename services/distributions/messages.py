@@ -20,7 +20,7 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.spelling import spell_in
-from services.distributions.domain.terms import Terms, list_tiers, make_terms
+from services.distributions.domain.terms import Terms, build_terms, list_tiers
 
 
 @lru_cache(maxsize=64)
@@ -31,7 +31,7 @@ def _to_timestamp(moment: datetime) -> Timestamp:
 
 def read_terms(message: offerings_pb2.WaterfallTerms) -> Terms:
     """The agreed terms; a parameter that was not sent has its default. Raises: TermsInvalid."""
-    return make_terms([_read_tier(tier) for tier in message.tiers])
+    return build_terms([_read_tier(tier) for tier in message.tiers])
 
 
 def _read_tier(tier: offerings_pb2.WaterfallTerms.Tier) -> tuple[str, Mapping[str, str]]:
@@ -39,7 +39,7 @@ def _read_tier(tier: offerings_pb2.WaterfallTerms.Tier) -> tuple[str, Mapping[st
     return name.upper(), {field.name: value for field, value in getattr(tier, name).ListFields()}
 
 
-def to_terms(terms: Terms) -> offerings_pb2.WaterfallTerms:
+def to_waterfall_terms(terms: Terms) -> offerings_pb2.WaterfallTerms:
     message = offerings_pb2.WaterfallTerms()
     for kind, parameters in list_tiers(terms):
         chosen = getattr(message.tiers.add(), kind.lower())
@@ -61,7 +61,7 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         maximum_amount=money(offering.maximum_minor),
         open_time=_to_timestamp(offering.open_at),
         deadline_time=_to_timestamp(offering.deadline_at),
-        terms=to_terms(offering.terms),
+        terms=to_waterfall_terms(offering.terms),
         status=offering.status.value,
         committed_amount=money(offering.committed_minor),
         funded_amount=money(offering.funded_minor),
@@ -100,7 +100,7 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
     )
 
 
-def to_gates(offering_id: str, found: tuple[Gate, ...]) -> offerings_pb2.ClosingGates:
+def to_closing_gates(offering_id: str, found: tuple[Gate, ...]) -> offerings_pb2.ClosingGates:
     return offerings_pb2.ClosingGates(
         offering_id=offering_id,
         gates=[

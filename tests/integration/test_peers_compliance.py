@@ -11,7 +11,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.ids import new_id
-from services.distributions.clients import GrpcCompliance
+from services.distributions import clients as distributions_clients
 from services.transactions.clients import ComplianceClient
 from tests.support.compliance import MAKER, ComplianceHarness, Item
 from tests.support.peers.compliance import MemoryCompliance
@@ -139,7 +139,7 @@ async def test_the_first_decision_about_a_transaction_stays_and_counts_once(offi
 async def test_who_is_not_cleared_is_told_with_what_is_missing(office: Office) -> None:
     cleared, uncleared = [await office.add_party(cleared=each) for each in (True, False)]
     of_transactions = ComplianceClient(Wire("transactions").open_channel(office.servicer))
-    of_distributions = GrpcCompliance(Wire("distributions").open_channel(office.servicer))
+    of_distributions = distributions_clients.ComplianceClient(Wire("distributions").open_channel(office.servicer))
     with acting_as(MAKER):
         assert await of_transactions.list_uncleared([cleared, uncleared]) == {uncleared: WAITING}
         answer = await of_distributions.batch_get_clearances([uncleared, cleared])

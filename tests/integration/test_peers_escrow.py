@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.errors import Bug, DomainError
 from services.chassis.values.ids import new_id
-from services.distributions.clients import GrpcEscrow
+from services.distributions import clients as distributions_clients
 from services.transactions.clients import EscrowClient
 from tests.support.escrow import Escrow, key, usd
 from tests.support.ledger_accounts import name_of
@@ -76,7 +76,7 @@ class Callers:
     def __init__(self, book: MemoryBook | RealBook) -> None:
         self.admin = Principal("admin-1", "admin", book.org_id)
         self.of_transactions = EscrowClient(Wire("transactions").open_channel(book.servicer))
-        self.of_distributions = GrpcEscrow(Wire("distributions").open_channel(book.servicer))
+        self.of_distributions = distributions_clients.EscrowClient(Wire("distributions").open_channel(book.servicer))
 
     async def submit(self, *items: pb.SubmitPayoutsRequest.Item) -> list[pb.PostingResult]:
         with acting_as(self.admin):
@@ -151,7 +151,7 @@ def outcome_of(result: pb.PostingResult) -> Any:
 
 async def balances(callers: Callers, account: str) -> dict[str, int]:
     """What stands on each kind of ledger account, on the side where it grows."""
-    answer = await callers.ask("get_balance", account)
+    answer = await callers.ask("get_escrow_account_balance", account)
     found = {name_of(line.ledger_account): line.available.amount_minor for line in answer.ledger_accounts}
     assert set(found) >= {"cash", "in_transit", "issuer_proceeds", "distributable"}, "they are there without money too"
     return {kind: minor for kind, minor in found.items() if minor}
@@ -175,7 +175,8 @@ async def test_an_account_is_found_in_its_status_or_is_not_there(book: MemoryBoo
             assert pb.EscrowAccount.Status.Name(found.status) == status
     with acting_as(callers.admin):
         assert await callers.of_transactions.get_account(UNKNOWN) is None
-    for question in ("get_escrow_account", "get_balance", "get_trial_balance"):
+    assert await callers.ask("get_escrow_account", UNKNOWN) is None
+    for question in ("get_escrow_account_balance", "get_trial_balance"):
         assert await callers.ask(question, UNKNOWN) == ("ESCROW_ACCOUNT_NOT_FOUND", {})
 
 

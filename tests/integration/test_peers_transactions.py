@@ -11,7 +11,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.ids import new_id
-from services.distributions.clients import GrpcTransactions
+from services.distributions import clients as distributions_clients
 from tests.support.peers.transactions import MemoryTransactions
 from tests.support.peers.wire import Wire
 from tests.support.transactions import ADMIN, TransactionsHarness, usd
@@ -53,7 +53,7 @@ async def payments(request: pytest.FixtureRequest, service_database: Callable[[s
 
 
 async def pay(payments: Payments, *items: Item) -> list[Any]:
-    client = GrpcTransactions(Wire("distributions").open_channel(payments.servicer))
+    client = distributions_clients.TransactionsClient(Wire("distributions").open_channel(payments.servicer))
     with acting_as(ADMIN):
         answer = await client.batch_create_payouts(pb.BatchCreatePayoutsRequest(items=items))
     assert [result.idempotency_key for result in answer.results] == [item.idempotency_key for item in items]

@@ -25,8 +25,8 @@ from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
-from services.distributions.clients import GrpcCompliance, GrpcEscrow, GrpcTransactions, Peers
-from services.distributions.jobs import make_jobs
+from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
+from services.distributions.jobs import build_jobs
 from services.distributions.tables import sagas
 from tests.support.money import usd
 from tests.support.peers.compliance import MemoryCompliance
@@ -51,15 +51,15 @@ class DistributionsHarness:
         self.transactions = MemoryTransactions()
         self.compliance = MemoryCompliance()
         peers = Peers(
-            GrpcEscrow(self.wire.open_channel(self.escrow)),
-            GrpcTransactions(self.wire.open_channel(self.transactions)),
-            GrpcCompliance(self.wire.open_channel(self.compliance)),
+            EscrowClient(self.wire.open_channel(self.escrow)),
+            TransactionsClient(self.wire.open_channel(self.transactions)),
+            ComplianceClient(self.wire.open_channel(self.compliance)),
         )
         operations = Operations(database, self.clock)
         self.offerings = OfferingsServicer(operations, peers)
         self.investments = InvestmentsServicer(operations)
         self.distributions = DistributionsServicer(operations, peers)
-        self._jobs = {job.name: job for job in make_jobs(database, peers, self.clock)}
+        self._jobs = {job.name: job for job in build_jobs(database, peers, self.clock)}
         self._handlers = {
             event: handler for each in subscribers.SUBSCRIPTIONS for event, handler in each.handlers.items()
         }

@@ -16,12 +16,12 @@ from services.distributions.domain.closing import (
     Gate,
     GateName,
     Subscription,
+    build_gates,
     check_gates,
-    require_open,
 )
 from services.distributions.domain.offering import Exemption
 from services.distributions.domain.refusals import ClosingGatesNotMet, ContentChanged
-from services.distributions.domain.terms import CAPITAL_FIRST, Terms, make_terms
+from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms
 from services.distributions.domain.waterfall import Line
 
 NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)  # a Wednesday, and a holiday
@@ -41,7 +41,7 @@ READY = ClosingFacts(
 
 
 def gate(facts: ClosingFacts, name: str) -> Gate:
-    return next(gate for gate in check_gates(facts, NOW) if gate.name is GateName[name])
+    return next(gate for gate in build_gates(facts, NOW) if gate.name is GateName[name])
 
 
 def with_first(**changes: object) -> ClosingFacts:
@@ -91,17 +91,17 @@ def test_a_gate_opens_at_its_edge_and_not_before(name, facts, passed):
 
 
 def test_every_gate_answers_once_by_name_and_in_a_sentence():
-    gates = check_gates(READY, NOW)
+    gates = build_gates(READY, NOW)
     assert [gate.name for gate in gates] == list(GateName)
     assert all(gate.passed and gate.explanation.statement.endswith(".") for gate in gates)
     assert all(gate.explanation.rule == gate.name.value and gate.explanation.source for gate in gates)
-    require_open(gates)
+    check_gates(gates)
 
 
 def test_an_offering_that_cannot_close_is_told_every_reason():
     facts = replace(with_first(cleared=False), escrow_status="FROZEN")
     with pytest.raises(ClosingGatesNotMet) as refused:
-        require_open(check_gates(facts, NOW))
+        check_gates(build_gates(facts, NOW))
     assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "CLOSING_GATES_NOT_MET")
     assert set(refused.value.metadata) == {"INVESTORS_CLEARED", "ESCROW_ACTIVE"}
     assert "inv-1: has no fresh passed compliance check." in refused.value.message
@@ -120,7 +120,7 @@ LINES = (Line("inv-1", (60_00, 0, 0, 0)), Line("inv-2", (40_00, 0, 0, 0)))
 
 
 def agreed(rate: str = "0.08", catch_up: str = "1", split: str = "0.3") -> Terms:
-    return make_terms(
+    return build_terms(
         [
             ("RETURN_OF_CAPITAL", {}),
             ("PREFERRED_RETURN", {"rate": rate}),

@@ -27,7 +27,7 @@ from services.distributions.domain.distribution import find_end
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import TermsInvalid
-from services.distributions.domain.terms import make_terms
+from services.distributions.domain.terms import build_terms
 from services.distributions.domain.tiers import KINDS, spell_decimal
 from services.distributions.store.columns import read_terms, write_terms
 from services.distributions.subscribers import SUBSCRIPTIONS
@@ -175,11 +175,11 @@ def test_terms_are_kept_as_they_were_agreed(rate: str, share: str, carry: str, k
         "SPLIT": {"sponsor_share": carry},
     }
     try:
-        terms = make_terms([(kind, parameters.get(kind, {})) for kind in kinds])
+        terms = build_terms([(kind, parameters.get(kind, {})) for kind in kinds])
     except TermsInvalid:
         reject()
     assert read_terms(write_terms(terms)) == terms
-    assert messages.read_terms(messages.to_terms(terms)) == terms
+    assert messages.read_terms(messages.to_waterfall_terms(terms)) == terms
 
 
 def test_every_kind_of_tier_has_a_message_with_its_parameters_and_a_name_in_answers() -> None:

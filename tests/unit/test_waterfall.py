@@ -17,7 +17,7 @@ from services.distributions.domain.books import Step
 from services.distributions.domain.positions import SPONSOR, Lot, State
 from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder, TermsInvalid
 from services.distributions.domain.spelling import spell_in
-from services.distributions.domain.terms import CAPITAL_FIRST, Terms, list_tiers, make_terms
+from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms, list_tiers
 from services.distributions.domain.tiers import Tier
 from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn
@@ -36,7 +36,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def terms_of(case: dict[str, Any]) -> Terms:
-    return make_terms(case["terms"])
+    return build_terms(case["terms"])
 
 
 def lots_of(case: dict[str, Any]) -> list[Lot]:
@@ -153,7 +153,7 @@ def test_missing_cents_go_to_the_largest_remainders_and_ties_to_the_smaller_id(a
 def test_what_terms_do_not_say_is_the_documented_default_and_never_zero(
     given: list[tuple[str, dict[str, str]]], agreed: list[str]
 ) -> None:
-    _, preferred, catch_up, split = make_terms(given).tiers
+    _, preferred, catch_up, split = build_terms(given).tiers
     assert isinstance(preferred, PreferredReturn)
     assert isinstance(catch_up, CatchUp)
     assert isinstance(split, Split)
@@ -162,7 +162,7 @@ def test_what_terms_do_not_say_is_the_documented_default_and_never_zero(
 
 def test_terms_are_kept_with_every_parameter_as_an_exact_decimal() -> None:
     assert list_tiers(
-        make_terms([("RETURN_OF_CAPITAL", {}), ("PREFERRED_RETURN", {"rate": "0.083333"}), ("SPLIT", {})])
+        build_terms([("RETURN_OF_CAPITAL", {}), ("PREFERRED_RETURN", {"rate": "0.083333"}), ("SPLIT", {})])
     ) == [
         ("RETURN_OF_CAPITAL", {}),
         ("PREFERRED_RETURN", {"rate": "0.083333"}),

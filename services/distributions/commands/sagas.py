@@ -51,7 +51,7 @@ async def _postpone(saga: Saga, database: Database, error: DomainError) -> None:
 
 async def _release_subscriptions(saga: Saga, database: Database, peers: Peers, clock: Clock) -> None:
     async with database.begin() as tx:
-        request = await closings.make_release_request(tx, saga.subject_id)
+        request = await closings.build_release_request(tx, saga.subject_id)
     try:
         await peers.escrow.release_subscriptions(request)
     except DomainError as refusal:
@@ -64,7 +64,7 @@ async def _release_subscriptions(saga: Saga, database: Database, peers: Peers, c
 
 async def _declare_distribution(saga: Saga, database: Database, peers: Peers, clock: Clock) -> None:
     async with database.begin() as tx:
-        request = await executions.make_declare_request(tx, saga.subject_id)
+        request = await executions.build_declare_request(tx, saga.subject_id)
     try:
         await peers.escrow.declare_distribution(request)
     except DomainError as refusal:

@@ -77,25 +77,25 @@ class Gate:
     explanation: Explanation
 
 
-def earliest_early_close(noticed_on: date) -> date:
+def find_earliest_early_close(noticed_on: date) -> date:
     """The first day on which an early close that is announced on this day may be."""
     return add_banking_days(noticed_on, EARLY_CLOSE_NOTICE_BUSINESS_DAYS)
 
 
-def check_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
+def build_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
     """Every gate, in the order of GateName, as it stands at ``now``."""
     return (
-        _check_target(facts),
-        _check_days_open(facts, now),
-        _check_cancellation_window(facts, now),
-        _check_clearances(facts),
-        _check_return_risk(facts),
-        _check_escrow_status(facts),
-        _check_escrow_balance(facts),
+        _build_target_gate(facts),
+        _build_days_gate(facts, now),
+        _build_cancellation_gate(facts, now),
+        _build_clearance_gate(facts),
+        _build_return_risk_gate(facts),
+        _build_escrow_status_gate(facts),
+        _build_balance_gate(facts),
     )
 
 
-def require_open(gates: Sequence[Gate]) -> None:
+def check_gates(gates: Sequence[Gate]) -> None:
     """Raises: ClosingGatesNotMet, with every shut gate and its reason."""
     shut = [gate for gate in gates if not gate.passed]
     if shut:
@@ -104,15 +104,15 @@ def require_open(gates: Sequence[Gate]) -> None:
         raise ClosingGatesNotMet(f"The offering cannot close: {reasons}", fields=None, **shut_by_name)
 
 
-def _gate(name: GateName, passed: bool, statement: str, source: str, *operands: tuple[str, str]) -> Gate:
+def _build_gate(name: GateName, passed: bool, statement: str, source: str, *operands: tuple[str, str]) -> Gate:
     return Gate(name, passed, Explanation(statement, name.value, operands, source))
 
 
-def _check_target(facts: ClosingFacts) -> Gate:
+def _build_target_gate(facts: ClosingFacts) -> Gate:
     # Stricter than "committed": a promise that has not settled cannot be released.
     funded = sum(subscription.funded_minor for subscription in facts.subscriptions)
     spell = spell_in(facts.currency)
-    return _gate(
+    return _build_gate(
         GateName.TARGET_REACHED,
         funded >= max(facts.target_minor, 1),
         f"{spell(funded)} of the target of {spell(facts.target_minor)} is funded.",
@@ -122,15 +122,15 @@ def _check_target(facts: ClosingFacts) -> Gate:
     )
 
 
-def _check_days_open(facts: ClosingFacts, now: datetime) -> Gate:
+def _build_days_gate(facts: ClosingFacts, now: datetime) -> Gate:
     name = GateName.OPEN_21_DAYS
     if facts.exemption is not Exemption.REG_CF:
         statement = "Regulation CF alone requires 21 days; this offering is made under another exemption."
-        return _gate(name, True, statement, _REG_CF_303)
+        return _build_gate(name, True, statement, _REG_CF_303)
     if facts.disclosed_at is None:
-        return _gate(name, False, "The offering has not been disclosed.", _REG_CF_303)
+        return _build_gate(name, False, "The offering has not been disclosed.", _REG_CF_303)
     until = facts.disclosed_at + OPEN_DAYS_MIN
-    return _gate(
+    return _build_gate(
         name,
         now >= until,
         f"Regulation CF keeps an offering open for 21 days, until {_spell_instant(until)}.",
@@ -140,21 +140,21 @@ def _check_days_open(facts: ClosingFacts, now: datetime) -> Gate:
     )
 
 
-def _check_cancellation_window(facts: ClosingFacts, now: datetime) -> Gate:
+def _build_cancellation_gate(facts: ClosingFacts, now: datetime) -> Gate:
     name = GateName.CANCELLATION_WINDOW_OVER
     if facts.exemption is not Exemption.REG_CF:
-        return _gate(name, True, "Regulation CF alone gives a right to cancel; none applies here.", _REG_CF_304)
+        return _build_gate(name, True, "Regulation CF alone gives a right to cancel; none applies here.", _REG_CF_304)
     deadline = facts.deadline
     if facts.early_close is not None:
         deadline, noticed_on = facts.early_close.deadline, facts.early_close.noticed_on
-        earliest = earliest_early_close(noticed_on)
+        earliest = find_earliest_early_close(noticed_on)
         if deadline.date() < earliest:
             statement = f"The early close was announced on {noticed_on}; five business days' notice ends on {earliest}."
             operands = ("announced", str(noticed_on)), ("notice ends", str(earliest))
-            return _gate(name, False, statement, _REG_CF_304, *operands)
+            return _build_gate(name, False, statement, _REG_CF_304, *operands)
     # Investors may cancel until 48 hours before the deadline; the money is the issuer's to take at the deadline.
     last_call = deadline - CANCELLATION_STOPS_BEFORE_DEADLINE
-    return _gate(
+    return _build_gate(
         name,
         now >= deadline,
         f"Investors may cancel until {_spell_instant(last_call)}; the deadline is {_spell_instant(deadline)}.",
@@ -164,9 +164,9 @@ def _check_cancellation_window(facts: ClosingFacts, now: datetime) -> Gate:
     )
 
 
-def _check_clearances(facts: ClosingFacts) -> Gate:
+def _build_clearance_gate(facts: ClosingFacts) -> Gate:
     uncleared = [subscription.party_id for subscription in facts.subscriptions if not subscription.cleared]
-    return _check_parties(
+    return _build_parties_gate(
         GateName.INVESTORS_CLEARED,
         uncleared,
         "has no fresh passed compliance check",
@@ -174,13 +174,13 @@ def _check_clearances(facts: ClosingFacts) -> Gate:
     )
 
 
-def _check_return_risk(facts: ClosingFacts) -> Gate:
+def _build_return_risk_gate(facts: ClosingFacts) -> Gate:
     risky = [
         subscription.party_id
         for subscription in facts.subscriptions
         if subscription.funded_minor > 0 and subscription.at_risk
     ]
-    return _check_parties(
+    return _build_parties_gate(
         GateName.RETURN_RISK_OVER,
         risky,
         "has money the bank may still take back",
@@ -188,26 +188,26 @@ def _check_return_risk(facts: ClosingFacts) -> Gate:
     )
 
 
-def _check_escrow_status(facts: ClosingFacts) -> Gate:
+def _build_escrow_status_gate(facts: ClosingFacts) -> Gate:
     status = facts.escrow_status or "not known"
     statement = f"The escrow account is {status}."
-    return _gate(GateName.ESCROW_ACTIVE, facts.escrow_status == "ACTIVE", statement, _HOUSE, ("status", status))
+    return _build_gate(GateName.ESCROW_ACTIVE, facts.escrow_status == "ACTIVE", statement, _HOUSE, ("status", status))
 
 
-def _check_escrow_balance(facts: ClosingFacts) -> Gate:
+def _build_balance_gate(facts: ClosingFacts) -> Gate:
     if facts.escrow_balanced is None:
         statement = "Whether the escrow account balances is not known."
     else:
         statement = f"The escrow account {'balances' if facts.escrow_balanced else 'does not balance'}."
-    return _gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, _HOUSE)
+    return _build_gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, _HOUSE)
 
 
-def _check_parties(name: GateName, party_ids: Sequence[str], what: str, nobody: str) -> Gate:
+def _build_parties_gate(name: GateName, party_ids: Sequence[str], what: str, nobody: str) -> Gate:
     """Open where no party is named. Names the first few: a statement is a sentence, not a list of a thousand."""
     ids = sorted(set(party_ids))
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
     statement = f"{', '.join(ids[:3])}{more}: {what}." if ids else nobody
-    return _gate(name, not ids, statement, _HOUSE, ("parties", str(len(ids))))
+    return _build_gate(name, not ids, statement, _HOUSE, ("parties", str(len(ids))))
 
 
 def _spell_instant(when: datetime) -> str:

@@ -48,7 +48,7 @@ class Payout:
     version: int = 1
 
 
-def plan_allocation_payout(
+def build_allocation_payout(
     offering: Offering, allocation: Allocation, saga_id: str, bank_account_id: str | None, now: datetime
 ) -> Payout:
     """The payout of the allocation's current attempt."""
@@ -70,7 +70,7 @@ def plan_allocation_payout(
     )
 
 
-def plan_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, saga_id: str, now: datetime) -> Payout:
+def build_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, saga_id: str, now: datetime) -> Payout:
     return Payout(
         request_key=_number(f"close:{offering.offering_id}:proceeds", attempt),
         saga_id=saga_id,
@@ -87,7 +87,7 @@ def plan_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, sa
     )
 
 
-def plan_refund_payout(
+def build_refund_payout(
     offering: Offering, investment: Investment, amount_minor: int, attempt: int, saga_id: str, now: datetime
 ) -> Payout:
     return Payout(

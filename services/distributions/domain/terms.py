@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from services.distributions.domain.refusals import TermsInvalid
-from services.distributions.domain.tiers import Tier, list_parameters, make_tier
+from services.distributions.domain.tiers import Tier, build_tier, list_parameters
 from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
@@ -52,9 +52,9 @@ class Terms:
         return next(tier.sponsor_share for tier in self.tiers if isinstance(tier, Split))
 
 
-def make_terms(tiers: Sequence[tuple[str, Mapping[str, str]]]) -> Terms:
+def build_terms(tiers: Sequence[tuple[str, Mapping[str, str]]]) -> Terms:
     """Terms from kinds and parameters; the default tiers if there are none. Raises: TermsInvalid."""
-    return Terms(tuple(make_tier(kind, parameters) for kind, parameters in tiers) or CAPITAL_FIRST)
+    return Terms(tuple(build_tier(kind, parameters) for kind, parameters in tiers) or CAPITAL_FIRST)
 
 
 def list_tiers(terms: Terms) -> list[tuple[str, dict[str, str]]]:

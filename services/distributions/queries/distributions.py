@@ -22,13 +22,13 @@ from services.distributions.messages import to_allocation
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import DISTRIBUTIONS
-from services.distributions.store.offerings import get_offering
+from services.distributions.store.offerings import find_offering
 from services.distributions.tables import allocations, distributions
 
 
 async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
     distribution = await _find_reachable(tx, request.distribution_id)
-    offering = await get_offering(tx, distribution.offering_id)
+    offering = await find_offering(tx, distribution.offering_id)
     return answer_distribution(offering, distribution)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.states import check_move
-from services.distributions.store.rows import Row, insert_many, is_mine, values_table
+from services.distributions.store.rows import Row, build_values_table, insert_many, is_mine
 from services.distributions.tables import moves as moves_table
 
 V = TypeVar("V")
@@ -56,7 +56,7 @@ class Aggregate(Generic[V]):
         found = await self.lock_all(tx, self.table.c[self.key] == value_id)
         return found[0] if found else None
 
-    async def get_locked(self, tx: AsyncConnection, value_id: str) -> V:
+    async def lock_known(self, tx: AsyncConnection, value_id: str) -> V:
         """The value that another row names: it is there."""
         found = await self.lock(tx, value_id)
         invariant(found is not None, f"the {self.table.name} row that another row names is there")
@@ -101,7 +101,7 @@ class Aggregate(Generic[V]):
         befores = [self.columns(before) for before, _ in changes]
         afters = [self.columns(after) for after in saved]
         names = [name for name in afters[0] if any(b[name] != a[name] for b, a in zip(befores, afters, strict=True))]
-        source = values_table(
+        source = build_values_table(
             ("saved_id", sa.Text(), [after[self.key] for after in afters]),
             ("saved_version", sa.BigInteger(), [_version(after) for after in saved]),
             *((name, self.table.c[name].type, [after[name] for after in afters]) for name in names),

@@ -17,7 +17,7 @@ from services.distributions.store.rows import Row, insert_many, is_mine
 from services.distributions.tables import allocation_lines, allocations
 
 
-def select_allocations() -> sa.Select[Any]:
+def _select() -> sa.Select[Any]:
     line = allocation_lines.c
     lines = (
         sa.select(
@@ -75,14 +75,14 @@ def _columns(allocation: Allocation) -> dict[str, Any]:
     }
 
 
-ALLOCATIONS = Aggregate(allocations, "allocation_id", ALLOCATION_MOVES, read_allocation, _columns, select_allocations)
+ALLOCATIONS = Aggregate(allocations, "allocation_id", ALLOCATION_MOVES, read_allocation, _columns, _select)
 
 
-async def replace_allocations(tx: AsyncConnection, distribution_id: str, found: Sequence[Allocation]) -> None:
-    """Keeps the allocations of a calculation instead of those of an earlier one."""
+async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated: Sequence[Allocation]) -> None:
+    """In place of those of an earlier calculation."""
     mine = sa.and_(is_mine(allocations), allocations.c.distribution_id == distribution_id)
     await tx.execute(sa.delete(allocations).where(mine))
-    await ALLOCATIONS.insert_all(tx, found)
+    await ALLOCATIONS.insert_all(tx, calculated)
     lines = [
         {
             "allocation_id": allocation.allocation_id,
@@ -92,7 +92,7 @@ async def replace_allocations(tx: AsyncConnection, distribution_id: str, found: 
             "claim_minor": line.claim_minor,
             "claims_minor": line.claims_minor,
         }
-        for allocation in found
+        for allocation in calculated
         for line in allocation.lines
     ]
     await insert_many(tx, allocation_lines, lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
-from services.distributions.domain.terms import Terms, list_tiers, make_terms
+from services.distributions.domain.terms import Terms, build_terms, list_tiers
 
 
 def write_failure(failure: Failure | None) -> dict[str, Any] | None:
@@ -43,4 +43,4 @@ def write_terms(terms: Terms) -> list[list[Any]]:
 
 
 def read_terms(value: list[list[Any]]) -> Terms:
-    return make_terms([(kind, parameters) for kind, parameters in value])
+    return build_terms([(kind, parameters) for kind, parameters in value])

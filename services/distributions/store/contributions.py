@@ -27,7 +27,7 @@ class Contribution:
         return self.amount_minor if self.counted else 0
 
 
-async def find_contribution(tx: AsyncConnection, transaction_id: str) -> Contribution | None:
+async def lock_contribution(tx: AsyncConnection, transaction_id: str) -> Contribution | None:
     """Locked."""
     query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id == transaction_id)
     row = (await tx.execute(query.with_for_update(key_share=True))).one_or_none()
@@ -36,7 +36,7 @@ async def find_contribution(tx: AsyncConnection, transaction_id: str) -> Contrib
     return Contribution(row.transaction_id, row.investment_id, row.amount_minor, row.transaction_version, row.counted)
 
 
-async def put_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
+async def save_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
     """Keeps the report in place of an older one."""
     report = {
         "investment_id": contribution.investment_id,
@@ -49,7 +49,7 @@ async def put_contribution(tx: AsyncConnection, contribution: Contribution) -> N
     await tx.execute(row.on_conflict_do_update(index_elements=list(key), set_=report))
 
 
-async def find_known(tx: AsyncConnection, transaction_ids: Collection[str]) -> set[str]:
+async def list_contribution_ids(tx: AsyncConnection, transaction_ids: Collection[str]) -> set[str]:
     """Those of the transactions that are known to be contributions."""
     table = contributions.c
     query = sa.select(table.transaction_id).where(is_mine(contributions), table.transaction_id.in_(transaction_ids))

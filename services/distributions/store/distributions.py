@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from services.distributions.domain.refusals import DistributionNotFound
 from services.distributions.domain.states import DISTRIBUTION_MOVES, DistributionStatus
 from services.distributions.messages import to_allocation, to_distribution
 from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.allocations import ALLOCATIONS, save_allocations
 from services.distributions.store.columns import read_explanation, read_failure, write_explanation, write_failure
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.store.rows import Row, insert_many, is_mine
@@ -29,7 +29,7 @@ from services.distributions.tables import distribution_tiers, distributions
 _PART_BYTES_MAX = 180 * 1024  # with the distribution and its headers an event fits a message
 
 
-def select_distributions() -> sa.Select[Any]:
+def _select() -> sa.Select[Any]:
     tier = distribution_tiers.c
     tiers = (
         sa.select(
@@ -108,18 +108,22 @@ def _columns(distribution: Distribution) -> dict[str, Any]:
     }
 
 
-DISTRIBUTIONS = Aggregate(
-    distributions, "distribution_id", DISTRIBUTION_MOVES, read_distribution, _columns, select_distributions
-)
+DISTRIBUTIONS = Aggregate(distributions, "distribution_id", DISTRIBUTION_MOVES, read_distribution, _columns, _select)
+
+
+async def find_distribution(tx: AsyncConnection, distribution_id: str) -> Distribution:
+    """Raises: DistributionNotFound."""
+    distribution = await DISTRIBUTIONS.find(tx, distribution_id)
+    if distribution is None:
+        raise DistributionNotFound
+    return distribution
 
 
 async def lock_distribution(tx: AsyncConnection, distribution_id: str) -> tuple[Offering, Distribution]:
     """The offering and the distribution, locked in that order. Raises: DistributionNotFound."""
-    found = await DISTRIBUTIONS.find(tx, distribution_id)
-    if found is None:
-        raise DistributionNotFound
-    offering = await OFFERINGS.get_locked(tx, found.offering_id)
-    return offering, await DISTRIBUTIONS.get_locked(tx, distribution_id)
+    found = await find_distribution(tx, distribution_id)
+    offering = await OFFERINGS.lock_known(tx, found.offering_id)
+    return offering, await DISTRIBUTIONS.lock_known(tx, distribution_id)
 
 
 async def insert_distribution(tx: AsyncConnection, distribution: Distribution) -> None:
@@ -128,7 +132,7 @@ async def insert_distribution(tx: AsyncConnection, distribution: Distribution) -
     await enqueue_all(tx, [event], now=distribution.created_at)
 
 
-async def move_distribution(
+async def save_distribution(
     tx: AsyncConnection,
     before: Distribution,
     after: Distribution,
@@ -143,11 +147,31 @@ async def move_distribution(
     """
     distribution = await DISTRIBUTIONS.save(tx, before, after, now)
     saved = await ALLOCATIONS.save_all(tx, allocations, now)
-    await publish(tx, event, distribution, saved, now)
+    await _publish(tx, event, distribution, saved, now)
     return distribution, saved
 
 
-async def publish(
+async def save_calculation(
+    tx: AsyncConnection,
+    before: Distribution,
+    after: Distribution,
+    build_allocations: Callable[[Distribution], Sequence[Allocation]],
+    now: datetime,
+) -> Distribution:
+    """Writes the distribution with its tiers and allocations, in place of those of an earlier calculation.
+
+    Args:
+        build_allocations: The allocations of the distribution as it was written: its version is theirs.
+    """
+    distribution = await DISTRIBUTIONS.save(tx, before, after, now)
+    await _save_tiers(tx, distribution)
+    allocations = build_allocations(distribution)
+    await save_allocations(tx, distribution.distribution_id, allocations)
+    await _publish(tx, events.DistributionCalculated(), distribution, allocations, now)
+    return distribution
+
+
+async def _publish(
     tx: AsyncConnection,
     event: Message,
     distribution: Distribution,
@@ -188,8 +212,9 @@ def _cut(allocations: Sequence[pb.Allocation]) -> Iterator[list[pb.Allocation]]:
         yield part
 
 
-async def replace_tiers(tx: AsyncConnection, distribution_id: str, tiers: Sequence[TierTotal]) -> None:
-    """Keeps the tiers of a calculation instead of those of an earlier one."""
+async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:
+    """In place of those of an earlier calculation."""
+    distribution_id = distribution.distribution_id
     mine = sa.and_(is_mine(distribution_tiers), distribution_tiers.c.distribution_id == distribution_id)
     await tx.execute(sa.delete(distribution_tiers).where(mine))
     rows = [
@@ -201,7 +226,7 @@ async def replace_tiers(tx: AsyncConnection, distribution_id: str, tiers: Sequen
             "sponsor_minor": tier.sponsor_minor,
             "explanation": write_explanation(tier.explanation),
         }
-        for index, tier in enumerate(tiers)
+        for index, tier in enumerate(distribution.tiers)
     ]
     await insert_many(tx, distribution_tiers, rows)
 

@@ -83,7 +83,7 @@ async def insert_investment(tx: AsyncConnection, investment: Investment) -> None
     await enqueue_all(tx, [event], now=investment.created_at)
 
 
-async def move_investments(
+async def save_investments(
     tx: AsyncConnection,
     changes: Sequence[tuple[Investment, Investment]],
     event: Callable[..., Message],

@@ -90,7 +90,7 @@ def _columns(offering: Offering) -> dict[str, Any]:
 OFFERINGS = Aggregate(offerings, "offering_id", OFFERING_MOVES, read_offering, _columns)
 
 
-async def get_offering(tx: AsyncConnection, offering_id: str) -> Offering:
+async def find_offering(tx: AsyncConnection, offering_id: str) -> Offering:
     """Raises: OfferingNotFound."""
     offering = await OFFERINGS.find(tx, offering_id)
     if offering is None:
@@ -114,7 +114,7 @@ async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:
     return True
 
 
-async def move_offering(
+async def save_offering(
     tx: AsyncConnection, before: Offering, after: Offering, event: Message, now: datetime
 ) -> Offering:
     """Writes the offering as it is `after`, and publishes the event with it. The caller holds its lock.

@@ -28,13 +28,13 @@ async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mappi
     if not rows:
         return
     names = list(rows[0])
-    source = values_table(*((name, table.c[name].type, [row[name] for row in rows]) for name in names))
+    source = build_values_table(*((name, table.c[name].type, [row[name] for row in rows]) for name in names))
     columns = [source.c[name] for name in names]
     organization = sa.literal(current_principal().org_id)
     await tx.execute(sa.insert(table).from_select([*names, "org_id"], sa.select(*columns, organization)))
 
 
-def values_table(*columns: tuple[str, sa.types.TypeEngine[Any], Sequence[object]]) -> sa.TableValuedAlias:
+def build_values_table(*columns: tuple[str, sa.types.TypeEngine[Any], Sequence[object]]) -> sa.TableValuedAlias:
     """Values as a table to select from or join: an array a column, so that any number of rows is one statement."""
     arrays = [
         sa.cast(sa.bindparam(None, list(values), type_=pg.ARRAY(kind, dimensions=1), unique=True), pg.ARRAY(kind))

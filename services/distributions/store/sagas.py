@@ -48,7 +48,7 @@ class Overtaken(Exception):
     """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-async def begin_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, step: SagaStep, actor: str) -> str:
+async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, step: SagaStep, actor: str) -> str:
     """A saga that is due at once; its id."""
     saga_id = new_id("saga")
     await tx.execute(
@@ -87,7 +87,7 @@ async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:
     )
 
 
-async def record_step(tx: AsyncConnection, saga: Saga, step: SagaStep) -> None:
+async def save_step(tx: AsyncConnection, saga: Saga, step: SagaStep) -> None:
     """Ends a step: the saga stands at `step`, due at once. First statement of the transaction that keeps the outcome.
 
     Raises:

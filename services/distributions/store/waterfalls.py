@@ -17,7 +17,7 @@ from services.distributions.domain.books import DAYS_IN_YEAR
 from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
-from services.distributions.store.investments import lock_investments, move_investments
+from services.distributions.store.investments import lock_investments, save_investments
 from services.distributions.store.rows import is_mine
 from services.distributions.tables import distribution_tiers, distributions, investments
 
@@ -26,7 +26,7 @@ UNITS_A_MINOR = 1_000_000 * DAYS_IN_YEAR
 _IN_THE_WATERFALL = (InvestmentStatus.ACTIVE.value, InvestmentStatus.COMPLETED.value)
 
 
-async def read_state(tx: AsyncConnection, offering_id: str) -> State:
+async def find_state(tx: AsyncConnection, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
     table = investments.c
     query = sa.select(
@@ -88,4 +88,4 @@ async def save_lots(tx: AsyncConnection, lots: Iterable[Lot], now: datetime) -> 
             accrued_through=lot.accrued_through,
         )
         changes.append((before, after))
-    await move_investments(tx, changes, events.InvestmentUpdated, now)
+    await save_investments(tx, changes, events.InvestmentUpdated, now)

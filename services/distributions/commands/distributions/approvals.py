@@ -15,7 +15,7 @@ from services.distributions.actions import answer_distribution
 from services.distributions.domain.approval import check_content
 from services.distributions.domain.distribution import check_may_approve, check_may_reject, check_may_submit
 from services.distributions.domain.states import DistributionStatus
-from services.distributions.store.distributions import lock_distribution, move_distribution
+from services.distributions.store.distributions import lock_distribution, save_distribution
 
 
 async def submit_distribution(
@@ -29,7 +29,7 @@ async def submit_distribution(
     submitted = replace(
         distribution, status=DistributionStatus.PENDING_APPROVAL, submitted_by=current_principal().person
     )
-    after, _ = await move_distribution(tx, distribution, submitted, events.DistributionSubmitted(), now)
+    after, _ = await save_distribution(tx, distribution, submitted, events.DistributionSubmitted(), now)
     return answer_distribution(offering, after)
 
 
@@ -48,7 +48,7 @@ async def approve_distribution(
         approved_by=checker,
         approved_hash=request.content_hash,
     )
-    after, _ = await move_distribution(tx, distribution, approved, events.DistributionApproved(), now)
+    after, _ = await save_distribution(tx, distribution, approved, events.DistributionApproved(), now)
     return answer_distribution(offering, after)
 
 
@@ -67,5 +67,5 @@ async def reject_distribution(
         approved_hash=None,
     )
     event = events.DistributionRejected(reason=request.reason)
-    after, _ = await move_distribution(tx, distribution, drafted, event, now)
+    after, _ = await save_distribution(tx, distribution, drafted, event, now)
     return answer_distribution(offering, after)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from realco.distributions.v1 import distributions_pb2 as pb
-from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -27,9 +27,8 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.waterfall import Result, calculate
-from services.distributions.store.allocations import replace_allocations
-from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, publish, replace_tiers
-from services.distributions.store.waterfalls import read_state
+from services.distributions.store.distributions import lock_distribution, save_calculation
+from services.distributions.store.waterfalls import find_state
 
 
 async def calculate_distribution(
@@ -48,17 +47,12 @@ async def calculate_distribution(
         allocation_count=len(result.lines),
         calculated_by=current_principal().person,
     )
-    after = await DISTRIBUTIONS.save(tx, distribution, calculated, now)
-    await replace_tiers(tx, after.distribution_id, after.tiers)
-    allocations = _list_allocations(offering, after, result, now)
-    await replace_allocations(tx, after.distribution_id, allocations)
-    await publish(tx, events.DistributionCalculated(), after, allocations, now)
+    build = partial(_build_allocations, offering, result)
+    after = await save_calculation(tx, distribution, calculated, build, now)
     return answer_distribution(offering, after)
 
 
-def _list_allocations(
-    offering: Offering, distribution: Distribution, result: Result, now: datetime
-) -> list[Allocation]:
+def _build_allocations(offering: Offering, result: Result, distribution: Distribution) -> list[Allocation]:
     """By payee. An allocation's id follows from the distribution and its payee: a repeated calculation keeps it."""
     claims = sum_claims(result.steps)
     found = []
@@ -73,8 +67,8 @@ def _list_allocations(
             currency=distribution.currency,
             lines=list_lines(line, result.steps, claims),
             amount_minor=line.total,
-            created_at=now,
-            updated_at=now,
+            created_at=distribution.updated_at,
+            updated_at=distribution.updated_at,
             version=distribution.version,  # grows with each calculation, so each has etags of its own
         )
         found.append(allocation)
@@ -86,7 +80,7 @@ async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: D
 
     Raises: NothingContributed, OutOfDateOrder.
     """
-    state = await read_state(tx, offering.offering_id)
+    state = await find_state(tx, offering.offering_id)
     spell = spell_in(distribution.currency)
     return calculate(state, offering.terms, distribution.amount_minor, distribution.distribution_date, spell)
 

@@ -21,14 +21,14 @@ from services.distributions.domain.offering import check_may_distribute
 from services.distributions.domain.refusals import CurrencyMismatch, OutOfDateOrder
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of
-from services.distributions.store.distributions import insert_distribution, lock_distribution, move_distribution
-from services.distributions.store.offerings import get_offering
+from services.distributions.store.distributions import insert_distribution, lock_distribution, save_distribution
+from services.distributions.store.offerings import find_offering
 
 
 async def create_distribution(
     tx: AsyncConnection, request: pb.CreateDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    offering = await get_offering(tx, request.offering_id)
+    offering = await find_offering(tx, request.offering_id)
     check_may_distribute(offering)
     if request.amount.currency_code != offering.currency:
         fields = {"amount.currency_code": "is not the offering's currency"}
@@ -73,7 +73,7 @@ async def cancel_distribution(
     check_may_cancel(distribution)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED)
     allocations = await list_cancellations(tx, distribution.distribution_id)
-    after, _ = await move_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)
+    after, _ = await save_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)
     return answer_distribution(offering, after)
 
 

@@ -23,24 +23,23 @@ from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
 from services.distributions.commands.distributions.drafts import list_cancellations
 from services.distributions.domain.distribution import check_may_execute
-from services.distributions.domain.payout import plan_allocation_payout
+from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.refusals import (
     DistributionInProgress,
-    DistributionNotFound,
     EscrowAccountNotUsable,
     InsufficientDistributableCash,
 )
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.distributions import (
-    DISTRIBUTIONS,
     find_being_declared,
+    find_distribution,
     lock_distribution,
-    move_distribution,
+    save_distribution,
 )
-from services.distributions.store.offerings import get_offering, move_offering
+from services.distributions.store.offerings import find_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
-from services.distributions.store.sagas import Saga, SagaKind, SagaStep, begin_saga, record_step
+from services.distributions.store.sagas import Saga, SagaKind, SagaStep, insert_saga, save_step
 from services.distributions.store.waterfalls import save_lots
 
 
@@ -56,12 +55,12 @@ class Cash:
 async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> Cash:
     """What escrow holds for the distribution's offering, read before any transaction. Raises: DistributionNotFound."""
     async with database.begin() as tx:
-        distribution = await DISTRIBUTIONS.find(tx, distribution_id)
-        if distribution is None:
-            raise DistributionNotFound
-        offering = await get_offering(tx, distribution.offering_id)
+        distribution = await find_distribution(tx, distribution_id)
+        offering = await find_offering(tx, distribution.offering_id)
     account = await peer.get_escrow_account(offering.escrow_account_id)
-    balance = await peer.get_balance(offering.escrow_account_id)
+    invariant(account is not None, "the escrow account of an offering is there")
+    assert account is not None
+    balance = await peer.get_escrow_account_balance(offering.escrow_account_id)
     return Cash(
         offering.escrow_account_id,
         escrow.EscrowAccount.Status.Name(account.status),
@@ -100,8 +99,8 @@ async def execute_distribution(
             requested_minor=distribution.amount_minor,
         )
     queued = replace(distribution, status=DistributionStatus.QUEUED)
-    after, _ = await move_distribution(tx, distribution, queued, events.DistributionQueued(), now)
-    await begin_saga(
+    after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)
+    await insert_saga(
         tx,
         SagaKind.EXECUTION,
         distribution.distribution_id,
@@ -111,12 +110,10 @@ async def execute_distribution(
     return answer_distribution(offering, after)
 
 
-async def make_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
+async def build_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
-    distribution = await DISTRIBUTIONS.find(tx, distribution_id)
-    invariant(distribution is not None, "a distribution that is being declared is there")
-    assert distribution is not None
-    offering = await get_offering(tx, distribution.offering_id)
+    distribution = await find_distribution(tx, distribution_id)
+    offering = await find_offering(tx, distribution.offering_id)
     owed = await sum_by_payee(tx, distribution_id)
     return escrow.DeclareDistributionRequest(
         idempotency_key=f"dist:{distribution_id}",
@@ -132,7 +129,7 @@ async def make_declare_request(tx: AsyncConnection, distribution_id: str) -> esc
 async def record_declaration(database: Database, saga: Saga, now: datetime) -> None:
     """Escrow owes every payee: from here on the distribution is part of the waterfall's past."""
     async with database.begin() as tx:
-        await record_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
         offering, distribution = await lock_distribution(tx, saga.subject_id)
         # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
         result = await run_waterfall(tx, offering, distribution)
@@ -145,7 +142,7 @@ async def record_declaration(database: Database, saga: Saga, now: datetime) -> N
         counted = replace(
             offering, declarations=offering.declarations + 1, declared_through=distribution.distribution_date
         )
-        offering = await move_offering(tx, offering, counted, events.OfferingUpdated(), now)
+        offering = await save_offering(tx, offering, counted, events.OfferingUpdated(), now)
         await save_lots(tx, result.after.lots, now)
         declared = replace(distribution, status=DistributionStatus.PROCESSING, declared_at=now)
         moves = [
@@ -153,16 +150,16 @@ async def record_declaration(database: Database, saga: Saga, now: datetime) -> N
             for each in await lock_allocations_of(tx, distribution.distribution_id)
         ]
         event = events.DistributionDeclared()
-        _, allocations = await move_distribution(tx, distribution, declared, event, now, moves)
-        payouts = [plan_allocation_payout(offering, each, saga.saga_id, None, now) for each in allocations]
+        _, allocations = await save_distribution(tx, distribution, declared, event, now, moves)
+        payouts = [build_allocation_payout(offering, each, saga.saga_id, None, now) for each in allocations]
         await PAYOUTS.insert_all(tx, payouts)
 
 
 async def record_refused_declaration(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
     """Escrow refused, so nothing is owed: the distribution failed, and another may be drafted."""
     async with database.begin() as tx:
-        await record_step(tx, saga, SagaStep.DONE)
+        await save_step(tx, saga, SagaStep.DONE)
         _, distribution = await lock_distribution(tx, saga.subject_id)
         failed = replace(distribution, status=DistributionStatus.FAILED, failure=make_failure(refusal))
         allocations = await list_cancellations(tx, distribution.distribution_id)
-        await move_distribution(tx, distribution, failed, events.DistributionFailed(), now, allocations)
+        await save_distribution(tx, distribution, failed, events.DistributionFailed(), now, allocations)

@@ -22,8 +22,8 @@ from services.distributions.domain.states import (
     PayoutStatus,
 )
 from services.distributions.store.allocations import ALLOCATIONS, count_statuses
-from services.distributions.store.distributions import move_distribution
-from services.distributions.store.investments import INVESTMENTS, move_investments
+from services.distributions.store.distributions import save_distribution
+from services.distributions.store.investments import INVESTMENTS, save_investments
 from services.distributions.tables import investments
 
 _OUTCOMES = {
@@ -36,7 +36,7 @@ _OUTCOMES = {
 async def end_allocation(tx: AsyncConnection, distribution: Distribution, payout: Payout, now: datetime) -> None:
     """Moves the allocation to where its payout ended. The caller has the distribution's lock."""
     invariant(payout.allocation_id is not None, "a payout of a distribution pays an allocation")
-    allocation = await ALLOCATIONS.get_locked(tx, payout.allocation_id or "")
+    allocation = await ALLOCATIONS.lock_known(tx, payout.allocation_id or "")
     if payout.attempt != allocation.attempts:
         # An attempt that was followed by another has failed; that it was paid after all needs a person.
         log.error("earlier_payout_moved", request_key=payout.request_key, outcome=payout.status.value)
@@ -56,7 +56,7 @@ async def _resume(
     tx: AsyncConnection, distribution: Distribution, allocation: Allocation, now: datetime
 ) -> tuple[Distribution, Allocation]:
     resumed = replace(allocation, status=AllocationStatus.PROCESSING, failure=None)
-    after, moved = await move_distribution(
+    after, moved = await save_distribution(
         tx, distribution, distribution, events.AllocationResent(), now, [(allocation, resumed)]
     )
     return after, moved[0]
@@ -74,7 +74,7 @@ async def _move_to_end(
     ended = replace(allocation, status=status, transaction_id=payout.transaction_id, failure=payout.failure)
     paid = replace(distribution, paid_minor=distribution.paid_minor + sign * allocation.amount_minor)
     event = events.AllocationFailed() if status in UNPAID else events.AllocationPaid()
-    distribution, _ = await move_distribution(tx, distribution, paid, event, now, [(allocation, ended)])
+    distribution, _ = await save_distribution(tx, distribution, paid, event, now, [(allocation, ended)])
     if sign and allocation.payee_type is PayeeType.INVESTOR:
         await _count_distributed(tx, allocation, sign, now)
     await _roll_up(tx, distribution, now)
@@ -93,7 +93,7 @@ async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: 
         (each, replace(each, distributed_minor=each.distributed_minor + sign * parts[each.investment_id]))
         for each in held
     ]
-    await move_investments(tx, changes, events.InvestmentUpdated, now)
+    await save_investments(tx, changes, events.InvestmentUpdated, now)
 
 
 async def _roll_up(tx: AsyncConnection, distribution: Distribution, now: datetime) -> None:
@@ -104,14 +104,14 @@ async def _roll_up(tx: AsyncConnection, distribution: Distribution, now: datetim
         return
     if end not in DISTRIBUTION_MOVES[distribution.status]:
         resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)
-        distribution, _ = await move_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
-    ended = replace(distribution, status=end, failure=_describe_unpaid(counts))
+        distribution, _ = await save_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
+    ended = replace(distribution, status=end, failure=_build_failure(counts))
     completed = end is DistributionStatus.COMPLETED
     event = events.DistributionCompleted() if completed else events.DistributionFailed()
-    await move_distribution(tx, distribution, ended, event, now)
+    await save_distribution(tx, distribution, ended, event, now)
 
 
-def _describe_unpaid(counts: dict[AllocationStatus, int]) -> Failure | None:
+def _build_failure(counts: dict[AllocationStatus, int]) -> Failure | None:
     unpaid = sum(counts.get(status, 0) for status in UNPAID)
     if not unpaid:
         return None

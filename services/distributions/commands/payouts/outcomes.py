@@ -20,8 +20,8 @@ from services.distributions.commands.raises.refunds import advance_refunds
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.distributions import lock_distribution
-from services.distributions.store.investments import INVESTMENTS, move_investments
-from services.distributions.store.offerings import lock_offering, move_offering
+from services.distributions.store.investments import INVESTMENTS, save_investments
+from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, ReportedPayout, find_payout, is_newest
 
 _PAYOUT_TYPES = frozenset(each.value for each in PayoutType)
@@ -87,9 +87,9 @@ async def _end_payout(tx: AsyncConnection, ended: Payout, now: datetime) -> None
     newest = await is_newest(tx, payout)
     if payout.type is PayoutType.REFUND and payout.investment_id is not None:
         if newest:
-            investment = await INVESTMENTS.get_locked(tx, payout.investment_id)
+            investment = await INVESTMENTS.lock_known(tx, payout.investment_id)
             after = replace(investment, refund_failure=payout.failure)
-            await move_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+            await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
         await advance_refunds(tx, offering, now, investment_ids=[payout.investment_id])
     elif newest:
         paid = replace(
@@ -97,14 +97,14 @@ async def _end_payout(tx: AsyncConnection, ended: Payout, now: datetime) -> None
             proceeds_failure=payout.failure,
             proceeds_transaction_id=payout.transaction_id or offering.proceeds_transaction_id,
         )
-        await move_offering(tx, offering, paid, events.OfferingUpdated(), now)
+        await save_offering(tx, offering, paid, events.OfferingUpdated(), now)
     else:
         log.error("earlier_payout_moved", request_key=payout.request_key, outcome=payout.status.value)
 
 
 async def _keep_end(tx: AsyncConnection, ended: Payout, now: datetime) -> Payout | None:
     """The payout as it is kept; None where this says nothing new."""
-    payout = await PAYOUTS.get_locked(tx, ended.request_key)
+    payout = await PAYOUTS.lock_known(tx, ended.request_key)
     if ended.transaction_id is None:
         if payout.status is not PayoutStatus.REQUESTED:
             return None

@@ -21,10 +21,10 @@ from services.distributions.commands.payouts.outcomes import record_refusal
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import ALLOCATIONS
-from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, move_distribution
-from services.distributions.store.offerings import lock_offering, move_offering
+from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, save_distribution
+from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
-from services.distributions.store.sagas import Saga, SagaStep, record_step
+from services.distributions.store.sagas import Saga, SagaStep, save_step
 from services.distributions.tables import allocations
 
 _DESCRIPTIONS = {
@@ -48,7 +48,7 @@ async def request_payouts(saga: Saga, database: Database, peer: Transactions, cl
         requested = await list_requested(tx, saga.saga_id)
     answers = await _ask(peer, requested) if requested else Answers()
     async with database.begin() as tx:
-        await record_step(tx, saga, SagaStep.REQUEST_PAYOUTS if requested else SagaStep.DONE)
+        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS if requested else SagaStep.DONE)
         if requested:
             await _record_answers(tx, requested, answers, clock.now())
 
@@ -104,14 +104,14 @@ async def _name_transactions(tx: AsyncConnection, created: Sequence[Payout], now
             (each, replace(each, transaction_id=by_allocation[each.allocation_id].transaction_id))
             for each in await ALLOCATIONS.lock_all(tx, allocations.c.allocation_id.in_(by_allocation))
         ]
-        distribution = await DISTRIBUTIONS.get_locked(tx, changes[0][0].distribution_id)
+        distribution = await DISTRIBUTIONS.lock_known(tx, changes[0][0].distribution_id)
         event = events.DistributionPayoutsCreated()
-        await move_distribution(tx, distribution, distribution, event, now, changes)
+        await save_distribution(tx, distribution, distribution, event, now, changes)
     for payout in created:
         if payout.type is PayoutType.ESCROW_WITHDRAWAL:
             offering = await lock_offering(tx, payout.offering_id)
             named = replace(offering, proceeds_transaction_id=payout.transaction_id)
-            await move_offering(tx, offering, named, events.OfferingUpdated(), now)
+            await save_offering(tx, offering, named, events.OfferingUpdated(), now)
 
 
 def _to_item(payout: Payout) -> transactions.BatchCreatePayoutsRequest.Item:

@@ -13,13 +13,13 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_allocation
 from services.distributions.domain.distribution import check_may_resend
-from services.distributions.domain.payout import plan_allocation_payout
+from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import ALLOCATIONS
-from services.distributions.store.distributions import lock_distribution, move_distribution
+from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.payouts import PAYOUTS
-from services.distributions.store.sagas import SagaKind, SagaStep, begin_saga
+from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
 
 
 async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationRequest, now: datetime) -> pb.Allocation:
@@ -31,13 +31,13 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
     check_may_resend(allocation)
     if distribution.status is not DistributionStatus.PROCESSING:
         resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)
-        distribution, _ = await move_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
+        distribution, _ = await save_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
     again = replace(allocation, status=AllocationStatus.PROCESSING, attempts=allocation.attempts + 1, failure=None)
-    _, moved = await move_distribution(
+    _, moved = await save_distribution(
         tx, distribution, distribution, events.AllocationResent(), now, [(allocation, again)]
     )
     person = current_principal().person
-    saga_id = await begin_saga(tx, SagaKind.RESEND, allocation.allocation_id, SagaStep.REQUEST_PAYOUTS, person)
-    payout = plan_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, SagaStep.REQUEST_PAYOUTS, person)
+    payout = build_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])

@@ -20,16 +20,16 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_offering
 from services.distributions.commands.raises import refunds
-from services.distributions.commands.raises.gates import PeerFacts, check_gates
-from services.distributions.domain.closing import require_open
+from services.distributions.commands.raises.gates import PeerFacts, list_gates
+from services.distributions.domain.closing import check_gates
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering, check_may_close
-from services.distributions.domain.payout import plan_proceeds_payout
+from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.store.investments import lock_investments_of, move_investments, sum_released
-from services.distributions.store.offerings import get_offering, lock_offering, move_offering
+from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
+from services.distributions.store.offerings import find_offering, lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
-from services.distributions.store.sagas import Saga, SagaKind, SagaStep, begin_saga, record_step
+from services.distributions.store.sagas import Saga, SagaKind, SagaStep, insert_saga, save_step
 
 
 async def close_offering(
@@ -47,9 +47,9 @@ async def close_offering(
     bank_account_id = request.proceeds_bank_account_id or None
     if offering.status is OfferingStatus.CLOSED:
         return answer_offering(await _pay_proceeds_again(tx, offering, bank_account_id, now), now)
-    require_open(await check_gates(tx, offering, peer_facts, now))
+    check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
-    await begin_saga(
+    await insert_saga(
         tx,
         SagaKind.CLOSING,
         offering.offering_id,
@@ -62,7 +62,7 @@ async def close_offering(
         closing_attempt=offering.closing_attempt + 1,
         proceeds_bank_account_id=bank_account_id,
     )
-    return answer_offering(await move_offering(tx, offering, closing, events.OfferingClosing(), now), now)
+    return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 
 
 async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
@@ -72,12 +72,12 @@ async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) ->
         for each in await lock_investments_of(tx, offering_id)
         if each.status is InvestmentStatus.PENDING and each.refund_requested_by is None and each.funded_minor > 0
     ]
-    await move_investments(tx, changes, events.InvestmentUpdated, now)
+    await save_investments(tx, changes, events.InvestmentUpdated, now)
 
 
-async def make_release_request(tx: AsyncConnection, offering_id: str) -> escrow.ReleaseSubscriptionsRequest:
+async def build_release_request(tx: AsyncConnection, offering_id: str) -> escrow.ReleaseSubscriptionsRequest:
     """What escrow is asked: the same request every time, because the closing fixed it."""
-    offering = await get_offering(tx, offering_id)
+    offering = await find_offering(tx, offering_id)
     key = f"close:{offering_id}"
     released = await sum_released(tx, offering_id)
     return escrow.ReleaseSubscriptionsRequest(
@@ -94,13 +94,13 @@ async def make_release_request(tx: AsyncConnection, offering_id: str) -> escrow.
 async def record_release(database: Database, saga: Saga, now: datetime) -> None:
     """Escrow released every subscription: the investments are active from today, and the proceeds are due."""
     async with database.begin() as tx:
-        await record_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
         offering = await lock_offering(tx, saga.subject_id)
         closed = replace(offering, status=OfferingStatus.CLOSED, closing_date=now.date())
-        offering = await move_offering(tx, offering, closed, events.OfferingClosed(), now)
+        offering = await save_offering(tx, offering, closed, events.OfferingClosed(), now)
         active = await _activate_investments(tx, offering.offering_id, now.date(), now)
         released_minor = sum(each.released_minor for each in active)
-        await PAYOUTS.insert_all(tx, [plan_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
+        await PAYOUTS.insert_all(tx, [build_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
         # Commitments that nothing was paid on have missed the closing.
         await refunds.request_all_refunds(tx, offering.offering_id, now)
         await refunds.advance_refunds(tx, offering, now)
@@ -120,22 +120,22 @@ async def _activate_investments(
         for each in await lock_investments_of(tx, offering_id)
         if each.status is InvestmentStatus.PENDING and each.released_minor > 0
     ]
-    return await move_investments(tx, changes, events.InvestmentActivated, now)
+    return await save_investments(tx, changes, events.InvestmentActivated, now)
 
 
 async def record_refused_release(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
     """Escrow refused, so no money moved: the offering is open again."""
     log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
     async with database.begin() as tx:
-        await record_step(tx, saga, SagaStep.DONE)
+        await save_step(tx, saga, SagaStep.DONE)
         offering = await lock_offering(tx, saga.subject_id)
         reopened = replace(offering, status=OfferingStatus.OPEN)
-        await move_offering(tx, offering, reopened, events.OfferingUpdated(), now)
+        await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
         changes = [
             (each, replace(each, released_minor=0, unreturned_minor=0))
             for each in await lock_investments_of(tx, offering.offering_id)
         ]
-        await move_investments(tx, changes, events.InvestmentUpdated, now)
+        await save_investments(tx, changes, events.InvestmentUpdated, now)
 
 
 async def _pay_proceeds_again(
@@ -143,7 +143,7 @@ async def _pay_proceeds_again(
 ) -> Offering:
     """A new attempt, on behalf of whoever asks for it now."""
     person = current_principal().person
-    saga_id = await begin_saga(tx, SagaKind.CLOSING, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    saga_id = await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
     again = replace(
         offering,
         proceeds_bank_account_id=bank_account_id or offering.proceeds_bank_account_id,
@@ -152,5 +152,5 @@ async def _pay_proceeds_again(
     last = await find_last_proceeds(tx, offering.offering_id)
     invariant(last is not None, "proceeds that failed were asked for")
     assert last is not None
-    await PAYOUTS.insert_all(tx, [plan_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
-    return await move_offering(tx, offering, again, events.OfferingUpdated(), now)
+    await PAYOUTS.insert_all(tx, [build_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
+    return await save_offering(tx, offering, again, events.OfferingUpdated(), now)

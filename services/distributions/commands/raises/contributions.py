@@ -17,12 +17,12 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.store.contributions import (
     Contribution,
-    find_contribution,
-    find_known,
-    put_contribution,
+    list_contribution_ids,
+    lock_contribution,
+    save_contribution,
 )
-from services.distributions.store.investments import INVESTMENTS, lock_investments, move_investments
-from services.distributions.store.offerings import OFFERINGS, move_offering
+from services.distributions.store.investments import INVESTMENTS, lock_investments, save_investments
+from services.distributions.store.offerings import OFFERINGS, save_offering
 from services.distributions.tables import offerings
 
 _ENTRY, _LEG = escrow.JournalEntry, escrow.LedgerEntry
@@ -43,7 +43,7 @@ async def record_entries(
 ) -> None:
     """Counts what journal entries say about contributions."""
     undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
-    booked = sum_contributions(entries, await find_known(tx, undone))
+    booked = sum_contributions(entries, await list_contribution_ids(tx, undone))
     if not booked:
         return
     found = await OFFERINGS.lock_all(tx, offerings.c.escrow_account_id == escrow_account_id)
@@ -73,9 +73,9 @@ async def _count_booked(
     if len(changes) < len(booked):
         # Entries by hand may name an investment of somebody else, or of another offering.
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
-    changed = await move_investments(tx, changes, events.InvestmentFunded, now)
+    changed = await save_investments(tx, changes, events.InvestmentFunded, now)
     funded = replace(offering, funded_minor=offering.funded_minor + funded_minor)
-    offering = await move_offering(tx, offering, funded, events.OfferingUpdated(), now)
+    offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
     if changed:
         await advance_refunds(tx, offering, now, investment_ids=[each.investment_id for each in changed])
 
@@ -118,9 +118,9 @@ async def record_contribution(
     if found is None:
         log.warning("contribution_to_no_investment", transaction_id=transaction.transaction_id)
         return
-    offering = await OFFERINGS.get_locked(tx, found.offering_id)
-    investment = await INVESTMENTS.get_locked(tx, found.investment_id)
-    known = await find_contribution(tx, transaction.transaction_id)
+    offering = await OFFERINGS.lock_known(tx, found.offering_id)
+    investment = await INVESTMENTS.lock_known(tx, found.investment_id)
+    known = await lock_contribution(tx, transaction.transaction_id)
     if known is not None and known.transaction_version >= transaction.version:
         return
     reported = Contribution(
@@ -130,8 +130,8 @@ async def record_contribution(
         transaction_version=transaction.version,
         counted=completed,
     )
-    await put_contribution(tx, reported)
+    await save_contribution(tx, reported)
     change = reported.counted_minor - (known.counted_minor if known is not None else 0)
     after = replace(investment, completed_minor=investment.completed_minor + change)
-    await move_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+    await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
     await advance_refunds(tx, offering, now, investment_ids=[investment.investment_id])

@@ -10,13 +10,12 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
-from services.chassis.values.errors import DomainError
-from services.distributions.clients import Escrow, Peers
+from services.distributions.clients import Peers
 from services.distributions.domain import closing
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.store.investments import list_investments_of
-from services.distributions.store.offerings import get_offering
+from services.distributions.store.offerings import find_offering
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +35,18 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
         Unavailable: one of them does not answer.
     """
     async with database.begin() as tx:
-        offering = await get_offering(tx, offering_id)
+        offering = await find_offering(tx, offering_id)
         investors = sorted({live.party_id for live in await _list_live(tx, offering_id)})
-    status, balanced = await _read_escrow(peers.escrow, offering.escrow_account_id)
+    account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
+    status = balanced = None
+    if account is not None:
+        status = escrow.EscrowAccount.Status.Name(account.status)
+        balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
     return PeerFacts(status, balanced, {clearance.party_id: clearance.cleared for clearance in clearances})
 
 
-async def _read_escrow(peer: Escrow, escrow_account_id: str) -> tuple[str | None, bool | None]:
-    try:
-        account = await peer.get_escrow_account(escrow_account_id)
-        trial = await peer.get_trial_balance(escrow_account_id)
-    except DomainError as refusal:
-        if refusal.kind.transient:
-            raise
-        return None, None
-    return escrow.EscrowAccount.Status.Name(account.status), trial.balanced
-
-
-async def check_gates(
+async def list_gates(
     tx: AsyncConnection, offering: Offering, peer_facts: PeerFacts, now: datetime
 ) -> tuple[closing.Gate, ...]:
     early = offering.early_close_noticed_on
@@ -69,7 +61,7 @@ async def check_gates(
         escrow_balanced=peer_facts.escrow_balanced,
         early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,
     )
-    return closing.check_gates(facts, now)
+    return closing.build_gates(facts, now)
 
 
 async def _list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:

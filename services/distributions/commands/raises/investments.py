@@ -19,8 +19,8 @@ from services.distributions.domain.investment import Investment, check_may_cance
 from services.distributions.domain.offering import check_takes_investments
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import CurrencyMismatch, InvestmentNotFound, OfferingFull
-from services.distributions.store.investments import INVESTMENTS, insert_investment, move_investments
-from services.distributions.store.offerings import OFFERINGS, lock_offering, move_offering
+from services.distributions.store.investments import INVESTMENTS, insert_investment, save_investments
+from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
 
 async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: datetime) -> pb.Investment:
@@ -49,7 +49,7 @@ async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentReq
     )
     await insert_investment(tx, investment)
     committed = replace(offering, committed_minor=offering.committed_minor + amount_minor)
-    offering = await move_offering(tx, offering, committed, events.OfferingUpdated(), now)
+    offering = await save_offering(tx, offering, committed, events.OfferingUpdated(), now)
     return answer_investment(offering, investment, now)
 
 
@@ -62,13 +62,13 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     found = await INVESTMENTS.find(tx, request.investment_id)
     if found is None or not current_principal().may_reach(found.party_id):
         raise InvestmentNotFound
-    offering = await OFFERINGS.get_locked(tx, found.offering_id)
-    investment = await INVESTMENTS.get_locked(tx, request.investment_id)
+    offering = await OFFERINGS.lock_known(tx, found.offering_id)
+    investment = await INVESTMENTS.lock_known(tx, request.investment_id)
     check_etag(request.etag, investment.etag)
     check_may_cancel(offering, investment, now)
     if investment.refund_requested_by is None and investment.refund_failure is None:
         withdrawn = replace(investment, refund_requested_by=current_principal().person)
-        await move_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
+        await save_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
     ids = [investment.investment_id]
     offering = await refunds.advance_refunds(tx, offering, now, investment_ids=ids, again=True)
-    return answer_investment(offering, await INVESTMENTS.get_locked(tx, investment.investment_id), now)
+    return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

@@ -18,13 +18,13 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.distributions.actions import answer_offering
-from services.distributions.domain.closing import earliest_early_close
+from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
 from services.distributions.domain.refusals import EscrowAccountNotUsable, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
 from services.distributions.store.investments import has_investments
-from services.distributions.store.offerings import insert_offering, lock_offering, move_offering
+from services.distributions.store.offerings import insert_offering, lock_offering, save_offering
 
 # A date further away than this is a slip of the pen.
 PLANS_END: Final = timedelta(days=3653)
@@ -130,7 +130,7 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
         changed = replace(changed, external_id=request.external_id if request.HasField("external_id") else None)
     if "metadata" in named:
         changed = replace(changed, metadata=dict(request.metadata))
-    return answer_offering(await move_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
+    return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:
@@ -149,7 +149,7 @@ def _check_notice(offering: Offering, deadline_at: datetime, now: datetime) -> N
     """Refuses an early close on short notice: until 48 hours before the new deadline investors may withdraw, so a
     deadline of tomorrow would take that right away today. Source: 17 CFR 227.304(a) and (b).
     """
-    earliest = earliest_early_close(now.date())
+    earliest = find_earliest_early_close(now.date())
     if offering.exemption is Exemption.REG_CF and deadline_at.date() < earliest:
         raise InvalidField(
             "An early close needs five business days' notice.",

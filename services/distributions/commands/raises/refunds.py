@@ -15,13 +15,13 @@ from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering, check_may_refund
-from services.distributions.domain.payout import plan_refund_payout
+from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.store.investments import has_live_investments, lock_investments_of, move_investments
-from services.distributions.store.offerings import lock_offering, move_offering
+from services.distributions.store.investments import has_live_investments, lock_investments_of, save_investments
+from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
-from services.distributions.store.sagas import SagaKind, SagaStep, begin_saga
+from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
 
 
 async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
@@ -32,7 +32,7 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     if offering.status is OfferingStatus.OPEN:
         refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
         event = events.OfferingRefunding(reason=request.reason)
-        offering = await move_offering(tx, offering, refunding, event, now)
+        offering = await save_offering(tx, offering, refunding, event, now)
         await request_all_refunds(tx, offering.offering_id, now)
     return answer_offering(await advance_refunds(tx, offering, now, again=True), now)
 
@@ -45,7 +45,7 @@ async def request_all_refunds(tx: AsyncConnection, offering_id: str, now: dateti
         for each in await lock_investments_of(tx, offering_id)
         if each.status in LIVE and each.refund_requested_by is None and each.released_minor == 0
     ]
-    await move_investments(tx, changes, events.InvestmentUpdated, now)
+    await save_investments(tx, changes, events.InvestmentUpdated, now)
 
 
 async def advance_refunds(
@@ -83,12 +83,12 @@ async def advance_refunds(
 async def _pay_refunds(
     tx: AsyncConnection, offering: Offering, person: str, positions: Sequence[RefundPosition], now: datetime
 ) -> None:
-    saga_id = await begin_saga(tx, SagaKind.REFUND, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
-    await move_investments(tx, changes, events.InvestmentUpdated, now)
+    await save_investments(tx, changes, events.InvestmentUpdated, now)
     payouts = [
-        plan_refund_payout(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now)
+        build_refund_payout(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now)
         for each in positions
     ]
     await PAYOUTS.insert_all(tx, payouts)
@@ -98,10 +98,10 @@ async def _cancel_investments(
     tx: AsyncConnection, offering: Offering, settled: Sequence[Investment], now: datetime
 ) -> Offering:
     changes = [(each, replace(each, status=InvestmentStatus.CANCELLED)) for each in settled]
-    cancelled = await move_investments(tx, changes, events.InvestmentCancelled, now)
+    cancelled = await save_investments(tx, changes, events.InvestmentCancelled, now)
     withdrawn_minor = sum(each.amount_minor for each in cancelled)
     after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
     if offering.status is OfferingStatus.REFUNDING and not await has_live_investments(tx, offering.offering_id):
         after = replace(after, status=OfferingStatus.REFUNDED)
-        return await move_offering(tx, offering, after, events.OfferingRefunded(), now)
-    return await move_offering(tx, offering, after, events.OfferingUpdated(), now)
+        return await save_offering(tx, offering, after, events.OfferingRefunded(), now)
+    return await save_offering(tx, offering, after, events.OfferingUpdated(), now)

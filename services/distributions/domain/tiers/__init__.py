@@ -20,7 +20,7 @@ KINDS: Final[Mapping[str, type[Tier]]] = {
 }
 
 
-def make_tier(kind: str, parameters: Mapping[str, str]) -> Tier:
+def build_tier(kind: str, parameters: Mapping[str, str]) -> Tier:
     """The tier that a contract or a row names. A parameter that is absent has its documented default."""
     return KINDS[kind](**{name: Fraction(text) for name, text in parameters.items()})
 
