@@ -117,10 +117,20 @@ class Books:
             self._accrued[index] -= taken
             left[lot.party_id] -= taken
 
-    def divide(self, paid: int, sponsor_share: Fraction) -> tuple[dict[str, int], int]:
-        """Divides a profit tier between the two sides, and the investors' side by contributed capital."""
-        sides = allocate(paid, {_INVESTORS: 1 - sponsor_share, SPONSOR: sponsor_share})
-        return allocate(sides[_INVESTORS], self.contributed), sides[SPONSOR]
+    def divide(
+        self, kind: str, available: int, demanded: int, sponsor_share: Fraction, explanation: Explanation
+    ) -> Step:
+        """The step of a tier that both sides share: the investors' side is divided by contributed capital."""
+        sides = allocate(min(available, demanded), {_INVESTORS: 1 - sponsor_share, SPONSOR: sponsor_share})
+        return Step(
+            kind=kind,
+            available=available,
+            demanded=demanded,
+            investors_by_party=allocate(sides[_INVESTORS], self.contributed),
+            sponsor=sides[SPONSOR],
+            claims=self.contributed,
+            explanation=explanation,
+        )
 
     def explain(self, rule: str, statement: str, *operands: tuple[str, int | str]) -> Explanation:
         """The explanation of a step; operands that are numbers are amounts."""

@@ -32,26 +32,18 @@ class CatchUp:
         # x such that (held + share·x) / (profit + x) = aim: after it the sponsor holds exactly its share of all profit.
         demanded = max(0, round((aim * profit - held) / (share - aim)))
         paid = min(available, demanded)
-        investors, sponsor = books.divide(paid, share)
         statement = (
             f"To hold {spell_percent(aim)} of the profit, {books.spell(profit)} so far with {books.spell(held)} of it "
             f"the sponsor's, takes {books.spell(demanded)} at {spell_percent(share)} to the sponsor; "
             f"{describe_payment(books, paid, demanded)}."
         )
-        return Step(
-            kind=self.kind,
-            available=available,
-            demanded=demanded,
-            investors_by_party=investors,
-            sponsor=sponsor,
-            claims=books.contributed,
-            explanation=books.explain(
-                self.kind,
-                statement,
-                ("profit paid so far", profit),
-                ("of it to the sponsor", held),
-                ("sponsor's share of the profit", spell_percent(aim)),
-                ("sponsor's share of this tier", spell_percent(share)),
-                ("available", available),
-            ),
+        explanation = books.explain(
+            self.kind,
+            statement,
+            ("profit paid so far", profit),
+            ("of it to the sponsor", held),
+            ("sponsor's share of the profit", spell_percent(aim)),
+            ("sponsor's share of this tier", spell_percent(share)),
+            ("available", available),
         )
+        return books.divide(self.kind, available, demanded, share, explanation)

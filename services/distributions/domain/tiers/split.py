@@ -23,22 +23,14 @@ class Split:
         return {"sponsor_share": "must be at least 0 and less than 1: investors keep some of the profit"}
 
     def pay(self, books: Books, available: int) -> Step:
-        investors, sponsor = books.divide(available, self.sponsor_share)
         statement = (
             f"The rest, {books.spell(available)}: {spell_percent(1 - self.sponsor_share)} to investors by contributed "
             f"capital, {spell_percent(self.sponsor_share)} to the sponsor."
         )
-        return Step(
-            kind=self.kind,
-            available=available,
-            demanded=available,
-            investors_by_party=investors,
-            sponsor=sponsor,
-            claims=books.contributed,
-            explanation=books.explain(
-                self.kind,
-                statement,
-                ("available", available),
-                ("sponsor's share of this tier", spell_percent(self.sponsor_share)),
-            ),
+        explanation = books.explain(
+            self.kind,
+            statement,
+            ("available", available),
+            ("sponsor's share of this tier", spell_percent(self.sponsor_share)),
         )
+        return books.divide(self.kind, available, available, self.sponsor_share, explanation)
