@@ -6,7 +6,7 @@ A service's `migrations/env.py` is three lines: `from services.chassis.data.migr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -71,10 +71,51 @@ def append_only(op: Op, *names: str) -> None:
         )
 
 
+def guard_moves(op: Op, machines: Mapping[str, str]) -> None:
+    """Refuses every change of a status but the moves that are listed, whoever writes it (reliability rule c7).
+
+    Fills `allowed_moves`, a table of the service with `machine`, `from_status` and `to_status`. The app role may read
+    it: see `grant_app`.
+
+    Args:
+        machines: For each table with a `status`, its moves: `OPEN>CLOSING CLOSING>CLOSED`.
+    """
+    op.bulk_insert(
+        sa.table("allowed_moves", sa.column("machine"), sa.column("from_status"), sa.column("to_status")),
+        [
+            {"machine": machine, "from_status": move.split(">")[0], "to_status": move.split(">")[1]}
+            for machine, moves in machines.items()
+            for move in moves.split()
+        ],
+    )
+    op.execute(_REFUSE_ILLEGAL_MOVE)
+    for machine in machines:
+        op.execute(
+            f"CREATE TRIGGER refuse_illegal_move BEFORE UPDATE OF status ON {_quoted(op, machine)} FOR EACH ROW"
+            " WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION refuse_illegal_move()"
+        )
+
+
+_REFUSE_ILLEGAL_MOVE = """
+    CREATE FUNCTION refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+    BEGIN
+        IF NOT EXISTS (
+            SELECT FROM allowed_moves
+            WHERE machine = TG_TABLE_NAME AND from_status = OLD.status AND to_status = NEW.status
+        ) THEN
+            RAISE EXCEPTION '% does not move from % to %', TG_TABLE_NAME, OLD.status, NEW.status
+                USING ERRCODE = '23514';
+        END IF;
+        RETURN NEW;
+    END $$
+"""
+
+
 def grant_app(
     op: Op,
     service: str,
     *,
+    select: Sequence[str] = (),
     select_insert: Sequence[str] = (),
     all: Sequence[str] | None = None,  # noqa: A002  # it reads well where it is called
 ) -> None:
@@ -82,6 +123,7 @@ def grant_app(
 
     Args:
         service: Its app role is `<service>_app`, unless the owner who migrates has another name before `_owner`.
+        select: Tables that a migration fills: SELECT.
         select_insert: Append-only tables: SELECT and INSERT.
         all: The service's tables with SELECT, INSERT, UPDATE and DELETE; None is every other table there is. The
             chassis' own tables have their rights anyway.
@@ -89,12 +131,13 @@ def grant_app(
     bind = op.get_bind()
     app = _quoted(op, app_role(bind, service))
     names = sa.inspect(bind).get_table_names() if all is None else [*all, *tables.metadata.tables]
-    editable = [name for name in names if name not in select_insert and name not in _READ_ONLY]
+    read_only = (*_READ_ONLY, *select)
+    editable = [name for name in names if name not in select_insert and name not in read_only]
     op.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC")
     op.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     op.execute(f"GRANT USAGE ON SCHEMA public TO {app}")
-    for name in _READ_ONLY:
-        op.execute(f"GRANT SELECT ON {name} TO {app}")
+    for name in read_only:
+        op.execute(f"GRANT SELECT ON {_quoted(op, name)} TO {app}")
     op.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app}")
     for name in editable:
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {_quoted(op, name)} TO {app}")

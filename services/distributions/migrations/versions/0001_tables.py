@@ -7,12 +7,12 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data.migrations import (
-    app_role,
     append_only,
     create_chassis_tables,
     create_heard_persons,
     enable_rls,
     grant_app,
+    guard_moves,
 )
 
 revision = "0001"
@@ -58,19 +58,6 @@ _OF_ORGANIZATIONS = (
     "sagas",
 )
 
-_REFUSE_ILLEGAL_MOVE = """
-    CREATE FUNCTION refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
-    BEGIN
-        IF NOT EXISTS (
-            SELECT FROM allowed_moves
-            WHERE machine = TG_TABLE_NAME AND from_status = OLD.status AND to_status = NEW.status
-        ) THEN
-            RAISE EXCEPTION '% does not move from % to %', TG_TABLE_NAME, OLD.status, NEW.status
-                USING ERRCODE = '23514';
-        END IF;
-        RETURN NEW;
-    END $$
-"""
 # The lines of an allocation come in one statement, and sum to its amount.
 _REFUSE_WRONG_LINES = """
     CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
@@ -109,30 +96,11 @@ def upgrade() -> None:
     _distribution_tiers()
     _allocation_lines()
     _payouts()
-    _guard_moves()
+    guard_moves(op, _MOVES)
     _guard_amounts()
     append_only(op, "moves")
     enable_rls(op, *_OF_ORGANIZATIONS)
-    grant_app(op, "distributions", select_insert=["allowed_moves", "moves"])
-    op.execute(f"REVOKE INSERT ON allowed_moves FROM {app_role(op.get_bind(), 'distributions')}")
-
-
-def _guard_moves() -> None:
-    """A move that is not listed cannot be stored, whoever writes it (reliability rule c7)."""
-    op.bulk_insert(
-        sa.table("allowed_moves", sa.column("machine"), sa.column("from_status"), sa.column("to_status")),
-        [
-            {"machine": machine, "from_status": move.split(">")[0], "to_status": move.split(">")[1]}
-            for machine, moves in _MOVES.items()
-            for move in moves.split()
-        ],
-    )
-    op.execute(_REFUSE_ILLEGAL_MOVE)
-    for machine in _MOVES:
-        op.execute(
-            f"CREATE TRIGGER refuse_illegal_move BEFORE UPDATE OF status ON {machine} FOR EACH ROW"
-            " WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION refuse_illegal_move()"
-        )
+    grant_app(op, "distributions", select=["allowed_moves"], select_insert=["moves"])
 
 
 def _guard_amounts() -> None:
