@@ -29,7 +29,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 - **What is required** of an answer is always there, empty texts and lists too; what is not is left out where there is
   none. **Values may be added** to the enums of answers, and fields to answers: take any text, and skip what is unknown.
 - **In a request** `null` means not set; a field or value that is not described is refused.
-- **Lists** are paged: pass `nextPageToken` back as `pageToken` with the same filters.
+- **Lists** are paged: pass `nextPageToken` back as `pageToken` with the same filters. A filter has the name of the
+  field that it filters by; given several times, it means any of its values.
 - **Whatever moves money** takes an `Idempotency-Key`. The same key with the same body gives the first answer again;
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
 - **Refusals** are problem details (RFC 9457); act on `code`.
