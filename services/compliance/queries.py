@@ -15,9 +15,10 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation, to_timestamp
 from services.chassis.data.paging import Page
 from services.chassis.data.reach import within_reach
+from services.chassis.values.refusals import PartyNotFound
 from services.compliance import messages, store
 from services.compliance.domain import clearance
-from services.compliance.domain.refusals import ComplianceCheckNotFound, PartyNotFound
+from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.tables import compliance_checks, parties, party_persons
 
 _PACKAGE = pb.DESCRIPTOR.package
@@ -27,7 +28,7 @@ async def get_party(tx: AsyncConnection, request: parties_pb2.GetPartyRequest, n
     """Raises PartyNotFound."""
     row = (await tx.execute(sa.select(parties).where(parties.c.party_id == request.party_id))).one_or_none()
     if row is None:
-        raise PartyNotFound("There is no such party.")
+        raise PartyNotFound()
     return await describe_party(tx, row, now)
 
 
@@ -158,7 +159,7 @@ async def get_check(tx: AsyncConnection, request: pb.GetComplianceCheckRequest, 
     statement = sa.select(compliance_checks, writer).select_from(joined)
     row = (await tx.execute(statement.where(c.compliance_check_id == request.compliance_check_id))).one_or_none()
     if row is None:
-        raise ComplianceCheckNotFound("No such check.")
+        raise ComplianceCheckNotFound()
     return describe_check(row, row.written_by)
 
 

@@ -11,9 +11,10 @@ from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_pr
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
+from services.chassis.values.refusals import EscrowAccountFrozen
 from services.escrow import store
 from services.escrow.commands import holds
-from services.escrow.domain.refusals import EscrowAccountFrozen, HoldNotOpen
+from services.escrow.domain.refusals import HoldNotOpen
 
 _BATCH_MAX = 100
 _REFUSALS_MAX = 5_000

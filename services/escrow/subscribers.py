@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.values.ids import derived_id, new_id
+from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound
 from services.escrow import store
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
@@ -59,7 +60,7 @@ async def _book_fact(
     escrow_account_id = transaction.escrow_account_id
     account = await store.lock_escrow_account(tx, delivery.org_id, escrow_account_id)
     if account is None:
-        raise refusals.EscrowAccountNotFound("The event is about an escrow account that is not here.")
+        raise EscrowAccountNotFound()
     frozen = account.status == Status.FROZEN.value
     if fact is Fact.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
@@ -150,7 +151,7 @@ async def _end_return_risk(
         await holds.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
     except (refusals.HoldNotFound, refusals.HoldNotOpen):
         return  # what was never at risk has none, and a person may have ended it
-    except refusals.EscrowAccountFrozen:
+    except EscrowAccountFrozen:
         await holds.let_hold_expire(tx, account_id, hold_id, now, now)
 
 

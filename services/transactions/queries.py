@@ -36,7 +36,7 @@ async def _read_transaction(tx: AsyncConnection, transaction_id: str) -> Transac
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
-        raise TransactionNotFound("There is no such transaction.")
+        raise TransactionNotFound()
     return store.read(row)
 
 
@@ -92,7 +92,7 @@ async def get_bank_account(
     by_id = sa.select(bank_accounts).where(_b.bank_account_id == request.bank_account_id)
     row = (await tx.execute(by_id.where(_b.org_id == principal.org_id))).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
-        raise BankAccountNotFound("There is no such bank account.")
+        raise BankAccountNotFound()
     return answer_bank_account(row)
 
 
@@ -122,7 +122,7 @@ async def get_webhook(
     by_id = sa.select(webhooks).where(_w.webhook_id == request.webhook_id)
     row = (await tx.execute(by_id.where(_w.org_id == current_principal().org_id))).one_or_none()
     if row is None:
-        raise WebhookNotFound("There is no such webhook.")
+        raise WebhookNotFound()
     return answer_webhook(row)
 
 

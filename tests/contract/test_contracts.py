@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,20 @@ def test_every_refusal_has_its_reason_in_the_catalogue():
         if refusal.reason not in reasons_of(area_of(refusal))
     ]
     assert unknown == []
+
+
+def test_a_reason_stands_in_one_catalogue():
+    """Whoever answers, the same fact has the same code: what two areas need is in `type`."""
+    times = Counter(value.name for enum in contracts.error_reasons() for value in enum.values if value.number)
+    assert [name for name, number in times.items() if number > 1] == []
+
+
+def test_a_reason_has_one_refusal():
+    """What two services refuse for the same reason is a class of the chassis, so they say the same of it."""
+    by_reason: dict[str, set[str]] = {}
+    for refusal in refusals():
+        by_reason.setdefault(refusal.reason, set()).add(f"{refusal.__module__}.{refusal.__qualname__}")
+    assert {reason: sorted(classes) for reason, classes in by_reason.items() if len(classes) > 1} == {}
 
 
 def test_every_refusal_is_of_the_kind_its_reason_promises():

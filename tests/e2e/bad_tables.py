@@ -37,28 +37,48 @@ def _new_transaction(targets: Targets, route: Route) -> Iterator[BadRequest]:
         for value in values:
             echo = value if isinstance(value, str) and len(value) > 8 and value.isprintable() else ""
             yield BadRequest(f"{name} is {value!r:.40}", at=f"body /{name}", change={name: value}, echo=echo)
-    unusable = {"escrow_account": "ESCROW_ACCOUNT_NOT_USABLE", "investment": "INVESTMENT_NOT_USABLE"}
     for title, escrow_account in {"unknown": f"esc_{UNKNOWN}", "foreign": foreign["escrow_account"]}.items():
         yield BadRequest(
             f"the escrow account is {title}",
-            422,
-            unusable["escrow_account"],
+            404,
+            "ESCROW_ACCOUNT_NOT_FOUND",
+            at="body /escrowAccountId",
             change={"escrowAccountId": escrow_account},
         )
     for title, investment in {"unknown": f"inv_{UNKNOWN}", "foreign": foreign["investment"]}.items():
-        yield BadRequest(f"the investment is {title}", 404, "NOT_FOUND", change={"investmentId": investment})
+        yield BadRequest(
+            f"the investment is {title}",
+            404,
+            "INVESTMENT_NOT_FOUND",
+            at="body /investmentId",
+            change={"investmentId": investment},
+        )
     for title, account in {
         "unknown": f"ba_{UNKNOWN}",
         "foreign": foreign["bank_account"],
         "another party's": ids["stranger_bank_account"],
     }.items():
         code = "BANK_ACCOUNT_NOT_FOUND"
-        yield BadRequest(f"the bank account is {title}", 404, code, change={"bankAccountId": account}, echo=account)
+        yield BadRequest(
+            f"the bank account is {title}",
+            404,
+            code,
+            at="body /bankAccountId",
+            change={"bankAccountId": account},
+            echo=account,
+        )
     other_escrow = {"escrowAccountId": ids["other_escrow_account"]}
-    yield BadRequest("the escrow account is another offering's", 422, unusable["investment"], change=other_escrow)
-    yield BadRequest("it is more than the commitment", 422, unusable["investment"], change={"amount": usd(1_000_01)})
+    yield BadRequest(
+        "the escrow account is another offering's",
+        422,
+        "ESCROW_ACCOUNT_MISMATCH",
+        at="body /escrowAccountId",
+        change=other_escrow,
+    )
+    yield BadRequest("it is more than the commitment", 422, "COMMITMENT_EXCEEDED", change={"amount": usd(1_000_01)})
     euros = {"amount.currencyCode": "EUR"}
-    yield BadRequest("the currency is not the account's", 422, unusable["escrow_account"], change=euros)
+    at = "body /amount/currencyCode"
+    yield BadRequest("the currency is not the account's", 422, "CURRENCY_MISMATCH", at=at, change=euros)
     yield BadRequest("the type is a payout", at="body /type", change={"type": "ESCROW_WITHDRAWAL"})
     yield BadRequest("the rail is not offered", at="body /paymentMethod", change={"paymentMethod": "CREDIT_CARD"})
     yield BadRequest("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})

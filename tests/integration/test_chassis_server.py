@@ -17,7 +17,8 @@ from services.chassis.calls import client, server
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds, set_deadline
 from services.chassis.data.database import Database
-from services.chassis.values.errors import DomainError, InvalidField, Kind, NotFound
+from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.refusals import PartyNotFound
 from tests.support import chassis
 from tests.support.identity import Issuer
 
@@ -171,7 +172,7 @@ class Frozen(DomainError):
     ("raised", "code", "reason", "retry"),
     [
         (Frozen("It is frozen.", escrow_account_id=ACCOUNT), "FAILED_PRECONDITION", "ESCROW_ACCOUNT_FROZEN", False),
-        (NotFound("No such account."), "NOT_FOUND", "NOT_FOUND", False),
+        (PartyNotFound(), "NOT_FOUND", "PARTY_NOT_FOUND", False),
         (ConnectionRefusedError("db.internal:5432"), "UNAVAILABLE", "UNAVAILABLE", True),
         (TimeoutError("secret"), "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", False),
         (KeyError("secret"), "INTERNAL", "INTERNAL", False),

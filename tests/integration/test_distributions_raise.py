@@ -59,19 +59,33 @@ async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own
     assert (offering.status, offering.maximum_amount) == (opb.Offering.OPEN, usd(100_00))
     with pytest.raises(DomainError) as refusal:
         await service.offering(100_00, escrow_account_id=offering.escrow_account_id)
-    assert refusal.value.metadata["cause"] == "used by another offering"
+    assert refusal.value.reason == "ESCROW_ACCOUNT_IN_USE"
+    assert refusal.value.metadata == {"escrow_account_id": offering.escrow_account_id}
 
 
 @pytest.mark.parametrize(
-    ("spoil", "cause"),
+    ("spoil", "reason", "field"),
     [
-        (lambda account: setattr(account, "status", escrow.EscrowAccount.FROZEN), "FROZEN"),
-        (lambda account: setattr(account, "currency_code", "EUR"), "its currency is EUR"),
-        (None, "unknown"),
+        (
+            lambda account: setattr(account, "status", escrow.EscrowAccount.FROZEN),
+            "ESCROW_ACCOUNT_FROZEN",
+            "escrow_account_id",
+        ),
+        (
+            lambda account: setattr(account, "status", escrow.EscrowAccount.CLOSED),
+            "ESCROW_ACCOUNT_CLOSED",
+            "escrow_account_id",
+        ),
+        (
+            lambda account: setattr(account, "currency_code", "EUR"),
+            "CURRENCY_MISMATCH",
+            "target_amount.currency_code",
+        ),
+        (None, "ESCROW_ACCOUNT_NOT_FOUND", "escrow_account_id"),
     ],
 )
 async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
-    service: DistributionsHarness, spoil: Callable[[escrow.EscrowAccount], None] | None, cause: str
+    service: DistributionsHarness, spoil: Callable[[escrow.EscrowAccount], None] | None, reason: str, field: str
 ) -> None:
     account_id = service.escrow.open()
     if spoil is None:
@@ -80,7 +94,7 @@ async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
         spoil(service.escrow.accounts[account_id])
     with pytest.raises(DomainError) as refusal:
         await service.offering(100_00, escrow_account_id=account_id)
-    assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", cause)
+    assert (refusal.value.reason, list(refusal.value.fields)) == (reason, [field])
 
 
 async def test_what_the_terms_do_not_say_is_the_documented_default_and_never_zero(

@@ -181,7 +181,10 @@ async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_execut
     account.status = escrow.EscrowAccount.FROZEN
     with pytest.raises(DomainError) as refusal:
         await service.execute(approved)
-    assert (refusal.value.reason, refusal.value.metadata["cause"]) == ("ESCROW_ACCOUNT_NOT_USABLE", "FROZEN")
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "ESCROW_ACCOUNT_FROZEN",
+        {"escrow_account_id": offering.escrow_account_id},
+    )
     assert (await service.get(approved)).status == dpb.Distribution.APPROVED
     account.status = escrow.EscrowAccount.ACTIVE
     assert (await service.execute(approved)).status == dpb.Distribution.QUEUED

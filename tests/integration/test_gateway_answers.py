@@ -17,6 +17,7 @@ from gateway import contracts
 from gateway.descriptors import camel_case
 from gateway.upstream import PATIENCE_SECONDS
 from services.chassis.values import errors
+from services.chassis.values.refusals import PartyNotFound
 from tests.support.gateway import (
     ISSUER,
     KEY,
@@ -54,7 +55,7 @@ class Poor(errors.DomainError):
         (KeyReused("Another body.", idempotency_key="key-1"), 422),
         (InFlight("Still running.", idempotency_key="key-1"), 409),
         (Poor("Too little.", available_minor=5), 422),
-        (errors.NotFound("No such resource."), 404),
+        (PartyNotFound(), 404),
         (errors.PermissionDenied("Maker is checker."), 403),
         (errors.Unavailable("Away."), 503),
     ],

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from realco.distributions.v1.offerings_pb2 import Investment
+from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -78,11 +78,11 @@ REFUSED = [
     ({"investment_id": ""}, "INVALID_FIELD", ["investment_id"]),
     ({"type": T.DEPOSIT}, "INVALID_FIELD", ["investment_id"]),
     ({"party_id": ""}, "INVALID_FIELD", ["party_id"]),
-    ({"investment_id": new_id("inv")}, "NOT_FOUND", []),
-    ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", []),
-    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_USABLE", ["escrow_account_id"]),
-    ({"amount": usd(1_000_01)}, "INVESTMENT_NOT_USABLE", []),
-    ({"party_id": "inv-002"}, "NOT_FOUND", []),
+    ({"investment_id": new_id("inv")}, "INVESTMENT_NOT_FOUND", ["investment_id"]),
+    ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", ["bank_account_id"]),
+    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_FOUND", ["escrow_account_id"]),
+    ({"amount": usd(1_000_01)}, "COMMITMENT_EXCEEDED", []),
+    ({"party_id": "inv-002"}, "BANK_ACCOUNT_NOT_FOUND", ["bank_account_id"]),
 ]
 
 
@@ -103,35 +103,56 @@ async def _euro(service: TransactionsHarness) -> None:
     service.escrow.accounts[ESCROW_ACCOUNT].currency_code = "EUR"
 
 
-async def _funded(service: TransactionsHarness) -> None:
+async def _close(service: TransactionsHarness) -> None:
+    service.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.CLOSED
+
+
+async def _invest_euros(service: TransactionsHarness) -> None:
+    for investment in service.distributions.investments.values():
+        investment.amount.currency_code = "EUR"
+
+
+async def _fund(service: TransactionsHarness) -> None:
     for investment in service.distributions.investments.values():
         investment.funded_amount.amount_minor = 999_99
 
 
-async def _active(service: TransactionsHarness) -> None:
+async def _activate(service: TransactionsHarness) -> None:
     for investment in service.distributions.investments.values():
         investment.status = Investment.ACTIVE
 
 
-async def _other_account(service: TransactionsHarness) -> None:
-    service.distributions.offering.escrow_account_id = new_id("esc")
+async def _close_offering(service: TransactionsHarness) -> None:
+    service.distributions.offering.status = Offering.CLOSING
+    service.distributions.offering.deadline_time.FromJsonString("2024-12-31T00:00:00Z")
 
 
-@pytest.mark.parametrize(("change", "reason", "cause"), [
-    (_freeze, "ESCROW_ACCOUNT_NOT_USABLE", "frozen"),
-    (_euro, "ESCROW_ACCOUNT_NOT_USABLE", "its currency is EUR"),
-    (_funded, "INVESTMENT_NOT_USABLE", "only 1 of its commitment is not funded"),
-    (_active, "INVESTMENT_NOT_USABLE", "it is ACTIVE"),
-    (_other_account, "INVESTMENT_NOT_USABLE", "its offering uses another escrow account"),
+async def _move_offering(service: TransactionsHarness) -> None:
+    service.distributions.offering.escrow_account_id = OTHER_ACCOUNT
+
+
+OTHER_ACCOUNT = new_id("esc")
+
+
+@pytest.mark.parametrize(("change", "reason", "fields", "facts"), [
+    (_freeze, "ESCROW_ACCOUNT_FROZEN", ["escrow_account_id"], {"escrow_account_id": ESCROW_ACCOUNT}),
+    (_close, "ESCROW_ACCOUNT_CLOSED", ["escrow_account_id"], {"escrow_account_id": ESCROW_ACCOUNT}),
+    (_euro, "CURRENCY_MISMATCH", ["amount.currency_code"], {"expected": "EUR"}),
+    (_invest_euros, "CURRENCY_MISMATCH", ["amount.currency_code"], {"expected": "EUR"}),
+    (_fund, "COMMITMENT_EXCEEDED", [], {"remaining_minor": "1", "requested_minor": "10000"}),
+    (_activate, "INVESTMENT_NOT_PENDING", [], {"status": "ACTIVE"}),
+    (_close_offering, "OFFERING_NOT_OPEN", [], {"status": "CLOSING", "deadline_time": "2024-12-31T00:00:00+00:00"}),
+    (_move_offering, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"], {"expected": OTHER_ACCOUNT}),
 ])  # fmt: skip
-async def test_a_refusal_by_a_peer_names_its_cause_and_is_the_first_answer(
-    service: TransactionsHarness, change, reason: str, cause: str
+async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the_first_answer(
+    service: TransactionsHarness, change, reason: str, fields: list[str], facts: dict[str, str]
 ) -> None:
     request = await service.deposit_request()
     await change(service)
     for _ in (1, 2):
         refusal = await refused(service, ADMIN, "CreateTransaction", request)
-        assert (refusal.reason, refusal.metadata["cause"]) == (reason, cause)
+        assert (refusal.reason, list(refusal.fields)) == (reason, fields)
+        assert facts.items() <= refusal.metadata.items()
     assert await stored(service) == 0
 
 
@@ -143,8 +164,9 @@ async def test_contributions_on_their_way_count_against_the_commitment(service: 
     [made] = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     for refusal in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
         assert isinstance(refusal, DomainError)
-        assert refusal.reason == "INVESTMENT_NOT_USABLE"
-        assert refusal.metadata["cause"] == "only 5000 of its commitment is neither funded nor on its way"
+        assert refusal.reason == "COMMITMENT_EXCEEDED"
+        assert (refusal.metadata["remaining_minor"], refusal.metadata["requested_minor"]) == ("5000", "10000")
+        assert refusal.message == "Only 50.00 USD of the commitment is neither funded nor on its way."
     assert await stored(service) == 1
     await service.work()
     service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
@@ -153,7 +175,7 @@ async def test_contributions_on_their_way_count_against_the_commitment(service: 
     for funded_minor in (0, 100_00):
         service.distributions.investments[investment_id].funded_amount.amount_minor = funded_minor
         request = await service.deposit_request(investment_id=investment_id, amount=usd(50_01))
-        assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "INVESTMENT_NOT_USABLE"
+        assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "COMMITMENT_EXCEEDED"
     assert (await service.deposit(investment_id=investment_id, amount=usd(50_00))).status == T.QUEUED
 
 
@@ -166,13 +188,14 @@ async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_in
     other = await service.deposit(investment_id=investment_id)
     retry = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=declined.transaction_id)
     for _ in (1, 2):  # and a replay hears the same
-        assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "INVESTMENT_NOT_USABLE"
+        assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "COMMITMENT_EXCEEDED"
     await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=other.transaction_id))
     retry.idempotency_key = "once-more"
     with service.wire.cut(service.escrow):
         assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "UNAVAILABLE"
     service.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.FROZEN
-    assert (await refused(service, ADMIN, "RetryTransaction", retry)).reason == "ESCROW_ACCOUNT_NOT_USABLE"
+    frozen = await refused(service, ADMIN, "RetryTransaction", retry)
+    assert (frozen.reason, frozen.fields) == ("ESCROW_ACCOUNT_FROZEN", {}), "no field of the request names the account"
     service.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.ACTIVE
     retry.idempotency_key = "last"
     assert (await service.ask(ADMIN, "RetryTransaction", retry)).status == T.QUEUED
@@ -196,7 +219,7 @@ async def test_an_investor_moves_only_its_own_money_and_only_as_a_contribution(s
     stolen = await service.deposit_request(party_id="inv-001", bank_account_id=foreign.bank_account_id)
     assert (await refused(service, INVESTOR, "CreateTransaction", stolen)).reason == "BANK_ACCOUNT_NOT_FOUND"
     stolen = await service.deposit_request(party_id="inv-001", investment_id=foreign.investment_id)
-    assert (await refused(service, INVESTOR, "CreateTransaction", stolen)).reason == "NOT_FOUND"
+    assert (await refused(service, INVESTOR, "CreateTransaction", stolen)).reason == "INVESTMENT_NOT_FOUND"
 
 
 @pytest.mark.parametrize("principal", [STRANGER, OTHER_ORG])

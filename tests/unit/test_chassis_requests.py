@@ -21,7 +21,8 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.paging import Page, PageTokenInvalid
 from services.chassis.data.reach import within_reach
 from services.chassis.process.boot import check_nats_version
-from services.chassis.values.errors import BootError, InvalidField, NotFound, PermissionDenied
+from services.chassis.values.errors import BootError, InvalidField, PermissionDenied
+from services.chassis.values.refusals import PartyNotFound
 
 ESCROW = pb.DESCRIPTOR.services_by_name["EscrowService"]
 COMPLIANCE = compliance_pb2.DESCRIPTOR.services_by_name["ComplianceService"]
@@ -72,7 +73,7 @@ def test_only_the_services_of_the_option_may_call(service, admitted):
 
 
 def refuse() -> None:
-    raise NotFound("No.")
+    raise PartyNotFound
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_an_investor_reaches_only_its_parties(named, role, is_there):
     if is_there:
         rule.confine(principal, request)
     else:
-        with pytest.raises(NotFound):
+        with pytest.raises(PartyNotFound):
             rule.confine(principal, request)
     assert request.party_id == named
 
@@ -125,7 +126,7 @@ ONE, SEVERAL, NONE = frozenset({"inv_1"}), frozenset({"inv_1", "inv_2"}), frozen
         ("investor", SEVERAL, "", InvalidField),
         ("investor", NONE, "", InvalidField),
         ("investor", SEVERAL, "inv_2", "inv_2"),
-        ("investor", SEVERAL, "inv_3", NotFound),
+        ("investor", SEVERAL, "inv_3", PartyNotFound),
         ("admin", NONE, "", InvalidField),
         ("admin", NONE, "inv_3", "inv_3"),
     ],
@@ -137,7 +138,7 @@ def test_a_creation_is_for_the_named_party_or_the_only_one(role, parties, named,
     else:
         with pytest.raises(chosen) as refusal:
             principal.choose_party(named)
-        assert set(refusal.value.fields) == ({"party_id"} if chosen is InvalidField else set())
+        assert set(refusal.value.fields) == {"party_id"}
 
 
 def test_a_list_shows_rows_of_the_callers_parties():

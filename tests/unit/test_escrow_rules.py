@@ -4,6 +4,7 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.values.invariant import InvariantViolation
+from services.chassis.values.refusals import IllegalStatusChange
 from services.escrow.domain.account import Balance, Status, check_empty, check_move
 from services.escrow.domain.chart import (
     CASH,
@@ -16,7 +17,7 @@ from services.escrow.domain.chart import (
     line_of,
 )
 from services.escrow.domain.journal import Layer, credit, debit, digest_scope, mirror
-from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange
+from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.posting.booking import EVENT_BYTES_MAX, cut
 
 FEES = LedgerAccount(Kind.FEES)

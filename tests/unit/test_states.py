@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.chassis.values.errors import Kind
-from services.distributions.domain.refusals import IllegalState
+from services.chassis.values.refusals import IllegalStatusChange
 from services.distributions.domain.states import (
     ALLOCATION_MOVES,
     DISTRIBUTION_MOVES,
@@ -72,7 +72,7 @@ def test_a_move_is_allowed_only_if_its_table_has_it(table, current, to, allowed)
     if allowed:
         check_move(table, current, to)
         return
-    with pytest.raises(IllegalState) as refused:
+    with pytest.raises(IllegalStatusChange) as refused:
         check_move(table, current, to)
     assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "ILLEGAL_STATUS_CHANGE")
     assert refused.value.metadata == {"from": current.name, "to": to.name}

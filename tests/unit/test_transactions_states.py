@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.refusals import IllegalStatusChange
 from services.transactions.domain.states import MOVES, Status, check_move, may_cancel
 
 # Row: the status before; column: the status after, in the same order. x = a move, = the same, . = refused.

@@ -17,7 +17,8 @@ from google.protobuf.message import Message
 from realco.type.v1 import access_pb2
 
 from services.chassis.calls.auth import SERVICE_ROLE, Principal, current_principal
-from services.chassis.values.errors import BootError, DomainError, NotFound, PermissionDenied
+from services.chassis.values.errors import BootError, DomainError, PermissionDenied
+from services.chassis.values.refusals import PartyNotFound
 
 # What a caller may do with a resource: its name, the RPC that does it (`EscrowService/FreezeEscrowAccount`), and
 # whether the rules of the business let it happen now: yes or no, or the check that raises the refusal.
@@ -51,7 +52,7 @@ class Rule:
         """Keeps an investor to its parties: where the request names a party, it is one of them.
 
         Raises:
-            NotFound: it is another id, which looks like one that does not exist.
+            PartyNotFound: it is another id, which looks like one that does not exist.
         """
         if not principal.confined or not self.party_path:
             return
@@ -61,7 +62,7 @@ class Rule:
             holder = getattr(holder, part)
         named = getattr(holder, name)
         if named and not principal.may_reach(named):
-            raise NotFound("No such resource.")
+            raise PartyNotFound(".".join(self.party_path))
 
 
 def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:

@@ -23,8 +23,9 @@ from joserfc.jwk import ECKey
 
 from services.chassis.calls.keys import AGE_SECONDS_MAX, PublishedKeys
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
-from services.chassis.values.errors import InvalidField, NotFound, PermissionDenied, Unauthenticated
+from services.chassis.values.errors import InvalidField, PermissionDenied, Unauthenticated
 from services.chassis.values.invariant import InvariantViolation
+from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import find_fault
 
 # What a transaction over every organization's rows says: for jobs, relays and webhooks. No token may name it.
@@ -82,12 +83,12 @@ class Principal:
             field: The request's field that names it.
 
         Raises:
-            NotFound: the caller does not act for the named party.
+            PartyNotFound: the caller does not act for the named party.
             InvalidField: none is named, and the caller acts for several or may act for any.
         """
         if named:
             if not self.may_reach(named):
-                raise NotFound("There is no such party.")
+                raise PartyNotFound(field)
             return named
         if len(self.parties) != 1:
             raise InvalidField("Which party is it about?", fields={field: "must name the party"})

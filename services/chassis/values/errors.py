@@ -64,10 +64,20 @@ class InvalidField(DomainError):
 
 
 class NotFound(DomainError):
-    """No such resource for this caller: another organization's id and an unknown id look the same."""
+    """No such resource for this caller: another organization's id and an unknown id look the same.
+
+    Subclasses set `reason`, and `what` there is none of.
+
+    Args:
+        field: The request's field that names it; none where the path of a request does.
+    """
 
     kind = Kind.NOT_FOUND
-    reason = "NOT_FOUND"
+    what: ClassVar[str]
+
+    def __init__(self, field: str | None = None) -> None:
+        fields = {field: f"names no {self.what} that is here"} if field else None
+        super().__init__(f"There is no such {self.what}.", fields=fields)
 
 
 class PermissionDenied(DomainError):

@@ -15,9 +15,10 @@ from services.chassis.data import outbox
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id, new_id
+from services.chassis.values.refusals import MakerIsChecker
 from services.compliance import messages, queries, store
 from services.compliance.domain import clearance
-from services.compliance.domain.refusals import CheckNotInReview, ComplianceCheckNotFound, MakerIsChecker
+from services.compliance.domain.refusals import CheckNotInReview, ComplianceCheckNotFound
 
 _EXPIRED_CHECKS_MAX = 100
 _EXPIRED = Explanation("The last answer expired.", "VALIDITY", source="house rule: an answer is good for 365 days")
@@ -30,7 +31,7 @@ async def review_check(
     reviewer = current_principal().person
     check = await store.lock_check(tx, request.compliance_check_id)
     if check is None:
-        raise ComplianceCheckNotFound("No such check.")
+        raise ComplianceCheckNotFound()
     check_etag(request.etag, messages.check_etag_of(check))
     if check.status != "MANUAL_REVIEW":
         raise CheckNotInReview("The check does not wait for a person.", status=check.status)

@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.failure import Failure
+from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
+from services.chassis.values.refusals import PartyNotCleared
 from services.compliance import messages, store
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
@@ -86,10 +87,8 @@ def _decide(
 
 def _refuse_uncleared(item: Item, check_type: str, missing: tuple[Explanation, ...], now: datetime) -> dict[str, Any]:
     """A failed check of the type whose answer is the first one missing."""
-    what = clearance.spell_missing(missing)
-    message = f"The party is not cleared: {what}."
-    failure = Failure("PARTY_NOT_CLEARED", message, metadata={"party_id": item.party_id, "missing": what})
-    return _row(item, check_type, now, failure, replace(missing[0], statement=message))
+    failure = make_failure(PartyNotCleared(item.party_id, clearance.spell_missing(missing)))
+    return _row(item, check_type, now, failure, replace(missing[0], statement=failure.message))
 
 
 def _row(

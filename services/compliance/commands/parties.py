@@ -14,10 +14,11 @@ from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import PartyNotFound
 from services.compliance import messages, queries, store
 from services.compliance.commands import checks
 from services.compliance.domain import parties as rules
-from services.compliance.domain.refusals import PartyNotFound, TooManyPersons
+from services.compliance.domain.refusals import TooManyPersons
 
 _REQUIRED = {"kind": "must be set", "legal_name": "must not be empty", "roles": "must name one at least"}
 
@@ -92,7 +93,7 @@ async def remove_person(
 async def _lock(tx: AsyncConnection, party_id: str) -> Any:
     found = await store.lock_parties(tx, [party_id])
     if party_id not in found:
-        raise PartyNotFound("There is no such party.")
+        raise PartyNotFound()
     return found[party_id]
 
 

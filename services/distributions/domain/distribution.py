@@ -11,12 +11,11 @@ from typing import Final
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
+from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
     AllocationNotFailed,
     ContentChanged,
-    IllegalState,
-    MakerIsChecker,
     NotApproved,
     NotCalculated,
 )
@@ -126,13 +125,13 @@ class Allocation:
 
 
 def check_may_calculate(distribution: Distribution) -> None:
-    """Raises: IllegalState."""
+    """Raises: IllegalStatusChange."""
     if distribution.status is not DistributionStatus.DRAFT:
-        raise IllegalState(distribution.status.value, DistributionStatus.DRAFT.value)
+        raise IllegalStatusChange(distribution.status.value, DistributionStatus.DRAFT.value)
 
 
 def check_may_submit(distribution: Distribution) -> None:
-    """Raises: IllegalState, NotCalculated."""
+    """Raises: IllegalStatusChange, NotCalculated."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.PENDING_APPROVAL)
     if distribution.content_hash is None:
         raise NotCalculated("Calculate the distribution first.")
@@ -141,7 +140,7 @@ def check_may_submit(distribution: Distribution) -> None:
 def check_may_approve(offering: Offering, distribution: Distribution, checker: str) -> None:
     """Whether this person may approve it.
 
-    Raises: IllegalState, MakerIsChecker, ContentChanged.
+    Raises: IllegalStatusChange, MakerIsChecker, ContentChanged.
     """
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.APPROVED)
     if checker in distribution.makers:
@@ -150,7 +149,7 @@ def check_may_approve(offering: Offering, distribution: Distribution, checker: s
 
 
 def check_may_reject(distribution: Distribution) -> None:
-    """Raises: IllegalState."""
+    """Raises: IllegalStatusChange."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.DRAFT)
 
 
@@ -162,7 +161,7 @@ def check_may_execute(offering: Offering, distribution: Distribution) -> None:
 
 
 def check_may_cancel(distribution: Distribution) -> None:
-    """Raises: IllegalState."""
+    """Raises: IllegalStatusChange."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.CANCELLED)
 
 

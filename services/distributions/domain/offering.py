@@ -9,7 +9,8 @@ from enum import Enum
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
-from services.distributions.domain.refusals import OfferingNotClosed, OfferingNotOpen
+from services.chassis.values.refusals import OfferingNotOpen
+from services.distributions.domain.refusals import OfferingNotClosed
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
 from services.distributions.domain.terms import Terms
 
@@ -74,13 +75,13 @@ def check_takes_investments(offering: Offering, now: datetime) -> None:
 
 
 def _build_refusal(offering: Offering, message: str) -> OfferingNotOpen:
-    return OfferingNotOpen(message, status=offering.status.value, deadline_time=offering.deadline_at.isoformat())
+    return OfferingNotOpen(message, offering.status.value, offering.deadline_at)
 
 
 def check_may_close(offering: Offering) -> None:
     """Whether a closing may be asked for: of an open offering, or again where the proceeds could not be paid.
 
-    Its gates are another question. Raises: IllegalState.
+    Its gates are another question. Raises: IllegalStatusChange.
     """
     if offering.status is OfferingStatus.CLOSED and offering.proceeds_failure is not None:
         return
@@ -88,7 +89,7 @@ def check_may_close(offering: Offering) -> None:
 
 
 def check_may_refund(offering: Offering) -> None:
-    """Asked again, a refund sends those again that failed. Raises: IllegalState."""
+    """Asked again, a refund sends those again that failed. Raises: IllegalStatusChange."""
     if offering.status is not OfferingStatus.REFUNDING:
         check_move(OFFERING_MOVES, offering.status, OfferingStatus.REFUNDING)
 

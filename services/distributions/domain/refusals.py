@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind, NotFound
 
 
-class OfferingNotFound(DomainError):
+class OfferingNotFound(NotFound):
     """No such offering in the caller's organization."""
 
-    kind = Kind.NOT_FOUND
     reason = "OFFERING_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("No such offering.")
+    what = "offering"
 
 
-class InvestmentNotFound(DomainError):
-    """No such investment that the caller may see."""
-
-    kind = Kind.NOT_FOUND
-    reason = "INVESTMENT_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("No such investment.")
-
-
-class DistributionNotFound(DomainError):
+class DistributionNotFound(NotFound):
     """No such distribution that the caller may see."""
 
-    kind = Kind.NOT_FOUND
     reason = "DISTRIBUTION_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("No such distribution.")
+    what = "distribution"
 
 
-class AllocationNotFound(DomainError):
+class AllocationNotFound(NotFound):
     """No such allocation of this distribution that the caller may see."""
 
-    kind = Kind.NOT_FOUND
     reason = "ALLOCATION_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("No such allocation of this distribution.")
-
-
-class IllegalState(DomainError):
-    """The move is not allowed from the status the thing has. Metadata: ``from``, ``to``."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "ILLEGAL_STATUS_CHANGE"
-
-    def __init__(self, current: str, to: str) -> None:
-        super().__init__(f"{current} does not move to {to}.")
-        self.metadata = {"from": current, "to": to}
+    what = "allocation"
 
 
 class TermsInvalid(DomainError):
@@ -63,11 +33,11 @@ class TermsInvalid(DomainError):
     reason = "TERMS_INVALID"
 
 
-class EscrowAccountNotUsable(DomainError):
-    """Unknown, not active, of another currency, or used by another offering; frozen or closed, to execute."""
+class EscrowAccountInUse(DomainError):
+    """Another offering's money is in it. Metadata: escrow_account_id."""
 
     kind = Kind.FAILED_PRECONDITION
-    reason = "ESCROW_ACCOUNT_NOT_USABLE"
+    reason = "ESCROW_ACCOUNT_IN_USE"
 
 
 class TermsFixed(DomainError):
@@ -75,13 +45,6 @@ class TermsFixed(DomainError):
 
     kind = Kind.FAILED_PRECONDITION
     reason = "TERMS_FIXED"
-
-
-class OfferingNotOpen(DomainError):
-    """The offering takes no investments, or no changes, now."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "OFFERING_NOT_OPEN"
 
 
 class OfferingFull(DomainError):
@@ -112,13 +75,6 @@ class OfferingNotClosed(DomainError):
     reason = "OFFERING_NOT_CLOSED"
 
 
-class CurrencyMismatch(DomainError):
-    """The amount is not in the offering's currency."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "CURRENCY_MISMATCH"
-
-
 class NothingContributed(DomainError):
     """No capital was in the offering before the distribution's date, so nobody can be paid."""
 
@@ -138,13 +94,6 @@ class NotCalculated(DomainError):
 
     kind = Kind.FAILED_PRECONDITION
     reason = "NOT_CALCULATED"
-
-
-class MakerIsChecker(DomainError):
-    """Whoever made or submitted a distribution does not approve it."""
-
-    kind = Kind.PERMISSION_DENIED
-    reason = "MAKER_IS_CHECKER"
 
 
 class ContentChanged(DomainError):

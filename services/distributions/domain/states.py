@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final, TypeVar
 
-from services.distributions.domain.refusals import IllegalState
+from services.chassis.values.refusals import IllegalStatusChange
 
 S = TypeVar("S", bound=Enum)
 
@@ -133,6 +133,6 @@ PAYOUT_MOVES: Final[Mapping[PayoutStatus, frozenset[PayoutStatus]]] = {
 
 
 def check_move(table: Mapping[S, frozenset[S]], current: S, to: S) -> None:
-    """Raises: IllegalState, also where the thing has that status already: that is no move."""
+    """Raises: IllegalStatusChange, also where the thing has that status already: that is no move."""
     if to not in table[current]:
-        raise IllegalState(current.name, to.name)
+        raise IllegalStatusChange(current.name, to.name)

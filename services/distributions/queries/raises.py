@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import equal, one_of
 from services.chassis.data.reach import within_reach
+from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering, show_offering
-from services.distributions.domain.refusals import InvestmentNotFound
 from services.distributions.messages import to_investment
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.investments import INVESTMENTS

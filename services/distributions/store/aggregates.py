@@ -88,7 +88,7 @@ class Aggregate(Generic[V]):
     async def save_all(self, tx: AsyncConnection, changes: Sequence[tuple[V, V]], now: datetime) -> list[V]:
         """Writes each value in place of the one before it, in one statement.
 
-        Raises: IllegalState.
+        Raises: IllegalStatusChange.
         """
         if not changes:
             return []

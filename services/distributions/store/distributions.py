@@ -143,7 +143,7 @@ async def save_distribution(
     """Writes the distribution, and those of its allocations that change with it, and publishes the event with them.
 
     The caller holds their locks. An event that tells of allocations comes in as many parts as it needs.
-    Raises: IllegalState.
+    Raises: IllegalStatusChange.
     """
     distribution = await DISTRIBUTIONS.save(tx, before, after, now)
     saved = await ALLOCATIONS.save_all(tx, allocations, now)

@@ -91,7 +91,7 @@ async def save_investments(
 ) -> list[Investment]:
     """Writes each investment as it is after its change, and publishes an event for each. The caller has their locks.
 
-    Those that do not change are left out. Raises: IllegalState.
+    Those that do not change are left out. Raises: IllegalStatusChange.
     """
     changed = [(before, after) for before, after in changes if before != after]
     saved = await INVESTMENTS.save_all(tx, changed, now)

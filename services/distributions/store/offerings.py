@@ -119,7 +119,7 @@ async def save_offering(
 ) -> Offering:
     """Writes the offering as it is `after`, and publishes the event with it. The caller holds its lock.
 
-    Raises: IllegalState.
+    Raises: IllegalStatusChange.
     """
     if after == before:
         return before

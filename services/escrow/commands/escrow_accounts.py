@@ -15,8 +15,9 @@ from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages, store
-from services.escrow.domain import account, refusals
+from services.escrow.domain import account
 from services.escrow.domain.account import Status
 
 
@@ -88,7 +89,7 @@ async def _lock(tx: AsyncConnection, request: Any) -> sa.Row[Any]:
     """
     row = await store.lock_escrow_account(tx, current_principal().org_id, request.escrow_account_id)
     if row is None:
-        raise refusals.EscrowAccountNotFound("There is no such escrow account.")
+        raise EscrowAccountNotFound()
     check_etag(request.etag, messages.to_etag(row))
     return row
 

@@ -16,6 +16,13 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import (
+    CurrencyMismatch,
+    EscrowAccountClosed,
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+    check_currency,
+)
 from services.escrow import actions, messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import Kind, LedgerAccount, line_of
@@ -100,11 +107,11 @@ def _refuse_placing(
 ) -> NoReturn:
     match verdict.outcome:
         case "not_found":
-            raise refusals.EscrowAccountNotFound("There is no such escrow account.")
+            raise EscrowAccountNotFound()
         case "closed":
-            raise refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
+            raise EscrowAccountClosed(escrow_account_id)
         case "currency_mismatch":
-            raise _currency_mismatch(verdict.subject)
+            raise CurrencyMismatch(verdict.subject, "amount.currency_code")
         case _:  # insufficient
             raise refusals.InsufficientAvailableBalance(
                 f"The ledger account {account} has too little available.",
@@ -112,11 +119,6 @@ def _refuse_placing(
                 requested_minor=amount_minor,
                 **refusals.spell_account(account),
             )
-
-
-def _currency_mismatch(expected: str) -> refusals.CurrencyMismatch:
-    fields = {"amount.currency_code": "is not the escrow account's currency"}
-    return refusals.CurrencyMismatch("The escrow account has another currency.", fields=fields, expected=expected)
 
 
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
@@ -128,8 +130,8 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     hold = await _find(tx, request.escrow_account_id, request.hold_id)
     held = LedgerAccount(Kind(hold.kind), hold.party_id)
     receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
-    if request.HasField("amount") and request.amount.currency_code != hold.currency:
-        raise _currency_mismatch(hold.currency)
+    if request.HasField("amount"):
+        check_currency(request.amount.currency_code, hold.currency, "amount.currency_code")
     if receiving == held:
         raise InvalidField("A capture moves money.", fields={"to_ledger_account": "must not be the one the hold is on"})
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
@@ -195,9 +197,9 @@ async def let_hold_expire(
 def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int) -> NoReturn:
     match verdict.outcome:
         case "not_found":
-            raise refusals.HoldNotFound("There is no such hold in this escrow account.")
+            raise refusals.HoldNotFound()
         case "frozen":
-            raise refusals.EscrowAccountFrozen("The escrow account is frozen.", escrow_account_id=escrow_account_id)
+            raise EscrowAccountFrozen(escrow_account_id)
         case "exceeds":
             raise refusals.CaptureExceedsHold(
                 "More is captured than is held.", held_minor=verdict.available_minor, requested_minor=captured_minor
@@ -209,7 +211,7 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, c
 async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
     row = await store.find_hold(tx, current_principal().org_id, escrow_account_id, hold_id)
     if row is None:
-        raise refusals.HoldNotFound("There is no such hold in this escrow account.")
+        raise refusals.HoldNotFound()
     return row
 
 

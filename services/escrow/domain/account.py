@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
+from services.chassis.values.refusals import IllegalStatusChange
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.refusals import BalancesNotZero, IllegalStatusChange, spell_account
+from services.escrow.domain.refusals import BalancesNotZero, spell_account
 
 
 class Status(Enum):
@@ -39,9 +40,7 @@ class Balance(NamedTuple):
 def check_move(current: Status, wanted: Status) -> None:
     """Raises IllegalStatusChange where an account does not go that way."""
     if not may_move(current, wanted):
-        refusal = IllegalStatusChange(f"An escrow account does not go from {current.value} to {wanted.value}.")
-        refusal.metadata.update({"from": current.value, "to": wanted.value})
-        raise refusal
+        raise IllegalStatusChange(current.value, wanted.value)
 
 
 def may_move(current: Status, wanted: Status) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.escrow.domain.chart import LedgerAccount
 
 
@@ -14,19 +14,14 @@ def spell_account(account: LedgerAccount) -> dict[str, Any]:
     return {**named, "party_id": account.party_id} if account.party_id else named
 
 
-class EscrowAccountNotFound(DomainError):
-    kind = Kind.NOT_FOUND
-    reason = "ESCROW_ACCOUNT_NOT_FOUND"
-
-
-class HoldNotFound(DomainError):
-    kind = Kind.NOT_FOUND
+class HoldNotFound(NotFound):
     reason = "HOLD_NOT_FOUND"
+    what = "hold"
 
 
-class JournalEntryNotFound(DomainError):
-    kind = Kind.NOT_FOUND
+class JournalEntryNotFound(NotFound):
     reason = "JOURNAL_ENTRY_NOT_FOUND"
+    what = "journal entry"
 
 
 class _Refused(DomainError):
@@ -45,28 +40,10 @@ class JournalEntryUnbalanced(_Refused):
     reason = "JOURNAL_ENTRY_UNBALANCED"
 
 
-class EscrowAccountFrozen(_Refused):
-    """Metadata: escrow_account_id."""
-
-    reason = "ESCROW_ACCOUNT_FROZEN"
-
-
-class EscrowAccountClosed(_Refused):
-    """Metadata: escrow_account_id."""
-
-    reason = "ESCROW_ACCOUNT_CLOSED"
-
-
 class BalancesNotZero(_Refused):
     """Metadata: those of spell_account, posted_minor."""
 
     reason = "BALANCES_NOT_ZERO"
-
-
-class CurrencyMismatch(_Refused):
-    """Metadata: expected."""
-
-    reason = "CURRENCY_MISMATCH"
 
 
 class AlreadyReversed(_Refused):
@@ -85,12 +62,6 @@ class CaptureExceedsHold(_Refused):
     """Metadata: held_minor, requested_minor."""
 
     reason = "CAPTURE_EXCEEDS_HOLD"
-
-
-class IllegalStatusChange(_Refused):
-    """Metadata: from, to."""
-
-    reason = "ILLEGAL_STATUS_CHANGE"
 
 
 class TooManyWaiting(DomainError):

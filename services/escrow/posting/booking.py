@@ -21,6 +21,12 @@ from services.chassis.data.database import Database, driver_connection, mark_enq
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.refusals import (
+    CurrencyMismatch,
+    EscrowAccountClosed,
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+)
 from services.escrow import messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.journal import NewEntry
@@ -125,15 +131,15 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
     escrow_account_id = entry.escrow_account_id
     match verdict.outcome:
         case "not_found":
-            return refusals.EscrowAccountNotFound("There is no such escrow account.")
+            return EscrowAccountNotFound()
         case "closed":
-            return refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
+            return EscrowAccountClosed(escrow_account_id)
         case "frozen":
-            return refusals.EscrowAccountFrozen("The escrow account is frozen.", escrow_account_id=escrow_account_id)
+            return EscrowAccountFrozen(escrow_account_id)
         case "currency_mismatch":
-            return refusals.CurrencyMismatch("The escrow account has another currency.", expected=verdict.subject)
+            return CurrencyMismatch(verdict.subject)
         case "reversal_not_found":
-            return refusals.JournalEntryNotFound("There is no such journal entry in this escrow account.")
+            return refusals.JournalEntryNotFound()
         case "already_reversed":
             return refusals.AlreadyReversed("The journal entry has its reversal.", journal_entry_id=verdict.subject)
         case "unbalanced":

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
-from services.escrow.domain.refusals import EscrowAccountNotFound
 from services.escrow.tables import escrow_accounts
 
 
@@ -53,7 +53,7 @@ async def find_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa
     key = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id}
     row = (await tx.execute(_ACCOUNT, key)).one_or_none()
     if row is None:
-        raise EscrowAccountNotFound("There is no such escrow account.")
+        raise EscrowAccountNotFound()
     return row
 
 

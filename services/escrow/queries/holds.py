@@ -19,7 +19,7 @@ async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime)
     account = await find_escrow_account(tx, request.escrow_account_id)
     row = await store.find_hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
     if row is None:
-        raise HoldNotFound("There is no such hold in this escrow account.")
+        raise HoldNotFound()
     return actions.answer_hold(row)
 
 

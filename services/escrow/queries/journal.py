@@ -147,7 +147,7 @@ async def get_journal_entry(tx: AsyncConnection, request: pb.GetJournalEntryRequ
     )
     head = (await tx.execute(query)).mappings().one_or_none()
     if head is None:
-        raise JournalEntryNotFound("There is no such journal entry in this escrow account.")
+        raise JournalEntryNotFound()
     legs = await _read_legs(tx, account, [head["journal_sequence"]])
     return actions.answer_journal_entry(head, legs[head["journal_sequence"]], account.status)
 

@@ -23,7 +23,7 @@ from services.transactions.vault import Vault
 
 
 def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
-    """Raises InvalidField, NotFound."""
+    """Raises InvalidField, PartyNotFound."""
     principal.choose_party(request.party_id)
     if not has_check_digit(request.routing_number):
         fault = "must be nine digits with a right ABA check digit"
@@ -97,7 +97,7 @@ async def delete(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now:
     return Empty()
 
 
-def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str = "") -> None:
+def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str | None = None) -> None:
     """Whether money of the party may go over this account.
 
     Args:
@@ -108,7 +108,7 @@ def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str = "")
         BankAccountNotUsable: it is blocked or retired.
     """
     if account is None or account.party_id != party_id:
-        raise BankAccountNotFound("There is no such bank account of this party.")
+        raise BankAccountNotFound(field)
     if account.status != "ACTIVE":
         raise BankAccountNotUsable(
             f"The bank account is {account.status}.",
@@ -122,6 +122,6 @@ async def _lock(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[
     principal = current_principal()
     row = await store.lock(tx, principal.org_id, bank_account_id)
     if row is None or not principal.may_reach(row.party_id):
-        raise BankAccountNotFound("There is no such bank account.")
+        raise BankAccountNotFound()
     check_etag(etag, etag_of_bank_account(row))
     return row

@@ -29,7 +29,7 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
     """Refuses what can be refused without asking another service.
 
     Raises:
-        TypeNotSupported, InvalidField, NotFound
+        TypeNotSupported, InvalidField, PartyNotFound
     """
     type_name, method = _T.Type.Name(request.type), _T.PaymentMethod.Name(request.payment_method)
     if principal.confined and type_name != "ESCROW_DEPOSIT":
@@ -46,7 +46,7 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
 
 
 async def judge_inflow_of(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
-    """Asks the other services whether the money could be received. Raises Unavailable, NotFound."""
+    """Asks the other services whether the money could be received. Raises Unavailable."""
     inflow = Inflow.of_request(request, current_principal().choose_party(request.party_id))
     return await judge_inflow(inflow, dependencies.escrow, dependencies.distributions)
 
@@ -57,7 +57,7 @@ async def create(
     """Records the transaction INITIATED.
 
     Raises:
-        BankAccountNotFound, BankAccountNotUsable, EscrowAccountNotUsable, InvestmentNotUsable
+        BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, or what the verdict refuses
     """
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)

@@ -83,7 +83,7 @@ async def judge_inflow_again(dependencies: Dependencies, request: pb.RetryTransa
     """Whether the money could still be received. Where a rule refuses the attempt nobody is asked: `retry` refuses it.
 
     Raises:
-        Unavailable, NotFound, TransactionNotFound
+        Unavailable, TransactionNotFound
     """
     async with dependencies.database.begin() as tx:
         row, _ = await _lock(tx, request.transaction_id, request.etag)
@@ -101,7 +101,7 @@ async def retry(
 
     Raises:
         EtagMismatch, NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable,
-        EscrowAccountNotUsable, InvestmentNotUsable
+        CommitmentExceeded, or what the verdict refuses
     """
     row, person = await _lock(tx, request.transaction_id, request.etag)
     check_retry(row, now)
@@ -151,6 +151,6 @@ async def _lock(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Tr
     principal = current_principal()
     row = await store.lock(tx, principal.org_id, transaction_id)
     if row is None or not principal.may_reach(row.party_id):
-        raise TransactionNotFound("There is no such transaction.")
+        raise TransactionNotFound()
     check_etag(etag, etag_of_transaction(row))
     return row, principal.person

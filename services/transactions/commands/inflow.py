@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from realco.distributions.v1.offerings_pb2 import Investment
+from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.errors import DomainError, NotFound
-from services.chassis.values.money import Money
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.values.errors import DomainError
+from services.chassis.values.money import Money, spell_money
+from services.chassis.values.refusals import (
+    EscrowAccountNotFound,
+    InvestmentNotFound,
+    OfferingNotOpen,
+    check_currency,
+    check_takes_money,
+)
 from services.transactions.clients import Distributions, Escrow
-from services.transactions.domain.refusals import EscrowAccountNotUsable, InvestmentNotUsable
+from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 
@@ -26,15 +34,20 @@ class Inflow:
     escrow_account_id: str
     party_id: str
     investment_id: str
+    is_requested: bool  # by a request whose fields say all this
 
     @classmethod
     def of_request(cls, request: pb.CreateTransactionRequest, party_id: str) -> Inflow:
         amount = Money.from_proto(request.amount)
-        return cls(amount, request.escrow_account_id, party_id, request.investment_id)
+        return cls(amount, request.escrow_account_id, party_id, request.investment_id, is_requested=True)
 
     @classmethod
     def of_transaction(cls, row: Transaction) -> Inflow:
-        return cls(row.amount, row.escrow_account_id, row.party_id, row.investment_id)
+        return cls(row.amount, row.escrow_account_id, row.party_id, row.investment_id, is_requested=False)
+
+    def field(self, name: str) -> str | None:
+        """The request's field of that name, for a refusal to name; None where no field says it."""
+        return name if self.is_requested else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,57 +67,65 @@ async def judge_inflow(inflow: Inflow, escrow: Escrow, distributions: Distributi
 
     Raises:
         Unavailable: one of them cannot be reached; nothing was written.
-        NotFound: there is no such investment of this party.
     """
     account = await escrow.get_account(inflow.escrow_account_id)
-    if cause := _find_account_cause(account, inflow):
-        return InflowVerdict(_refuse_account(inflow, cause))
-    if not inflow.investment_id:
-        return InflowVerdict()
-    investment = await distributions.get_investment(inflow.investment_id)
-    if investment is None or investment.party_id != inflow.party_id:
-        raise NotFound("There is no such investment of this party.")
-    cause = _find_investment_cause(investment, inflow.amount)
-    if not cause:
+    investment = offering = None
+    if inflow.investment_id:
+        investment = await distributions.get_investment(inflow.investment_id)
+    if investment is not None:
         offering = await distributions.get_offering(investment.offering_id)
-        if offering is None or offering.escrow_account_id != inflow.escrow_account_id:
-            cause = "its offering uses another escrow account"
-    return InflowVerdict(_refuse_investment(inflow, cause) if cause else None, investment)
+    try:
+        _check_account(inflow, account)
+        if inflow.investment_id:
+            _check_investment(inflow, investment)
+        if offering is not None:
+            _check_offering(inflow, offering)
+    except DomainError as refusal:
+        return InflowVerdict(refusal)
+    return InflowVerdict(None, investment)
 
 
-def _find_account_cause(account: EscrowAccount | None, inflow: Inflow) -> str:
+def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
     if account is None:
-        return "unknown"
-    if account.status != EscrowAccount.ACTIVE:
-        return EscrowAccount.Status.Name(account.status).lower()
-    if account.currency_code != inflow.amount.currency:
-        return f"its currency is {account.currency_code}"
-    return ""
+        raise EscrowAccountNotFound(inflow.field("escrow_account_id"))
+    status = EscrowAccount.Status.Name(account.status)
+    check_takes_money(inflow.escrow_account_id, status, inflow.field("escrow_account_id"))
+    check_currency(inflow.amount.currency, account.currency_code, inflow.field("amount.currency_code"))
 
 
-def _find_investment_cause(investment: Investment, amount: Money) -> str:
+def _check_investment(inflow: Inflow, investment: Investment | None) -> None:
+    if investment is None or investment.party_id != inflow.party_id:
+        raise InvestmentNotFound(inflow.field("investment_id"))
     if investment.status != Investment.PENDING:
-        return f"it is {Investment.Status.Name(investment.status)}"
-    if investment.amount.currency_code != amount.currency:
-        return f"its currency is {investment.amount.currency_code}"
-    remaining_minor = investment.amount.amount_minor - investment.funded_amount.amount_minor
-    if amount.amount_minor > remaining_minor:
-        return f"only {remaining_minor} of its commitment is not funded"
-    return ""
+        status = Investment.Status.Name(investment.status)
+        message = f"The investment is {status}: only a PENDING one is paid for."
+        raise InvestmentNotPending(message, investment_id=inflow.investment_id, status=status)
+    check_currency(inflow.amount.currency, investment.amount.currency_code, inflow.field("amount.currency_code"))
+    _check_remaining(inflow, investment.amount.amount_minor - investment.funded_amount.amount_minor)
 
 
-def _refuse_account(inflow: Inflow, cause: str) -> EscrowAccountNotUsable:
-    return EscrowAccountNotUsable(
-        f"The escrow account cannot take this: {cause}.",
-        fields={"escrow_account_id": "cannot take this"},
-        escrow_account_id=inflow.escrow_account_id,
-        cause=cause,
-    )
+def _check_offering(inflow: Inflow, offering: Offering) -> None:
+    if offering.escrow_account_id != inflow.escrow_account_id:
+        named = inflow.field("escrow_account_id")
+        raise EscrowAccountMismatch(
+            "The investment's offering has another escrow account.",
+            fields={named: "is not that of the investment's offering"} if named else None,
+            expected=offering.escrow_account_id,
+        )
+    if offering.status != Offering.OPEN:
+        status, deadline_at = Offering.Status.Name(offering.status), from_timestamp(offering.deadline_time)
+        raise OfferingNotOpen("The offering takes no contributions now.", status, deadline_at)
 
 
-def _refuse_investment(inflow: Inflow, cause: str) -> InvestmentNotUsable:
-    message = f"The investment cannot take this: {cause}."
-    return InvestmentNotUsable(message, investment_id=inflow.investment_id, cause=cause)
+def _check_remaining(inflow: Inflow, remaining_minor: int) -> None:
+    if inflow.amount.amount_minor > remaining_minor:
+        remaining = spell_money(remaining_minor, inflow.amount.currency)
+        raise CommitmentExceeded(
+            f"Only {remaining} of the commitment is neither funded nor on its way.",
+            investment_id=inflow.investment_id,
+            remaining_minor=remaining_minor,
+            requested_minor=inflow.amount.amount_minor,
+        )
 
 
 async def check_commitment(tx: AsyncConnection, inflow: Inflow, investment: Investment) -> None:
@@ -114,12 +135,10 @@ async def check_commitment(tx: AsyncConnection, inflow: Inflow, investment: Inve
     two requests at the same time could each take what remains.
 
     Raises:
-        InvestmentNotUsable
+        CommitmentExceeded
     """
     org_id = current_principal().org_id
     total_minor, unsettled_minor = await store.lock_contributions(tx, org_id, inflow.party_id, inflow.investment_id)
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     taken_minor = max(total_minor, investment.funded_amount.amount_minor + unsettled_minor)
-    remaining_minor = max(investment.amount.amount_minor - taken_minor, 0)
-    if inflow.amount.amount_minor > remaining_minor:
-        raise _refuse_investment(inflow, f"only {remaining_minor} of its commitment is neither funded nor on its way")
+    _check_remaining(inflow, max(investment.amount.amount_minor - taken_minor, 0))

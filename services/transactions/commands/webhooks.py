@@ -93,7 +93,7 @@ async def replay(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: dat
     org_id = current_principal().org_id
     row = await store.lock(tx, org_id, request.webhook_id)
     if row is None:
-        raise WebhookNotFound("There is no such webhook.")
+        raise WebhookNotFound()
     transaction = await transactions.lock(tx, org_id, row.transaction_id)
     invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
     assert transaction is not None

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from services.transactions.domain.refusals import (
-    AttemptsExhausted,
-    IllegalStatusChange,
-    MakerIsChecker,
-    NotRetryable,
-    PaymentMethodNotSupported,
-)
+from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
+from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
 from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, is_too_late, return_code
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction

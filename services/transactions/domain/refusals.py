@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind, NotFound
 
 
-class TransactionNotFound(DomainError):
-    kind = Kind.NOT_FOUND
+class TransactionNotFound(NotFound):
     reason = "TRANSACTION_NOT_FOUND"
+    what = "transaction"
 
 
-class BankAccountNotFound(DomainError):
-    kind = Kind.NOT_FOUND
+class BankAccountNotFound(NotFound):
     reason = "BANK_ACCOUNT_NOT_FOUND"
+    what = "bank account"
 
 
-class WebhookNotFound(DomainError):
-    kind = Kind.NOT_FOUND
+class WebhookNotFound(NotFound):
     reason = "WEBHOOK_NOT_FOUND"
+    what = "webhook"
 
 
 class TypeNotSupported(DomainError):
@@ -30,15 +30,6 @@ class PaymentMethodNotSupported(DomainError):
     reason = "PAYMENT_METHOD_NOT_SUPPORTED"
 
 
-class IllegalStatusChange(DomainError):
-    kind = Kind.FAILED_PRECONDITION
-    reason = "ILLEGAL_STATUS_CHANGE"
-
-    def __init__(self, before: str, after: str) -> None:
-        super().__init__(f"A transaction cannot go from {before} to {after}.")
-        self.metadata = {"from": before, "to": after}
-
-
 class NotRetryable(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "NOT_RETRYABLE"
@@ -49,24 +40,33 @@ class AttemptsExhausted(DomainError):
     reason = "ATTEMPTS_EXHAUSTED"
 
 
-class MakerIsChecker(DomainError):
-    kind = Kind.PERMISSION_DENIED
-    reason = "MAKER_IS_CHECKER"
-
-
 class BankAccountNotUsable(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "BANK_ACCOUNT_NOT_USABLE"
 
 
-class EscrowAccountNotUsable(DomainError):
+class EscrowAccountMismatch(DomainError):
+    """The investment's offering keeps its money in another escrow account. Metadata: expected."""
+
     kind = Kind.FAILED_PRECONDITION
-    reason = "ESCROW_ACCOUNT_NOT_USABLE"
+    reason = "ESCROW_ACCOUNT_MISMATCH"
 
 
-class InvestmentNotUsable(DomainError):
+class InvestmentNotPending(DomainError):
+    """Only a pending investment is paid for. Metadata: investment_id, status."""
+
     kind = Kind.FAILED_PRECONDITION
-    reason = "INVESTMENT_NOT_USABLE"
+    reason = "INVESTMENT_NOT_PENDING"
+
+
+class CommitmentExceeded(DomainError):
+    """More than the investment commits to, with what is funded or on its way.
+
+    Metadata: investment_id, remaining_minor, requested_minor.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "COMMITMENT_EXCEEDED"
 
 
 class NoPayoutBankAccount(DomainError):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
+from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.rails import Rail
-from services.transactions.domain.refusals import IllegalStatusChange
 
 
 class Status(StrEnum):

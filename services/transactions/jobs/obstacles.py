@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.values.failure import Failure, make_failure
+from services.chassis.values.refusals import PartyNotCleared
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.decisions import check_window
 from services.transactions.domain.refusals import BankAccountNotUsable, NotRetryable
@@ -45,8 +46,7 @@ def _find_obstacle(
 ) -> Failure | None:
     """The party is not cleared any more, a return has blocked the account, or the 180 days are over."""
     if (missing := uncleared.get(row.party_id)) is not None:
-        facts = {"party_id": row.party_id, "missing": missing}
-        return Failure("PARTY_NOT_CLEARED", f"The party is not cleared any more: {missing}.", False, facts)
+        return make_failure(PartyNotCleared(row.party_id, missing))
     # The reason, not the status: a retired account still serves what is under way, unless a return has blocked it.
     if account is not None and account.block_reason:
         message = f"The bank account is blocked ({account.block_reason})."

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from realco.distributions.v1 import offerings_pb2 as pb
 
-from services.chassis.values.errors import NotFound
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import InvestmentNotFound
+from services.distributions.domain.refusals import OfferingNotFound
 from tests.support.money import usd
 
 
 class MemoryDistributions:
     def __init__(self, escrow_account_id: str) -> None:
-        self.offering = pb.Offering(offering_id=new_id("off"), escrow_account_id=escrow_account_id)
+        self.offering = pb.Offering(
+            offering_id=new_id("off"), escrow_account_id=escrow_account_id, status=pb.Offering.OPEN
+        )
         self.investments: dict[str, pb.Investment] = {}
 
     def invest(self, party_id: str, amount_minor: int) -> str:
@@ -32,10 +35,10 @@ class MemoryDistributions:
 
     async def GetInvestment(self, request: pb.GetInvestmentRequest, _: None) -> pb.Investment:
         if request.investment_id not in self.investments:
-            raise NotFound("There is no such investment.")
+            raise InvestmentNotFound
         return self.investments[request.investment_id]
 
     async def GetOffering(self, request: pb.GetOfferingRequest, _: None) -> pb.Offering:
         if request.offering_id != self.offering.offering_id:
-            raise NotFound("There is no such offering.")
+            raise OfferingNotFound
         return self.offering

@@ -19,6 +19,12 @@ from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import (
+    EscrowAccountClosed,
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+    check_currency,
+)
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from tests.support.ledger_accounts import ledger_account
@@ -123,7 +129,7 @@ class MemoryEscrow:
 
     def _find(self, escrow_account_id: str) -> pb.EscrowAccount:
         if escrow_account_id not in self.accounts:
-            raise refusals.EscrowAccountNotFound("There is no such escrow account.")
+            raise EscrowAccountNotFound
         return self.accounts[escrow_account_id]
 
     def _post(
@@ -145,7 +151,7 @@ class MemoryEscrow:
             return answer, True
         try:
             self._check(request.escrow_account_id, currency, legs)
-        except refusals.EscrowAccountNotFound as refusal:
+        except EscrowAccountNotFound as refusal:
             return refusal, False  # an unknown account decides nothing about the key
         except DomainError as refusal:
             answer = refusal
@@ -159,11 +165,10 @@ class MemoryEscrow:
         """Raises the refusal, if there is one."""
         account = self._find(escrow_account_id)
         if account.status == pb.EscrowAccount.CLOSED:
-            raise refusals.EscrowAccountClosed("The escrow account is closed.", escrow_account_id=escrow_account_id)
+            raise EscrowAccountClosed(escrow_account_id)
         if account.status == pb.EscrowAccount.FROZEN:
-            raise refusals.EscrowAccountFrozen("The escrow account is frozen.", escrow_account_id=escrow_account_id)
-        if currency != account.currency_code:
-            raise refusals.CurrencyMismatch("The account has another currency.", expected=account.currency_code)
+            raise EscrowAccountFrozen(escrow_account_id)
+        check_currency(currency, account.currency_code)
         for name, minor in legs:
             available = self.book[escrow_account_id, name]
             if available + minor < 0:

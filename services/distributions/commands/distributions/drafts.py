@@ -14,11 +14,12 @@ from services.chassis.calls.wire import from_date
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import check_currency
 from services.distributions.actions import answer_distribution
 from services.distributions.commands.raises.offerings import PLANS_END
 from services.distributions.domain.distribution import Allocation, Distribution, check_may_cancel
 from services.distributions.domain.offering import check_may_distribute
-from services.distributions.domain.refusals import CurrencyMismatch, OutOfDateOrder
+from services.distributions.domain.refusals import OutOfDateOrder
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of
 from services.distributions.store.distributions import insert_distribution, lock_distribution, save_distribution
@@ -30,9 +31,7 @@ async def create_distribution(
 ) -> pb.Distribution:
     offering = await find_offering(tx, request.offering_id)
     check_may_distribute(offering)
-    if request.amount.currency_code != offering.currency:
-        fields = {"amount.currency_code": "is not the offering's currency"}
-        raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
+    check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     on = now.date()
     if request.HasField("distribution_date"):
         on = from_date(request.distribution_date, "distribution_date")

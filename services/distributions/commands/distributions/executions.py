@@ -18,6 +18,7 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
+from services.chassis.values.refusals import check_takes_money
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
@@ -26,7 +27,6 @@ from services.distributions.domain.distribution import check_may_execute
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.refusals import (
     DistributionInProgress,
-    EscrowAccountNotUsable,
     InsufficientDistributableCash,
 )
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
@@ -86,12 +86,7 @@ async def execute_distribution(
     in_progress = await find_being_declared(tx, offering.offering_id)
     if in_progress is not None:
         raise DistributionInProgress("Another distribution is being declared.", distribution_id=in_progress)
-    if cash.escrow_status in ("FROZEN", "CLOSED"):
-        raise EscrowAccountNotUsable(
-            f"The escrow account is {cash.escrow_status}.",
-            escrow_account_id=cash.escrow_account_id,
-            cause=cash.escrow_status,
-        )
+    check_takes_money(cash.escrow_account_id, cash.escrow_status)
     if cash.distributable_minor < distribution.amount_minor:
         raise InsufficientDistributableCash(
             "Escrow holds less distributable cash.",

@@ -13,12 +13,13 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import InvestmentNotFound, check_currency
 from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
 from services.distributions.domain.investment import Investment, check_may_cancel
 from services.distributions.domain.offering import check_takes_investments
 from services.distributions.domain.positions import SPONSOR
-from services.distributions.domain.refusals import CurrencyMismatch, InvestmentNotFound, OfferingFull
+from services.distributions.domain.refusals import OfferingFull
 from services.distributions.store.investments import INVESTMENTS, insert_investment, save_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
@@ -29,9 +30,7 @@ async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentReq
         raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})
     offering = await lock_offering(tx, request.offering_id)
     check_takes_investments(offering, now)
-    if request.amount.currency_code != offering.currency:
-        fields = {"amount.currency_code": "is not the offering's currency"}
-        raise CurrencyMismatch("The offering is in another currency.", fields=fields, expected=offering.currency)
+    check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
     if amount_minor > remaining_minor:

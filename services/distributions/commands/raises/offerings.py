@@ -17,10 +17,11 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import EscrowAccountNotFound, check_currency, check_takes_money
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
-from services.distributions.domain.refusals import EscrowAccountNotUsable, TermsFixed, TermsInvalid
+from services.distributions.domain.refusals import EscrowAccountInUse, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
 from services.distributions.store.investments import has_investments
@@ -42,7 +43,7 @@ async def create_offering(
     _check_amounts(target.currency_code, target.amount_minor, maximum.currency_code, maximum.amount_minor)
     if deadline_at <= open_at:
         raise InvalidField("The deadline is too early.", fields={"deadline_time": "must be after open_time"})
-    _check_account(request.escrow_account_id, account, target.currency_code)
+    _check_account(account, target.currency_code)
     offering = Offering(
         offering_id=new_id("off"),
         display_name=request.display_name,
@@ -62,7 +63,9 @@ async def create_offering(
         updated_at=now,
     )
     if not await insert_offering(tx, offering):
-        raise _refuse_account(request.escrow_account_id, "used by another offering")
+        fields = {"escrow_account_id": "is another offering's"}
+        message = "An offering has an escrow account of its own."
+        raise EscrowAccountInUse(message, fields=fields, escrow_account_id=request.escrow_account_id)
     return answer_offering(offering, now)
 
 
@@ -90,22 +93,12 @@ def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maxi
         raise InvalidField("The maximum is too small.", fields={"maximum_amount": "must not be below target_amount"})
 
 
-def _check_account(escrow_account_id: str, account: escrow.EscrowAccount | None, currency: str) -> None:
+def _check_account(account: escrow.EscrowAccount | None, currency: str) -> None:
     if account is None:
-        raise _refuse_account(escrow_account_id, "unknown")
-    if account.status != escrow.EscrowAccount.ACTIVE:
-        raise _refuse_account(escrow_account_id, escrow.EscrowAccount.Status.Name(account.status))
-    if account.currency_code != currency:
-        raise _refuse_account(escrow_account_id, f"its currency is {account.currency_code}")
-
-
-def _refuse_account(escrow_account_id: str, cause: str) -> EscrowAccountNotUsable:
-    return EscrowAccountNotUsable(
-        f"The escrow account cannot be used: {cause}.",
-        fields={"escrow_account_id": "cannot be used"},
-        escrow_account_id=escrow_account_id,
-        cause=cause,
-    )
+        raise EscrowAccountNotFound("escrow_account_id")
+    status = escrow.EscrowAccount.Status.Name(account.status)
+    check_takes_money(account.escrow_account_id, status, "escrow_account_id")
+    check_currency(currency, account.currency_code, "target_amount.currency_code")
 
 
 async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:

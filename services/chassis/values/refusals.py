@@ -1,0 +1,127 @@
+"""The refusals that more than one service answers with: one fact has one reason, one message and the same metadata.
+
+Their reasons stand in realco/type/v1/error_reason.proto. What one service alone refuses is in its domain/refusals.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.chassis.values.errors import DomainError, Kind, NotFound
+
+
+class PartyNotFound(NotFound):
+    reason = "PARTY_NOT_FOUND"
+    what = "party"
+
+
+class EscrowAccountNotFound(NotFound):
+    reason = "ESCROW_ACCOUNT_NOT_FOUND"
+    what = "escrow account"
+
+
+class InvestmentNotFound(NotFound):
+    """Also where it is another party's than the request is about."""
+
+    reason = "INVESTMENT_NOT_FOUND"
+    what = "investment"
+
+
+class MakerIsChecker(DomainError):
+    """Nobody approves or clears what they made themselves. The message says what, and whom to ask."""
+
+    kind = Kind.PERMISSION_DENIED
+    reason = "MAKER_IS_CHECKER"
+
+
+class IllegalStatusChange(DomainError):
+    """The move is not allowed from the status the resource has. Metadata: from, to."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ILLEGAL_STATUS_CHANGE"
+
+    def __init__(self, before: str, after: str) -> None:
+        super().__init__(f"The status cannot go from {before} to {after}.")
+        self.metadata = {"from": before, "to": after}
+
+
+class CurrencyMismatch(DomainError):
+    """The amount is in another currency than what it is for.
+
+    Args:
+        expected: The currency that it must be in.
+        field: The request's field that says another one, if one does.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CURRENCY_MISMATCH"
+
+    def __init__(self, expected: str, field: str | None = None) -> None:
+        fields = {field: f"must be {expected}"} if field else None
+        super().__init__(f"The amount must be in {expected}.", fields=fields, expected=expected)
+
+
+class EscrowAccountFrozen(DomainError):
+    """Nothing moves until it is unfrozen. Metadata: escrow_account_id."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ESCROW_ACCOUNT_FROZEN"
+
+    def __init__(self, escrow_account_id: str, field: str | None = None) -> None:
+        fields = {field: "is frozen"} if field else None
+        super().__init__("The escrow account is frozen.", fields=fields, escrow_account_id=escrow_account_id)
+
+
+class EscrowAccountClosed(DomainError):
+    """Nothing moves any more. Metadata: escrow_account_id."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ESCROW_ACCOUNT_CLOSED"
+
+    def __init__(self, escrow_account_id: str, field: str | None = None) -> None:
+        fields = {field: "is closed"} if field else None
+        super().__init__("The escrow account is closed.", fields=fields, escrow_account_id=escrow_account_id)
+
+
+class OfferingNotOpen(DomainError):
+    """The offering takes no investments, contributions or changes now. Metadata: status, deadline_time."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "OFFERING_NOT_OPEN"
+
+    def __init__(self, message: str, status: str, deadline_at: datetime) -> None:
+        super().__init__(message, status=status, deadline_time=deadline_at.isoformat())
+
+
+class PartyNotCleared(DomainError):
+    """No money of the party may move. Metadata: party_id, missing.
+
+    Args:
+        missing: What its clearance lacks, in words.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "PARTY_NOT_CLEARED"
+
+    def __init__(self, party_id: str, missing: str) -> None:
+        super().__init__(f"The party is not cleared: {missing}.", party_id=party_id, missing=missing)
+
+
+def check_currency(currency: str, expected: str, field: str | None = None) -> None:
+    """Raises CurrencyMismatch, which names the field that says `currency`."""
+    if currency != expected:
+        raise CurrencyMismatch(expected, field)
+
+
+def check_takes_money(escrow_account_id: str, status: str, field: str | None = None) -> None:
+    """Whether money may move in an escrow account of that status, by people's will: escrow itself books no other.
+
+    Args:
+        field: The request's field that names the account, if one does.
+
+    Raises: EscrowAccountFrozen, EscrowAccountClosed.
+    """
+    if status == "FROZEN":
+        raise EscrowAccountFrozen(escrow_account_id, field)
+    if status == "CLOSED":
+        raise EscrowAccountClosed(escrow_account_id, field)
