@@ -26,10 +26,15 @@ _PACKAGE = pb.DESCRIPTOR.package
 
 async def get_party(tx: AsyncConnection, request: parties_pb2.GetPartyRequest, now: datetime) -> parties_pb2.Party:
     """Raises PartyNotFound."""
-    row = (await tx.execute(sa.select(parties).where(parties.c.party_id == request.party_id))).one_or_none()
+    return await describe_party(tx, await _read_party(tx, request.party_id), now)
+
+
+async def _read_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Any:
+    """Raises PartyNotFound, which names the field of a request that named it."""
+    row = (await tx.execute(sa.select(parties).where(parties.c.party_id == party_id))).one_or_none()
     if row is None:
-        raise PartyNotFound()
-    return await describe_party(tx, row, now)
+        raise PartyNotFound(field)
+    return row
 
 
 async def describe_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
@@ -94,7 +99,7 @@ async def list_party_persons(
     tx: AsyncConnection, request: parties_pb2.ListPartyPersonsRequest, now: datetime
 ) -> parties_pb2.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
-    await get_party(tx, parties_pb2.GetPartyRequest(party_id=request.party_id), now)
+    await _read_party(tx, request.party_id)
     persons = await store.list_persons(tx, request.party_id)
     return parties_pb2.ListPartyPersonsResponse(persons=map(messages.to_person, persons))
 
@@ -180,6 +185,7 @@ async def list_checks(
     c = compliance_checks.c
     statement = sa.select(compliance_checks)
     if request.party_id:
+        await _read_party(tx, request.party_id, "party_id")
         statement = statement.where(c.party_id == request.party_id)
     if request.type:
         statement = statement.where(c.check_type == pb.ComplianceCheck.Type.Name(request.type))

@@ -31,12 +31,12 @@ async def get_transaction(
     return answer_transaction(await _read_transaction(tx, request.transaction_id), now)
 
 
-async def _read_transaction(tx: AsyncConnection, transaction_id: str) -> Transaction:
+async def _read_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:
     """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
-        raise TransactionNotFound()
+        raise TransactionNotFound(field)
     return store.read(row)
 
 
@@ -129,6 +129,8 @@ async def get_webhook(
 async def list_webhooks(
     tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
+    if request.transaction_id:
+        await _read_transaction(tx, request.transaction_id, "transaction_id")
     statement = sa.select(webhooks).where(
         _w.org_id == current_principal().org_id,
         *_one_of(_w.webhook_id, request.ids),

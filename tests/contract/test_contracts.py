@@ -77,6 +77,19 @@ def test_every_error_reason_file_is_in_the_gateways_list():
     assert {enum.full_name for enum in contracts.error_reasons()} == written
 
 
+def test_where_an_investor_names_a_party_it_is_one_of_its_own():
+    """Or a filter by another's would be answered in ways of its own."""
+    rules = rules_of(contracts.services())
+    unconfined = [
+        method.full_name
+        for method in METHODS
+        if "investor" in rules[f"/{method.containing_service.full_name}/{method.name}"].roles
+        and "party_id" in method.input_type.fields_by_name
+        and not rules[f"/{method.containing_service.full_name}/{method.name}"].party_path
+    ]
+    assert unconfined == []
+
+
 def test_every_rpc_says_who_may_call_it():
     assert len(rules_of(contracts.services())) == len(METHODS)
 

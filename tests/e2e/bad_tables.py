@@ -84,7 +84,7 @@ def _new_transaction(targets: Targets, route: Route) -> Iterator[BadRequest]:
     yield BadRequest("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})
     yield BadRequest("a deposit names an investment", at="body /investmentId", change={"type": "DEPOSIT"})
     stranger = targets.org.sign_in_investor(ids["stranger"])
-    yield BadRequest("an investor pays for another", 404, "NOT_FOUND", person=stranger)
+    yield BadRequest("an investor pays for another", 404, "PARTY_NOT_FOUND", at="body /partyId", person=stranger)
     yield BadRequest(
         "an investor brings cash to distribute",
         422,
@@ -199,7 +199,8 @@ def _list_of_transactions(targets: Targets, route: Route) -> Iterator[BadRequest
     yield BadRequest("the page token is endless", at="query /pageToken", query="?pageToken=" + "A" * 1025)
     person = targets.org.sign_in_investor(targets.ids["stranger"])
     query = f"?partyId={targets.ids['investor']}"
-    yield BadRequest("an investor asks for another's", 404, "NOT_FOUND", query=query, person=person)
+    at = "query /partyId"
+    yield BadRequest("an investor asks for another's", 404, "PARTY_NOT_FOUND", at=at, query=query, person=person)
 
 
 def _one(targets: Targets, route: Route) -> Iterator[BadRequest]:

@@ -215,7 +215,10 @@ def test_an_investor_sees_its_own_and_nothing_else(org: Organization) -> None:
         ("/bank-accounts", "bankAccounts", "partyId"),
     ):
         assert {one[owner] for one in me.get(path)[name]} == {ana}
-        me.expect_refusal(404, "NOT_FOUND", "GET", f"{path}?{owner}={ben}")
+        problem = me.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"{path}?{owner}={ben}").problem
+        assert [(fault["in"], fault["pointer"]) for fault in problem["errors"]] == [("query", "/partyId")]
+    me.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/distributions?partyId={ben}")
+    assert me.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/parties/{ben}").problem["errors"] == []
 
     assert me.get(f"/transactions/{hers['transactionId']}")["partyId"] == ana
     assert me.get(f"/parties/{ana}")["cleared"] is True

@@ -111,12 +111,12 @@ def test_a_person_invests_through_an_llc_and_an_ira_and_sees_both_and_nobody_els
     assert ann.get(f"/transactions/{paid[ira]['transactionId']}")["partyId"] == ira
 
     # Nobody else's: neither to read, nor to pay for, nor by leaving out whom it is about.
-    ann.expect_refusal(404, "NOT_FOUND", "GET", f"/parties/{strangers}")
-    ann.expect_refusal(404, "NOT_FOUND", "GET", f"/investments?partyId={strangers}")
+    ann.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/parties/{strangers}")
+    ann.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/investments?partyId={strangers}")
     ann.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{theirs['transactionId']}")
     ann.expect_refusal(404, "INVESTMENT_NOT_FOUND", "POST", f"/investments/{theirs['investmentId']}/cancel")
     body: Json = {"offeringId": offering["offeringId"], "amount": usd(AMOUNT_MINOR)}
-    ann.expect_refusal(404, "NOT_FOUND", "POST", "/investments", body | {"partyId": strangers})
+    ann.expect_refusal(404, "PARTY_NOT_FOUND", "POST", "/investments", body | {"partyId": strangers})
     unnamed = ann.expect_refusal(400, "INVALID_FIELD", "POST", "/investments", body)
     assert [fault["pointer"] for fault in unnamed.problem["errors"]] == ["/partyId"]
 
@@ -150,7 +150,7 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     offering = org.open_offering(10 * AMOUNT_MINOR)
     ann, bob = sign_in_person(org, llc, ira), sign_in_person(org, ira)
     contribute(ann, org, offering, llc)
-    bob.expect_refusal(404, "NOT_FOUND", "GET", f"/investments?partyId={llc}")
+    bob.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/investments?partyId={llc}")
 
     org.add_person(llc, bob.user)
     bobs = contribute(bob, org, offering, llc)  # for money it is true at once
@@ -165,7 +165,7 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     left = org.admin.post(f"/parties/{llc}/persons/remove", {"person": bob.user})["persons"]
     assert bob.user not in {one["person"] for one in left}
     body = {"offeringId": offering["offeringId"], "partyId": llc, "amount": usd(AMOUNT_MINOR)}
-    bob.expect_refusal(404, "NOT_FOUND", "POST", "/investments", body)
+    bob.expect_refusal(404, "PARTY_NOT_FOUND", "POST", "/investments", body)
     bob.expect_refusal(404, "TRANSACTION_NOT_FOUND", "POST", f"/transactions/{bobs['transactionId']}/cancel")
     wanted = off.CreateInvestmentRequest(
         idempotency_key=new_key(),

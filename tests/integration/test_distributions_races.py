@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from google.api import annotations_pb2
 from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
@@ -122,6 +123,15 @@ async def test_of_closings_and_a_refund_at_once_the_money_goes_one_way(service: 
     assert [payout.amount for payout in service.transactions.by_key.values()] == [usd(100_00)]
 
 
+REST_PATHS = {
+    method.input_type.name: str(getattr(route, route.WhichOneof("pattern")))
+    for file in (opb, dpb)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    for route in [method.GetOptions().Extensions[annotations_pb2.http]]
+}
+
+
 def naming(
     service: DistributionsHarness, offering: str, investment: str, distribution: str, allocation: str
 ) -> Iterator[Any]:
@@ -139,6 +149,8 @@ def naming(
     yield i.GetInvestment, opb.GetInvestmentRequest(investment_id=investment)
     yield i.CancelInvestment, opb.CancelInvestmentRequest(investment_id=investment)
     yield d.CreateDistribution, dpb.CreateDistributionRequest(offering_id=offering, type=1, amount=usd(1))
+    yield i.ListInvestments, opb.ListInvestmentsRequest(offering_id=offering)
+    yield d.ListDistributions, dpb.ListDistributionsRequest(offering_id=offering)
     yield d.GetAllocation, dpb.GetAllocationRequest(distribution_id=distribution, allocation_id=allocation)
     yield d.ResendAllocation, dpb.ResendAllocationRequest(distribution_id=distribution, allocation_id=allocation)
     yield (
@@ -169,13 +181,17 @@ async def test_what_belongs_to_another_organization_looks_like_what_is_not_there
     async def answer(call: Any, request: Message) -> tuple[object, ...]:
         with pytest.raises(DomainError) as refusal:
             await service.call(call, request, "admin-9", "admin", "org-2")
-        return refusal.value.kind.name, refusal.value.reason, refusal.value.message, dict(refusal.value.metadata)
+        refused = refusal.value
+        # What the path of a REST call names is no fault of a field; what a body or a filter names is.
+        in_path = "{" in REST_PATHS[request.DESCRIPTOR.name]
+        assert list(refused.fields) == ([] if in_path else ["offering_id"])
+        return refused.kind.name, refused.reason, refused.message, dict(refused.metadata), dict(refused.fields)
 
     asked = [
         (await answer(*a), await answer(*b))
         for a, b in zip(naming(service, *theirs), naming(service, *nobodys), strict=True)
     ]
-    assert len(asked) == 19
+    assert len(asked) == 21
     for foreign, unknown in asked:
         assert foreign == unknown
         assert foreign[0] == "NOT_FOUND"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
+from services.chassis.values.errors import DomainError
 from tests.support.escrow import CREDIT, DEBIT, key, name_of, new_entry, refusal
 
 PENDING = pb.LedgerEntry.PENDING
@@ -101,7 +103,12 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
     elsewhere = escrow.post(
         await escrow.open(), type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
     )
-    assert (await refusal(elsewhere))[0] == "JOURNAL_ENTRY_NOT_FOUND"
+    with pytest.raises(DomainError) as unknown:
+        await elsewhere
+    assert (unknown.value.reason, list(unknown.value.fields)) == (
+        "JOURNAL_ENTRY_NOT_FOUND",
+        ["journal_entry.reverses_journal_entry_id"],
+    )
 
 
 async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 from google.protobuf import descriptor_pb2, descriptor_pool
-from realco.compliance.v1 import compliance_pb2
+from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.type.v1 import access_pb2
 from sqlalchemy.dialects import postgresql
@@ -111,9 +111,18 @@ def test_an_investor_reaches_only_its_parties(named, role, is_there):
     if is_there:
         rule.confine(principal, request)
     else:
-        with pytest.raises(PartyNotFound):
+        with pytest.raises(PartyNotFound) as refusal:
             rule.confine(principal, request)
+        assert set(refusal.value.fields) == {"party_id"}
     assert request.party_id == named
+
+
+def test_a_party_in_the_path_of_a_route_is_no_fault_of_a_field():
+    [parties] = parties_pb2.DESCRIPTOR.services_by_name.values()
+    rule = access.rules_of([parties])["/realco.compliance.v1.PartiesService/GetParty"]
+    with pytest.raises(PartyNotFound) as refusal:
+        rule.confine(INVESTOR, parties_pb2.GetPartyRequest(party_id="inv_3"))
+    assert refusal.value.fields == {}
 
 
 ONE, SEVERAL, NONE = frozenset({"inv_1"}), frozenset({"inv_1", "inv_2"}), frozenset[str]()

@@ -35,6 +35,8 @@ class Rule:
     party_path: tuple[str, ...]
     # It changes nothing: REST reaches it by GET.
     reads_only: bool = False
+    # The path of the route names the party: then no field of the request is to blame for it.
+    party_in_route: bool = False
 
     def admits(self, principal: Principal) -> bool:
         """Whether the caller's role, or this very service, may call."""
@@ -62,7 +64,7 @@ class Rule:
             holder = getattr(holder, part)
         named = getattr(holder, name)
         if named and not principal.may_reach(named):
-            raise PartyNotFound(".".join(self.party_path))
+            raise PartyNotFound(None if self.party_in_route else ".".join(self.party_path))
 
 
 def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
@@ -125,8 +127,9 @@ def _rule(method: MethodDescriptor) -> Rule:
     if path:
         _check_path(method.input_type, path)
     route: Any = annotations_pb2.http  # as above
-    reads_only = options.Extensions[route].WhichOneof("pattern") == "get"
-    return Rule(roles, services, access.public, path, reads_only)
+    pattern = options.Extensions[route].WhichOneof("pattern")
+    in_route = bool(path) and f"{{{access.party_field}}}" in getattr(options.Extensions[route], pattern or "get")
+    return Rule(roles, services, access.public, path, reads_only=pattern == "get", party_in_route=in_route)
 
 
 def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:

@@ -35,6 +35,8 @@ async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionReque
 async def list_distributions(
     tx: AsyncConnection, request: pb.ListDistributionsRequest, now: datetime
 ) -> pb.ListDistributionsResponse:
+    if request.offering_id:
+        await find_offering(tx, request.offering_id, "offering_id")
     table = distributions.c
     conditions = [
         _is_reachable(),

@@ -50,6 +50,8 @@ async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, 
 async def list_investments(
     tx: AsyncConnection, request: pb.ListInvestmentsRequest, now: datetime
 ) -> pb.ListInvestmentsResponse:
+    if request.offering_id:
+        await find_offering(tx, request.offering_id, "offering_id")
     table = investments.c
     conditions = [
         within_reach(table.party_id),

@@ -119,7 +119,7 @@ async def _build_entry(
                 tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id
             )
         if original is None:
-            raise JournalEntryNotFound()
+            raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)
     else:
         legs = _read_legs(new.legs, path)

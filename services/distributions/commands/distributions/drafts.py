@@ -29,7 +29,7 @@ from services.distributions.store.offerings import find_offering
 async def create_distribution(
     tx: AsyncConnection, request: pb.CreateDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    offering = await find_offering(tx, request.offering_id)
+    offering = await find_offering(tx, request.offering_id, "offering_id")
     check_may_distribute(offering)
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     on = now.date()

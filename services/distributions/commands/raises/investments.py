@@ -28,7 +28,7 @@ async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentReq
     party_id = current_principal().choose_party(request.party_id)
     if party_id == SPONSOR:
         raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})
-    offering = await lock_offering(tx, request.offering_id)
+    offering = await lock_offering(tx, request.offering_id, "offering_id")
     check_takes_investments(offering, now)
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     amount_minor = request.amount.amount_minor
