@@ -84,6 +84,8 @@ class Configuration:
                 "FIELD_KEY_FILE": str(folder / "field.key"),
             }
             settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
+        if process in SERVICE_NAMES and (grants := os.environ.get("SERVICE_GRANTS_FILE")):
+            settings["SERVICE_GRANTS_FILE"] = str(Path(grants).resolve())
         if process == PROVISIONER and "TEAMS_FILE" in os.environ:
             settings["TEAMS_FILE"] = os.environ["TEAMS_FILE"]
         if process == GATEWAY:

@@ -68,6 +68,25 @@ def test_the_bank_and_transactions_share_the_webhook_secret(configuration: Confi
     assert len(found[0]) >= 32
 
 
+def test_what_other_services_were_granted_is_told_to_every_service_and_to_nobody_else(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SERVICE_GRANTS_FILE", "grants.json")
+    told = {name: file for name in NAMES if (file := configuration.environment(name).get("SERVICE_GRANTS_FILE"))}
+    assert told == dict.fromkeys(SERVICE_NAMES, str(tmp_path / "grants.json"))
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_without_a_file_of_grants_no_process_is_told_of_one(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.delenv("SERVICE_GRANTS_FILE", raising=False)
+    if given is not None:
+        monkeypatch.setenv("SERVICE_GRANTS_FILE", given)
+    assert not any("SERVICE_GRANTS_FILE" in configuration.environment(name) for name in NAMES)
+
+
 @pytest.mark.parametrize(
     ("environment", "databases", "nats"),
     [
