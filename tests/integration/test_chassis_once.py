@@ -10,11 +10,13 @@ import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 
+from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.once import (
     IdempotencyKeyReused,
     RequestInFlight,
     answered_before,
+    decided_meanwhile,
     first_delivery,
     once,
     replace_answer,
@@ -240,6 +242,18 @@ async def test_what_was_answered_before_is_known_without_running_anything(databa
     assert await answered_before(database, request(), pb.Hold) == pb.Hold(hold_id="hold_1")
     with pytest.raises(IdempotencyKeyReused):
         await answered_before(database, request(amount=101), pb.Hold)
+
+
+async def test_what_a_job_decided_meanwhile_is_the_first_answer_and_no_replay(database):
+    begin_answer()
+    assert await decided_meanwhile(database, request(), pb.Hold) is None
+    await once(database, request(), pb.Hold, Command())
+    async with database.begin() as tx:
+        await replace_answer(tx, request(), pb.Hold(hold_id="hold_2"))
+    assert await decided_meanwhile(database, request(), pb.Hold) == pb.Hold(hold_id="hold_2")
+    assert answer_metadata() == ()
+    await answered_before(database, request(), pb.Hold)
+    assert answer_metadata() == ((REPLAYED, "true"),)
 
 
 async def test_a_refusal_that_was_the_answer_before_is_raised_again(database):

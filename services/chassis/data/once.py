@@ -122,7 +122,8 @@ async def _attempt(
         answer = await _store_refusal(database, request, fingerprint, refusal)
         if answer is None:
             raise
-    return _answered(answer, response_type)
+    note_replayed()
+    return _read_answer(answer, response_type)
 
 
 def is_decision(refusal: DomainError) -> bool:
@@ -130,23 +131,36 @@ def is_decision(refusal: DomainError) -> bool:
     return refusal.kind in _DECISIONS and not isinstance(refusal, IdempotencyKeyReused)
 
 
-async def answered_before(
-    database: Database, request: Message, response_type: type[R], *, is_replay: bool = True
-) -> R | None:
-    """The answer this request got before; None if it is new. For what asks peers before it opens its transaction:
-    a replay must not depend on what a peer says by now.
-
-    Args:
-        is_replay: False where the first request itself looks whether a job has decided it meanwhile.
+async def answered_before(database: Database, request: Message, response_type: type[R]) -> R | None:
+    """The answer this request got before, given again; None if it is new. For what asks peers before it opens its
+    transaction: a replay must not depend on what a peer says by now.
 
     Raises:
         IdempotencyKeyReused, RequestInFlight, or the business refusal that was the answer.
     """
+    row = await _look_up(database, request)
+    if row is None:
+        return None
+    note_replayed()
+    return _read_answer(row, response_type)
+
+
+async def decided_meanwhile(database: Database, request: Message, response_type: type[R]) -> R | None:
+    """The answer that is kept for this request, still the first time it is asked: its own transaction has committed,
+    and a job may have settled since what it is answered. None where no answer is kept.
+
+    Raises:
+        The business refusal that is the answer.
+    """
+    row = await _look_up(database, request)
+    return None if row is None else _read_answer(row, response_type)
+
+
+async def _look_up(database: Database, request: Message) -> sa.Row[Any, Any, Any, Any] | None:
     if not getattr(request, "idempotency_key", "") or getattr(request, "validate_only", False):
         return None
     async with database.begin() as tx:
-        answer = await _find(tx, request, fingerprint_of(request))
-    return None if answer is None else _answered(answer, response_type, is_replay=is_replay)
+        return await _find(tx, request, fingerprint_of(request))
 
 
 async def _store_refusal(
@@ -198,9 +212,8 @@ async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa
     return row
 
 
-def _answered(row: sa.Row[Any, Any, Any, Any], response_type: type[R], *, is_replay: bool = True) -> R:
-    if is_replay:
-        note_replayed()
+def _read_answer(row: sa.Row[Any, Any, Any, Any], response_type: type[R]) -> R:
+    """Raises the refusal, where that is the answer."""
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
     refusal = from_status(status_pb2.Status.FromString(row.answer))

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import to_money
-from services.chassis.data.once import answered_before, replace_answer
+from services.chassis.data.once import decided_meanwhile, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
 from services.chassis.values.failure import Failure
@@ -53,7 +53,7 @@ async def evaluate_now(
         dependencies.nudge.set()
     if answer.status == pb.Transaction.INITIATED:
         # A job may have decided meanwhile: the caller gets the answer that a replay would.
-        answer = await answered_before(dependencies.database, request, pb.Transaction, is_replay=False) or answer
+        answer = await decided_meanwhile(dependencies.database, request, pb.Transaction) or answer
     return answer
 
 
