@@ -18,6 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+# Three times the longest remote call: whoever works on a row has ended, or is taken for dead.
+LEASE_MS = 15_000
 _BACKOFF_MS = (500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000)
 
 
@@ -57,7 +59,7 @@ def add_jitter(pause_ms: int) -> int:
 def taking(
     table: sa.Table,
     *,
-    lease_ms: int,
+    lease_ms: int = LEASE_MS,
     count_max: int,
     where: sa.ColumnElement[bool] | None = None,
     returning: Sequence[sa.ColumnElement[Any]] = (),

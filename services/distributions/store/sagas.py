@@ -13,8 +13,6 @@ from services.chassis.data import leases
 from services.chassis.values.ids import new_id
 from services.distributions.tables import sagas
 
-LEASE_MS = 30_000  # six times the longest remote call
-
 
 class SagaKind(Enum):
     CLOSING = "CLOSING"
@@ -65,9 +63,7 @@ async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, step
     return saga_id
 
 
-_TAKING = {
-    kind: leases.taking(sagas, lease_ms=LEASE_MS, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind
-}
+_TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
 
 
 async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:

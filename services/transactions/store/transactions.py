@@ -27,7 +27,6 @@ from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transac
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
-LEASE_MS = 15_000
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at", "escrow_booked"}]
 
 _EVENTS: dict[Status, type[Message]] = {
@@ -206,7 +205,7 @@ def taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | No
     """The statement of `take` for a job: which transactions it takes, and how many."""
     in_status = _c.status == status
     condition = in_status if where is None else sa.and_(in_status, where)
-    return leases.taking(transactions, lease_ms=LEASE_MS, count_max=count_max, where=condition, returning=_READ)
+    return leases.taking(transactions, count_max=count_max, where=condition, returning=_READ)
 
 
 async def take(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:

@@ -16,7 +16,6 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import webhook_inbox, webhooks
 
 _i, _c = webhook_inbox.c, webhooks.c
-LEASE_MS = 15_000
 
 
 async def insert(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
@@ -34,7 +33,7 @@ async def insert(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[
 
 def taking(*, count_max: int) -> sa.Executable:
     """The statement of `take`: how many it takes."""
-    return leases.taking(webhook_inbox, lease_ms=LEASE_MS, count_max=count_max)
+    return leases.taking(webhook_inbox, count_max=count_max)
 
 
 async def take(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
