@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import realco
+from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -21,7 +22,7 @@ from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.distributions.v1 import events_pb2 as distributions_events
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
-from realco.type.v1 import event_pb2, http_pb2
+from realco.type.v1 import event_pb2, http_pb2, rules_pb2
 
 import services
 from gateway import contracts
@@ -154,6 +155,21 @@ def test_a_list_is_paged(method):
 @pytest.mark.parametrize("method", METHODS, ids=by_name)
 def test_the_rules_of_a_request_compile(method):
     validation.warm_up([GetMessageClass(method.input_type)])
+
+
+def test_a_pattern_says_in_words_what_it_asks_for():
+    rules = {
+        field.full_name: field.GetOptions().Extensions[validate_pb2.field]
+        for message in contracts.messages()
+        for field in message.fields
+    }
+    silent = [
+        name
+        for name, rule in rules.items()
+        for strings in (rule.string, rule.repeated.items.string, rule.map.keys.string, rule.map.values.string)
+        if strings.pattern and not strings.Extensions[rules_pb2.pattern_words].startswith("must ")
+    ]
+    assert silent == []
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=by_name)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from google.protobuf import descriptor_pb2, descriptor_pool
 from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.escrow.v1 import escrow_pb2 as pb
+from realco.transactions.v1.bank_accounts_pb2 import CreateBankAccountRequest
 from realco.type.v1 import access_pb2
 from sqlalchemy.dialects import postgresql
 
@@ -232,6 +233,13 @@ def test_the_values_of_an_enum_are_called_by_their_names(number):
         validation.validate(hold(reason=number))
     names = [value.name for value in pb.Hold.Reason.DESCRIPTOR.values if value.number]
     assert refusal.value.fields == {"reason": f"must be one of {', '.join(names)}"}
+
+
+def test_a_broken_pattern_is_told_in_words():
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(CreateBankAccountRequest(routing_number="12", account_number="12 34"))
+    told = {name: refusal.value.fields[name] for name in ("routing_number", "account_number")}
+    assert told == {"routing_number": "must be 9 digits", "account_number": "must be 4 to 17 letters and digits"}
 
 
 def test_an_item_of_a_batch_is_found_by_its_place():

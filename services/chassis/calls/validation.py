@@ -15,6 +15,7 @@ import protovalidate
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+from realco.type.v1 import rules_pb2
 
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import InvalidField
@@ -75,10 +76,16 @@ def warm_up(messages: list[type[Message]]) -> None:
 
 
 def _text(violation: protovalidate.ViolationPb, request: Message) -> str:
-    """What is wrong, in words. The library names enum values by their numbers, which nobody sends over REST."""
+    """What is wrong, in words. The library names enum values by their numbers, which nobody sends over REST, and
+    patterns as they are written."""
     rule = violation.rule.elements if violation.rule is not None else ()
     if any(element.field_name == "enum" for element in rule):
         return f"must be one of {', '.join(value.name for value in taken_values(_field(violation, request)))}"
+    if violation.rule_id == "string.pattern":
+        extension: Any = validate_pb2.field  # as above
+        rules = _field(violation, request).GetOptions().Extensions[extension]
+        strings = rules.repeated.items.string if rules.HasField("repeated") else rules.string
+        return str(strings.Extensions[rules_pb2.pattern_words])
     return violation.message or f"breaks the rule {violation.rule_id}"
 
 
