@@ -112,8 +112,11 @@ class RestClient:
         """Reads the resource at `path`, and posts to its `verb` what was decided on that version of it."""
         return self.post(f"{path}/{verb}", body, deed=deed, etag=self.get(path)["etag"])
 
-    def put(self, path: str, body: Json, *, deed: str = "") -> Json:
-        return self._send("PUT", path, json=body, headers=self._headers(deed))
+    def put(self, path: str, body: Json, *, deed: str = "", etag: str = "") -> Json:
+        return self._send("PUT", path, json=body, headers=self._headers(deed, etag))
+
+    def delete(self, path: str, *, deed: str = "", etag: str = "") -> None:
+        self._send("DELETE", path, headers=self._headers(deed, etag))
 
     # --- what must be refused, or is looked at as it is ---------------------------------------------------------------
 

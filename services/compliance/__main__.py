@@ -13,7 +13,7 @@ from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
-from services.compliance.jobs import jobs
+from services.compliance.jobs import build_jobs
 from services.compliance.subscribers import SUBSCRIPTIONS
 
 
@@ -28,7 +28,7 @@ async def main(settings: Settings) -> None:
                 (add_PartiesServiceServicer_to_server, parties, services["PartiesService"]),
             ],
             subscriptions=SUBSCRIPTIONS,
-            jobs=jobs(runtime.database, runtime.clock),
+            jobs=build_jobs(runtime.database, runtime.clock),
             parties=OwnParties(runtime.database),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.empty_pb2 import Empty
 from grpc.aio import ServicerContext
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
@@ -10,8 +11,11 @@ from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
-from services.compliance import queries, store
 from services.compliance.commands import checks, evaluation, limits, parties
+from services.compliance.queries import checks as checks_read
+from services.compliance.queries import limits as limits_read
+from services.compliance.queries import parties as parties_read
+from services.compliance.store.parties import list_parties_of_person
 
 
 class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
@@ -22,37 +26,47 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
         self, request: pb.EvaluateTransactionsRequest, context: ServicerContext
     ) -> pb.EvaluateTransactionsResponse:
         # Each transaction is its own key: asked again, it answers what it decided.
-        return await self._operations.read(request, evaluation.evaluate)
+        return await self._operations.read(request, evaluation.evaluate_transactions)
 
     async def BatchGetClearances(
         self, request: pb.BatchGetClearancesRequest, context: ServicerContext
     ) -> pb.BatchGetClearancesResponse:
-        return await self._operations.read(request, queries.get_clearances)
+        return await self._operations.read(request, checks_read.batch_get_clearances)
 
     async def GetComplianceCheck(
         self, request: pb.GetComplianceCheckRequest, context: ServicerContext
     ) -> pb.ComplianceCheck:
-        return await self._operations.read(request, queries.get_check)
+        return await self._operations.read(request, checks_read.get_compliance_check)
 
     async def ListComplianceChecks(
         self, request: pb.ListComplianceChecksRequest, context: ServicerContext
     ) -> pb.ListComplianceChecksResponse:
-        return await self._operations.read(request, queries.list_checks)
+        return await self._operations.read(request, checks_read.list_compliance_checks)
 
     async def ReviewComplianceCheck(
         self, request: pb.ReviewComplianceCheckRequest, context: ServicerContext
     ) -> pb.ComplianceCheck:
-        return await self._operations.write(request, pb.ComplianceCheck, checks.review_check)
+        return await self._operations.write(request, pb.ComplianceCheck, checks.review_compliance_check)
+
+    async def GetTransactionLimit(
+        self, request: pb.GetTransactionLimitRequest, context: ServicerContext
+    ) -> pb.TransactionLimit:
+        return await self._operations.read(request, limits_read.get_transaction_limit)
 
     async def ListTransactionLimits(
         self, request: pb.ListTransactionLimitsRequest, context: ServicerContext
     ) -> pb.ListTransactionLimitsResponse:
-        return await self._operations.read(request, queries.list_limits)
+        return await self._operations.read(request, limits_read.list_transaction_limits)
 
     async def PutTransactionLimit(
         self, request: pb.PutTransactionLimitRequest, context: ServicerContext
     ) -> pb.TransactionLimit:
-        return await self._operations.write(request, pb.TransactionLimit, limits.put_limit)
+        return await self._operations.write(request, pb.TransactionLimit, limits.put_transaction_limit)
+
+    async def DeleteTransactionLimit(
+        self, request: pb.DeleteTransactionLimitRequest, context: ServicerContext
+    ) -> Empty:
+        return await self._operations.write(request, Empty, limits.delete_transaction_limit)
 
 
 class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
@@ -63,12 +77,12 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
         return await self._operations.write(request, parties_pb2.Party, parties.create_party)
 
     async def GetParty(self, request: parties_pb2.GetPartyRequest, context: ServicerContext) -> parties_pb2.Party:
-        return await self._operations.read(request, queries.get_party)
+        return await self._operations.read(request, parties_read.get_party)
 
     async def ListParties(
         self, request: parties_pb2.ListPartiesRequest, context: ServicerContext
     ) -> parties_pb2.ListPartiesResponse:
-        return await self._operations.read(request, queries.list_parties)
+        return await self._operations.read(request, parties_read.list_parties)
 
     async def UpdateParty(self, request: parties_pb2.UpdatePartyRequest, context: ServicerContext) -> parties_pb2.Party:
         return await self._operations.write(request, parties_pb2.Party, parties.update_party)
@@ -76,26 +90,26 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
     async def ListPartyPersons(
         self, request: parties_pb2.ListPartyPersonsRequest, context: ServicerContext
     ) -> parties_pb2.ListPartyPersonsResponse:
-        return await self._operations.read(request, queries.list_party_persons)
+        return await self._operations.read(request, parties_read.list_party_persons)
 
     async def AddPartyPerson(
         self, request: parties_pb2.AddPartyPersonRequest, context: ServicerContext
     ) -> parties_pb2.PartyPerson:
-        return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_person)
+        return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_party_person)
 
     async def RemovePartyPerson(
         self, request: parties_pb2.RemovePartyPersonRequest, context: ServicerContext
     ) -> parties_pb2.RemovePartyPersonResponse:
         answer = parties_pb2.RemovePartyPersonResponse
-        return await self._operations.write(request, answer, parties.remove_person)
+        return await self._operations.write(request, answer, parties.remove_party_person)
 
     async def GetMe(self, request: parties_pb2.GetMeRequest, context: ServicerContext) -> parties_pb2.Me:
-        return await self._operations.read(request, queries.get_me)
+        return await self._operations.read(request, parties_read.get_me)
 
     async def ListPartiesOfPerson(
         self, request: parties_pb2.ListPartiesOfPersonRequest, context: ServicerContext
     ) -> parties_pb2.ListPartiesOfPersonResponse:
-        return await self._operations.read(request, queries.list_parties_of_person)
+        return await self._operations.read(request, parties_read.list_parties_of_person)
 
 
 class OwnParties:
@@ -110,4 +124,4 @@ class OwnParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
             async with self._database.begin() as tx:
-                return frozenset(await store.list_parties_of(tx, principal.org_id, principal.subject))
+                return frozenset(await list_parties_of_person(tx, principal.org_id, principal.subject))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
 from services.compliance.commands import checks
 
 
-def jobs(database: Database, clock: Clock) -> list[Job]:
+def build_jobs(database: Database, clock: Clock) -> list[Job]:
     async def expire_checks() -> int:
-        now = clock.now()
         async with database.begin(ALL_ORGANIZATIONS) as tx:
-            expired = await checks.take_expired_checks(tx, now)
-            for row in expired:
-                with acting_as(service_principal("compliance", row.org_id)):
-                    await checks.reopen_check(tx, row, now)
-        return len(expired)
+            return await checks.expire_checks(tx, clock.now())
 
     # An expired answer counts as none from its very instant, whether this has run or not.
     return [Job("expire_checks", expire_checks, interval_seconds=0.5)]

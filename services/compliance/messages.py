@@ -1,4 +1,4 @@
-"""Rows to protobuf messages: the one place where a column meets its field."""
+"""Rows to protobuf messages: the one place where a column meets its field, and where etags are made."""
 
 from __future__ import annotations
 
@@ -25,67 +25,90 @@ def to_party(
     row: Any, checks: Mapping[str, Check], now: datetime, allowed_actions: Sequence[str] = ()
 ) -> parties_pb2.Party:
     missing = clearance.list_missing(checks, now)
-    message = parties_pb2.Party(
+    return parties_pb2.Party(
         party_id=row.party_id,
         kind=row.kind,
         roles=row.roles,
         legal_name=row.legal_name,
         accreditation=row.accreditation,
-        kyc_status=clearance.effective_status(checks.get("KYC"), now),
-        ofac_status=clearance.effective_status(checks.get("OFAC"), now),
-        cleared=not missing,
-        missing=map(to_explanation, missing),
+        annual_income=_to_optional_money(row.annual_income_minor, row.annual_income_currency),
+        net_worth=_to_optional_money(row.net_worth_minor, row.net_worth_currency),
         external_id=row.external_id or None,
         metadata=row.metadata,
-        etag=party_etag(row),
+        checks=to_party_checks(checks, now),
+        cleared=not missing,
+        missing=map(to_explanation, missing),
+        etag=etag_of_party(row),
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
         allowed_actions=allowed_actions,
     )
-    if row.annual_income_minor is not None:
-        message.annual_income.CopyFrom(to_money(Money(row.annual_income_minor, row.annual_income_currency)))
-    if row.net_worth_minor is not None:
-        message.net_worth.CopyFrom(to_money(Money(row.net_worth_minor, row.net_worth_currency)))
-    return message
 
 
-def party_etag(row: Any) -> str:
-    return etag_of(row.party_id, row.version)
-
-
-def to_state(party: parties_pb2.Party, persons: Sequence[str]) -> parties_pb2.PartyState:
+def to_party_state(
+    row: Any, checks: Mapping[str, Check], persons: Sequence[str], now: datetime
+) -> parties_pb2.PartyState:
     """What events tell of a party."""
     return parties_pb2.PartyState(
-        party_id=party.party_id,
-        kind=party.kind,
-        roles=party.roles,
-        kyc_status=party.kyc_status,
-        ofac_status=party.ofac_status,
-        cleared=party.cleared,
+        party_id=row.party_id,
+        kind=row.kind,
+        roles=row.roles,
+        checks=to_party_checks(checks, now),
+        cleared=not clearance.list_missing(checks, now),
         persons=persons,
-        external_id=party.external_id if party.HasField("external_id") else None,
-        etag=party.etag,
-        create_time=party.create_time,
-        update_time=party.update_time,
+        external_id=row.external_id or None,
+        etag=etag_of_party(row),
+        create_time=to_timestamp(row.created_at),
+        update_time=to_timestamp(row.updated_at),
     )
 
 
-def to_person(row: Any) -> parties_pb2.PartyPerson:
+def to_party_checks(checks: Mapping[str, Check], now: datetime) -> list[parties_pb2.Party.Check]:
+    """A line a required check, whether there is one yet or not."""
+    found = ((check_type, checks.get(check_type)) for check_type in clearance.list_required_types())
+    return [
+        parties_pb2.Party.Check(
+            type=check_type,
+            status=clearance.effective_status(check, now),
+            expire_time=_to_optional_time(check.expires_at if check else None),
+        )
+        for check_type, check in found
+    ]
+
+
+def to_acting_for(row: Any, checks: Mapping[str, Check], now: datetime) -> parties_pb2.Me.ActingFor:
+    """The party of a row, as `GET /me` tells of it."""
+    return parties_pb2.Me.ActingFor(
+        party_id=row.party_id,
+        legal_name=row.legal_name,
+        kind=row.kind,
+        checks=to_party_checks(checks, now),
+        cleared=not clearance.list_missing(checks, now),
+    )
+
+
+def etag_of_party(row: Any) -> str:
+    return etag_of(row.party_id, row.version)
+
+
+def to_party_person(row: Any) -> parties_pb2.PartyPerson:
     return parties_pb2.PartyPerson(
         party_id=row.party_id,
         person=row.person,
         title=row.title,
-        added_by=row.added_by,
+        etag=etag_of_person(row),
+        created_by=row.created_by,
         create_time=to_timestamp(row.created_at),
+        update_time=to_timestamp(row.updated_at),
     )
 
 
-def check_etag_of(row: Any) -> str:
-    """A check has each status once at most: with the time of its last change it tells the versions apart."""
-    return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
+def etag_of_person(row: Any) -> str:
+    """Its version is one of the party's: a person who left and came back has another."""
+    return etag_of(f"{row.party_id}/{row.person}", row.version)
 
 
-def to_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:
+def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:
     message = pb.ComplianceCheck(
         compliance_check_id=row.compliance_check_id,
         type=row.check_type,
@@ -94,60 +117,77 @@ def to_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceChec
         entity_id=row.entity_id,
         party_id=row.party_id,
         note=row.note,
-        reviewed_by=row.reviewed_by or "",
+        reviewed_by=row.reviewed_by,
+        review_time=_to_optional_time(row.reviewed_at),
+        expire_time=_to_optional_time(row.expires_at),
+        etag=etag_of_check(row),
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
         allowed_actions=allowed_actions,
-        etag=check_etag_of(row),
     )
-    _read_reasons(row, message)
-    if row.expires_at is not None:
-        message.expire_time.CopyFrom(to_timestamp(row.expires_at))
+    _fill_reasons(message, row)
     return message
 
 
 def to_told_check(row: Any) -> pb.ComplianceCheck:
     """What events tell of a check: a person's note may say more of a party than ids."""
-    message = to_check(row)
-    message.note = ""
+    message = to_compliance_check(row)
+    message.ClearField("note")
     return message
 
 
-def to_limit(row: Any, org_id: str) -> pb.TransactionLimit:
+def etag_of_check(row: Any) -> str:
+    """A check has each status once at most: with the time of its last change it tells the versions apart."""
+    return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
+
+
+def to_limit(row: Any) -> pb.TransactionLimit:
+    """A limit in force."""
     return pb.TransactionLimit(
+        transaction_limit_id=limit_id_of(row),
         limit_type=row.limit_type,
         amount=to_money(Money(row.amount_minor, row.currency)),
-        effective_time=to_timestamp(row.effective_at),
+        is_default=row.is_default,
         set_by=row.set_by,
-        etag=limit_etag(row, org_id),
-        transaction_limit_id=derived_id("lim", org_id, row.limit_type, row.currency),
+        set_time=to_timestamp(row.set_at),
+        etag=etag_of_limit(row),
     )
 
 
-def limit_etag(row: Any, org_id: str) -> str:
+def limit_id_of(row: Any) -> str:
+    return derived_id("lim", row.org_id, row.limit_type, row.currency)
+
+
+def etag_of_limit(row: Any) -> str:
     """Two settings of one limit never take effect in the same microsecond."""
-    return etag_of(f"{org_id}/{row.limit_type}/{row.currency}", to_timestamp(row.effective_at).ToMicroseconds())
+    return etag_of(limit_id_of(row), to_timestamp(row.set_at).ToMicroseconds())
 
 
 def to_decision(row: Any) -> pb.EvaluateTransactionsResponse.Decision:
     """From the check that holds it."""
     message = pb.EvaluateTransactionsResponse.Decision(transaction_id=row.entity_id, status=row.status)
-    _read_reasons(row, message)
+    _fill_reasons(message, row)
     return message
 
 
-def write_failure(failure: Failure) -> dict[str, Any]:
-    """The column of a failure."""
+def to_failure_column(failure: Failure) -> dict[str, Any]:
     return MessageToDict(to_failure(failure))
 
 
-def write_explanation(explanation: Explanation) -> dict[str, Any]:
-    """The column of an explanation."""
+def to_explanation_column(explanation: Explanation) -> dict[str, Any]:
     return MessageToDict(to_explanation(explanation))
 
 
-def _read_reasons(row: Any, message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.Decision) -> None:
+def _fill_reasons(message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.Decision, row: Any) -> None:
     if row.failure is not None:
         message.failure.CopyFrom(ParseDict(row.failure, failure_pb2.Failure()))
     if row.explanation is not None:
         message.explanation.CopyFrom(ParseDict(row.explanation, explanation_pb2.Explanation()))
+
+
+def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
+    return None if amount_minor is None or currency is None else to_money(Money(amount_minor, currency))
+
+
+def _to_optional_time(moment: datetime | None) -> Any:
+    return None if moment is None else to_timestamp(moment)

@@ -35,7 +35,6 @@ parties = sa.Table(
     sa.Column("metadata", pg.JSONB, nullable=False),
     # Of the facts and of the persons; the etag is made of it.
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("written_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     _one_of("kind", "INDIVIDUAL", "JOINT", "LLC", "CORPORATION", "PARTNERSHIP", "TRUST", "IRA"),
@@ -55,9 +54,12 @@ party_persons = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
     sa.Column("person", sa.Text, primary_key=True),  # the subject of the person's tokens
-    sa.Column("title", sa.Text, nullable=False),
-    sa.Column("added_by", sa.Text, nullable=False),
+    sa.Column("title", sa.Text),
+    # The version of the party at its last change; the etag is made of it.
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
     sa.Index("party_persons_person", "org_id", "person", "party_id"),
 )
@@ -75,17 +77,21 @@ compliance_checks = sa.Table(
     # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage.
     sa.Column("failure", pg.JSONB(none_as_null=True)),
     sa.Column("explanation", pg.JSONB(none_as_null=True)),
+    # Who wrote the facts of the party that it is about: none of them decides it.
+    sa.Column("makers", pg.ARRAY(sa.Text), nullable=False, server_default="{}"),
     # On what evidence a person decided.
-    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("note", sa.Text),
     sa.Column("reviewed_by", sa.Text),
+    sa.Column("reviewed_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     _one_of("check_type", "OFAC", "KYC", "AML", "LIMIT_CHECK"),
     _one_of("status", "PENDING", "PASSED", "FAILED", "MANUAL_REVIEW", "EXPIRED", "ERROR"),
-    _one_of("entity_type", "USER", "TRANSACTION", "INVESTMENT", "BANK_ACCOUNT"),
+    _one_of("entity_type", "PARTY", "TRANSACTION", "INVESTMENT", "BANK_ACCOUNT"),
     sa.CheckConstraint(
-        "status <> 'PASSED' OR entity_type <> 'USER' OR reviewed_by IS NOT NULL", name="passed_by_someone"
+        "status <> 'PASSED' OR entity_type <> 'PARTY' OR (reviewed_by IS NOT NULL AND reviewed_by <> ALL (makers))",
+        name="passed_by_another",
     ),
     # A transaction is decided once; asking again finds this row.
     sa.Index(
@@ -94,6 +100,15 @@ compliance_checks = sa.Table(
         "entity_id",
         unique=True,
         postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
+    ),
+    # One question or answer of each type counts for a party, never two.
+    sa.Index(
+        "compliance_checks_current",
+        "org_id",
+        "party_id",
+        "check_type",
+        unique=True,
+        postgresql_where=sa.text("entity_type = 'PARTY' AND status IN ('MANUAL_REVIEW', 'PASSED')"),
     ),
     sa.Index("compliance_checks_party", "org_id", "party_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_newest", "org_id", "created_at", "compliance_check_id"),
@@ -117,27 +132,28 @@ limit_usage = sa.Table(
     sa.Index("limit_usage_window", "org_id", "party_id", "counted_at", postgresql_where=sa.text("counted")),
 )
 
-# The limits an organization starts with; PutTransactionLimit overrides them in transaction_limits.
-seed_limits = sa.Table(
-    "seed_limits",
+# The default: what an organization starts with, until it has a row in transaction_limits.
+default_limits = sa.Table(
+    "default_limits",
     metadata,
     sa.Column("limit_type", sa.Text, primary_key=True),
     sa.Column("currency", sa.CHAR(3), primary_key=True),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
-    sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("set_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
     _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),
 )
 
-# Append-only: the newest row of a type is in force, the older ones say what was.
+# Append-only: the newest row of a type and currency is in force, the older ones say what was.
 transaction_limits = sa.Table(
     "transaction_limits",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("limit_type", sa.Text, primary_key=True),
     sa.Column("currency", sa.CHAR(3), primary_key=True),
-    sa.Column("effective_at", sa.TIMESTAMP(timezone=True), primary_key=True),
-    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("set_at", sa.TIMESTAMP(timezone=True), primary_key=True),
+    # Without one the organization took back its own: the default holds.
+    sa.Column("amount_minor", sa.BigInteger),
     sa.Column("set_by", sa.Text, nullable=False),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
     _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),

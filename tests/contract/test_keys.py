@@ -16,7 +16,7 @@ OF_NO_ORGANIZATION = {
     "leaders": "which process does a job, for all organizations",
     "allowed_moves": "the table of states is the same in every organization",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
-    "seed_limits": "what every organization begins with",
+    "default_limits": "what every organization begins with",
     "webhook_inbox": "a webhook is stored before anybody knows whose it is",
 }
 

@@ -18,6 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.symbol_database import Default
 from nats.js.api import AckPolicy, ConsumerConfig
+from realco.compliance.v1.events_pb2 import TransactionLimitRemoved
 
 from demo.harness.money import minor_of
 from demo.harness.rest import Json, RestClient
@@ -40,7 +41,7 @@ IDS = {
     "Offering": "offeringId",
     "Party": "partyId",
     "Transaction": "transactionId",
-    "TransactionLimit": "limitType",
+    "TransactionLimit": "transactionLimitId",
     "Webhook": "webhookId",
 }
 # What is worked out when somebody asks, and empty in events as the contracts say: what the caller may do, and why times
@@ -78,6 +79,8 @@ class ReadModel:
             if personal:
                 self.faults.append(f"{name}: {', '.join(sorted(personal))} is for nobody to hear")
             self.state[kind, resource[IDS[kind]]] = resource
+        if isinstance(event, TransactionLimitRemoved):
+            self.state.pop(("TransactionLimit", event.transaction_limit_id), None)
 
     def sum_balances(self) -> Balances:
         """What the legs of all journal entries add up to."""
@@ -142,8 +145,8 @@ def read_rest(client: RestClient) -> State:
         path = f"/parties/{party['partyId']}/persons"
         state["Party", party["partyId"]]["persons"] = [one["person"] for one in client.get(path)["persons"]]
     for limit in client.get("/transaction-limits")["transactionLimits"]:
-        if limit["setBy"] != "seed":  # nobody has set it: it is what an organization begins with
-            keep("TransactionLimit", limit)
+        if not limit["isDefault"]:  # what an organization begins with, or has again, is no resource of its own
+            keep("TransactionLimit", client.get(f"/transaction-limits/{limit['transactionLimitId']}"))
     for distribution in read_each("Distribution", "/distributions", "distributions"):
         read_each("Allocation", f"/distributions/{distribution['distributionId']}/allocations", "allocations")
     for account in read_each("EscrowAccount", "/escrow-accounts", "escrowAccounts"):

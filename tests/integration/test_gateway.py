@@ -159,7 +159,7 @@ async def test_without_one_bearer_token_nobody_passes(gateway, headers):
 
 
 async def test_a_role_that_may_not_is_refused_before_its_body_is_read(gateway):
-    path = "/api/v1/transaction-limits/DAILY_DEPOSIT"
+    path = "/api/v1/transaction-limits"
     is_problem(await gateway.request("PUT", path, role="auditor", content=b"{"), 403, "PERMISSION_DENIED")
     assert gateway.services.calls == []
 

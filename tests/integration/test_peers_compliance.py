@@ -57,9 +57,7 @@ class RealOffice:
             await self._harness.review(check.compliance_check_id)
 
     async def limit_deposits(self, daily_minor: int) -> None:
-        daily = pb.TransactionLimit.DAILY_DEPOSIT
-        [etag] = [limit.etag for limit in await self._harness.list_limits() if limit.limit_type == daily]
-        await self._harness.put_limit(daily_minor, etag=etag)
+        await self._harness.put_limit(daily_minor)
 
 
 Office = MemoryOffice | RealOffice

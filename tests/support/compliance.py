@@ -33,6 +33,18 @@ TRANSACTIONS = service_principal("transactions", ORG, "inv-1")
 Item = pb.EvaluateTransactionsRequest.Item
 
 
+def money_in(
+    amount_minor: int, *, party_id: str = "", direction: Item.Direction = Item.IN, currency: str = "USD"
+) -> Item:
+    """Of the harness' party, unless another is named."""
+    return Item(
+        transaction_id=new_id("txn"),
+        party_id=party_id,
+        direction=direction,
+        amount=money_pb2.Money(currency_code=currency, amount_minor=amount_minor),
+    )
+
+
 class ComplianceHarness:
     """The service without gRPC. `party_id` is the party that was created last."""
 
@@ -71,20 +83,23 @@ class ComplianceHarness:
         with acting_as(principal):
             return await self.parties.UpdateParty(request, None)
 
-    async def add(self, person: str, title: str = "", party_id: str = "") -> Any:
-        request = parties_pb2.AddPartyPersonRequest(party_id=party_id or self.party_id, person=person, title=title)
-        with acting_as(MAKER):
+    async def add(self, person: str, principal: Principal = MAKER, **more: Any) -> Any:
+        request = parties_pb2.AddPartyPersonRequest(**{"party_id": self.party_id, "person": person, **more})
+        with acting_as(principal):
             return await self.parties.AddPartyPerson(request, None)
 
-    async def remove(self, person: str) -> Any:
-        request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person=person)
+    async def remove(self, person: str, etag: str | None = None) -> Any:
+        request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person=person, etag=etag)
         with acting_as(MAKER):
             return await self.parties.RemovePartyPerson(request, None)
 
     async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
-        request = pb.ListComplianceChecksRequest(party_id=party_id, status=pb.ComplianceCheck.MANUAL_REVIEW)
+        return await self.list_checks(principal, party_id=party_id or None, status=[pb.ComplianceCheck.MANUAL_REVIEW])
+
+    async def list_checks(self, principal: Principal = CHECKER, **filters: Any) -> list[Any]:
         with acting_as(principal):
-            return list((await self.servicer.ListComplianceChecks(request, None)).compliance_checks)
+            answer = await self.servicer.ListComplianceChecks(pb.ListComplianceChecksRequest(**filters), None)
+        return list(answer.compliance_checks)
 
     async def clear(self, **facts: Any) -> None:
         """A party that another person has passed."""
@@ -98,14 +113,18 @@ class ComplianceHarness:
     async def review(
         self, check_id: str, principal: Principal = CHECKER, decision: int = pb.ComplianceCheck.PASSED
     ) -> Any:
+        check = await self.get_check(check_id, principal)
         with acting_as(principal):
-            check = await self.servicer.GetComplianceCheck(
-                pb.GetComplianceCheckRequest(compliance_check_id=check_id), None
-            )
             request = pb.ReviewComplianceCheckRequest(
                 compliance_check_id=check_id, etag=check.etag, decision=decision, note="Passport seen."
             )
             return await self.servicer.ReviewComplianceCheck(request, None)
+
+    async def get_check(self, check_id: str, principal: Principal = CHECKER) -> Any:
+        with acting_as(principal):
+            return await self.servicer.GetComplianceCheck(
+                pb.GetComplianceCheckRequest(compliance_check_id=check_id), None
+            )
 
     async def evaluate(self, *items: Any, principal: Principal = TRANSACTIONS) -> list[Any]:
         for item in items:
@@ -119,17 +138,37 @@ class ComplianceHarness:
         amount_minor: int,
         limit_type: int = pb.TransactionLimit.DAILY_DEPOSIT,
         currency: str = "USD",
-        etag: str = "",
+        etag: str | None = None,
     ) -> Any:
+        """In place of the limit in force, unless an etag names another; an empty one names none."""
+        if etag is None:
+            in_force = {limit.limit_type: limit.etag for limit in await self.list_limits(currency_code=currency)}
+            etag = in_force.get(limit_type)
         amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
-        request = pb.PutTransactionLimitRequest(limit_type=limit_type, amount=amount, etag=etag)
+        request = pb.PutTransactionLimitRequest(limit_type=limit_type, amount=amount, etag=etag or None)
         with acting_as(MAKER):
             return await self.servicer.PutTransactionLimit(request, None)
 
-    async def list_limits(self) -> list[Any]:
+    async def get_limit(self, transaction_limit_id: str, principal: Principal = MAKER) -> Any:
+        with acting_as(principal):
+            request = pb.GetTransactionLimitRequest(transaction_limit_id=transaction_limit_id)
+            return await self.servicer.GetTransactionLimit(request, None)
+
+    async def delete_limit(self, limit: Any) -> None:
+        request = pb.DeleteTransactionLimitRequest(transaction_limit_id=limit.transaction_limit_id, etag=limit.etag)
         with acting_as(MAKER):
-            answer = await self.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(), None)
+            await self.servicer.DeleteTransactionLimit(request, None)
+
+    async def list_limits(self, principal: Principal = MAKER, **filters: Any) -> list[Any]:
+        with acting_as(principal):
+            answer = await self.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(**filters), None)
         return list(answer.transaction_limits)
+
+    async def list_names(self, **filters: Any) -> list[str]:
+        """The legal names of the parties found."""
+        with acting_as(MAKER):
+            answer = await self.parties.ListParties(parties_pb2.ListPartiesRequest(**filters), None)
+        return [party.legal_name for party in answer.parties]
 
     async def list_events(self) -> list[Any]:
         """All that were queued, in their order."""

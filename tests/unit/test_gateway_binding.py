@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from realco.compliance.v1 import compliance_pb2
 from realco.distributions.v1 import offerings_pb2
 from realco.escrow.v1 import escrow_pb2
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
@@ -26,7 +25,6 @@ OPEN_ACCOUNT = binding(escrow_pb2, "EscrowService", "CreateEscrowAccount")
 LIST = binding(transactions_pb2, "TransactionsService", "ListTransactions")
 CANCEL = binding(transactions_pb2, "TransactionsService", "CancelTransaction")
 STRIPE = binding(webhooks_pb2, "WebhooksService", "ReceiveStripeWebhook")
-LIMIT = binding(compliance_pb2, "ComplianceService", "PutTransactionLimit")
 UPDATE = binding(offerings_pb2, "OfferingsService", "UpdateOffering")
 
 
@@ -116,11 +114,6 @@ def test_a_field_of_the_path_is_unknown_in_the_body():
         POST_ENTRY, values=["e"], headers=[("Idempotency-Key", "k")], body=b'{"escrowAccountId": "esc_other"}'
     )
     assert found == [Fault("body", "/escrowAccountId", "is not a field")]
-
-
-def test_an_enum_in_a_path_is_read_by_name():
-    assert read(LIMIT, ["DAILY_DEPOSIT"]).limit_type == 1
-    assert faults(LIMIT, values=["daily_deposit"])[0].place == "path"
 
 
 def test_a_raw_body_is_kept_byte_for_byte_with_its_type():

@@ -11,20 +11,21 @@ from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data import outbox
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.refusals import PartyNotCleared
-from services.compliance import messages, store
+from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.limits import Limit, LimitType, first_breach
 from services.compliance.domain.parties import has_limits
+from services.compliance.store.checks import insert_decisions, list_decisions, list_latest_checks
+from services.compliance.store.limits import insert_usage, list_limits, list_used
+from services.compliance.store.parties import lock_parties
 
 Item = pb.EvaluateTransactionsRequest.Item
 
@@ -37,28 +38,25 @@ class _Facts:
     used: dict[str, dict[LimitType, int]]
 
 
-async def evaluate(
+async def evaluate_transactions(
     tx: AsyncConnection, request: pb.EvaluateTransactionsRequest, now: datetime
 ) -> pb.EvaluateTransactionsResponse:
     """One decision an item, in order. A transaction that was decided before keeps its decision."""
-    parties = await store.lock_parties(tx, {item.party_id for item in request.items})
-    before = await store.find_decisions(tx, {item.transaction_id for item in request.items})
-    checks = await store.latest_checks(tx, list(parties))
+    parties = await lock_parties(tx, {item.party_id for item in request.items})
+    before = await list_decisions(tx, {item.transaction_id for item in request.items})
+    checks = await list_latest_checks(tx, list(parties))
     facts = {
-        currency: _Facts(await store.limits_of(tx, currency), await store.used(tx, list(parties), currency, now))
+        currency: _Facts(await list_limits(tx, currency), await list_used(tx, list(parties), currency, now))
         for currency in {item.amount.currency_code for item in request.items}
     }
     rows: dict[str, dict[str, Any]] = {}
     for item in request.items:
         if item.transaction_id not in before and item.transaction_id not in rows:
             rows[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
-    ours = await store.insert_decisions(tx, rows.values())
+    ours = await insert_decisions(tx, rows.values(), now)
     rows = {transaction_id: row for transaction_id, row in rows.items() if transaction_id in ours}
-    await store.insert_usage(tx, _usage(request.items, rows, now))
-    decided = await store.find_decisions(tx, {item.transaction_id for item in request.items})
-    for transaction_id in rows:
-        event = events.ComplianceCheckCompleted(compliance_check=messages.to_told_check(decided[transaction_id]))
-        await outbox.enqueue(tx, event, now=now)
+    await insert_usage(tx, _usage(request.items, rows, now))
+    decided = await list_decisions(tx, {item.transaction_id for item in request.items})
     return pb.EvaluateTransactionsResponse(
         decisions=[messages.to_decision(decided[item.transaction_id]) for item in request.items]
     )
@@ -70,31 +68,30 @@ def _decide(
     """The row of the check that holds the decision."""
     party = parties.get(item.party_id)
     if party is None:
-        return _refuse_uncleared(item, "KYC", clearance.UNKNOWN, now)  # nobody has identified it
+        return _refuse_uncleared(item, "KYC", clearance.UNKNOWN)  # nobody has identified it
     if missing := clearance.list_missing(checks.get(item.party_id, {}), now):
-        return _refuse_uncleared(item, missing[0].rule, missing, now)
+        return _refuse_uncleared(item, missing[0].rule, missing)
     if item.direction == Item.IN:
         limits = facts.limits if has_limits(party.roles, party.accreditation) else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
             failure = Failure("TRANSACTION_LIMIT_EXCEEDED", breach.working, metadata=breach.metadata())
-            return _row(item, "LIMIT_CHECK", now, failure, breach.explanation)
+            return _row(item, "LIMIT_CHECK", failure, breach.explanation)
         for limit_type in LimitType:
             if limit_type is not LimitType.PER_TRANSACTION:
                 used[limit_type] = used.get(limit_type, 0) + item.amount.amount_minor
-    return _row(item, "LIMIT_CHECK", now)
+    return _row(item, "LIMIT_CHECK")
 
 
-def _refuse_uncleared(item: Item, check_type: str, missing: tuple[Explanation, ...], now: datetime) -> dict[str, Any]:
+def _refuse_uncleared(item: Item, check_type: str, missing: tuple[Explanation, ...]) -> dict[str, Any]:
     """A failed check of the type whose answer is the first one missing."""
     failure = make_failure(PartyNotCleared(item.party_id, clearance.spell_missing(missing)))
-    return _row(item, check_type, now, failure, replace(missing[0], statement=failure.message))
+    return _row(item, check_type, failure, replace(missing[0], statement=failure.message))
 
 
 def _row(
     item: Item,
     check_type: str,
-    now: datetime,
     failure: Failure | None = None,
     explanation: Explanation | None = None,
 ) -> dict[str, Any]:
@@ -108,10 +105,8 @@ def _row(
         "entity_type": "TRANSACTION",
         "entity_id": item.transaction_id,
         "party_id": item.party_id,
-        "failure": messages.write_failure(failure) if failure else None,
-        "explanation": messages.write_explanation(explanation) if explanation else None,
-        "created_at": now,
-        "updated_at": now,
+        "failure": messages.to_failure_column(failure) if failure else None,
+        "explanation": messages.to_explanation_column(explanation) if explanation else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,34 +11,27 @@ from realco.compliance.v1 import parties_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
-from services.compliance import messages, queries, store
+from services.compliance import actions, messages
 from services.compliance.commands import checks
 from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import TooManyPersons
+from services.compliance.store import parties as store
 
 _REQUIRED = {"kind": "must be set", "legal_name": "must not be empty", "roles": "must name one at least"}
 
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
     """A party for whom nobody acts yet; a person is asked about it."""
-    principal = current_principal()
+    party_id = new_id("pty")
+    await checks.open_checks(tx, party_id, now)
     row = await store.insert_party(
-        tx,
-        org_id=principal.org_id,
-        party_id=new_id("pty"),
-        **_columns(request, [*_FIELDS]),
-        version=1,
-        written_by=principal.person,
-        created_at=now,
-        updated_at=now,
+        tx, now, org_id=current_principal().org_id, party_id=party_id, **_columns(request, [*_FIELDS])
     )
-    await checks.open_checks(tx, row.party_id, rules.list_questions(None, _facts(row)), now)
-    return await _announce(tx, row, events.PartyCreated(), now)
+    return await actions.answer_party(tx, row, now)
 
 
 async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
@@ -46,48 +40,45 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
     Raises: PartyNotFound, EtagMismatch, InvalidField.
     """
     before = await _lock(tx, request.party_id)
-    check_etag(request.etag, messages.party_etag(before))
+    check_etag(request.etag, messages.etag_of_party(before))
     named = [name for name in _FIELDS if name in request.update_mask.paths]
     if faults := {name: _REQUIRED[name] for name in named if name in _REQUIRED and not getattr(request, name)}:
         raise InvalidField("The request is not valid.", fields=faults)
-    writer = current_principal().person
-    row = await store.update_party(tx, before, **_columns(request, named), written_by=writer, updated_at=now)
-    await checks.open_checks(tx, row.party_id, rules.list_questions(_facts(before), _facts(row)), now)
-    return await _announce(tx, row, events.PartyUpdated(), now)
+    changes = {name: value for name, value in _columns(request, named).items() if getattr(before, name) != value}
+    if not changes:
+        return await actions.answer_party(tx, before, now)
+    after = before._asdict() | changes
+    await checks.reopen_checks(tx, before.party_id, rules.list_questions(_facts(before._asdict()), _facts(after)), now)
+    row = await store.save_party(tx, before, events.PartyUpdated(), now, **changes)
+    return await actions.answer_party(tx, row, now)
 
 
-async def add_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
-    """Raises: PartyNotFound, TooManyPersons."""
-    principal = current_principal()
-    before = await _lock(tx, request.party_id)
-    persons = {row.person for row in await store.list_persons(tx, request.party_id)}
-    if len(persons | {request.person}) > rules.PERSONS_MAX:
-        raise TooManyPersons("So many persons cannot act for one party.", persons_max=rules.PERSONS_MAX)
-    await store.put_person(
-        tx,
-        org_id=principal.org_id,
-        party_id=request.party_id,
-        person=request.person,
-        title=request.title,
-        added_by=principal.person,
-        created_at=now,
-    )
-    row = await store.update_party(tx, before, updated_at=now)
-    await _announce(tx, row, events.PartyPersonAdded(person=request.person), now)
-    [added] = [one for one in await store.list_persons(tx, request.party_id) if one.person == request.person]
-    return messages.to_person(added)
+async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
+    """Raises: PartyNotFound, EtagMismatch, TooManyPersons."""
+    party = await _lock(tx, request.party_id)
+    row = await store.find_person(tx, request.party_id, request.person)
+    check_etag(request.etag, "" if row is None else messages.etag_of_person(row))
+    if row is None:
+        if len(await store.list_persons(tx, request.party_id)) >= rules.PERSONS_MAX:
+            raise TooManyPersons("So many persons cannot act for one party.", persons_max=rules.PERSONS_MAX)
+        title, maker = request.title or None, current_principal().person
+        row = await store.insert_person(tx, party, now, person=request.person, title=title, created_by=maker)
+    elif request.HasField("title") and request.title != row.title:
+        row = await store.save_person(tx, party, request.person, now, title=request.title)
+    return messages.to_party_person(row)
 
 
-async def remove_person(
+async def remove_party_person(
     tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime
 ) -> pb.RemovePartyPersonResponse:
-    """Raises: PartyNotFound."""
-    before = await _lock(tx, request.party_id)
-    if await store.delete_person(tx, before.org_id, request.party_id, request.person):
-        row = await store.update_party(tx, before, updated_at=now)
-        await _announce(tx, row, events.PartyPersonRemoved(person=request.person), now)
+    """Raises: PartyNotFound, EtagMismatch."""
+    party = await _lock(tx, request.party_id)
+    row = await store.find_person(tx, request.party_id, request.person)
+    check_etag(request.etag, "" if row is None else messages.etag_of_person(row))
+    if row is not None:
+        await store.delete_person(tx, party, request.person, now)
     left = await store.list_persons(tx, request.party_id)
-    return pb.RemovePartyPersonResponse(persons=map(messages.to_person, left))
+    return pb.RemovePartyPersonResponse(persons=map(messages.to_party_person, left))
 
 
 async def _lock(tx: AsyncConnection, party_id: str) -> Any:
@@ -97,16 +88,10 @@ async def _lock(tx: AsyncConnection, party_id: str) -> Any:
     return found[party_id]
 
 
-async def _announce(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> pb.Party:
-    """Queues the event with the party as it is now; returns the party as its caller gets it."""
-    party = await queries.describe_party(tx, row, now)
-    event.party.CopyFrom(await queries.describe_state(tx, party))
-    await outbox.enqueue(tx, event, now=now)
-    return party
-
-
-def _facts(row: Any) -> rules.Facts:
-    return rules.Facts(row.kind, row.legal_name, frozenset(row.roles), row.accreditation)
+def _facts(columns: Mapping[str, Any]) -> rules.Facts:
+    """Of a party's columns."""
+    roles = frozenset(columns["roles"])
+    return rules.Facts(columns["kind"], columns["legal_name"], roles, columns["accreditation"])
 
 
 def _read_money(request: Any, name: str) -> dict[str, Any]:

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.chassis.values.explanation import Explanation
 
-REQUIRED_CHECKS = ("KYC", "OFAC")
+
+@dataclass(frozen=True, slots=True)
+class RequiredCheck:
+    """
+    Args:
+        rests_on: The facts of a party (see parties.Facts) whose change asks the question again.
+    """
+
+    check_type: str
+    rests_on: tuple[str, ...]
+
+
+# The one list of them: whoever adds a check adds a line, and the value of the contract that names it.
+REQUIRED_CHECKS: tuple[RequiredCheck, ...] = (
+    # Whom the limits hold for rests on roles and accreditation: nobody lifts them alone.
+    RequiredCheck("KYC", rests_on=("kind", "legal_name", "roles", "accreditation")),
+    RequiredCheck("OFAC", rests_on=("kind", "legal_name")),
+)
 # A person's answer is good for a year; then it is asked again. A house rule: no statute sets the interval.
 VALIDITY = timedelta(days=365)
 _SOURCE = "house rule: a person passes each check, and the answer is good for 365 days"
+EXPIRED = Explanation("The last answer expired.", "VALIDITY", source="house rule: an answer is good for 365 days")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The latest check of one type."""
+    """The latest check of one type.
+
+    Args:
+        because: Why it is asked again; empty the first time.
+    """
 
     status: str
     expires_at: datetime | None
+    because: str = ""
 
 
 # What is missing of a party nobody has heard of.
 UNKNOWN: tuple[Explanation, ...] = (Explanation("there is no such party", "PARTY", source=_SOURCE),)
+
+
+def list_required_types() -> list[str]:
+    return [required.check_type for required in REQUIRED_CHECKS]
 
 
 def effective_status(check: Check | None, now: datetime) -> str:
@@ -37,12 +64,19 @@ def effective_status(check: Check | None, now: datetime) -> str:
 
 def list_missing(checks: Mapping[str, Check], now: datetime) -> tuple[Explanation, ...]:
     """Each required check that is not PASSED; empty if the party is cleared."""
-    statuses = ((name, effective_status(checks.get(name), now)) for name in REQUIRED_CHECKS)
+    found = ((name, checks.get(name)) for name in list_required_types())
     return tuple(
-        Explanation(f"{name} is {status}", name, (("check", name), ("status", status)), _SOURCE)
-        for name, status in statuses
-        if status != "PASSED"
+        _explain_missing(name, status, check.because if check else "")
+        for name, check in found
+        if (status := effective_status(check, now)) != "PASSED"
     )
+
+
+def _explain_missing(check_type: str, status: str, because: str) -> Explanation:
+    operands = [("check", check_type), ("status", status)]
+    if because:
+        operands.append(("asked again", because))
+    return Explanation(f"{check_type} is {status}", check_type, tuple(operands), _SOURCE)
 
 
 def spell_missing(missing: tuple[Explanation, ...]) -> str:
@@ -50,6 +84,18 @@ def spell_missing(missing: tuple[Explanation, ...]) -> str:
     return "; ".join(one.statement for one in missing)
 
 
-def may_review(status: str, written_by: str, reviewer: str) -> bool:
-    """Whether the check waits for a person, and this one is another than who wrote what it is about."""
-    return status == "MANUAL_REVIEW" and written_by != reviewer
+def list_makers(former_status: str, former_makers: Collection[str], writer: str) -> list[str]:
+    """Who may not decide on a party's facts after `writer` has changed them.
+
+    What another person has passed needs no second look; who wrote what nobody has passed yet stays a maker of it.
+
+    Args:
+        former_status: Of the check before; empty if there was none.
+    """
+    undecided = () if former_status in ("", "PASSED") else former_makers
+    return sorted({*undecided, writer})
+
+
+def may_review(status: str, makers: Collection[str], reviewer: str) -> bool:
+    """Whether the check waits for a person, and this one wrote nothing of what it is about."""
+    return status == "MANUAL_REVIEW" and reviewer not in makers

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 
-from services.compliance.domain.clearance import REQUIRED_CHECKS
+from services.chassis.values.explanation import Explanation
+from services.compliance.domain import clearance
 
 INVESTOR, SPONSOR = "INVESTOR", "SPONSOR"
 NON_ACCREDITED = "NON_ACCREDITED"
@@ -22,14 +23,21 @@ class Facts:
     accreditation: str
 
 
-def list_questions(before: Facts | None, after: Facts) -> tuple[str, ...]:
-    """The checks to ask a person again; `before` is None for a new party."""
-    if before is None or (before.kind, before.legal_name) != (after.kind, after.legal_name):
-        return REQUIRED_CHECKS
-    # Whom the limits hold for rests on these two: nobody lifts them alone.
-    if (before.roles, before.accreditation) != (after.roles, after.accreditation):
-        return ("KYC",)
-    return ()
+def list_questions(before: Facts, after: Facts) -> dict[str, Explanation]:
+    """The checks to ask a person again, each with why."""
+    changed = {fact.name for fact in fields(Facts) if getattr(before, fact.name) != getattr(after, fact.name)}
+    return {
+        required.check_type: _explain_changed([name for name in required.rests_on if name in changed])
+        for required in clearance.REQUIRED_CHECKS
+        if changed.intersection(required.rests_on)
+    }
+
+
+def _explain_changed(names: Sequence[str]) -> Explanation:
+    """Names of facts only: what they were and are is personal data, and an explanation is told in events."""
+    spelled = ", ".join(name.replace("_", " ") for name in names)
+    source = "house rule: a check is about the facts that were checked"
+    return Explanation(f"The party's facts changed: {spelled}.", "FACTS", (("changed", spelled),), source)
 
 
 def has_limits(roles: Collection[str], accreditation: str) -> bool:

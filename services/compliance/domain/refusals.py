@@ -10,6 +10,16 @@ class ComplianceCheckNotFound(NotFound):
     what = "compliance check"
 
 
+class TransactionLimitNotFound(NotFound):
+    reason = "TRANSACTION_LIMIT_NOT_FOUND"
+    what = "limit in force"
+
+
+class TransactionLimitIsDefault(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TRANSACTION_LIMIT_IS_DEFAULT"
+
+
 class CheckNotInReview(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "CHECK_NOT_IN_REVIEW"

@@ -17,14 +17,14 @@ def upgrade() -> None:
     create_chassis_tables(op)
     _create_tables()
     op.execute(
-        "INSERT INTO seed_limits (limit_type, currency, amount_minor, effective_at) VALUES"
+        "INSERT INTO default_limits (limit_type, currency, amount_minor, set_at) VALUES"
         " ('PER_TRANSACTION', 'USD', 25000000, '2020-01-01T00:00:00Z'),"
         " ('DAILY_DEPOSIT', 'USD', 5000000, '2020-01-01T00:00:00Z'),"
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
     enable_rls(op, "parties", "party_persons", "compliance_checks", "limit_usage", "transaction_limits")
     append_only(op, "transaction_limits")
-    grant_app(op, "compliance", select_insert=["transaction_limits", "seed_limits"])
+    grant_app(op, "compliance", select_insert=["transaction_limits", "default_limits"])
 
 
 def _create_tables() -> None:
@@ -39,22 +39,32 @@ def _create_tables() -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("failure", postgresql.JSONB(), nullable=True),
         sa.Column("explanation", postgresql.JSONB(), nullable=True),
-        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.Column("makers", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("note", sa.Text(), nullable=True),
         sa.Column("reviewed_by", sa.Text(), nullable=True),
+        sa.Column("reviewed_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("check_type IN ('OFAC', 'KYC', 'AML', 'LIMIT_CHECK')", name="check_type_known"),
         sa.CheckConstraint(
-            "entity_type IN ('USER', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="entity_type_known"
+            "entity_type IN ('PARTY', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="entity_type_known"
         ),
         sa.CheckConstraint(
-            "status <> 'PASSED' OR entity_type <> 'USER' OR reviewed_by IS NOT NULL", name="passed_by_someone"
+            "status <> 'PASSED' OR entity_type <> 'PARTY' OR (reviewed_by IS NOT NULL AND reviewed_by <> ALL (makers))",
+            name="passed_by_another",
         ),
         sa.CheckConstraint(
             "status IN ('PENDING', 'PASSED', 'FAILED', 'MANUAL_REVIEW', 'EXPIRED', 'ERROR')", name="status_known"
         ),
         sa.PrimaryKeyConstraint("org_id", "compliance_check_id"),
+    )
+    op.create_index(
+        "compliance_checks_current",
+        "compliance_checks",
+        ["org_id", "party_id", "check_type"],
+        unique=True,
+        postgresql_where=sa.text("entity_type = 'PARTY' AND status IN ('MANUAL_REVIEW', 'PASSED')"),
     )
     op.create_index(
         "compliance_checks_expiring",
@@ -94,7 +104,6 @@ def _create_tables() -> None:
         sa.Column("external_id", sa.Text(), nullable=False),
         sa.Column("metadata", postgresql.JSONB(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("written_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("accreditation IN ('NON_ACCREDITED', 'ACCREDITED')", name="accreditation_known"),
@@ -120,9 +129,11 @@ def _create_tables() -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("person", sa.Text(), nullable=False),
-        sa.Column("title", sa.Text(), nullable=False),
-        sa.Column("added_by", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=True),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
         sa.PrimaryKeyConstraint("org_id", "party_id", "person"),
     )
@@ -148,11 +159,11 @@ def _create_tables() -> None:
         postgresql_where=sa.text("counted"),
     )
     op.create_table(
-        "seed_limits",
+        "default_limits",
         sa.Column("limit_type", sa.Text(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
-        sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("set_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint(
             "limit_type IN ('PER_TRANSACTION', 'DAILY_DEPOSIT', 'MONTHLY_DEPOSIT')", name="limit_type_known"
         ),
@@ -164,12 +175,12 @@ def _create_tables() -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("limit_type", sa.Text(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
-        sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("set_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=True),
         sa.Column("set_by", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "limit_type IN ('PER_TRANSACTION', 'DAILY_DEPOSIT', 'MONTHLY_DEPOSIT')", name="limit_type_known"
         ),
         sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
-        sa.PrimaryKeyConstraint("org_id", "limit_type", "currency", "effective_at"),
+        sa.PrimaryKeyConstraint("org_id", "limit_type", "currency", "set_at"),
     )

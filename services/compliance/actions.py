@@ -1,0 +1,35 @@
+"""Single resources as one caller gets them, from a read or a write alike: with what that caller may do now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.access import list_allowed_actions
+from services.chassis.calls.auth import current_principal
+from services.compliance import messages
+from services.compliance.domain import clearance
+from services.compliance.store import checks
+
+_PACKAGE = pb.DESCRIPTOR.package
+
+
+async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
+    latest = await checks.list_latest_checks(tx, [row.party_id])
+    actions = list_allowed_actions(
+        _PACKAGE,
+        ("update", "PartiesService/UpdateParty", True),
+        ("add", "PartiesService/AddPartyPerson", True),
+        ("remove", "PartiesService/RemovePartyPerson", True),
+    )
+    return messages.to_party(row, latest.get(row.party_id, {}), now, actions)
+
+
+def answer_check(row: Any) -> pb.ComplianceCheck:
+    may_review = clearance.may_review(row.status, row.makers, current_principal().person)
+    review = ("review", "ComplianceService/ReviewComplianceCheck", may_review)
+    return messages.to_compliance_check(row, list_allowed_actions(_PACKAGE, review))

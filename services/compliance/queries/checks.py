@@ -1,0 +1,69 @@
+"""Reads of checks, and of what they say of parties."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from realco.compliance.v1 import compliance_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.wire import to_explanation
+from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.compliance import actions, messages
+from services.compliance.domain import clearance
+from services.compliance.domain.refusals import ComplianceCheckNotFound
+from services.compliance.queries.parties import find_party
+from services.compliance.store import checks as store
+from services.compliance.tables import compliance_checks, parties
+
+
+async def get_compliance_check(
+    tx: AsyncConnection, request: pb.GetComplianceCheckRequest, now: datetime
+) -> pb.ComplianceCheck:
+    """Raises ComplianceCheckNotFound."""
+    row = await store.find_check(tx, request.compliance_check_id)
+    if row is None:
+        raise ComplianceCheckNotFound()
+    return actions.answer_check(row)
+
+
+async def list_compliance_checks(
+    tx: AsyncConnection, request: pb.ListComplianceChecksRequest, now: datetime
+) -> pb.ListComplianceChecksResponse:
+    c = compliance_checks.c
+    statement = sa.select(compliance_checks).where(*within(c.created_at, time_range(request)))
+    if request.ids:
+        statement = statement.where(c.compliance_check_id.in_(request.ids))
+    if request.HasField("party_id"):
+        await find_party(tx, request.party_id, "party_id")
+        statement = statement.where(c.party_id == request.party_id)
+    if request.type:
+        statement = statement.where(c.check_type.in_(map(pb.ComplianceCheck.Type.Name, request.type)))
+    if request.status:
+        statement = statement.where(c.status.in_(map(pb.ComplianceCheck.Status.Name, request.status)))
+    page = Page.of(request)
+    query = page.of_query(statement, [c.created_at, c.compliance_check_id], descending=is_descending(request))
+    found = (await tx.execute(query)).all()
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.compliance_check_id))
+    return pb.ListComplianceChecksResponse(
+        compliance_checks=map(messages.to_compliance_check, rows), next_page_token=token, previous_page_token=previous
+    )
+
+
+async def batch_get_clearances(
+    tx: AsyncConnection, request: pb.BatchGetClearancesRequest, now: datetime
+) -> pb.BatchGetClearancesResponse:
+    known = set(await tx.scalars(sa.select(parties.c.party_id).where(parties.c.party_id.in_(request.party_ids))))
+    checks = await store.list_latest_checks(tx, known)
+    clearances = []
+    for party_id in request.party_ids:
+        missing = clearance.UNKNOWN
+        if party_id in known:
+            missing = clearance.list_missing(checks.get(party_id, {}), now)
+        clearances.append(
+            pb.BatchGetClearancesResponse.Clearance(
+                party_id=party_id, cleared=not missing, missing=map(to_explanation, missing)
+            )
+        )
+    return pb.BatchGetClearancesResponse(clearances=clearances)

@@ -1,0 +1,107 @@
+"""Reads of parties, of who acts for them, and of who is asking."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.compliance.v1 import parties_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.reach import within_reach
+from services.chassis.values.refusals import PartyNotFound
+from services.compliance import actions, messages
+from services.compliance.domain import clearance
+from services.compliance.store import checks as checks_store
+from services.compliance.store import limits as limits_store
+from services.compliance.store import parties as store
+from services.compliance.tables import parties, party_persons
+
+
+async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datetime) -> pb.Party:
+    """Raises PartyNotFound."""
+    return await actions.answer_party(tx, await find_party(tx, request.party_id), now)
+
+
+async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
+    c = parties.c
+    statement = sa.select(parties).where(within_reach(c.party_id), *within(c.created_at, time_range(request)))
+    if request.ids:
+        statement = statement.where(c.party_id.in_(request.ids))
+    if request.HasField("external_id"):
+        statement = statement.where(c.external_id == request.external_id)
+    if request.HasField("person"):
+        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person == request.person)
+        statement = statement.where(c.party_id.in_(acting))
+    if request.HasField("cleared"):
+        cleared = c.party_id.in_(_select_cleared(now))
+        statement = statement.where(cleared if request.cleared else ~cleared)
+    if request.HasField("legal_name_prefix"):
+        prefix = sa.func.lower(request.legal_name_prefix)
+        statement = statement.where(sa.func.starts_with(sa.func.lower(c.legal_name), prefix))
+    page = Page.of(request)
+    query = page.of_query(statement, [c.created_at, c.party_id], descending=is_descending(request))
+    found = (await tx.execute(query)).all()
+    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.party_id))
+    checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
+    return pb.ListPartiesResponse(
+        parties=[messages.to_party(row, checks.get(row.party_id, {}), now) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
+    )
+
+
+def _select_cleared(now: datetime) -> sa.Select[Any]:
+    """The parties of whom the latest check of each required type is PASSED and has not expired."""
+    latest = checks_store.select_latest_checks().subquery()
+    return (
+        sa.select(latest.c.party_id)
+        .where(latest.c.status == "PASSED", latest.c.expires_at > now)
+        .group_by(latest.c.party_id)
+        .having(sa.func.count() == len(clearance.REQUIRED_CHECKS))
+    )
+
+
+async def list_party_persons(
+    tx: AsyncConnection, request: pb.ListPartyPersonsRequest, now: datetime
+) -> pb.ListPartyPersonsResponse:
+    """Raises PartyNotFound."""
+    party = await find_party(tx, request.party_id)
+    persons = await store.list_persons(tx, party.party_id)
+    return pb.ListPartyPersonsResponse(persons=map(messages.to_party_person, persons))
+
+
+async def list_parties_of_person(
+    tx: AsyncConnection, request: pb.ListPartiesOfPersonRequest, now: datetime
+) -> pb.ListPartiesOfPersonResponse:
+    found = await store.list_parties_of_person(tx, current_principal().org_id, request.person)
+    return pb.ListPartiesOfPersonResponse(party_ids=found)
+
+
+async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:
+    principal = current_principal()
+    mine = parties.c.party_id.in_(sorted(principal.parties))
+    rows = (await tx.execute(sa.select(parties).where(mine).order_by(parties.c.party_id))).all()
+    checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
+    limits = await limits_store.list_limits_in_force(tx)
+    return pb.Me(
+        person=principal.subject,
+        roles=[principal.role.upper()],
+        org_id=principal.org_id,
+        parties=[messages.to_acting_for(row, checks.get(row.party_id, {}), now) for row in rows],
+        transaction_limits=map(messages.to_limit, limits),
+        currency_codes=sorted({row.currency for row in limits}),
+        business_time=to_timestamp(now),
+    )
+
+
+async def find_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Any:
+    """Raises PartyNotFound, which names the field of a request that named it."""
+    row = await store.find_party(tx, party_id)
+    if row is None:
+        raise PartyNotFound(field)
+    return row

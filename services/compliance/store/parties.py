@@ -1,0 +1,122 @@
+"""Parties and who acts for them: rows in, rows out. Every change of a party is published with its state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.compliance.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data import outbox
+from services.compliance import messages
+from services.compliance.store import checks
+from services.compliance.tables import parties, party_persons
+
+_c = parties.c
+_p = party_persons.c
+
+
+async def find_party(tx: AsyncConnection, party_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(sa.select(parties).where(_c.party_id == party_id))).one_or_none()
+
+
+async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """The parties by id, locked in the order of their ids.
+
+    Whoever counts against a party's limits or changes its checks holds this lock, and takes it before any other.
+    """
+    statement = (
+        sa.select(parties)
+        .where(_c.party_id.in_(party_ids))
+        .order_by(_c.org_id, _c.party_id)
+        .with_for_update(key_share=True)
+    )
+    return {row.party_id: row for row in await tx.execute(statement)}
+
+
+async def insert_party(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
+    """Its checks are there already: the event tells how they stand."""
+    statement = sa.insert(parties).values(**values, version=1, created_at=now, updated_at=now)
+    row = (await tx.execute(statement.returning(parties))).one()
+    await _publish(tx, row, events.PartyCreated(), now)
+    return row
+
+
+async def save_party(tx: AsyncConnection, before: Any, event: Any, now: datetime, **changes: Any) -> sa.Row[Any]:
+    """The next version of a locked party, once its checks and persons are as they will be.
+
+    Args:
+        event: What happened, without the party's state, which is filled in.
+    """
+    statement = sa.update(parties).where(_c.org_id == before.org_id, _c.party_id == before.party_id)
+    values = {**changes, "version": before.version + 1, "updated_at": now}
+    row = (await tx.execute(statement.values(values).returning(parties))).one()
+    await _publish(tx, row, event, now)
+    return row
+
+
+async def publish_clearance(tx: AsyncConnection, row: Any, now: datetime) -> None:
+    """For a locked party of whom nothing changed but its checks."""
+    await _publish(tx, row, events.PartyClearanceChanged(), now)
+
+
+async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> None:
+    latest = await checks.list_latest_checks(tx, [row.party_id])
+    persons = [one.person for one in await list_persons(tx, row.party_id)]
+    event.party.CopyFrom(messages.to_party_state(row, latest.get(row.party_id, {}), persons, now))
+    await outbox.enqueue(tx, event, now=now)
+
+
+# --- who acts for them ------------------------------------------------------------------------------------------------
+
+
+async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
+    """Who acts for the party, in the order of their names."""
+    return list(await tx.execute(sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person)))
+
+
+async def list_parties_of_person(tx: AsyncConnection, org_id: str, person: str) -> list[str]:
+    """The parties the person acts for, in the order of their ids."""
+    mine = sa.select(_p.party_id).where(_p.org_id == org_id, _p.person == person).order_by(_p.party_id)
+    return list(await tx.scalars(mine))
+
+
+async def find_person(tx: AsyncConnection, party_id: str, person: str) -> sa.Row[Any] | None:
+    return (await tx.execute(sa.select(party_persons).where(_is_one(party_id, person)))).one_or_none()
+
+
+async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values: Any) -> sa.Row[Any]:
+    """Lets a person act for a locked party."""
+    statement = sa.insert(party_persons).values(
+        **values,
+        org_id=party.org_id,
+        party_id=party.party_id,
+        version=party.version + 1,
+        created_at=now,
+        updated_at=now,
+    )
+    row = (await tx.execute(statement.returning(party_persons))).one()
+    await save_party(tx, party, events.PartyPersonAdded(person=row.person), now)
+    return row
+
+
+async def save_person(tx: AsyncConnection, party: Any, person: str, now: datetime, **changes: Any) -> sa.Row[Any]:
+    """Changes a person of a locked party."""
+    values = {**changes, "version": party.version + 1, "updated_at": now}
+    statement = sa.update(party_persons).where(_is_one(party.party_id, person)).values(values)
+    row = (await tx.execute(statement.returning(party_persons))).one()
+    await save_party(tx, party, events.PartyPersonUpdated(person=person), now)
+    return row
+
+
+async def delete_person(tx: AsyncConnection, party: Any, person: str, now: datetime) -> None:
+    """Ends that a person acts for a locked party."""
+    await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person)))
+    await save_party(tx, party, events.PartyPersonRemoved(person=person), now)
+
+
+def _is_one(party_id: str, person: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_p.party_id == party_id, _p.person == person)

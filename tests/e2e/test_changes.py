@@ -1,0 +1,104 @@
+"""What people change over REST: a PATCH that changes nothing leaves no trace, and a limit is one resource."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from google.api import annotations_pb2
+
+from demo.harness.money import usd
+from demo.harness.rest import Json
+from demo.harness.waiting import wait_for
+from gateway import contracts
+from tests.e2e.organization import Organization
+from tests.e2e.read_model import read_events
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A resource with a PATCH: its path, what it has already, and a change that is one."""
+
+    make: Callable[[Organization], str]
+    same: Json
+    change: Json
+
+
+PATCHED = {
+    "/api/v1/parties/{party_id}": Patched(
+        lambda org: f"/parties/{org.add_cleared_party()}",
+        {"roles": ["INVESTOR"], "accreditation": "ACCREDITED", "metadata": {}},
+        {"metadata": {"a": "b"}},
+    ),
+    "/api/v1/bank-accounts/{bank_account_id}": Patched(
+        lambda org: f"/bank-accounts/{org.add_bank_account(org.add_cleared_party())}",
+        {"defaultForPayouts": True, "metadata": {}},
+        {"metadata": {"a": "b"}},
+    ),
+    "/api/v1/escrow-accounts/{escrow_account_id}": Patched(
+        lambda org: f"/escrow-accounts/{org.open_escrow_account()}",
+        {"displayName": "Oak Street escrow", "custodianName": "First Trust Bank", "metadata": {}},
+        {"metadata": {"a": "b"}},
+    ),
+    "/api/v1/offerings/{offering_id}": Patched(
+        lambda org: f"/offerings/{org.open_offering(1_000_00)['offeringId']}",
+        {"targetAmount": usd(1_000_00), "metadata": {}},
+        {"metadata": {"a": "b"}},
+    ),
+}
+
+
+def test_every_patch_is_in_the_table_below() -> None:
+    routes = {
+        method.GetOptions().Extensions[annotations_pb2.http].patch  # type: ignore[index]
+        for service in contracts.services()
+        for method in service.methods
+    }
+    assert routes - {""} == PATCHED.keys()
+
+
+@pytest.mark.parametrize("patched", PATCHED.values(), ids=PATCHED.keys())
+def test_a_change_that_changes_nothing_makes_no_new_version_and_no_event(org: Organization, patched: Patched) -> None:
+    path = patched.make(org)
+    before = org.admin.get(path)
+    resource_id = path.rpartition("/")[2]
+
+    def count_events() -> int:
+        return asyncio.run(read_events(org.instance.nats_url(), org.org_id)).versions.get(resource_id, 0)
+
+    def patch(body: Json) -> Json:
+        response = org.admin.request("PATCH", path, json=body, headers={"If-Match": f'"{before["etag"]}"'})
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    told = wait_for("what was done before to be told", count_events, bool)
+    assert patch({name: before[name] for name in patched.same}) == before
+    assert patch(patched.same) == before
+    changed = patch(patched.change)  # on the very same version
+    assert changed["etag"] != before["etag"]
+    # Numbers have no gaps: if the next event is the change's, there was none before it.
+    wait_for("the change to be told", count_events, lambda now: now > told)
+    assert count_events() == told + 1
+
+
+def test_a_limit_is_read_set_and_removed_as_read(org: Organization) -> None:
+    path, admin = "/transaction-limits", org.admin
+    [default] = [one for one in admin.get(path)["transactionLimits"] if one["limitType"] == "DAILY_DEPOSIT"]
+    assert (default["isDefault"], "setBy" in default) == (True, False)
+    wanted = {"limitType": "DAILY_DEPOSIT", "amount": usd(5)}
+    admin.expect_refusal(428, "ETAG_REQUIRED", "PUT", path, wanted)
+    own = admin.put(path, wanted, etag=default["etag"])
+    one = f"{path}/{own['transactionLimitId']}"
+    assert org.auditor.get(one) == own
+    assert own["setBy"] == admin.user
+    admin.expect_refusal(412, "ETAG_MISMATCH", "PUT", path, wanted, etag=default["etag"])
+    admin.expect_refusal(428, "ETAG_REQUIRED", "DELETE", one)
+    admin.expect_refusal(412, "ETAG_MISMATCH", "DELETE", one, etag=default["etag"])
+    org.auditor.expect_refusal(403, "PERMISSION_DENIED", "DELETE", one, etag=own["etag"])
+    admin.delete(one, etag=own["etag"])
+    again = admin.get(one)
+    assert (again["isDefault"], again["amount"]) == (True, default["amount"])
+    admin.expect_refusal(422, "TRANSACTION_LIMIT_IS_DEFAULT", "DELETE", one, etag=again["etag"])
+    assert admin.get(path, currencyCode="EUR")["transactionLimits"] == []

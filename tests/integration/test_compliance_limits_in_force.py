@@ -1,0 +1,175 @@
+"""Limits on real PostgreSQL: the default, an organization's own, and what holds once it is removed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.etags import EtagMismatch, EtagRequired
+from services.compliance.domain.refusals import (
+    TransactionLimitIsDefault,
+    TransactionLimitNotFound,
+)
+from tests.support.compliance import MAKER, ORG, ComplianceHarness, money_in
+
+AUDITOR = Principal("auditor-1", "auditor", ORG)
+STRANGER = Principal("admin-9", "admin", "org-b")
+_PARTY = parties_pb2.Party
+_CHECK = pb.ComplianceCheck
+_LIMIT = pb.TransactionLimit
+
+
+@pytest.fixture
+async def compliance(service_database):
+    return ComplianceHarness(await service_database("compliance"))
+
+
+async def test_in_a_currency_without_limits_nothing_comes_in(compliance):
+    await compliance.clear()
+    [refused] = await compliance.evaluate(money_in(1, currency="EUR"))
+    assert (refused.failure.code, refused.failure.metadata["limit_minor"]) == ("TRANSACTION_LIMIT_EXCEEDED", "0")
+    limits = pb.TransactionLimit
+    for limit_type in (limits.PER_TRANSACTION, limits.DAILY_DEPOSIT, limits.MONTHLY_DEPOSIT):
+        await compliance.put_limit(5_00, limit_type, "EUR")
+    [passed, too_much] = await compliance.evaluate(money_in(5_00, currency="EUR"), money_in(1, currency="EUR"))
+    assert (passed.status, too_much.failure.code) == (pb.ComplianceCheck.PASSED, "TRANSACTION_LIMIT_EXCEEDED")
+
+
+async def test_the_limit_put_last_is_in_force_whatever_the_clocks_said(compliance):
+    await compliance.clear()
+    await compliance.put_limit(30_00)
+    await compliance.put_limit(20_00)  # in the same microsecond
+    compliance.clock.advance(timedelta(seconds=-5))  # another machine's clock
+    await compliance.put_limit(10_00)
+    [refused] = await compliance.evaluate(money_in(10_01))
+    assert refused.failure.metadata["limit_minor"] == "1000"
+
+
+async def test_an_organization_sets_its_own_limit_and_the_others_keep_theirs(compliance):
+    await compliance.clear()
+    await compliance.put_limit(10_00)
+    own, other = await compliance.list_limits(), await compliance.list_limits(STRANGER)
+    assert {(limit.limit_type, limit.amount.amount_minor, limit.set_by) for limit in own} == {
+        (pb.TransactionLimit.PER_TRANSACTION, 250_000_00, ""),
+        (pb.TransactionLimit.DAILY_DEPOSIT, 10_00, "admin-1"),
+        (pb.TransactionLimit.MONTHLY_DEPOSIT, 500_000_00, ""),
+    }
+    assert all(limit.is_default for limit in other)
+    [refused] = await compliance.evaluate(money_in(10_01))
+    assert refused.failure.metadata["limit_minor"] == "1000"
+
+
+async def test_who_changes_a_limit_says_which_one(compliance):
+    default = await _find_daily(compliance)
+    with pytest.raises(EtagRequired, match="There is such a limit"):
+        await compliance.put_limit(30_00, etag="")
+    first = await compliance.put_limit(30_00, etag=default.etag)
+    with pytest.raises(EtagRequired):
+        await compliance.put_limit(40_00, etag="")
+    with pytest.raises(EtagMismatch):
+        await compliance.put_limit(40_00, etag=default.etag)
+    assert (await compliance.put_limit(40_00, etag=first.etag)).amount.amount_minor == 40_00
+
+
+async def test_the_default_is_seen_and_says_what_it_is(compliance):
+    default = await _find_daily(compliance)
+    assert default.is_default
+    assert not default.HasField("set_by")
+    assert await compliance.get_limit(default.transaction_limit_id) == default
+    own = await compliance.put_limit(10_00)
+    assert (own.transaction_limit_id, own.is_default, own.set_by) == (
+        default.transaction_limit_id,
+        False,
+        MAKER.person,
+    )
+    assert await compliance.get_limit(own.transaction_limit_id) == own
+
+
+async def test_once_an_organization_removes_its_own_limit_the_default_holds_again(compliance):
+    await compliance.clear()
+    default = await _find_daily(compliance)
+    own = await compliance.put_limit(10_00)
+    await compliance.delete_limit(own)
+    again = await _find_daily(compliance)
+    assert (again.transaction_limit_id, again.amount, again.is_default) == (
+        default.transaction_limit_id,
+        default.amount,
+        True,
+    )
+    assert len({default.etag, own.etag, again.etag}) == 3  # what was decided on an earlier one is refused
+    [passed] = await compliance.evaluate(money_in(10_01))
+    assert passed.status == pb.ComplianceCheck.PASSED
+    put, removed = (await compliance.list_events())[-3:-1]
+    assert (type(put).__name__, put.transaction_limit) == ("TransactionLimitPut", own)
+    assert (type(removed).__name__, removed.transaction_limit) == ("TransactionLimitRemoved", again)
+    assert removed.meta.aggregate_id == put.meta.aggregate_id == own.transaction_limit_id
+    assert removed.meta.aggregate_version == put.meta.aggregate_version + 1
+    assert (await compliance.put_limit(20_00)).amount.amount_minor == 20_00
+
+
+async def test_where_there_is_no_default_nothing_comes_in_after_a_removal(compliance):
+    await compliance.clear()
+    for limit_type in (_LIMIT.PER_TRANSACTION, _LIMIT.DAILY_DEPOSIT, _LIMIT.MONTHLY_DEPOSIT):
+        own = await compliance.put_limit(5_00, limit_type, "EUR")
+    await compliance.delete_limit(own)
+    removed = (await compliance.list_events())[-1]
+    assert (removed.transaction_limit_id, removed.HasField("transaction_limit")) == (own.transaction_limit_id, False)
+    with pytest.raises(TransactionLimitNotFound):
+        await compliance.get_limit(own.transaction_limit_id)
+    with pytest.raises(TransactionLimitNotFound):
+        await compliance.delete_limit(own)
+    assert len(await compliance.list_limits(currency_code="EUR")) == 2
+    [refused] = await compliance.evaluate(money_in(1, currency="EUR"))
+    assert refused.failure.metadata["limit_type"] == "MONTHLY_DEPOSIT"
+    assert (await compliance.put_limit(5_00, _LIMIT.MONTHLY_DEPOSIT, "EUR", etag="")).amount == own.amount
+
+
+async def test_nobody_removes_the_default_nor_a_limit_that_was_changed_meanwhile(compliance):
+    default = await _find_daily(compliance)
+    with pytest.raises(TransactionLimitIsDefault):
+        await compliance.delete_limit(default)
+    own = await compliance.put_limit(10_00)
+    for stale in (default, await _replace(compliance, own)):
+        with pytest.raises(EtagMismatch):
+            await compliance.delete_limit(stale)
+    assert (await _find_daily(compliance)).amount.amount_minor == 20_00
+
+
+async def test_another_organization_does_not_find_a_limit(compliance):
+    own = await compliance.put_limit(10_00)
+    with pytest.raises(TransactionLimitNotFound):
+        await compliance.get_limit(own.transaction_limit_id, STRANGER)
+
+
+async def test_limits_are_listed_by_currency(compliance):
+    euro = await compliance.put_limit(5_00, currency="EUR")
+    assert await compliance.list_limits(currency_code="EUR") == [euro]
+    assert len(await compliance.list_limits(currency_code="USD")) == 3
+    assert len(await compliance.list_limits()) == 4
+    assert await compliance.list_limits(currency_code="JPY") == []
+
+
+async def test_two_who_replace_one_limit_at_once_do_not_both_succeed(compliance):
+    etag = (await _find_daily(compliance)).etag
+    puts = [compliance.put_limit(minor, etag=etag) for minor in (10_00, 20_00, 30_00)]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        "EtagMismatch",
+        "EtagMismatch",
+        "TransactionLimit",
+    ]
+
+
+async def _find_daily(compliance):
+    return next(limit for limit in await compliance.list_limits() if limit.limit_type == _LIMIT.DAILY_DEPOSIT)
+
+
+async def _replace(compliance, limit):
+    """Puts another in its place; the one that was."""
+    await compliance.put_limit(20_00, etag=limit.etag)
+    return limit

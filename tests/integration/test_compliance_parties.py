@@ -1,0 +1,234 @@
+"""Parties and who acts for them, on real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import events_pb2 as compliance_events
+from realco.compliance.v1 import parties_pb2
+from realco.type.v1 import money_pb2
+from realco.type.v1.sort_pb2 import Sort
+
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.etags import EtagMismatch
+from services.compliance.api import OwnParties
+from services.compliance.tables import party_persons
+from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, ComplianceHarness, money_in
+
+AUDITOR = Principal("auditor-1", "auditor", ORG)
+STRANGER = Principal("admin-9", "admin", "org-b")
+_PARTY = parties_pb2.Party
+_CHECK = pb.ComplianceCheck
+_LIMIT = pb.TransactionLimit
+
+
+@pytest.fixture
+async def compliance(service_database):
+    return ComplianceHarness(await service_database("compliance"))
+
+
+async def test_another_organization_sees_nothing_of_a_party(compliance):
+    await compliance.clear()
+    with pytest.raises(DomainError) as unknown:
+        await compliance.get(STRANGER)
+    assert unknown.value.reason == "PARTY_NOT_FOUND"
+    assert await compliance.waiting(principal=STRANGER) == []
+    [decision] = await compliance.evaluate(money_in(1), principal=service_principal("transactions", "org-b"))
+    assert decision.failure.code == "PARTY_NOT_CLEARED"
+
+
+async def test_a_party_has_persons_and_a_person_parties(compliance):
+    first = (await compliance.create(kind=_PARTY.LLC)).party_id
+    await compliance.add("auth0|ann", title="Managing Member")
+    await compliance.add("ben@example.org")
+    second = (await compliance.create(kind=_PARTY.IRA)).party_id
+    await compliance.add("auth0|ann")
+    for person, parties in (("auth0|ann", [first, second]), ("ben@example.org", [first]), ("cleo", [])):
+        request = parties_pb2.ListPartiesOfPersonRequest(person=person)
+        with acting_as(TRANSACTIONS):
+            found = await compliance.parties.ListPartiesOfPerson(request, None)
+        assert list(found.party_ids) == sorted(parties)
+        assert await OwnParties(compliance.database).list_current(Principal(person, "investor", ORG)) == set(parties)
+    again = await compliance.add("auth0|ann", title="Trustee", party_id=first)
+    assert (again.title, again.created_by) == ("Trustee", "admin-1")
+    left = await compliance.remove("auth0|ann")  # of the second
+    assert list(left.persons) == []
+
+
+async def test_a_person_who_does_not_act_for_a_party_is_removed_without_an_effect(compliance):
+    before = await compliance.create()
+    await compliance.remove("cleo")
+    assert (await compliance.get()).etag == before.etag
+
+
+async def test_a_change_leaves_what_it_does_not_name_and_takes_away_what_it_names_without_a_value(compliance):
+    money = money_pb2.Money(currency_code="USD", amount_minor=5)
+    await compliance.create(accreditation=_PARTY.ACCREDITED, net_worth=money, external_id="crm-1", metadata={"a": "b"})
+    changed = await compliance.update(legal_name="Ada Parker", paths=["net_worth"])
+    assert (changed.legal_name, changed.accreditation, changed.external_id) == (
+        "Ada Parker",
+        _PARTY.ACCREDITED,
+        "crm-1",
+    )
+    assert not changed.HasField("net_worth")
+    assert dict(changed.metadata) == {"a": "b"}
+
+
+@pytest.mark.parametrize("field", ["kind", "roles", "legal_name"])
+async def test_what_a_party_cannot_be_without_is_not_taken_away(compliance, field):
+    await compliance.create()
+    with pytest.raises(InvalidField) as refused:
+        await compliance.update(paths=[field])
+    assert set(refused.value.fields) == {field}
+
+
+async def test_a_change_that_was_decided_on_something_older_is_refused(compliance):
+    before = await compliance.create()
+    await compliance.update(external_id="crm-1")
+    with pytest.raises(EtagMismatch):
+        await compliance.update(etag=before.etag, external_id="crm-2")
+
+
+async def test_events_tell_what_a_party_is_to_others_and_nothing_personal(compliance):
+    await compliance.create(
+        legal_name="Ada Park", annual_income=money_pb2.Money(currency_code="USD", amount_minor=987_654_321)
+    )
+    await compliance.add("auth0|ann")
+    await compliance.review_all()
+    party = await compliance.get()
+    told = await compliance.list_events()
+    for event in told:
+        assert "Ada Park" not in str(event)
+        assert "987654321" not in str(event)
+        assert "Passport" not in str(event)
+    [*_, last] = [event for event in told if isinstance(event, compliance_events.PartyClearanceChanged)]
+    state = last.party
+    assert (state.cleared, list(state.persons), state.etag) == (True, ["auth0|ann"], party.etag)
+    assert [type(event).__name__ for event in told if hasattr(event, "party")] == [
+        "PartyCreated",
+        "PartyPersonAdded",
+        "PartyClearanceChanged",
+        "PartyClearanceChanged",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({}, ["Oak LLC", "Ada Parker", "Ada Park"]),
+        ({"legal_name_prefix": "ada p"}, ["Ada Parker", "Ada Park"]),
+        ({"legal_name_prefix": "%"}, []),
+        ({"external_id": "crm-1"}, ["Ada Park"]),
+        ({"person": "auth0|ann"}, ["Ada Parker"]),
+        ({"cleared": True}, ["Oak LLC"]),
+        ({"cleared": False}, ["Ada Parker", "Ada Park"]),
+        ({"ids": 2}, ["Ada Parker", "Ada Park"]),  # the first two
+    ],
+)
+async def test_parties_are_found(compliance, filters, names):
+    ids = [(await compliance.create(legal_name="Ada Park", external_id="crm-1")).party_id]
+    ids.append((await compliance.create(legal_name="Ada Parker")).party_id)
+    await compliance.add("auth0|ann")
+    await compliance.clear(legal_name="Oak LLC", kind=_PARTY.LLC)
+    wanted = filters | ({"ids": ids[: filters["ids"]]} if "ids" in filters else {})
+    assert await compliance.list_names(**wanted) == names
+
+
+async def test_parties_are_listed_in_either_order_within_a_time(compliance):
+    first = await compliance.create(legal_name="Ada Park")
+    compliance.clock.advance(timedelta(seconds=1))
+    second = await compliance.create(legal_name="Oak LLC")
+    assert await compliance.list_names(order=Sort.OLDEST_FIRST) == ["Ada Park", "Oak LLC"]
+    assert await compliance.list_names(from_time=second.create_time) == ["Oak LLC"]
+    assert await compliance.list_names(from_time=first.create_time, to_time=second.create_time) == ["Ada Park"]
+
+
+async def test_who_is_there_already_keeps_what_was_not_given(compliance):
+    await compliance.create()
+    added = await compliance.add("auth0|ann", title="Trustee")
+    party = await compliance.get()
+    compliance.clock.advance(timedelta(hours=1))
+    told = len(await compliance.list_events())
+    assert await compliance.add("auth0|ann", CHECKER) == await compliance.add("auth0|ann", title="Trustee") == added
+    assert await compliance.get() == party
+    assert len(await compliance.list_events()) == told
+    changed = await compliance.add("auth0|ann", CHECKER, title="Manager")
+    assert (changed.title, changed.created_by, changed.create_time) == ("Manager", MAKER.person, added.create_time)
+    assert changed.update_time.ToDatetime() - added.update_time.ToDatetime() == timedelta(hours=1)
+    assert len({added.etag, changed.etag}) == 2
+    [updated] = (await compliance.list_events())[told:]
+    assert isinstance(updated, compliance_events.PartyPersonUpdated)
+    assert (updated.person, list(updated.party.persons)) == ("auth0|ann", ["auth0|ann"])
+    assert updated.party.etag == (await compliance.get()).etag != party.etag
+
+
+async def test_a_person_is_changed_and_removed_as_read(compliance):
+    await compliance.create()
+    added = await compliance.add("auth0|ann", title="Trustee")
+    changed = await compliance.add("auth0|ann", title="Manager", etag=added.etag)
+    for attempt in (
+        compliance.add("auth0|ann", title="Trustee", etag=added.etag),
+        compliance.remove("auth0|ann", added.etag),
+        compliance.add("cleo", etag=added.etag),  # is not there
+        compliance.remove("cleo", added.etag),
+    ):
+        with pytest.raises(EtagMismatch):
+            await attempt
+    assert list((await compliance.remove("auth0|ann", changed.etag)).persons) == []
+    back = await compliance.add("auth0|ann", title="Manager")
+    assert back.etag not in {added.etag, changed.etag}
+
+
+async def test_two_who_add_one_person_at_once_are_both_right(compliance):
+    await compliance.create()
+    added = await asyncio.gather(*(compliance.add("auth0|ann", by, title="Trustee") for by in (MAKER, CHECKER) * 4))
+    assert all(one == added[0] for one in added)
+    async with compliance.database.begin(ORG) as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(party_persons)) == 1
+    told = [event for event in await compliance.list_events() if isinstance(event, compliance_events.PartyPersonAdded)]
+    assert len(told) == 1
+
+
+async def test_titles_are_not_told(compliance):
+    await compliance.create()
+    await compliance.add("auth0|ann", title="Trustee of the Ada Park Trust")
+    await compliance.add("auth0|ann", title="Heir of Ada Park")
+    assert "Ada Park" not in str(await compliance.list_events())
+
+
+async def test_a_change_that_changes_nothing_leaves_no_trace(compliance):
+    facts = {
+        "kind": _PARTY.LLC,
+        "roles": [_PARTY.SPONSOR, _PARTY.INVESTOR],
+        "legal_name": "Oak LLC",
+        "accreditation": _PARTY.ACCREDITED,
+        "annual_income": money_pb2.Money(currency_code="USD", amount_minor=5),
+        "external_id": "crm-1",
+        "metadata": {"a": "b"},
+    }
+    await compliance.clear(**facts)
+    before, told = await compliance.get(), await compliance.list_events()
+    compliance.clock.advance(timedelta(hours=1))
+    assert await compliance.update(paths=["net_worth"], **facts) == before
+    assert await compliance.update(CHECKER, roles=[_PARTY.INVESTOR, _PARTY.SPONSOR]) == await compliance.get(CHECKER)
+    assert await compliance.get() == before
+    assert await compliance.list_events() == told
+
+
+async def test_me_tells_how_the_checks_of_each_party_stand(compliance):
+    party = await compliance.create()
+    await compliance.add("auth0|ann")
+    ann = Principal("auth0|ann", "investor", ORG, parties=frozenset({party.party_id}))
+    with acting_as(ann):
+        me = await compliance.parties.GetMe(parties_pb2.GetMeRequest(), None)
+    [mine] = me.parties
+    assert list(mine.checks) == list(party.checks)
+    assert [(pb.ComplianceCheck.Type.Name(one.type), one.status) for one in mine.checks] == [
+        ("KYC", pb.ComplianceCheck.MANUAL_REVIEW),
+        ("OFAC", pb.ComplianceCheck.MANUAL_REVIEW),
+    ]
