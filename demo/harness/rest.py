@@ -132,7 +132,9 @@ class RestClient:
         etag: str = "",
     ) -> Refusal:
         """The refusal that the request must meet. Raises: UnexpectedAnswer if it meets another, or none."""
-        options: Json = {} if method == "GET" else {"json": body or {}, "headers": self._headers(deed, etag)}
+        options: Json = {} if method == "GET" else {"headers": self._headers(deed, etag)}
+        if method not in {"GET", "DELETE"}:  # those take no body
+            options["json"] = body or {}
         try:
             answer = self._send(method, path, expected_status=status, **options)
         except Refusal as refusal:

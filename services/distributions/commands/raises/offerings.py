@@ -123,6 +123,8 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
         changed = replace(changed, external_id=request.external_id if request.HasField("external_id") else None)
     if "metadata" in named:
         changed = replace(changed, metadata=dict(request.metadata))
+    if changed == offering:
+        return answer_offering(offering, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 
