@@ -47,10 +47,8 @@ def upgrade() -> None:
 
 def _grant() -> None:
     """The app role reads the book. It opens and edits escrow accounts; functions do all else."""
-    grant_app(op, "escrow", all=[])
+    grant_app(op, "escrow", select=[*_BOOK, "ledger_account_kinds"], all=[])
     app = app_role(op.get_bind(), "escrow")
-    for name in (*_BOOK, "ledger_account_kinds"):
-        op.execute(f"GRANT SELECT ON {name} TO {app}")
     op.execute(f"GRANT INSERT ({_OPENING}) ON escrow_accounts TO {app}")
     op.execute(f"GRANT UPDATE ({_EDITED}) ON escrow_accounts TO {app}")
     op.execute(f"GRANT DELETE ON refused_postings TO {app}")
