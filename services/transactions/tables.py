@@ -112,6 +112,7 @@ transactions = sa.Table(
     _time("first_presented_at"),
     sa.Column("provider", sa.Text, nullable=False),
     _text("provider_reference"),
+    _text("bank_reference"),  # of a wire or check that a person confirmed
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
     # Stored, not computed from the time, so that its change is published as any other.
@@ -120,12 +121,12 @@ transactions = sa.Table(
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("created_by", sa.Text, nullable=False),
     _text("approved_by"),
+    _text("confirmed_by"),
     _time("created_at", nullable=False),
     _time("updated_at", nullable=False),
     _time("settled_at"),
     _time("return_risk_end_at"),
     _time("final_at"),
-    _text("bank_reference"),
     # Who sent the request, under which key: the job that finishes it settles what its replay answers.
     _text("request_subject"),
     _text("idempotency_key"),
@@ -140,6 +141,8 @@ transactions = sa.Table(
     sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
     sa.CheckConstraint("presentments BETWEEN 0 AND 3 AND attempts >= presentments", name="presentments_three_at_most"),
     sa.CheckConstraint("(failure_code IS NULL) = (failure_message IS NULL)", name="failure_whole"),
+    sa.CheckConstraint("(confirmed_by = '') = (bank_reference = '')", name="confirmation_whole"),
+    sa.CheckConstraint("created_by NOT IN (approved_by, confirmed_by)", name="maker_is_not_checker"),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
     _one_of("type", "DEPOSIT", "ESCROW_DEPOSIT", "DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"),

@@ -95,6 +95,9 @@ ILLEGAL = [
     ("UPDATE transactions SET bank_account_id = NULL", "23514"),
     ("UPDATE transactions SET created_by = 'admin-2'", "23514"),
     ("UPDATE transactions SET presentments = 4, attempts = 4", "23514"),
+    ("UPDATE transactions SET confirmed_by = 'admin-2'", "23514"),  # by which reference of the bank?
+    ("UPDATE transactions SET confirmed_by = created_by, bank_reference = 'FED-1'", "23514"),
+    ("UPDATE transactions SET approved_by = created_by", "23514"),
     ("UPDATE transactions SET org_id = 'org-2'", "23514"),
     ("UPDATE transaction_history SET actor = 'x'", "42501"),
     ("DELETE FROM transaction_history", "42501"),

@@ -55,7 +55,7 @@ async def story(service: TransactionsHarness) -> None:
     cancelled = await service.deposit("inv-5")
     await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=cancelled.transaction_id))
     proceeds = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
-    wire = await service.deposit("inv-6", payment_method=T.WIRE, bank_account_id="")
+    wire = await service.deposit("inv-6", payment_method=T.WIRE, bank_account_id=None)
     await service.work()
     waiting = await service.get(proceeds.transaction_id)
     approve = pb.ApproveTransactionRequest(transaction_id=waiting.transaction_id, etag=waiting.etag)

@@ -210,7 +210,7 @@ async def test_a_rejected_withdrawal_is_cancelled_and_stays_so(service: Transact
 async def test_a_wire_or_check_waits_until_another_person_confirms_it(
     service: TransactionsHarness, method: int, ends: int
 ) -> None:
-    created = await service.deposit(payment_method=method, bank_account_id="")
+    created = await service.deposit(payment_method=method, bank_account_id=None)
     await service.work()
     waiting = await service.get(created.transaction_id)
     assert (waiting.status, waiting.provider) == (T.PENDING_SETTLEMENT, "manual")
@@ -223,6 +223,9 @@ async def test_a_wire_or_check_waits_until_another_person_confirms_it(
         assert confirmed.status == ends
     assert confirmed.finality == (T.FINAL if method == T.WIRE else T.PROVISIONAL)
     assert service.bank.payments == {}
+    found = await service.get(created.transaction_id)
+    assert (found.bank_reference, found.confirmed_by, found.approved_by) == ("FED-1", CHECKER.person, "")
+    assert not waiting.HasField("bank_reference")
 
 
 async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarness) -> None:

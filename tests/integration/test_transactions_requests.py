@@ -213,7 +213,7 @@ async def test_an_investor_moves_only_its_own_money_and_only_as_a_contribution(s
     own = await service.deposit_request(party_id="inv-001")
     own.party_id = ""  # means itself
     assert (await service.ask(INVESTOR, "CreateTransaction", own)).party_id == "inv-001"
-    issuer = await service.deposit_request(type=T.DEPOSIT, investment_id="")
+    issuer = await service.deposit_request(type=T.DEPOSIT, investment_id=None)
     assert (await refused(service, INVESTOR, "CreateTransaction", issuer)).reason == "TYPE_NOT_SUPPORTED"
     foreign = await service.deposit_request(party_id="inv-002")
     stolen = await service.deposit_request(party_id="inv-001", bank_account_id=foreign.bank_account_id)

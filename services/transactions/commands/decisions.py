@@ -69,6 +69,7 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
         now=now,
         reason=f"the bank confirms it: {request.bank_reference}",
         bank_reference=request.bank_reference,
+        confirmed_by=person,
         settled_at=now,
         return_risk_end_at=return_risk_end_at,
         final_at=schedule.final_at(now, row.rail, is_debit=row.is_debit),

@@ -45,6 +45,7 @@ class Transaction:
     first_presented_at: datetime | None
     provider: str
     provider_reference: str
+    bank_reference: str
     dispute_status: str
     reconciliation_status: str
     finality: str
@@ -52,12 +53,12 @@ class Transaction:
     metadata: Mapping[str, str]
     created_by: str
     approved_by: str
+    confirmed_by: str
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
     return_risk_end_at: datetime | None
     final_at: datetime | None
-    bank_reference: str
     request_subject: str
     idempotency_key: str
     epoch: int

@@ -154,6 +154,8 @@ _TRANSACTION_CHECKS = {
     "failure_whole": "(failure_code IS NULL) = (failure_message IS NULL)",
     "amount_positive": "amount_minor > 0 AND amount_minor < 4611686018427387904",
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
+    "confirmation_whole": "(confirmed_by = '') = (bank_reference = '')",
+    "maker_is_not_checker": "created_by NOT IN (approved_by, confirmed_by)",
 }
 
 
@@ -186,6 +188,7 @@ def _create_transactions() -> None:
         sa.Column("first_presented_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("bank_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
@@ -193,12 +196,12 @@ def _create_transactions() -> None:
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("approved_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("confirmed_by", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("return_risk_end_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("final_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("bank_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("request_subject", sa.Text(), server_default="", nullable=False),
         sa.Column("idempotency_key", sa.Text(), server_default="", nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
