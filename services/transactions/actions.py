@@ -28,17 +28,17 @@ def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Tran
     answer = messages.to_transaction(row)
     answer.allowed_actions[:] = list_allowed_actions(
         _PACKAGE,
-        ("approve", "TransactionsService/ApproveTransaction", lambda: decisions.check_approve(row, person)),
-        ("reject", "TransactionsService/RejectTransaction", lambda: decisions.check_reject(row)),
-        ("cancel", "TransactionsService/CancelTransaction", lambda: decisions.check_cancel(row)),
-        ("confirm", "TransactionsService/ConfirmTransaction", lambda: decisions.check_confirm(row, person)),
-        ("retry", "TransactionsService/RetryTransaction", lambda: decisions.check_retry(row, now)),
+        ("approve", "TransactionsService/ApproveTransaction", lambda: decisions.check_may_approve(row, person)),
+        ("reject", "TransactionsService/RejectTransaction", lambda: decisions.check_may_reject(row)),
+        ("cancel", "TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
+        ("confirm", "TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
+        ("retry", "TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
     )
     answer.explanations.CopyFrom(
         transactions_pb2.TimeExplanations(
-            next_attempt_time=_spell(explanations.explain_next_attempt(row)),
-            return_risk_end_time=_spell(explanations.explain_return_risk(row)),
-            final_time=_spell(explanations.explain_finality(row)),
+            next_attempt_time=_to_explanation(explanations.explain_next_attempt(row)),
+            return_risk_end_time=_to_explanation(explanations.explain_return_risk(row)),
+            final_time=_to_explanation(explanations.explain_finality(row)),
         )
     )
     return answer
@@ -58,5 +58,5 @@ def answer_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:
     return messages.to_webhook(row, actions)
 
 
-def _spell(explanation: Explanation | None) -> explanation_pb2.Explanation | None:
+def _to_explanation(explanation: Explanation | None) -> explanation_pb2.Explanation | None:
     return None if explanation is None else to_explanation(explanation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from grpc.aio import ServicerContext
@@ -20,19 +21,15 @@ from services.transactions.commands import bank_accounts, creation, decisions, e
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
-WebhookRequest = (
-    hook_pb.ReceiveStripeWebhookRequest | hook_pb.ReceivePlaidWebhookRequest | hook_pb.ReceiveSandboxWebhookRequest
-)
-
 
 class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
 
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        creation.check_request(request, current_principal())
+        creation.check_create_transaction(request, current_principal())
         answer = await self._dependencies.write_on_facts(
-            request, pb.Transaction, partial(creation.judge_inflow_of, self._dependencies), creation.create
+            request, pb.Transaction, partial(creation.judge_new_inflow, self._dependencies), creation.create_transaction
         )
         return await evaluation.evaluate_now(self._dependencies, request, answer)
 
@@ -47,33 +44,36 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def GetTransactionHistory(
         self, request: pb.GetTransactionHistoryRequest, context: ServicerContext
     ) -> pb.GetTransactionHistoryResponse:
-        return await self._dependencies.read(request, queries.get_history)
+        return await self._dependencies.read(request, queries.get_transaction_history)
 
     async def RetryTransaction(self, request: pb.RetryTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write_on_facts(
-            request, pb.Transaction, partial(decisions.judge_inflow_again, self._dependencies), decisions.retry
+            request,
+            pb.Transaction,
+            partial(decisions.judge_inflow_again, self._dependencies),
+            decisions.retry_transaction,
         )
 
     async def CancelTransaction(self, request: pb.CancelTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.cancel)
+        return await self._dependencies.write(request, pb.Transaction, decisions.cancel_transaction)
 
     async def ApproveTransaction(
         self, request: pb.ApproveTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.approve)
+        return await self._dependencies.write(request, pb.Transaction, decisions.approve_transaction)
 
     async def RejectTransaction(self, request: pb.RejectTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.reject)
+        return await self._dependencies.write(request, pb.Transaction, decisions.reject_transaction)
 
     async def ConfirmTransaction(
         self, request: pb.ConfirmTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.confirm)
+        return await self._dependencies.write(request, pb.Transaction, decisions.confirm_transaction)
 
     async def BatchCreatePayouts(
         self, request: pb.BatchCreatePayoutsRequest, context: ServicerContext
     ) -> pb.BatchCreatePayoutsResponse:
-        return await self._dependencies.write(request, pb.BatchCreatePayoutsResponse, payouts.create_payouts)
+        return await self._dependencies.write(request, pb.BatchCreatePayoutsResponse, payouts.batch_create_payouts)
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
@@ -83,13 +83,13 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     async def CreateBankAccount(
         self, request: bank_pb.CreateBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        bank_accounts.check_request(request, current_principal())
+        bank_accounts.check_create_bank_account(request, current_principal())
         vault, now = self._dependencies.vault, self._dependencies.clock.now()
         return await once(
             self._dependencies.database,
-            bank_accounts.blind(request, vault),
+            bank_accounts.blind_request(request, vault),
             bank_pb.BankAccount,
-            lambda tx: bank_accounts.create(tx, request, vault, now),
+            lambda tx: bank_accounts.create_bank_account(tx, request, vault, now),
         )
 
     async def GetBankAccount(
@@ -105,41 +105,29 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     async def UpdateBankAccount(
         self, request: bank_pb.UpdateBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.update)
+        return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.update_bank_account)
 
     async def DeleteBankAccount(self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext) -> Empty:
-        return await self._dependencies.write(request, Empty, bank_accounts.delete)
+        return await self._dependencies.write(request, Empty, bank_accounts.delete_bank_account)
 
 
 class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
 
-    async def ReceiveStripeWebhook(
-        self, request: hook_pb.ReceiveStripeWebhookRequest, context: ServicerContext
-    ) -> hook_pb.ReceiveWebhookResponse:
-        return await self._receive(request)
-
-    async def ReceivePlaidWebhook(
-        self, request: hook_pb.ReceivePlaidWebhookRequest, context: ServicerContext
-    ) -> hook_pb.ReceiveWebhookResponse:
-        return await self._receive(request)
-
-    async def ReceiveSandboxWebhook(
-        self, request: hook_pb.ReceiveSandboxWebhookRequest, context: ServicerContext
-    ) -> hook_pb.ReceiveWebhookResponse:
-        return await self._receive(request)
-
-    async def _receive(self, request: WebhookRequest) -> hook_pb.ReceiveWebhookResponse:
+    async def _receive(self, request: Any, context: ServicerContext) -> hook_pb.ReceiveWebhookResponse:
+        """Takes a webhook of any provider: the type of the request says whose it claims to be."""
         provider = PROVIDER_OF_WEBHOOK[request.DESCRIPTOR.name]
         body = webhooks.check_body(request.body.data)
         reader = self._dependencies.providers.webhooks[provider.name]
         event = await reader.read_webhook(body, getattr(request, provider.webhook_proof))
         # A webhook proves its sender, not an organization: that is known once its payment is found.
         async with self._dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-            answer = await webhooks.receive(tx, provider.name, event, body, self._dependencies.clock.now())
+            answer = await webhooks.receive_webhook(tx, provider.name, event, body, self._dependencies.clock.now())
         self._dependencies.nudge.set()
         return answer
+
+    ReceiveStripeWebhook = ReceivePlaidWebhook = ReceiveSandboxWebhook = _receive
 
     async def GetWebhook(self, request: hook_pb.GetWebhookRequest, context: ServicerContext) -> hook_pb.Webhook:
         return await self._dependencies.read(request, queries.get_webhook)
@@ -150,4 +138,4 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
         return await self._dependencies.read(request, queries.list_webhooks)
 
     async def ReplayWebhook(self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext) -> hook_pb.Webhook:
-        return await self._dependencies.write(request, hook_pb.Webhook, webhooks.replay)
+        return await self._dependencies.write(request, hook_pb.Webhook, webhooks.replay_webhook)

@@ -1,12 +1,13 @@
 """The services this one asks: a small Protocol each, and its real form over gRPC.
 
 A peer's definite refusal is raised as it came; a peer that cannot be reached, or whose answer is lost, is Unavailable,
-and the same question may be asked again.
+and the same question may be asked again. Nobody is asked while a transaction is open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grpc import aio
@@ -18,6 +19,7 @@ from services.chassis.calls.peers import ask, check_answers, find
 
 EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
 Decision = compliance_pb2.EvaluateTransactionsResponse.Decision
+Clearance = compliance_pb2.BatchGetClearancesResponse.Clearance
 SubmitItem = escrow_pb2.SubmitPayoutsRequest.Item
 SubmitResult = escrow_pb2.PostingResult
 
@@ -25,7 +27,7 @@ SubmitResult = escrow_pb2.PostingResult
 class Escrow(Protocol):
     """The book."""
 
-    async def get_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
         """None if the organization has no such account."""
         ...
 
@@ -37,12 +39,12 @@ class Escrow(Protocol):
 class Compliance(Protocol):
     """What is forbidden."""
 
-    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+    async def evaluate_transactions(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
         """One decision an item, in order; asking again gives the first decision."""
         ...
 
-    async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
-        """Those of the parties for whom no money may move just now, each with what is missing, in words."""
+    async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
+        """Whether money of each party may move just now, and what is missing."""
         ...
 
 
@@ -54,16 +56,25 @@ class Distributions(Protocol):
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Whom this service asks."""
+
+    escrow: Escrow
+    compliance: Compliance
+    distributions: Distributions
+
+
 class EscrowClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._stub: Any = escrow_pb2_grpc.EscrowServiceStub(channel)
+        self._escrow: Any = escrow_pb2_grpc.EscrowServiceStub(channel)
 
-    async def get_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
         request = escrow_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
-        return await find(self._stub.GetEscrowAccount, request)
+        return await find(self._escrow.GetEscrowAccount, request)
 
     async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
-        answer = await ask(self._stub.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
+        answer = await ask(self._escrow.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
         results: Sequence[SubmitResult] = answer.results
         keys = (item.idempotency_key for item in items)
         check_answers(keys, (result.idempotency_key for result in results), "escrow")
@@ -72,26 +83,25 @@ class EscrowClient:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._stub: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
+        self._compliance: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
         self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
 
-    async def evaluate(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
+    async def evaluate_transactions(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
         request = compliance_pb2.EvaluateTransactionsRequest(items=items)
-        answer = await ask(self._stub.EvaluateTransactions, request)
+        answer = await ask(self._compliance.EvaluateTransactions, request)
         decisions: Sequence[Decision] = answer.decisions
         ids = (item.transaction_id for item in items)
         check_answers(ids, (decision.transaction_id for decision in decisions), "compliance")
         return decisions
 
-    async def list_uncleared(self, party_ids: Collection[str]) -> Mapping[str, str]:
+    async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
         request = compliance_pb2.BatchGetClearancesRequest(party_ids=sorted(party_ids))
-        clearances = (await ask(self._stub.BatchGetClearances, request)).clearances
+        clearances: Sequence[Clearance] = (await ask(self._compliance.BatchGetClearances, request)).clearances
         check_answers(request.party_ids, (clearance.party_id for clearance in clearances), "compliance")
-        uncleared = (one for one in clearances if not one.cleared)
-        return {one.party_id: "; ".join(missing.statement for missing in one.missing) for one in uncleared}
+        return clearances
 
-    async def list_parties_of(self, person: str) -> Sequence[str]:
-        """The parties a person acts for at this moment. Raises Unavailable."""
+    async def list_parties_of_person(self, person: str) -> Sequence[str]:
+        """The parties a person acts for at this moment."""
         request = parties_pb2.ListPartiesOfPersonRequest(person=person)
         party_ids: Sequence[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
         return party_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.data.operations import Operations
-from services.transactions.clients import Compliance, Distributions, Escrow
+from services.transactions.clients import Peers
 from services.transactions.providers.protocols import Providers
 from services.transactions.vault import Vault
 
@@ -16,10 +16,8 @@ ACTOR = f"service:{NAME}"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies(Operations):
-    """The transactions of this service, and whom it asks."""
+    """How this service reads and writes, and whom it asks."""
 
     vault: Vault
     providers: Providers
-    escrow: Escrow
-    compliance: Compliance
-    distributions: Distributions
+    peers: Peers

@@ -36,7 +36,7 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         failure=None if row.failure is None else to_failure(row.failure),
         attempts=row.attempts,
         presentments=row.presentments,
-        next_attempt_time=_time(row.next_attempt_at),
+        next_attempt_time=_to_time(row.next_attempt_at),
         provider=row.provider,
         provider_reference=row.provider_reference or None,
         bank_reference=row.bank_reference or None,
@@ -49,16 +49,16 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         confirmed_by=row.confirmed_by or None,
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
-        settle_time=_time(row.settled_at),
-        return_risk_end_time=_time(row.return_risk_end_at),
-        final_time=_time(row.final_at),
+        settle_time=_to_time(row.settled_at),
+        return_risk_end_time=_to_time(row.return_risk_end_at),
+        final_time=_to_time(row.final_at),
         external_id=row.external_id or None,
         metadata=row.metadata,
-        etag=etag_of_transaction(row),
+        etag=build_transaction_etag(row),
     )
 
 
-def etag_of_transaction(row: Transaction) -> str:
+def build_transaction_etag(row: Transaction) -> str:
     return etag_of(row.transaction_id, row.version)
 
 
@@ -76,7 +76,7 @@ def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
 def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:
     """Without the number: only its last four digits ever leave."""
     return bank_accounts_pb2.BankAccount(
-        **_bank_account(row),
+        **_build_bank_account_fields(row),
         account_holder_name=row.account_holder_name,
         routing_number=row.routing_number,
         metadata=row.metadata,
@@ -86,10 +86,10 @@ def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accou
 
 def to_bank_account_state(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccountState:
     """Without what is personal."""
-    return bank_accounts_pb2.BankAccountState(**_bank_account(row))
+    return bank_accounts_pb2.BankAccountState(**_build_bank_account_fields(row))
 
 
-def _bank_account(row: sa.Row[Any]) -> dict[str, Any]:
+def _build_bank_account_fields(row: sa.Row[Any]) -> dict[str, Any]:
     return {
         "bank_account_id": row.bank_account_id,
         "party_id": row.party_id,
@@ -101,11 +101,11 @@ def _bank_account(row: sa.Row[Any]) -> dict[str, Any]:
         "external_id": row.external_id or None,
         "create_time": to_timestamp(row.created_at),
         "update_time": to_timestamp(row.updated_at),
-        "etag": etag_of_bank_account(row),
+        "etag": build_bank_account_etag(row),
     }
 
 
-def etag_of_bank_account(row: sa.Row[Any]) -> str:
+def build_bank_account_etag(row: sa.Row[Any]) -> str:
     return etag_of(row.bank_account_id, row.version)
 
 
@@ -120,10 +120,10 @@ def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.We
         transaction_id=row.transaction_id,
         failure=failure,
         create_time=to_timestamp(row.created_at),
-        apply_time=_time(row.applied_at),
+        apply_time=_to_time(row.applied_at),
         allowed_actions=actions,
     )
 
 
-def _time(moment: datetime | None) -> Timestamp | None:
+def _to_time(moment: datetime | None) -> Timestamp | None:
     return None if moment is None else to_timestamp(moment)

@@ -28,19 +28,19 @@ _b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
 async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
-    return answer_transaction(await _read_transaction(tx, request.transaction_id), now)
+    return answer_transaction(await _find_transaction(tx, request.transaction_id), now)
 
 
-async def _read_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:
+async def _find_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:
     """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound(field)
-    return store.read(row)
+    return store.build_transaction(row)
 
 
-_BY_ID = store.selected().where(
+_BY_ID = store.select_transactions().where(
     _t.org_id == sa.bindparam("org_id"), _t.transaction_id == sa.bindparam("transaction_id")
 )
 
@@ -48,32 +48,32 @@ _BY_ID = store.selected().where(
 async def list_transactions(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionsRequest, now: datetime
 ) -> transactions_pb2.ListTransactionsResponse:
-    statement = store.selected().where(
+    statement = store.select_transactions().where(
         _t.org_id == current_principal().org_id,
         within_reach(_t.party_id),
-        *_one_of(_t.transaction_id, request.ids),
-        *_one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
-        *_one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
-        *_one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
-        *_equal(_t.party_id, request.party_id),
-        *_equal(_t.escrow_account_id, request.escrow_account_id),
-        *_equal(_t.investment_id, request.investment_id),
-        *_equal(_t.distribution_id, request.distribution_id),
-        *_equal(_t.external_id, request.external_id),
+        *_where_one_of(_t.transaction_id, request.ids),
+        *_where_one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
+        *_where_one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
+        *_where_one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
+        *_where_equal(_t.party_id, request.party_id),
+        *_where_equal(_t.escrow_account_id, request.escrow_account_id),
+        *_where_equal(_t.investment_id, request.investment_id),
+        *_where_equal(_t.distribution_id, request.distribution_id),
+        *_where_equal(_t.external_id, request.external_id),
     )
     page = await _read_page(tx, request, statement, [_t.created_at, _t.transaction_id])
     return transactions_pb2.ListTransactionsResponse(
-        transactions=[messages.to_transaction(store.read(row)) for row in page.rows],
+        transactions=[messages.to_transaction(store.build_transaction(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
 
 
-async def get_history(
+async def get_transaction_history(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionHistoryRequest, now: datetime
 ) -> transactions_pb2.GetTransactionHistoryResponse:
     """Raises TransactionNotFound."""
-    await _read_transaction(tx, request.transaction_id)
+    await _find_transaction(tx, request.transaction_id)
     h = transaction_history.c
     statement = (
         sa.select(transaction_history)
@@ -102,10 +102,10 @@ async def list_bank_accounts(
     statement = sa.select(bank_accounts).where(
         _b.org_id == current_principal().org_id,
         within_reach(_b.party_id),
-        *_one_of(_b.bank_account_id, request.ids),
-        *_one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
-        *_equal(_b.party_id, request.party_id),
-        *_equal(_b.external_id, request.external_id),
+        *_where_one_of(_b.bank_account_id, request.ids),
+        *_where_one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
+        *_where_equal(_b.party_id, request.party_id),
+        *_where_equal(_b.external_id, request.external_id),
     )
     page = await _read_page(tx, request, statement, [_b.created_at, _b.bank_account_id])
     return bank_accounts_pb2.ListBankAccountsResponse(
@@ -130,13 +130,13 @@ async def list_webhooks(
     tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
     if request.transaction_id:
-        await _read_transaction(tx, request.transaction_id, "transaction_id")
+        await _find_transaction(tx, request.transaction_id, "transaction_id")
     statement = sa.select(webhooks).where(
         _w.org_id == current_principal().org_id,
-        *_one_of(_w.webhook_id, request.ids),
-        *_one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
-        *_equal(_w.provider, request.provider),
-        *_equal(_w.transaction_id, request.transaction_id),
+        *_where_one_of(_w.webhook_id, request.ids),
+        *_where_one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
+        *_where_equal(_w.provider, request.provider),
+        *_where_equal(_w.transaction_id, request.transaction_id),
     )
     page = await _read_page(tx, request, statement, [_w.created_at, _w.webhook_id])
     return webhooks_pb2.ListWebhooksResponse(
@@ -157,11 +157,11 @@ async def _read_page(
     return page.cut(found.all(), lambda row: (row.created_at, row._mapping[key]))
 
 
-def _equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
+def _where_equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
     """The condition of a filter, if it is set."""
     return [column == value] if value else []
 
 
-def _one_of(column: sa.ColumnElement[str], values: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+def _where_one_of(column: sa.ColumnElement[str], values: Sequence[str]) -> list[sa.ColumnElement[bool]]:
     """The condition of a filter with several values, if it is set."""
     return [column.in_(values)] if values else []

@@ -37,8 +37,8 @@ class Vault:
     def __init__(self, key: bytes, older_keys: tuple[bytes, ...] = ()) -> None:
         if any(len(each) != 32 for each in (key, *older_keys)):
             raise ConfigurationError("FIELD_KEY_FILE: must hold 32 bytes in hexadecimal")
-        self._key_id = _key_id(key)
-        self._ciphers: Mapping[bytes, AESGCM] = {_key_id(each): AESGCM(each) for each in (*older_keys, key)}
+        self._key_id = _build_key_id(key)
+        self._ciphers: Mapping[bytes, AESGCM] = {_build_key_id(each): AESGCM(each) for each in (*older_keys, key)}
         self._blind_key = hashlib.sha256(b"realco blind index\0" + key).digest()
 
     @classmethod
@@ -50,7 +50,7 @@ class Vault:
 
     def seal(self, account_number: str, *, org_id: str, bank_account_id: str) -> bytes:
         header = _VERSION + self._key_id + os.urandom(_NONCE_BYTES)
-        aad = _aad(header, org_id, bank_account_id)
+        aad = _build_aad(header, org_id, bank_account_id)
         cipher = self._ciphers[self._key_id]
         return header + cipher.encrypt(header[-_NONCE_BYTES:], account_number.encode(), aad)
 
@@ -61,7 +61,7 @@ class Vault:
         if header[:1] != _VERSION or cipher is None or len(body) < _TAG_BYTES:
             raise VaultError("the value was not sealed by this vault")
         try:
-            return cipher.decrypt(header[-_NONCE_BYTES:], body, _aad(header, org_id, bank_account_id)).decode()
+            return cipher.decrypt(header[-_NONCE_BYTES:], body, _build_aad(header, org_id, bank_account_id)).decode()
         except InvalidTag:
             raise VaultError("the value was altered, or belongs to another row") from None
 
@@ -70,9 +70,9 @@ class Vault:
         return hmac.new(self._blind_key, account_number.encode(), hashlib.sha256).hexdigest()
 
 
-def _key_id(key: bytes) -> bytes:
+def _build_key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"realco key id\0" + key).digest()[:_KEY_ID_BYTES]
 
 
-def _aad(header: bytes, org_id: str, bank_account_id: str) -> bytes:
+def _build_aad(header: bytes, org_id: str, bank_account_id: str) -> bytes:
     return header[:-_NONCE_BYTES] + f"|{_PLACE}|{bank_account_id}|{org_id}".encode()

@@ -71,7 +71,7 @@ async def office(request: pytest.FixtureRequest, service_database: Callable[[str
 async def evaluate(office: Office, *items: Item) -> list[Any]:
     client = ComplianceClient(Wire("transactions").open_channel(office.servicer))
     with acting_as(MAKER):
-        return list(await client.evaluate(items))
+        return list(await client.evaluate_transactions(items))
 
 
 def move(party_id: str, minor: int, direction: int = Item.IN) -> Item:
@@ -139,6 +139,8 @@ async def test_who_is_not_cleared_is_told_with_what_is_missing(office: Office) -
     of_transactions = ComplianceClient(Wire("transactions").open_channel(office.servicer))
     of_distributions = distributions_clients.ComplianceClient(Wire("distributions").open_channel(office.servicer))
     with acting_as(MAKER):
-        assert await of_transactions.list_uncleared([cleared, uncleared]) == {uncleared: WAITING}
+        told = await of_transactions.batch_get_clearances({cleared, uncleared})
         answer = await of_distributions.batch_get_clearances([uncleared, cleared])
+    missing = {each.party_id: "; ".join(one.statement for one in each.missing) for each in told}
+    assert missing == {cleared: "", uncleared: WAITING}
     assert [(each.party_id, each.cleared) for each in answer] == [(uncleared, False), (cleared, True)]

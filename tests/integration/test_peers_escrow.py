@@ -168,13 +168,13 @@ async def test_an_account_is_found_in_its_status_or_is_not_there(book: MemoryBoo
         if change:
             await change(account)
         with acting_as(callers.admin):
-            asked_by_transactions = await callers.of_transactions.get_account(account)
+            asked_by_transactions = await callers.of_transactions.get_escrow_account(account)
         for found in (asked_by_transactions, await callers.ask("get_escrow_account", account)):
             assert found is not None
             assert (found.escrow_account_id, found.currency_code) == (account, "EUR")
             assert pb.EscrowAccount.Status.Name(found.status) == status
     with acting_as(callers.admin):
-        assert await callers.of_transactions.get_account(UNKNOWN) is None
+        assert await callers.of_transactions.get_escrow_account(UNKNOWN) is None
     assert await callers.ask("get_escrow_account", UNKNOWN) is None
     for question in ("get_escrow_account_balance", "get_trial_balance"):
         assert await callers.ask(question, UNKNOWN) == ("ESCROW_ACCOUNT_NOT_FOUND", {})

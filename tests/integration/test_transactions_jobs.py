@@ -19,9 +19,9 @@ from services.chassis.values.money import Money
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status
 from services.transactions.jobs.book_payouts import book_payouts
-from services.transactions.jobs.evaluate import evaluate
-from services.transactions.jobs.start import start
-from services.transactions.jobs.submit import submit
+from services.transactions.jobs.evaluate_initiated import evaluate_initiated
+from services.transactions.jobs.start_queued import start_queued
+from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.store import transactions as store
@@ -57,8 +57,8 @@ class SlowCompliance(MemoryCompliance):
 async def in_processing(service: TransactionsHarness, kind: str):
     """A transaction that a worker is about to send."""
     made = await (service.deposit() if kind == "debit" else service.payout())
-    await service.run(evaluate)
-    await service.run(start)
+    await service.run(evaluate_initiated)
+    await service.run(start_queued)
     await service.run(book_payouts)
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
     return made
@@ -87,9 +87,9 @@ async def test_whenever_the_call_to_the_bank_breaks_it_pays_once(
     getattr(service.bank, point).append(Killed() if fault == "crash" else unknown())
     if fault == "crash":
         with pytest.raises(Killed):
-            await service.run(submit)
+            await service.run(submit_payments)
     else:
-        await service.run(submit)
+        await service.run(submit_payments)
     # An unknown outcome is never called a failure; where the look-up found the payment, it is known.
     known = (point, fault) == ("after_effect", "unknown")
     seen = await service.get(made.transaction_id)
@@ -110,7 +110,7 @@ async def test_who_finds_an_attempt_of_another_looks_it_up_before_ordering(
     made = await in_processing(service, kind)
     service.bank.after_effect.append(Killed())
     with pytest.raises(Killed):
-        await service.run(submit)
+        await service.run(submit_payments)
     await until_submitted(service, made.transaction_id)
     assert service.bank.look_ups == 1
     assert service.bank.keys[f"txn:{made.transaction_id}:1"] == 1  # it was not even asked again
@@ -124,7 +124,7 @@ async def test_a_bank_that_stays_silent_leaves_it_processing_however_long(
     service.bank.before_effect += [OutcomeUnknown("429", retry_after_seconds=1) for _ in range(5)]
     for _ in range(5):
         await service.hurry()
-        await service.run(submit)
+        await service.run(submit_payments)
         assert (await service.get(made.transaction_id)).status == T.PROCESSING
     assert (await until_submitted(service, made.transaction_id)).attempts == 1
     assert len(service.bank.payments) == 1
@@ -142,7 +142,7 @@ async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarne
         distributions=service.distributions,
     )
     for _ in range(3):
-        await asyncio.gather(service.work(), other.work(), service.run(submit), other.run(submit))
+        await asyncio.gather(service.work(), other.work(), service.run(submit_payments), other.run(submit_payments))
     assert len(service.bank.payments) == len(made)
     assert all(count == 1 for count in service.bank.keys.values())
     for each in made:
@@ -152,16 +152,16 @@ async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarne
 
 async def test_a_worker_whose_lease_ran_out_writes_nothing(service: TransactionsHarness) -> None:
     made = await in_processing(service, "debit")
-    taking = store.taking(Status.PROCESSING, count_max=10)
+    taking = store.build_taking(Status.PROCESSING, count_max=10)
     async with service.database.begin("*") as tx:
-        [stale] = await store.take(tx, taking)
+        [stale] = await store.take_transactions(tx, taking)
     await service.hurry()
     async with service.database.begin("*") as tx:
-        [fresh] = await store.take(tx, taking)
-        assert await store.take(tx, taking) == []
+        [fresh] = await store.take_transactions(tx, taking)
+        assert await store.take_transactions(tx, taking) == []
     async with service.database.begin("*") as tx:
-        assert await store.lock_taken(tx, stale) is None
-        assert await store.lock_taken(tx, fresh) is not None
+        assert await store.lock_taken_transaction(tx, stale) is None
+        assert await store.lock_taken_transaction(tx, fresh) is not None
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
 
 
@@ -172,7 +172,7 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
     with service.wire.cut(service.compliance):  # as if the process had died before it could ask
         await service.ask(ADMIN, "CreateTransaction", request)
     await service.hurry()
-    await service.run(evaluate)
+    await service.run(evaluate_initiated)
     replay = await service.ask(ADMIN, "CreateTransaction", request)
     assert replay.status == T.QUEUED
     assert list(service.compliance.made) == [replay.transaction_id]
@@ -183,7 +183,7 @@ async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(servi
     service = TransactionsHarness(service.database, compliance=compliance)
     compliance.uncleared["inv-001"] = "KYC is FAILED"
     request = await service.deposit_request()
-    compliance.meanwhile = [service.hurry, partial(service.run, evaluate)]
+    compliance.meanwhile = [service.hurry, partial(service.run, evaluate_initiated)]
     for _ in (1, 2):
         with pytest.raises(DomainError) as refusal:
             await service.ask(ADMIN, "CreateTransaction", request)
@@ -197,7 +197,7 @@ async def test_a_party_that_is_not_cleared_any_more_is_not_asked_for_money_and_s
 ) -> None:
     """Between compliance's decision and the payment lie approvals, retries and days."""
     made = await getattr(service, kind)()
-    await service.run(evaluate)
+    await service.run(evaluate_initiated)
     service.compliance.uncleared = {made.party_id: "OFAC is FAILED"}
     await service.work()
     ended = await service.get(made.transaction_id)
@@ -223,7 +223,7 @@ async def test_a_debit_is_not_presented_again_to_a_party_that_is_not_cleared_any
 
 async def test_while_compliance_is_away_nothing_that_waits_is_started(service: TransactionsHarness) -> None:
     made = await service.deposit()
-    await service.run(evaluate)
+    await service.run(evaluate_initiated)
     with service.wire.cut(service.compliance):
         await service.work(hurried=True)
         assert ((await service.get(made.transaction_id)).status, service.bank.payments) == (T.QUEUED, {})
@@ -262,8 +262,8 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
     service: TransactionsHarness,
 ) -> None:
     payout = await service.payout()
-    await service.run(evaluate)
-    await service.run(start)
+    await service.run(evaluate_initiated)
+    await service.run(start_queued)
     service.wire.fail("SubmitPayouts", "killed_after")
     with pytest.raises(Killed):
         await service.run(book_payouts)

@@ -7,7 +7,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.ids import new_id
-from services.transactions.jobs.evaluate import evaluate
+from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from tests.support.transactions import (
     ADMIN,
     DISTRIBUTIONS,
@@ -79,6 +79,6 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
     ]
     answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
-    await service.run(evaluate)
-    await service.run(evaluate)
+    await service.run(evaluate_initiated)
+    await service.run(evaluate_initiated)
     assert [len(request.items) for request in service.wire.requests("EvaluateTransactions")] == [100, 100]

@@ -20,8 +20,8 @@ from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.look_up import look_up_settled
-from services.transactions.jobs.start import start
-from services.transactions.jobs.submit import submit
+from services.transactions.jobs.start_queued import start_queued
+from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from tests.e2e.providers import STRIPE_SECRET, Plaid, event, signed
@@ -82,9 +82,9 @@ async def test_in_any_order_and_twice_each_the_end_is_the_same(service: Transact
 
 async def test_a_webhook_that_overtakes_the_answer_to_the_order_waits_for_it(service: TransactionsHarness) -> None:
     made = await service.deposit()
-    await service.run(start)
+    await service.run(start_queued)
     service.bank.after_effect.append(RuntimeError("the answer is still on its way"))
-    await service.run(submit)
+    await service.run(submit_payments)
     payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     await hook(service, "evt_1", payment_id)
     await service.run(apply_webhooks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transactions.domain.payments import PaymentStatus, moves_for
+from services.transactions.domain.payments import PaymentStatus, list_moves
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import NEXT, Status, check_move
 from services.transactions.vault import Vault
@@ -36,7 +36,7 @@ def test_however_often_we_look_the_end_is_the_same(hearing: tuple[list[str], lis
     life, looks = hearing
     status = Status.PROCESSING
     for look in looks:
-        for after in moves_for(PaymentStatus(life[look]), status):
+        for after in list_moves(PaymentStatus(life[look]), status):
             assert check_move(status, after)
             status = after
     assert status is ENDS[life[-1]]
@@ -44,8 +44,8 @@ def test_however_often_we_look_the_end_is_the_same(hearing: tuple[list[str], lis
 
 @given(st.sampled_from(PaymentStatus), st.sampled_from(Status))
 def test_what_is_known_already_moves_nothing(reported: PaymentStatus, status: Status) -> None:
-    moves = moves_for(reported, status)
-    assert moves_for(reported, moves[-1] if moves else status) == ()
+    moves = list_moves(reported, status)
+    assert list_moves(reported, moves[-1] if moves else status) == ()
 
 
 @given(st.sampled_from(Status))

@@ -30,7 +30,7 @@ from services.escrow.jobs import expire_holds
 from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.schedule import return_risk_end
+from services.transactions.domain.schedule import compute_return_risk_end
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
 
@@ -255,7 +255,7 @@ class Payment:
         rail = RAILS[Transaction.PaymentMethod.Name(self.transaction.payment_method)]
         is_debit = Transaction.Type.Name(self.transaction.type) in MONEY_IN
         self.transaction.settle_time.CopyFrom(to_timestamp(now))
-        end = return_risk_end(now, rail, is_debit=is_debit)
+        end = compute_return_risk_end(now, rail, is_debit=is_debit)
         if end is not None:
             self.transaction.return_risk_end_time.CopyFrom(to_timestamp(end))
 

@@ -22,7 +22,7 @@ from services.chassis.data.database import Database
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
-from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient
+from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.jobs import JOBS
@@ -137,9 +137,11 @@ class TransactionsHarness:
                 look_ups={"sandbox": bank},
                 webhooks={"sandbox": self.bank, "stripe": self.stripe, "plaid": self.plaid},
             ),
-            escrow=EscrowClient(self.wire.open_channel(self.escrow)),
-            compliance=ComplianceClient(self.wire.open_channel(self.compliance)),
-            distributions=DistributionsClient(self.wire.open_channel(self.distributions)),
+            peers=Peers(
+                escrow=EscrowClient(self.wire.open_channel(self.escrow)),
+                compliance=ComplianceClient(self.wire.open_channel(self.compliance)),
+                distributions=DistributionsClient(self.wire.open_channel(self.distributions)),
+            ),
         )
         self.transactions: Any = TransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies)

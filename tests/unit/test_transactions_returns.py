@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.transactions.domain.returns import RETURN_CODES, Action, may_represent, return_code
+from services.transactions.domain.returns import RETURN_CODES, Action, find_return_code, may_represent
 
 FIRST = datetime(2024, 12, 2, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("code", "action", "blocks", "review"), TABLE)
 def test_a_return_code_has_one_consequence(code: str, action: Action, blocks: bool, review: bool) -> None:
-    row = return_code(code)
+    row = find_return_code(code)
     assert (row.code, row.action, row.blocks, row.review) == (code, action, blocks, review)
     assert row.name
 
@@ -57,7 +57,7 @@ def test_the_table_above_has_every_code() -> None:
 
 
 def test_an_unknown_code_is_never_presented_again_and_a_person_looks() -> None:
-    unknown = return_code("R99")
+    unknown = find_return_code("R99")
     assert (unknown.code, unknown.action, unknown.review) == ("R99", Action.STOP, True)
 
 

@@ -12,13 +12,19 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
-from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
+from services.transactions.domain.decisions import (
+    check_may_approve,
+    check_may_cancel,
+    check_may_confirm,
+    check_may_reject,
+    check_may_retry,
+)
 from services.transactions.domain.explanations import (
     explain_finality,
     explain_next_attempt,
     explain_return_risk,
 )
-from services.transactions.domain.payments import Payment, PaymentStatus, contradicts, find_difference, moves_for
+from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import Status, check_move
 from services.transactions.domain.transaction import Transaction
@@ -92,7 +98,7 @@ def failed(code: str, retryable: bool, **more: object) -> Transaction:
     (replace(DEPOSIT, status=Status.CANCELLED), "ILLEGAL_STATUS_CHANGE"),
 ])  # fmt: skip
 def test_another_attempt_is_allowed_only_where_the_failure_is_not_final(transaction: Transaction, verdict: str) -> None:
-    assert _verdict(lambda: check_retry(transaction, NOW)) == verdict
+    assert _verdict(lambda: check_may_retry(transaction, NOW)) == verdict
 
 
 WAITING = replace(DEPOSIT, status=Status.PENDING_APPROVAL, failure=None, attempts=0, presentments=0)
@@ -100,18 +106,18 @@ WIRE = replace(WAITING, status=Status.PENDING_SETTLEMENT, payment_method="WIRE")
 
 
 @pytest.mark.parametrize(("check", "verdict"), [
-    (lambda: check_approve(WAITING, "admin-2"), ""),
-    (lambda: check_approve(WAITING, "admin-1"), "MAKER_IS_CHECKER"),
-    (lambda: check_approve(DEPOSIT, "admin-2"), "ILLEGAL_STATUS_CHANGE"),
-    (lambda: check_reject(WAITING), ""),
-    (lambda: check_reject(DEPOSIT), "ILLEGAL_STATUS_CHANGE"),
-    (lambda: check_cancel(WAITING), ""),
-    (lambda: check_cancel(WIRE), ""),
-    (lambda: check_cancel(replace(WIRE, payment_method="ACH")), "ILLEGAL_STATUS_CHANGE"),
-    (lambda: check_confirm(WIRE, "admin-2"), ""),
-    (lambda: check_confirm(WIRE, "admin-1"), "MAKER_IS_CHECKER"),
-    (lambda: check_confirm(DEPOSIT, "admin-2"), "PAYMENT_METHOD_NOT_SUPPORTED"),
-    (lambda: check_confirm(replace(WIRE, status=Status.QUEUED), "admin-2"), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_may_approve(WAITING, "admin-2"), ""),
+    (lambda: check_may_approve(WAITING, "admin-1"), "MAKER_IS_CHECKER"),
+    (lambda: check_may_approve(DEPOSIT, "admin-2"), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_may_reject(WAITING), ""),
+    (lambda: check_may_reject(DEPOSIT), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_may_cancel(WAITING), ""),
+    (lambda: check_may_cancel(WIRE), ""),
+    (lambda: check_may_cancel(replace(WIRE, payment_method="ACH")), "ILLEGAL_STATUS_CHANGE"),
+    (lambda: check_may_confirm(WIRE, "admin-2"), ""),
+    (lambda: check_may_confirm(WIRE, "admin-1"), "MAKER_IS_CHECKER"),
+    (lambda: check_may_confirm(DEPOSIT, "admin-2"), "PAYMENT_METHOD_NOT_SUPPORTED"),
+    (lambda: check_may_confirm(replace(WIRE, status=Status.QUEUED), "admin-2"), "ILLEGAL_STATUS_CHANGE"),
 ])  # fmt: skip
 def test_a_decision_needs_its_status_its_rail_and_another_person(check: Callable[[], None], verdict: str) -> None:
     assert _verdict(check) == verdict
@@ -183,14 +189,14 @@ def _verdict(rule: Callable[[], object]) -> str:
     ("settled", "CANCELLED", ""),
 ])  # fmt: skip
 def test_a_provider_s_state_moves_a_transaction_forward_and_never_back(reported: str, status: str, moves: str) -> None:
-    assert list(moves_for(PaymentStatus(reported), Status(status))) == moves.split()
+    assert list(list_moves(PaymentStatus(reported), Status(status))) == moves.split()
 
 
 def test_every_move_that_a_provider_s_state_makes_is_an_edge() -> None:
     for reported in PaymentStatus:
         for status in Status:
             before = status
-            for after in moves_for(reported, status):
+            for after in list_moves(reported, status):
                 assert check_move(before, after)
                 before = after
 
@@ -207,7 +213,7 @@ def test_every_move_that_a_provider_s_state_makes_is_an_edge() -> None:
 def test_a_provider_that_takes_an_end_back_without_a_return_contradicts_itself(
     reported: str, status: str, contradiction: bool
 ) -> None:
-    assert contradicts(PaymentStatus(reported), Status(status)) is contradiction
+    assert is_contradiction(PaymentStatus(reported), Status(status)) is contradiction
 
 
 PAYMENT = Payment("pay_1", "txn_1", PaymentStatus.PENDING, Money(100_00, "USD"), True, 1, None)

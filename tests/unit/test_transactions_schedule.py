@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.schedule import final_at, poll_ms, represent_at, return_risk_end, watch_ms
+from services.transactions.domain.schedule import (
+    compute_final_at,
+    compute_poll_ms,
+    compute_represent_at,
+    compute_return_risk_end,
+    compute_watch_ms,
+)
 
 
 def at(text: str) -> datetime:
@@ -16,12 +22,12 @@ def at(text: str) -> datetime:
 
 @pytest.mark.parametrize(("polls", "wait_ms"), [(0, 2_000), (1, 4_000), (3, 16_000), (4, 30_000), (900, 30_000)])
 def test_payments_are_looked_up_ever_more_rarely(polls: int, wait_ms: int) -> None:
-    assert poll_ms(polls) == wait_ms
+    assert compute_poll_ms(polls) == wait_ms
 
 
 @pytest.mark.parametrize(("looks", "wait_ms"), [(0, 60_000), (1, 120_000), (10, 61_440_000), (11, 86_400_000)])
 def test_what_arrived_is_watched_from_once_a_minute_to_once_a_day(looks: int, wait_ms: int) -> None:
-    assert watch_ms(looks) == wait_ms
+    assert compute_watch_ms(looks) == wait_ms
 
 
 @pytest.mark.parametrize(("returned", "again"), [
@@ -30,7 +36,7 @@ def test_what_arrived_is_watched_from_once_a_minute_to_once_a_day(looks: int, wa
     ("2024-12-24T09:00", "2024-12-30T14:00"),  # Christmas is no banking day
 ])  # fmt: skip
 def test_a_returned_debit_is_presented_again_on_the_third_banking_day(returned: str, again: str) -> None:
-    assert represent_at(at(returned)) == at(again)
+    assert compute_represent_at(at(returned)) == at(again)
 
 
 @pytest.mark.parametrize(("settled", "over"), [
@@ -38,9 +44,9 @@ def test_a_returned_debit_is_presented_again_on_the_third_banking_day(returned: 
     ("2024-12-26T08:30", "2025-01-03T08:30"),  # New Year's Day is no banking day
 ])  # fmt: skip
 def test_the_return_risk_lasts_five_banking_days(settled: str, over: str) -> None:
-    assert return_risk_end(at(settled), RAILS["ACH"], is_debit=True) == at(over)
-    assert return_risk_end(at(settled), RAILS["ACH"], is_debit=False) is None
-    assert return_risk_end(at(settled), RAILS["WIRE"], is_debit=True) is None
+    assert compute_return_risk_end(at(settled), RAILS["ACH"], is_debit=True) == at(over)
+    assert compute_return_risk_end(at(settled), RAILS["ACH"], is_debit=False) is None
+    assert compute_return_risk_end(at(settled), RAILS["WIRE"], is_debit=True) is None
 
 
 @pytest.mark.parametrize(("method", "is_debit", "final"), [
@@ -50,4 +56,4 @@ def test_the_return_risk_lasts_five_banking_days(settled: str, over: str) -> Non
     ("ACH", False, "2024-12-04T12:00"),  # two banking days
 ])  # fmt: skip
 def test_finality_depends_on_the_rail_and_the_direction(method: str, is_debit: bool, final: str) -> None:
-    assert final_at(at("2024-12-02T12:00"), RAILS[method], is_debit=is_debit) == at(final)
+    assert compute_final_at(at("2024-12-02T12:00"), RAILS[method], is_debit=is_debit) == at(final)

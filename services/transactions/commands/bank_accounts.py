@@ -17,12 +17,12 @@ from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_bank_account
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.domain.routing import has_check_digit
-from services.transactions.messages import etag_of_bank_account
+from services.transactions.messages import build_bank_account_etag
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import Vault
 
 
-def check_request(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
+def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
     """Raises InvalidField, PartyNotFound."""
     principal.choose_party(request.party_id)
     if not has_check_digit(request.routing_number):
@@ -30,7 +30,7 @@ def check_request(request: pb.CreateBankAccountRequest, principal: Principal) ->
         raise InvalidField("The request is not valid.", fields={"routing_number": fault})
 
 
-def blind(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
+def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
     """The request with a stand-in for the account number, as idempotency remembers it: equal for equal numbers."""
     copy = pb.CreateBankAccountRequest()
     copy.CopyFrom(request)
@@ -38,18 +38,18 @@ def blind(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAc
     return copy
 
 
-async def create(
+async def create_bank_account(
     tx: AsyncConnection, request: pb.CreateBankAccountRequest, vault: Vault, now: datetime
 ) -> pb.BankAccount:
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
-    former = await store.lock_default(tx, principal.org_id, party_id)
+    former = await store.lock_default_account(tx, principal.org_id, party_id)
     is_default = request.default_for_payouts or former is None
     if is_default and former is not None:
-        await store.update(tx, former, now, default_for_payouts=False)
+        await store.save_bank_account(tx, former, now, default_for_payouts=False)
     bank_account_id = new_id("ba")
     account_type = request.account_type or pb.BankAccount.CHECKING
-    row = await store.insert(
+    row = await store.insert_bank_account(
         tx,
         now,
         org_id=principal.org_id,
@@ -71,9 +71,11 @@ async def create(
     return answer_bank_account(row)
 
 
-async def update(tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now: datetime) -> pb.BankAccount:
+async def update_bank_account(
+    tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now: datetime
+) -> pb.BankAccount:
     """Takes over the fields that the mask names. Raises BankAccountNotFound, EtagMismatch, BankAccountNotUsable."""
-    row = await _lock(tx, request.bank_account_id, request.etag)
+    row = await _lock_as_read(tx, request.bank_account_id, request.etag)
     check_usable(row, row.party_id)
     changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
     if "metadata" in changes:
@@ -81,20 +83,31 @@ async def update(tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now:
     if changes.get("account_holder_name") == "":
         raise InvalidField("An account has a holder.", fields={"account_holder_name": "cannot be taken away"})
     if changes.get("default_for_payouts"):
-        former = await store.lock_default(tx, row.org_id, row.party_id)
+        former = await store.lock_default_account(tx, row.org_id, row.party_id)
         if former is not None and former.bank_account_id != row.bank_account_id:
-            await store.update(tx, former, now, default_for_payouts=False)
+            await store.save_bank_account(tx, former, now, default_for_payouts=False)
     if any(getattr(row, name) != value for name, value in changes.items()):
-        row = await store.update(tx, row, now, **changes)
+        row = await store.save_bank_account(tx, row, now, **changes)
     return answer_bank_account(row)
 
 
-async def delete(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime) -> Empty:
+async def delete_bank_account(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime) -> Empty:
     """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
-    row = await _lock(tx, request.bank_account_id, request.etag)
+    row = await _lock_as_read(tx, request.bank_account_id, request.etag)
     if row.status != "DELETED":
-        await store.update(tx, row, now, status="DELETED", default_for_payouts=False)
+        await store.save_bank_account(tx, row, now, status="DELETED", default_for_payouts=False)
     return Empty()
+
+
+async def block_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
+    """A bank's return says the account must not be used again, for what is under way either.
+
+    A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
+    """
+    row = await store.lock_bank_account(tx, org_id, bank_account_id)
+    if row is not None and not row.block_reason:
+        status = "BLOCKED" if row.status == "ACTIVE" else row.status
+        await store.save_bank_account(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
 
 
 def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str | None = None) -> None:
@@ -118,10 +131,10 @@ def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str | Non
         )
 
 
-async def _lock(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:
+async def _lock_as_read(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:
     principal = current_principal()
-    row = await store.lock(tx, principal.org_id, bank_account_id)
+    row = await store.lock_bank_account(tx, principal.org_id, bank_account_id)
     if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound()
-    check_etag(etag, etag_of_bank_account(row))
+    check_etag(etag, build_bank_account_etag(row))
     return row

@@ -25,7 +25,7 @@ EVALUATE_GRACE_MS = 2_000
 _T = pb.Transaction
 
 
-def check_request(request: pb.CreateTransactionRequest, principal: Principal) -> None:
+def check_create_transaction(request: pb.CreateTransactionRequest, principal: Principal) -> None:
     """Refuses what can be refused without asking another service.
 
     Raises:
@@ -45,13 +45,13 @@ def check_request(request: pb.CreateTransactionRequest, principal: Principal) ->
         raise InvalidField("The request is not valid.", fields=faults)
 
 
-async def judge_inflow_of(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
+async def judge_new_inflow(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
     """Asks the other services whether the money could be received. Raises Unavailable."""
     inflow = Inflow.of_request(request, current_principal().choose_party(request.party_id))
-    return await judge_inflow(inflow, dependencies.escrow, dependencies.distributions)
+    return await judge_inflow(inflow, dependencies.peers)
 
 
-async def create(
+async def create_transaction(
     tx: AsyncConnection, request: pb.CreateTransactionRequest, verdict: InflowVerdict, now: datetime
 ) -> pb.Transaction:
     """Records the transaction INITIATED.
@@ -62,7 +62,7 @@ async def create(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     if request.bank_account_id:
-        account = await bank_accounts.get(tx, principal.org_id, request.bank_account_id)
+        account = await bank_accounts.find_bank_account(tx, principal.org_id, request.bank_account_id)
         check_usable(account, party_id, field="bank_account_id")
     verdict.check()
     if verdict.investment is not None:
@@ -86,5 +86,5 @@ async def create(
         "request_subject": principal.subject,
         "idempotency_key": request.idempotency_key,
     }
-    [row] = await store.insert(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
+    [row] = await store.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return answer_transaction(row, now)

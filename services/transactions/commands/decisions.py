@@ -15,53 +15,67 @@ from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
-from services.transactions.domain.decisions import check_approve, check_cancel, check_confirm, check_reject, check_retry
+from services.transactions.domain.decisions import (
+    check_may_approve,
+    check_may_cancel,
+    check_may_confirm,
+    check_may_reject,
+    check_may_retry,
+)
 from services.transactions.domain.refusals import TransactionNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.messages import etag_of_transaction
+from services.transactions.messages import build_transaction_etag
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
 
-async def approve(tx: AsyncConnection, request: pb.ApproveTransactionRequest, now: datetime) -> pb.Transaction:
+async def approve_transaction(
+    tx: AsyncConnection, request: pb.ApproveTransactionRequest, now: datetime
+) -> pb.Transaction:
     """PENDING_APPROVAL -> APPROVED -> QUEUED. Raises EtagMismatch, MakerIsChecker, IllegalStatusChange."""
-    row, person = await _lock(tx, request.transaction_id, request.etag)
-    check_approve(row, person)
-    row = await store.move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
-    row = await store.move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
+    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    check_may_approve(row, person)
+    row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
+    row = await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
     return answer_transaction(row, now)
 
 
-async def reject(tx: AsyncConnection, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:
+async def reject_transaction(
+    tx: AsyncConnection, request: pb.RejectTransactionRequest, now: datetime
+) -> pb.Transaction:
     """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange."""
-    row, person = await _lock(tx, request.transaction_id, request.etag)
-    check_reject(row)
-    row = await store.move(tx, row, Status.CANCELLED, actor=person, now=now, reason=f"rejected: {request.reason}")
+    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    check_may_reject(row)
+    row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=f"rejected: {request.reason}")
     return answer_transaction(row, now)
 
 
-async def cancel(tx: AsyncConnection, request: pb.CancelTransactionRequest, now: datetime) -> pb.Transaction:
+async def cancel_transaction(
+    tx: AsyncConnection, request: pb.CancelTransactionRequest, now: datetime
+) -> pb.Transaction:
     """Ends what no provider has taken; a cancelled one stays as it is. Raises EtagMismatch, IllegalStatusChange."""
-    row, person = await _lock(tx, request.transaction_id, request.etag)
+    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
-        check_cancel(row)
+        check_may_cancel(row)
         reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}
-        row = await store.move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)
+        row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)
     return answer_transaction(row, now)
 
 
-async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, now: datetime) -> pb.Transaction:
+async def confirm_transaction(
+    tx: AsyncConnection, request: pb.ConfirmTransactionRequest, now: datetime
+) -> pb.Transaction:
     """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
         EtagMismatch, MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange
     """
-    row, person = await _lock(tx, request.transaction_id, request.etag)
-    check_confirm(row, person)
-    return_risk_end_at = schedule.return_risk_end(now, row.rail, is_debit=row.is_debit)
-    row = await store.move(
+    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    check_may_confirm(row, person)
+    return_risk_end_at = schedule.compute_return_risk_end(now, row.rail, is_debit=row.is_debit)
+    row = await store.save_move(
         tx,
         row,
         Status.SETTLED,
@@ -72,30 +86,30 @@ async def confirm(tx: AsyncConnection, request: pb.ConfirmTransactionRequest, no
         confirmed_by=person,
         settled_at=now,
         return_risk_end_at=return_risk_end_at,
-        final_at=schedule.final_at(now, row.rail, is_debit=row.is_debit),
+        final_at=schedule.compute_final_at(now, row.rail, is_debit=row.is_debit),
     )
     if return_risk_end_at is None:
         reason = "it cannot be taken back"
-        row = await store.move(tx, row, Status.COMPLETED, actor=person, now=now, reason=reason)
+        row = await store.save_move(tx, row, Status.COMPLETED, actor=person, now=now, reason=reason)
     return answer_transaction(row, now)
 
 
 async def judge_inflow_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> InflowVerdict:
-    """Whether the money could still be received. Where a rule refuses the attempt nobody is asked: `retry` refuses it.
+    """Whether the money could still be received. Where a rule refuses the attempt, nobody is asked.
 
     Raises:
         Unavailable, TransactionNotFound
     """
     async with dependencies.database.begin() as tx:
-        row, _ = await _lock(tx, request.transaction_id, request.etag)
+        row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
     try:
-        check_retry(row, dependencies.clock.now())
+        check_may_retry(row, dependencies.clock.now())
     except DomainError:
         return InflowVerdict()
-    return await judge_inflow(Inflow.of_transaction(row), dependencies.escrow, dependencies.distributions)
+    return await judge_inflow(Inflow.of_transaction(row), dependencies.peers)
 
 
-async def retry(
+async def retry_transaction(
     tx: AsyncConnection, request: pb.RetryTransactionRequest, verdict: InflowVerdict, now: datetime
 ) -> pb.Transaction:
     """Another attempt, now, if its money could be received.
@@ -104,15 +118,15 @@ async def retry(
         EtagMismatch, NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable,
         CommitmentExceeded, or what the verdict refuses
     """
-    row, person = await _lock(tx, request.transaction_id, request.etag)
-    check_retry(row, now)
+    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    check_may_retry(row, now)
     verdict.check()
     if verdict.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
         await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
     if row.bank_account_id:
-        check_usable(await bank_accounts.get(tx, row.org_id, row.bank_account_id), row.party_id)
+        check_usable(await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id), row.party_id)
     if row.status is not Status.PENDING_RETRY:
-        row = await store.move(
+        row = await store.save_move(
             tx,
             row,
             Status.PENDING_RETRY,
@@ -126,7 +140,7 @@ async def retry(
 
 async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now: datetime) -> Transaction:
     """PENDING_RETRY -> QUEUED: what the last attempt left behind is in the history, not in the row."""
-    return await store.move(
+    return await store.save_move(
         tx,
         row,
         Status.QUEUED,
@@ -142,7 +156,7 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
     )
 
 
-async def _lock(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Transaction, str]:
+async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Transaction, str]:
     """The transaction, locked, in the version that was read, and who decides.
 
     Raises:
@@ -150,8 +164,8 @@ async def _lock(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Tr
         EtagMismatch
     """
     principal = current_principal()
-    row = await store.lock(tx, principal.org_id, transaction_id)
+    row = await store.lock_transaction(tx, principal.org_id, transaction_id)
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound()
-    check_etag(etag, etag_of_transaction(row))
+    check_etag(etag, build_transaction_etag(row))
     return row, principal.person

@@ -60,16 +60,16 @@ async def evaluate_now(
 async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
     org_id = current_principal().org_id
     async with dependencies.database.begin() as tx:
-        row = await store.lock(tx, org_id, answer.transaction_id)
+        row = await store.lock_transaction(tx, org_id, answer.transaction_id)
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
-        [decision] = await dependencies.compliance.evaluate([build_item(row)])
+        [decision] = await dependencies.peers.compliance.evaluate_transactions([build_item(row)])
     except DomainError as error:
         log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
         return answer
     async with dependencies.database.begin() as tx:
-        row = await store.lock(tx, org_id, answer.transaction_id)
+        row = await store.lock_transaction(tx, org_id, answer.transaction_id)
         if row is None or row.status is not Status.INITIATED:
             return answer
         outcomes = await apply_decisions(tx, [row], {row.transaction_id: decision}, dependencies.clock.now())
@@ -100,10 +100,10 @@ async def apply_decisions(
         elif decision.status == _C.PASSED:
             passed.append(row)
     for reason, waiting in reviewed.items():
-        moved = await store.move_all(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
+        moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
         outcomes |= {row.transaction_id: answer_transaction(row, now) for row in moved}
-    passed = await store.move_all(tx, passed, Status.APPROVED, actor=ACTOR, now=now, reason="compliance passed it")
-    passed = await store.move_all(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
+    passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, reason="compliance passed it")
+    passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
     outcomes |= {row.transaction_id: answer_transaction(row, now) for row in passed}
     for row in rows:
         if row.transaction_id in outcomes:
@@ -117,5 +117,5 @@ async def _refuse(tx: AsyncConnection, row: Transaction, decision: Decision, now
     why = decision.failure
     facts = dict(why.metadata) | {"transaction_id": row.transaction_id}
     failure = Failure(why.code, why.message, retryable=False, metadata=facts)
-    await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
+    await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
     return Refused(Kind.FAILED_PRECONDITION, why.code, why.message, {}, facts, domain=f"{NAME}.realco")

@@ -20,7 +20,7 @@ from services.chassis.values.refusals import (
     check_currency,
     check_takes_money,
 )
-from services.transactions.clients import Distributions, Escrow
+from services.transactions.clients import Peers
 from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
@@ -62,18 +62,18 @@ class InflowVerdict:
             raise self.refusal
 
 
-async def judge_inflow(inflow: Inflow, escrow: Escrow, distributions: Distributions) -> InflowVerdict:
+async def judge_inflow(inflow: Inflow, peers: Peers) -> InflowVerdict:
     """Asks escrow and distributions, outside of any transaction.
 
     Raises:
         Unavailable: one of them cannot be reached; nothing was written.
     """
-    account = await escrow.get_account(inflow.escrow_account_id)
+    account = await peers.escrow.get_escrow_account(inflow.escrow_account_id)
     investment = offering = None
     if inflow.investment_id:
-        investment = await distributions.get_investment(inflow.investment_id)
+        investment = await peers.distributions.get_investment(inflow.investment_id)
     if investment is not None:
-        offering = await distributions.get_offering(investment.offering_id)
+        offering = await peers.distributions.get_offering(investment.offering_id)
     try:
         _check_account(inflow, account)
         if inflow.investment_id:

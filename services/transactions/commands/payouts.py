@@ -44,28 +44,34 @@ class _Plan:
     refusal: DomainError | None
 
 
-async def create_payouts(
+async def batch_create_payouts(
     tx: AsyncConnection, request: pb.BatchCreatePayoutsRequest, now: datetime
 ) -> pb.BatchCreatePayoutsResponse:
     principal = current_principal()
     first = {item.idempotency_key: item for item in reversed(request.items)}  # the first of a repeated key
-    known = await payout_requests.list_by_key(tx, principal.org_id, first)
-    plans = await _plan(tx, principal.org_id, [item for key, item in first.items() if key not in known])
-    claimed = await payout_requests.claim(tx, [_request_row(plan, principal.org_id, now) for plan in plans])
-    rows = [_row(plan, principal) for plan in plans if plan.refusal is None and plan.item.idempotency_key in claimed]
+    known = await payout_requests.list_payout_requests(tx, principal.org_id, first)
+    plans = await _plan_items(tx, principal.org_id, [item for key, item in first.items() if key not in known])
+    claimed = await payout_requests.insert_payout_requests(
+        tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
+    )
+    rows = [
+        _build_row(plan, principal) for plan in plans if plan.refusal is None and plan.item.idempotency_key in claimed
+    ]
     if rows:
-        await store.insert(tx, rows, due_ms=0, actor=principal.person, now=now)
+        await store.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
     # Those that another request took meanwhile are known by now as well.
-    known = await payout_requests.list_by_key(tx, principal.org_id, first)
+    known = await payout_requests.list_payout_requests(tx, principal.org_id, first)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
-    created = await store.list_by_id(tx, principal.org_id, ids)
-    results = [_result(item, known[item.idempotency_key], created) for item in request.items]
+    created = await store.list_transactions(tx, principal.org_id, ids)
+    results = [_build_result(item, known[item.idempotency_key], created) for item in request.items]
     return pb.BatchCreatePayoutsResponse(results=results)
 
 
-async def _plan(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
-    named = await bank_accounts.list_by_id(tx, org_id, {item.bank_account_id for item in items if item.bank_account_id})
-    defaults = await bank_accounts.list_defaults(
+async def _plan_items(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
+    named = await bank_accounts.list_bank_accounts(
+        tx, org_id, {item.bank_account_id for item in items if item.bank_account_id}
+    )
+    defaults = await bank_accounts.list_default_accounts(
         tx, org_id, {item.party_id for item in items if not item.bank_account_id}
     )
     plans = []
@@ -87,7 +93,7 @@ def _find_refusal(item: Item, account: sa.Row[Any] | None) -> DomainError | None
     return None
 
 
-def _request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any]:
+def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any]:
     refusal = None if plan.refusal is None else to_failure(make_failure(plan.refusal))
     return {
         "org_id": org_id,
@@ -99,7 +105,7 @@ def _request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
+def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
     item = plan.item
     return {
         "org_id": principal.org_id,
@@ -120,7 +126,7 @@ def _row(plan: _Plan, principal: Principal) -> dict[str, Any]:
     }
 
 
-def _result(item: Item, known: sa.Row[Any], created: Mapping[str, Transaction]) -> Result:
+def _build_result(item: Item, known: sa.Row[Any], created: Mapping[str, Transaction]) -> Result:
     if known.fingerprint != fingerprint_of(item):
         message = "The idempotency_key was used with another payout."
         reused = IdempotencyKeyReused(message, idempotency_key=item.idempotency_key)

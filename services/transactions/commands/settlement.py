@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
+from services.transactions.commands.bank_accounts import block_bank_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
-from services.transactions.domain.payments import Payment, contradicts, find_difference, moves_for
-from services.transactions.domain.returns import may_represent, return_code
+from services.transactions.domain.payments import Payment, find_difference, is_contradiction, list_moves
+from services.transactions.domain.returns import find_return_code, may_represent
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.store import bank_accounts, provider_payments
+from services.transactions.store import provider_payments
 from services.transactions.store import transactions as store
 
 
@@ -30,7 +31,7 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
     """Brings a locked transaction to where the provider has its current attempt.
 
     Raises:
-        PaymentNotOurs: amount, direction or reference differ, or the provider contradicts itself.
+        PaymentNotOurs: amount, direction or reference differ, or the provider is_contradiction itself.
     """
     wrong = find_difference(
         payment,
@@ -41,11 +42,11 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
     )
     if wrong:
         raise PaymentNotOurs(f"the provider's payment differs in {wrong}")
-    if contradicts(payment.status, row.status):
+    if is_contradiction(payment.status, row.status):
         raise PaymentNotOurs(f"the provider says {payment.status} of a transaction that is {row.status}")
     # The world's time of the fact; a provider's clock is not believed where it is absurd.
     at = max(row.created_at, min(now, payment.changed_at or now))
-    for status in moves_for(payment.status, row.status):
+    for status in list_moves(payment.status, row.status):
         match status:
             case Status.PENDING_SETTLEMENT:
                 row = await _record_submission(tx, row, payment, now)
@@ -56,13 +57,15 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
             case Status.FAILED:
                 row = await _record_failure(tx, row, payment, now)
             case _:
-                row = await store.move(tx, row, status, actor=ACTOR, now=now, reason=f"the provider: {payment.status}")
+                row = await store.save_move(
+                    tx, row, status, actor=ACTOR, now=now, reason=f"the provider: {payment.status}"
+                )
     return row
 
 
 async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
-    await provider_payments.record_payment(tx, row, payment.payment_id)
-    return await store.move(
+    await provider_payments.save_provider_reference(tx, row, payment.payment_id)
+    return await store.save_move(
         tx,
         row,
         Status.PENDING_SETTLEMENT,
@@ -70,33 +73,33 @@ async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Pay
         now=now,
         reason="the rail accepted it",
         provider_reference=payment.payment_id,
-        due_ms=None if row.rail.is_confirmed_by_a_person else schedule.poll_ms(0),
+        due_ms=None if row.rail.is_confirmed_by_a_person else schedule.compute_poll_ms(0),
     )
 
 
 async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime, now: datetime) -> Transaction:
-    row = await store.move(
+    row = await store.save_move(
         tx,
         row,
         Status.SETTLED,
         actor=ACTOR,
         now=now,
         reason="the money arrived",
-        due_ms=schedule.watch_ms(0),
+        due_ms=schedule.compute_watch_ms(0),
         settled_at=at,
-        return_risk_end_at=schedule.return_risk_end(at, row.rail, is_debit=row.is_debit),
-        final_at=schedule.final_at(at, row.rail, is_debit=row.is_debit),
+        return_risk_end_at=schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit),
+        final_at=schedule.compute_final_at(at, row.rail, is_debit=row.is_debit),
     )
     if row.is_debit:
         return row
-    reason, due_ms = "a payout has no return risk", schedule.watch_ms(0)
-    return await store.move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
+    reason, due_ms = "a payout has no return risk", schedule.compute_watch_ms(0)
+    return await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
 
 
 async def _record_return(
     tx: AsyncConnection, row: Transaction, payment: Payment, at: datetime, now: datetime
 ) -> Transaction:
-    next_attempt_at = schedule.represent_at(at)
+    next_attempt_at = schedule.compute_represent_at(at)
     again = may_represent(
         payment.return_code,
         is_debit=row.is_debit,
@@ -106,12 +109,12 @@ async def _record_return(
     )
     failure = _build_failure(payment, retryable=again)
     reason = f"{failure.code}: {failure.message}"
-    row = await store.move(tx, row, Status.RETURNED, actor=ACTOR, now=now, reason=reason, failure=failure)
+    row = await store.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, reason=reason, failure=failure)
     await _block_account(tx, row, payment.return_code, now)
     if not again:
         return row
     reason = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
-    return await store.move(
+    return await store.save_move(
         tx, row, Status.PENDING_RETRY, actor=ACTOR, now=now, reason=reason, next_attempt_at=next_attempt_at
     )
 
@@ -119,8 +122,8 @@ async def _record_return(
 async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     failure = _build_failure(payment, retryable=False)
     if row.status is Status.PROCESSING:
-        await provider_payments.record_payment(tx, row, payment.payment_id)
-    row = await store.move(
+        await provider_payments.save_provider_reference(tx, row, payment.payment_id)
+    row = await store.save_move(
         tx,
         row,
         Status.FAILED,
@@ -137,15 +140,15 @@ async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Paymen
 def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     if not payment.return_code:
         return Failure("DECLINED_BY_PROVIDER", "The bank did not carry out the payment.", retryable)
-    code = return_code(payment.return_code)
+    code = find_return_code(payment.return_code)
     return Failure(code.code, code.name, retryable)
 
 
 async def _block_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:
-    meaning = return_code(code) if code else None
+    meaning = find_return_code(code) if code else None
     if meaning is None:
         return
     if meaning.blocks and row.bank_account_id:
-        await bank_accounts.block(tx, row.org_id, row.bank_account_id, code, now)
+        await block_bank_account(tx, row.org_id, row.bank_account_id, code, now)
     if meaning.review:
         log.warning("return_to_review", transaction_id=row.transaction_id, code=code)

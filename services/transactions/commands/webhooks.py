@@ -33,12 +33,12 @@ def check_body(data: bytes) -> bytes:
     return data
 
 
-async def receive(
+async def receive_webhook(
     tx: AsyncConnection, provider: str, event: ProviderEvent, body: bytes, now: datetime
 ) -> pb.ReceiveWebhookResponse:
     """Stores a proved webhook. One of a type that is not applied is kept, with the reason."""
     is_applied = event.payment_id != ""
-    webhook_id, is_new = await store.insert(
+    webhook_id, is_new = await store.insert_into_inbox(
         tx,
         due_now=is_applied,
         webhook_id=new_id("whk"),
@@ -53,17 +53,19 @@ async def receive(
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, duplicate=not is_new)
 
 
-async def apply(tx: AsyncConnection, taken: sa.Row[Any], payment: Payment, transaction_id: str, now: datetime) -> bool:
+async def apply_webhook(
+    tx: AsyncConnection, taken: sa.Row[Any], payment: Payment, transaction_id: str, now: datetime
+) -> bool:
     """Brings the transaction to where the provider has the payment.
 
     Returns:
         False where it is too early: the webhook was faster than the answer to the order, which will name the payment.
     """
     org_id = current_principal().org_id
-    row = await transactions.lock(tx, org_id, transaction_id)
+    row = await transactions.lock_transaction(tx, org_id, transaction_id)
     if row is None:
         return False
-    hook = await store.assign(tx, taken, row, now)
+    hook = await store.lock_or_insert_webhook(tx, taken, row, now)
     if row.status is Status.PROCESSING:
         return False
     if hook.status != "RECEIVED":  # applied before a crash could note it in the inbox
@@ -71,7 +73,7 @@ async def apply(tx: AsyncConnection, taken: sa.Row[Any], payment: Payment, trans
     message = await _apply_to(tx, row, payment, now)
     failed = {"status": "FAILED", "failure_code": "PAYMENT_NOT_OURS", "failure_message": message}
     outcome = failed if message else {"status": "APPLIED"}
-    await store.update(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
+    await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
     return True
 
 
@@ -88,16 +90,16 @@ async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now
     return ""
 
 
-async def replay(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
+async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
     """Has it applied again. The provider is asked anew how the payment stands, so nothing is done twice."""
     org_id = current_principal().org_id
-    row = await store.lock(tx, org_id, request.webhook_id)
+    row = await store.lock_webhook(tx, org_id, request.webhook_id)
     if row is None:
         raise WebhookNotFound()
-    transaction = await transactions.lock(tx, org_id, row.transaction_id)
+    transaction = await transactions.lock_transaction(tx, org_id, row.transaction_id)
     invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
     assert transaction is not None
     received = {"status": "RECEIVED", "failure_code": "", "failure_message": "", "applied_at": None}
-    row = await store.update(tx, row, transaction.escrow_account_id, now, **received)
-    await store.make_due(tx, row.webhook_id)
+    row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
+    await store.save_due(tx, row.webhook_id)
     return answer_webhook(row)

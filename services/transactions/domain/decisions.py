@@ -6,31 +6,31 @@ from datetime import datetime
 
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
-from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, is_too_late, return_code
+from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, find_return_code, is_too_late
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 
 
-def check_approve(transaction: Transaction, person: str) -> None:
+def check_may_approve(transaction: Transaction, person: str) -> None:
     """Raises MakerIsChecker, IllegalStatusChange."""
     _check_other_person(transaction, person)
     if transaction.status is not Status.PENDING_APPROVAL:
         raise IllegalStatusChange(transaction.status, Status.APPROVED)
 
 
-def check_reject(transaction: Transaction) -> None:
+def check_may_reject(transaction: Transaction) -> None:
     """Raises IllegalStatusChange."""
     if transaction.status is not Status.PENDING_APPROVAL:
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
 
 
-def check_cancel(transaction: Transaction) -> None:
+def check_may_cancel(transaction: Transaction) -> None:
     """Raises IllegalStatusChange."""
     if not may_cancel(transaction.status, transaction.rail):
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
 
 
-def check_confirm(transaction: Transaction, person: str) -> None:
+def check_may_confirm(transaction: Transaction, person: str) -> None:
     """Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange."""
     if not transaction.rail.is_confirmed_by_a_person:
         message = "Only wires and checks are confirmed by a person."
@@ -45,7 +45,7 @@ def _check_other_person(transaction: Transaction, person: str) -> None:
         raise MakerIsChecker("Whoever made a transaction may not approve or confirm it.")
 
 
-def check_retry(transaction: Transaction, now: datetime) -> None:
+def check_may_retry(transaction: Transaction, now: datetime) -> None:
     """Whether a person may ask for another attempt now.
 
     Raises:
@@ -62,7 +62,7 @@ def check_retry(transaction: Transaction, now: datetime) -> None:
     if transaction.is_debit:
         check_attempts(transaction)  # first: the last attempt's failure is not marked retryable, for want of attempts
     may_again = transaction.is_debit and (
-        return_code(code).action is Action.REPRESENT
+        find_return_code(code).action is Action.REPRESENT
         if transaction.status is Status.RETURNED
         else transaction.failure is not None and transaction.failure.retryable
     )

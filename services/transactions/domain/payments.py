@@ -63,12 +63,12 @@ _CONTRADICTIONS = frozenset(
 )
 
 
-def moves_for(reported: PaymentStatus, status: Status) -> tuple[Status, ...]:
+def list_moves(reported: PaymentStatus, status: Status) -> tuple[Status, ...]:
     """The moves that bring a transaction in `status` to where the provider has it; empty if we know more already."""
     return _TO_MAKE.get((reported, status), ())
 
 
-def contradicts(reported: PaymentStatus, status: Status) -> bool:
+def is_contradiction(reported: PaymentStatus, status: Status) -> bool:
     return (reported, status) in _CONTRADICTIONS
 
 

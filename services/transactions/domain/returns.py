@@ -76,7 +76,7 @@ _TABLE = (
 RETURN_CODES: Mapping[str, ReturnCode] = MappingProxyType({row.code: row for row in _TABLE})
 
 
-def return_code(code: str) -> ReturnCode:
+def find_return_code(code: str) -> ReturnCode:
     """The row of a code. One we do not know is never presented again, and a person looks."""
     return RETURN_CODES.get(code) or ReturnCode(code, "sent back by the bank", Action.STOP, review=True)
 
@@ -87,7 +87,7 @@ def may_represent(
     """Whether this return may be answered by presenting the same debit again at `next_attempt_at`."""
     return (
         is_debit
-        and return_code(code).action is Action.REPRESENT
+        and find_return_code(code).action is Action.REPRESENT
         and presentments < PRESENTMENTS_MAX
         and not is_too_late(first_presented_at, next_attempt_at)
     )

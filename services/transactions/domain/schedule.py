@@ -21,37 +21,37 @@ _POLL_BASE_MS, _POLL_CAP_MS = 2_000, 30_000
 _WATCH_BASE_MS, _WATCH_CAP_MS = 60_000, 24 * 3_600_000
 
 
-def poll_ms(polls: int) -> int:
+def compute_poll_ms(polls: int) -> int:
     """How long until a payment without news is looked up again."""
-    return _doubled(_POLL_BASE_MS, polls, _POLL_CAP_MS)
+    return _double(_POLL_BASE_MS, polls, _POLL_CAP_MS)
 
 
-def watch_ms(polls: int) -> int:
+def compute_watch_ms(polls: int) -> int:
     """How long until a payment that arrived is looked up again: until it is final, the bank may take it back."""
-    return _doubled(_WATCH_BASE_MS, polls, _WATCH_CAP_MS)
+    return _double(_WATCH_BASE_MS, polls, _WATCH_CAP_MS)
 
 
-def _doubled(base: int, doublings: int, cap: int) -> int:
+def _double(base: int, doublings: int, cap: int) -> int:
     return min(cap, base << min(max(doublings, 0), _DOUBLINGS_MAX))
 
 
-def represent_at(returned_at: datetime) -> datetime:
+def compute_represent_at(returned_at: datetime) -> datetime:
     """When a returned debit is presented again: the third banking day after the return."""
-    return datetime.combine(end_of(REPRESENT_AFTER, returned_at).date(), REPRESENT_AT, UTC)
+    return datetime.combine(add_period(REPRESENT_AFTER, returned_at).date(), REPRESENT_AT, UTC)
 
 
-def return_risk_end(settled_at: datetime, rail: Rail, *, is_debit: bool) -> datetime | None:
+def compute_return_risk_end(settled_at: datetime, rail: Rail, *, is_debit: bool) -> datetime | None:
     """Until when a settled debit is likely to be returned, and its money stays held; None where nothing is."""
-    return end_of(rail.return_risk, settled_at) if is_debit and rail.return_risk else None
+    return add_period(rail.return_risk, settled_at) if is_debit and rail.return_risk else None
 
 
-def final_at(settled_at: datetime, rail: Rail, *, is_debit: bool) -> datetime:
+def compute_final_at(settled_at: datetime, rail: Rail, *, is_debit: bool) -> datetime:
     """From when the bank can no longer send it back."""
     period = rail.period_of_return(is_debit=is_debit)
-    return settled_at if period is None else end_of(period, settled_at)
+    return settled_at if period is None else add_period(period, settled_at)
 
 
-def end_of(period: Period, start: datetime) -> datetime:
+def add_period(period: Period, start: datetime) -> datetime:
     """The end of a period: the same time of day, so many days or banking days later."""
     start = start.astimezone(UTC)
     if not period.is_banking_days:

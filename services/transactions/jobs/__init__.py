@@ -15,22 +15,22 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.end_return_risk import end_return_risk
-from services.transactions.jobs.evaluate import evaluate
+from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
 from services.transactions.jobs.make_final import make_final
-from services.transactions.jobs.retry import retry
-from services.transactions.jobs.start import start
-from services.transactions.jobs.submit import submit
+from services.transactions.jobs.queue_retries import queue_retries
+from services.transactions.jobs.start_queued import start_queued
+from services.transactions.jobs.submit_payments import submit_payments
 
 _INTERVAL_SECONDS = 0.25
 _LATE_RETURNS_INTERVAL_SECONDS = 5  # nobody waits for a payment that may come back late
 
 JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
-    (evaluate, _INTERVAL_SECONDS),
-    (retry, _INTERVAL_SECONDS),
-    (start, _INTERVAL_SECONDS),
+    (evaluate_initiated, _INTERVAL_SECONDS),
+    (queue_retries, _INTERVAL_SECONDS),
+    (start_queued, _INTERVAL_SECONDS),
     (book_payouts, _INTERVAL_SECONDS),
-    (submit, _INTERVAL_SECONDS),
+    (submit_payments, _INTERVAL_SECONDS),
     (apply_webhooks, _INTERVAL_SECONDS),
     (look_up_submitted, _INTERVAL_SECONDS),
     (look_up_settled, _LATE_RETURNS_INTERVAL_SECONDS),

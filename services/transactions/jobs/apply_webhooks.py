@@ -20,12 +20,12 @@ from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
 
-_DUE = store.taking(count_max=CALLS_MAX)
+_DUE = store.build_taking(count_max=CALLS_MAX)
 
 
 async def apply_webhooks(dependencies: Dependencies) -> int:
     async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-        taken = await store.take(tx, _DUE)
+        taken = await store.take_webhooks(tx, _DUE)
     await do_each(taken, partial(_apply_webhook, dependencies))
     return len(taken)
 
@@ -44,7 +44,7 @@ async def _apply_webhook(dependencies: Dependencies, taken: sa.Row[Any]) -> None
     org_id, transaction_id = owner
     with acting_as(service_principal(NAME, org_id)):
         async with dependencies.database.begin() as tx:
-            done = await webhooks.apply(tx, taken, payment, transaction_id, dependencies.clock.now())
+            done = await webhooks.apply_webhook(tx, taken, payment, transaction_id, dependencies.clock.now())
     if done:
         await _finish(dependencies, taken)
         dependencies.nudge.set()
@@ -59,9 +59,9 @@ async def _find_owner(dependencies: Dependencies, taken: sa.Row[Any], payment: P
 
 async def _finish(dependencies: Dependencies, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
     async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-        await store.finish(tx, taken, ignored_because=ignored_because)
+        await store.finish_webhook(tx, taken, ignored_because=ignored_because)
 
 
 async def _postpone(dependencies: Dependencies, taken: sa.Row[Any]) -> None:
     async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-        await store.postpone(tx, taken)
+        await store.postpone_webhook(tx, taken)

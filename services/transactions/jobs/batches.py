@@ -24,10 +24,10 @@ CALLS_MAX = 16
 T = TypeVar("T")
 
 
-async def take(dependencies: Dependencies, statement: sa.Executable) -> list[Transaction]:
+async def take_due(dependencies: Dependencies, statement: sa.Executable) -> list[Transaction]:
     """Leases due transactions of any organization."""
     async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-        return await store.take(tx, statement)
+        return await store.take_transactions(tx, statement)
 
 
 def group_by_organization(rows: Sequence[Transaction]) -> dict[str, list[Transaction]]:
@@ -53,7 +53,7 @@ async def move_due(
     """Runs a step that asks nobody on transactions that are due by business time."""
     now = dependencies.clock.now()
     async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
-        due = await store.find_due(tx, what, now, BATCH_MAX)
+        due = await store.list_due(tx, what, now, BATCH_MAX)
     moved = 0
     for org_id, transaction_ids in due.items():
         with acting_as(service_principal(NAME, org_id)):

@@ -17,7 +17,7 @@ from services.transactions.clients import SubmitItem, SubmitResult
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
-from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take
+from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take_due
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
 
@@ -29,11 +29,11 @@ _SOURCES = {
 }
 _t = transactions.c
 IS_BOOKED = sa.or_(_t.type.in_(sorted(DEBIT_TYPES)), _t.escrow_booked)
-_NOT_BOOKED = store.taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(IS_BOOKED))
+_NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(IS_BOOKED))
 
 
 async def book_payouts(dependencies: Dependencies) -> int:
-    taken = await take(dependencies, _NOT_BOOKED)
+    taken = await take_due(dependencies, _NOT_BOOKED)
     for (org_id, person), rows in group_by_person(taken).items():
         with acting_as(service_principal(NAME, org_id, person)):
             await _book_rows(dependencies, rows)
@@ -43,7 +43,7 @@ async def book_payouts(dependencies: Dependencies) -> int:
 async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
     outcomes: dict[str, Failure | None] = {}
     try:
-        results = await dependencies.escrow.submit_payouts([_build_item(row) for row in rows])
+        results = await dependencies.peers.escrow.submit_payouts([_build_item(row) for row in rows])
     except DomainError as error:
         if len(rows) > 1 and not isinstance(error, Unavailable):
             for row in rows:  # one that escrow refuses to read must not stop the others
@@ -57,7 +57,7 @@ async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) ->
         for row, result in zip(rows, results, strict=True):
             outcomes[row.transaction_id] = _read_refusal(result)
     async with dependencies.database.begin() as tx:
-        await _record_outcomes(tx, dependencies, await store.lock_all_taken(tx, rows), outcomes)
+        await _record_outcomes(tx, dependencies, await store.lock_taken_transactions(tx, rows), outcomes)
     dependencies.nudge.set()
 
 
@@ -72,12 +72,12 @@ async def _record_outcomes(
     booked = []
     for row in rows:
         if row.transaction_id not in outcomes:
-            await store.postpone(tx, row)
+            await store.postpone_transaction(tx, row)
         elif (failure := outcomes[row.transaction_id]) is None:
             booked.append(row)
         else:
-            await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, failure=failure)
-    await store.mark_booked(tx, booked)
+            await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, failure=failure)
+    await store.save_booked(tx, booked)
 
 
 def _build_item(row: Transaction) -> SubmitItem:

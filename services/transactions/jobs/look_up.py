@@ -8,15 +8,15 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.schedule import poll_ms, watch_ms
+from services.transactions.domain.schedule import compute_poll_ms, compute_watch_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each, take
+from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 
 _TAKING = {
-    status: store.taking(status, count_max=CALLS_MAX)
+    status: store.build_taking(status, count_max=CALLS_MAX)
     for status in (Status.PENDING_SETTLEMENT, Status.SETTLED, Status.COMPLETED)
 }
 
@@ -32,7 +32,7 @@ async def look_up_settled(dependencies: Dependencies) -> int:
 
 
 async def _look_up(dependencies: Dependencies, status: Status) -> int:
-    taken = await take(dependencies, _TAKING[status])
+    taken = await take_due(dependencies, _TAKING[status])
     await do_each(taken, partial(_look_up_row, dependencies))
     return len(taken)
 
@@ -45,7 +45,7 @@ async def _look_up_row(dependencies: Dependencies, taken: Transaction) -> None:
         payment = None
     with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
         async with dependencies.database.begin() as tx:
-            row = await store.lock_taken(tx, taken)
+            row = await store.lock_taken_transaction(tx, taken)
             if row is None:
                 return
             now = dependencies.clock.now()
@@ -55,5 +55,5 @@ async def _look_up_row(dependencies: Dependencies, taken: Transaction) -> None:
                 log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
                 moved = row
             if moved.status is row.status:
-                wait_ms = poll_ms if row.status is Status.PENDING_SETTLEMENT else watch_ms
-                await store.schedule(tx, row, None if row.is_final else wait_ms(row.tries))
+                wait_ms = compute_poll_ms if row.status is Status.PENDING_SETTLEMENT else compute_watch_ms
+                await store.schedule_transaction(tx, row, None if row.is_final else wait_ms(row.tries))

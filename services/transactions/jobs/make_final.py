@@ -18,4 +18,4 @@ async def make_final(dependencies: Dependencies) -> int:
 
 
 async def _make_rows_final(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-    await store.make_final(tx, rows, actor=ACTOR, now=now)
+    await store.save_final(tx, rows, actor=ACTOR, now=now)

@@ -29,7 +29,7 @@ async def end_hopeless(
         uncleared: Parties for whom no money may move, each with what is missing.
     """
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
-    accounts = await bank_accounts.list_by_id(tx, rows[0].org_id, ids)
+    accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids)
     possible = []
     for row in rows:
         failure = _find_obstacle(row, accounts.get(row.bank_account_id), now, uncleared)
@@ -37,7 +37,7 @@ async def end_hopeless(
             possible.append(row)
             continue
         changes = {"failure": failure, "next_attempt_at": None}
-        await store.move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, **changes)
+        await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, **changes)
     return possible
 
 

@@ -17,26 +17,28 @@ from services.transactions.tables import bank_accounts
 _c = bank_accounts.c
 
 
-async def get(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(_one(org_id, bank_account_id))).one_or_none()
+async def find_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_select_one(org_id, bank_account_id))).one_or_none()
 
 
-async def lock(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(_one(org_id, bank_account_id).with_for_update(key_share=True))).one_or_none()
+async def lock_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_select_one(org_id, bank_account_id).with_for_update(key_share=True))).one_or_none()
 
 
-async def list_by_id(tx: AsyncConnection, org_id: str, bank_account_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_bank_accounts(
+    tx: AsyncConnection, org_id: str, bank_account_ids: Collection[str]
+) -> dict[str, sa.Row[Any]]:
     statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.bank_account_id.in_(bank_account_ids))
     return {row.bank_account_id: row for row in await tx.execute(statement)}
 
 
-async def list_defaults(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_default_accounts(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Where each party is paid, by party."""
     statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.party_id.in_(party_ids), _c.default_for_payouts)
     return {row.party_id: row for row in await tx.execute(statement)}
 
 
-async def lock_default(tx: AsyncConnection, org_id: str, party_id: str) -> sa.Row[Any] | None:
+async def lock_default_account(tx: AsyncConnection, org_id: str, party_id: str) -> sa.Row[Any] | None:
     """The party's default, locked; two requests that change a party's default go one after the other."""
     key = sa.func.hashtextextended(f"bank_accounts|{org_id}|{party_id}", 0)
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
@@ -44,7 +46,7 @@ async def lock_default(tx: AsyncConnection, org_id: str, party_id: str) -> sa.Ro
     return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
 
 
-async def insert(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
+async def insert_bank_account(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
     """Adds an account, and publishes it."""
     statement = sa.insert(bank_accounts).values(**values, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(bank_accounts))).one()
@@ -52,7 +54,7 @@ async def insert(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[An
     return row
 
 
-async def update(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes: Any) -> sa.Row[Any]:
+async def save_bank_account(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes: Any) -> sa.Row[Any]:
     """Changes a locked account, and publishes it."""
     statement = sa.update(bank_accounts).where(_c.org_id == row.org_id, _c.bank_account_id == row.bank_account_id)
     values = {**changes, "version": _c.version + 1, "updated_at": now}
@@ -61,16 +63,5 @@ async def update(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes
     return changed
 
 
-async def block(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
-    """A bank's return says the account must not be used again, for what is under way either.
-
-    A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
-    """
-    row = await lock(tx, org_id, bank_account_id)
-    if row is not None and not row.block_reason:
-        status = "BLOCKED" if row.status == "ACTIVE" else row.status
-        await update(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
-
-
-def _one(org_id: str, bank_account_id: str) -> sa.Select[Any]:
+def _select_one(org_id: str, bank_account_id: str) -> sa.Select[Any]:
     return sa.select(bank_accounts).where(_c.org_id == org_id, _c.bank_account_id == bank_account_id)

@@ -14,12 +14,12 @@ from services.transactions.tables import payout_requests
 _c = payout_requests.c
 
 
-async def list_by_key(tx: AsyncConnection, org_id: str, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_payout_requests(tx: AsyncConnection, org_id: str, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
     statement = sa.select(payout_requests).where(_c.org_id == org_id, _c.idempotency_key.in_(keys))
     return {row.idempotency_key: row for row in await tx.execute(statement)}
 
 
-async def claim(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
+async def insert_payout_requests(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Takes the keys, in their order so that no two batches wait for each other; returns those that were free."""
     if not rows:
         return set()

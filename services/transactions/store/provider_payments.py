@@ -31,7 +31,7 @@ async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now:
         await tx.execute(sa.insert(provider_payments), values)
 
 
-async def record_payment(tx: AsyncConnection, row: Transaction, provider_reference: str) -> None:
+async def save_provider_reference(tx: AsyncConnection, row: Transaction, provider_reference: str) -> None:
     """Notes under which id the provider has the current attempt."""
     await tx.execute(
         sa.update(provider_payments)

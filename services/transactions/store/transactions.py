@@ -1,7 +1,7 @@
 """Transactions and their moves.
 
-A move is the row, its line of history and its event, written together: `move` is the only way a status changes. The
-caller holds the row's lock; the database refuses an edge that is not allowed (c7).
+A move is the row, its line of history and its event, written together: only `save_moves` changes a status. The caller
+holds the row's lock; the database refuses an edge that is not allowed (c7).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _EVENTS: dict[Status, type[Message]] = {
 }
 
 
-def read(row: sa.Row[Any]) -> Transaction:
+def build_transaction(row: sa.Row[Any]) -> Transaction:
     values = dict(row._mapping)
     code, message = values.pop("failure_code"), values.pop("failure_message")
     retryable, facts = values.pop("failure_retryable"), values.pop("failure_metadata")
@@ -61,31 +61,33 @@ def read(row: sa.Row[Any]) -> Transaction:
 _SELECTED = sa.select(*_READ)
 
 
-def selected() -> sa.Select[Any]:
-    """Whole transactions, for `read`."""
+def select_transactions() -> sa.Select[Any]:
+    """Whole transactions, for `build_transaction`."""
     return _SELECTED
 
 
-async def lock(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transaction | None:
-    statement = selected().where(_c.org_id == org_id, _c.transaction_id == transaction_id)
+async def lock_transaction(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transaction | None:
+    statement = select_transactions().where(_c.org_id == org_id, _c.transaction_id == transaction_id)
     row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
-    return None if row is None else read(row)
+    return None if row is None else build_transaction(row)
 
 
-async def list_by_id(tx: AsyncConnection, org_id: str, transaction_ids: Collection[str]) -> dict[str, Transaction]:
-    statement = selected().where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
-    return {row.transaction_id: read(row) for row in await tx.execute(statement)}
+async def list_transactions(
+    tx: AsyncConnection, org_id: str, transaction_ids: Collection[str]
+) -> dict[str, Transaction]:
+    statement = select_transactions().where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
+    return {row.transaction_id: build_transaction(row) for row in await tx.execute(statement)}
 
 
-async def lock_taken(tx: AsyncConnection, taken: Transaction) -> Transaction | None:
+async def lock_taken_transaction(tx: AsyncConnection, taken: Transaction) -> Transaction | None:
     """Locks what a job took; None where it is no longer ours: the lease ran out, or the transaction moved."""
-    return next(iter(await lock_all_taken(tx, [taken])), None)
+    return next(iter(await lock_taken_transactions(tx, [taken])), None)
 
 
-async def lock_all_taken(tx: AsyncConnection, taken: Sequence[Transaction]) -> list[Transaction]:
+async def lock_taken_transactions(tx: AsyncConnection, taken: Sequence[Transaction]) -> list[Transaction]:
     """Locks those of the taken transactions that are still ours, in the order of their ids."""
     rows = await leases.lock_taken(tx, transactions, [_lease(row) for row in taken], returning=_READ)
-    return [read(row) for row in rows]
+    return [build_transaction(row) for row in rows]
 
 
 async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, investment_id: str) -> tuple[int, int]:
@@ -111,7 +113,7 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
     return total_minor, unsettled_minor
 
 
-async def insert(
+async def insert_transactions(
     tx: AsyncConnection, rows: Sequence[dict[str, Any]], *, due_ms: int, actor: str, now: datetime
 ) -> list[Transaction]:
     """Records new transactions, INITIATED, with their first line of history and TransactionCreated.
@@ -121,17 +123,17 @@ async def insert(
     """
     initial = {"status": Status.INITIATED, "previous_status": NONE, "version": 1, "created_at": now, "updated_at": now}
     statement = sa.insert(transactions).values(due_at=leases.due_in(due_ms)).returning(*_READ)
-    created = [read(row) for row in await tx.execute(statement, [row | initial for row in rows])]
+    created = [build_transaction(row) for row in await tx.execute(statement, [row | initial for row in rows])]
     await _record(tx, created, NONE, reason="", actor=actor, now=now)
     return created
 
 
-async def move(tx: AsyncConnection, row: Transaction, to: Status, **how: Any) -> Transaction:
+async def save_move(tx: AsyncConnection, row: Transaction, to: Status, **how: Any) -> Transaction:
     """Moves one locked transaction: see move_all."""
-    return (await move_all(tx, [row], to, **how))[0]
+    return (await save_moves(tx, [row], to, **how))[0]
 
 
-async def move_all(
+async def save_moves(
     tx: AsyncConnection,
     rows: Sequence[Transaction],
     to: Status,
@@ -171,25 +173,25 @@ async def move_all(
     keys = [(row.org_id, row.transaction_id, row.version) for row in rows]
     ours = sa.tuple_(_c.org_id, _c.transaction_id, _c.version).in_(keys)
     statement = sa.update(transactions).where(ours).values(values).returning(*_READ)
-    found = {row.transaction_id: read(row) for row in await tx.execute(statement)}
+    found = {row.transaction_id: build_transaction(row) for row in await tx.execute(statement)}
     invariant(len(found) == len(rows), "transactions are moved under their locks")
     moved = [found[row.transaction_id] for row in rows]
     await _record(tx, moved, before, reason=reason, actor=actor, now=now)
     return moved
 
 
-async def postpone(tx: AsyncConnection, taken: Transaction, *, least_ms: int = 0) -> None:
+async def postpone_transaction(tx: AsyncConnection, taken: Transaction, *, least_ms: int = 0) -> None:
     """Gives a taken transaction back after a try without an outcome, to be due again later."""
     await leases.postpone(tx, transactions, _lease(taken), least_ms=least_ms)
 
 
-async def schedule(tx: AsyncConnection, taken: Transaction, pause_ms: int | None) -> None:
+async def schedule_transaction(tx: AsyncConnection, taken: Transaction, pause_ms: int | None) -> None:
     """Gives a taken transaction back, to be due again in so many milliseconds; None: no job takes it any more."""
     due_at = None if pause_ms is None else leases.due_in(pause_ms)
     await leases.finish(tx, transactions, _lease(taken), tries=taken.tries, due_at=due_at)
 
 
-async def mark_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> None:
+async def save_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> None:
     """Escrow has taken the money of these locked payouts: the provider may be asked, at once."""
     keys = [(row.org_id, row.transaction_id) for row in locked]
     statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys))
@@ -201,16 +203,16 @@ def _lease(taken: Transaction) -> dict[str, Any]:
     return {name: getattr(taken, name) for name in names}
 
 
-def taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> sa.Executable:
-    """The statement of `take` for a job: which transactions it takes, and how many."""
+def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> sa.Executable:
+    """The statement of `take_transactions` for a job: which transactions it takes, and how many."""
     in_status = _c.status == status
     condition = in_status if where is None else sa.and_(in_status, where)
     return leases.taking(transactions, count_max=count_max, where=condition, returning=_READ)
 
 
-async def take(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
+async def take_transactions(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    return [read(row) for row in await tx.execute(statement)]
+    return [build_transaction(row) for row in await tx.execute(statement)]
 
 
 class Due(Enum):
@@ -224,7 +226,7 @@ class Due(Enum):
         self.condition, self.moment = condition, moment
 
 
-async def find_due(tx: AsyncConnection, what: Due, now: datetime, count_max: int) -> dict[str, list[str]]:
+async def list_due(tx: AsyncConnection, what: Due, now: datetime, count_max: int) -> dict[str, list[str]]:
     """Which transactions are due: their ids by organization."""
     found: dict[str, list[str]] = {}
     for org_id, transaction_id in await tx.execute(_DUE[what], {"now": now, "count_max": count_max}):
@@ -246,21 +248,23 @@ async def lock_due(
 ) -> list[Transaction]:
     """Locks those of one organization's transactions that are still due, passing over those that are busy."""
     statement = (
-        selected()
+        select_transactions()
         .where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
         .where(what.condition, what.moment <= now)
         .order_by(_c.transaction_id)
     )
     rows = await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))
-    return [read(row) for row in rows]
+    return [build_transaction(row) for row in rows]
 
 
-async def make_final(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
+async def save_final(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
     """Records that locked transactions of one organization can no longer come back, and publishes it."""
     keys = [(row.org_id, row.transaction_id) for row in rows]
     statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys)).returning(*_READ)
     changed = await tx.execute(statement.values(finality=FINAL, version=_c.version + 1, updated_at=now))
-    updated = [events.TransactionUpdated(transaction=messages.to_transaction(read(row))) for row in changed]
+    updated = [
+        events.TransactionUpdated(transaction=messages.to_transaction(build_transaction(row))) for row in changed
+    ]
     await outbox.enqueue_all(tx, updated, now=now, actor=actor)
 
 

@@ -18,7 +18,7 @@ from services.transactions.tables import webhook_inbox, webhooks
 _i, _c = webhook_inbox.c, webhooks.c
 
 
-async def insert(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
+async def insert_into_inbox(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
     """(webhook_id, whether it is new): a repeated event finds the row of the first."""
     row = pg.insert(webhook_inbox).values(**values, due_at=leases.due_in(0) if due_now else None)
     statement = row.on_conflict_do_nothing(constraint="webhook_inbox_event").returning(_i.webhook_id)
@@ -31,26 +31,28 @@ async def insert(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[
     return str((await tx.execute(first)).scalar_one()), False
 
 
-def taking(*, count_max: int) -> sa.Executable:
-    """The statement of `take`: how many it takes."""
+def build_taking(*, count_max: int) -> sa.Executable:
+    """The statement of `take_webhooks`: how many it takes."""
     return leases.taking(webhook_inbox, count_max=count_max)
 
 
-async def take(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
+async def take_webhooks(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
     """Takes webhooks that are due to be applied, oldest first."""
     return list(await tx.execute(statement))
 
 
-async def finish(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
+async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
     """Nothing more is to be done."""
     await leases.finish(tx, webhook_inbox, taken._asdict(), ignored_because=ignored_because)
 
 
-async def postpone(tx: AsyncConnection, taken: sa.Row[Any]) -> None:
+async def postpone_webhook(tx: AsyncConnection, taken: sa.Row[Any]) -> None:
     await leases.postpone(tx, webhook_inbox, taken._asdict())
 
 
-async def assign(tx: AsyncConnection, taken: sa.Row[Any], about: Transaction, now: datetime) -> sa.Row[Any]:
+async def lock_or_insert_webhook(
+    tx: AsyncConnection, taken: sa.Row[Any], about: Transaction, now: datetime
+) -> sa.Row[Any]:
     """The organization's row of a webhook, locked: made, and published, if there is none yet."""
     names = ("webhook_id", "provider", "provider_event_id", "event_type", "created_at")
     values = {name: taken._mapping[name] for name in names}
@@ -59,34 +61,34 @@ async def assign(tx: AsyncConnection, taken: sa.Row[Any], about: Transaction, no
     )
     made = (await tx.execute(row.on_conflict_do_nothing().returning(webhooks))).one_or_none()
     if made is not None:
-        await _publish(tx, made, about.escrow_account_id, now)
+        await _enqueue(tx, made, about.escrow_account_id, now)
         return made
-    found = await lock(tx, about.org_id, taken.webhook_id)
+    found = await lock_webhook(tx, about.org_id, taken.webhook_id)
     assert found is not None  # which is what the insert ran into
     return found
 
 
-async def lock(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
+async def lock_webhook(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
     statement = sa.select(webhooks).where(_c.org_id == org_id, _c.webhook_id == webhook_id)
     return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
 
 
-async def update(
+async def save_webhook(
     tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime, **changes: Any
 ) -> sa.Row[Any]:
     """Changes a locked webhook of the organization, and publishes it."""
     statement = sa.update(webhooks).where(_c.org_id == row.org_id, _c.webhook_id == row.webhook_id)
     changed = (await tx.execute(statement.values(changes).returning(webhooks))).one()
-    await _publish(tx, changed, escrow_account_id, now)
+    await _enqueue(tx, changed, escrow_account_id, now)
     return changed
 
 
-async def _publish(tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime) -> None:
-    event = events.WebhookUpdated(webhook=messages.to_webhook(row), escrow_account_id=escrow_account_id)
-    await outbox.enqueue(tx, event, now=now)
-
-
-async def make_due(tx: AsyncConnection, webhook_id: str) -> None:
+async def save_due(tx: AsyncConnection, webhook_id: str) -> None:
     """Has a job apply it again. Whoever is at work on it finds that its lease is over."""
     statement = sa.update(webhook_inbox).where(_i.webhook_id == webhook_id)
     await tx.execute(statement.values(epoch=_i.epoch + 1, tries=0, due_at=leases.due_in(0)))
+
+
+async def _enqueue(tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime) -> None:
+    event = events.WebhookUpdated(webhook=messages.to_webhook(row), escrow_account_id=escrow_account_id)
+    await outbox.enqueue(tx, event, now=now)

@@ -63,7 +63,7 @@ class PlaidWebhooks:
         """
         if not self._base_url:
             raise WebhookSignatureInvalid
-        key = await self._key(_key_id(proof))
+        key = await self._find_key(_read_key_id(proof))
         digest = hashlib.sha256(body).hexdigest()
         try:
             claims = jwt.decode(proof, key, algorithms=["ES256"]).claims
@@ -78,16 +78,16 @@ class PlaidWebhooks:
             raise WebhookSignatureInvalid from None
         return ProviderEvent(f"{digest}:{int(issued_at)}", event_type)
 
-    async def _key(self, key_id: str) -> ECKey:
-        known = self._remembered(key_id)
+    async def _find_key(self, key_id: str) -> ECKey:
+        known = self._recall(key_id)
         if known is None:
             async with self._fetching:  # one fetch a kid, however many webhooks wait for it
-                known = self._remembered(key_id) or await self._learn(key_id)
+                known = self._recall(key_id) or await self._learn(key_id)
         if known.key is None:
             raise WebhookSignatureInvalid
         return known.key
 
-    def _remembered(self, key_id: str) -> _Known | None:
+    def _recall(self, key_id: str) -> _Known | None:
         known = self._keys.get(key_id)
         return known if known is not None and known.good_until > time.monotonic() else None
 
@@ -131,7 +131,7 @@ def _read_key(content: bytes, key_id: str) -> tuple[ECKey | None, float]:
     return key, left if key is not None else _UNKNOWN_SECONDS
 
 
-def _key_id(token: str) -> str:
+def _read_key_id(token: str) -> str:
     """The `kid` of a JWT that says ES256; nothing else in its header is looked at."""
     try:
         header = jws.extract_compact(token.encode("ascii")).protected

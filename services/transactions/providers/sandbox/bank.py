@@ -52,10 +52,10 @@ class SandboxBank:
         }
         status, answer, retry_after = await self._call("POST", "/v1/payments", body, {"Idempotency-Key": order.key})
         if status in (400, 422):
-            raise _declined(status, answer)
+            raise _build_declined(status, answer)
         if status not in (200, 201):
             raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
-        payment = _payment(answer)
+        payment = _read_payment(answer)
         wrong = find_difference(
             payment,
             reference=order.reference,
@@ -72,7 +72,7 @@ class SandboxBank:
         status, answer, retry_after = await self._call("GET", "/v1/payments", query=query)
         if status != 200 or not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
             raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
-        return [payment for payment in map(_payment, answer["data"]) if payment.reference == reference]
+        return [payment for payment in map(_read_payment, answer["data"]) if payment.reference == reference]
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         if not payment_id.isascii() or not payment_id.replace("_", "").isalnum():
@@ -82,7 +82,7 @@ class SandboxBank:
             return None
         if status != 200:
             raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
-        payment = _payment(answer)
+        payment = _read_payment(answer)
         if payment.payment_id != payment_id:
             raise OutcomeUnknown("the provider answered about another payment")
         return payment
@@ -113,10 +113,10 @@ class SandboxBank:
             answer = orjson.loads(raw)
         except orjson.JSONDecodeError:
             answer = None
-        return response.status_code, answer, _seconds(response.headers.get("Retry-After", ""))
+        return response.status_code, answer, _read_seconds(response.headers.get("Retry-After", ""))
 
 
-def _declined(status: int, answer: Any) -> Declined:
+def _build_declined(status: int, answer: Any) -> Declined:
     """The bank's words are not for our customers: only its code is taken, and only if it looks like one."""
     if status == 400:
         return Declined("INVALID_PAYMENT_DATA", "The bank does not accept the payment's data.", retryable=False)
@@ -126,7 +126,7 @@ def _declined(status: int, answer: Any) -> Declined:
     return Declined("DECLINED_BY_PROVIDER", message, retryable=True)
 
 
-def _payment(answer: Any) -> Payment:
+def _read_payment(answer: Any) -> Payment:
     try:
         amount = Money(answer["amount_minor"], answer["currency"])
         return Payment(
@@ -144,5 +144,5 @@ def _payment(answer: Any) -> Payment:
         raise OutcomeUnknown("the provider's answer is not a payment") from None
 
 
-def _seconds(header: str) -> int:
+def _read_seconds(header: str) -> int:
     return min(int(header[:6]), _RETRY_AFTER_SECONDS_MAX) if header.isascii() and header.isdigit() else 0

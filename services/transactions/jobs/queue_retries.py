@@ -15,7 +15,7 @@ from services.transactions.jobs.obstacles import end_hopeless
 from services.transactions.store import transactions as store
 
 
-async def retry(dependencies: Dependencies) -> int:
+async def queue_retries(dependencies: Dependencies) -> int:
     return await move_due(dependencies, store.Due.RETRY, _queue_rows)
 
 

@@ -12,14 +12,14 @@ from services.transactions.commands.evaluation import apply_decisions, build_ite
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take
+from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take_due
 from services.transactions.store import transactions as store
 
-_INITIATED = store.taking(Status.INITIATED, count_max=BATCH_MAX)
+_INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
 
 
-async def evaluate(dependencies: Dependencies) -> int:
-    taken = await take(dependencies, _INITIATED)
+async def evaluate_initiated(dependencies: Dependencies) -> int:
+    taken = await take_due(dependencies, _INITIATED)
     for (org_id, person), rows in group_by_person(taken).items():
         with acting_as(service_principal(NAME, org_id, person)):
             await _evaluate_rows(dependencies, rows)
@@ -28,7 +28,9 @@ async def evaluate(dependencies: Dependencies) -> int:
 
 async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
     try:
-        decisions: Sequence[Decision] = await dependencies.compliance.evaluate([build_item(row) for row in rows])
+        decisions: Sequence[Decision] = await dependencies.peers.compliance.evaluate_transactions(
+            [build_item(row) for row in rows]
+        )
     except DomainError as error:
         if len(rows) > 1 and not isinstance(error, Unavailable):
             for row in rows:  # one that compliance refuses to read must not stop the others
@@ -38,9 +40,9 @@ async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]
         decisions = [Decision(transaction_id=row.transaction_id) for row in rows]
     by_id = {row.transaction_id: decision for row, decision in zip(rows, decisions, strict=True)}
     async with dependencies.database.begin() as tx:
-        current = await store.lock_all_taken(tx, rows)
+        current = await store.lock_taken_transactions(tx, rows)
         outcomes = await apply_decisions(tx, current, by_id, dependencies.clock.now())
         for row in current:
             if row.transaction_id not in outcomes:
-                await store.postpone(tx, row)
+                await store.postpone_transaction(tx, row)
     dependencies.nudge.set()

@@ -5,7 +5,7 @@ Days may have passed since compliance decided, so each attempt asks again whethe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,17 +16,17 @@ from services.chassis.values.errors import DomainError
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
-from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take
+from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
 from services.transactions.jobs.obstacles import end_hopeless
 from services.transactions.store import provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
 
-_QUEUED = store.taking(Status.QUEUED, count_max=BATCH_MAX)
+_QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
 
 
-async def start(dependencies: Dependencies) -> int:
-    taken = await take(dependencies, _QUEUED)
+async def start_queued(dependencies: Dependencies) -> int:
+    taken = await take_due(dependencies, _QUEUED)
     for org_id, rows in group_by_organization(taken).items():
         with acting_as(service_principal(NAME, org_id)):
             await _start_rows(dependencies, rows)
@@ -36,25 +36,33 @@ async def start(dependencies: Dependencies) -> int:
 async def _start_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
     uncleared: Mapping[str, str] | None
     try:
-        uncleared = await dependencies.compliance.list_uncleared({row.party_id for row in rows})
+        uncleared = await _list_uncleared(dependencies, {row.party_id for row in rows})
     except DomainError as error:
         log.warning("compliance_away", transactions=len(rows), reason=error.reason)
         uncleared = None
     async with dependencies.database.begin() as tx:
-        current = await store.lock_all_taken(tx, rows)
+        current = await store.lock_taken_transactions(tx, rows)
         if uncleared is None:
             for row in current:
-                await store.postpone(tx, row)
+                await store.postpone_transaction(tx, row)
         elif current:
             await _begin_attempts(tx, dependencies, current, uncleared)
     dependencies.nudge.set()
+
+
+async def _list_uncleared(dependencies: Dependencies, party_ids: Collection[str]) -> dict[str, str]:
+    """Those of the parties for whom no money may move just now, each with what is missing, in words."""
+    uncleared = [
+        each for each in await dependencies.peers.compliance.batch_get_clearances(party_ids) if not each.cleared
+    ]
+    return {each.party_id: "; ".join(missing.statement for missing in each.missing) for each in uncleared}
 
 
 async def _begin_attempts(
     tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], uncleared: Mapping[str, str]
 ) -> None:
     t, now = transactions.c, dependencies.clock.now()
-    started = await store.move_all(
+    started = await store.save_moves(
         tx,
         await end_hopeless(tx, rows, now, uncleared),
         Status.PROCESSING,

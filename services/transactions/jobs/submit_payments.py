@@ -20,17 +20,17 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each, take
+from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
 from services.transactions.jobs.book_payouts import IS_BOOKED
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
 
-_READY = store.taking(Status.PROCESSING, count_max=CALLS_MAX, where=IS_BOOKED)
+_READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=IS_BOOKED)
 
 
-async def submit(dependencies: Dependencies) -> int:
-    taken = await take(dependencies, _READY)
+async def submit_payments(dependencies: Dependencies) -> int:
+    taken = await take_due(dependencies, _READY)
     await do_each(taken, partial(_submit_row, dependencies))
     return len(taken)
 
@@ -43,7 +43,7 @@ async def _submit_row(dependencies: Dependencies, taken: Transaction) -> None:
         except (Declined, OutcomeUnknown) as error:
             outcome = error
         async with dependencies.database.begin() as tx:
-            row = await store.lock_taken(tx, taken)
+            row = await store.lock_taken_transaction(tx, taken)
             if row is not None:
                 await _record_outcome(tx, row, outcome, dependencies.clock.now())
         dependencies.nudge.set()
@@ -68,7 +68,9 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
 
 
 async def _build_order(tx: AsyncConnection, dependencies: Dependencies, row: Transaction) -> PaymentOrder:
-    account = await bank_accounts.get(tx, row.org_id, row.bank_account_id) if row.bank_account_id else None
+    account = (
+        await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id) if row.bank_account_id else None
+    )
     number = ""
     if account is not None:
         sealed, account_id = account.account_number_encrypted, account.bank_account_id
@@ -105,19 +107,19 @@ async def _record_outcome(
         await _record_decline(tx, row, outcome, now)
     elif isinstance(outcome, OutcomeUnknown):
         log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))
-        await store.postpone(tx, row, least_ms=outcome.retry_after_seconds * 1000)
+        await store.postpone_transaction(tx, row, least_ms=outcome.retry_after_seconds * 1000)
     else:
         try:
             await apply_payment(tx, row, outcome, now)
         except PaymentNotOurs as error:
             log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
-            await store.postpone(tx, row)
+            await store.postpone_transaction(tx, row)
 
 
 async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime) -> None:
     retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_debit  # the bank never saw this one
-    await store.move(
+    await store.save_move(
         tx,
         row,
         Status.FAILED,
