@@ -1,6 +1,6 @@
-"""The contracts this gateway speaks for: the one list of proto files, and the comments written in them.
+"""The contracts this gateway speaks for: every proto file of `realco`, and the comments written in them.
 
-Everything else here is derived from these descriptors. An RPC is reachable over REST exactly if it carries a
+Everything else here is derived from their descriptors. An RPC is reachable over REST exactly if it carries a
 `google.api.http` rule; the second word of its package is the area, and each area has one address.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 
 from google.api import annotations_pb2
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -19,41 +20,36 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
     ServiceDescriptorProto,
 )
-from realco.compliance.v1 import compliance_pb2, parties_pb2
-from realco.compliance.v1 import error_reason_pb2 as compliance_reasons
-from realco.distributions.v1 import distributions_pb2, offerings_pb2
-from realco.distributions.v1 import error_reason_pb2 as distributions_reasons
-from realco.escrow.v1 import error_reason_pb2 as escrow_reasons
-from realco.escrow.v1 import escrow_pb2
-from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
-from realco.transactions.v1 import error_reason_pb2 as transactions_reasons
-from realco.type.v1 import error_reason_pb2 as shared_reasons
 
 from gateway.descriptors import has_option
-
-_FILES = (
-    transactions_pb2,
-    bank_accounts_pb2,
-    webhooks_pb2,
-    escrow_pb2,
-    offerings_pb2,
-    distributions_pb2,
-    compliance_pb2,
-    parties_pb2,
-)
-_REASON_FILES = (shared_reasons, transactions_reasons, escrow_reasons, distributions_reasons, compliance_reasons)
 
 # Field numbers in descriptor.proto: how SourceCodeInfo spells where a comment stands.
 _FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6
 _MESSAGE_FIELD, _MESSAGE_MESSAGE, _MESSAGE_ENUM, _MESSAGE_ONEOF = 2, 3, 4, 8
 _SERVICE_METHOD, _ENUM_VALUE = 2, 2
 
+_SHARED_AREA = "type"
+
 _Names = dict[tuple[int, ...], str]
+
+
+@cache
+def _files() -> tuple[FileDescriptor, ...]:
+    """Every file of the contracts, area by area."""
+    names = sorted(file.name.removesuffix(".proto") for file in _image())
+    return tuple(import_module(f"{name.replace('/', '.')}_pb2").DESCRIPTOR for name in names)
+
+
+@cache
+def _image() -> tuple[FileDescriptorProto, ...]:
+    """The same files as protoc read them, with their comments."""
+    image = FileDescriptorSet.FromString((files("realco") / "descriptors.binpb").read_bytes())
+    return tuple(file for file in image.file if file.package.startswith("realco."))
 
 
 def services() -> list[ServiceDescriptor]:
     """Every service of every area."""
-    return [service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values()]
+    return [service for file in _files() for service in file.services_by_name.values()]
 
 
 def methods() -> list[MethodDescriptor]:
@@ -82,7 +78,8 @@ def messages_within(roots: Iterable[Descriptor]) -> frozenset[Descriptor]:
 
 def error_reasons() -> list[EnumDescriptor]:
     """The error catalogue: the shared reasons, then each area's."""
-    return [file.DESCRIPTOR.enum_types_by_name["ErrorReason"] for file in _REASON_FILES]
+    reasons = (enum for file in _files() for enum in file.enum_types_by_name.values() if enum.name == "ErrorReason")
+    return sorted(reasons, key=lambda enum: area_of(enum.full_name) != _SHARED_AREA)
 
 
 def area_of(full_name: str) -> str:
@@ -94,14 +91,17 @@ def areas() -> list[str]:
     return sorted({area_of(service.full_name) for service in services()})
 
 
+def events() -> list[Descriptor]:
+    """Every event of every area."""
+    told = (file for file in _files() if file.name.endswith("/events.proto"))
+    return [event for file in told for event in file.message_types_by_name.values()]
+
+
 @cache
 def comments() -> Mapping[str, str]:
     """Full name of a service, rpc, message, field, enum or enum value -> its comment, one line a paragraph."""
-    image = FileDescriptorSet.FromString((files("realco") / "descriptors.binpb").read_bytes())
     found: dict[str, str] = {}
-    for file in image.file:
-        if not file.package.startswith("realco."):
-            continue
+    for file in _image():
         names = _names_of(file)
         for location in file.source_code_info.location:
             name = names.get(tuple(location.path))

@@ -18,10 +18,6 @@ from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from realco.compliance.v1 import events_pb2 as compliance_events
-from realco.distributions.v1 import events_pb2 as distributions_events
-from realco.escrow.v1 import events_pb2 as escrow_events
-from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.type.v1 import event_pb2, http_pb2, rules_pb2
 
 import services
@@ -50,8 +46,7 @@ POST /webhooks/stripe
 POST /webhooks/plaid
 """
 METHODS = [method for service in contracts.services() for method in service.methods]
-EVENT_FILES = (transactions_events, escrow_events, distributions_events, compliance_events)
-EVENTS = [event for file in EVENT_FILES for event in file.DESCRIPTOR.message_types_by_name.values()]
+EVENTS = contracts.events()
 
 
 def by_name(described: Any) -> str:
