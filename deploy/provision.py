@@ -203,12 +203,17 @@ class _Run:
         if consumer.stream == DEAD_LETTERS.name:
             return _Position()
         stream = await _info_or_none(self._js.stream_info(consumer.stream))
-        said = await _info_or_none(self._js.get_last_msg(POSITIONS.name, consumer.position_subject))
-        fault = await _info_or_none(self._js.get_last_msg(POSITIONS.name, consumer.fault_subject))
-        if stream is None or said is None or said.time < stream.created:
-            return _Position()
-        broken = fault.data.decode() if fault is not None and fault.seq > said.seq else ""
-        return _Position(True, int(said.data), broken)
+        said = await self._last_word(consumer.position_subject, stream)
+        fault = await self._last_word(consumer.fault_subject, stream)
+        if fault is None or (said is not None and said.seq > fault.seq):
+            return _Position() if said is None else _Position(True, int(said.data))
+        handled, _, words = fault.data.decode().partition(" ")
+        # Less than was said while all was well, where the service's database was restored from a backup.
+        return _Position(True, min(int(handled), int(said.data) if said else int(handled)), words)
+
+    async def _last_word(self, subject: str, stream: Any) -> Any:
+        said = await _info_or_none(self._js.get_last_msg(POSITIONS.name, subject))
+        return said if said is not None and stream is not None and said.time >= stream.created else None
 
 
 @dataclass(frozen=True)

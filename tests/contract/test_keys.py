@@ -14,6 +14,7 @@ from deploy.topology import SERVICE_NAMES
 OF_NO_ORGANIZATION = {
     "incarnation": "which life of the database this is",
     "leaders": "which process does a job, for all organizations",
+    "handled_positions": "how far a stream is handled, which has every organization's events",
     "allowed_moves": "the table of states is the same in every organization",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",

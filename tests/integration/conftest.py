@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
 from nats.js import JetStreamContext
 
+from deploy.consumers import consumers_of
+from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
+from services.chassis.data.positions import Position, record_position
 from tests.support import chassis, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
+from tests.support.event_keys import event_keys
 from tests.support.gateway import GatewayHarness, run_gateway
+from tests.support.inbox import Inbox
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -59,3 +65,15 @@ async def js(nats_url: str) -> AsyncIterator[JetStreamContext]:
 async def listener(js: JetStreamContext, org: str) -> Listener:
     """Hears what is published of `org` from now on."""
     return await listening(js, org)
+
+
+@pytest.fixture
+async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Database) -> Inbox:
+    """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
+    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    for consumer in consumers_of("escrow", inbox.subscription):  # and over its dead letters
+        last = (await js.stream_info(consumer.stream)).state.last_seq
+        await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
+        async with database.begin(ALL_ORGANIZATIONS) as tx:
+            await record_position(tx, inbox.durable, consumer.stream, Position(last))
+    return inbox

@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,67 +13,24 @@ from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
 
-from deploy.consumers import consumers_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.events import streams
-from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription, run_subscription
-from services.chassis.events.relay import run_relay
+from services.chassis.events.consumer import ATTEMPTS_MAX, Subscription
 from services.chassis.events.replay import replay
-from services.chassis.events.signatures import SIGNATURE, EventKey, EventKeys
+from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.process.telemetry import EVENTS_NOT_PROVEN
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
-from tests.support.chassis_events import emit, running
-from tests.support.event_keys import event_key, event_keys, signed
+from tests.support.chassis_events import emit
+from tests.support.event_keys import event_key, signed
+from tests.support.inbox import consuming, dead_letters
 
 EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
 
 
 def of_origin(event_id: str, org_id: str) -> bytes:
     return events.HoldPlaced(meta=EventMeta(event_id=event_id, org_id=org_id)).SerializeToString()
-
-
-class Inbox:
-    """A subscription that writes a note for every event, and fails as told."""
-
-    def __init__(self, name: str, org: str, keys: EventKeys) -> None:
-        self.durable = name
-        self.org = org
-        self.failures: dict[str, list[Exception]] = {}
-        self.seen: list[Delivery] = []
-        self.order: list[str] = []
-        self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold})
-        self.keys = keys
-
-    async def on_hold(self, tx, event: events.HoldPlaced, delivery: Delivery) -> None:
-        if delivery.org_id != self.org:
-            return
-        self.seen.append(delivery)
-        await chassis.add_note(tx, event.hold.hold_id, delivery.org_id)
-        if self.failures.get(event.hold.hold_id):
-            raise self.failures[event.hold.hold_id].pop(0)
-        self.order.append(event.hold.hold_id)
-
-
-@pytest.fixture
-async def inbox(js, org, tmp_path):
-    """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
-    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
-    for consumer in consumers_of("escrow", inbox.subscription):
-        last = (await js.stream_info(consumer.stream)).state.last_seq
-        await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
-    return inbox
-
-
-@asynccontextmanager
-async def consuming(database, js, inbox, nudge=None):
-    async def run(stop):
-        clock = FakeClock(chassis.NOW)
-        await run_subscription(database, js, inbox.subscription, inbox.keys, clock, stop, nudge or asyncio.Event())
-
-    async with running(run_relay, database, js, "escrow", event_key()), running(run):
-        yield
 
 
 class Refuses(DomainError):
@@ -253,20 +209,6 @@ async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, in
 
 async def _letters(js, inbox, count: int) -> bool:
     return len(await dead_letters(js, inbox)) == count
-
-
-async def dead_letters(js, inbox) -> list:
-    """All there are for this consumer, without taking them."""
-    subject = f"{streams.DEAD_LETTER_PREFIX}{inbox.durable}"
-    subscription = await js.subscribe(subject, ordered_consumer=True)
-    found = []
-    try:
-        while True:
-            found.append(await subscription.next_msg(timeout=0.3))
-    except TimeoutError:
-        return found
-    finally:
-        await subscription.unsubscribe()
 
 
 async def test_two_processes_share_a_durable_and_keep_the_order(database, js, inbox):

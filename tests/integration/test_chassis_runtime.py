@@ -31,10 +31,10 @@ from tests.support.identity import ISSUER, Issuer
 pytestmark = pytest.mark.usefixtures("durable")
 
 
-@pytest.fixture(scope="module")
-def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of this file's own: a new consumer hears everything there ever was, of other tests too."""
-    with servers.nats(tmp_path_factory.mktemp("nats")) as url:
+@pytest.fixture
+def nats_url(tmp_path: Path) -> Iterator[str]:
+    """A server of this test's own: a service that never handled what its consumer has acknowledged is not ready."""
+    with servers.nats(tmp_path / "broker") as url:
         yield url
 
 
@@ -193,6 +193,29 @@ async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
             await chassis.until(running.healthy)
             status, _ = await running.end()
             assert status == 0
+
+
+async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_path, postgres, nats_url):
+    await make_streams(nats_url)
+    urls = await chassis.create(postgres)
+    async with service(tmp_path, urls.app_url, nats_url) as running:
+        await chassis.until(running.healthy)
+        client = await nats.connect(nats_url)
+        await client.jetstream().delete_consumer("ESCROW", chassis_service.SUBSCRIPTION.durable)
+        await client.close()
+
+        async def not_ready() -> bool:
+            return not await running.healthy()
+
+        await chassis.until(not_ready, seconds=8)
+        assert await running.place("meanwhile") == "meanwhile"  # whoever calls is answered
+        await make_streams(nats_url)
+        await chassis.until(running.healthy)
+        async with chassis.opened(urls) as database:
+            await chassis.until(lambda: _noted(database, {"heard meanwhile"}))
+        _, lines = await running.end()
+    [fault] = [line for line in lines if line.get("event") == "consumer_at_fault"]
+    assert fault["faults"] == ["is missing"]
 
 
 async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_anew(tmp_path, postgres, nats_url):

@@ -85,6 +85,17 @@ handled_events = sa.Table(
     sa.Index("handled_events_created_at", "created_at"),
 )
 
+# How far each durable consumer's service has handled a stream: the last message's number in the stream, and among the
+# deliveries of the consumer.
+handled_positions = sa.Table(
+    "handled_positions",
+    metadata,
+    sa.Column("consumer", sa.Text, primary_key=True),
+    sa.Column("stream", sa.Text, primary_key=True),
+    sa.Column("stream_sequence", sa.BigInteger, nullable=False),
+    sa.Column("consumer_sequence", sa.BigInteger, nullable=False),
+)
+
 
 def attach(target: sa.MetaData) -> None:
     """Makes the chassis' tables part of a service's metadata: each service owns its own copies."""

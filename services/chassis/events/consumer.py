@@ -28,12 +28,14 @@ from nats.js import JetStreamContext
 from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import acting_as, organization, service_principal
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, organization, service_principal
 from services.chassis.data.database import Database, is_transient, sqlstate
 from services.chassis.data.once import first_delivery
+from services.chassis.data.positions import OutOfTurn, Position, record_position
 from services.chassis.events import streams
 from services.chassis.events.durables import ACK_WAIT_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
+from services.chassis.events.watch import CHECK_SECONDS, Faults, Watch
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
 from services.chassis.process.waiting import backoff_seconds, keep_going, wait_for_any
@@ -97,13 +99,20 @@ async def run_subscription(
     clock: Clock,
     stop: asyncio.Event,
     nudge: asyncio.Event,
+    faults: Faults,
 ) -> None:
-    """Handles events until `stop` is set, through restarts of PostgreSQL and NATS. Sets `nudge` after each."""
+    """Handles events until `stop` is set, through restarts of PostgreSQL and NATS.
+
+    Args:
+        nudge: Set after each event.
+        faults: What is wrong with its consumers, as long as it is.
+    """
     consumer = _Consumer(database, js, subscription, keys, clock, stop, nudge)
     async with asyncio.TaskGroup() as group:
-        for stream in subscription.subjects_by_stream():
+        for stream, subjects in subscription.subjects_by_stream().items():
             name = f"consumer:{subscription.durable}:{stream}"
-            group.create_task(keep_going(name, stop, partial(consumer.consume, stream)))
+            watch = Watch(database, js, subscription.durable, stream, subjects, faults)
+            group.create_task(keep_going(name, stop, partial(consumer.consume, stream, watch)))
 
 
 async def apply(
@@ -115,10 +124,16 @@ async def apply(
     *,
     subject: str = "",
     attempt: int = 1,
+    position: Position | None = None,
 ) -> bool:
     """Handles one message in one transaction; False if it had been handled before.
 
+    Args:
+        subject: The one it was published under first, for a dead letter.
+        position: Where it stands in its stream, which is handled as far as that then.
+
     Raises:
+        OutOfTurn: whether the consumer is sound has to be seen first.
         NotProven: no service of ours told it, so nothing of it was read.
         Malformed, DecodeError: it can never be handled.
     """
@@ -131,6 +146,8 @@ async def apply(
     telemetry.continue_trace((message.headers or {}).get("traceparent"))
     with acting_as(service_principal(database.name, org_id, on_behalf_of=delivery.actor or None)):
         async with database.begin() as tx:
+            if position is not None:
+                await record_position(tx, subscription.durable, message.metadata.stream, position)
             if not await first_delivery(tx, subscription.durable, event_id):
                 return False
             await handler(tx, event, delivery)
@@ -158,20 +175,28 @@ class _Consumer:
     stop: asyncio.Event
     nudge: asyncio.Event
 
-    async def consume(self, stream: str) -> None:
+    async def consume(self, stream: str, watch: Watch) -> None:
         stopping = asyncio.ensure_future(self.stop.wait())
         try:
             async with streams.Pull(self.js, stream, self.subscription.durable) as pull:
                 while not self.stop.is_set():
+                    if not await watch.is_sound():
+                        await wait_for_any(self.stop, seconds=CHECK_SECONDS)
+                        continue
                     coming = asyncio.ensure_future(pull.next())
                     await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
                     if not coming.done():
                         coming.cancel()
                         return
                     message = coming.result()
-                    if message is not None:
+                    if message is None:
+                        continue
+                    try:
                         async with _held(message):
                             await self.handle(message)
+                    except OutOfTurn:
+                        watch.doubt()
+                        await message.nak()
         finally:
             stopping.cancel()
 
@@ -182,8 +207,10 @@ class _Consumer:
         while not self.stop.is_set():
             attempt += 1
             try:
-                applied = await apply(self.database, self.subscription, self.keys, message, self.clock, attempt=attempt)
-            except Exception as error:  # every failure is judged; none may end the consumer
+                applied = await self._apply(message, attempt)
+            except OutOfTurn:
+                raise
+            except Exception as error:  # every other failure is judged; none may end the consumer
                 if isinstance(error, NotProven):
                     telemetry.EVENTS_NOT_PROVEN.labels(durable).inc()
                 transient = is_transient(error) or (isinstance(error, DomainError) and error.kind.transient)
@@ -200,6 +227,12 @@ class _Consumer:
             self.nudge.set()
             await _acknowledge(message)
             return
+
+    async def _apply(self, message: Msg, attempt: int) -> bool:
+        handled = _position(message)
+        return await apply(
+            self.database, self.subscription, self.keys, message, self.clock, attempt=attempt, position=handled
+        )
 
     async def _set_aside(self, message: Msg, error: Exception, attempts: int) -> None:
         """Publishes the dead letter until it is stored, and only then lets go of the message."""
@@ -228,6 +261,8 @@ class _Consumer:
                 log.warning("dead_letter_not_stored", consumer=durable, error=type(unknown).__name__)
                 await wait_for_any(self.stop, seconds=backoff_seconds(failures))
                 continue
+            async with self.database.begin(ALL_ORGANIZATIONS) as tx:
+                await record_position(tx, durable, message.metadata.stream, _position(message))
             telemetry.EVENTS_HANDLED.labels(durable, "dead_letter").inc()
             telemetry.DEAD_LETTERS.labels(durable).inc()
             log.error("dead_letter", consumer=durable, subject=message.subject, cause=_cause(error))
@@ -244,6 +279,11 @@ class _Consumer:
             cause=_cause(error),
             exc_info=None if isinstance(error, _HOPELESS) else error,
         )
+
+
+def _position(message: Msg) -> Position:
+    numbers = message.metadata.sequence
+    return Position(numbers.stream, numbers.consumer)
 
 
 def _cause(error: Exception) -> str:

@@ -33,6 +33,7 @@ from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKey, EventKeys
+from services.chassis.events.watch import Faults
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
 from services.chassis.process.jobs import Job, run_jobs
@@ -79,6 +80,7 @@ class Runtime:
         self.port = 0
         self.serving = asyncio.Event()
         self._channels: dict[str, aio.Channel] = {}
+        self._faults: Faults = {}
         # Set in the course of the drain: relay, consumers and jobs end.
         self._quiet = asyncio.Event()
 
@@ -198,19 +200,21 @@ class Runtime:
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
-                self.database, self.js, subscription, self.event_keys, self.clock, self._quiet, self.nudge
+                self.database, self.js, subscription, self.event_keys, self.clock, self._quiet, self.nudge, self._faults
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
     async def _watch_health(self, readiness: Any, names: Sequence[str]) -> None:
-        """Ready while the database answers. NATS may be away: the outbox keeps what there is to say."""
+        """Ready while the database answers and no event passes by a consumer. NATS may be away: the outbox keeps what
+        there is to say.
+        """
         while not self.stop.is_set():
             if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside
                 raise RuntimeError("the connection to NATS is closed")
             try:
                 async with asyncio.timeout(_HEALTH_SECONDS), self.database.begin("*") as tx:
                     await tx.execute(sa.text("SELECT 1"))
-                ready = True
+                ready = not self._faults
             except Exception as error:  # every failure means the same here
                 log.warning("not_ready", error=type(error).__name__)
                 ready = False

@@ -34,6 +34,9 @@ DEAD_LETTERS = Counter("realco_dead_letters_total", "Events set aside as dead le
 EVENTS_NOT_PROVEN = Counter(
     "realco_events_not_proven_total", "Events set aside because their service did not sign them.", ["consumer"]
 )
+CONSUMER_FAULTS = Gauge(
+    "realco_consumer_faults", "What is wrong with a durable consumer, by count.", ["consumer", "stream"]
+)
 JOB_RUNS = Counter("realco_job_runs_total", "Runs of a job.", ["job", "outcome"])
 
 _SECRET_KEY = re.compile(

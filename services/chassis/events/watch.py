@@ -1,0 +1,128 @@
+"""A service's eye on one of its durable consumers: every two seconds it compares it with what it needs.
+
+While something is wrong no message is taken, so that what passed unhandled is not left further behind, and the service
+is not ready. It tells NATS how far it has handled the stream while all is well, and what is wrong once something is:
+from there the provisioner makes the consumer anew. A server that does not answer proves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
+
+from services.chassis.calls.auth import ALL_ORGANIZATIONS
+from services.chassis.data.database import Database, is_transient
+from services.chassis.data.positions import Position, count_deliveries_from, find_position
+from services.chassis.events import streams
+from services.chassis.events.durables import configuration, find_faults
+from services.chassis.process.telemetry import CONSUMER_FAULTS, log
+
+CHECK_SECONDS = 2.0
+
+# Title of a consumer -> what is wrong with it: of a service, shared by all of its watches. Empty: all is well.
+Faults = dict[str, list[str]]
+
+
+class Watch:
+    """Over the consumer `durable` on `stream`, which hands out `subjects`."""
+
+    def __init__(
+        self,
+        database: Database,
+        js: JetStreamContext,
+        durable: str,
+        stream: str,
+        subjects: Sequence[str],
+        faults: Faults,
+    ) -> None:
+        self._database, self._js = database, js
+        self._durable, self._stream = durable, stream
+        self._wanted = configuration(durable, subjects)
+        self._faults = faults
+        self._title = f"{stream}.{durable}"
+        self._checked_at = float("-inf")
+        self._is_known = False
+        self._told = ("", "")
+
+    async def is_sound(self) -> bool:
+        """Whether messages may be taken: as it was found when it could last be asked about."""
+        if time.monotonic() - self._checked_at >= CHECK_SECONDS:
+            self._is_known = await self._check() or self._is_known
+        return self._is_known and self._title not in self._faults
+
+    def doubt(self) -> None:
+        """It must be asked about before it is believed again."""
+        self._checked_at, self._is_known = float("-inf"), False
+
+    async def _check(self) -> bool:
+        """Whether it could be asked about; then `faults` says what is wrong."""
+        self._checked_at = time.monotonic()
+        try:
+            handled = await self._handled()
+            info = await self._info()
+            found = find_faults(self._wanted, info, handled)
+            if found:  # another process may have handled more meanwhile
+                found = find_faults(self._wanted, info, await self._handled())
+            if info is not None and not found:
+                await self._follow(info, handled)
+        except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
+            log.info("consumer_not_checked", consumer=self._title, error=type(unknown).__name__)
+            return False
+        except Exception as error:
+            if not is_transient(error):  # the database is not just away
+                raise
+            log.info("consumer_not_checked", consumer=self._title, error=type(error).__name__)
+            return False
+        self._note(found)
+        await self._tell(found, handled)
+        return True
+
+    async def _handled(self) -> Position:
+        async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+            return await find_position(tx, self._durable, self._stream)
+
+    async def _follow(self, info: ConsumerInfo, handled: Position) -> None:
+        """A consumer that was made anew counts its deliveries from one, and one whose server was killed may go back."""
+        delivered = info.delivered.consumer_seq if info.delivered else 0
+        if delivered < handled.consumer_sequence:
+            acknowledged = info.ack_floor.consumer_seq if info.ack_floor else 0
+            async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+                await count_deliveries_from(tx, self._durable, self._stream, handled, acknowledged)
+
+    async def _info(self) -> ConsumerInfo | None:
+        try:
+            return await self._js.consumer_info(self._stream, self._durable)
+        except NotFoundError:
+            return None
+
+    def _note(self, found: list[str]) -> None:
+        before = self._faults.pop(self._title, [])
+        if found:
+            self._faults[self._title] = found
+        CONSUMER_FAULTS.labels(self._durable, self._stream).set(len(found))
+        if found != before and found:
+            log.error("consumer_at_fault", consumer=self._title, faults=found)
+        if before and not found:
+            log.warning("consumer_mended", consumer=self._title)
+
+    async def _tell(self, found: list[str], handled: Position) -> None:
+        """Tells whoever makes consumers what has changed since it was told last."""
+        if found:
+            subject = streams.fault_subject(self._durable, self._stream)
+            said = f"{handled.stream_sequence} {'; '.join(found)}"
+        else:
+            subject, said = streams.position_subject(self._durable, self._stream), str(handled.stream_sequence)
+        if (subject, said) == self._told:
+            return
+        try:
+            await self._js.publish(subject, said.encode(), timeout=CHECK_SECONDS)
+        except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:  # it is told at the next check
+            log.info("position_not_told", consumer=self._title, error=type(unknown).__name__)
+            return
+        self._told = (subject, said)

@@ -1,0 +1,172 @@
+"""A consumer that lets events pass is noticed by its service within seconds, and mended without losing one."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from nats.js.api import DeliverPolicy
+
+from deploy.consumers import Consumer, consumers_of
+from deploy.local.nats import EVERYTHING, Nats
+from deploy.provision import provision
+from services.chassis.events import streams
+from services.chassis.events.relay import run_relay
+from tests.support import chassis
+from tests.support.chassis_events import emit, running, unpublished
+from tests.support.event_keys import event_key, event_keys
+from tests.support.inbox import Inbox, consuming, dead_letters
+
+ELSEWHERE = "realco.escrow.v1.HoldReleased.>"
+NOTICED_SECONDS = 5
+
+
+def consumer_of(inbox: Inbox) -> Consumer:
+    return next(one for one in consumers_of("escrow", inbox.subscription) if one.stream == "ESCROW")
+
+
+async def provision_again(js, inbox: Inbox) -> list[str]:
+    """What the provisioner did to the inbox's consumers."""
+    report = await provision(streams.client_of(js), consumers_of("escrow", inbox.subscription))
+    return report.lines
+
+
+async def publish(database, *names: str) -> None:
+    await emit(database, *names)
+
+    async def gone() -> bool:
+        return await unpublished(database) == 0
+
+    await chassis.until(gone)
+
+
+async def handle_and_tell(database, js, inbox: Inbox, name: str) -> None:
+    """An event is handled, and the service has said so."""
+    await publish(database, name)
+    await chassis.until(lambda: name in inbox.order)
+    last = (await js.stream_info("ESCROW")).state.last_seq
+
+    async def told() -> bool:
+        return int((await js.get_last_msg("POSITIONS", consumer_of(inbox).position_subject)).data) == last
+
+    await chassis.until(told)
+
+
+async def hear_something_else(js, inbox, database) -> None:
+    """The same name with another filter: it keeps its place, and what comes passes it."""
+    actual = (await js.consumer_info("ESCROW", inbox.durable)).config
+    await js.add_consumer("ESCROW", actual.evolve(filter_subjects=[ELSEWHERE]))
+    await publish(database, "passed")
+
+
+async def disappear(js, inbox, database) -> None:
+    await js.delete_consumer("ESCROW", inbox.durable)
+    await publish(database, "passed")
+
+
+async def begin_with_what_is_new(js, inbox, database) -> None:
+    await disappear(js, inbox, database)
+    wanted = consumer_of(inbox).configuration()
+    await js.add_consumer("ESCROW", wanted.evolve(deliver_policy=DeliverPolicy.NEW, opt_start_seq=None))
+
+
+async def begin_later(js, inbox, database) -> None:
+    await disappear(js, inbox, database)
+    last = (await js.stream_info("ESCROW")).state.last_seq
+    await js.add_consumer("ESCROW", consumer_of(inbox).configuration(handled=last))
+
+
+@pytest.mark.parametrize("attack", [hear_something_else, disappear, begin_with_what_is_new, begin_later])
+async def test_what_passed_a_wrong_consumer_is_handled_once_it_is_mended(database, js, inbox, attack):
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "before")
+        await attack(js, inbox, database)
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
+        await publish(database, "during")
+        assert inbox.order == ["before"]  # it takes no message
+
+        [done] = await provision_again(js, inbox)
+        assert done.startswith(f"consumer ESCROW.{inbox.durable} made to begin after ")
+        await publish(database, "after")
+        await chassis.until(lambda: inbox.order == ["before", "passed", "during", "after"])
+        await chassis.until(lambda: not inbox.faults)
+    assert await dead_letters(js, inbox) == []
+    assert await provision_again(js, inbox) == []
+
+
+async def test_what_somebody_else_acknowledged_is_handled_when_it_was_noticed_and_mended(database, js, inbox):
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "before")
+    async with running(run_relay, database, js, "escrow", event_key()):
+        await publish(database, "stolen")
+    thief = await js.pull_subscribe_bind(inbox.durable, stream="ESCROW")
+    [message] = await thief.fetch(1, timeout=5)
+    await message.ack_sync(timeout=5)
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
+        await chassis.until(lambda: is_mended(js, inbox))
+        await chassis.until(lambda: inbox.order == ["before", "stolen"])
+        await chassis.until(lambda: not inbox.faults)
+
+
+async def is_mended(js, inbox) -> bool:
+    """Once the provisioner has been told what its service finds, and it cannot see itself."""
+    return await provision_again(js, inbox) != []
+
+
+async def test_a_service_whose_database_was_restored_hears_again_what_came_after_its_backup(database, js, inbox, urls):
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "kept")
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("CREATE TABLE backup AS SELECT * FROM handled_positions")
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "lost")
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("DELETE FROM notes WHERE note_id = 'lost'")
+        await admin.execute(
+            "DELETE FROM handled_events WHERE created_at = (SELECT max(created_at) FROM handled_events)"
+        )
+        await admin.execute("TRUNCATE handled_positions")
+        await admin.execute("INSERT INTO handled_positions SELECT * FROM backup")
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
+        await chassis.until(lambda: is_mended(js, inbox))
+        await chassis.until(lambda: inbox.order == ["kept", "lost", "lost"])
+    assert set(await chassis.note_ids(database)) == {"kept", "lost"}
+
+
+async def test_a_consumer_that_is_made_anew_where_its_service_is_goes_on_without_a_word(database, js, inbox):
+    async with consuming(database, js, inbox):
+        for name in ("one", "two", "three"):
+            await handle_and_tell(database, js, inbox, name)
+        last = (await js.stream_info("ESCROW")).state.last_seq
+        await js.delete_consumer("ESCROW", inbox.durable)
+        await js.add_consumer("ESCROW", consumer_of(inbox).configuration(handled=last - 1))
+        await publish(database, "four")
+        await chassis.until(lambda: inbox.order == ["one", "two", "three", "four"])
+    assert inbox.faults == {}
+
+
+async def test_a_broker_that_lost_everything_is_filled_again_from_the_outbox(database, urls, org, tmp_path):
+    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    broker = Nats(tmp_path / "broker", everything=True)
+    broker.start()
+    client = await streams.connect(broker.url(EVERYTHING), "test")
+    js = streams.jetstream(client)
+    await provision_again(js, inbox)
+    async with consuming(database, js, inbox):
+        for name in ("one", "two", "three"):
+            await handle_and_tell(database, js, inbox, name)
+        broker.stop()
+        shutil.rmtree(tmp_path / "broker" / "nats" / "store")
+        broker.start()
+        await chassis.until(lambda: inbox.faults)
+        assert inbox.faults == {f"ESCROW.{inbox.durable}": ["is missing"]}
+        await emit(database, "four")
+        async with chassis.as_superuser(urls) as admin:
+            await admin.execute("UPDATE outbox SET published_at = NULL")
+        await provision_again(js, inbox)
+        await chassis.until(lambda: inbox.order == ["one", "two", "three", "four"])
+        await chassis.until(lambda: not inbox.faults)
+    await client.close()
+    broker.stop()

@@ -1,0 +1,67 @@
+"""A subscription for tests that notes what it hears, and runs as a service's do."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis.events import streams
+from services.chassis.events.consumer import Delivery, Subscription, run_subscription
+from services.chassis.events.relay import run_relay
+from services.chassis.events.signatures import EventKeys
+from services.chassis.events.watch import Faults
+from services.chassis.values.clock import FakeClock
+from tests.support import chassis
+from tests.support.chassis_events import running
+from tests.support.event_keys import event_key
+
+
+class Inbox:
+    """A subscription that writes a note for every event, and fails as told."""
+
+    def __init__(self, name: str, org: str, keys: EventKeys) -> None:
+        self.durable = name
+        self.org = org
+        self.failures: dict[str, list[Exception]] = {}
+        self.seen: list[Delivery] = []
+        self.order: list[str] = []
+        self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold})
+        self.keys = keys
+        self.faults: Faults = {}
+
+    async def on_hold(self, tx, event: events.HoldPlaced, delivery: Delivery) -> None:
+        if delivery.org_id != self.org:
+            return
+        self.seen.append(delivery)
+        await chassis.add_note(tx, event.hold.hold_id, delivery.org_id)
+        if self.failures.get(event.hold.hold_id):
+            raise self.failures[event.hold.hold_id].pop(0)
+        self.order.append(event.hold.hold_id)
+
+
+@asynccontextmanager
+async def consuming(database, js, inbox, nudge=None):
+    async def run(stop):
+        clock = FakeClock(chassis.NOW)
+        await run_subscription(
+            database, js, inbox.subscription, inbox.keys, clock, stop, nudge or asyncio.Event(), inbox.faults
+        )
+
+    async with running(run_relay, database, js, "escrow", event_key()), running(run):
+        yield
+
+
+async def dead_letters(js, inbox) -> list:
+    """All there are for this consumer, without taking them."""
+    subject = f"{streams.DEAD_LETTER_PREFIX}{inbox.durable}"
+    subscription = await js.subscribe(subject, ordered_consumer=True)
+    found = []
+    try:
+        while True:
+            found.append(await subscription.next_msg(timeout=0.3))
+    except TimeoutError:
+        return found
+    finally:
+        await subscription.unsubscribe()
