@@ -33,7 +33,7 @@ class Investment:
     refunded_minor: int = 0  # from the refunds among the entries
     released_minor: int = 0  # what the closing took: the capital contributed
     unreturned_minor: int = 0  # capital, less what declared distributions returned
-    accrued_units: Decimal = Decimal(0)  # preferred return earned and not declared, in ACCRUAL_UNITS of a minor unit
+    accrued_units: Decimal = Decimal(0)  # preferred return earned and not declared, in 1/365,000,000 of a minor unit
     accrued_through: date | None = None
     distributed_minor: int = 0  # what of declared distributions was paid
     accrual_start_date: date | None = None

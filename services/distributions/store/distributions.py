@@ -203,11 +203,12 @@ def _cut(allocations: Sequence[pb.Allocation]) -> Iterator[list[pb.Allocation]]:
     part: list[pb.Allocation] = []
     size = 0
     for allocation in allocations:
-        if part and size + allocation.ByteSize() > _PART_BYTES_MAX:
+        added = allocation.ByteSize()
+        if part and size + added > _PART_BYTES_MAX:
             yield part
             part, size = [], 0
         part.append(allocation)
-        size += allocation.ByteSize()
+        size += added
     if part:
         yield part
 
