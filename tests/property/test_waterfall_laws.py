@@ -17,7 +17,7 @@ from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
 from services.distributions.domain.tiers.split import Split
 from services.distributions.domain.waterfall import Result, calculate
-from tests.support.waterfall import Distributed, replay
+from tests.support.waterfall import Distributed, open_lot, replay
 
 START = date(2024, 1, 1)
 cents = st.integers(1, 10**9)
@@ -42,7 +42,7 @@ def some_lots(draw: st.DrawFn) -> list[Lot]:
     days = [0, *draw(st.lists(st.integers(0, 700), max_size=7))]
     investors = st.integers(1, 4)
     return [
-        Lot.opened(f"inv-{draw(investors)}", f"lot-{number}", START + timedelta(days=day), draw(cents))
+        open_lot(f"inv-{draw(investors)}", f"lot-{number}", START + timedelta(days=day), draw(cents))
         for number, day in enumerate(days)
     ]
 

@@ -23,7 +23,7 @@ from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.return_of_capital import ReturnOfCapital
 from services.distributions.domain.tiers.split import Split
 from services.distributions.domain.waterfall import calculate
-from tests.support.waterfall import Distributed, replay
+from tests.support.waterfall import Distributed, open_lot, replay
 
 START = date(2023, 12, 31)  # the first days of a leap year follow
 LARGEST = 2**62 - 1
@@ -125,7 +125,7 @@ def lots(draw: st.DrawFn, amounts: st.SearchStrategy[int]) -> list[Lot]:
     """Some are equal, so that cents are tied; some investors come back; the first lot is there from the start."""
     days = [1, *draw(st.lists(st.integers(0, 90), max_size=5))]
     return [
-        Lot.opened(f"inv-{draw(st.integers(8, 11))}", f"lot-{n}", START + timedelta(days=day), draw(amounts))
+        open_lot(f"inv-{draw(st.integers(8, 11))}", f"lot-{n}", START + timedelta(days=day), draw(amounts))
         for n, day in enumerate(days)
     ]
 
@@ -140,7 +140,7 @@ small = st.one_of(st.sampled_from([1, 100]), st.integers(1, 1_000))
 large = st.one_of(st.sampled_from([LARGEST, LARGEST // 3, 1]), st.integers(1, LARGEST))
 middling = st.one_of(st.sampled_from([1, 10_000]), st.integers(1, 10**6))
 DEFAULT = Terms()
-ONE_LOT = [Lot.opened("inv-8", "lot-0", date(2024, 1, 1), 100_000_00)]
+ONE_LOT = [open_lot("inv-8", "lot-0", date(2024, 1, 1), 100_000_00)]
 
 
 def assert_equal(found: list[Lot], paid: list[Distributed], terms: Terms) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from fractions import Fraction
 
 from services.distributions.domain.positions import Lot, State
 from services.distributions.domain.terms import Terms
@@ -20,6 +21,11 @@ class Distributed:
     terms: Terms | None = None
 
 
+def open_lot(party_id: str, lot_id: str, on: date, amount_minor: int) -> Lot:
+    """A contribution on which nothing was paid yet."""
+    return Lot(party_id, lot_id, on, amount_minor, amount_minor, Fraction(0), on)
+
+
 def replay(
     contributions: Iterable[Lot], distributions: Iterable[Distributed], terms: Terms
 ) -> tuple[State, tuple[Result, ...]]:
@@ -29,7 +35,7 @@ def replay(
     in the order given.
     """
     state = State(
-        tuple(Lot.opened(lot.party_id, lot.lot_id, lot.contributed_on, lot.contributed) for lot in contributions)
+        tuple(open_lot(lot.party_id, lot.lot_id, lot.contributed_on, lot.contributed) for lot in contributions)
     )
     results = []
     for past in sorted(distributions, key=lambda past: past.on):

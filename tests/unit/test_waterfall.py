@@ -23,7 +23,7 @@ from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn
 from services.distributions.domain.tiers.split import Split
 from services.distributions.domain.waterfall import Result, calculate
-from tests.support.waterfall import Distributed, replay
+from tests.support.waterfall import Distributed, open_lot, replay
 
 CASES = Path(__file__).parents[1] / "cases"
 EIGHT_AND_THIRTY = Terms()
@@ -41,7 +41,7 @@ def terms_of(case: dict[str, Any]) -> Terms:
 
 def lots_of(case: dict[str, Any]) -> list[Lot]:
     return [
-        Lot.opened(party_id, f"lot-{number:03}", date.fromisoformat(day), cents)
+        open_lot(party_id, f"lot-{number:03}", date.fromisoformat(day), cents)
         for number, (party_id, day, cents) in enumerate(case["contributions"])
     ]
 
@@ -210,7 +210,7 @@ def step_of(result: Result, kind: str) -> Step:
 
 
 def one_lot(party_id: str, day: str, cents: int, lot_id: str = "lot-1") -> Lot:
-    return Lot.opened(party_id, lot_id, date.fromisoformat(day), cents)
+    return open_lot(party_id, lot_id, date.fromisoformat(day), cents)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_replay_takes_the_facts_in_the_order_of_their_days_and_each_with_its_own
         (rent.on, (8_00, 2_00)),
         (sale.on, (50_00, 0)),
     ]
-    assert state.unreturned == 48_00
+    assert [lot.unreturned for lot in state.lots] == [48_00]
 
 
 def test_each_step_says_in_a_sentence_what_it_did():

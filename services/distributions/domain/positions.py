@@ -7,8 +7,6 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from services.chassis.values.invariant import invariant
-
 SPONSOR: Final = "SPONSOR"  # the payee that is not an investor; a sponsor's own contribution is an ordinary lot
 
 
@@ -23,12 +21,6 @@ class Lot:
     unreturned: int
     accrued_preferred: Fraction  # earned and unpaid, minor units; a fraction of a cent below zero after rounding up
     accrued_through: date  # the first day not yet accrued
-
-    @classmethod
-    def opened(cls, party_id: str, lot_id: str, on: date, amount_minor: int) -> Lot:
-        invariant(amount_minor > 0, f"lot {lot_id} contributes nothing")
-        invariant(party_id != SPONSOR, f"{SPONSOR} is the name of the sponsor's carry, not of an investor")
-        return cls(party_id, lot_id, on, amount_minor, amount_minor, Fraction(0), on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +51,3 @@ class State:
 
     lots: tuple[Lot, ...] = ()
     totals: Totals = Totals()
-
-    @property
-    def contributed(self) -> int:
-        return sum(lot.contributed for lot in self.lots)
-
-    @property
-    def unreturned(self) -> int:
-        return sum(lot.unreturned for lot in self.lots)
