@@ -54,12 +54,8 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         final_time=_to_time(row.final_at),
         external_id=row.external_id or None,
         metadata=row.metadata,
-        etag=build_transaction_etag(row),
+        etag=row.etag,
     )
-
-
-def build_transaction_etag(row: Transaction) -> str:
-    return etag_of(row.transaction_id, row.version)
 
 
 def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:

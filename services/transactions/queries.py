@@ -12,7 +12,7 @@ from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import Cut, Page, is_descending, time_range, within
+from services.chassis.data.paging import Cut, equal, is_descending, one_of, read_page, time_range, within
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
 from services.transactions.actions import answer_bank_account, answer_transaction, answer_webhook
@@ -51,17 +51,17 @@ async def list_transactions(
     statement = store.select_transactions().where(
         _t.org_id == current_principal().org_id,
         within_reach(_t.party_id),
-        *_where_one_of(_t.transaction_id, request.ids),
-        *_where_one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
-        *_where_one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
-        *_where_one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
-        *_where_equal(_t.party_id, request.party_id),
-        *_where_equal(_t.escrow_account_id, request.escrow_account_id),
-        *_where_equal(_t.investment_id, request.investment_id),
-        *_where_equal(_t.distribution_id, request.distribution_id),
-        *_where_equal(_t.external_id, request.external_id),
+        *one_of(_t.transaction_id, request.ids),
+        *one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
+        *one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
+        *one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
+        *equal(_t.party_id, request.party_id),
+        *equal(_t.escrow_account_id, request.escrow_account_id),
+        *equal(_t.investment_id, request.investment_id),
+        *equal(_t.distribution_id, request.distribution_id),
+        *equal(_t.external_id, request.external_id),
     )
-    page = await _read_page(tx, request, statement, [_t.created_at, _t.transaction_id])
+    page = await _list_by_time(tx, request, statement, [_t.created_at, _t.transaction_id])
     return transactions_pb2.ListTransactionsResponse(
         transactions=[messages.to_transaction(store.build_transaction(row)) for row in page.rows],
         next_page_token=page.next_page_token,
@@ -102,12 +102,12 @@ async def list_bank_accounts(
     statement = sa.select(bank_accounts).where(
         _b.org_id == current_principal().org_id,
         within_reach(_b.party_id),
-        *_where_one_of(_b.bank_account_id, request.ids),
-        *_where_one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
-        *_where_equal(_b.party_id, request.party_id),
-        *_where_equal(_b.external_id, request.external_id),
+        *one_of(_b.bank_account_id, request.ids),
+        *one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
+        *equal(_b.party_id, request.party_id),
+        *equal(_b.external_id, request.external_id),
     )
-    page = await _read_page(tx, request, statement, [_b.created_at, _b.bank_account_id])
+    page = await _list_by_time(tx, request, statement, [_b.created_at, _b.bank_account_id])
     return bank_accounts_pb2.ListBankAccountsResponse(
         bank_accounts=[messages.to_bank_account(row) for row in page.rows],
         next_page_token=page.next_page_token,
@@ -133,12 +133,12 @@ async def list_webhooks(
         await _find_transaction(tx, request.transaction_id, "transaction_id")
     statement = sa.select(webhooks).where(
         _w.org_id == current_principal().org_id,
-        *_where_one_of(_w.webhook_id, request.ids),
-        *_where_one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
-        *_where_equal(_w.provider, request.provider),
-        *_where_equal(_w.transaction_id, request.transaction_id),
+        *one_of(_w.webhook_id, request.ids),
+        *one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
+        *equal(_w.provider, request.provider),
+        *equal(_w.transaction_id, request.transaction_id),
     )
-    page = await _read_page(tx, request, statement, [_w.created_at, _w.webhook_id])
+    page = await _list_by_time(tx, request, statement, [_w.created_at, _w.webhook_id])
     return webhooks_pb2.ListWebhooksResponse(
         webhooks=[messages.to_webhook(row) for row in page.rows],
         next_page_token=page.next_page_token,
@@ -146,22 +146,9 @@ async def list_webhooks(
     )
 
 
-async def _read_page(
+async def _list_by_time(
     tx: AsyncConnection, request: Message, statement: sa.Select[Any], columns: Sequence[sa.ColumnElement[Any]]
 ) -> Cut[sa.Row[Any]]:
     """The page of a list that is sorted, and may be cut, by the time in the first of its columns."""
-    created_at, key = columns
-    page = Page.of(request)
-    statement = statement.where(*within(created_at, time_range(request)))
-    found = await tx.execute(page.of_query(statement, columns, descending=is_descending(request)))
-    return page.cut(found.all(), lambda row: (row.created_at, row._mapping[key]))
-
-
-def _where_equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
-    """The condition of a filter, if it is set."""
-    return [column == value] if value else []
-
-
-def _where_one_of(column: sa.ColumnElement[str], values: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    """The condition of a filter with several values, if it is set."""
-    return [column.in_(values)] if values else []
+    statement = statement.where(*within(columns[0], time_range(request)))
+    return await read_page(tx, request, statement, columns, descending=is_descending(request))

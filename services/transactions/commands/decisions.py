@@ -25,7 +25,6 @@ from services.transactions.domain.decisions import (
 from services.transactions.domain.refusals import TransactionNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.messages import build_transaction_etag
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -167,5 +166,5 @@ async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> 
     row = await store.lock_transaction(tx, principal.org_id, transaction_id)
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound()
-    check_etag(etag, build_transaction_etag(row))
+    check_etag(etag, row.etag)
     return row, principal.person

@@ -110,9 +110,14 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
         provider.name: provider
         for provider in (
-            Provider("sandbox", True, "ReceiveSandboxWebhookRequest", "signature"),
-            Provider("stripe", False, "ReceiveStripeWebhookRequest", "signature"),
-            Provider("plaid", False, "ReceivePlaidWebhookRequest", "verification"),
+            Provider(
+                "sandbox",
+                is_asked_for_payments=True,
+                webhook_request="ReceiveSandboxWebhookRequest",
+                webhook_proof="signature",
+            ),
+            Provider("stripe", webhook_request="ReceiveStripeWebhookRequest", webhook_proof="signature"),
+            Provider("plaid", webhook_request="ReceivePlaidWebhookRequest", webhook_proof="verification"),
             Provider("manual"),
         )
     }

@@ -31,7 +31,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReturnCode:
-    """One code. `blocks` retires the bank account; `review` asks a person to look (it may be a legal matter)."""
+    """One code. `blocks`: the bank account is not used again. `review`: a person looks, it may be a legal matter."""
 
     code: str
     name: str

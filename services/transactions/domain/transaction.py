@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.domain.rails import RAILS, Rail
@@ -63,6 +64,10 @@ class Transaction:
     idempotency_key: str
     epoch: int
     tries: int
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.transaction_id, self.version)
 
     @property
     def is_debit(self) -> bool:

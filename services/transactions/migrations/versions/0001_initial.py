@@ -7,7 +7,6 @@ from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.migrations import (
-    app_role,
     append_only,
     create_chassis_tables,
     create_heard_persons,
@@ -18,8 +17,6 @@ from services.chassis.data.migrations import (
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
-
-_APPEND_ONLY = ["transaction_history", "allowed_moves"]
 
 # domain/states.py as it stood then; a test compares the two.
 _MOVES = {
@@ -88,9 +85,8 @@ def upgrade() -> None:
     enable_rls(
         op, "bank_accounts", "transactions", "transaction_history", "provider_payments", "payout_requests", "webhooks"
     )
-    append_only(op, *_APPEND_ONLY)
-    grant_app(op, "transactions", select_insert=_APPEND_ONLY)
-    op.execute(f"REVOKE INSERT ON allowed_moves FROM {app_role(op.get_bind(), 'transactions')}")
+    append_only(op, "transaction_history", "allowed_moves")
+    grant_app(op, "transactions", select_insert=["transaction_history"], select=["allowed_moves"])
 
 
 def _create_bank_accounts() -> None:
