@@ -246,13 +246,14 @@ webhook_inbox = sa.Table(
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("provider_event_id", sa.Text, nullable=False),
     sa.Column("event_type", sa.Text, nullable=False),
-    sa.Column("body", pg.BYTEA, nullable=False),
+    sa.Column("body", pg.BYTEA, nullable=False),  # empty once it is old
     _text("provider_reference"),  # the payment it is about, if its type is applied
     _text("ignored_because"),  # set where it is about no payment of ours
     _time("created_at", nullable=False),
     *lease_columns(),
     sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
     sa.Index("webhook_inbox_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    sa.Index("webhook_inbox_bodies", "created_at", postgresql_where=sa.text("body <> ''::bytea")),
 )
 
 # The webhooks that turned out to be about a transaction of the organization.

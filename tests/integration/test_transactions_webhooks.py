@@ -19,6 +19,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.apply_webhooks import apply_webhooks
+from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
 from services.transactions.jobs.look_up import look_up_settled
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import submit_payments
@@ -171,6 +172,29 @@ async def test_a_second_payment_under_our_reference_is_shown_to_a_person(service
     assert (webhook.status, webhook.transaction_id) == (Webhook.FAILED, made.transaction_id)
     assert "none of its attempts" in webhook.failure.message
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_is_not(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.deposit()
+    await service.work()
+    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+
+    async def forget_after(days: int) -> int:
+        async with service.database.begin("*") as tx:
+            received = service.clock.now() - timedelta(days=days)
+            await tx.execute(sa.text("UPDATE webhook_inbox SET created_at = :at"), {"at": received})
+        return await service.run(forget_webhook_bodies)
+
+    assert await forget_after(91) == 0  # it is not applied yet
+    await service.run(apply_webhooks)
+    assert [await forget_after(days) for days in (89, 91, 91)] == [0, 1, 0]
+    [webhook] = await listed(service)
+    assert (webhook.status, webhook.transaction_id) == (Webhook.APPLIED, made.transaction_id)
+    await service.ask(ADMIN, "ReplayWebhook", webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id))
+    await service.run(apply_webhooks)
+    assert [webhook.status for webhook in await listed(service)] == [Webhook.APPLIED]
 
 
 async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(service: TransactionsHarness) -> None:

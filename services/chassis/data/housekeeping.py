@@ -1,7 +1,8 @@
 """Forgets what has served its time, a bounded batch a run.
 
 Published events are kept 35 days, so that NATS can be rebuilt from the outboxes; answers 30 days, since providers
-repeat for days (reliability rules c12, c16); handled events longer than any stream could bring them back.
+repeat for days (reliability rules c12, c16); handled events longer than any stream could bring them back. The rows of
+all organizations go in one transaction: docs/adr/0014.
 """
 
 from __future__ import annotations

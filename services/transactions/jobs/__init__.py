@@ -16,6 +16,7 @@ from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.end_return_risk import end_return_risk
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
+from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
 from services.transactions.jobs.make_final import make_final
 from services.transactions.jobs.queue_retries import queue_retries
@@ -23,6 +24,7 @@ from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import submit_payments
 
 _INTERVAL_SECONDS = 0.25
+_HOUSEKEEPING_INTERVAL_SECONDS = 3600
 _LATE_RETURNS_INTERVAL_SECONDS = 5  # nobody waits for a payment that may come back late
 
 JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
@@ -36,6 +38,7 @@ JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
     (look_up_settled, _LATE_RETURNS_INTERVAL_SECONDS),
     (end_return_risk, _INTERVAL_SECONDS),
     (make_final, _INTERVAL_SECONDS),
+    (forget_webhook_bodies, _HOUSEKEEPING_INTERVAL_SECONDS),
 )
 
 

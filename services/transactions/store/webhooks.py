@@ -92,3 +92,11 @@ async def save_due(tx: AsyncConnection, webhook_id: str) -> None:
 async def _enqueue(tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime) -> None:
     event = events.WebhookUpdated(webhook=messages.to_webhook(row), escrow_account_id=escrow_account_id)
     await outbox.enqueue(tx, event, now=now)
+
+
+async def forget_bodies(tx: AsyncConnection, *, before: datetime, count_max: int) -> int:
+    """Empties the bodies of webhooks received before then that no job has to apply; how many."""
+    old = sa.select(_i.webhook_id).where(_i.body != b"", _i.due_at.is_(None), _i.created_at < before)
+    locked = old.order_by(_i.created_at).limit(count_max).with_for_update(skip_locked=True)
+    emptied = sa.update(webhook_inbox).where(_i.webhook_id.in_(locked.scalar_subquery())).values(body=b"")
+    return (await tx.execute(emptied)).rowcount

@@ -355,6 +355,9 @@ def _create_requests() -> None:
         sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
     )
     op.create_index("webhook_inbox_due", "webhook_inbox", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_index(
+        "webhook_inbox_bodies", "webhook_inbox", ["created_at"], postgresql_where=sa.text("body <> ''::bytea")
+    )
     op.create_table(
         "webhooks",
         sa.Column("org_id", sa.Text(), nullable=False),
