@@ -37,7 +37,7 @@ async def main(settings: Settings) -> None:
                 ),
                 (
                     offerings_pb2_grpc.add_InvestmentsServiceServicer_to_server,
-                    InvestmentsServicer(operations),
+                    InvestmentsServicer(operations, peers),
                     raises["InvestmentsService"],
                 ),
                 (

@@ -7,7 +7,9 @@ from typing import Any
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 
+from services.chassis.data.heard_persons import KnownParties
 from services.chassis.data.operations import Operations
+from services.chassis.values.refusals import PartyNotFound
 from services.distributions.clients import Peers
 from services.distributions.commands.distributions import approvals, calculations, drafts, executions
 from services.distributions.commands.payouts import resends
@@ -26,12 +28,17 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     def __init__(self, operations: Operations, peers: Peers) -> None:
         self._operations = operations
         self._peers = peers
+        self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateOffering(
         self, request: offerings_pb2.CreateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        async def ask(request: offerings_pb2.CreateOfferingRequest) -> Any:
-            return await self._peers.escrow.get_escrow_account(request.escrow_account_id)
+        async def ask(request: offerings_pb2.CreateOfferingRequest) -> offerings.OfferingFacts:
+            party_id = request.sponsor_party_id
+            return offerings.OfferingFacts(
+                await self._peers.escrow.get_escrow_account(request.escrow_account_id),
+                await self._parties.find_refusal(party_id, "sponsor_party_id"),
+            )
 
         return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
 
@@ -74,13 +81,19 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
 class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     """Investors' commitments."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, peers: Peers) -> None:
         self._operations = operations
+        self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateInvestment(
         self, request: offerings_pb2.CreateInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        return await self._operations.write(request, offerings_pb2.Investment, investments.create_investment)
+        async def ask(request: offerings_pb2.CreateInvestmentRequest) -> PartyNotFound | None:
+            return await self._parties.find_refusal(request.party_id, "party_id")
+
+        return await self._operations.write_on_facts(
+            request, offerings_pb2.Investment, ask, investments.create_investment
+        )
 
     async def GetInvestment(
         self, request: offerings_pb2.GetInvestmentRequest, context: Context

@@ -1,4 +1,4 @@
-"""Events in: who acts for whom, what the book says of contributions, what became of contributions and payouts.
+"""Events in: parties and who acts for them, what the book says of contributions, what became of these and of payouts.
 
 Each is applied once, in the transaction the consumer opened; the order of the streams does not matter.
 """
@@ -65,6 +65,7 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription(
         "distributions-on-compliance",
         {
+            compliance_events.PartyCreated: record_persons_of,
             compliance_events.PartyPersonAdded: record_persons_of,
             compliance_events.PartyPersonRemoved: record_persons_of,
         },

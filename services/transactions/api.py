@@ -15,7 +15,7 @@ from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
 from services.chassis.calls.auth import ALL_ORGANIZATIONS, current_principal
-from services.chassis.data.once import once
+from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
 from services.transactions.dependencies import Dependencies
@@ -84,12 +84,16 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
         self, request: bank_pb.CreateBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
         bank_accounts.check_create_bank_account(request, current_principal())
-        vault, now = self._dependencies.vault, self._dependencies.clock.now()
-        return await once(
-            self._dependencies.database,
+        vault = self._dependencies.vault
+
+        async def ask(_: bank_pb.CreateBankAccountRequest) -> PartyNotFound | None:
+            return await self._dependencies.parties.find_refusal(request.party_id, "party_id")
+
+        return await self._dependencies.write_on_facts(
             bank_accounts.blind_request(request, vault),
             bank_pb.BankAccount,
-            lambda tx: bank_accounts.create_bank_account(tx, request, vault, now),
+            ask,
+            lambda tx, _, unknown, now: bank_accounts.create_bank_account(tx, request, unknown, vault, now),
         )
 
     async def GetBankAccount(

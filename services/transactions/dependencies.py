@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.chassis.data.heard_persons import KnownParties
 from services.chassis.data.operations import Operations
 from services.transactions.clients import Peers
 from services.transactions.providers.protocols import Providers
@@ -21,3 +22,7 @@ class Dependencies(Operations):
     vault: Vault
     providers: Providers
     peers: Peers
+
+    @property
+    def parties(self) -> KnownParties:
+        return KnownParties(self.database, self.peers.compliance.batch_get_clearances)

@@ -1,4 +1,4 @@
-"""Events in: who acts for whom. Money moves on a request or on what a provider answers."""
+"""Events in: which parties there are, and who acts for them. Money moves on a request or on what a provider answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription(
         "transactions-on-compliance",
         {
+            compliance_events.PartyCreated: record_persons_of,
             compliance_events.PartyPersonAdded: record_persons_of,
             compliance_events.PartyPersonRemoved: record_persons_of,
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -224,3 +225,31 @@ def test_a_change_of_a_party_names_what_it_was_decided_on_and_leaves_the_rest(or
     assert [one["partyId"] for one in org.admin.get("/parties", externalId="crm-7")["parties"]] == [party]
     again = org.admin.request("PATCH", f"/parties/{party}", json=patch, headers={"If-Match": etag})
     assert (again.status_code, again.json()["code"]) == (412, "ETAG_MISMATCH")
+
+
+def test_a_party_that_is_not_there_is_refused_wherever_staff_names_it(org: Organization) -> None:
+    investor, nobody = org.add_cleared_party(), f"pty_{'0' * 26}"
+    offering = org.open_offering(10 * AMOUNT_MINOR)
+    investment = org.invest(offering, investor, AMOUNT_MINOR)
+    contribution = org.build_contribution(offering, investment, org.add_bank_account(investor))
+    account = {
+        "accountHolderName": "Nobody",
+        "routingNumber": ROUTING_NUMBER,
+        "accountNumber": account_number_of(AT_ONCE),
+    }
+    opening = {
+        "displayName": "Nobody's",
+        "escrowAccountId": offering["escrowAccountId"],
+        "exemption": "REG_CF",
+        "targetAmount": usd(AMOUNT_MINOR),
+        "deadlineTime": (org.now() + timedelta(days=60)).isoformat(),
+    }
+    committed = {"offeringId": offering["offeringId"], "amount": usd(AMOUNT_MINOR)}
+    for path, body, field in (
+        ("/bank-accounts", account, "partyId"),
+        ("/investments", committed, "partyId"),
+        ("/transactions", contribution, "partyId"),
+        ("/offerings", opening, "sponsorPartyId"),
+    ):
+        refusal = org.admin.expect_refusal(404, "PARTY_NOT_FOUND", "POST", path, body | {field: nobody})
+        assert [(fault["in"], fault["pointer"]) for fault in refusal.problem["errors"]] == [("body", f"/{field}")], path

@@ -39,7 +39,7 @@ async def test_another_organization_sees_nothing_of_a_party(compliance):
     assert unknown.value.reason == "PARTY_NOT_FOUND"
     assert await compliance.waiting(principal=STRANGER) == []
     [decision] = await compliance.evaluate(money_in(1), principal=service_principal("transactions", "org-b"))
-    assert decision.failure.code == "PARTY_NOT_CLEARED"
+    assert decision.failure.code == "PARTY_NOT_FOUND"
 
 
 async def test_a_party_has_persons_and_a_person_parties(compliance):

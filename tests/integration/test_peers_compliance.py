@@ -32,6 +32,11 @@ class MemoryOffice:
             self.servicer.uncleared[party_id] = WAITING
         return party_id
 
+    def name_nobody(self) -> str:
+        party_id = new_id("pty")
+        self.servicer.unknown.add(party_id)
+        return party_id
+
     async def clear(self, party_id: str) -> None:
         del self.servicer.uncleared[party_id]
 
@@ -51,6 +56,9 @@ class RealOffice:
         if cleared:
             await self.clear(party_id)
         return party_id
+
+    def name_nobody(self) -> str:
+        return new_id("pty")
 
     async def clear(self, party_id: str) -> None:
         for check in await self._harness.waiting(party_id):
@@ -144,3 +152,14 @@ async def test_who_is_not_cleared_is_told_with_what_is_missing(office: Office) -
     missing = {each.party_id: "; ".join(one.statement for one in each.missing) for each in told}
     assert missing == {cleared: "", uncleared: WAITING}
     assert [(each.party_id, each.cleared) for each in answer] == [(uncleared, False), (cleared, True)]
+
+
+async def test_a_party_that_is_not_there_is_told_from_one_that_is_not_cleared(office: Office) -> None:
+    uncleared, nobody = await office.add_party(cleared=False), office.name_nobody()
+    client = distributions_clients.ComplianceClient(Wire("distributions").open_channel(office.servicer))
+    with acting_as(MAKER):
+        answer = await client.batch_get_clearances([uncleared, nobody])
+    assert [(each.cleared, each.known) for each in answer] == [(False, True), (False, False)]
+    [decision] = await evaluate(office, move(nobody, 1))
+    assert describe(decision) == ("FAILED", "PARTY_NOT_FOUND")
+    assert (decision.failure.message, dict(decision.failure.metadata)) == ("There is no such party.", {})

@@ -202,7 +202,7 @@ async def test_a_party_that_is_not_cleared_any_more_is_not_asked_for_money_and_s
     await service.work()
     ended = await service.get(made.transaction_id)
     assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "PARTY_NOT_CLEARED", False)
-    assert ended.failure.message == "The party is not cleared any more: OFAC is FAILED."
+    assert ended.failure.message == "The party is not cleared: OFAC is FAILED."
     assert (ended.attempts, service.bank.payments, service.escrow.submitted) == (0, {}, [])
 
 

@@ -82,7 +82,7 @@ REFUSED = [
     ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", ["bank_account_id"]),
     ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_FOUND", ["escrow_account_id"]),
     ({"amount": usd(1_000_01)}, "COMMITMENT_EXCEEDED", []),
-    ({"party_id": "inv-002"}, "BANK_ACCOUNT_NOT_FOUND", ["bank_account_id"]),
+    ({"party_id": "inv-002"}, "INVESTMENT_NOT_FOUND", ["investment_id"]),
 ]
 
 

@@ -57,7 +57,7 @@ class DistributionsHarness:
         )
         operations = Operations(database, self.clock)
         self.offerings = OfferingsServicer(operations, peers)
-        self.investments = InvestmentsServicer(operations)
+        self.investments = InvestmentsServicer(operations, peers)
         self.distributions = DistributionsServicer(operations, peers)
         self._jobs = {job.name: job for job in build_jobs(database, peers, self.clock)}
         self._handlers = {

@@ -159,7 +159,11 @@ class TransactionsHarness:
                     return await getattr(servicer, rpc)(request, None)
         raise AssertionError(f"no such RPC: {rpc}")
 
-    async def bank_account(self, party_id: str, suffix: str = "02", principal: Principal = ADMIN, **more: Any) -> Any:
+    async def bank_account(
+        self, party_id: str, suffix: str = "02", principal: Principal | None = None, **more: Any
+    ) -> Any:
+        """Added by somebody who acts for the party, unless a principal is named."""
+        owner = Principal(party_id, "investor", ADMIN.org_id, parties=frozenset({party_id}))
         request = bank_pb.CreateBankAccountRequest(
             idempotency_key=new_id("key"),
             party_id=party_id,
@@ -168,7 +172,7 @@ class TransactionsHarness:
             account_number=ACCOUNT + suffix,
             **more,
         )
-        return await self.ask(principal, "CreateBankAccount", request)
+        return await self.ask(principal or owner, "CreateBankAccount", request)
 
     async def deposit_request(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
         """A contribution by ACH that nothing stands against."""

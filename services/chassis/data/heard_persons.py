@@ -1,8 +1,9 @@
-"""Who acts for whom, as a service has heard it: a copy kept from the events of the service that owns the relation."""
+"""Which parties there are and who acts for them, as a service has heard it: kept from the events of their owner."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
 
 import sqlalchemy as sa
 from realco.type.v1.event_pb2 import EventMeta
@@ -11,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.database import Database
+from services.chassis.values.refusals import PartyNotFound
 
 metadata = sa.MetaData()
 
-# Which event of a party was heard last: an older one that arrives late brings nobody back.
+# Every party that was heard of, and its last event: an older one that arrives late brings nobody back.
 heard_parties = sa.Table(
     "heard_parties",
     metadata,
@@ -60,6 +62,49 @@ async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection
     await tx.execute(sa.delete(heard_persons).where(c.org_id == org_id, c.party_id == party_id))
     if rows := [{"org_id": org_id, "person": person, "party_id": party_id} for person in persons]:
         await tx.execute(sa.insert(heard_persons), rows)
+
+
+class Known(Protocol):
+    """What the owner of the parties says of one."""
+
+    known: bool
+
+
+class KnownParties:
+    """Which parties there are: those that were heard of; what nobody has heard of here, its owner is asked about.
+
+    Args:
+        ask: Asks the owner about parties.
+    """
+
+    def __init__(self, database: Database, ask: Callable[[Sequence[str]], Awaitable[Sequence[Known]]]) -> None:
+        self._database = database
+        self._ask = ask
+
+    async def find_refusal(self, party_id: str, field: str) -> PartyNotFound | None:
+        """Why a request of somebody who may name any party may not name this one: there is none.
+
+        Not to be called inside a transaction.
+
+        Args:
+            party_id: The party; empty where the request names none.
+            field: The request's field that names it.
+
+        Raises:
+            Unavailable: nobody can tell.
+        """
+        if not party_id or current_principal().confined:  # an investor reaches its own parties, and they are there
+            return None
+        if await self._is_heard(party_id):
+            return None
+        [found] = await self._ask([party_id])
+        return None if found.known else PartyNotFound(field)
+
+    async def _is_heard(self, party_id: str) -> bool:
+        c = heard_parties.c
+        found = sa.select(c.party_id).where(c.org_id == current_principal().org_id, c.party_id == party_id)
+        async with self._database.begin() as tx:
+            return await tx.scalar(found) is not None
 
 
 class HeardParties:

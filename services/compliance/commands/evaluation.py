@@ -17,7 +17,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
-from services.chassis.values.refusals import PartyNotCleared
+from services.chassis.values.refusals import PartyNotCleared, PartyNotFound
 from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
@@ -68,7 +68,9 @@ def _decide(
     """The row of the check that holds the decision."""
     party = parties.get(item.party_id)
     if party is None:
-        return _refuse_uncleared(item, "KYC", clearance.UNKNOWN)  # nobody has identified it
+        failure = make_failure(PartyNotFound())
+        [unknown] = clearance.UNKNOWN
+        return _row(item, "KYC", failure, replace(unknown, statement=failure.message))  # nobody has identified it
     if missing := clearance.list_missing(checks.get(item.party_id, {}), now):
         return _refuse_uncleared(item, missing[0].rule, missing)
     if item.direction == Item.IN:

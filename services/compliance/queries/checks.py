@@ -63,7 +63,10 @@ async def batch_get_clearances(
             missing = clearance.list_missing(checks.get(party_id, {}), now)
         clearances.append(
             pb.BatchGetClearancesResponse.Clearance(
-                party_id=party_id, cleared=not missing, missing=map(to_explanation, missing)
+                party_id=party_id,
+                cleared=not missing,
+                missing=map(to_explanation, missing),
+                known=party_id in known,
             )
         )
     return pb.BatchGetClearancesResponse(clearances=clearances)

@@ -14,6 +14,7 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_bank_account
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.domain.routing import has_check_digit
@@ -39,8 +40,15 @@ def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.Crea
 
 
 async def create_bank_account(
-    tx: AsyncConnection, request: pb.CreateBankAccountRequest, vault: Vault, now: datetime
+    tx: AsyncConnection,
+    request: pb.CreateBankAccountRequest,
+    unknown: PartyNotFound | None,
+    vault: Vault,
+    now: datetime,
 ) -> pb.BankAccount:
+    """Adds an account; `unknown` is the refusal of a party that is not there, asked for before the transaction."""
+    if unknown is not None:
+        raise unknown
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     former = await store.lock_default_account(tx, principal.org_id, party_id)

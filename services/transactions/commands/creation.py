@@ -8,7 +8,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
-from services.chassis.values.errors import InvalidField
+from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.bank_accounts import check_usable
@@ -46,7 +46,19 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
 
 
 async def judge_new_inflow(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
-    """Asks the other services whether the money could be received. Raises Unavailable."""
+    """Asks the other services from whom the money is to come, and whether it could be received.
+
+    Where compliance is away an unknown party is let in: its transaction waits for compliance, which refuses it.
+
+    Raises:
+        Unavailable: escrow or distributions cannot be reached; nothing was written.
+    """
+    try:
+        unknown = await dependencies.parties.find_refusal(request.party_id, "party_id")
+    except Unavailable:
+        unknown = None
+    if unknown is not None:
+        return InflowVerdict(unknown)
     inflow = Inflow.of_request(request, current_principal().choose_party(request.party_id))
     return await judge_inflow(inflow, dependencies.peers)
 
@@ -61,10 +73,10 @@ async def create_transaction(
     """
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
+    verdict.check()
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, principal.org_id, request.bank_account_id)
         check_usable(account, party_id, field="bank_account_id")
-    verdict.check()
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {

@@ -16,6 +16,7 @@ from services.chassis.data.once import decided_meanwhile, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
 from services.chassis.values.failure import Failure
+from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import Decision, EvaluateItem
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -118,4 +119,6 @@ async def _refuse(tx: AsyncConnection, row: Transaction, decision: Decision, now
     facts = dict(why.metadata) | {"transaction_id": row.transaction_id}
     failure = Failure(why.code, why.message, retryable=False, metadata=facts)
     await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
-    return Refused(Kind.FAILED_PRECONDITION, why.code, why.message, {}, facts, domain=f"{NAME}.realco")
+    unknown = PartyNotFound("party_id")
+    kind, fields = (unknown.kind, unknown.fields) if why.code == unknown.reason else (Kind.FAILED_PRECONDITION, {})
+    return Refused(kind, why.code, why.message, fields, facts, domain=f"{NAME}.realco")

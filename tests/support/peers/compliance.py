@@ -16,10 +16,11 @@ _Item = pb.EvaluateTransactionsRequest.Item
 
 
 class MemoryCompliance:
-    """Everybody is cleared who is not named in `uncleared`, with what is missing."""
+    """Everybody is cleared who is not named in `uncleared`, with what is missing, or in `unknown`."""
 
     def __init__(self) -> None:
         self.uncleared: dict[str, str] = {}
+        self.unknown: set[str] = set()  # parties that there are not
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
         self.decisions: dict[str, Decision] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Decision] = {}  # transaction -> the decision about it
@@ -36,8 +37,9 @@ class MemoryCompliance:
     async def BatchGetClearances(self, request: pb.BatchGetClearancesRequest, _: None) -> pb.BatchGetClearancesResponse:
         answer = pb.BatchGetClearancesResponse()
         for party_id in request.party_ids:
-            missing = self.uncleared.get(party_id)
-            clearance = answer.clearances.add(party_id=party_id, cleared=missing is None)
+            known = party_id not in self.unknown
+            missing = self.uncleared.get(party_id) if known else "there is no such party"
+            clearance = answer.clearances.add(party_id=party_id, cleared=missing is None, known=known)
             if missing is not None:
                 clearance.missing.add(statement=missing)
         return answer
@@ -49,6 +51,8 @@ class MemoryCompliance:
         return decision
 
     def _judge(self, item: _Item) -> Decision:
+        if item.party_id in self.unknown:
+            return _fail("PARTY_NOT_FOUND", "There is no such party.")
         if missing := self.uncleared.get(item.party_id):
             message = f"The party is not cleared: {missing}."
             return _fail("PARTY_NOT_CLEARED", message, party_id=item.party_id, missing=missing)

@@ -13,7 +13,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import InvestmentNotFound, check_currency
+from services.chassis.values.refusals import InvestmentNotFound, PartyNotFound, check_currency
 from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
 from services.distributions.domain.investment import Investment, check_may_cancel
@@ -24,7 +24,12 @@ from services.distributions.store.investments import INVESTMENTS, insert_investm
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
 
-async def create_investment(tx: AsyncConnection, request: pb.CreateInvestmentRequest, now: datetime) -> pb.Investment:
+async def create_investment(
+    tx: AsyncConnection, request: pb.CreateInvestmentRequest, unknown: PartyNotFound | None, now: datetime
+) -> pb.Investment:
+    """Commits an amount; `unknown` is the refusal of a party that is not there, asked for before the transaction."""
+    if unknown is not None:
+        raise unknown
     party_id = current_principal().choose_party(request.party_id)
     if party_id == SPONSOR:
         raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})

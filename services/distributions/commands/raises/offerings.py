@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import EscrowAccountNotFound, check_currency, check_takes_money
+from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound, check_currency, check_takes_money
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
@@ -32,10 +32,18 @@ PLANS_END: Final = timedelta(days=3653)
 _ALWAYS_EDITABLE: Final = frozenset({"external_id", "metadata"})
 
 
+@dataclass(frozen=True, slots=True)
+class OfferingFacts:
+    """What others say of an offering's escrow account and its sponsor, asked before the transaction."""
+
+    account: escrow.EscrowAccount | None  # None if there is no such account
+    unknown: PartyNotFound | None  # the refusal of a sponsor that is not there
+
+
 async def create_offering(
-    tx: AsyncConnection, request: pb.CreateOfferingRequest, account: escrow.EscrowAccount | None, now: datetime
+    tx: AsyncConnection, request: pb.CreateOfferingRequest, facts: OfferingFacts, now: datetime
 ) -> pb.Offering:
-    """Opens it on its escrow account, which was read before the transaction; None if there is no such account."""
+    """Opens it on its escrow account."""
     open_at = _read_moment(request.open_time, "open_time", now) if request.HasField("open_time") else now
     deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
     target = request.target_amount
@@ -43,7 +51,9 @@ async def create_offering(
     _check_amounts(target.currency_code, target.amount_minor, maximum.currency_code, maximum.amount_minor)
     if deadline_at <= open_at:
         raise InvalidField("The deadline is too early.", fields={"deadline_time": "must be after open_time"})
-    _check_account(account, target.currency_code)
+    if facts.unknown is not None:
+        raise facts.unknown
+    _check_account(facts.account, target.currency_code)
     offering = Offering(
         offering_id=new_id("off"),
         display_name=request.display_name,

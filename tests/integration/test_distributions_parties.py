@@ -1,0 +1,84 @@
+"""Whose an offering or an investment is: a party that is there, as was heard of it, or as its owner says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from realco.compliance.v1 import events_pb2 as compliance_events
+from realco.compliance.v1 import parties_pb2
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.type.v1.event_pb2 import EventMeta
+
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from tests.support.distributions import DistributionsHarness
+from tests.support.money import usd
+
+Create = Callable[[str], Awaitable[Any]]
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+@pytest.fixture(params=["an offering's sponsor", "an investment's investor"])
+async def creation(request: pytest.FixtureRequest, service: DistributionsHarness) -> tuple[Create, str]:
+    """What staff creates for a party, under the same key each time, and the field that names the party."""
+    account, key = service.escrow.open(), new_id("key")
+    if request.param == "an offering's sponsor":
+        return (
+            lambda party_id: service.offering(
+                100_00, sponsor_party_id=party_id, escrow_account_id=account, idempotency_key=key
+            ),
+            "sponsor_party_id",
+        )
+    offering = await service.offering(100_00)
+    wanted = {"offering_id": offering.offering_id, "amount": usd(1_00), "idempotency_key": key}
+    return (
+        lambda party_id: service.call(
+            service.investments.CreateInvestment, opb.CreateInvestmentRequest(party_id=party_id, **wanted)
+        ),
+        "party_id",
+    )
+
+
+async def refused(made: Awaitable[Any]) -> tuple[str, list[str]]:
+    with pytest.raises(DomainError) as refusal:
+        await made
+    return refusal.value.reason, list(refusal.value.fields)
+
+
+async def test_a_party_that_is_not_there_is_refused_and_the_key_stays_free(
+    service: DistributionsHarness, creation: tuple[Create, str]
+) -> None:
+    create, field = creation
+    party_id = new_id("pty")
+    service.compliance.unknown.add(party_id)
+    assert await refused(create(party_id)) == ("PARTY_NOT_FOUND", [field])
+    service.compliance.unknown.clear()
+    assert await create(party_id)
+
+
+async def test_where_nobody_can_tell_nothing_is_made_and_the_key_stays_free(
+    service: DistributionsHarness, creation: tuple[Create, str]
+) -> None:
+    create, _ = creation
+    party_id = new_id("pty")
+    with service.wire.cut(service.compliance):
+        assert await refused(create(party_id)) == ("UNAVAILABLE", [])
+    assert await create(party_id)
+
+
+async def test_of_a_party_that_was_heard_of_nobody_is_asked(
+    service: DistributionsHarness, creation: tuple[Create, str]
+) -> None:
+    create, _ = creation
+    party_id = new_id("pty")
+    meta = EventMeta(aggregate_version=1, incarnation="first")
+    await service.deliver(compliance_events.PartyCreated(meta=meta, party=parties_pb2.PartyState(party_id=party_id)))
+    with service.wire.cut(service.compliance):
+        assert await create(party_id)
