@@ -37,6 +37,8 @@ class Rule:
     reads_only: bool = False
     # The path of the route names the party: then no field of the request is to blame for it.
     party_in_route: bool = False
+    # The services that may pass on a person's call: then the person's rights count.
+    passed_on_by: frozenset[str] = frozenset()
 
     def admits(self, principal: Principal) -> bool:
         """Whether the caller's role, or this very service, may call."""
@@ -129,7 +131,15 @@ def _rule(method: MethodDescriptor) -> Rule:
     route: Any = annotations_pb2.http  # as above
     pattern = options.Extensions[route].WhichOneof("pattern")
     in_route = bool(path) and f"{{{access.party_field}}}" in getattr(options.Extensions[route], pattern or "get")
-    return Rule(roles, services, access.public, path, reads_only=pattern == "get", party_in_route=in_route)
+    return Rule(
+        roles,
+        services,
+        access.public,
+        path,
+        reads_only=pattern == "get",
+        party_in_route=in_route,
+        passed_on_by=frozenset(access.passed_on_by),
+    )
 
 
 def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class Principal:
     org_id: str
     on_behalf_of: str | None = None
     parties: frozenset[str] = frozenset()
+    # The person's own token, which travels with what is asked of other services for this call.
+    token: str = field(default="", repr=False, compare=False)
 
     @property
     def service(self) -> str:
@@ -210,12 +212,23 @@ class Verifier:
         claims = await self._claims(token)
         subject = str(claims["sub"])
         if claims["role"] != SERVICE_ROLE:
-            return Principal(subject, str(claims["role"]), str(claims["org_id"]))
+            return Principal(subject, str(claims["role"]), str(claims["org_id"]), token=token)
         if org_id is None or not _ORGANIZATION.fullmatch(org_id):
             raise PermissionDenied("A service names the organization it acts in (x-realco-org).")
         if on_behalf_of is not None and not _is_subject(on_behalf_of):
             raise PermissionDenied("The person acted for (x-realco-on-behalf-of-bin) is not a name.")
         return Principal(subject, SERVICE_ROLE, org_id, on_behalf_of)
+
+    async def verify_actor(self, principal: Principal, token: str) -> Principal:
+        """The person whose own token came beside a service's.
+
+        Raises:
+            Unauthenticated: it is no person's, of another organization, or came beside no service's.
+        """
+        actor = await self.verify(token, org_id=principal.org_id)
+        if not principal.service or actor.service or actor.org_id != principal.org_id:
+            raise Unauthenticated("The token is not acceptable.")
+        return actor
 
     async def _claims(self, token: str) -> dict[str, Any]:
         # Checking a signature costs more than all else in a small call; what passed stays good until it expires.

@@ -28,6 +28,8 @@ from services.chassis.process import telemetry
 
 C = TypeVar("C")
 
+# The metadata that carries the own token of the person a service calls for.
+ACTOR_TOKEN = "x-realco-actor-token"  # noqa: S105  # a name
 CALL_SECONDS_MAX = 5.0
 # How long a service waits for a peer to come back; its own caller is waiting, too.
 PATIENCE_SECONDS = 1.0
@@ -155,6 +157,8 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
         if principal is not None and principal.person != self._identity.subject:
             # Binary: a person's name may have characters that a header cannot carry.
             metadata.add("x-realco-on-behalf-of-bin", principal.person.encode())
+        if principal is not None and principal.token:
+            metadata.add(ACTOR_TOKEN, principal.token)
         return aio.ClientCallDetails(
             method=given.method,
             timeout=call_seconds(seconds),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -24,7 +25,8 @@ from grpc_status import rpc_status
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.answer import answer_metadata, begin_answer
-from services.chassis.calls.auth import Verifier, acting_as
+from services.chassis.calls.auth import Principal, Verifier, acting_as
+from services.chassis.calls.client import ACTOR_TOKEN
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.parties import NoParties, Parties, find_parties
@@ -151,11 +153,7 @@ class Interceptor(aio.ServerInterceptor):
         async with asyncio.timeout(seconds):
             if rule.public:
                 return await handler.unary_unary(self._request(raw, handler), context)
-            principal = await self._verifier.verify(
-                _bearer(metadata),
-                org_id=metadata.get("x-realco-org"),
-                on_behalf_of=metadata.get("x-realco-on-behalf-of-bin"),
-            )
+            principal = await self._identify(metadata, rule)
             structlog.contextvars.bind_contextvars(
                 principal=principal.subject, org=principal.org_id, actor=principal.person
             )
@@ -166,6 +164,21 @@ class Interceptor(aio.ServerInterceptor):
                 rule.confine(principal, message)
                 validation.validate(message)
                 return await handler.unary_unary(message, context)
+
+    async def _identify(self, metadata: Mapping[str, str], rule: Rule) -> Principal:
+        """Who calls: a person, a service, or a person whose call a service passes on with the person's own token."""
+        principal = await self._verifier.verify(
+            _bearer(metadata),
+            org_id=metadata.get("x-realco-org"),
+            on_behalf_of=metadata.get("x-realco-on-behalf-of-bin"),
+        )
+        token = metadata.get(ACTOR_TOKEN)
+        if token is None:
+            return principal
+        actor = await self._verifier.verify_actor(principal, token)
+        if principal.service in rule.passed_on_by:
+            return actor
+        return replace(principal, on_behalf_of=actor.person, token=token)
 
     def _request(self, raw: bytes, handler: Handler) -> Message:
         message = validation.parse(raw, handler.request_deserializer)
