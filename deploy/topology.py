@@ -57,9 +57,9 @@ def database_of(name: str) -> Database:
 # The one order of services, wherever they are listed.
 SERVICES = (
     Service("transactions", calls=("escrow", "distributions", "compliance")),
-    Service("escrow"),
+    Service("escrow", calls=("compliance",)),
     Service("distributions", calls=("transactions", "escrow", "compliance")),
-    Service("compliance"),
+    Service("compliance", calls=("escrow",)),
 )
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 

@@ -6,6 +6,7 @@ from grpc.aio import ServicerContext
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
 
+from services.chassis.approvals.book import Approvals
 from services.chassis.data.operations import Operations
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.posting.group_commit import Poster
@@ -15,9 +16,10 @@ from services.escrow.queries import holds as holds_read
 
 
 class EscrowServicer(pb_grpc.EscrowServiceServicer):
-    def __init__(self, operations: Operations, poster: Poster) -> None:
+    def __init__(self, operations: Operations, poster: Poster, approvals: Approvals) -> None:
         self._operations = operations
         self._poster = poster
+        self._approvals = approvals
 
     # --- escrow accounts ---
 
@@ -46,13 +48,15 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
 
     async def UnfreezeEscrowAccount(
         self, request: pb.UnfreezeEscrowAccountRequest, context: ServicerContext
-    ) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.unfreeze_escrow_account)
+    ) -> pb.UnfreezeEscrowAccountResponse:
+        answer: pb.UnfreezeEscrowAccountResponse = await self._approvals.carry_out(request)
+        return answer
 
     async def CloseEscrowAccount(
         self, request: pb.CloseEscrowAccountRequest, context: ServicerContext
-    ) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.close_escrow_account)
+    ) -> pb.CloseEscrowAccountResponse:
+        answer: pb.CloseEscrowAccountResponse = await self._approvals.carry_out(request)
+        return answer
 
     # --- the book, read ---
 
@@ -84,15 +88,17 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
 
     # --- the book, written ---
 
-    async def PostJournalEntry(self, request: pb.PostJournalEntryRequest, context: ServicerContext) -> pb.JournalEntry:
-        database, now = self._operations.database, self._operations.clock.now()
-        return await journal_entries.post_journal_entry(self._poster, database, request, now)
+    async def PostJournalEntry(
+        self, request: pb.PostJournalEntryRequest, context: ServicerContext
+    ) -> pb.PostJournalEntryResponse:
+        answer: pb.PostJournalEntryResponse = await self._approvals.carry_out(request)
+        return answer
 
     async def BatchPostJournalEntries(
         self, request: pb.BatchPostJournalEntriesRequest, context: ServicerContext
     ) -> pb.BatchPostJournalEntriesResponse:
-        database, now = self._operations.database, self._operations.clock.now()
-        return await journal_entries.batch_post_journal_entries(self._poster, database, request, now)
+        answer: pb.BatchPostJournalEntriesResponse = await self._approvals.carry_out(request)
+        return answer
 
     async def ReleaseSubscriptions(
         self, request: pb.ReleaseSubscriptionsRequest, context: ServicerContext
@@ -120,8 +126,10 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def ListHolds(self, request: pb.ListHoldsRequest, context: ServicerContext) -> pb.ListHoldsResponse:
         return await self._operations.read(request, holds_read.list_holds)
 
-    async def CaptureHold(self, request: pb.CaptureHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await self._operations.write(request, pb.Hold, holds.capture_hold)
+    async def CaptureHold(self, request: pb.CaptureHoldRequest, context: ServicerContext) -> pb.CaptureHoldResponse:
+        answer: pb.CaptureHoldResponse = await self._approvals.carry_out(request)
+        return answer
 
-    async def ReleaseHold(self, request: pb.ReleaseHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await self._operations.write(request, pb.Hold, holds.release_hold)
+    async def ReleaseHold(self, request: pb.ReleaseHoldRequest, context: ServicerContext) -> pb.ReleaseHoldResponse:
+        answer: pb.ReleaseHoldResponse = await self._approvals.carry_out(request)
+        return answer

@@ -156,6 +156,12 @@ async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> 
     return (await tx.execute(sa.insert(escrow_accounts).values(**values).returning(escrow_accounts))).one()
 
 
+async def find_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_id: str) -> sa.Row[Any] | None:
+    table = escrow_accounts.c
+    mine = sa.select(escrow_accounts).where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+    return (await tx.execute(mine)).one_or_none()
+
+
 async def lock_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_id: str) -> sa.Row[Any] | None:
     """The escrow account, which nobody else changes, nor anything in it, until this transaction ends."""
     table = escrow_accounts.c

@@ -31,6 +31,7 @@ for _service in SERVICES:
 # What a resource's own id is called.
 IDS = {
     "Allocation": "allocationId",
+    "Approval": "approvalId",
     "BankAccount": "bankAccountId",
     "ComplianceCheck": "complianceCheckId",
     "Distribution": "distributionId",
@@ -44,10 +45,11 @@ IDS = {
     "TransactionLimit": "transactionLimitId",
     "Webhook": "webhookId",
 }
-# What is worked out when somebody asks, and empty in events as the contracts say: what the caller may do, and why times
-# are what they are. And personal data, which stays where it is kept and is asked for there.
-WORKED_OUT = frozenset({"allowedActions", "explanations"})
+# What is worked out when somebody asks, and empty in events as the contracts say: what the caller may do, why times are
+# what they are, what an approval would change. And personal data, which stays where it is kept and is asked for there.
+WORKED_OUT = frozenset({"allowedActions", "explanations", "changes", "facts", "effects"})
 PERSONAL = {
+    "Approval": frozenset({"content", "reason", "comments"}),
     "BankAccount": frozenset({"accountHolderName", "routingNumber", "metadata"}),
     "ComplianceCheck": frozenset({"note"}),
     "Party": frozenset({"legalName", "accreditation", "annualIncome", "netWorth", "metadata", "missing"}),
@@ -137,6 +139,7 @@ def read_rest(client: RestClient) -> State:
 
     read_each("Transaction", "/transactions", "transactions")
     read_each("BankAccount", "/bank-accounts", "bankAccounts")
+    read_each("Approval", "/approvals", "approvals")
     read_each("Webhook", "/webhooks", "webhooks")
     read_each("Offering", "/offerings", "offerings")
     read_each("Investment", "/investments", "investments")

@@ -254,7 +254,7 @@ def test_a_raise_that_failed_gives_every_contribution_back(org: Organization) ->
     wait_for("the ledger to be empty", lambda: org.read_ledger(offering["escrowAccountId"]), lambda read: read == {})
     org.assert_books_balance(offering["escrowAccountId"])
     wait_for("the holds to be released", lambda: org.read_held(offering["escrowAccountId"]), lambda held: held == 0)
-    assert org.admin.post(f"/escrow-accounts/{offering['escrowAccountId']}/close")["status"] == "CLOSED"
+    assert org.do_together(f"/escrow-accounts/{offering['escrowAccountId']}/close")["status"] == "CLOSED"
 
 
 def test_an_investor_withdraws_and_gets_back_what_was_paid(org: Organization) -> None:
@@ -331,7 +331,7 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
     body = org.build_contribution(offering, another, org.add_bank_account(investor, AT_ONCE))
     org.admin.expect_refusal(422, "ESCROW_ACCOUNT_FROZEN", "POST", "/transactions", body)
     org.assert_books_balance(offering["escrowAccountId"])
-    assert org.admin.post(f"{path}/unfreeze")["status"] == "ACTIVE"
+    assert org.do_together(f"{path}/unfreeze")["status"] == "ACTIVE"
     explained = {
         "type": "ADJUSTMENT",
         "description": "The contribution that arrived while the account was frozen",
@@ -345,6 +345,6 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
         ],
         "investmentId": contribution["investmentId"],
     }
-    org.admin.post(f"{path}/journal-entries", {"journalEntry": explained})
+    org.do_together(f"{path}/journal-entries", {"journalEntry": explained})
     assert minor_of(org.wait_until_funded(contribution, 400_00)["clearedAmount"]) == 400_00
     org.assert_books_balance(offering["escrowAccountId"])

@@ -75,7 +75,7 @@ def test_nothing_leaves_a_frozen_account(org: Organization) -> None:
     assert failed["failure"]["code"] == "ESCROW_ACCOUNT_FROZEN"
     assert org.read_movements(closed["proceedsTransactionId"]) == []
     assert org.read_ledger(account) == {"cash": 600_00, "issuer_proceeds": 600_00}
-    org.admin.post(f"/escrow-accounts/{account}/unfreeze")
+    org.do_together(f"/escrow-accounts/{account}/unfreeze")
     again = _pay_proceeds_again(org, closed)
     org.second_admin.decide(f"/transactions/{again}", "approve")
     org.wait_for_transaction(again, "COMPLETED")

@@ -29,6 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
         for step in STEPS:
             step.play(run)
         set_limits(run.admin)
+        ask_for_an_entry(run.admin)
         wait_until_settled(run)
         yield run
         run.close()
@@ -45,6 +46,18 @@ def set_limits(admin: RestClient) -> None:
         admin.put("/transaction-limits", euros),
     ):
         admin.delete(f"/transaction-limits/{limit['transactionLimitId']}", etag=limit["etag"])
+
+
+def ask_for_an_entry(admin: RestClient) -> None:
+    """It waits for a second person, for whom there is a question."""
+    account = admin.list_all("/escrow-accounts", "escrowAccounts")[0]["escrowAccountId"]
+    legs = [
+        {"ledgerAccount": {"kind": kind}, "direction": direction, "amount": usd(5)}
+        for kind, direction in (("CASH", "DEBIT"), ("SUSPENSE", "CREDIT"))
+    ]
+    entry = {"type": "ADJUSTMENT", "description": "Found money", "legs": legs}
+    asked = admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})["approval"]
+    admin.post(f"/approvals/{asked['approvalId']}/comment", {"text": "Who knows where it comes from?"})
 
 
 @pytest.fixture(scope="module")

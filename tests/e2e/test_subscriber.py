@@ -71,7 +71,7 @@ def book_opening_balance(org: Organization, amount_minor: int) -> str:
             {"ledgerAccount": {"kind": "SUSPENSE"}, "direction": "CREDIT", "amount": usd(amount_minor)},
         ],
     }
-    org.admin.post(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
+    org.do_together(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
     return account
 
 

@@ -6,10 +6,15 @@ that: a person who was removed moves nothing from that moment on.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
+
+from grpc import aio
+from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
 
 from services.chassis.calls.auth import Principal
+from services.chassis.calls.peers import ask
 
 
 class Parties(Protocol):
@@ -36,6 +41,31 @@ class NoParties:
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return frozenset()
+
+
+class CurrentParties:
+    """For a service that has heard nothing of who acts for whom, and asks whenever it must know.
+
+    Args:
+        ask: Asks the owner for which parties a person acts at this moment.
+    """
+
+    def __init__(self, ask: Callable[[str], Awaitable[Collection[str]]]) -> None:
+        self._ask = ask
+
+    async def list_heard(self, principal: Principal) -> frozenset[str]:
+        return await self.list_current(principal)
+
+    async def list_current(self, principal: Principal) -> frozenset[str]:
+        return frozenset(await self._ask(principal.person))
+
+
+async def ask_parties_of(channel: aio.Channel, person: str) -> Collection[str]:
+    """The parties a person acts for at this moment, from the service that owns the relation. Raises Unavailable."""
+    stub: Any = parties_pb2_grpc.PartiesServiceStub(channel)
+    answer = await ask(stub.ListPartiesOfPerson, parties_pb2.ListPartiesOfPersonRequest(person=person))
+    party_ids: Collection[str] = answer.party_ids
+    return party_ids
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:

@@ -40,6 +40,21 @@ async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
         raise explain_failure(error) from error
 
 
+async def pass_on(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
+    """The peer's answer to a request that is our caller's own: what is wrong with it is for the caller to hear.
+
+    Raises:
+        DomainError: the peer's refusal, whatever it is.
+        Unavailable: it cannot be reached, or its answer is lost; the same request may be sent again.
+    """
+    try:
+        return await method(request)
+    except aio.AioRpcError as error:
+        status = status_in(error)
+        refusal = from_status(status) if status is not None else None
+        raise refusal or Unavailable("A service this one needs cannot be reached.") from error
+
+
 def explain_failure(error: aio.AioRpcError) -> DomainError:
     """What a call to a peer failed of, as our own caller may know it. Logs what it may not."""
     status = status_in(error)

@@ -92,9 +92,13 @@ class Page:
             query = query.where(keyset(columns, self.beside, descending=downwards))
         return query.order_by(*(c.desc() if downwards else c.asc() for c in columns)).limit(self.size + 1)
 
-    def cut(self, found: Sequence[Row], key: Callable[[Row], Key]) -> Cut[Row]:
-        """The rows of this page in the order of the list, and the tokens of the pages beside it."""
-        rows, more = found[: self.size], len(found) > self.size
+    def cut(self, found: Sequence[Row], key: Callable[[Row], Key], *, more: bool = False) -> Cut[Row]:
+        """The rows of this page in the order of the list, and the tokens of the pages beside it.
+
+        Args:
+            more: True where there are more rows than were found; one row more than the page says so, too.
+        """
+        rows, more = found[: self.size], more or len(found) > self.size
         if self.backward:
             rows = rows[::-1]
         if not rows:

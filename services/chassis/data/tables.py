@@ -1,11 +1,16 @@
-"""The tables the chassis keeps in every service's database: events out, requests and events already handled."""
+"""The tables the chassis keeps in every service's database: events out, requests and events handled, approvals."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.data.leases import lease_columns
+from services.chassis.values.approvals import Status
+
 metadata = sa.MetaData()
+
+_STATUSES = ", ".join(f"'{status}'" for status in Status)
 
 outbox = sa.Table(
     "outbox",
@@ -94,6 +99,48 @@ handled_positions = sa.Table(
     sa.Column("stream", sa.Text, primary_key=True),
     sa.Column("stream_sequence", sa.BigInteger, nullable=False),
     sa.Column("consumer_sequence", sa.BigInteger, nullable=False),
+)
+
+# What waits for a second person, or waited for one.
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("approval_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("resource_id", sa.Text, nullable=False),
+    sa.Column("amount_minor", sa.BigInteger),
+    sa.Column("currency", sa.Text),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("content_hash", sa.Text, nullable=False),
+    sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("beneficiary_party_ids", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_role", sa.Text, nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("decided_by", sa.Text),
+    sa.Column("decided_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("reason", sa.Text),
+    sa.Column("result_path", sa.Text),
+    sa.Column("failure", pg.JSONB),
+    sa.Column("comments", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
+    *lease_columns(),
+    sa.CheckConstraint(f"status IN ({_STATUSES})", name="approvals_status"),
+    sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="approvals_amount"),
+    # The database refuses it, too: nobody decides on what that person made.
+    sa.CheckConstraint(
+        "status NOT IN ('APPROVED', 'EXECUTED', 'FAILED') OR decided_by IS NULL OR NOT decided_by = ANY (makers)",
+        name="approvals_maker_is_no_checker",
+    ),
+    sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
+    sa.Index("approvals_resource", "org_id", "resource_id"),
+    sa.Index("approvals_pending", "expires_at", postgresql_where=sa.text("status = 'PENDING'")),
+    sa.Index("approvals_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
 )
 
 

@@ -125,3 +125,10 @@ def check_takes_money(escrow_account_id: str, status: str, field: str | None = N
         raise EscrowAccountFrozen(escrow_account_id, field)
     if status == "CLOSED":
         raise EscrowAccountClosed(escrow_account_id, field)
+
+
+class ContentChanged(DomainError):
+    """It is no longer what was seen. Metadata: content_hash, the current one."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CONTENT_CHANGED"

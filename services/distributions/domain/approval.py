@@ -13,7 +13,7 @@ from datetime import date
 from typing import Final
 
 from services.chassis.values.money import Money
-from services.distributions.domain.refusals import ContentChanged
+from services.chassis.values.refusals import ContentChanged
 from services.distributions.domain.terms import Terms
 from services.distributions.domain.tiers import Tier
 from services.distributions.domain.waterfall import Line

@@ -11,11 +11,10 @@ from typing import Final
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
-from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
     AllocationNotFailed,
-    ContentChanged,
     NotApproved,
     NotCalculated,
 )

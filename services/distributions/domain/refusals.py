@@ -96,13 +96,6 @@ class NotCalculated(DomainError):
     reason = "NOT_CALCULATED"
 
 
-class ContentChanged(DomainError):
-    """The distribution is no longer what the approver saw. Metadata: ``content_hash``, the current one."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "CONTENT_CHANGED"
-
-
 class NotApproved(DomainError):
     """Only an approved distribution is executed."""
 

@@ -62,14 +62,14 @@ _SOURCES = {
 async def post_journal_entry(
     poster: Poster, database: Database, request: pb.PostJournalEntryRequest, now: datetime
 ) -> pb.JournalEntry:
-    entry = await _build_entry(database, request.escrow_account_id, request.idempotency_key, request.journal_entry, now)
+    entry = await build_entry(database, request.escrow_account_id, request.idempotency_key, request.journal_entry, now)
     return await poster.post_one(entry, validate_only=request.validate_only)
 
 
 async def batch_post_journal_entries(
     poster: Poster, database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
 ) -> pb.BatchPostJournalEntriesResponse:
-    entries = await _build_entries(database, request, now)
+    entries = await build_entries(database, request, now)
     outcomes = await poster.post(entries, validate_only=request.validate_only)
     return pb.BatchPostJournalEntriesResponse(results=messages.to_posting_results(request.items, outcomes))
 
@@ -87,7 +87,7 @@ async def submit_payouts(poster: Poster, request: pb.SubmitPayoutsRequest) -> pb
     return pb.SubmitPayoutsResponse(results=messages.to_posting_results(request.items, outcomes))
 
 
-async def _build_entry(
+async def build_entry(
     database: Database,
     escrow_account_id: str,
     idempotency_key: str,
@@ -147,7 +147,7 @@ async def _build_entry(
     )
 
 
-async def _build_entries(
+async def build_entries(
     database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
 ) -> list[NewEntry | JournalEntryNotFound]:
     """What each item of a batch asks for; one that reverses what is not there is refused by itself.
@@ -160,7 +160,7 @@ async def _build_entries(
     for number, item in enumerate(request.items):
         path = f"items[{number}].journal_entry"
         try:
-            entry = await _build_entry(
+            entry = await build_entry(
                 database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now, path
             )
         except JournalEntryNotFound as refusal:

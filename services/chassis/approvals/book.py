@@ -1,0 +1,263 @@
+"""Asks for, decides and does what needs two persons, for one service.
+
+A person's call of such an RPC does nothing but ask: its request becomes the content of an approval, after a rehearsal
+has shown that it could be done. Another person's decision names the hash of that content. Then it is done in its
+maker's name, under a key made from the approval, so that it is done once: the decision is committed first, the deed
+follows, and a job goes on where a crash came between. Each rule is asked again by the deed itself.
+
+A service that may call the RPC orders what was decided elsewhere, and an investor takes back what is its own: theirs is
+done at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+from realco.compliance.v1 import approvals_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals import messages, records
+from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.data import outbox
+from services.chassis.data.leases import due_in
+from services.chassis.data.once import is_decision
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import (
+    VALIDITY,
+    Approval,
+    ApprovalNotFound,
+    Comment,
+    Dossier,
+    NotAMaker,
+    Status,
+    check_checker,
+    check_content,
+    check_pending,
+    hash_content,
+)
+from services.chassis.values.errors import DomainError
+from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.failure import make_failure
+from services.chassis.values.ids import new_id
+
+Request = TypeVar("Request", bound=Message)
+
+# Long enough for the slowest deed; whoever granted it does it at once, and a job only what that process left behind.
+_LEASE_MS = 30_000
+_SUBJECT = "service:approvals"
+
+
+@dataclass(frozen=True)
+class ApprovalKind(Generic[Request]):
+    """Something that needs two persons.
+
+    Args:
+        request_type: The request that asks for it.
+        describe: What a person who decides has to know about it now. Asked again whenever somebody looks.
+        execute: Does it, in transactions of its own, once for the request's idempotency key; only rehearses it where
+            the request says `validate_only`.
+        answer: The RPC's answer about what was done. It has a field `approval` for what waits.
+        locate: Where what was done can be read, from the request and what was done.
+    """
+
+    request_type: type[Request]
+    answer_type: type[Message]
+    describe: Callable[[Request, datetime], Awaitable[Dossier]]
+    execute: Callable[[Request], Awaitable[Any]]
+    answer: Callable[[Any], Message]
+    locate: Callable[[Any, Any], str]
+
+    @property
+    def name(self) -> str:
+        return messages.name_kind(self.request_type)
+
+
+class Approvals:
+    """The approvals of one service.
+
+    Args:
+        requested, updated: The events of this service that tell of an approval: each has a field `approval`.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        kinds: Sequence[ApprovalKind[Any]],
+        *,
+        requested: Callable[..., Message],
+        updated: Callable[..., Message],
+    ) -> None:
+        self._operations = operations
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._requested = requested
+        self._updated = updated
+
+    async def carry_out(self, request: Message) -> Any:
+        """The RPC's answer: what was done, or the approval that waits.
+
+        Raises:
+            DomainError: it cannot be done as things are.
+        """
+        kind, principal = self._kind_of(request), current_principal()
+        if principal.service or principal.confined:
+            return kind.answer(await kind.execute(request))
+        return await self._operations.write_on_facts(request, kind.answer_type, self._examine, self._record)
+
+    async def _examine(self, request: Any) -> Dossier:
+        kind = self._kind_of(request)
+        rehearsal = type(request)()
+        rehearsal.CopyFrom(request)
+        rehearsal.validate_only = True
+        await kind.execute(rehearsal)
+        return await kind.describe(request, self._operations.clock.now())
+
+    async def _record(self, tx: AsyncConnection, request: Message, dossier: Dossier, now: datetime) -> Message:
+        principal, kind = current_principal(), self._kind_of(request)
+        content = messages.to_content(request)
+        approval = Approval(
+            org_id=principal.org_id,
+            approval_id=new_id("apr"),
+            version=1,
+            kind=kind.name,
+            summary=dossier.summary,
+            status=Status.PENDING,
+            resource_id=dossier.resource_id,
+            amount=dossier.amount,
+            content=content,
+            content_hash=hash_content(content),
+            makers=dossier.makers | {principal.person},
+            beneficiary_party_ids=dossier.beneficiary_party_ids,
+            created_by=principal.person,
+            created_role=principal.role,
+            created_at=now,
+            expires_at=now + VALIDITY,
+            updated_at=now,
+        )
+        await records.insert_approval(tx, approval)
+        await outbox.enqueue(tx, self._requested(approval=messages.to_told_approval(approval)), now=now)
+        shown = messages.to_approval(approval, now, dossier, self.list_actions(approval, now))
+        return kind.answer_type(approval=shown)
+
+    async def describe(self, approval: Approval, now: datetime) -> Dossier | None:
+        """What a person who decides has to know now; None where there is nothing to decide any more."""
+        if not messages.is_open(approval, now):
+            return None
+        kind = self._kinds[approval.kind]
+        try:
+            return await kind.describe(messages.read_content(approval.content, kind.request_type, ""), now)
+        except DomainError:
+            return None  # what it is about is gone: the deed will say so
+
+    def list_actions(self, approval: Approval, now: datetime) -> list[str]:
+        """What the caller may do with it, as far as rows can tell: for whom a checker acts is asked at the decision."""
+        principal = current_principal()
+        if not messages.is_open(approval, now) or principal.role not in ("sponsor", "admin"):
+            return []
+        if principal.person in approval.makers:
+            return ["cancel", "comment"]
+        return ["approve", "reject", "comment"]
+
+    async def grant(
+        self, tx: AsyncConnection, request: approvals_pb2.GrantApprovalRequest, parties: frozenset[str], now: datetime
+    ) -> Approval:
+        """The second person's yes, committed before anything is done: `execute` follows.
+
+        Args:
+            parties: Those the caller acts for at this moment.
+
+        Raises:
+            ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, ContentChanged, MakerIsChecker,
+            BeneficiaryIsChecker
+        """
+        approval = await self._lock_pending(tx, request, now)
+        check_content(approval, request.content_hash)
+        person = current_principal().person
+        check_checker(approval, person, parties)
+        granted = replace(approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1)
+        return await self._save(tx, granted, now, due_at=due_in(_LEASE_MS))
+
+    async def reject(
+        self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
+    ) -> Approval:
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired."""
+        approval = await self._lock_pending(tx, request, now)
+        person = current_principal().person
+        rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=request.reason)
+        return await self._save(tx, rejected, now)
+
+    async def cancel(
+        self, tx: AsyncConnection, request: approvals_pb2.CancelApprovalRequest, now: datetime
+    ) -> Approval:
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, NotAMaker."""
+        approval = await self._lock_pending(tx, request, now)
+        if current_principal().person not in approval.makers:
+            raise NotAMaker("Only who made it takes it back; you may reject it.")
+        return await self._save(tx, replace(approval, status=Status.CANCELLED), now)
+
+    async def comment(
+        self, tx: AsyncConnection, request: approvals_pb2.CommentApprovalRequest, now: datetime
+    ) -> Approval:
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired."""
+        approval = await self._lock_pending(tx, request, now)
+        comment = Comment(current_principal().person, request.text, now)
+        return await self._save(tx, replace(approval, comments=(*approval.comments, comment)), now)
+
+    async def expire(self, tx: AsyncConnection, approval_id: str, now: datetime) -> None:
+        """Writes down that nobody decided in time, unless somebody did."""
+        approval = await self._lock(tx, approval_id)
+        if approval.status is Status.PENDING and approval.status_at(now) is Status.EXPIRED:
+            await self._save(tx, replace(approval, status=Status.EXPIRED), now)
+
+    async def execute(self, granted: Approval) -> Approval:
+        """Does what was granted, and records what became of it.
+
+        Raises:
+            DomainError: a service it needs is away; a job goes on with it.
+        """
+        kind = self._kinds[granted.kind]
+        request = messages.read_content(granted.content, kind.request_type, granted.approval_id)
+        # No token has this subject, so nobody else can have used the key that the deed is done under.
+        with acting_as(Principal(_SUBJECT, granted.created_role, granted.org_id, on_behalf_of=granted.created_by)):
+            try:
+                result_path = kind.locate(request, await kind.execute(request))
+                done = replace(granted, status=Status.EXECUTED, result_path=result_path)
+            except DomainError as refusal:
+                if not is_decision(refusal) and refusal.kind.transient:
+                    raise
+                done = replace(granted, status=Status.FAILED, failure=make_failure(refusal))
+            return await self._finish(done)
+
+    async def _finish(self, done: Approval) -> Approval:
+        now = self._operations.clock.now()
+        async with self._operations.database.begin() as tx:
+            current = await self._lock(tx, done.approval_id)
+            # Another worker was faster, and did the same under the same key.
+            if current.status is not Status.APPROVED or current.epoch != done.epoch:
+                return current
+            return await self._save(tx, done, now)
+
+    async def _save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
+        saved = replace(approval, version=approval.version + 1, updated_at=now)
+        await records.save_approval(tx, saved, due_at=due_at)
+        await outbox.enqueue(tx, self._updated(approval=messages.to_told_approval(saved)), now=now)
+        return saved
+
+    async def _lock_pending(self, tx: AsyncConnection, request: Any, now: datetime) -> Approval:
+        """The approval of a request about one that waits, in the version that was read."""
+        approval = await self._lock(tx, request.approval_id)
+        check_etag(request.etag, etag_of(approval.approval_id, approval.version))
+        check_pending(approval, now)
+        return approval
+
+    async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:
+        approval = await records.find_approval(tx, current_principal().org_id, approval_id, lock=True)
+        if approval is None:
+            raise ApprovalNotFound()
+        return approval
+
+    def _kind_of(self, request: Message) -> ApprovalKind[Any]:
+        return self._kinds[messages.name_kind(type(request))]

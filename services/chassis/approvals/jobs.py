@@ -1,0 +1,58 @@
+"""What time and crashes leave to do about approvals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from services.chassis.approvals import records
+from services.chassis.approvals.book import Approvals
+from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.data.leases import postpone
+from services.chassis.data.operations import Operations
+from services.chassis.data.tables import approvals as table
+from services.chassis.process.jobs import Job
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+
+_LEASE_MS = 30_000
+_RESUMED_MAX = 10
+_EXPIRED_MAX = 100
+
+
+def build_approval_jobs(name: str, operations: Operations, approvals: Approvals) -> list[Job]:
+    """The jobs of a service that has approvals.
+
+    Args:
+        name: The service.
+    """
+
+    async def resume() -> int:
+        """Does what was approved, where the process that was to do it died or a service it needs was away."""
+        async with operations.database.begin(ALL_ORGANIZATIONS) as tx:
+            rows = (await tx.execute(records.taking_approved(_LEASE_MS, _RESUMED_MAX))).all()
+        for row in rows:
+            try:
+                await approvals.execute(records.to_approval(row))
+            except DomainError as refusal:
+                log.warning("approval_waits", approval_id=row.approval_id, reason=refusal.reason)
+                with acting_as(service_principal(name, row.org_id)):
+                    async with operations.database.begin() as tx:
+                        await postpone(tx, table, dict(row._mapping))
+        return len(rows)
+
+    async def expire() -> int:
+        """Writes down, and tells, what has expired by itself."""
+        now = operations.clock.now()
+        async with operations.database.begin(ALL_ORGANIZATIONS) as tx:
+            found = await tx.execute(records.selecting_expired(now, _EXPIRED_MAX))
+            due: dict[str, list[str]] = defaultdict(list)
+            for row in found:
+                due[row.org_id].append(row.approval_id)
+        for org_id, approval_ids in due.items():
+            with acting_as(service_principal(name, org_id)):
+                async with operations.database.begin() as tx:
+                    for approval_id in approval_ids:
+                        await approvals.expire(tx, approval_id, now)
+        return sum(map(len, due.values()))
+
+    return [Job("resume_approvals", resume, 5.0), Job("expire_approvals", expire, 60.0)]

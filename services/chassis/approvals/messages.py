@@ -1,0 +1,102 @@
+"""From approvals to what callers and subscribers read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from realco.type.v1 import approval_pb2 as pb
+
+from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.values.approvals import Approval, Dossier, Status, write_content
+from services.chassis.values.etags import etag_of
+
+# They say how something is asked for, not what.
+_NO_CONTENT = ("idempotency_key", "validate_only")
+
+
+def name_kind(request_type: type[Message]) -> str:
+    """`PostJournalEntryRequest` -> `POST_JOURNAL_ENTRY`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
+
+
+def to_content(request: Message) -> str:
+    """What a request asks for, as the canonical text that is decided on."""
+    body = type(request)()
+    body.CopyFrom(request)
+    for name in _NO_CONTENT:
+        if name in request.DESCRIPTOR.fields_by_name:
+            body.ClearField(name)
+    return write_content(json_format.MessageToDict(body))
+
+
+def read_content(content: str, request_type: type[Message], idempotency_key: str) -> Any:
+    """The request that was decided on, to be done under a key of its own."""
+    request: Any = json_format.Parse(content, request_type())
+    if "idempotency_key" in request.DESCRIPTOR.fields_by_name:
+        request.idempotency_key = idempotency_key
+    return request
+
+
+def to_approval(
+    approval: Approval, now: datetime, dossier: Dossier | None = None, allowed_actions: Sequence[str] = ()
+) -> pb.Approval:
+    """As a caller reads it.
+
+    Args:
+        dossier: What stands for and against it now; None in lists.
+    """
+    answer = to_told_approval(approval)
+    answer.MergeFrom(pb.Approval(status=approval.status_at(now).value))
+    answer.content = approval.content
+    if approval.reason is not None:
+        answer.reason = approval.reason
+    answer.comments.extend(
+        pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
+        for each in approval.comments
+    )
+    if dossier is not None:
+        answer.changes.extend(
+            pb.Approval.Change(field=each.field, before=each.before, after=each.after) for each in dossier.changes
+        )
+        answer.facts.extend(to_explanation(each) for each in dossier.facts)
+        answer.effects.extend(
+            pb.Approval.Effect(
+                kind=each.kind, party_id=each.party_id, before=to_money(each.before), after=to_money(each.after)
+            )
+            for each in dossier.effects
+        )
+    answer.allowed_actions.extend(allowed_actions)
+    return answer
+
+
+def to_told_approval(approval: Approval) -> pb.Approval:
+    """As an event tells of it: without what people wrote."""
+    return pb.Approval(
+        approval_id=approval.approval_id,
+        kind=approval.kind,
+        summary=approval.summary,
+        status=approval.status.value,
+        resource_id=approval.resource_id,
+        amount=to_money(approval.amount) if approval.amount else None,
+        content_hash=approval.content_hash,
+        makers=sorted(approval.makers),
+        beneficiary_party_ids=sorted(approval.beneficiary_party_ids),
+        created_by=approval.created_by,
+        decided_by=approval.decided_by,
+        create_time=to_timestamp(approval.created_at),
+        expire_time=to_timestamp(approval.expires_at),
+        decide_time=None if approval.decided_at is None else to_timestamp(approval.decided_at),
+        update_time=to_timestamp(approval.updated_at),
+        result_path=approval.result_path,
+        failure=None if approval.failure is None else to_failure(approval.failure),
+        etag=etag_of(approval.approval_id, approval.version),
+    )
+
+
+def is_open(approval: Approval, now: datetime) -> bool:
+    return approval.status_at(now) is Status.PENDING

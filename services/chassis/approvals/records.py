@@ -1,0 +1,156 @@
+"""Approvals as rows: each service keeps those of its own area, beside what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data.leases import taking
+from services.chassis.data.tables import approvals
+from services.chassis.values.approvals import Approval, Comment, Status
+from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
+
+_c = approvals.c
+
+
+async def insert_approval(tx: AsyncConnection, approval: Approval) -> None:
+    values: dict[str, Any] = {
+        "org_id": approval.org_id,
+        "approval_id": approval.approval_id,
+        "kind": approval.kind,
+        "summary": approval.summary,
+        "resource_id": approval.resource_id,
+        "amount_minor": approval.amount.amount_minor if approval.amount else None,
+        "currency": approval.amount.currency if approval.amount else None,
+        "content": approval.content,
+        "content_hash": approval.content_hash,
+        "makers": sorted(approval.makers),
+        "beneficiary_party_ids": sorted(approval.beneficiary_party_ids),
+        "created_by": approval.created_by,
+        "created_role": approval.created_role,
+        "created_at": approval.created_at,
+        "expires_at": approval.expires_at,
+    }
+    await tx.execute(sa.insert(approvals).values(**values, **_changing(approval)))
+
+
+async def save_approval(tx: AsyncConnection, approval: Approval, *, due_at: Any = None) -> None:
+    """Writes what a decision changes, in the next version.
+
+    Args:
+        due_at: When a job goes on with it, by the database's clock; None: there is nothing more to do.
+    """
+    values = {**_changing(approval), "due_at": due_at, "epoch": approval.epoch, "tries": 0}
+    mine = (_c.org_id == approval.org_id, _c.approval_id == approval.approval_id)
+    await tx.execute(sa.update(approvals).where(*mine).values(values))
+
+
+async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, lock: bool = False) -> Approval | None:
+    query = sa.select(approvals).where(_c.org_id == org_id, _c.approval_id == approval_id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    return None if row is None else to_approval(row)
+
+
+async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
+    """The approval of this kind that waits about a resource: one at most, where the resource itself waits."""
+    mine = (_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id, _c.status == Status.PENDING)
+    query = sa.select(approvals).where(*mine).order_by(_c.created_at.desc()).limit(1)
+    row = (await tx.execute(query.with_for_update())).one_or_none()
+    return None if row is None else to_approval(row)
+
+
+def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
+    """The statement that finds approvals whose time ran out and that no job has marked yet."""
+    query = sa.select(_c.org_id, _c.approval_id).where(_c.status == Status.PENDING, _c.expires_at <= now)
+    return query.order_by(_c.expires_at).limit(count_max)
+
+
+def taking_approved(lease_ms: int, count_max: int) -> sa.Executable:
+    """The statement that takes approvals that were approved and are not done."""
+    return taking(approvals, lease_ms=lease_ms, count_max=count_max)
+
+
+def to_approval(row: Any) -> Approval:
+    failure = Failure(**row.failure) if row.failure else None
+    comments = tuple(
+        Comment(each["created_by"], each["text"], datetime.fromisoformat(each["created_at"])) for each in row.comments
+    )
+    return Approval(
+        org_id=row.org_id,
+        approval_id=row.approval_id,
+        version=row.version,
+        kind=row.kind,
+        summary=row.summary,
+        status=Status(row.status),
+        resource_id=row.resource_id,
+        amount=None if row.amount_minor is None else Money(row.amount_minor, row.currency),
+        content=row.content,
+        content_hash=row.content_hash,
+        makers=frozenset(row.makers),
+        beneficiary_party_ids=frozenset(row.beneficiary_party_ids),
+        created_by=row.created_by,
+        created_role=row.created_role,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        updated_at=row.updated_at,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        reason=row.reason,
+        result_path=row.result_path,
+        failure=failure,
+        epoch=row.epoch,
+        comments=comments,
+    )
+
+
+def _changing(approval: Approval) -> dict[str, Any]:
+    failure = approval.failure
+    return {
+        "version": approval.version,
+        "status": approval.status,
+        "updated_at": approval.updated_at,
+        "decided_by": approval.decided_by,
+        "decided_at": approval.decided_at,
+        "reason": approval.reason,
+        "result_path": approval.result_path,
+        "failure": None if failure is None else {**asdict(failure), "metadata": dict(failure.metadata)},
+        "comments": [{**asdict(each), "created_at": each.created_at.isoformat()} for each in approval.comments],
+    }
+
+
+def having(
+    *,
+    statuses: Collection[str],
+    kinds: Collection[str],
+    ids: Collection[str],
+    resource_id: str | None,
+    mine: bool | None,
+    person: str,
+    amount_minor_from: int | None,
+    now: datetime,
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions of a list. EXPIRED is what nobody decided in time, written down or not."""
+    found: list[sa.ColumnElement[bool]] = []
+    if statuses:
+        status = sa.case(
+            (sa.and_(_c.status == Status.PENDING, _c.expires_at <= now), Status.EXPIRED.value), else_=_c.status
+        )
+        found.append(status.in_(statuses))
+    if kinds:
+        found.append(_c.kind.in_(kinds))
+    if ids:
+        found.append(_c.approval_id.in_(ids))
+    if resource_id is not None:
+        found.append(_c.resource_id == resource_id)
+    if mine is not None:
+        is_mine = sa.literal(person) == sa.any_(_c.makers)
+        found.append(is_mine if mine else sa.not_(is_mine))
+    if amount_minor_from is not None:
+        found.append(_c.amount_minor >= amount_minor_from)
+    return found

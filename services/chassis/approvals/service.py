@@ -1,0 +1,141 @@
+"""ApprovalsService over gRPC, for the approvals of one service. Compliance's asks the other services, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc.aio import ServicerContext
+from realco.compliance.v1 import approvals_pb2 as pb
+from realco.compliance.v1 import approvals_pb2_grpc as pb_grpc
+from realco.type.v1 import approval_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals import messages, records
+from services.chassis.approvals.book import Approvals
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.parties import Parties
+from services.chassis.data.once import answered_before, replace_answer
+from services.chassis.data.operations import Operations
+from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.tables import approvals as table
+from services.chassis.values.approvals import Approval, ApprovalNotFound
+
+
+class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
+    """
+    Args:
+        parties: Tells for whom a person acts at this moment: no beneficiary decides.
+    """
+
+    def __init__(self, operations: Operations, approvals: Approvals, parties: Parties) -> None:
+        self._operations = operations
+        self._approvals = approvals
+        self._parties = parties
+
+    async def GetApproval(self, request: pb.GetApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
+        now = self._operations.clock.now()
+        async with self._operations.database.begin() as tx:
+            approval = await records.find_approval(tx, current_principal().org_id, request.approval_id)
+        if approval is None:
+            raise ApprovalNotFound()
+        return await self._show(approval, now)
+
+    async def ListApprovals(
+        self, request: pb.ListApprovalsRequest, context: ServicerContext
+    ) -> pb.ListApprovalsResponse:
+        return await self._operations.read(request, list_approvals)
+
+    async def GrantApproval(self, request: pb.GrantApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
+        before = await answered_before(self._operations.database, request, approval_pb2.Approval)
+        if before is not None:
+            return before
+        principal = current_principal()
+        parties = await self._parties.list_current(principal)
+        granted: list[Approval] = []
+
+        async def grant(tx: AsyncConnection, request: pb.GrantApprovalRequest, now: datetime) -> approval_pb2.Approval:
+            approval = await self._approvals.grant(tx, request, parties, now)
+            granted[:] = [approval]
+            return messages.to_approval(approval, now)
+
+        answer = await self._operations.write(request, approval_pb2.Approval, grant)
+        if request.validate_only or not granted:
+            return answer
+        done = await self._approvals.execute(granted[0])
+        answer = await self._show(done, self._operations.clock.now())
+        async with self._operations.database.begin() as tx:
+            await replace_answer(tx, request, answer)
+        return answer
+
+    async def RejectApproval(
+        self, request: pb.RejectApprovalRequest, context: ServicerContext
+    ) -> approval_pb2.Approval:
+        async def reject(
+            tx: AsyncConnection, request: pb.RejectApprovalRequest, now: datetime
+        ) -> approval_pb2.Approval:
+            return messages.to_approval(await self._approvals.reject(tx, request, now), now)
+
+        return await self._operations.write(request, approval_pb2.Approval, reject)
+
+    async def CancelApproval(
+        self, request: pb.CancelApprovalRequest, context: ServicerContext
+    ) -> approval_pb2.Approval:
+        async def cancel(
+            tx: AsyncConnection, request: pb.CancelApprovalRequest, now: datetime
+        ) -> approval_pb2.Approval:
+            return messages.to_approval(await self._approvals.cancel(tx, request, now), now)
+
+        return await self._operations.write(request, approval_pb2.Approval, cancel)
+
+    async def CommentApproval(
+        self, request: pb.CommentApprovalRequest, context: ServicerContext
+    ) -> approval_pb2.Approval:
+        async def comment(
+            tx: AsyncConnection, request: pb.CommentApprovalRequest, now: datetime
+        ) -> approval_pb2.Approval:
+            approval = await self._approvals.comment(tx, request, now)
+            return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
+
+        return await self._operations.write(request, approval_pb2.Approval, comment)
+
+    async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
+        dossier = await self._approvals.describe(approval, now)
+        return messages.to_approval(approval, now, dossier, self._approvals.list_actions(approval, now))
+
+
+def serving_approvals(servicer: pb_grpc.ApprovalsServiceServicer) -> tuple[Callable[..., None], Any, ServiceDescriptor]:
+    """What `Runtime.serve` needs to serve it."""
+    add: Callable[..., None] = pb_grpc.add_ApprovalsServiceServicer_to_server
+    return add, servicer, pb.DESCRIPTOR.services_by_name["ApprovalsService"]
+
+
+async def list_approvals(
+    tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime
+) -> pb.ListApprovalsResponse:
+    principal, page, c = current_principal(), Page.of(request), table.c
+    conditions = records.having(
+        statuses=[approval_pb2.Approval.Status.Name(status) for status in request.status],
+        kinds=request.kind,
+        ids=request.ids,
+        resource_id=request.resource_id if request.HasField("resource_id") else None,
+        mine=request.mine if request.HasField("mine") else None,
+        person=principal.person,
+        amount_minor_from=request.amount_minor_from if request.HasField("amount_minor_from") else None,
+        now=now,
+    )
+    query = sa.select(table).where(
+        c.org_id == principal.org_id, *conditions, *within(c.created_at, time_range(request))
+    )
+    rows = (
+        await tx.execute(page.of_query(query, (c.created_at, c.approval_id), descending=is_descending(request)))
+    ).all()
+    cut = page.cut(rows, lambda row: (row.created_at, row.approval_id))
+    return pb.ListApprovalsResponse(
+        approvals=[messages.to_approval(records.to_approval(row), now) for row in cut.rows],
+        next_page_token=cut.next_page_token,
+        previous_page_token=cut.previous_page_token,
+    )

@@ -1,0 +1,183 @@
+"""Who may decide, on what, and until when. No I/O.
+
+Nobody alone: what creates, moves, releases or redirects money waits for a second person, who is none of the makers of
+this very content and acts for nobody who gains from it. Persons are compared, not the accounts they sign in with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from services.chassis.values.errors import DomainError, Kind, NotFound
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
+from services.chassis.values.refusals import ContentChanged, MakerIsChecker
+
+# What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
+VALIDITY = timedelta(days=7)
+
+
+class Status(StrEnum):
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    EXECUTED = "EXECUTED"
+    FAILED = "FAILED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+
+class ApprovalNotFound(NotFound):
+    reason = "APPROVAL_NOT_FOUND"
+    what = "approval"
+
+
+class ApprovalNotPending(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "APPROVAL_NOT_PENDING"
+
+
+class ApprovalExpired(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "APPROVAL_EXPIRED"
+
+
+class BeneficiaryIsChecker(DomainError):
+    kind = Kind.PERMISSION_DENIED
+    reason = "BENEFICIARY_IS_CHECKER"
+
+
+class NotAMaker(DomainError):
+    kind = Kind.PERMISSION_DENIED
+    reason = "NOT_A_MAKER"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A value that the content changes; empty text stands for none."""
+
+    field: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What the content would do to one ledger account."""
+
+    kind: str
+    party_id: str | None
+    before: Money
+    after: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """What a service says about a content somebody asks for.
+
+    Args:
+        summary: One sentence for the person who decides.
+        resource_id: What it is about.
+        amount: The money it moves, if it moves some.
+        makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
+        beneficiary_party_ids: The parties that gain from it.
+        changes, facts, effects: For the decision, as they stand at this moment; not kept.
+    """
+
+    summary: str
+    resource_id: str
+    amount: Money | None = None
+    makers: frozenset[str] = frozenset()
+    beneficiary_party_ids: frozenset[str] = frozenset()
+    changes: tuple[Change, ...] = ()
+    facts: tuple[Explanation, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    created_by: str
+    text: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An approval as it is kept."""
+
+    org_id: str
+    approval_id: str
+    version: int
+    kind: str
+    summary: str
+    status: Status
+    resource_id: str
+    amount: Money | None
+    content: str
+    content_hash: str
+    makers: frozenset[str]
+    beneficiary_party_ids: frozenset[str]
+    created_by: str
+    created_role: str  # the role that the person had
+    created_at: datetime
+    expires_at: datetime
+    updated_at: datetime
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    reason: str | None = None
+    result_path: str | None = None
+    failure: Failure | None = None
+    epoch: int = 0
+    comments: tuple[Comment, ...] = field(default=())
+
+    def status_at(self, now: datetime) -> Status:
+        """An end by time is true from its instant, whether a job has written it or not."""
+        return Status.EXPIRED if self.status is Status.PENDING and now >= self.expires_at else self.status
+
+
+def write_content(content: Mapping[str, Any]) -> str:
+    """The canonical text that is decided on: sorted keys, no spaces."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def hash_content(content: str) -> str:
+    """SHA-256 in hex. It binds a decision to what was read."""
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def check_pending(approval: Approval, now: datetime) -> None:
+    """Raises: ApprovalNotPending, ApprovalExpired."""
+    status = approval.status_at(now)
+    if status is Status.EXPIRED:
+        raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=approval.expires_at)
+    if status is not Status.PENDING:
+        raise ApprovalNotPending("It was decided before.", status=status)
+
+
+def check_checker(approval: Approval, person: str, parties: Collection[str]) -> None:
+    """Whether this person may be the second one.
+
+    Args:
+        parties: The parties the person acts for at this moment.
+
+    Raises:
+        MakerIsChecker, BeneficiaryIsChecker
+    """
+    if person in approval.makers:
+        raise MakerIsChecker("You had a part in making it; another person decides.")
+    if gaining := sorted(approval.beneficiary_party_ids & frozenset(parties)):
+        message = "You act for a party that gains from it; another person decides."
+        raise BeneficiaryIsChecker(message, party_id=gaining[0])
+
+
+def check_content(approval: Approval, content_hash: str) -> None:
+    """Raises: ContentChanged."""
+    if content_hash != approval.content_hash:
+        raise ContentChanged("That is not the content that waits; read it again.", content_hash=approval.content_hash)

@@ -1,0 +1,250 @@
+"""What needs two persons in the book, and what the second one has to know."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import events_pb2 as events
+
+from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import Change, Dossier, Effect
+from services.chassis.values.money import Money, spell_money
+from services.chassis.values.refusals import EscrowAccountNotFound
+from services.escrow import store
+from services.escrow.commands import escrow_accounts, holds, journal_entries
+from services.escrow.domain import refusals
+from services.escrow.domain.account import Status
+from services.escrow.domain.chart import Kind, LedgerAccount, line_of
+from services.escrow.domain.journal import Layer, Leg, NewEntry
+from services.escrow.messages import read_ledger_account
+from services.escrow.posting.group_commit import Poster
+
+
+def build_approvals(operations: Operations, poster: Poster) -> Approvals:
+    """The approvals of the book."""
+    book = _Book(operations, poster)
+    kinds: list[ApprovalKind[Any]] = [
+        ApprovalKind(
+            pb.PostJournalEntryRequest,
+            pb.PostJournalEntryResponse,
+            book.describe_entry,
+            book.post_journal_entry,
+            lambda entry: pb.PostJournalEntryResponse(journal_entry=entry),
+            lambda request, entry: f"{_path(request)}/journal-entries/{entry.journal_entry_id}",
+        ),
+        ApprovalKind(
+            pb.BatchPostJournalEntriesRequest,
+            pb.BatchPostJournalEntriesResponse,
+            book.describe_entries,
+            book.batch_post_journal_entries,
+            lambda answer: answer,
+            lambda request, _: f"{_path(request)}/journal-entries",
+        ),
+        ApprovalKind(
+            pb.UnfreezeEscrowAccountRequest,
+            pb.UnfreezeEscrowAccountResponse,
+            book.describe_unfreezing,
+            book.unfreeze_escrow_account,
+            lambda account: pb.UnfreezeEscrowAccountResponse(escrow_account=account),
+            lambda request, _: _path(request),
+        ),
+        ApprovalKind(
+            pb.CloseEscrowAccountRequest,
+            pb.CloseEscrowAccountResponse,
+            book.describe_closing,
+            book.close_escrow_account,
+            lambda account: pb.CloseEscrowAccountResponse(escrow_account=account),
+            lambda request, _: _path(request),
+        ),
+        ApprovalKind(
+            pb.CaptureHoldRequest,
+            pb.CaptureHoldResponse,
+            book.describe_capture,
+            book.capture_hold,
+            lambda hold: pb.CaptureHoldResponse(hold=hold),
+            lambda request, _: f"{_path(request)}/holds/{request.hold_id}",
+        ),
+        ApprovalKind(
+            pb.ReleaseHoldRequest,
+            pb.ReleaseHoldResponse,
+            book.describe_release,
+            book.release_hold,
+            lambda hold: pb.ReleaseHoldResponse(hold=hold),
+            lambda request, _: f"{_path(request)}/holds/{request.hold_id}",
+        ),
+    ]
+    return Approvals(operations, kinds, requested=events.ApprovalRequested, updated=events.ApprovalUpdated)
+
+
+class _Book:
+    """Does what was approved, and describes it to who decides."""
+
+    def __init__(self, operations: Operations, poster: Poster) -> None:
+        self._operations = operations
+        self._poster = poster
+
+    # --- journal entries: idempotent by the journal's own keys ---
+
+    async def post_journal_entry(self, request: pb.PostJournalEntryRequest) -> pb.JournalEntry:
+        database, now = self._operations.database, self._operations.clock.now()
+        return await journal_entries.post_journal_entry(self._poster, database, request, now)
+
+    async def batch_post_journal_entries(
+        self, request: pb.BatchPostJournalEntriesRequest
+    ) -> pb.BatchPostJournalEntriesResponse:
+        database, now = self._operations.database, self._operations.clock.now()
+        return await journal_entries.batch_post_journal_entries(self._poster, database, request, now)
+
+    async def describe_entry(self, request: pb.PostJournalEntryRequest, now: datetime) -> Dossier:
+        entry = await self._build(request)
+        verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
+        return await self._describe_legs(f"{verb}: {entry.description}", [entry])
+
+    async def describe_entries(self, request: pb.BatchPostJournalEntriesRequest, now: datetime) -> Dossier:
+        wanted = await journal_entries.build_entries(self._operations.database, request, now)
+        found = [entry for entry in wanted if isinstance(entry, NewEntry)]
+        return await self._describe_legs(f"Post {len(request.items)} journal entries", found, request.escrow_account_id)
+
+    async def _build(self, request: pb.PostJournalEntryRequest) -> NewEntry:
+        return await journal_entries.build_entry(
+            self._operations.database,
+            request.escrow_account_id,
+            request.idempotency_key,
+            request.journal_entry,
+            self._operations.clock.now(),
+        )
+
+    async def _describe_legs(self, summary: str, wanted: Sequence[NewEntry], escrow_account_id: str = "") -> Dossier:
+        """What the entries do together to each ledger account, as far as it is posted."""
+        escrow_account_id = escrow_account_id or wanted[0].escrow_account_id
+        legs = [leg for entry in wanted for leg in entry.legs if leg.layer is Layer.POSTED]
+        account, effects = await self._foresee(escrow_account_id, legs)
+        moved = sum(
+            leg.amount_minor for leg in legs if leg.direction is line_of(leg.ledger_account.kind).normal_balance
+        )
+        gaining = {effect.party_id for effect in effects if _gains(effect) and effect.party_id is not None}
+        return Dossier(
+            f"{summary} ({account.display_name})",
+            escrow_account_id,
+            amount=Money(moved, account.currency),
+            beneficiary_party_ids=frozenset(gaining),
+            effects=tuple(effects),
+        )
+
+    async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[Any, list[Effect]]:
+        changes: dict[LedgerAccount, int] = defaultdict(int)
+        for leg in legs:
+            grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
+            changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
+        org_id = current_principal().org_id
+        async with self._operations.database.begin() as tx:
+            account = await self._find_account(tx, escrow_account_id)
+            found = await store.list_balances(tx, org_id, escrow_account_id, list(changes)) if changes else []
+        before = {balance.ledger_account: balance.posted_minor for balance in found}
+        effects = [
+            Effect(
+                each.kind.value,
+                each.party_id or None,
+                Money(before.get(each, 0), account.currency),
+                Money(before.get(each, 0) + change, account.currency),
+            )
+            for each, change in changes.items()
+        ]
+        return account, effects
+
+    # --- escrow accounts ---
+
+    async def unfreeze_escrow_account(self, request: pb.UnfreezeEscrowAccountRequest) -> pb.EscrowAccount:
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.unfreeze_escrow_account)
+
+    async def close_escrow_account(self, request: pb.CloseEscrowAccountRequest) -> pb.EscrowAccount:
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.close_escrow_account)
+
+    async def describe_unfreezing(self, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> Dossier:
+        return await self._describe_move("Unfreeze", Status.ACTIVE, request.escrow_account_id)
+
+    async def describe_closing(self, request: pb.CloseEscrowAccountRequest, now: datetime) -> Dossier:
+        return await self._describe_move("Close for good", Status.CLOSED, request.escrow_account_id)
+
+    async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            account = await self._find_account(tx, escrow_account_id)
+        changes = (Change("status", account.status, wanted.value),)
+        return Dossier(f"{verb}: {account.display_name}", escrow_account_id, changes=changes)
+
+    # --- holds ---
+
+    async def capture_hold(self, request: pb.CaptureHoldRequest) -> pb.Hold:
+        return await self._operations.write(request, pb.Hold, holds.capture_hold)
+
+    async def release_hold(self, request: pb.ReleaseHoldRequest) -> pb.Hold:
+        return await self._operations.write(request, pb.Hold, holds.release_hold)
+
+    async def describe_capture(self, request: pb.CaptureHoldRequest, now: datetime) -> Dossier:
+        hold = await self._find_hold(request.escrow_account_id, request.hold_id)
+        held, receiving = (
+            LedgerAccount(Kind(hold.kind), hold.party_id),
+            read_ledger_account(request.to_ledger_account, "to_ledger_account"),
+        )
+        minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
+        side = line_of(held.kind).normal_balance
+        legs = [Leg(held, side.opposite, minor), Leg(receiving, side, minor)]
+        account, effects = await self._foresee(request.escrow_account_id, legs)
+        amount = Money(minor, account.currency)
+        return Dossier(
+            f"Capture {_spell(amount)} of a hold on {held}, for {receiving} ({account.display_name})",
+            request.escrow_account_id,
+            amount=amount,
+            makers=frozenset({hold.created_by}),
+            beneficiary_party_ids=_parties(receiving),
+            effects=tuple(effects),
+        )
+
+    async def describe_release(self, request: pb.ReleaseHoldRequest, now: datetime) -> Dossier:
+        hold = await self._find_hold(request.escrow_account_id, request.hold_id)
+        held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
+        return Dossier(
+            f"Release a hold of {_spell(amount)} on {held}",
+            request.escrow_account_id,
+            amount=amount,
+            beneficiary_party_ids=_parties(held),
+            changes=(Change("status", hold.status, "RELEASED"),),
+        )
+
+    async def _find_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
+        async with self._operations.database.begin() as tx:
+            hold = await store.find_hold(tx, current_principal().org_id, escrow_account_id, hold_id)
+        if hold is None:
+            raise refusals.HoldNotFound()
+        return hold
+
+    async def _find_account(self, tx: Any, escrow_account_id: str) -> Any:
+        account = await store.find_escrow_account(tx, current_principal().org_id, escrow_account_id)
+        if account is None:
+            raise EscrowAccountNotFound()
+        return account
+
+
+def _gains(effect: Effect) -> bool:
+    """Whether a party is owed more by it, or owes less."""
+    grew = effect.after.amount_minor - effect.before.amount_minor
+    return grew < 0 if effect.kind == "RETURNS_RECEIVABLE" else grew > 0
+
+
+def _parties(account: LedgerAccount) -> frozenset[str]:
+    return frozenset({account.party_id} - {""})
+
+
+def _spell(amount: Money) -> str:
+    return spell_money(amount.amount_minor, amount.currency)
+
+
+def _path(request: Any) -> str:
+    return f"/api/v1/escrow-accounts/{request.escrow_account_id}"

@@ -1,0 +1,50 @@
+"""Nobody alone: of everything that a person may have done, the contract says whether one person suffices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from realco.type.v1 import access_pb2, approval_pb2
+
+from gateway import contracts
+from services.chassis.calls.access import rules_of
+
+# Those that say it; each service joins as it is made so.
+AREAS = ("escrow",)
+_ACCESS: Any = access_pb2.access
+_FOUR_EYES: Any = approval_pb2.four_eyes
+METHODS = [method for service in contracts.services() for method in service.methods]
+
+
+def area_of(method: MethodDescriptor) -> str:
+    return str(contracts.area_of(method.full_name))
+
+
+def writes_for_a_person(method: MethodDescriptor) -> bool:
+    rule = rules_of([method.containing_service])[f"/{method.containing_service.full_name}/{method.name}"]
+    return bool(rule.roles) and not rule.reads_only
+
+
+WRITES = [method for method in METHODS if area_of(method) in AREAS and writes_for_a_person(method)]
+TWO_PERSONS = [method for method in METHODS if method.GetOptions().Extensions[_FOUR_EYES].two_persons]
+
+
+def by_name(method: MethodDescriptor) -> str:
+    return str(method.full_name)
+
+
+@pytest.mark.parametrize("method", WRITES, ids=by_name)
+def test_whether_one_person_suffices_is_said_of_all_that_a_person_may_have_done(method):
+    decision = method.GetOptions().Extensions[_FOUR_EYES].WhichOneof("decision")
+    assert decision is not None
+    if decision == "one_person":
+        assert method.GetOptions().Extensions[_FOUR_EYES].one_person.endswith(".")
+
+
+@pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)
+def test_what_needs_two_persons_answers_the_approval_that_waits(method):
+    answer = method.output_type.fields_by_name["approval"]
+    assert answer.message_type is approval_pb2.Approval.DESCRIPTOR
+    assert "validate_only" in method.input_type.fields_by_name, "it is rehearsed before it is asked for"

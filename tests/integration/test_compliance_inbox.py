@@ -1,0 +1,127 @@
+"""One inbox for what every service keeps: looked at and decided through compliance, in the person's own name."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from realco.compliance.v1 import approvals_pb2 as pb
+from realco.escrow.v1 import escrow_pb2
+from realco.type.v1 import approval_pb2
+
+from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data.database import Database
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import ApprovalNotFound
+from services.chassis.values.errors import DomainError, Unavailable
+from services.compliance.approvals import build_approvals
+from services.compliance.inbox import Inbox
+from tests.support.escrow import Escrow, key, new_entry
+from tests.support.peers.wire import Wire
+
+S = approval_pb2.Approval
+
+
+class NoParties:
+    async def list_current(self, principal: Principal) -> frozenset[str]:
+        return frozenset()
+
+    list_heard = list_current
+
+
+class Desk:
+    """Escrow with its approvals, and compliance's inbox before it, on a wire."""
+
+    def __init__(self, escrow: Escrow, database: Database) -> None:
+        self.escrow = escrow
+        self.wire = Wire("compliance")
+        operations = Operations(escrow.database, escrow.clock)
+        self.kept = ApprovalsServicer(operations, escrow.approvals, NoParties())
+        own = Operations(database, escrow.clock)
+        inbox = ApprovalsServicer(own, build_approvals(own), NoParties())
+        self.inbox = Inbox(inbox, [self.wire.open_channel(self.kept)])
+
+    def person(self, name: str, role: str = "admin") -> Principal:
+        return Principal(name, role, self.escrow.org_id)
+
+    async def ask(self, account: str, minor: int = 100) -> S:
+        wanted = new_entry(("cash", minor), ("suspense", -minor))
+        request = escrow_pb2.PostJournalEntryRequest(
+            idempotency_key=key(), escrow_account_id=account, journal_entry=wanted
+        )
+        return await self.escrow.ask("PostJournalEntry", request)
+
+    async def call(self, rpc: str, request, who: str = "admin-2", role: str = "admin"):
+        with acting_as(self.person(who, role)):
+            return await getattr(self.inbox, rpc)(request, None)
+
+    async def list_ids(self, **asked) -> tuple[list[str], pb.ListApprovalsResponse]:
+        answer = await self.call("ListApprovals", pb.ListApprovalsRequest(**asked))
+        return [one.approval_id for one in answer.approvals], answer
+
+
+@pytest.fixture
+async def desk(service_urls):
+    urls = await service_urls("compliance")
+    database = Database(urls.app_url, "compliance")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(database.dispose)
+        yield Desk(await stack.enter_async_context(Escrow((await service_urls("escrow")).app_url)), database)
+
+
+def grant_of(approval: S) -> pb.GrantApprovalRequest:
+    return pb.GrantApprovalRequest(
+        idempotency_key=key(),
+        approval_id=approval.approval_id,
+        content_hash=approval.content_hash,
+        etag=approval.etag,
+    )
+
+
+async def test_a_second_person_sees_the_effect_and_has_it_booked(desk):
+    account = await desk.escrow.open()
+    asked = await desk.ask(account)
+    read = await desk.call("GetApproval", pb.GetApprovalRequest(approval_id=asked.approval_id))
+    effects = {one.kind: (one.before.amount_minor, one.after.amount_minor) for one in read.effects}
+    assert effects == {"CASH": (0, 100), "SUSPENSE": (0, 100)}
+    assert await desk.escrow.posted(account) == {}
+    done = await desk.call("GrantApproval", grant_of(read))
+    assert (done.status, await desk.escrow.posted(account)) == (S.EXECUTED, {"cash": 100, "suspense": 100})
+    [entry] = await desk.escrow.journal()
+    assert (entry.created_by, done.decided_by) == ("admin-1", "admin-2")
+    assert done.result_path.endswith(f"/{account}/journal-entries/{entry.journal_entry_id}")
+
+
+@pytest.mark.parametrize(
+    ("who", "role", "reason"),
+    [("admin-1", "admin", "MAKER_IS_CHECKER"), ("auditor", "auditor", "PERMISSION_DENIED")],
+)
+async def test_who_may_not_decide_at_escrow_may_not_decide_by_way_of_compliance(desk, who, role, reason):
+    account = await desk.escrow.open()
+    asked = await desk.ask(account)
+    with pytest.raises(DomainError) as refused:
+        await desk.call("GrantApproval", grant_of(asked), who, role)
+    assert (refused.value.reason, await desk.escrow.posted(account)) == (reason, {})
+
+
+async def test_a_list_is_cut_into_pages_both_ways(desk):
+    account = await desk.escrow.open()
+    ids = []
+    for _ in range(5):
+        ids.insert(0, (await desk.ask(account)).approval_id)
+        await desk.escrow.pass_time(seconds=1)
+    first, answer = await desk.list_ids(page_size=2)
+    second, answer = await desk.list_ids(page_size=2, page_token=answer.next_page_token)
+    third, last = await desk.list_ids(page_size=2, page_token=answer.next_page_token)
+    assert (first + second + third, last.next_page_token) == (ids, "")
+    back, answer = await desk.list_ids(page_size=2, page_token=last.previous_page_token)
+    assert (back, bool(answer.previous_page_token)) == (second, True)
+
+
+async def test_what_nobody_keeps_is_not_found_and_what_cannot_be_asked_is_not_known(desk):
+    nobody = pb.GetApprovalRequest(approval_id="apr_" + "0" * 26)
+    with pytest.raises(ApprovalNotFound):
+        await desk.call("GetApproval", nobody)
+    with desk.wire.cut(desk.kept), pytest.raises(Unavailable):
+        await desk.call("GetApproval", nobody)
