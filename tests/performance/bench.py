@@ -20,7 +20,7 @@ from deploy.local.instance import Instance
 from deploy.local.postgres import Postgres
 from deploy.local.programs import ROOT
 from services.chassis.process import telemetry
-from tests.performance import report
+from tests.performance import importer, report
 from tests.performance.edge import Edge
 from tests.performance.measure import Results
 from tests.performance.postings import Bench
@@ -64,6 +64,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="realco-bench-") as folder:
         with console.status("starting an instance and a PostgreSQL beside it"):
             instance, cluster = Instance(Path(folder) / "instance"), Postgres(Path(folder) / "book")
+            os.environ["SERVICE_GRANTS_FILE"] = str(importer.write_grants(Path(folder)))
             instance.start()
         try:
             with cluster:

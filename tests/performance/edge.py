@@ -23,7 +23,7 @@ from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
 
 from deploy.local.instance import Instance
 from services.chassis.calls.wire import to_timestamp
-from tests.performance import load
+from tests.performance import importer, load
 from tests.performance.measure import Cpu, Results, run_callers, run_for
 
 UNARY_CALLERS = 64
@@ -70,6 +70,7 @@ class Edge:
         self._scale = scale
         self._dice = random.Random(1)
         self._metadata = (("authorization", f"Bearer {instance.issue_token('admin', org=load.ORG)}"),)
+        self._importer = importer.sign_in(instance)
         self._urls = {name: instance.database_url(name) for name in ("transactions", "escrow", "distributions")}
         options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX)]
         self._channels = {
@@ -129,11 +130,14 @@ class Edge:
     async def _ask_health(self, request: health_pb2.HealthCheckRequest) -> None:
         await self._health.Check(request, timeout=_SECONDS)
 
+    def _as_importer(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._importer.token()}"), ("x-realco-org", load.ORG))
+
     async def _post_one(self, request: escrow_pb2.PostJournalEntryRequest) -> None:
-        await self._escrow.PostJournalEntry(request, metadata=self._metadata, timeout=_SECONDS)
+        await self._escrow.PostJournalEntry(request, metadata=self._as_importer(), timeout=_SECONDS)
 
     async def _post_together(self, request: escrow_pb2.BatchPostJournalEntriesRequest) -> None:
-        answer = await self._escrow.BatchPostJournalEntries(request, metadata=self._metadata, timeout=_SECONDS)
+        answer = await self._escrow.BatchPostJournalEntries(request, metadata=self._as_importer(), timeout=_SECONDS)
         assert all(result.HasField("journal_entry") for result in answer.results), "a posting was refused"
 
     def _unary(self, number: int) -> escrow_pb2.PostJournalEntryRequest:

@@ -1,0 +1,31 @@
+"""Another service of the company, which brings journal entries into the book: what was decided elsewhere, in bulk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from joserfc.jwk import ECKey
+
+from deploy.local.instance import Instance
+from services.chassis.calls.auth import ServiceIdentity
+
+_NAME = "importer"
+_RPCS = ("PostJournalEntry", "BatchPostJournalEntries", "GetTrialBalance")
+
+
+def write_grants(folder: Path) -> Path:
+    """Returns: the file that lets it call what it needs."""
+    path = folder / "grants.json"
+    path.write_text(json.dumps({_NAME: [f"realco.escrow.v1.EscrowService/{rpc}" for rpc in _RPCS]}))
+    return path
+
+
+def sign_in(instance: Instance) -> ServiceIdentity:
+    """Makes it known to a running instance, as the documentation of services says."""
+    identity = ServiceIdentity(_NAME, ECKey.generate_key("P-256"))
+    path = instance.identity.jwks_file
+    keys = json.loads(path.read_text())
+    keys["keys"].append(identity.public_jwk())
+    path.write_text(json.dumps(keys))
+    return identity
