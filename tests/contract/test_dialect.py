@@ -1,0 +1,107 @@
+"""The one dialect of the contracts: whoever knows one request, one list, one resource knows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+
+from gateway import contracts
+
+METHODS = [method for service in contracts.services() for method in service.methods]
+# Their zero is their documented default.
+PLAIN = {"page_size", "page_token", "order", "validate_only"}
+WRITES = ("Create", "Update", "Place", "Post", "Put", "Add")
+
+
+def by_name(described: Any) -> str:
+    return str(described.full_name)
+
+
+def behaviors(field: FieldDescriptor) -> list[int]:
+    return list(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
+
+
+def requests() -> list[Descriptor]:
+    """Each request, and each message inside it that is a part of nothing else."""
+    found: dict[str, Descriptor] = {}
+    for method in METHODS:
+        for message in (method.input_type, *method.input_type.nested_types):
+            found[message.full_name] = message
+    return [message for message in found.values() if not message.GetOptions().map_entry]
+
+
+def lists() -> list[MethodDescriptor]:
+    return [method for method in METHODS if "page_size" in method.input_type.fields_by_name]
+
+
+def resource_of(method: MethodDescriptor) -> Descriptor:
+    """What a list lists: its answer's first repeated field."""
+    return next(field.message_type for field in method.output_type.fields if field.is_repeated and field.message_type)
+
+
+def readable() -> set[str]:
+    """The resources that can be got one by one."""
+    return {method.output_type.full_name for method in METHODS if method.name.startswith("Get")}
+
+
+def written() -> Iterator[tuple[Descriptor, set[str]]]:
+    """Each resource that a user writes, with the fields its requests take."""
+    taken: dict[str, set[str]] = {}
+    resources: dict[str, Descriptor] = {}
+    for method in METHODS:
+        resource = method.output_type
+        if method.name.startswith(WRITES) and resource.full_name in readable():
+            resources[resource.full_name] = resource
+            holders = (method.input_type, *method.input_type.nested_types)
+            taken.setdefault(resource.full_name, set()).update(name for each in holders for name in each.fields_by_name)
+            for field in method.input_type.fields:
+                if field.message_type is not None and field.message_type.file is resource.file:
+                    taken[resource.full_name].update(field.message_type.fields_by_name)
+    for name, resource in resources.items():
+        yield resource, taken[name]
+
+
+@pytest.mark.parametrize("request_", requests(), ids=by_name)
+def test_a_field_of_a_request_is_required_or_may_visibly_be_left_out(request_):
+    unclear = [
+        field.name
+        for field in request_.fields
+        if not field.is_repeated
+        and field.message_type is None
+        and field.name not in PLAIN
+        and field_behavior_pb2.REQUIRED not in behaviors(field)
+        and not field.has_presence
+    ]
+    assert unclear == []
+
+
+@pytest.mark.parametrize("method", lists(), ids=by_name)
+def test_a_list_can_be_asked_for_any_of_several_values(method):
+    single = [field.name for field in method.input_type.fields if field.enum_type and not field.is_repeated]
+    assert [name for name in single if name != "order"] == []
+
+
+@pytest.mark.parametrize("method", lists(), ids=by_name)
+def test_a_list_is_filtered_by_what_its_resource_has(method):
+    asked, resource = method.input_type.fields_by_name, resource_of(method)
+    wanted = {"status", "external_id"} & set(resource.fields_by_name)
+    route: Any = method.GetOptions().Extensions[annotations_pb2.http]  # type: ignore[index]
+    if resource.full_name in readable() and "{" not in route.get:
+        wanted |= {"ids", "from_time", "to_time", "order"}
+    assert wanted - set(asked) == set()
+
+
+@pytest.mark.parametrize(("resource", "taken"), list(written()), ids=lambda value: getattr(value, "full_name", ""))
+def test_what_no_request_takes_is_marked_as_output(resource, taken):
+    own_id = next(field.name for field in resource.fields if field.number == 1)
+    unmarked = [
+        field.name
+        for field in resource.fields
+        if (field.name not in taken or field.name in {own_id, "etag"})
+        and field_behavior_pb2.OUTPUT_ONLY not in behaviors(field)
+    ]
+    assert unmarked == []
