@@ -72,6 +72,11 @@ def select_latest_checks() -> sa.Select[Any]:
     )
 
 
+async def list_organizations_with_expired_checks(tx: AsyncConnection, now: datetime) -> list[str]:
+    due = sa.select(_c.org_id).where(_c.status == "PASSED", _c.expires_at <= now).distinct()
+    return list(await tx.scalars(due))
+
+
 async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> list[sa.Row[Any]]:
     """PASSED checks whose time ran out, the longest overdue first."""
     due = sa.select(compliance_checks).where(_c.status == "PASSED", _c.expires_at <= now)
