@@ -33,3 +33,17 @@ def test_a_readme_names_the_services_that_its_service_calls(service: Service) ->
     [calls] = CALLS.finditer(readme_of(service))
     words = set(re.findall(r"[a-z]+", calls["section"] or calls["row"]))
     assert words & set(SERVICE_NAMES) == set(service.calls)
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_what_a_readme_calls_by_name_is_called_so_in_the_code(service: Service) -> None:
+    """Log lines that people look for at night, jobs, columns, fields."""
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in (ROOT / "services" / service.name, ROOT / "services" / "chassis", ROOT / "protos" / "realco")
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in {".py", ".sql", ".proto"} and "_pb2" not in path.name
+    )
+    words = set(re.findall(r"\w+", code))
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", readme_of(service)))
+    assert {name for name in named - words if not name.startswith("realco_")} == set()
