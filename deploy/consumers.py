@@ -85,7 +85,7 @@ def copying_consumer(copy: Copy) -> ConsumerConfig:
         deliver_subject=copy.deliver_subject,
         flow_control=True,
         idle_heartbeat=_HEARTBEAT_SECONDS,
-        max_ack_pending=1000,
+        max_ack_pending=10_000,  # acknowledgements come once a second
         max_deliver=-1,
     )
 

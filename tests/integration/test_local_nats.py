@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -194,6 +195,36 @@ async def test_what_a_team_is_no_longer_granted_leaves_its_copy(tmp_path: Path) 
             await provision_once(server, (LENDER,))
             await copied(client, 1)
             assert await read_all(client, ">") == [POSTED]
+
+
+async def test_a_copy_that_a_power_cut_has_shortened_is_found_and_made_anew(tmp_path: Path) -> None:
+    here, kept = tmp_path / "nats" / "store" / "jetstream" / "lender", tmp_path / "kept"
+    with Nats(tmp_path, WANTED, TEAMS) as server:
+        await provision_once(server)
+        await publish(server, POSTED)
+        async with user(server, "lender") as (client, _):
+            await copied(client, 1)
+    shutil.copytree(here, kept)
+    with Nats(tmp_path, WANTED, TEAMS) as server:
+        await publish(server, POSTED)
+        async with user(server, "lender") as (client, _):
+            await copied(client, 2)
+        async with user(server, "provisioner") as (client, _):
+            await until(lambda: all_acknowledged(client))
+    shutil.rmtree(here)
+    kept.rename(here)
+    with Nats(tmp_path, WANTED, TEAMS) as server:
+        async with user(server, "provisioner") as (client, _):
+            compared = await provision(client, WANTED, COPIES, change=False)
+            assert compared.drift == ["copy of ESCROW for lender lacks 1 events"]
+            assert (await provision(client, WANTED, COPIES)).lines == ["copy of ESCROW for lender made"]
+        async with user(server, "lender") as (client, _):
+            await copied(client, 2)
+
+
+async def all_acknowledged(provisioner: Client) -> bool:
+    info = await streams.jetstream(provisioner).consumer_info("ESCROW", "copy-lender")
+    return bool(info.ack_floor and info.ack_floor.stream_seq == 2)
 
 
 async def provision_once(server: Nats, teams: Sequence[Team] = TEAMS) -> None:

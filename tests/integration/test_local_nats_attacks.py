@@ -1,0 +1,225 @@
+"""What the holder of one NATS password tries: nothing of another's changes, is told in its name, or is overheard.
+
+Each user but the provisioner, whose work it is to make consumers, says everything of a list that is made from the names
+of all streams, consumers, areas and users. Afterwards the streams and the services' consumers are as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+
+from deploy.local.nats import EVERYTHING, Nats
+from deploy.nats_accounts import inbox_prefix
+from deploy.provision import provision
+from deploy.topology import AREA_STREAMS, DEAD_LETTERS, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
+from services.chassis.events import streams
+from tests.support.chassis import until
+from tests.support.nats_users import BROKER, CONSUMERS, COPIES, LENDER, TEAMS, run_everybody, user
+
+ATTACKERS = (*SERVICE_NAMES, *(team.name for team in TEAMS))
+USERS = (*ATTACKERS, PROVISIONER)
+API = ("$JS.API", f"$JS.{streams.EVENTS_ACCOUNT}.API", *(f"$JS.{team.name}.API" for team in TEAMS))
+ORGANIZATIONS = ("org_1", "org_2")
+# A team reads what it may hear, by whatever way; a service reads nothing but what its durables hand out.
+GRANTED = {"subscriber": {"org_1", "org_2"}, LENDER.name: {"org_1"}, BROKER.name: {"org_2"}}
+# A subject, a body, and where the answer is to go: "" is the attacker's own inbox.
+Attempt = tuple[str, Any, str]
+
+
+def subject_of(service: str, organization: str = "org_1") -> str:
+    return f"realco.{service}.v1.AnyEvent.{organization}._"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    with run_everybody(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture
+async def told(server: Nats) -> Nats:
+    """With an event of two organizations in each area, and something put aside for each durable."""
+    for service in SERVICE_NAMES:
+        async with user(server, service) as (client, _):
+            for organization in ORGANIZATIONS:
+                await client.jetstream().publish(subject_of(service, organization), f"of {organization}".encode())
+            for consumer in CONSUMERS:
+                if consumer.owner == service and consumer.stream == DEAD_LETTERS.name:
+                    await client.jetstream().publish(*consumer.subjects, b"put aside")
+    for copy in COPIES:
+        async with user(server, copy.team) as (client, _):
+            await until(partial(has_events, client, copy.stream))
+    return server
+
+
+async def has_events(client: Client, stream: str) -> bool:
+    return (await client.jetstream().stream_info(stream)).state.messages > 0
+
+
+def foreign_subjects(name: str) -> Iterator[str]:
+    """Whatever ends in a stream, and is not the user's to say."""
+    for service in SERVICES:
+        if service.name != name:
+            yield subject_of(service.name)
+    for consumer in CONSUMERS:
+        if consumer.owner != name:
+            yield f"realco.dead_letters.{consumer.name}"
+            yield f"realco.positions.{consumer.name}.{consumer.stream}"
+
+
+def changes_of_streams(api: str) -> Iterator[Attempt]:
+    for stream in STREAMS:
+        configuration = {"name": stream.name, "subjects": list(stream.subjects), "storage": "file"}
+        yield f"{api}.STREAM.DELETE.{stream.name}", b"", ""
+        yield f"{api}.STREAM.PURGE.{stream.name}", b"", ""
+        yield f"{api}.STREAM.MSG.DELETE.{stream.name}", {"seq": 1}, ""
+        yield f"{api}.STREAM.UPDATE.{stream.name}", configuration | {"max_msgs": 1, "discard": "old"}, ""
+        yield f"{api}.STREAM.SNAPSHOT.{stream.name}", {"deliver_subject": "stolen"}, ""
+        yield f"{api}.STREAM.MSG.GET.{stream.name}", {"seq": 1}, ""
+        yield f"{api}.DIRECT.GET.{stream.name}", {"seq": 1}, ""
+        copied = {"name": stream.name, "external": {"api": f"$JS.{streams.EVENTS_ACCOUNT}.API", "deliver": "mine"}}
+        yield f"{api}.STREAM.CREATE.MINE", {"name": "MINE", "sources": [copied]}, ""
+        yield f"{api}.STREAM.CREATE.MINE", {"name": stream.name, "subjects": ["mine.>"]}, ""
+    yield f"{api}.ACCOUNT.PURGE.{streams.EVENTS_ACCOUNT}", b"", ""
+
+
+def changes_of_consumers(name: str, api: str) -> Iterator[Attempt]:
+    foreign = [(one.stream, one.name) for one in CONSUMERS if one.owner != name]
+    foreign += [(one.stream, one.consumer) for one in COPIES]
+    for stream, consumer in foreign:
+        deaf = {"name": consumer, "durable_name": consumer, "filter_subject": "nothing.at.all", "ack_policy": "none"}
+        body = {"stream_name": stream, "config": deaf}
+        yield f"{api}.CONSUMER.CREATE.{stream}.{consumer}.nothing.at.all", body, ""
+        yield f"{api}.CONSUMER.DURABLE.CREATE.{stream}.{consumer}", body, ""
+        yield f"{api}.CONSUMER.CREATE.{stream}", body, ""
+        yield f"{api}.CONSUMER.CREATE.{stream}.mine", body, ""  # one name in the subject, another in the body
+        yield f"{api}.CONSUMER.DELETE.{stream}.{consumer}", b"", ""
+        yield f"{api}.CONSUMER.PAUSE.{stream}.{consumer}", {"pause_until": "2099-01-01T00:00:00Z"}, ""
+        yield f"{api}.CONSUMER.RESET.{stream}.{consumer}", {"seq": 1}, ""
+        yield f"{api}.CONSUMER.MSG.NEXT.{stream}.{consumer}", {"batch": 10, "no_wait": True}, ""
+        for word in (b"", b"+TERM", b"-NAK", b"+NXT"):
+            for sequence in range(1, 4):
+                yield f"$JS.ACK.{stream}.{consumer}.1.{sequence}.{sequence}.1700000000000000000.0", word, ""
+
+
+def writes_by_answers(name: str) -> Iterator[Attempt]:
+    """The answer to a request, or the messages of a consumer, would be stored, or heard by another."""
+    targets = [*foreign_subjects(name), *(f"{inbox_prefix(other)}.victim" for other in USERS if other != name)]
+    targets += [f"{API[1]}.CONSUMER.DELETE.{one.stream}.{one.name}" for one in CONSUMERS if one.owner != name]
+    own = [(one.stream, one.name) for one in CONSUMERS if one.owner == name]
+    for target in targets:
+        for api in API[:2]:
+            yield f"{api}.INFO", b"", target
+            yield f"{api}.STREAM.NAMES", b"", target
+            for stream, consumer in own:
+                yield f"{api}.CONSUMER.INFO.{stream}.{consumer}", b"", target
+        for stream in AREA_STREAMS:
+            pushing = {"ack_policy": "none", "deliver_policy": "all", "deliver_subject": target}
+            body = {"stream_name": stream.name, "config": pushing}
+            yield f"$JS.API.CONSUMER.CREATE.{stream.name}", body, ""
+            yield f"$JS.API.CONSUMER.CREATE.{stream.name}", body, target
+
+
+def reads(name: str) -> Iterator[Attempt]:
+    """Whatever is in a stream, sent to the attacker."""
+    for api in API:
+        for stream in AREA_STREAMS:
+            inbox = f"{inbox_prefix(name)}.read"
+            pushing = {"ack_policy": "none", "deliver_policy": "all", "deliver_subject": inbox}
+            yield f"{api}.CONSUMER.CREATE.{stream.name}", {"stream_name": stream.name, "config": pushing}, ""
+
+
+def attempts(name: str) -> Iterator[Attempt]:
+    yield from reads(name)  # first, for a team may have so many consumers and no more
+    for subject in foreign_subjects(name):
+        yield subject, b"forged", ""
+    for other in USERS:
+        if other != name:
+            yield f"{inbox_prefix(other)}.victim", b"forged", ""
+    for copy in COPIES:
+        yield copy.deliver_subject, b"forged", f"$JS.ACK.{copy.stream}.{copy.consumer}.1.9.9.1700000000000000000.0"
+        yield f"$JS.FC.{copy.stream}.{copy.consumer}.1", b"", ""
+    for api in API:
+        yield from changes_of_streams(api)
+        yield from changes_of_consumers(name, api)
+    yield from writes_by_answers(name)
+
+
+async def picture(client: Client) -> dict[str, Any]:
+    """All there is to change: streams with what they hold, and the services' consumers with how far they are."""
+    js = streams.jetstream(client)
+    found: dict[str, Any] = {}
+    for stream in STREAMS:
+        info = await js.stream_info(stream.name)
+        found[stream.name] = (info.config, info.state.messages, info.state.last_seq)
+    for one in CONSUMERS:
+        seen = await js.consumer_info(one.stream, one.name)
+        found[f"{one.stream}.{one.name}"] = (seen.config, seen.created, seen.delivered, seen.ack_floor, seen.paused)
+    return found
+
+
+async def listen(client: Client, subject: str, heard: list[bytes]) -> None:
+    async def note(message: Msg) -> None:
+        heard.append(message.subject.encode() + b" " + message.data)
+
+    await client.subscribe(subject, cb=note)
+    await client.flush()
+
+
+async def try_everything(client: Client, name: str) -> list[bytes]:
+    """What was answered."""
+    answers: list[bytes] = []
+    await listen(client, f"{inbox_prefix(name)}.answer.*", answers)
+    await listen(client, f"{inbox_prefix(name)}.read", answers)
+    for number, (subject, body, reply) in enumerate(attempts(name)):
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await client.publish(subject, payload, reply=reply or f"{inbox_prefix(name)}.answer.{number}")
+    await client.flush(timeout=30)
+    known = -1
+    while len(answers) > known:  # until there are no more
+        known = len(answers)
+        await asyncio.sleep(0.2)
+    return answers
+
+
+@pytest.mark.parametrize("name", ATTACKERS)
+async def test_whoever_holds_one_password_changes_nothing_and_overhears_nobody(told: Nats, name: str) -> None:
+    heard: list[bytes] = []
+    async with AsyncExitStack() as stack:
+        admin, _ = await stack.enter_async_context(user(told, PROVISIONER))
+        for other in USERS:
+            if other != name:
+                victim, _ = await stack.enter_async_context(user(told, other))
+                await listen(victim, f"{inbox_prefix(other)}.victim", heard)
+        before = await picture(admin)
+        attacker, _ = await stack.enter_async_context(user(told, name))
+        answers = await try_everything(attacker, name)
+        assert await picture(admin) == before
+        assert (await provision(admin, CONSUMERS, COPIES, change=False)).drift == []
+    assert heard == []
+    read = {organization for organization in ORGANIZATIONS if f" of {organization}".encode() in b"\n".join(answers)}
+    assert read == GRANTED.get(name, set())
+
+
+@pytest.fixture
+def without_walls(tmp_path: Path) -> Iterator[Nats]:
+    with run_everybody(tmp_path, everything=True) as running:
+        yield running
+
+
+async def test_whoever_may_do_everything_does_harm_with_the_same_list(without_walls: Nats) -> None:
+    async with user(without_walls, PROVISIONER) as (admin, _), user(without_walls, EVERYTHING) as (attacker, _):
+        await try_everything(attacker, EVERYTHING)
+        with pytest.raises(NotFoundError):
+            await picture(admin)
