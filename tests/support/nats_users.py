@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +14,7 @@ from nats.aio.client import Client
 
 from deploy.consumers import list_consumers, list_copies
 from deploy.local.nats import Nats
+from deploy.local.programs import wait_until_ready
 from deploy.nats_accounts import inbox_prefix
 from deploy.provision import provision
 from deploy.teams import DOCUMENTED, Team
@@ -38,6 +40,26 @@ def run_everybody(folder: Path, *, everything: bool = False) -> Iterator[Nats]:
 async def _provision(server: Nats) -> None:
     async with user(server, PROVISIONER) as (client, _):
         assert (await provision(client, CONSUMERS, COPIES)).drift == []
+
+
+@contextmanager
+def run_accounts_alone(folder: Path) -> Iterator[Nats]:
+    """The same without any list of what a user may say: what is kept apart is so by accounts."""
+    server = Nats(folder, CONSUMERS, TEAMS)
+    server.prepare()
+    file = folder / "nats" / "nats.conf"
+    configuration = json.loads(file.read_text())
+    for account in configuration["accounts"].values():
+        for known in account.get("users", ()):
+            del known["permissions"]
+    file.write_text(json.dumps(configuration))
+    server.program.start()
+    try:
+        wait_until_ready(server.program, server.is_ready, 30)
+        asyncio.run(_provision(server))
+        yield server
+    finally:
+        server.stop()
 
 
 @asynccontextmanager
