@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from realco.type.v1 import http_pb2
 
 from gateway import contracts
 
@@ -71,10 +74,9 @@ def test_a_field_of_a_request_is_required_or_may_visibly_be_left_out(request_):
         field.name
         for field in request_.fields
         if not field.is_repeated
-        and field.message_type is None
         and field.name not in PLAIN
         and field_behavior_pb2.REQUIRED not in behaviors(field)
-        and not field.has_presence
+        and field.containing_oneof is None  # as `optional` fields are in, each in one of its own
     ]
     assert unclear == []
 
@@ -105,3 +107,69 @@ def test_what_no_request_takes_is_marked_as_output(resource, taken):
         and field_behavior_pb2.OUTPUT_ONLY not in behaviors(field)
     ]
     assert unmarked == []
+
+
+# What each of these fields is, in the same words everywhere. A field may say more after them.
+_SAID = {
+    "page_size": "How many at most: 50 if not set; more than 1000 is taken as 1000.",
+    "page_token": "The next_page_token or previous_page_token of an answer to the same query.",
+    "order": "Newest first if not set.",
+    "validate_only": "True: only says what the answer would be. Nothing is done, and the key stays free.",
+    "ids": "Only these, if set.",
+    "external_id": ("Your own id of it.", "Only with this external_id, if set."),
+    "metadata": "Your own facts about it",
+    "next_page_token": "Empty on the last page.",
+    "previous_page_token": "Empty on the first page.",
+}
+_SAID_AT_THE_END = {"from_time": "from this instant on, inclusive.", "to_time": "before this instant."}
+
+
+def fields_of_calls() -> list[FieldDescriptor]:
+    """Each field of a request, and of what answers one and is no resource."""
+    answers = {method.output_type.full_name: method.output_type for method in METHODS if method.name.startswith("List")}
+    return [field for message in (*requests(), *answers.values()) for field in message.fields]
+
+
+def test_a_field_that_many_have_is_said_in_the_same_words():
+    comments = contracts.comments()
+    others = [
+        f"{field.full_name}: {comments[field.full_name]}"
+        for field in fields_of_calls()
+        if not comments[field.full_name].startswith(_SAID.get(field.name, ""))
+        or not comments[field.full_name].endswith(_SAID_AT_THE_END.get(field.name.removeprefix("effective_"), ""))
+    ]
+    assert others == []
+
+
+def test_a_key_and_an_etag_are_said_in_the_same_words():
+    """A limit's etag is asked for where there is a limit: it has words of its own."""
+    comments, others = contracts.comments(), []
+    for field in fields_of_calls():
+        text, optional = comments[field.full_name], behaviors(field) == []
+        if field.GetOptions().Extensions[http_pb2.header] == "Idempotency-Key":  # type: ignore[index]
+            again = "Client-chosen key; a retry with the same value returns the first answer."
+            said = text == ("Client-chosen key; optional here." if optional else again)
+        elif field.GetOptions().Extensions[http_pb2.header] == "If-Match":  # type: ignore[index]
+            sure = ", if you want to be sure" if optional else ""
+            wanted = (
+                rf"The etag of the .* that this was decided on{sure}\. ABORTED ETAG_MISMATCH if it has changed since.*"
+            )
+            said = "TransactionLimit" in field.full_name or re.fullmatch(wanted, text) is not None
+        else:
+            continue
+        if not said:
+            others.append(f"{field.full_name}: {text}")
+    assert others == []
+
+
+@pytest.mark.parametrize("method", lists(), ids=by_name)
+def test_a_filter_by_an_enum_counts_no_values(method):
+    """A value that is added later touches no list."""
+    rules = {
+        field.name: field.GetOptions().Extensions[validate_pb2.field].repeated  # type: ignore[index]
+        for field in method.input_type.fields
+        if field.enum_type and field.is_repeated
+    }
+    assert [
+        name for name, rule in rules.items() if rule.max_items or not rule.unique or getattr(rule.items.enum, "in")
+    ] == []
