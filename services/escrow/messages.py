@@ -41,8 +41,10 @@ def read_ledger_account(message: pb.LedgerAccount, path: str) -> LedgerAccount:
     """
     kind = Kind(pb.LedgerAccount.Kind.Name(message.kind))
     if line_of(kind).of_party != bool(message.party_id):
-        fault = "must not be given for this kind" if message.party_id else "must be given for this kind"
-        raise InvalidField("Some kinds of ledger account are of a party.", fields={f"{path}.party_id": fault})
+        named = bool(message.party_id)
+        fault = "must not be given for this kind" if named else "must be given for this kind"
+        belongs = "is nobody's: leave party_id out" if named else "is a party's: party_id must name the party"
+        raise InvalidField(f"A ledger account of kind {kind.value} {belongs}.", fields={f"{path}.party_id": fault})
     return LedgerAccount(kind, message.party_id)
 
 

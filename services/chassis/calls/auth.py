@@ -93,7 +93,9 @@ class Principal:
                 raise PartyNotFound(field)
             return named
         if len(self.parties) != 1:
-            raise InvalidField("Which party is it about?", fields={field: "must name the party"})
+            raise InvalidField(
+                f"No party is named: {field} must say whose it is.", fields={field: "must name the party"}
+            )
         return next(iter(self.parties))
 
 

@@ -63,7 +63,7 @@ def from_timestamp(timestamp: Timestamp, field: str = "time") -> datetime:
         InvalidField: it is none that a store gives back as it took it.
     """
     if not is_time(timestamp):
-        raise InvalidField("The time is out of range.", fields={field: TIME_RULE})
+        raise InvalidField(f"The time is out of range: it {TIME_RULE}.", fields={field: TIME_RULE})
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
@@ -85,5 +85,5 @@ def from_date(message: date_pb2.Date, field: str = "date") -> date:
         InvalidField: the day is not in the calendar (30 February), or a part is missing.
     """
     if not is_date(message):
-        raise InvalidField("The date is not in the calendar.", fields={field: DATE_RULE})
+        raise InvalidField(f"The date is not right: it {DATE_RULE}.", fields={field: DATE_RULE})
     return date(message.year, message.month, message.day)

@@ -60,7 +60,10 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
     check_etag(request.etag, "" if row is None else messages.etag_of_person(row))
     if row is None:
         if len(await store.list_persons(tx, request.party_id)) >= rules.PERSONS_MAX:
-            raise TooManyPersons("So many persons cannot act for one party.", persons_max=rules.PERSONS_MAX)
+            raise TooManyPersons(
+                f"The party has {rules.PERSONS_MAX} persons, and may have no more: remove one first.",
+                persons_max=rules.PERSONS_MAX,
+            )
         title, maker = request.title or None, current_principal().person
         row = await store.insert_person(tx, party, now, person=request.person, title=title, created_by=maker)
     elif request.HasField("title") and request.title != row.title:

@@ -51,7 +51,7 @@ async def update_escrow_account(
     for name in request.update_mask.paths:
         given = dict(request.metadata) if name == "metadata" else getattr(request, name)
         if not given and name in ("display_name", "custodian_name"):
-            raise InvalidField("An escrow account has a name and a custodian.", fields={name: "must not be empty"})
+            raise InvalidField(f"The {name} cannot be taken away: it must be set.", fields={name: "must not be empty"})
         changes[name] = given if given or name != "external_id" else None
     if all(getattr(row, name) == value for name, value in changes.items()):
         return await actions.answer_escrow_account(tx, row)

@@ -35,7 +35,10 @@ from services.escrow.store import HoldVerdict
 async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
     expires_at = from_timestamp(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     if expires_at is not None and expires_at <= now:
-        raise InvalidField("The hold would end before it began.", fields={"expire_time": "must be in the future"})
+        raise InvalidField(
+            "The hold would end before it began: expire_time must be in the future.",
+            fields={"expire_time": "must be in the future"},
+        )
     account = read_ledger_account(request.ledger_account, "ledger_account")
     if line_of(account.kind).may_be_overdrawn:
         fault = {"ledger_account.kind": "must be one that cannot be overdrawn"}
@@ -133,7 +136,8 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     if request.HasField("amount"):
         check_currency(request.amount.currency_code, hold.currency, "amount.currency_code")
     if receiving == held:
-        raise InvalidField("A capture moves money.", fields={"to_ledger_account": "must not be the one the hold is on"})
+        fault = {"to_ledger_account": "must not be the one the hold is on"}
+        raise InvalidField("A capture moves the money: it must go to another ledger account.", fields=fault)
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
     row = await end_hold(tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured)

@@ -106,13 +106,19 @@ async def build_entry(
         from_timestamp(new.effective_time, f"{path}.effective_time") if new.HasField("effective_time") else None
     )
     if effective_at is not None and effective_at > now + _CLOCK_SKEW:
-        raise InvalidField("Only what has happened is booked.", fields={f"{path}.effective_time": "is in the future"})
+        raise InvalidField(
+            "What has not happened cannot be booked: effective_time must not be in the future.",
+            fields={f"{path}.effective_time": "is in the future"},
+        )
     original = currency = None
     if new.reverses_journal_entry_id:
         if new.legs:
-            raise InvalidField("A reversal mirrors its original.", fields={f"{path}.legs": "must be empty"})
+            raise InvalidField(
+                "A reversal has the legs of its original: leave them out.", fields={f"{path}.legs": "must be empty"}
+            )
         if new.investment_id:
-            raise InvalidField("A reversal mirrors its original.", fields={f"{path}.investment_id": "must be empty"})
+            fault = {f"{path}.investment_id": "must be empty"}
+            raise InvalidField("A reversal has the investment of its original: leave it out.", fields=fault)
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await store.find_journal_entry(
@@ -177,7 +183,7 @@ async def build_entries(
 
 def _read_legs(legs: Sequence[pb.Leg], path: str) -> tuple[Leg, ...]:
     if len(legs) < 2:
-        raise InvalidField("A journal entry has two sides.", fields={f"{path}.legs": "must be at least two"})
+        raise InvalidField("A journal entry has at least two legs.", fields={f"{path}.legs": "must be at least two"})
     if sum(leg.amount.amount_minor for leg in legs) > AMOUNT_MINOR_MAX:
         raise InvalidField("The amounts are too large.", fields={f"{path}.legs": "are too large together"})
     return tuple(
@@ -195,7 +201,8 @@ def _read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
     """The one currency of all these amounts."""
     [currency, *others] = dict.fromkeys(amount.currency_code for amount in amounts)
     if others:
-        raise InvalidField("An escrow account has one currency.", fields={path: "must be of one currency"})
+        fault = {path: "must be of one currency"}
+        raise InvalidField("The amounts are of several currencies: an escrow account has one.", fields=fault)
     return currency
 
 
@@ -264,7 +271,9 @@ def _build_for_service(request: Any, scope: str, **values: Any) -> NewEntry:
 def _read_parts(parts: Sequence[pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
     """Each party's own ledger account of the kind, with its amount."""
     if len({part.party_id for part in parts}) < len(parts):
-        raise InvalidField("Each party comes once.", fields={field: "name a party twice"})
+        raise InvalidField(
+            "A party is named twice: add up what it gets, and name it once.", fields={field: "name a party twice"}
+        )
     _read_currency([part.amount for part in parts], field)
     if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
         raise InvalidField("The amounts are too large.", fields={field: "are too large together"})

@@ -165,7 +165,9 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
 
 
 def build_too_large() -> InvalidField:
-    return InvalidField("A balance would leave its bounds.", fields={"legs": "are too large together"})
+    return InvalidField(
+        "A balance would become too large: the amounts must be smaller.", fields={"legs": "are too large together"}
+    )
 
 
 def _build_events(

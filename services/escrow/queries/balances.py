@@ -78,7 +78,10 @@ def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsReq
         return None
     as_of = from_timestamp(request.as_of, "as_of")
     if as_of > now:
-        raise InvalidField("There is no balance of a time to come.", fields={"as_of": "must not be in the future"})
+        raise InvalidField(
+            "There is no balance of a time to come: as_of must not be in the future.",
+            fields={"as_of": "must not be in the future"},
+        )
     return as_of
 
 

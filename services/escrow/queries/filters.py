@@ -20,7 +20,9 @@ def read_kinds(request: Any) -> set[Kind]:
     kinds = {Kind(pb.LedgerAccount.Kind.Name(kind)) for kind in request.kind}
     if request.party_id and not all(line_of(kind).of_party for kind in kinds):
         fault = {"party_id": "must not be given with this kind"}
-        raise InvalidField("No party has a ledger account of this kind.", fields=fault)
+        raise InvalidField(
+            "No party has a ledger account of this kind: leave party_id out, or ask for other kinds.", fields=fault
+        )
     return kinds
 
 

@@ -89,7 +89,10 @@ async def update_bank_account(
     if "metadata" in changes:
         changes["metadata"] = dict(request.metadata)
     if changes.get("account_holder_name") == "":
-        raise InvalidField("An account has a holder.", fields={"account_holder_name": "cannot be taken away"})
+        raise InvalidField(
+            "The account_holder_name cannot be taken away: it must be set.",
+            fields={"account_holder_name": "cannot be taken away"},
+        )
     if changes.get("default_for_payouts"):
         former = await store.lock_default_account(tx, row.org_id, row.party_id)
         if former is not None and former.bank_account_id != row.bank_account_id:

@@ -43,7 +43,10 @@ async def create_distribution(
         raise OutOfDateOrder("The offering is calculated beyond that date.", not_before=not_before.isoformat())
     if on > now.date() + PLANS_END:
         # Declared, it would keep every earlier date from being distributed, for ever.
-        raise InvalidField("No such date.", fields={"distribution_date": "must lie within ten years of now"})
+        raise InvalidField(
+            "The distribution_date is too far away: it must lie within ten years of now.",
+            fields={"distribution_date": "must lie within ten years of now"},
+        )
     distribution = Distribution(
         distribution_id=new_id("dist"),
         offering_id=offering.offering_id,

@@ -32,7 +32,10 @@ async def create_investment(
         raise unknown
     party_id = current_principal().choose_party(request.party_id)
     if party_id == SPONSOR:
-        raise InvalidField("Whose investment is it?", fields={"party_id": "must name an investor"})
+        raise InvalidField(
+            "The sponsor makes no investment: party_id must name an investor.",
+            fields={"party_id": "must name an investor"},
+        )
     offering = await lock_offering(tx, request.offering_id, "offering_id")
     check_takes_investments(offering, now)
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")

@@ -50,7 +50,10 @@ async def create_offering(
     maximum = request.maximum_amount if request.HasField("maximum_amount") else target
     _check_amounts(target.currency_code, target.amount_minor, maximum.currency_code, maximum.amount_minor)
     if deadline_at <= open_at:
-        raise InvalidField("The deadline is too early.", fields={"deadline_time": "must be after open_time"})
+        raise InvalidField(
+            "The deadline is too early: it must be after open_time.",
+            fields={"deadline_time": "must be after open_time"},
+        )
     if facts.unknown is not None:
         raise facts.unknown
     _check_account(facts.account, target.currency_code)
@@ -83,7 +86,10 @@ def _read_moment(timestamp: Timestamp, field: str, now: datetime) -> datetime:
     """A time somebody can mean: in the calendar, and not beyond every plan."""
     moment = from_timestamp(timestamp, field)
     if abs(moment - now) > PLANS_END:
-        raise InvalidField("No such time.", fields={field: "must lie within ten years of now"})
+        raise InvalidField(
+            f"The {field} is too far away: it must lie within ten years of now.",
+            fields={field: "must lie within ten years of now"},
+        )
     return moment
 
 
@@ -98,9 +104,15 @@ def _read_terms(message: pb.WaterfallTerms) -> Terms:
 
 def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maximum_minor: int) -> None:
     if maximum_currency != currency:
-        raise InvalidField("Two currencies.", fields={"maximum_amount.currency_code": "must be that of target_amount"})
+        raise InvalidField(
+            "The amounts are in two currencies: maximum_amount must be in that of target_amount.",
+            fields={"maximum_amount.currency_code": "must be that of target_amount"},
+        )
     if maximum_minor < target_minor:
-        raise InvalidField("The maximum is too small.", fields={"maximum_amount": "must not be below target_amount"})
+        raise InvalidField(
+            "The maximum is below the target: it must be as much or more.",
+            fields={"maximum_amount": "must not be below target_amount"},
+        )
 
 
 def _check_account(account: escrow.EscrowAccount | None, currency: str) -> None:
@@ -121,7 +133,9 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
     changed = offering
     if "display_name" in named:
         if not request.HasField("display_name"):
-            raise InvalidField("An offering has a name.", fields={"display_name": "must be set"})
+            raise InvalidField(
+                "The display_name cannot be taken away: it must be set.", fields={"display_name": "must be set"}
+            )
         changed = replace(changed, display_name=request.display_name)
     if "deadline_time" in named:
         changed = _change_deadline(changed, request, now)
@@ -140,10 +154,15 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:
     if not request.HasField("deadline_time"):
-        raise InvalidField("An offering has a deadline.", fields={"deadline_time": "must be set"})
+        raise InvalidField(
+            "The deadline_time cannot be taken away: it must be set.", fields={"deadline_time": "must be set"}
+        )
     deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
     if deadline_at < now or deadline_at <= offering.open_at:
-        raise InvalidField("The deadline is too early.", fields={"deadline_time": "must not be earlier than now"})
+        raise InvalidField(
+            "The deadline is too early: it must be after open_time, and not before now.",
+            fields={"deadline_time": "must be after open_time, and not before now"},
+        )
     if deadline_at >= offering.deadline_at:
         return replace(offering, deadline_at=deadline_at)
     _check_notice(offering, deadline_at, now)
