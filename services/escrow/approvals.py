@@ -12,6 +12,7 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import Change, Dossier, Effect
@@ -80,7 +81,7 @@ def build_approvals(operations: Operations, poster: Poster) -> Approvals:
             lambda request, _: f"{_path(request)}/holds/{request.hold_id}",
         ),
     ]
-    return Approvals(operations, kinds, requested=events.ApprovalRequested, updated=events.ApprovalUpdated)
+    return Approvals(operations, kinds, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
 
 
 class _Book:

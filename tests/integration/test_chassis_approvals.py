@@ -12,6 +12,7 @@ from realco.escrow.v1 import escrow_pb2, events_pb2
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, current_principal
@@ -115,7 +116,7 @@ class Desk:
             lambda request, hold: f"/holds/{hold.hold_id}",
         )
         self.approvals = Approvals(
-            operations, [kind], requested=events_pb2.ApprovalRequested, updated=events_pb2.ApprovalUpdated
+            operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
         )
         self.service = ApprovalsServicer(operations, self.approvals, self.persons)
         self.jobs = {job.name: job for job in build_approval_jobs("escrow", operations, self.approvals)}

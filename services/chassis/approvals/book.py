@@ -21,13 +21,14 @@ from realco.compliance.v1 import approvals_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.data import outbox
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
-    VALIDITY,
     Approval,
     ApprovalNotFound,
     Comment,
@@ -37,18 +38,17 @@ from services.chassis.values.approvals import (
     check_checker,
     check_content,
     check_pending,
-    hash_content,
 )
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.failure import make_failure
-from services.chassis.values.ids import new_id
 
 Request = TypeVar("Request", bound=Message)
 
 # Long enough for the slowest deed; whoever granted it does it at once, and a job only what that process left behind.
 _LEASE_MS = 30_000
 _SUBJECT = "service:approvals"
+_GRANT = "realco.compliance.v1.ApprovalsService/GrantApproval"
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,21 @@ class Approvals:
     """The approvals of one service.
 
     Args:
-        requested, updated: The events of this service that tell of an approval: each has a field `approval`.
+        kinds: What a person's call only asks for.
+        waiting: What waits by itself.
     """
 
     def __init__(
         self,
         operations: Operations,
         kinds: Sequence[ApprovalKind[Any]],
-        *,
-        requested: Callable[..., Message],
-        updated: Callable[..., Message],
+        events: ApprovalEvents,
+        waiting: Sequence[WaitingKind] = (),
     ) -> None:
         self._operations = operations
         self._kinds = {kind.name: kind for kind in kinds}
-        self._requested = requested
-        self._updated = updated
+        self._waiting = {kind.waiting.kind: kind for kind in waiting}
+        self._events = events
 
     async def carry_out(self, request: Message) -> Any:
         """The RPC's answer: what was done, or the approval that waits.
@@ -116,29 +116,8 @@ class Approvals:
         return await kind.describe(request, self._operations.clock.now())
 
     async def _record(self, tx: AsyncConnection, request: Message, dossier: Dossier, now: datetime) -> Message:
-        principal, kind = current_principal(), self._kind_of(request)
-        content = messages.to_content(request)
-        approval = Approval(
-            org_id=principal.org_id,
-            approval_id=new_id("apr"),
-            version=1,
-            kind=kind.name,
-            summary=dossier.summary,
-            status=Status.PENDING,
-            resource_id=dossier.resource_id,
-            amount=dossier.amount,
-            content=content,
-            content_hash=hash_content(content),
-            makers=dossier.makers | {principal.person},
-            beneficiary_party_ids=dossier.beneficiary_party_ids,
-            created_by=principal.person,
-            created_role=principal.role,
-            created_at=now,
-            expires_at=now + VALIDITY,
-            updated_at=now,
-        )
-        await records.insert_approval(tx, approval)
-        await outbox.enqueue(tx, self._requested(approval=messages.to_told_approval(approval)), now=now)
+        kind = self._kind_of(request)
+        approval = await self._events.insert(tx, kind.name, messages.to_content(request), dossier, now)
         shown = messages.to_approval(approval, now, dossier, self.list_actions(approval, now))
         return kind.answer_type(approval=shown)
 
@@ -146,8 +125,10 @@ class Approvals:
         """What a person who decides has to know now; None where there is nothing to decide any more."""
         if not messages.is_open(approval, now):
             return None
-        kind = self._kinds[approval.kind]
         try:
+            if (waiting := self._waiting.get(approval.kind)) is not None:
+                return await waiting.describe(approval, now)
+            kind = self._kinds[approval.kind]
             return await kind.describe(messages.read_content(approval.content, kind.request_type, ""), now)
         except DomainError:
             return None  # what it is about is gone: the deed will say so
@@ -159,26 +140,31 @@ class Approvals:
             return []
         if principal.person in approval.makers:
             return ["cancel", "comment"]
-        return ["approve", "reject", "comment"]
+        may_approve = self._rule_of(approval).admits(principal)
+        return [*(["approve"] if may_approve else []), "reject", "comment"]
 
     async def grant(
         self, tx: AsyncConnection, request: approvals_pb2.GrantApprovalRequest, parties: frozenset[str], now: datetime
     ) -> Approval:
-        """The second person's yes, committed before anything is done: `execute` follows.
+        """The second person's yes: done by it where a resource waited; else `execute` does what is APPROVED now.
 
         Args:
             parties: Those the caller acts for at this moment.
 
         Raises:
-            ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, ContentChanged, MakerIsChecker,
-            BeneficiaryIsChecker
+            ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, ContentChanged, PermissionDenied,
+            MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource that waits refuses
         """
         approval = await self._lock_pending(tx, request, now)
         check_content(approval, request.content_hash)
+        self._rule_of(approval).admit(current_principal())
+        if (waiting := self._waiting.get(approval.kind)) is not None:
+            await waiting.approve(tx, approval, parties, now)
+            return await self._lock(tx, approval.approval_id)
         person = current_principal().person
         check_checker(approval, person, parties)
         granted = replace(approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1)
-        return await self._save(tx, granted, now, due_at=due_in(_LEASE_MS))
+        return await self._events.save(tx, granted, now, due_at=due_in(_LEASE_MS))
 
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
@@ -187,7 +173,7 @@ class Approvals:
         approval = await self._lock_pending(tx, request, now)
         person = current_principal().person
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=request.reason)
-        return await self._save(tx, rejected, now)
+        return await self._end(tx, rejected, f"rejected: {request.reason}", now)
 
     async def cancel(
         self, tx: AsyncConnection, request: approvals_pb2.CancelApprovalRequest, now: datetime
@@ -196,7 +182,7 @@ class Approvals:
         approval = await self._lock_pending(tx, request, now)
         if current_principal().person not in approval.makers:
             raise NotAMaker("Only who made it takes it back; you may reject it.")
-        return await self._save(tx, replace(approval, status=Status.CANCELLED), now)
+        return await self._end(tx, replace(approval, status=Status.CANCELLED), "taken back", now)
 
     async def comment(
         self, tx: AsyncConnection, request: approvals_pb2.CommentApprovalRequest, now: datetime
@@ -204,13 +190,13 @@ class Approvals:
         """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired."""
         approval = await self._lock_pending(tx, request, now)
         comment = Comment(current_principal().person, request.text, now)
-        return await self._save(tx, replace(approval, comments=(*approval.comments, comment)), now)
+        return await self._events.save(tx, replace(approval, comments=(*approval.comments, comment)), now)
 
     async def expire(self, tx: AsyncConnection, approval_id: str, now: datetime) -> None:
         """Writes down that nobody decided in time, unless somebody did."""
         approval = await self._lock(tx, approval_id)
         if approval.status is Status.PENDING and approval.status_at(now) is Status.EXPIRED:
-            await self._save(tx, replace(approval, status=Status.EXPIRED), now)
+            await self._end(tx, replace(approval, status=Status.EXPIRED), "nobody approved it in time", now)
 
     async def execute(self, granted: Approval) -> Approval:
         """Does what was granted, and records what became of it.
@@ -238,12 +224,13 @@ class Approvals:
             # Another worker was faster, and did the same under the same key.
             if current.status is not Status.APPROVED or current.epoch != done.epoch:
                 return current
-            return await self._save(tx, done, now)
+            return await self._events.save(tx, done, now)
 
-    async def _save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
-        saved = replace(approval, version=approval.version + 1, updated_at=now)
-        await records.save_approval(tx, saved, due_at=due_at)
-        await outbox.enqueue(tx, self._updated(approval=messages.to_told_approval(saved)), now=now)
+    async def _end(self, tx: AsyncConnection, ended: Approval, why: str, now: datetime) -> Approval:
+        """Nobody approves it any more: a resource that waited for it is given up."""
+        saved = await self._events.save(tx, ended, now)
+        if (waiting := self._waiting.get(ended.kind)) is not None:
+            await waiting.end(tx, saved, why, now)
         return saved
 
     async def _lock_pending(self, tx: AsyncConnection, request: Any, now: datetime) -> Approval:
@@ -258,6 +245,13 @@ class Approvals:
         if approval is None:
             raise ApprovalNotFound()
         return approval
+
+    def _rule_of(self, approval: Approval) -> Rule:
+        """Whoever may not do it may not approve it either."""
+        waiting = self._waiting.get(approval.kind)
+        if waiting is None:
+            return rule_of(find_rpc(self._kinds[approval.kind].request_type))
+        return rule_of(waiting.waiting.rpc or _GRANT)
 
     def _kind_of(self, request: Message) -> ApprovalKind[Any]:
         return self._kinds[messages.name_kind(type(request))]

@@ -22,7 +22,7 @@ from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import Page, is_descending, time_range, within
 from services.chassis.data.tables import approvals as table
-from services.chassis.values.approvals import Approval, ApprovalNotFound
+from services.chassis.values.approvals import Approval, ApprovalNotFound, Status
 
 
 class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
@@ -63,7 +63,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             return messages.to_approval(approval, now)
 
         answer = await self._operations.write(request, approval_pb2.Approval, grant)
-        if request.validate_only or not granted:
+        if request.validate_only or not granted or granted[0].status is not Status.APPROVED:
             return answer
         done = await self._approvals.execute(granted[0])
         answer = await self._show(done, self._operations.clock.now())

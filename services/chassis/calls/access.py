@@ -95,12 +95,21 @@ def list_allowed_actions(package: str, *actions: Action) -> list[str]:
         package: The proto package of their RPCs, such as `realco.escrow.v1`.
     """
     principal = current_principal()
-    return [name for name, rpc, rule in actions if _rule_of(f"{package}.{rpc}").admits(principal) and _lets(rule)]
+    return [name for name, rpc, rule in actions if rule_of(f"{package}.{rpc}").admits(principal) and _lets(rule)]
 
 
 @cache
-def _rule_of(rpc: str) -> Rule:
+def rule_of(rpc: str) -> Rule:
+    """The rule of one RPC: `realco.escrow.v1.EscrowService/GetHold`."""
     return _rule(descriptor_pool.Default().FindMethodByName(rpc.replace("/", ".")))
+
+
+def find_rpc(request_type: type[Message]) -> str:
+    """The RPC that takes this request, of the services in the same file, as `rule_of` names it."""
+    services = request_type.DESCRIPTOR.file.services_by_name.values()
+    methods = (method for service in services for method in service.methods)
+    method = next(method for method in methods if method.input_type is request_type.DESCRIPTOR)
+    return f"{method.containing_service.full_name}/{method.name}"
 
 
 def _lets(rule: bool | Callable[[], None]) -> bool:

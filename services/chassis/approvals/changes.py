@@ -1,0 +1,58 @@
+"""Every change of an approval is written and told in one act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals import messages, records
+from services.chassis.calls.auth import current_principal
+from services.chassis.data import outbox
+from services.chassis.values.approvals import VALIDITY, Approval, Dossier, Status, hash_content
+from services.chassis.values.ids import new_id
+
+
+@dataclass(frozen=True)
+class ApprovalEvents:
+    """The events of a service that tell of its approvals: each has a field `approval`."""
+
+    requested: Callable[..., Message]
+    updated: Callable[..., Message]
+
+    async def insert(self, tx: AsyncConnection, kind: str, content: str, dossier: Dossier, now: datetime) -> Approval:
+        """A new approval that waits, asked for by the caller."""
+        principal = current_principal()
+        approval = Approval(
+            org_id=principal.org_id,
+            approval_id=new_id("apr"),
+            version=1,
+            kind=kind,
+            summary=dossier.summary,
+            status=Status.PENDING,
+            resource_id=dossier.resource_id,
+            amount=dossier.amount,
+            content=content,
+            content_hash=hash_content(content),
+            makers=dossier.makers | {principal.person},
+            beneficiary_party_ids=dossier.beneficiary_party_ids,
+            created_by=principal.person,
+            created_role=principal.role,
+            created_at=now,
+            expires_at=now + VALIDITY,
+            updated_at=now,
+        )
+        await records.insert_approval(tx, approval)
+        await outbox.enqueue(tx, self.requested(approval=messages.to_told_approval(approval)), now=now)
+        return approval
+
+    async def save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
+        """The next version of a locked one."""
+        saved = replace(approval, version=approval.version + 1, updated_at=now)
+        await records.save_approval(tx, saved, due_at=due_at)
+        await outbox.enqueue(tx, self.updated(approval=messages.to_told_approval(saved)), now=now)
+        return saved

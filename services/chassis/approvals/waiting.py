@@ -1,0 +1,105 @@
+"""Approvals about what itself waits for a second person: a transaction, a distribution, a bank account.
+
+The approval begins in the database transaction in which the resource begins to wait, and ends in the one in which the
+resource goes on or is given up. Whoever decides by the resource's own route decides it, and the inbox runs the same
+command, so it does not matter which of the two a person uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals import records
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.approvals import (
+    Approval,
+    ApprovalNotPending,
+    Dossier,
+    Status,
+    check_checker,
+    check_pending,
+    write_content,
+)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The approvals of one kind of resource. Its functions run in the transaction of the command that moves it.
+
+    Args:
+        kind: What the second person's yes does: `APPROVE_TRANSACTION`.
+        path: Where the resource can be read, with `{}` for its id.
+        rpc: The resource's own route to approve it: who may call it may approve by the inbox. None: it has none.
+    """
+
+    kind: str
+    path: str
+    events: ApprovalEvents
+    rpc: str | None = None
+
+    async def open(self, tx: AsyncConnection, dossier: Dossier, content: Mapping[str, Any], now: datetime) -> None:
+        """The resource begins to wait.
+
+        Args:
+            content: What is decided on. What is not in it may change without the second person's knowing.
+        """
+        await self.events.insert(tx, self.kind, write_content(content), dossier, now)
+
+    async def approve(self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime) -> None:
+        """The caller is the second person.
+
+        Args:
+            parties: Those the caller acts for at this moment.
+
+        Raises:
+            ApprovalNotPending, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
+        """
+        approval = await self._lock(tx, resource_id)
+        if approval is None:
+            raise ApprovalNotPending("Nobody asks for it.")
+        check_pending(approval, now)
+        person = current_principal().person
+        check_checker(approval, person, parties)
+        path = self.path.format(resource_id)
+        done = replace(approval, status=Status.EXECUTED, decided_by=person, decided_at=now, result_path=path)
+        await self.events.save(tx, done, now)
+
+    async def reject(self, tx: AsyncConnection, resource_id: str, reason: str, now: datetime) -> None:
+        """The caller says no by the resource's own route."""
+        approval = await self._lock(tx, resource_id)
+        if approval is not None:
+            person = current_principal().person
+            no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=reason)
+            await self.events.save(tx, no, now)
+
+    async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
+        """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
+        approval = await self._lock(tx, resource_id)
+        if approval is not None:
+            await self.events.save(tx, replace(approval, status=Status.CANCELLED), now)
+
+    async def _lock(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
+        return await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)
+
+
+@dataclass(frozen=True)
+class WaitingKind:
+    """How the inbox shows and moves what waits.
+
+    Args:
+        describe: What a person who decides has to know about it now.
+        approve: The command of the resource's own approve route; it calls `Waiting.approve`. In the caller's name.
+        end: What becomes of the resource where nobody approves it: it was rejected, taken back, or its time ran out.
+            The text says which. The approval has ended before.
+    """
+
+    waiting: Waiting
+    describe: Callable[[Approval, datetime], Awaitable[Dossier]]
+    approve: Callable[[AsyncConnection, Approval, frozenset[str], datetime], Awaitable[Any]]
+    end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]

@@ -1,0 +1,191 @@
+"""What waits by itself for a second person goes on by its own route or by the inbox, whichever a person uses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from realco.compliance.v1 import approvals_pb2 as pb
+from realco.escrow.v1 import escrow_pb2, events_pb2
+from realco.type.v1 import approval_pb2
+
+from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.approvals.waiting import Waiting, WaitingKind
+from services.chassis.calls.access import find_rpc
+from services.chassis.calls.auth import acting_as, current_principal
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import (
+    VALIDITY,
+    ApprovalExpired,
+    ApprovalNotPending,
+    BeneficiaryIsChecker,
+    Change,
+    Dossier,
+)
+from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import PermissionDenied
+from services.chassis.values.refusals import MakerIsChecker
+from tests.support import chassis
+
+MAKER = chassis.ADMIN
+CHECKER = dataclasses.replace(MAKER, subject="admin-2")
+PAYEE = "pty_payee"
+S = approval_pb2.Approval
+HOLD = "hold_1"
+
+
+class Desk:
+    """Holds that wait: a note says what became of each, and in whose name."""
+
+    def __init__(self, database, rpc: str | None = None):
+        self.database = database
+        self.clock = FakeClock(chassis.NOW)
+        self.parties: frozenset[str] = frozenset()
+        events = ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
+        self.waiting = Waiting("APPROVE_HOLD", "/holds/{}", events, rpc)
+        kind = WaitingKind(self.waiting, self.describe, self.approve_by_inbox, self.end)
+        self.operations = Operations(database, self.clock)
+        self.approvals = Approvals(self.operations, [], events, [kind])
+        self.service = ApprovalsServicer(self.operations, self.approvals, self)
+        self.jobs = {job.name: job for job in build_approval_jobs("escrow", self.operations, self.approvals)}
+
+    async def list_current(self, principal) -> frozenset[str]:
+        return self.parties
+
+    list_heard = list_current
+
+    async def describe(self, approval, now) -> Dossier:
+        return Dossier("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))
+
+    async def approve_by_inbox(self, tx, approval, parties, now) -> None:
+        await self.approve(tx, parties, now)
+
+    async def approve(self, tx, parties, now) -> None:
+        await self.waiting.approve(tx, HOLD, parties, now)
+        await chassis.add_note(tx, f"approved by {current_principal().person}")
+
+    async def end(self, tx, approval, why, now) -> None:
+        await chassis.add_note(tx, f"ended: {why}")
+        await self.waiting.cancel(tx, HOLD, now)
+
+    async def begin(self) -> S:
+        dossier = Dossier("A hold", HOLD, beneficiary_party_ids=frozenset({PAYEE}))
+        with acting_as(MAKER):
+            async with self.database.begin() as tx:
+                await self.waiting.open(tx, dossier, {"holdId": HOLD}, self.clock.now())
+        return await self.get()
+
+    async def get(self, who=CHECKER) -> S:
+        with acting_as(who):
+            [found] = (await self.service.ListApprovals(pb.ListApprovalsRequest(), None)).approvals
+            return await self.service.GetApproval(pb.GetApprovalRequest(approval_id=found.approval_id), None)
+
+    async def grant(self, approval: S, who=CHECKER) -> S:
+        request = pb.GrantApprovalRequest(
+            idempotency_key="grant",
+            approval_id=approval.approval_id,
+            content_hash=approval.content_hash,
+            etag=approval.etag,
+        )
+        with acting_as(who):
+            return await self.service.GrantApproval(request, None)
+
+    async def approve_by_route(self, who=CHECKER) -> None:
+        with acting_as(who):
+            async with self.database.begin() as tx:
+                await self.approve(tx, self.parties, self.clock.now())
+
+    async def notes(self) -> list[str]:
+        return await chassis.note_ids(self.database)
+
+
+@pytest.fixture
+async def desk(postgres):
+    async with chassis.opened(await chassis.create(postgres)) as database:
+        yield Desk(database)
+
+
+async def test_the_inbox_shows_what_waits_and_what_would_change(desk):
+    approval = await desk.begin()
+    assert (approval.kind, approval.status, list(approval.makers)) == ("APPROVE_HOLD", S.PENDING, [MAKER.person])
+    assert [change.field for change in approval.changes] == ["status"]
+
+
+async def test_a_yes_of_the_inbox_is_the_checkers_and_done_with_it(desk):
+    done = await desk.grant(await desk.begin())
+    assert (done.status, done.decided_by, done.result_path) == (S.EXECUTED, CHECKER.person, f"/holds/{HOLD}")
+    assert await desk.notes() == [f"approved by {CHECKER.person}"]
+
+
+async def test_a_yes_by_the_own_route_is_the_inboxs_too(desk):
+    approval = await desk.begin()
+    await desk.approve_by_route()
+    seen = await desk.get()
+    assert (seen.status, seen.decided_by) == (S.EXECUTED, CHECKER.person)
+    with pytest.raises(ApprovalNotPending):
+        await desk.grant(await desk.get())
+    with pytest.raises(ApprovalNotPending):
+        await desk.approve_by_route()
+    assert (await desk.notes(), approval.status) == ([f"approved by {CHECKER.person}"], S.PENDING)
+
+
+@pytest.mark.parametrize("route", ["inbox", "own"])
+async def test_neither_a_maker_nor_who_acts_for_a_party_that_gains_decides_by_either_way(desk, route):
+    approval = await desk.begin()
+
+    async def decide(who) -> None:
+        await (desk.grant(approval, who) if route == "inbox" else desk.approve_by_route(who))
+
+    with pytest.raises(MakerIsChecker):
+        await decide(MAKER)
+    desk.parties = frozenset({PAYEE})
+    with pytest.raises(BeneficiaryIsChecker):
+        await decide(CHECKER)
+    assert await desk.notes() == []
+
+
+async def test_what_nobody_approved_in_time_is_given_up(desk):
+    await desk.begin()
+    desk.clock.advance(VALIDITY)
+    with pytest.raises(ApprovalExpired):
+        await desk.approve_by_route()
+    assert await desk.jobs["expire_approvals"].run() == 1
+    assert await desk.notes() == ["ended: nobody approved it in time"]
+    assert (await desk.get()).status == S.EXPIRED
+
+
+async def test_what_is_rejected_or_taken_back_is_given_up(desk):
+    approval = await desk.begin()
+    with acting_as(CHECKER):
+        no = pb.RejectApprovalRequest(approval_id=approval.approval_id, reason="no", etag=approval.etag)
+        assert (await desk.service.RejectApproval(no, None)).status == S.REJECTED
+    assert await desk.notes() == ["ended: rejected: no"]
+
+
+@pytest.mark.parametrize("how", ["reject", "cancel"])
+async def test_what_ends_by_the_own_route_waits_for_nobody(desk, how):
+    await desk.begin()
+    with acting_as(CHECKER):
+        async with desk.database.begin() as tx:
+            if how == "reject":
+                await desk.waiting.reject(tx, HOLD, "no", desk.clock.now())
+            else:
+                await desk.waiting.cancel(tx, HOLD, desk.clock.now())
+    assert (await desk.get()).status == (S.REJECTED if how == "reject" else S.CANCELLED)
+
+
+async def test_whoever_may_not_approve_by_the_own_route_may_not_by_the_inbox(desk):
+    desk = Desk(desk.database, "realco.transactions.v1.TransactionsService/ApproveTransaction")
+    approval = await desk.begin()
+    sponsor = dataclasses.replace(CHECKER, role="sponsor")
+    assert "approve" not in (await desk.get(sponsor)).allowed_actions
+    with pytest.raises(PermissionDenied):
+        await desk.grant(approval, sponsor)
+    assert "approve" in (await desk.get()).allowed_actions
+
+
+def test_the_rpc_of_a_request_is_found_in_its_file():
+    assert find_rpc(escrow_pb2.CaptureHoldRequest) == "realco.escrow.v1.EscrowService/CaptureHold"
