@@ -9,6 +9,7 @@ import pytest
 
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import Money
+from services.chassis.values.refusals import ContentChanged
 from services.distributions.domain.approval import check_content, hash_content
 from services.distributions.domain.closing import (
     ClosingFacts,
@@ -20,7 +21,7 @@ from services.distributions.domain.closing import (
     check_gates,
 )
 from services.distributions.domain.offering import Exemption
-from services.distributions.domain.refusals import ClosingGatesNotMet, ContentChanged
+from services.distributions.domain.refusals import ClosingGatesNotMet
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms
 from services.distributions.domain.waterfall import Line
 
