@@ -152,8 +152,8 @@ investments = sa.Table(
     *_external(),
     *_changes(),
     _of("offerings", "offering_id"),
-    sa.Index("investments_offering", "org_id", "offering_id", "investment_id"),
-    sa.Index("investments_party", "org_id", "party_id", "investment_id"),
+    sa.Index("investments_offering", "org_id", "offering_id", "created_at", "investment_id"),
+    sa.Index("investments_party", "org_id", "party_id", "created_at", "investment_id"),
     sa.Index("investments_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
     sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
@@ -203,7 +203,7 @@ distributions = sa.Table(
     sa.Column("declared_at", _TIME),
     *_changes(),
     _of("offerings", "offering_id"),
-    sa.Index("distributions_offering", "org_id", "offering_id", "distribution_id"),
+    sa.Index("distributions_offering", "org_id", "offering_id", "created_at", "distribution_id"),
     sa.Index("distributions_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     # Of all distributions calculated on the same past, one at most is ever declared: its declaration is a new past.
     sa.Index(

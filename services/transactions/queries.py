@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
-from google.protobuf.message import Message
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import Cut, equal, is_descending, one_of, read_page, time_range, within
+from services.chassis.data.paging import equal, one_of, read_list
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
 from services.transactions.actions import answer_bank_account, answer_transaction, answer_webhook
@@ -61,7 +58,7 @@ async def list_transactions(
         *equal(_t.distribution_id, request.distribution_id),
         *equal(_t.external_id, request.external_id),
     )
-    page = await _list_by_time(tx, request, statement, [_t.created_at, _t.transaction_id])
+    page = await read_list(tx, request, statement, _t.created_at, _t.transaction_id)
     return transactions_pb2.ListTransactionsResponse(
         transactions=[messages.to_transaction(store.build_transaction(row)) for row in page.rows],
         next_page_token=page.next_page_token,
@@ -107,7 +104,7 @@ async def list_bank_accounts(
         *equal(_b.party_id, request.party_id),
         *equal(_b.external_id, request.external_id),
     )
-    page = await _list_by_time(tx, request, statement, [_b.created_at, _b.bank_account_id])
+    page = await read_list(tx, request, statement, _b.created_at, _b.bank_account_id)
     return bank_accounts_pb2.ListBankAccountsResponse(
         bank_accounts=[messages.to_bank_account(row) for row in page.rows],
         next_page_token=page.next_page_token,
@@ -138,17 +135,9 @@ async def list_webhooks(
         *equal(_w.provider, request.provider),
         *equal(_w.transaction_id, request.transaction_id),
     )
-    page = await _list_by_time(tx, request, statement, [_w.created_at, _w.webhook_id])
+    page = await read_list(tx, request, statement, _w.created_at, _w.webhook_id)
     return webhooks_pb2.ListWebhooksResponse(
         webhooks=[messages.to_webhook(row) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
-
-
-async def _list_by_time(
-    tx: AsyncConnection, request: Message, statement: sa.Select[Any], columns: Sequence[sa.ColumnElement[Any]]
-) -> Cut[sa.Row[Any]]:
-    """The page of a list that is sorted, and may be cut, by the time in the first of its columns."""
-    statement = statement.where(*within(columns[0], time_range(request)))
-    return await read_page(tx, request, statement, columns, descending=is_descending(request))

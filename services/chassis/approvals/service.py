@@ -20,7 +20,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.data.operations import Operations
-from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
 from services.chassis.values.approvals import Approval, ApprovalNotFound, Status
 
@@ -116,7 +116,7 @@ def serving_approvals(servicer: pb_grpc.ApprovalsServiceServicer) -> tuple[Calla
 async def list_approvals(
     tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime
 ) -> pb.ListApprovalsResponse:
-    principal, page, c = current_principal(), Page.of(request), table.c
+    principal, c = current_principal(), table.c
     conditions = records.having(
         statuses=[approval_pb2.Approval.Status.Name(status) for status in request.status],
         kinds=request.kind,
@@ -127,13 +127,8 @@ async def list_approvals(
         amount_minor_from=request.amount_minor_from if request.HasField("amount_minor_from") else None,
         now=now,
     )
-    query = sa.select(table).where(
-        c.org_id == principal.org_id, *conditions, *within(c.created_at, time_range(request))
-    )
-    rows = (
-        await tx.execute(page.of_query(query, (c.created_at, c.approval_id), descending=is_descending(request)))
-    ).all()
-    cut = page.cut(rows, lambda row: (row.created_at, row.approval_id))
+    query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
+    cut = await read_list(tx, request, query, c.created_at, c.approval_id)
     return pb.ListApprovalsResponse(
         approvals=[messages.to_approval(records.to_approval(row), now) for row in cut.rows],
         next_page_token=cut.next_page_token,

@@ -131,6 +131,23 @@ async def read_page(
     return page.cut(found, lambda row: tuple(row._mapping[column] for column in columns))
 
 
+async def read_list(
+    tx: AsyncConnection,
+    request: Message,
+    query: sa.Select[Any],
+    time: sa.ColumnElement[datetime],
+    key: sa.ColumnElement[str],
+) -> Cut[sa.Row[Any]]:
+    """The page of a list with `from_time`, `to_time` and `order`: sorted, and cut, by the time that it is about.
+
+    Args:
+        query: What reads the whole list, `time` and `key` among what it selects.
+        key: What tells rows of one instant apart.
+    """
+    query = query.where(*within(time, time_range(request)))
+    return await read_page(tx, request, query, (time, key), descending=is_descending(request))
+
+
 def equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
     """The condition of a filter, if it is set, for `where(*equal(…))`."""
     return [column == value] if value else []

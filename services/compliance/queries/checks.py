@@ -9,7 +9,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import to_explanation
-from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.paging import equal, one_of, read_list
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
 from services.compliance.domain.refusals import ComplianceCheckNotFound
@@ -32,20 +32,15 @@ async def list_compliance_checks(
     tx: AsyncConnection, request: pb.ListComplianceChecksRequest, now: datetime
 ) -> pb.ListComplianceChecksResponse:
     c = compliance_checks.c
-    statement = sa.select(compliance_checks).where(*within(c.created_at, time_range(request)))
-    if request.ids:
-        statement = statement.where(c.compliance_check_id.in_(request.ids))
     if request.HasField("party_id"):
         await find_party(tx, request.party_id, "party_id")
-        statement = statement.where(c.party_id == request.party_id)
-    if request.type:
-        statement = statement.where(c.check_type.in_(map(pb.ComplianceCheck.Type.Name, request.type)))
-    if request.status:
-        statement = statement.where(c.status.in_(map(pb.ComplianceCheck.Status.Name, request.status)))
-    page = Page.of(request)
-    query = page.of_query(statement, [c.created_at, c.compliance_check_id], descending=is_descending(request))
-    found = (await tx.execute(query)).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.compliance_check_id))
+    statement = sa.select(compliance_checks).where(
+        *one_of(c.compliance_check_id, request.ids),
+        *equal(c.party_id, request.party_id),
+        *one_of(c.check_type, [pb.ComplianceCheck.Type.Name(each) for each in request.type]),
+        *one_of(c.status, [pb.ComplianceCheck.Status.Name(each) for each in request.status]),
+    )
+    rows, token, previous = await read_list(tx, request, statement, c.created_at, c.compliance_check_id)
     return pb.ListComplianceChecksResponse(
         compliance_checks=map(messages.to_compliance_check, rows), next_page_token=token, previous_page_token=previous
     )

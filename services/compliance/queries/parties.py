@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.paging import equal, one_of, read_list
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import PartyNotFound
 from services.compliance import actions, messages
@@ -29,11 +29,9 @@ async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datet
 
 async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
     c = parties.c
-    statement = sa.select(parties).where(within_reach(c.party_id), *within(c.created_at, time_range(request)))
-    if request.ids:
-        statement = statement.where(c.party_id.in_(request.ids))
-    if request.HasField("external_id"):
-        statement = statement.where(c.external_id == request.external_id)
+    statement = sa.select(parties).where(
+        within_reach(c.party_id), *one_of(c.party_id, request.ids), *equal(c.external_id, request.external_id)
+    )
     if request.HasField("person"):
         acting = sa.select(party_persons.c.party_id).where(party_persons.c.person == request.person)
         statement = statement.where(c.party_id.in_(acting))
@@ -43,10 +41,7 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
     if request.HasField("legal_name_prefix"):
         prefix = sa.func.lower(request.legal_name_prefix)
         statement = statement.where(sa.func.starts_with(sa.func.lower(c.legal_name), prefix))
-    page = Page.of(request)
-    query = page.of_query(statement, [c.created_at, c.party_id], descending=is_descending(request))
-    found = (await tx.execute(query)).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.party_id))
+    rows, token, previous = await read_list(tx, request, statement, c.created_at, c.party_id)
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
     return pb.ListPartiesResponse(
         parties=[messages.to_party(row, checks.get(row.party_id, {}), now) for row in rows],

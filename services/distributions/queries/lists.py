@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.paging import Cut, equal, is_descending, one_of, read_page, time_range, within
+from services.chassis.data.paging import Cut, equal, one_of, read_list
 from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.rows import Row
 
@@ -17,11 +17,9 @@ async def read_page_of(
 ) -> Cut[Row]:
     """The page of a request with `ids`, `external_id`, `from_time`, `to_time` and `order`, by time of creation."""
     table = aggregate.table.c
-    key = table[aggregate.key]  # ids sort by time of birth, to the microsecond
     query = aggregate.select().where(
         *conditions,
-        *one_of(key, request.ids),
+        *one_of(table[aggregate.key], request.ids),
         *equal(table.external_id, request.external_id),
-        *within(table.created_at, time_range(request)),
     )
-    return await read_page(tx, request, query, [key], descending=is_descending(request))
+    return await read_list(tx, request, query, table.created_at, table[aggregate.key])

@@ -10,7 +10,7 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.paging import equal, one_of, read_list
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
 from services.escrow.tables import escrow_accounts
@@ -25,18 +25,12 @@ async def list_escrow_accounts(
 ) -> pb.ListEscrowAccountsResponse:
     table = escrow_accounts.c
     query = sa.select(escrow_accounts).where(
-        table.org_id == current_principal().org_id, *within(table.created_at, time_range(request))
+        table.org_id == current_principal().org_id,
+        *one_of(table.status, [pb.EscrowAccount.Status.Name(status) for status in request.status]),
+        *one_of(table.escrow_account_id, request.ids),
+        *equal(table.external_id, request.external_id),
     )
-    if request.status:
-        query = query.where(table.status.in_([pb.EscrowAccount.Status.Name(status) for status in request.status]))
-    if request.ids:
-        query = query.where(table.escrow_account_id.in_(request.ids))
-    if request.external_id:
-        query = query.where(table.external_id == request.external_id)
-    page = Page.of(request)
-    key = (table.created_at, table.escrow_account_id)
-    found = (await tx.execute(page.of_query(query, key, descending=is_descending(request)))).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.escrow_account_id))
+    rows, token, previous = await read_list(tx, request, query, table.created_at, table.escrow_account_id)
     return pb.ListEscrowAccountsResponse(
         escrow_accounts=[messages.to_escrow_account(row) for row in rows],
         next_page_token=token,

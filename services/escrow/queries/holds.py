@@ -7,7 +7,7 @@ from datetime import datetime
 from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.paging import equal, one_of, read_list
 from services.escrow import actions, messages, store
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import find_escrow_account
@@ -30,20 +30,12 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
         table.org_id == account.org_id,
         table.escrow_account_id == account.escrow_account_id,
         *match_account(request, table.kind, table.party_id),
-        *within(table.created_at, time_range(request)),
+        *one_of(table.status, [pb.Hold.Status.Name(status) for status in request.status]),
+        *equal(table.transaction_id, request.transaction_id),
+        *one_of(table.hold_id, request.ids),
+        *equal(table.external_id, request.external_id),
     )
-    if request.status:
-        query = query.where(table.status.in_([pb.Hold.Status.Name(status) for status in request.status]))
-    if request.transaction_id:
-        query = query.where(table.transaction_id == request.transaction_id)
-    if request.ids:
-        query = query.where(table.hold_id.in_(request.ids))
-    if request.external_id:
-        query = query.where(table.external_id == request.external_id)
-    page = Page.of(request)
-    key = (table.created_at, table.hold_id)
-    found = (await tx.execute(page.of_query(query, key, descending=is_descending(request)))).all()
-    rows, token, previous = page.cut(found, lambda row: (row.created_at, row.hold_id))
+    rows, token, previous = await read_list(tx, request, query, table.created_at, table.hold_id)
     return pb.ListHoldsResponse(
         holds=[messages.to_hold(row) for row in rows], next_page_token=token, previous_page_token=previous
     )

@@ -284,7 +284,10 @@ def _distributions() -> None:
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
-        "distributions_offering", "distributions", ["org_id", "offering_id", "distribution_id"], unique=False
+        "distributions_offering",
+        "distributions",
+        ["org_id", "offering_id", "created_at", "distribution_id"],
+        unique=False,
     )
     op.create_index(
         "distributions_one_a_basis",
@@ -341,8 +344,12 @@ def _investments() -> None:
         unique=False,
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
-    op.create_index("investments_offering", "investments", ["org_id", "offering_id", "investment_id"], unique=False)
-    op.create_index("investments_party", "investments", ["org_id", "party_id", "investment_id"], unique=False)
+    op.create_index(
+        "investments_offering", "investments", ["org_id", "offering_id", "created_at", "investment_id"], unique=False
+    )
+    op.create_index(
+        "investments_party", "investments", ["org_id", "party_id", "created_at", "investment_id"], unique=False
+    )
 
 
 def _allocations() -> None:
