@@ -33,3 +33,12 @@ def answer_check(row: Any) -> pb.ComplianceCheck:
     may_review = clearance.may_review(row.status, row.makers, current_principal().person)
     review = ("review", "ComplianceService/ReviewComplianceCheck", may_review)
     return messages.to_compliance_check(row, list_allowed_actions(_PACKAGE, review))
+
+
+def answer_limit(row: Any) -> pb.TransactionLimit:
+    actions = list_allowed_actions(
+        _PACKAGE,
+        ("put", "ComplianceService/PutTransactionLimit", True),
+        ("delete", "ComplianceService/DeleteTransactionLimit", not row.is_default),
+    )
+    return messages.to_limit(row, actions)

@@ -141,16 +141,17 @@ def etag_of_check(row: Any) -> str:
     return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
 
 
-def to_limit(row: Any) -> pb.TransactionLimit:
+def to_limit(row: Any, allowed_actions: Sequence[str] = ()) -> pb.TransactionLimit:
     """A limit in force."""
     return pb.TransactionLimit(
         transaction_limit_id=limit_id_of(row),
-        limit_type=row.limit_type,
+        type=row.limit_type,
         amount=to_money(Money(row.amount_minor, row.currency)),
         is_default=row.is_default,
         set_by=row.set_by,
         set_time=to_timestamp(row.set_at),
         etag=etag_of_limit(row),
+        allowed_actions=allowed_actions,
     )
 
 

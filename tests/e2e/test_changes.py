@@ -90,9 +90,9 @@ def test_a_change_that_changes_nothing_makes_no_new_version_and_no_event(org: Or
 
 def test_a_limit_is_read_set_and_removed_as_read(org: Organization) -> None:
     path, admin = "/transaction-limits", org.admin
-    [default] = [one for one in admin.get(path)["transactionLimits"] if one["limitType"] == "DAILY_DEPOSIT"]
+    [default] = [one for one in admin.get(path)["transactionLimits"] if one["type"] == "DAILY_DEPOSIT"]
     assert (default["isDefault"], "setBy" in default) == (True, False)
-    wanted = {"limitType": "DAILY_DEPOSIT", "amount": usd(5)}
+    wanted = {"type": "DAILY_DEPOSIT", "amount": usd(5)}
     admin.expect_refusal(428, "ETAG_REQUIRED", "PUT", path, wanted)
     own = admin.put(path, wanted, etag=default["etag"])
     one = f"{path}/{own['transactionLimitId']}"

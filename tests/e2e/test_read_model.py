@@ -37,10 +37,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
 
 def set_limits(admin: RestClient) -> None:
     """What the story leaves out: one that is set stays, and two are removed, with a default behind one of them."""
-    defaults = {one["limitType"]: one["etag"] for one in admin.get("/transaction-limits")["transactionLimits"]}
-    admin.put("/transaction-limits", {"limitType": "DAILY_DEPOSIT", "amount": usd(5)}, etag=defaults["DAILY_DEPOSIT"])
-    monthly = {"limitType": "MONTHLY_DEPOSIT", "amount": usd(7)}
-    euros = {"limitType": "MONTHLY_DEPOSIT", "amount": {"currencyCode": "EUR", "amountMinor": "7"}}
+    defaults = {one["type"]: one["etag"] for one in admin.get("/transaction-limits")["transactionLimits"]}
+    admin.put("/transaction-limits", {"type": "DAILY_DEPOSIT", "amount": usd(5)}, etag=defaults["DAILY_DEPOSIT"])
+    monthly = {"type": "MONTHLY_DEPOSIT", "amount": usd(7)}
+    euros = {"type": "MONTHLY_DEPOSIT", "amount": {"currencyCode": "EUR", "amountMinor": "7"}}
     for limit in (
         admin.put("/transaction-limits", monthly, etag=defaults["MONTHLY_DEPOSIT"]),
         admin.put("/transaction-limits", euros),

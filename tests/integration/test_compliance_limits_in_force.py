@@ -9,7 +9,7 @@ import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.etags import EtagMismatch, EtagRequired
 from services.compliance.domain.refusals import (
     TransactionLimitIsDefault,
@@ -54,7 +54,7 @@ async def test_an_organization_sets_its_own_limit_and_the_others_keep_theirs(com
     await compliance.clear()
     await compliance.put_limit(10_00)
     own, other = await compliance.list_limits(), await compliance.list_limits(STRANGER)
-    assert {(limit.limit_type, limit.amount.amount_minor, limit.set_by) for limit in own} == {
+    assert {(limit.type, limit.amount.amount_minor, limit.set_by) for limit in own} == {
         (pb.TransactionLimit.PER_TRANSACTION, 250_000_00, ""),
         (pb.TransactionLimit.DAILY_DEPOSIT, 10_00, "admin-1"),
         (pb.TransactionLimit.MONTHLY_DEPOSIT, 500_000_00, ""),
@@ -80,7 +80,7 @@ async def test_the_default_is_seen_and_says_what_it_is(compliance):
     default = await _find_daily(compliance)
     assert default.is_default
     assert not default.HasField("set_by")
-    assert await compliance.get_limit(default.transaction_limit_id) == default
+    assert (await compliance.get_limit(default.transaction_limit_id)).etag == default.etag
     own = await compliance.put_limit(10_00)
     assert (own.transaction_limit_id, own.is_default, own.set_by) == (
         default.transaction_limit_id,
@@ -105,7 +105,7 @@ async def test_once_an_organization_removes_its_own_limit_the_default_holds_agai
     [passed] = await compliance.evaluate(money_in(10_01))
     assert passed.status == pb.ComplianceCheck.PASSED
     put, removed = (await compliance.list_events())[-3:-1]
-    assert (type(put).__name__, put.transaction_limit) == ("TransactionLimitPut", own)
+    assert (type(put).__name__, put.transaction_limit) == ("TransactionLimitPut", _as_listed(own))
     assert (type(removed).__name__, removed.transaction_limit) == ("TransactionLimitRemoved", again)
     assert removed.meta.aggregate_id == put.meta.aggregate_id == own.transaction_limit_id
     assert removed.meta.aggregate_version == put.meta.aggregate_version + 1
@@ -146,9 +146,39 @@ async def test_another_organization_does_not_find_a_limit(compliance):
         await compliance.get_limit(own.transaction_limit_id, STRANGER)
 
 
-async def test_limits_are_listed_by_currency(compliance):
+async def test_who_reads_a_limit_is_told_what_it_may_do_with_it(compliance):
+    default = await _find_daily(compliance)
+    assert list((await compliance.get_limit(default.transaction_limit_id)).allowed_actions) == ["put"]
+    own = await compliance.put_limit(10_00)
+    assert list(own.allowed_actions) == ["put", "delete"]
+    assert list((await compliance.get_limit(own.transaction_limit_id, AUDITOR)).allowed_actions) == []
+
+
+async def test_limits_are_listed_page_by_page_the_last_set_first(compliance):
+    euros = []
+    for each in (_LIMIT.PER_TRANSACTION, _LIMIT.DAILY_DEPOSIT):
+        euros.append(await compliance.put_limit(5_00, each, "EUR"))
+        compliance.clock.advance(timedelta(seconds=1))
+    with acting_as(MAKER):
+        first = await compliance.servicer.ListTransactionLimits(pb.ListTransactionLimitsRequest(page_size=2), None)
+        rest = pb.ListTransactionLimitsRequest(page_size=2, page_token=first.next_page_token)
+        second = await compliance.servicer.ListTransactionLimits(rest, None)
+    assert list(first.transaction_limits) == [_as_listed(each) for each in reversed(euros)]
+    assert (len(second.transaction_limits), second.transaction_limits[0].is_default) == (2, True)
+    assert (first.previous_page_token, second.previous_page_token != "") == ("", True)
+
+
+async def test_limits_are_listed_by_currency_and_type_and_id_and_time(compliance):
+    await compliance.put_limit(5_00, _LIMIT.PER_TRANSACTION)
     euro = await compliance.put_limit(5_00, currency="EUR")
-    assert await compliance.list_limits(currency_code="EUR") == [euro]
+    daily = await compliance.list_limits(type=[_LIMIT.DAILY_DEPOSIT])
+    assert {limit.amount.currency_code for limit in daily} == {"USD", "EUR"}
+    assert await compliance.list_limits(ids=[euro.transaction_limit_id]) == [_as_listed(euro)]
+    assert len(await compliance.list_limits(from_time=euro.set_time)) == len(
+        [limit for limit in await compliance.list_limits() if not limit.is_default]
+    )
+    euro = await compliance.put_limit(5_00, currency="EUR")
+    assert await compliance.list_limits(currency_code="EUR") == [_as_listed(euro)]
     assert len(await compliance.list_limits(currency_code="USD")) == 3
     assert len(await compliance.list_limits()) == 4
     assert await compliance.list_limits(currency_code="JPY") == []
@@ -165,8 +195,16 @@ async def test_two_who_replace_one_limit_at_once_do_not_both_succeed(compliance)
     ]
 
 
+def _as_listed(limit):
+    """A list does not work out what the caller may do."""
+    listed = pb.TransactionLimit()
+    listed.CopyFrom(limit)
+    listed.ClearField("allowed_actions")
+    return listed
+
+
 async def _find_daily(compliance):
-    return next(limit for limit in await compliance.list_limits() if limit.limit_type == _LIMIT.DAILY_DEPOSIT)
+    return next(limit for limit in await compliance.list_limits() if limit.type == _LIMIT.DAILY_DEPOSIT)
 
 
 async def _replace(compliance, limit):

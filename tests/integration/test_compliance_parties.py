@@ -232,3 +232,16 @@ async def test_me_tells_how_the_checks_of_each_party_stand(compliance):
         ("KYC", pb.ComplianceCheck.MANUAL_REVIEW),
         ("OFAC", pb.ComplianceCheck.MANUAL_REVIEW),
     ]
+
+
+async def test_the_persons_of_a_party_are_listed_page_by_page_in_the_order_of_their_names(compliance):
+    await compliance.create()
+    for name in ("cid", "ann", "bob"):
+        await compliance.add(name)
+    request = parties_pb2.ListPartyPersonsRequest(party_id=compliance.party_id, page_size=2)
+    with acting_as(MAKER):
+        first = await compliance.parties.ListPartyPersons(request, None)
+        request.page_token = first.next_page_token
+        last = await compliance.parties.ListPartyPersons(request, None)
+    assert [one.person for one in (*first.persons, *last.persons)] == ["ann", "bob", "cid"]
+    assert (len(first.persons), first.next_page_token != "", last.next_page_token) == (2, True, "")

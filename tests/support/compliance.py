@@ -142,10 +142,10 @@ class ComplianceHarness:
     ) -> Any:
         """In place of the limit in force, unless an etag names another; an empty one names none."""
         if etag is None:
-            in_force = {limit.limit_type: limit.etag for limit in await self.list_limits(currency_code=currency)}
+            in_force = {limit.type: limit.etag for limit in await self.list_limits(currency_code=currency)}
             etag = in_force.get(limit_type)
         amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
-        request = pb.PutTransactionLimitRequest(limit_type=limit_type, amount=amount, etag=etag or None)
+        request = pb.PutTransactionLimitRequest(type=limit_type, amount=amount, etag=etag or None)
         with acting_as(MAKER):
             return await self.servicer.PutTransactionLimit(request, None)
 

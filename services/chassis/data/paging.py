@@ -136,7 +136,7 @@ async def read_list(
     request: Message,
     query: sa.Select[Any],
     time: sa.ColumnElement[datetime],
-    key: sa.ColumnElement[str],
+    *key: sa.ColumnElement[str],
 ) -> Cut[sa.Row[Any]]:
     """The page of a list with `from_time`, `to_time` and `order`: sorted, and cut, by the time that it is about.
 
@@ -145,7 +145,7 @@ async def read_list(
         key: What tells rows of one instant apart.
     """
     query = query.where(*within(time, time_range(request)))
-    return await read_page(tx, request, query, (time, key), descending=is_descending(request))
+    return await read_page(tx, request, query, (time, *key), descending=is_descending(request))
 
 
 def equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:

@@ -9,7 +9,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.values.etags import EtagRequired, check_etag
-from services.compliance import messages
+from services.compliance import actions, messages
 from services.compliance.domain.refusals import TransactionLimitIsDefault, TransactionLimitNotFound
 from services.compliance.store import limits as store
 
@@ -23,13 +23,13 @@ async def put_transaction_limit(
         EtagRequired: there is such a limit, and the request does not say that it replaces this one.
         EtagMismatch: it replaces another than the one in force, or one that is not there.
     """
-    limit_type, currency = pb.TransactionLimit.LimitType.Name(request.limit_type), request.amount.currency_code
+    limit_type, currency = pb.TransactionLimit.Type.Name(request.type), request.amount.currency_code
     await store.lock_limits(tx)
     former = await store.find_limit_of(tx, limit_type, currency)
     if former is not None and not request.etag:
         raise EtagRequired("There is such a limit.", fields={"etag": "must be the etag of the limit in force"})
     check_etag(request.etag, "" if former is None else messages.etag_of_limit(former))
-    return messages.to_limit(await store.insert_limit(tx, limit_type, currency, request.amount.amount_minor, now))
+    return actions.answer_limit(await store.insert_limit(tx, limit_type, currency, request.amount.amount_minor, now))
 
 
 async def delete_transaction_limit(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.compliance import messages
+from services.chassis.data.paging import equal, one_of, read_list
+from services.compliance import actions, messages
 from services.compliance.domain.refusals import TransactionLimitNotFound
 from services.compliance.store import limits as store
 
@@ -19,11 +21,23 @@ async def get_transaction_limit(
     row = await store.find_limit(tx, request.transaction_limit_id)
     if row is None:
         raise TransactionLimitNotFound()
-    return messages.to_limit(row)
+    return actions.answer_limit(row)
 
 
 async def list_transaction_limits(
     tx: AsyncConnection, request: pb.ListTransactionLimitsRequest, now: datetime
 ) -> pb.ListTransactionLimitsResponse:
-    rows = await store.list_limits_in_force(tx, request.currency_code)
-    return pb.ListTransactionLimitsResponse(transaction_limits=map(messages.to_limit, rows))
+    found = store.select_limits_in_force()
+    c = found.selected_columns
+    found = found.where(
+        *equal(c.currency, request.currency_code),
+        *one_of(c.limit_type, [pb.TransactionLimit.Type.Name(each) for each in request.type]),
+    )
+    if request.ids:
+        # An id is made from the type and the currency.
+        named = [(row.limit_type, row.currency) for row in await store.find_limits(tx, request.ids)]
+        found = found.where(sa.tuple_(c.limit_type, c.currency).in_(named))
+    rows, token, previous = await read_list(tx, request, found, c.set_at, c.limit_type, c.currency)
+    return pb.ListTransactionLimitsResponse(
+        transaction_limits=map(messages.to_limit, rows), next_page_token=token, previous_page_token=previous
+    )

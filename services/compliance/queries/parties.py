@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.paging import equal, one_of, read_list
+from services.chassis.data.paging import equal, one_of, read_list, read_page
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import PartyNotFound
 from services.compliance import actions, messages
@@ -66,8 +66,11 @@ async def list_party_persons(
 ) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
     party = await find_party(tx, request.party_id)
-    persons = await store.list_persons(tx, party.party_id)
-    return pb.ListPartyPersonsResponse(persons=map(messages.to_party_person, persons))
+    acting = sa.select(party_persons).where(party_persons.c.party_id == party.party_id)
+    rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person], descending=False)
+    return pb.ListPartyPersonsResponse(
+        persons=map(messages.to_party_person, rows), next_page_token=token, previous_page_token=previous
+    )
 
 
 async def list_parties_of_person(

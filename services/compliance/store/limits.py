@@ -20,8 +20,8 @@ from services.compliance.tables import default_limits, limit_usage, transaction_
 _own, _default, _usage = transaction_limits.c, default_limits.c, limit_usage.c
 
 
-async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[sa.Row[Any]]:
-    """One a type and currency: the organization's own, the one set last; else the default. By type and currency."""
+def select_limits_in_force() -> sa.Select[Any]:
+    """One a type and currency: the organization's own, the one set last; else the default."""
     last = (
         sa.select(transaction_limits)
         .ext(pg.distinct_on(_own.limit_type, _own.currency))
@@ -44,16 +44,25 @@ async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[
         .select_from(sa.join(last, default_limits, same, full=True))
         .subquery("in_force")
     )
-    found = sa.select(in_force).where(in_force.c.amount_minor.is_not(None))
+    return sa.select(in_force).where(in_force.c.amount_minor.is_not(None))
+
+
+async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[sa.Row[Any]]:
+    """All of them, or of one currency, by type and currency."""
+    found = select_limits_in_force()
+    c = found.selected_columns
     if currency:
-        found = found.where(in_force.c.currency == currency)
-    return list(await tx.execute(found.order_by(in_force.c.limit_type, in_force.c.currency)))
+        found = found.where(c.currency == currency)
+    return list(await tx.execute(found.order_by(c.limit_type, c.currency)))
 
 
 async def find_limit(tx: AsyncConnection, transaction_limit_id: str) -> sa.Row[Any] | None:
     """The limit in force under an id, which belongs to its organization, type and currency."""
-    found = (row for row in await list_limits_in_force(tx) if messages.limit_id_of(row) == transaction_limit_id)
-    return next(found, None)
+    return next(iter(await find_limits(tx, [transaction_limit_id])), None)
+
+
+async def find_limits(tx: AsyncConnection, transaction_limit_ids: Collection[str]) -> list[sa.Row[Any]]:
+    return [row for row in await list_limits_in_force(tx) if messages.limit_id_of(row) in transaction_limit_ids]
 
 
 async def find_limit_of(tx: AsyncConnection, limit_type: str, currency: str) -> sa.Row[Any] | None:
