@@ -19,6 +19,9 @@ $(shell [ -x $(PY) ] && grep -qsxF "$(CURDIR)" $(VENV)/installed || rm -f $(VENV
 # Handed on as they are, spaces and all.
 run token stop clean: export DATA_DIR := $(DATA_DIR)
 run: export PORT := $(PORT)
+token: export ROLE := $(or $(ROLE),admin)
+token: export SUB := $(SUB)
+token: export ORG := $(ORG)
 
 .PHONY: help setup run demo test check bench chaos contracts token stop clean
 
@@ -51,7 +54,7 @@ contracts: setup ## the contracts for other teams, in dist/contracts: a typed wh
 	@$(PY) -m deploy.contracts
 
 token: setup ## a bearer token for the local instance (ROLE=admin, SUB=, ORG=)
-	@$(PY) -m deploy.local.token --role $(or $(ROLE),admin) $(if $(SUB),--sub $(SUB)) $(if $(ORG),--org $(ORG))
+	@$(PY) -m deploy.local.token --role "$$ROLE" --sub "$$SUB" --org "$$ORG"
 
 stop: ## stop what `make run` left running
 	@[ ! -e $(VENV)/installed ] || $(PY) -m deploy.local stop

@@ -63,6 +63,15 @@ def test_a_home_folder_may_be_named_by_its_tilde() -> None:
     assert resolve_folder("~/realco") == Path.home() / "realco"
 
 
+def test_who_a_token_is_for_may_be_spelled_as_an_issuer_spells_it(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')  # says what it was called with
+    python.chmod(0o755)
+    said = make(checkout, "token", "-o", "setup", "SUB=auth0|o'x y", "ORG=a;b").stdout.splitlines()
+    assert said[-6:] == ["--role", "admin", "--sub", "auth0|o'x y", "--org", "a;b"]
+
+
 def test_clean_removes_the_instance_and_leaves_what_else_lies_in_its_folder(checkout: Path) -> None:
     data, other = checkout / "my data", checkout / "data"
     for place in (data, other):
