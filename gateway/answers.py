@@ -21,6 +21,8 @@ _ETAG = "etag"
 class Answer:
     """The answer to one RPC: 201 with `Location` for what it created, 204 for nothing to say, else 200.
 
+    Where an RPC creates what its answer may leave out, an approval for one, an answer without it is 200.
+
     A replayed answer is the first one again, and says so in `Idempotency-Replayed`. What has an `etag` carries it as
     `ETag`, too.
 
@@ -44,11 +46,12 @@ class Answer:
         headers = {REPLAYED_HEADER: "true"} if replayed else {}
         if self._write is None:
             return Response(status_code=204, headers=headers)
-        status = 200 if rehearsed else self.status
-        if self.location is not None and not rehearsed:
-            headers["Location"] = self.location.of(message)
+        location = self.location.of(message) if self.location is not None and not rehearsed else None
+        if location is not None:
+            headers["Location"] = location
         if self.has_etag and (etag := getattr(message, _ETAG)):
             headers["ETag"] = f'"{etag}"'
+        status = 201 if location is not None else 200
         return Response(json_writer.dumps(self._write(message)), status, headers, "application/json")
 
 
@@ -59,8 +62,12 @@ class Location:
         self.template = Template(option(method, http_pb2.created))
         self._fields = [_names_of(method.output_type, path) for path in self.template.variables]
 
-    def of(self, message: Message) -> str:
-        values = (quote(_value(message, names), safe="") for names in self._fields)
+    def of(self, message: Message) -> str | None:
+        """None where the answer is another than the one with what was created: a result in the place of an approval."""
+        found = [_value(message, names) for names in self._fields]
+        if None in found:
+            return None
+        values = (quote(str(value), safe="") for value in found)
         return "/" + "/".join(next(values) if part is None else part for part in self.template.segments)
 
 
@@ -78,8 +85,11 @@ def _names_of(descriptor: Descriptor, path: str) -> list[str]:
     return path.split(".")
 
 
-def _value(message: Message, names: list[str]) -> str:
-    value: object = message
-    for name in names:
-        value = getattr(value, name)
-    return str(value)
+def _value(message: Message, names: list[str]) -> str | None:
+    """The text at the end of the path; None if a message on the way to it is not there."""
+    holder: Message = message
+    for name in names[:-1]:
+        if not holder.HasField(name):
+            return None
+        holder = getattr(holder, name)
+    return str(getattr(holder, names[-1]))

@@ -12,6 +12,7 @@ from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from realco.escrow.v1 import escrow_pb2
 from realco.type.v1 import http_pb2
 from starlette.datastructures import Headers
 
@@ -91,6 +92,21 @@ def test_what_is_only_validated_is_not_created():
     answer = Answer(CREATE).of(Thing(thing_id="t-1"), replayed=False, rehearsed=True)
     assert answer.status_code == 200
     assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "location"),
+    [
+        (escrow_pb2.PostJournalEntryResponse(approval={"approval_id": "apr_1"}), 201, "/api/v1/approvals/apr_1"),
+        (escrow_pb2.PostJournalEntryResponse(journal_entry={"journal_entry_id": "je_1"}), 200, None),
+        (escrow_pb2.BatchPostJournalEntriesResponse(results=[{"idempotency_key": "k"}]), 200, None),
+    ],
+)
+def test_an_answer_without_what_the_rpc_creates_has_no_location(response, status, location):
+    rpcs = escrow_pb2.DESCRIPTOR.services_by_name["EscrowService"].methods
+    rpc = next(one for one in rpcs if one.output_type is response.DESCRIPTOR)
+    answer = Answer(rpc).of(response, replayed=False)
+    assert (answer.status_code, answer.headers.get("location")) == (status, location)
 
 
 def test_what_is_changed_is_answered_with_200_and_its_new_etag():
