@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from google.api import annotations_pb2, field_behavior_pb2
+from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -20,18 +20,19 @@ from realco.type.v1 import http_pb2
 from starlette.datastructures import Headers
 
 from gateway import scalars
-from gateway.descriptors import has_option, is_map, is_message, message_of, option
-from gateway.json_reader import Found, MessageReader, Path, parse, pointer, reader_of
+from gateway.descriptors import has_option, is_map, is_message, is_required, message_of, option
+from gateway.json_reader import IS_REQUIRED, Found, MessageReader, Path, parse, pointer, reader_of
 from gateway.problems import Fault, etag_required, invalid, invalid_body
 from gateway.routing import Template
+from services.chassis.calls import validation
 from services.chassis.calls.client import KEY_FIELD
+from services.chassis.values.errors import InvalidField
 
 HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
-_VALIDATE_ONLY = "validate_only"
 IF_MATCH = "If-Match"
 VALIDATE_ONLY_FIELD = "validate_only"
-_QUERY_FIELDS_MAX = 100
+_MAY_BE_EMPTY = "page_token"  # then it asks for the first page, so a list is read in a loop
 _ReadBody = Callable[[Any, Headers, bytes, list[Fault]], object]
 _STEP = re.compile(r"([^.\[\]]+)(?:\[([^\]]*)\])?")
 
@@ -103,10 +104,30 @@ class Binding:
         return any(not is_map(field) for field in repeated)
 
     def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
-        """The request message.
+        """The request message, which keeps the rules of its proto.
 
         Raises:
             Problem: 400 with every fault found.
+        """
+        message, missing = self.read(values, query, headers, body)
+        broken: list[Fault] = []
+        try:
+            validation.validate(message)
+        except InvalidField as refusal:
+            broken = [self.fault(path, detail) for path, detail in refusal.fields.items()]
+        # A rule cannot tell what is missing from zero, so of that, and of what has it inside, only this is said.
+        faults = [*missing, *(fault for fault in broken if not any(_is_within(one, fault) for one in missing))]
+        if faults:
+            raise invalid(faults)
+        return message
+
+    def read(
+        self, values: Sequence[str], query: bytes, headers: Headers, body: bytes
+    ) -> tuple[Message, Sequence[Fault]]:
+        """The request message as it is written, and what the contract requires and is not written.
+
+        Raises:
+            Problem: 400 with every fault found, if the request says something that it cannot.
         """
         message = self.request_class()
         faults: list[Fault] = []
@@ -118,21 +139,19 @@ class Binding:
             self._read_body(message, headers, body, faults)
         elif body:
             faults.append(Fault("body", "", "is not taken here"))
-        if faults:
+        if any(fault.detail != IS_REQUIRED for fault in faults):
             raise invalid(faults)
-        return message
+        return message, faults
 
-    def fault(self, path: str, detail: str, message: Message | None = None) -> Fault:
+    def fault(self, path: str, detail: str) -> Fault:
         """A violation of a field, by its path (`items[0].amount_minor`), placed where REST carries it.
 
         Args:
             path: As validation and services name it: in the names of the proto.
             detail: What is wrong.
-            message: The request, where it is at hand: a required field without a value is then called so.
         """
-        steps, missing = _resolve(self.method.input_type, path, message)
+        steps = _resolve(self.method.input_type, path)
         first = self.method.input_type.fields_by_name.get(steps[0].name) if steps else None
-        detail = "is required" if missing else detail
         parameter = self._place_of.get(first.name) if first is not None else None
         if parameter is not None:
             return Fault(parameter.place, f"/{parameter.name}", detail)
@@ -179,7 +198,7 @@ class Binding:
                 if parameter.required and parameter.name == IF_MATCH:
                     raise etag_required()
                 if parameter.required:
-                    faults.append(Fault("header", f"/{parameter.name}", "is required"))
+                    faults.append(Fault("header", f"/{parameter.name}", IS_REQUIRED))
             elif len(values) > 1 or not values[0]:
                 detail = "is given more than once" if len(values) > 1 else "is empty"
                 faults.append(Fault("header", f"/{parameter.name}", detail))
@@ -187,14 +206,10 @@ class Binding:
                 _assign(message, parameter, values, faults)
 
     def _read_query(self, message: Message, query: bytes, faults: list[Fault]) -> None:
-        if not query:
-            return
+        """How many values a filter takes is a rule of the contract; how long a query may be, of the HTTP server."""
         values: dict[str, list[str]] = {}
         try:
-            text = query.decode("ascii")
-            for name, value in parse_qsl(
-                text, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX
-            ):
+            for name, value in parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict"):
                 values.setdefault(name, []).append(value)
         except ValueError:
             faults.append(Fault("query", "", "cannot be read"))
@@ -204,8 +219,14 @@ class Binding:
             if parameter is None:
                 known = re.fullmatch(r"[A-Za-z0-9_.]{1,64}", name)
                 faults.append(Fault("query", f"/{name}" if known else "", "is not a parameter of this path"))
-            elif given := [value for value in given if value]:  # blank means not set
+            elif "" in given and parameter.field.name != _MAY_BE_EMPTY:
+                # A filter that was left empty by mistake must not be answered with everything.
+                faults.append(Fault("query", f"/{name}", "is empty"))
+            else:
                 _assign(message, parameter, given, faults)
+        for name, parameter in self.query.items():
+            if parameter.required and name not in values:
+                faults.append(Fault("query", f"/{name}", IS_REQUIRED))
 
     def _body_reader(self) -> _ReadBody | None:
         if not self.body:
@@ -227,7 +248,7 @@ class Binding:
     def _patch_reader(self, reader: MessageReader, mask: str) -> _ReadBody:
         """A merge patch (RFC 7396), one level deep: a field of the body replaces what there is, null takes it away."""
         # Of all that is in the body, only this says nothing about the resource.
-        without = {*self.bound, _VALIDATE_ONLY}
+        without = {*self.bound, VALIDATE_ONLY_FIELD}
         names = {field.json_name: field.name for field in self.method.input_type.fields if field.name not in without}
 
         def read_patch(message: Any, headers: Headers, body: bytes, faults: list[Fault]) -> None:
@@ -237,9 +258,8 @@ class Binding:
         return read_patch
 
 
-def is_required(field: FieldDescriptor) -> bool:
-    """True if the contract says that a request without this field is refused."""
-    return field_behavior_pb2.REQUIRED in option(field, field_behavior_pb2.field_behavior)
+def _is_within(inner: Fault, outer: Fault) -> bool:
+    return inner.place == outer.place and f"{inner.pointer}/".startswith(f"{outer.pointer}/")
 
 
 def _set_raw(target: Any, headers: Headers, body: bytes) -> None:
@@ -249,10 +269,8 @@ def _set_raw(target: Any, headers: Headers, body: bytes) -> None:
 
 def _read_json(reader: MessageReader, message: Any, body: bytes, faults: list[Fault]) -> Collection[str]:
     """Fills the message; returns the keys the body has."""
-    if not body:
-        return ()  # as {}: what is required is then missing
     try:
-        value = parse(body)
+        value = parse(body or b"{}")
     except ValueError as fault:
         raise invalid_body(str(fault)) from None
     found: Found = []
@@ -305,28 +323,18 @@ class _Step:
     spelled: Path
 
 
-def _resolve(request: Descriptor, path: str, message: Any) -> tuple[list[_Step], bool]:
-    """The steps of a field path as JSON spells them; and whether it ends at a required field without a value."""
+def _resolve(request: Descriptor, path: str) -> list[_Step]:
+    """The steps of a field path as JSON spells them."""
     descriptor: Descriptor | None = request
     steps: list[_Step] = []
-    missing = False
     for match in _STEP.finditer(path):
         name, subscript = match.groups()
         field = descriptor.fields_by_name.get(name) if descriptor is not None else None
         spelled: Path = (field.json_name if field is not None else name,)
-        if subscript is not None:
-            spelled = (*spelled, int(subscript)) if subscript.isdecimal() else spelled
+        if subscript is not None and subscript.isdecimal():
+            spelled = (*spelled, int(subscript))
         steps.append(_Step(field.name if field is not None else name, spelled))
         if field is None:
             break
-        value = getattr(message, field.name) if message is not None else None
-        if subscript is not None and subscript.isdecimal() and value is not None:
-            value = value[int(subscript)]
-        missing = message is not None and subscript is None and is_required(field) and _is_unset(message, field)
-        message = value if is_message(field) else None
         descriptor = field.message_type
-    return steps, missing
-
-
-def _is_unset(message: Any, field: FieldDescriptor) -> bool:
-    return not (message.HasField(field.name) if field.has_presence else getattr(message, field.name))
+    return steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 _JOINT = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
@@ -29,6 +30,11 @@ def has_option(described: Any, extension: Any) -> bool:
 
 def is_message(field: FieldDescriptor) -> bool:
     return bool(field.type == FieldDescriptor.TYPE_MESSAGE)
+
+
+def is_required(field: FieldDescriptor) -> bool:
+    """True if the contract says that a request without this field is refused."""
+    return field_behavior_pb2.REQUIRED in option(field, field_behavior_pb2.field_behavior)
 
 
 def is_map(field: FieldDescriptor) -> bool:

@@ -1,7 +1,8 @@
 """Strict JSON into protobuf messages, by a reader compiled once for each descriptor.
 
-What the contract does not say is refused: unknown fields, a key given twice, another type, another spelling. Every
-fault is collected with its JSON pointer, so that one answer tells all there is to mend; no value is ever repeated.
+What the contract does not say is refused: unknown fields, a key given twice, another type, another spelling. So is an
+object without what it must have, which only JSON tells: in a message, zero and nothing are the same. Every fault is
+collected with its JSON pointer, so that one answer tells all there is to mend; no value is ever repeated.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway import scalars
-from gateway.descriptors import is_map, is_message, message_of
+from gateway.descriptors import is_map, is_message, is_required, message_of
 
 DEPTH_MAX = 32
+IS_REQUIRED = "is required"
 _REPEATED_KEY = "has the same key twice in one object"
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
 
@@ -80,6 +82,9 @@ class MessageReader:
         self._setters: dict[str, _Set] = {
             field.json_name: _setter(field) for field in descriptor.fields if field.name not in without
         }
+        self._required = [
+            field.json_name for field in descriptor.fields if field.name not in without and is_required(field)
+        ]
         self._oneofs = [
             frozenset(field.json_name for field in oneof.fields) for oneof in descriptor.oneofs if len(oneof.fields) > 1
         ]
@@ -94,6 +99,7 @@ class MessageReader:
                 found.append(((*path, name), "is not a field") if _PLAIN_NAME.fullmatch(name) else (path, _UNKNOWN))
             elif item is not None:  # null means not set
                 setter(message, item, path, found)
+        found.extend(((*path, name), IS_REQUIRED) for name in self._required if value.get(name) is None)
         for names in self._oneofs:
             if sum(value.get(name) is not None for name in names) > 1:
                 found.append((path, f"can have only one of {', '.join(sorted(names))}"))

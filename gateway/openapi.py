@@ -28,7 +28,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 - **Texts** of a request are one line without control characters; reasons and notes may have several.
 - **What is required** of an answer is always there, empty texts and lists too; what is not is left out where there is
   none. **Values may be added** to the enums of answers, and fields to answers: take any text, and skip what is unknown.
-- **In a request** `null` means not set; a field or value that is not described is refused.
+- **In a request** `null` means not set; a field or value that is not described is refused, and so is a filter that is
+  given empty.
 - **Lists** are paged: pass `nextPageToken` back as `pageToken` with the same filters. A filter has the name of the
   field that it filters by; given several times, it means any of its values.
 - **Whatever moves money** takes an `Idempotency-Key`. The same key with the same body gives the first answer again;

@@ -14,8 +14,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDesc
 from realco.type.v1 import rules_pb2
 
 from gateway import contracts, scalars
-from gateway.binding import is_required
-from gateway.descriptors import enum_of, is_map, is_message, message_of, option
+from gateway.descriptors import enum_of, is_map, is_message, is_required, message_of, option
 from gateway.json_writer import always_there
 from gateway.wording import in_rest_words
 from services.chassis.calls.validation import taken_values

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
 from grpc import aio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,13 +14,12 @@ from gateway import contracts
 from gateway.answers import Answer
 from gateway.binding import VALIDATE_ONLY_FIELD, Binding
 from gateway.guard import Caller, Guard
-from gateway.problems import http_only, invalid, of_rpc_error
+from gateway.problems import http_only, of_rpc_error
 from gateway.settings import Settings
 from gateway.upstream import Unary, Upstream
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.process import telemetry
-from services.chassis.values.errors import InvalidField
 
 
 def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:
@@ -63,23 +61,12 @@ class RpcEndpoint:
     async def __call__(self, request: Request, values: Sequence[str]) -> Response:
         caller = await self._guard.admit_caller(request, self.rule)
         body = await self._receive(request)
-        message = self._message(request, values, body)
+        message = self.binding.message(values, request.scope["query_string"], request.headers, body)
         try:
             response, replayed = await self._unary(message, _metadata(caller))
         except aio.AioRpcError as error:
-            raise of_rpc_error(error, lambda path, detail: self.binding.fault(path, detail, message)) from error
+            raise of_rpc_error(error, self.binding.fault) from error
         return self._answer.of(response, replayed=replayed, rehearsed=getattr(message, VALIDATE_ONLY_FIELD, False))
-
-    def _message(self, request: Request, values: Sequence[str], body: bytes) -> Message:
-        query: bytes = request.scope["query_string"]
-        message = self.binding.message(values, query, request.headers, body)
-        try:
-            validation.validate(message)
-        except InvalidField as refusal:
-            raise invalid(
-                [self.binding.fault(path, detail, message) for path, detail in refusal.fields.items()]
-            ) from None
-        return message
 
     async def _receive(self, request: Request) -> bytes:
         """The body, whole, of an allowed size and type, in time."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 from realco.distributions.v1 import offerings_pb2
 from realco.escrow.v1 import escrow_pb2
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 from starlette.datastructures import Headers
 
-from gateway.binding import Binding
+from gateway import contracts
+from gateway.binding import HTTP_BODY, Binding
+from gateway.descriptors import is_message, is_required, message_of
+from gateway.json_reader import Found, reader_of
 from gateway.problems import Fault, Problem
 
 ESCROW_ACCOUNT = "esc_" + "0" * 26
+TRANSACTION_ID = b"txn_" + b"0" * 26
 
 
 def binding(module, service: str, rpc: str) -> Binding:
@@ -23,6 +28,7 @@ POST_ENTRY = binding(escrow_pb2, "EscrowService", "PostJournalEntry")
 BATCH = binding(escrow_pb2, "EscrowService", "BatchPostJournalEntries")
 OPEN_ACCOUNT = binding(escrow_pb2, "EscrowService", "CreateEscrowAccount")
 LIST = binding(transactions_pb2, "TransactionsService", "ListTransactions")
+CREATE = binding(transactions_pb2, "TransactionsService", "CreateTransaction")
 CANCEL = binding(transactions_pb2, "TransactionsService", "CancelTransaction")
 STRIPE = binding(webhooks_pb2, "WebhooksService", "ReceiveStripeWebhook")
 UPDATE = binding(offerings_pb2, "OfferingsService", "UpdateOffering")
@@ -30,14 +36,19 @@ UPDATE = binding(offerings_pb2, "OfferingsService", "UpdateOffering")
 
 def read(bound: Binding, values=(), query=b"", headers=(), body=b""):
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-    return bound.message(list(values), query, Headers(raw=raw), body)
+    return bound.read(list(values), query, Headers(raw=raw), body)[0]
 
 
-def faults(bound: Binding, **parts) -> list[Fault]:
+def faults(bound: Binding, values=(), query=b"", headers=(), body=b"") -> list[Fault]:
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     with pytest.raises(Problem) as refusal:
-        read(bound, **parts)
+        bound.message(list(values), query, Headers(raw=raw), body)
     assert refusal.value.status == 400
     return list(refusal.value.faults)
+
+
+def faults_of_headers(bound: Binding, headers, body=b"") -> list[Fault]:
+    return [fault for fault in faults(bound, ["e"], headers=headers, body=body) if fault.place == "header"]
 
 
 def test_path_and_query_fill_the_request_of_a_read():
@@ -66,7 +77,7 @@ def test_path_and_query_fill_the_request_of_a_read():
         (b"<b>=1", "", "is not a parameter of this path"),
         (b"partyId=%FF", "", "cannot be read"),
         (b"partyId=\xff", "", "cannot be read"),
-        (b"&".join([b"a=1"] * 200), "", "cannot be read"),
+        (b"&".join([b"ids=" + TRANSACTION_ID] * 101), "/ids", "must contain no more than 100 item(s)"),
     ],
 )
 def test_a_query_takes_its_parameters_and_nothing_else(query, pointer, detail):
@@ -75,8 +86,27 @@ def test_a_query_takes_its_parameters_and_nothing_else(query, pointer, detail):
     assert found[0].detail.startswith(detail)
 
 
-def test_a_blank_query_parameter_is_not_set():
-    assert read(LIST, query=b"status=&pageSize=&pageToken=") == transactions_pb2.ListTransactionsRequest()
+def test_a_query_takes_as_many_values_as_the_contract_says():
+    assert len(read(LIST, query=b"&".join([b"ids=" + TRANSACTION_ID] * 100)).ids) == 100
+
+
+EVERY_FILTER = [
+    (bound, name) for bound in map(Binding, contracts.methods()) for name in bound.query if name != "pageToken"
+]
+
+
+@pytest.mark.parametrize(
+    ("bound", "name"), EVERY_FILTER, ids=lambda one: one if isinstance(one, str) else one.method.name
+)
+def test_a_filter_that_is_left_empty_is_refused_and_not_taken_for_none(bound, name):
+    headers = Headers({one.name: '"x"' for one in bound.headers})
+    with pytest.raises(Problem) as refusal:
+        bound.read(["x"] * len(bound.path), f"{name}=".encode(), headers, b"")
+    assert Fault("query", f"/{name}", "is empty") in refusal.value.faults
+
+
+def test_an_empty_page_token_asks_for_the_first_page():
+    assert read(LIST, query=b"pageToken=") == transactions_pb2.ListTransactionsRequest()
 
 
 def test_a_write_takes_no_query_and_a_read_no_body():
@@ -87,9 +117,8 @@ def test_a_write_takes_no_query_and_a_read_no_body():
 def test_a_header_field_comes_from_its_header_only():
     message = read(POST_ENTRY, [ESCROW_ACCOUNT], headers=[("Idempotency-Key", "k-1")], body=b'{"journalEntry": {}}')
     assert message.idempotency_key == "k-1"
-    assert faults(POST_ENTRY, values=["e"], headers=[("Idempotency-Key", "k")], body=b'{"idempotencyKey": "k"}') == [
-        Fault("body", "/idempotencyKey", "is not a field")
-    ]
+    found = faults(POST_ENTRY, values=["e"], headers=[("Idempotency-Key", "k")], body=b'{"idempotencyKey": "k"}')
+    assert Fault("body", "/idempotencyKey", "is not a field") in found
 
 
 @pytest.mark.parametrize(
@@ -101,7 +130,7 @@ def test_a_header_field_comes_from_its_header_only():
     ],
 )
 def test_a_required_header_is_named_when_it_is_missing(headers, detail):
-    assert faults(POST_ENTRY, values=["e"], headers=headers) == [Fault("header", "/Idempotency-Key", detail)]
+    assert faults_of_headers(POST_ENTRY, headers) == [Fault("header", "/Idempotency-Key", detail)]
 
 
 def test_an_optional_header_may_be_missing_and_not_empty():
@@ -113,7 +142,7 @@ def test_a_field_of_the_path_is_unknown_in_the_body():
     found = faults(
         POST_ENTRY, values=["e"], headers=[("Idempotency-Key", "k")], body=b'{"escrowAccountId": "esc_other"}'
     )
-    assert found == [Fault("body", "/escrowAccountId", "is not a field")]
+    assert Fault("body", "/escrowAccountId", "is not a field") in found
 
 
 def test_a_raw_body_is_kept_byte_for_byte_with_its_type():
@@ -156,10 +185,40 @@ def test_a_violation_is_placed_where_rest_carries_the_field(bound, path, fault):
     assert (found.place, found.pointer) == fault
 
 
-def test_a_required_field_without_a_value_is_called_so():
-    request = escrow_pb2.PostJournalEntryRequest(journal_entry={"description": "x"})
-    assert POST_ENTRY.fault("journal_entry.type", "must not be in list", request).detail == "is required"
-    assert POST_ENTRY.fault("journal_entry.description", "too short", request).detail == "too short"
+IN_REQUESTS = sorted(
+    {
+        one
+        for one in contracts.messages_within(method.input_type for method in contracts.methods())
+        if one.full_name.startswith("realco.")
+        and not any(is_message(field) and message_of(field).full_name == HTTP_BODY for field in one.fields)
+    },
+    key=lambda one: one.full_name,
+)
+
+
+@pytest.mark.parametrize("descriptor", IN_REQUESTS, ids=lambda one: one.full_name)
+def test_what_the_contract_requires_must_be_written_in_whatever_object_of_a_request(descriptor):
+    required = {field.json_name for field in descriptor.fields if is_required(field)}
+    for value in ({}, dict.fromkeys(required)):
+        found: Found = []
+        reader_of(descriptor)(GetMessageClass(descriptor)(), value, (), found)
+        assert {(name, detail) for (name,), detail in found} == {(name, "is required") for name in required}
+
+
+@pytest.mark.parametrize(
+    ("amount", "pointer", "detail"),
+    [
+        (b"", "/amount/amountMinor", "is required"),
+        (b', "amountMinor": null', "/amount/amountMinor", "is required"),
+        (b', "amountMinor": "0"', "/amount", "must be more than zero"),
+    ],
+)
+def test_an_amount_that_is_not_written_is_missing_and_not_zero(amount, pointer, detail):
+    body = b'{"paymentMethod": "WIRE", "amount": {"currencyCode": "USD"%b}}' % amount
+    found = faults(CREATE, headers=[("Idempotency-Key", "k-1")], body=body)
+    told = {fault.pointer: fault.detail for fault in found}
+    assert told.pop(pointer) == detail
+    assert told == {"/type": "is required", "/escrowAccountId": "is required"}
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import access_pb2, failure_pb2
 
 from gateway import json_writer
-from gateway.json_reader import MessageReader, parse, pointer, reader_of
+from gateway.json_reader import IS_REQUIRED, MessageReader, parse, pointer, reader_of
 
 
 def read(message_type, text: str | bytes):
-    """The message, and the faults as `pointer: detail`."""
+    """The message, and the faults as `pointer: detail`, but for what is not written."""
     message = message_type()
     found = []
     reader_of(message_type.DESCRIPTOR)(message, parse(text if isinstance(text, bytes) else text.encode()), (), found)
-    return message, [f"{pointer(path)}: {detail}" for path, detail in found]
+    return message, [f"{pointer(path)}: {detail}" for path, detail in found if detail != IS_REQUIRED]
 
 
 @pytest.mark.parametrize(
