@@ -15,30 +15,28 @@ from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.store import checks
 
-_PACKAGE = pb.DESCRIPTOR.package
-
 
 async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
     latest = await checks.list_latest_checks(tx, [row.party_id])
     actions = list_allowed_actions(
-        _PACKAGE,
-        ("update", "PartiesService/UpdateParty", True),
-        ("add", "PartiesService/AddPartyPerson", True),
-        ("remove", "PartiesService/RemovePartyPerson", True),
+        parties_pb2.Party,
+        ("PartiesService/UpdateParty", True),
+        ("PartiesService/AddPartyPerson", True),
+        ("PartiesService/RemovePartyPerson", True),
     )
     return messages.to_party(row, latest.get(row.party_id, {}), now, actions)
 
 
 def answer_check(row: Any) -> pb.ComplianceCheck:
     may_review = clearance.may_review(row.status, row.makers, current_principal().person)
-    review = ("review", "ComplianceService/ReviewComplianceCheck", may_review)
-    return messages.to_compliance_check(row, list_allowed_actions(_PACKAGE, review))
+    review = ("ComplianceService/ReviewComplianceCheck", may_review)
+    return messages.to_compliance_check(row, list_allowed_actions(pb.ComplianceCheck, review))
 
 
 def answer_limit(row: Any) -> pb.TransactionLimit:
     actions = list_allowed_actions(
-        _PACKAGE,
-        ("put", "ComplianceService/PutTransactionLimit", True),
-        ("delete", "ComplianceService/DeleteTransactionLimit", not row.is_default),
+        pb.TransactionLimit,
+        ("ComplianceService/PutTransactionLimit", True),
+        ("ComplianceService/DeleteTransactionLimit", not row.is_default),
     )
     return messages.to_limit(row, actions)

@@ -29,23 +29,17 @@ from services.distributions.messages import (
     to_offering,
 )
 
-_PACKAGE = offerings_pb2.DESCRIPTOR.package
-
 
 def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering:
     """The gates of a closing are another question: they are asked of other services."""
     answer = show_offering(offering)
     answer.allowed_actions[:] = list_allowed_actions(
-        _PACKAGE,
-        ("update", "OfferingsService/UpdateOffering", True),
-        ("close", "OfferingsService/CloseOffering", lambda: check_may_close(offering)),
-        ("refund", "OfferingsService/RefundOffering", lambda: check_may_refund(offering)),
-        (
-            "invest",
-            "InvestmentsService/CreateInvestment",
-            lambda: check_takes_investments(offering, now),
-        ),
-        ("distribute", "DistributionsService/CreateDistribution", lambda: check_may_distribute(offering)),
+        offerings_pb2.Offering,
+        ("OfferingsService/UpdateOffering", True),
+        ("OfferingsService/CloseOffering", lambda: check_may_close(offering)),
+        ("OfferingsService/RefundOffering", lambda: check_may_refund(offering)),
+        ("InvestmentsService/CreateInvestment", lambda: check_takes_investments(offering, now)),
+        ("DistributionsService/CreateDistribution", lambda: check_may_distribute(offering)),
     )
     return answer
 
@@ -53,12 +47,8 @@ def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering
 def answer_investment(offering: Offering, investment: Investment, now: datetime) -> offerings_pb2.Investment:
     answer = to_investment(investment)
     answer.allowed_actions[:] = list_allowed_actions(
-        _PACKAGE,
-        (
-            "cancel",
-            "InvestmentsService/CancelInvestment",
-            lambda: check_may_cancel(offering, investment, now),
-        ),
+        offerings_pb2.Investment,
+        ("InvestmentsService/CancelInvestment", lambda: check_may_cancel(offering, investment, now)),
     )
     return answer
 
@@ -68,25 +58,13 @@ def answer_distribution(offering: Offering, distribution: Distribution) -> distr
     rules, person = distribution_rules, current_principal().person
     answer = show_distribution(distribution)
     answer.allowed_actions[:] = list_allowed_actions(
-        _PACKAGE,
-        (
-            "calculate",
-            "DistributionsService/CalculateDistribution",
-            lambda: rules.check_may_calculate(distribution),
-        ),
-        ("submit", "DistributionsService/SubmitDistribution", lambda: rules.check_may_submit(distribution)),
-        (
-            "approve",
-            "DistributionsService/ApproveDistribution",
-            lambda: rules.check_may_approve(offering, distribution, person),
-        ),
-        ("reject", "DistributionsService/RejectDistribution", lambda: rules.check_may_reject(distribution)),
-        (
-            "execute",
-            "DistributionsService/ExecuteDistribution",
-            lambda: rules.check_may_execute(offering, distribution),
-        ),
-        ("cancel", "DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
+        distributions_pb2.Distribution,
+        ("DistributionsService/CalculateDistribution", lambda: rules.check_may_calculate(distribution)),
+        ("DistributionsService/SubmitDistribution", lambda: rules.check_may_submit(distribution)),
+        ("DistributionsService/ApproveDistribution", lambda: rules.check_may_approve(offering, distribution, person)),
+        ("DistributionsService/RejectDistribution", lambda: rules.check_may_reject(distribution)),
+        ("DistributionsService/ExecuteDistribution", lambda: rules.check_may_execute(offering, distribution)),
+        ("DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
     )
     return answer
 
@@ -108,11 +86,7 @@ def show_distribution(distribution: Distribution) -> distributions_pb2.Distribut
 def answer_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
     answer = to_allocation(allocation)
     answer.allowed_actions[:] = list_allowed_actions(
-        _PACKAGE,
-        (
-            "resend",
-            "DistributionsService/ResendAllocation",
-            lambda: distribution_rules.check_may_resend(allocation),
-        ),
+        distributions_pb2.Allocation,
+        ("DistributionsService/ResendAllocation", lambda: distribution_rules.check_may_resend(allocation)),
     )
     return answer

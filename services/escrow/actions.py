@@ -17,20 +17,18 @@ from services.escrow.domain import account
 from services.escrow.domain.account import Status
 from services.escrow.domain.refusals import BalancesNotZero
 
-_PACKAGE = pb.DESCRIPTOR.package
-
 
 async def answer_escrow_account(tx: AsyncConnection, row: Any) -> pb.EscrowAccount:
     """From the account's row."""
     status = Status(row.status)
     actions = list_allowed_actions(
-        _PACKAGE,
-        ("update", "EscrowService/UpdateEscrowAccount", True),
-        ("freeze", "EscrowService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
-        ("unfreeze", "EscrowService/UnfreezeEscrowAccount", status is Status.FROZEN),
-        ("close", "EscrowService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),
-        ("post", "EscrowService/PostJournalEntry", account.may_post(status)),
-        ("hold", "EscrowService/PlaceHold", account.may_place_hold(status)),
+        pb.EscrowAccount,
+        ("EscrowService/UpdateEscrowAccount", True),
+        ("EscrowService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
+        ("EscrowService/UnfreezeEscrowAccount", status is Status.FROZEN),
+        ("EscrowService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),
+        ("EscrowService/PostJournalEntry", account.may_post(status)),
+        ("EscrowService/PlaceHold", account.may_place_hold(status)),
     )
     if "close" in actions and not await _is_empty(tx, row):
         actions.remove("close")
@@ -41,9 +39,9 @@ def answer_hold(row: Any) -> pb.Hold:
     """From the hold's row with the currency and the status of its escrow account."""
     may_end = row.status == "PLACED" and account.may_end_hold(Status(row.escrow_account_status))
     actions = list_allowed_actions(
-        _PACKAGE,
-        ("capture", "EscrowService/CaptureHold", may_end),
-        ("release", "EscrowService/ReleaseHold", may_end),
+        pb.Hold,
+        ("EscrowService/CaptureHold", may_end),
+        ("EscrowService/ReleaseHold", may_end),
     )
     return messages.to_hold(row, actions)
 
@@ -51,8 +49,9 @@ def answer_hold(row: Any) -> pb.Hold:
 def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> pb.JournalEntry:
     """From the entry's row, which says whether it `is_reversed`, and its legs, in an escrow account of this status."""
     may_reverse = not head["is_reversed"] and account.may_post(Status(status))
-    actions = list_allowed_actions(_PACKAGE, ("reverse", "EscrowService/PostJournalEntry", may_reverse))
-    return messages.to_booked_journal_entry(head, legs, actions)
+    # To reverse an entry is to post its mirror.
+    may_post = list_allowed_actions(pb.JournalEntry, ("EscrowService/PostJournalEntry", may_reverse))
+    return messages.to_booked_journal_entry(head, legs, ["reverse"] if may_post else [])
 
 
 async def _is_empty(tx: AsyncConnection, row: Any) -> bool:

@@ -20,19 +20,17 @@ from services.transactions import messages
 from services.transactions.domain import decisions, explanations
 from services.transactions.domain.transaction import Transaction
 
-_PACKAGE = transactions_pb2.DESCRIPTOR.package
-
 
 def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Transaction:
     person = current_principal().person
     answer = messages.to_transaction(row)
     answer.allowed_actions[:] = list_allowed_actions(
-        _PACKAGE,
-        ("approve", "TransactionsService/ApproveTransaction", lambda: decisions.check_may_approve(row, person)),
-        ("reject", "TransactionsService/RejectTransaction", lambda: decisions.check_may_reject(row)),
-        ("cancel", "TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
-        ("confirm", "TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
-        ("retry", "TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
+        transactions_pb2.Transaction,
+        ("TransactionsService/ApproveTransaction", lambda: decisions.check_may_approve(row, person)),
+        ("TransactionsService/RejectTransaction", lambda: decisions.check_may_reject(row)),
+        ("TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
+        ("TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
+        ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
     )
     answer.explanations.CopyFrom(
         transactions_pb2.TimeExplanations(
@@ -46,15 +44,15 @@ def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Tran
 
 def answer_bank_account(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccount:
     actions = list_allowed_actions(
-        _PACKAGE,
-        ("update", "BankAccountsService/UpdateBankAccount", row.status == "ACTIVE"),
-        ("delete", "BankAccountsService/DeleteBankAccount", row.status != "DELETED"),
+        bank_accounts_pb2.BankAccount,
+        ("BankAccountsService/UpdateBankAccount", row.status == "ACTIVE"),
+        ("BankAccountsService/DeleteBankAccount", row.status != "DELETED"),
     )
     return messages.to_bank_account(row, actions)
 
 
 def answer_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:
-    actions = list_allowed_actions(_PACKAGE, ("replay", "WebhooksService/ReplayWebhook", True))
+    actions = list_allowed_actions(webhooks_pb2.Webhook, ("WebhooksService/ReplayWebhook", True))
     return messages.to_webhook(row, actions)
 
 

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from realco.type.v1 import http_pb2
 
 from gateway import contracts
+from services.chassis.calls.access import name_action
 
 METHODS = [method for service in contracts.services() for method in service.methods]
 # Their zero is their documented default.
@@ -173,3 +174,20 @@ def test_a_filter_by_an_enum_counts_no_values(method):
     assert [
         name for name, rule in rules.items() if rule.max_items or not rule.unique or getattr(rule.items.enum, "in")
     ] == []
+
+
+def offers() -> list[tuple[str, str]]:
+    """Each resource and each name that the comment of its `allowed_actions` has."""
+    comments, found = contracts.comments(), []
+    for message in contracts.messages():
+        if "allowed_actions" in message.fields_by_name:
+            said = comments[f"{message.full_name}.allowed_actions"].split(". ")[0].split(", which")[0]
+            found += [(message.full_name, name) for name in re.findall("`(.*?)`", said)]
+    return found
+
+
+@pytest.mark.parametrize(("resource", "action"), offers())
+def test_an_action_is_named_as_its_rpc(resource, action):
+    """To reverse a journal entry is to post another."""
+    names = {name_action(method.name, resource.rpartition(".")[2]) for method in METHODS}
+    assert action in names or (resource, action) == ("realco.escrow.v1.JournalEntry", "reverse")

@@ -212,7 +212,7 @@ def test_a_change_of_a_party_names_what_it_was_decided_on_and_leaves_the_rest(or
     party = org.add_cleared_party()
     read = org.admin.request("GET", f"/parties/{party}")
     etag, before = read.headers["ETag"], read.json()
-    assert before["allowedActions"] == ["update", "add", "remove"]
+    assert before["allowedActions"] == ["update", "add_person", "remove_person"]
 
     unconditional = org.admin.request("PATCH", f"/parties/{party}", json={"externalId": "crm-7"})
     assert unconditional.status_code == 428

@@ -309,7 +309,7 @@ async def test_whoever_looks_sees_what_that_person_may_do(desk):
     approval = await desk.ask()
     auditor = Principal("auditor", "auditor", MAKER.org_id)
     assert list((await desk.get(approval, MAKER)).allowed_actions) == ["cancel", "comment"]
-    assert list((await desk.get(approval, CHECKER)).allowed_actions) == ["approve", "reject", "comment"]
+    assert list((await desk.get(approval, CHECKER)).allowed_actions) == ["grant", "reject", "comment"]
     assert list((await desk.get(approval, auditor)).allowed_actions) == []
 
 

@@ -181,10 +181,10 @@ async def test_whoever_may_not_approve_by_the_own_route_may_not_by_the_inbox(des
     desk = Desk(desk.database, "realco.transactions.v1.TransactionsService/ApproveTransaction")
     approval = await desk.begin()
     sponsor = dataclasses.replace(CHECKER, role="sponsor")
-    assert "approve" not in (await desk.get(sponsor)).allowed_actions
+    assert "grant" not in (await desk.get(sponsor)).allowed_actions
     with pytest.raises(PermissionDenied):
         await desk.grant(approval, sponsor)
-    assert "approve" in (await desk.get()).allowed_actions
+    assert "grant" in (await desk.get()).allowed_actions
 
 
 def test_the_rpc_of_a_request_is_found_in_its_file():

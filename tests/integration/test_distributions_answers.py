@@ -58,7 +58,9 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Rea
 
 async def test_every_write_answers_what_its_caller_reads_after_it(service: ReadingHarness) -> None:
     offering = await service.offering(100_000_00, maximum_amount=usd(200_000_00))
-    assert list(offering.allowed_actions) == ["update", "close", "refund", "invest"], "the answer to a write has them"
+    assert list(offering.allowed_actions) == ["update", "close", "refund", "create_investment"], (
+        "the answer to a write has them"
+    )
     mask = FieldMask(paths=["display_name"])
     update = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street", update_mask=mask)
     await service.call(service.offerings.UpdateOffering, update)

@@ -100,9 +100,9 @@ async def test_an_investor_sees_nothing_that_staff_note_on_an_offering_for_thems
 
 async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: DistributionsHarness) -> None:
     offering = await service.offering(100_000_00)
-    assert list((await service.get(offering)).allowed_actions) == ["update", "close", "refund", "invest"]
+    assert list((await service.get(offering)).allowed_actions) == ["update", "close", "refund", "create_investment"]
     read = opb.GetOfferingRequest(offering_id=offering.offering_id)
-    for person, role, actions in (("inv-001", "investor", ["invest"]), ("auditor-1", "auditor", [])):
+    for person, role, actions in (("inv-001", "investor", ["create_investment"]), ("auditor-1", "auditor", [])):
         seen = await service.call(service.offerings.GetOffering, read, person, role)
         assert list(seen.allowed_actions) == actions
     held = await service.invest(offering, "inv-001", 100_000_00)
@@ -111,7 +111,7 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: Distri
     assert list((await service.get(held)).allowed_actions) == []
     await service.close(offering)
     await service.work()
-    assert list((await service.get(offering)).allowed_actions) == ["update", "distribute"]
+    assert list((await service.get(offering)).allowed_actions) == ["update", "create_distribution"]
 
     drafted = await service.draft(offering, 10_000_00)
     assert list((await service.get(drafted)).allowed_actions) == ["calculate", "cancel"]

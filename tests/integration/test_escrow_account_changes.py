@@ -128,9 +128,9 @@ async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, pri
             await escrow.call("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest(**same), principal)
         case "close":
             await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(**same), principal)
-        case "post":
+        case "post_journal_entry":
             await escrow.post(account.escrow_account_id, ("cash", 1), ("fees", -1), principal=principal)
-        case "hold":
+        case "place_hold":
             try:
                 await escrow.hold(account.escrow_account_id, "cash", 1, validate_only=True)
             except InsufficientAvailableBalance:
@@ -149,7 +149,7 @@ async def test_an_action_is_allowed_where_its_write_goes_through(escrow, status)
         await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
     found = await get(escrow, account)
     unmoved = {"FROZEN": {"freeze"}, "CLOSED": {"close"}}.get(status, {"unfreeze"})
-    for action in ("update", "freeze", "unfreeze", "close", "hold", "post"):
+    for action in ("update", "freeze", "unfreeze", "close", "place_hold", "post_journal_entry"):
         try:
             await try_action(escrow, action, found, escrow.admin)
             went_through = action not in unmoved

@@ -80,9 +80,9 @@ def refuse() -> None:
 @pytest.mark.parametrize(
     ("role", "rule", "allowed"),
     [
-        ("admin", True, ["hold"]),
+        ("admin", True, ["place_hold"]),
         ("admin", False, []),
-        ("admin", lambda: None, ["hold"]),
+        ("admin", lambda: None, ["place_hold"]),
         ("admin", refuse, []),
         ("auditor", True, []),  # the contract does not let it call
         ("auditor", lambda: None, []),
@@ -90,7 +90,7 @@ def refuse() -> None:
 )
 def test_an_action_is_offered_where_the_contract_and_the_rules_let_it_happen(role, rule, allowed):
     with acting_as(dataclasses.replace(INVESTOR, role=role)):
-        assert access.list_allowed_actions("realco.escrow.v1", ("hold", "EscrowService/PlaceHold", rule)) == allowed
+        assert access.list_allowed_actions(pb.EscrowAccount, ("EscrowService/PlaceHold", rule)) == allowed
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class Approvals:
         if principal.person in approval.makers:
             return ["cancel", "comment"]
         may_approve = self._rule_of(approval).admits(principal)
-        return [*(["approve"] if may_approve else []), "reject", "comment"]
+        return [*(["grant"] if may_approve else []), "reject", "comment"]
 
     async def grant(
         self, tx: AsyncConnection, request: approvals_pb2.GrantApprovalRequest, parties: frozenset[str], now: datetime

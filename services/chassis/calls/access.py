@@ -5,6 +5,7 @@ An RPC without the option keeps its service from starting, so nothing is reachab
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -20,9 +21,9 @@ from services.chassis.calls.auth import SERVICE_ROLE, Principal, current_princip
 from services.chassis.values.errors import BootError, DomainError, PermissionDenied
 from services.chassis.values.refusals import PartyNotFound
 
-# What a caller may do with a resource: its name, the RPC that does it (`EscrowService/FreezeEscrowAccount`), and
-# whether the rules of the business let it happen now: yes or no, or the check that raises the refusal.
-Action = tuple[str, str, bool | Callable[[], None]]
+# What a caller may do with a resource: the RPC that does it (`EscrowService/FreezeEscrowAccount`), and whether the
+# rules of the business let it happen now: yes or no, or the check that raises the refusal.
+Action = tuple[str, bool | Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,25 @@ def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
     return rules
 
 
-def list_allowed_actions(package: str, *actions: Action) -> list[str]:
+def list_allowed_actions(resource: type[Message], *actions: Action) -> list[str]:
     """The names of the actions that the contract lets the caller call, and that no rule would refuse now.
 
     Args:
-        package: The proto package of their RPCs, such as `realco.escrow.v1`.
+        resource: What they are done with; its package is that of their RPCs.
     """
-    principal = current_principal()
-    return [name for name, rpc, rule in actions if rule_of(f"{package}.{rpc}").admits(principal) and _lets(rule)]
+    principal, described = current_principal(), resource.DESCRIPTOR
+    return [
+        name_action(rpc.partition("/")[2], described.name)
+        for rpc, rule in actions
+        if rule_of(f"{described.file.package}.{rpc}").admits(principal) and _lets(rule)
+    ]
+
+
+@cache
+def name_action(rpc: str, resource: str) -> str:
+    """The RPC in snake case without the resource's name: `FreezeEscrowAccount` of an `EscrowAccount` is `freeze`."""
+    words, own = (re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in (rpc, resource))
+    return f"_{words}_".replace(f"_{own}_", "_", 1).strip("_")
 
 
 @cache
