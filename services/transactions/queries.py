@@ -9,7 +9,7 @@ from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import equal, one_of, read_list
+from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
 from services.transactions.actions import answer_bank_account, answer_transaction, answer_webhook
@@ -52,11 +52,11 @@ async def list_transactions(
         *one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
         *one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
         *one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
-        *equal(_t.party_id, request.party_id),
-        *equal(_t.escrow_account_id, request.escrow_account_id),
-        *equal(_t.investment_id, request.investment_id),
-        *equal(_t.distribution_id, request.distribution_id),
-        *equal(_t.external_id, request.external_id),
+        *one_of(_t.party_id, request.party_id),
+        *one_of(_t.escrow_account_id, request.escrow_account_id),
+        *one_of(_t.investment_id, request.investment_id),
+        *one_of(_t.distribution_id, request.distribution_id),
+        *one_of(_t.external_id, request.external_id),
     )
     page = await read_list(tx, request, statement, _t.created_at, _t.transaction_id)
     return transactions_pb2.ListTransactionsResponse(
@@ -101,8 +101,8 @@ async def list_bank_accounts(
         within_reach(_b.party_id),
         *one_of(_b.bank_account_id, request.ids),
         *one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
-        *equal(_b.party_id, request.party_id),
-        *equal(_b.external_id, request.external_id),
+        *one_of(_b.party_id, request.party_id),
+        *one_of(_b.external_id, request.external_id),
     )
     page = await read_list(tx, request, statement, _b.created_at, _b.bank_account_id)
     return bank_accounts_pb2.ListBankAccountsResponse(
@@ -126,14 +126,12 @@ async def get_webhook(
 async def list_webhooks(
     tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
-    if request.transaction_id:
-        await _find_transaction(tx, request.transaction_id, "transaction_id")
     statement = sa.select(webhooks).where(
         _w.org_id == current_principal().org_id,
         *one_of(_w.webhook_id, request.ids),
         *one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
-        *equal(_w.provider, request.provider),
-        *equal(_w.transaction_id, request.transaction_id),
+        *one_of(_w.provider, request.provider),
+        *one_of(_w.transaction_id, request.transaction_id),
     )
     page = await read_list(tx, request, statement, _w.created_at, _w.webhook_id)
     return webhooks_pb2.ListWebhooksResponse(

@@ -84,8 +84,14 @@ def test_a_field_of_a_request_is_required_or_may_visibly_be_left_out(request_):
 
 @pytest.mark.parametrize("method", lists(), ids=by_name)
 def test_a_list_can_be_asked_for_any_of_several_values(method):
-    single = [field.name for field in method.input_type.fields if field.enum_type and not field.is_repeated]
-    assert [name for name in single if name != "order"] == []
+    route: Any = method.GetOptions().Extensions[annotations_pb2.http]  # type: ignore[index]
+    single = [
+        field.name
+        for field in method.input_type.fields
+        if not field.is_repeated and (field.enum_type or field.type == FieldDescriptor.TYPE_STRING)
+    ]
+    filters = [name for name in single if name not in PLAIN and f"{{{name}}}" not in route.get]
+    assert [name for name in filters if not name.endswith("_prefix")] == []
 
 
 @pytest.mark.parametrize("method", lists(), ids=by_name)

@@ -133,7 +133,7 @@ def test_a_transaction_is_created_read_and_listed(org: Organization, stubs: Stub
     assert in_list == {name: value for name, value in read.json().items() if name != "explanations"} | {
         "allowedActions": []
     }
-    query = txn.ListTransactionsRequest(party_id=investor, status=[txn.Transaction.SETTLED])
+    query = txn.ListTransactionsRequest(party_id=[investor], status=[txn.Transaction.SETTLED])
     answer = stubs.transactions.ListTransactions(query, metadata=me)
     assert answer == message_of(txn.ListTransactionsResponse, listed.json())
 

@@ -48,7 +48,7 @@ async def test_a_refusal_is_found_under_the_check_that_is_missing(compliance):
     assert refused.failure.metadata["missing"] == "OFAC is FAILED"
 
     async def list_refused(check_type):
-        request = pb.ListComplianceChecksRequest(party_id=compliance.party_id, type=[check_type])
+        request = pb.ListComplianceChecksRequest(party_id=[compliance.party_id], type=[check_type])
         with acting_as(CHECKER):
             found = (await compliance.servicer.ListComplianceChecks(request, None)).compliance_checks
         return [check.entity_id for check in found if check.entity_type == pb.ComplianceCheck.TRANSACTION]

@@ -123,7 +123,7 @@ async def test_where_there_is_no_default_nothing_comes_in_after_a_removal(compli
         await compliance.get_limit(own.transaction_limit_id)
     with pytest.raises(TransactionLimitNotFound):
         await compliance.delete_limit(own)
-    assert len(await compliance.list_limits(currency_code="EUR")) == 2
+    assert len(await compliance.list_limits(currency_code=["EUR"])) == 2
     [refused] = await compliance.evaluate(money_in(1, currency="EUR"))
     assert refused.failure.metadata["limit_type"] == "MONTHLY_DEPOSIT"
     assert (await compliance.put_limit(5_00, _LIMIT.MONTHLY_DEPOSIT, "EUR", etag="")).amount == own.amount
@@ -178,10 +178,10 @@ async def test_limits_are_listed_by_currency_and_type_and_id_and_time(compliance
         [limit for limit in await compliance.list_limits() if not limit.is_default]
     )
     euro = await compliance.put_limit(5_00, currency="EUR")
-    assert await compliance.list_limits(currency_code="EUR") == [_as_listed(euro)]
-    assert len(await compliance.list_limits(currency_code="USD")) == 3
+    assert await compliance.list_limits(currency_code=["EUR"]) == [_as_listed(euro)]
+    assert len(await compliance.list_limits(currency_code=["USD"])) == 3
     assert len(await compliance.list_limits()) == 4
-    assert await compliance.list_limits(currency_code="JPY") == []
+    assert await compliance.list_limits(currency_code=["JPY"]) == []
 
 
 async def test_two_who_replace_one_limit_at_once_do_not_both_succeed(compliance):

@@ -123,8 +123,8 @@ async def test_events_tell_what_a_party_is_to_others_and_nothing_personal(compli
         ({}, ["Oak LLC", "Ada Parker", "Ada Park"]),
         ({"legal_name_prefix": "ada p"}, ["Ada Parker", "Ada Park"]),
         ({"legal_name_prefix": "%"}, []),
-        ({"external_id": "crm-1"}, ["Ada Park"]),
-        ({"person": "auth0|ann"}, ["Ada Parker"]),
+        ({"external_id": ["crm-1", "crm-2"]}, ["Ada Park"]),
+        ({"person": ["auth0|ann"]}, ["Ada Parker"]),
         ({"cleared": True}, ["Oak LLC"]),
         ({"cleared": False}, ["Ada Parker", "Ada Park"]),
         ({"ids": 2}, ["Ada Parker", "Ada Park"]),  # the first two

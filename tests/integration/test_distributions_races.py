@@ -149,8 +149,6 @@ def naming(
     yield i.GetInvestment, opb.GetInvestmentRequest(investment_id=investment)
     yield i.CancelInvestment, opb.CancelInvestmentRequest(investment_id=investment)
     yield d.CreateDistribution, dpb.CreateDistributionRequest(offering_id=offering, type=1, amount=usd(1))
-    yield i.ListInvestments, opb.ListInvestmentsRequest(offering_id=offering)
-    yield d.ListDistributions, dpb.ListDistributionsRequest(offering_id=offering)
     yield d.GetAllocation, dpb.GetAllocationRequest(distribution_id=distribution, allocation_id=allocation)
     yield d.ResendAllocation, dpb.ResendAllocationRequest(distribution_id=distribution, allocation_id=allocation)
     yield (
@@ -191,7 +189,7 @@ async def test_what_belongs_to_another_organization_looks_like_what_is_not_there
         (await answer(*a), await answer(*b))
         for a, b in zip(naming(service, *theirs), naming(service, *nobodys), strict=True)
     ]
-    assert len(asked) == 21
+    assert len(asked) == 19
     for foreign, unknown in asked:
         assert foreign == unknown
         assert foreign[0] == "NOT_FOUND"
@@ -203,7 +201,7 @@ async def test_a_page_token_serves_its_own_query_and_organization_alone(service:
         await service.invest(offering, f"inv-{number}", 1_00, fund=False)
     listing = service.investments.ListInvestments
     token = (await service.call(listing, opb.ListInvestmentsRequest(page_size=1))).next_page_token
-    wrong = opb.ListInvestmentsRequest(page_size=1, page_token=token, offering_id=offering.offering_id)
+    wrong = opb.ListInvestmentsRequest(page_size=1, page_token=token, offering_id=[offering.offering_id])
     damaged = opb.ListInvestmentsRequest(page_size=1, page_token=token[:-2])
     right = opb.ListInvestmentsRequest(page_size=2, page_token=token)
     for request, org in ((wrong, "org-1"), (damaged, "org-1"), (right, "org-2")):

@@ -299,7 +299,7 @@ async def test_an_investor_sees_its_own_investments_and_another_organization_see
 async def test_lists_go_page_by_page_without_gaps_or_repetition(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     made = [(await service.invest(offering, f"inv-{n}", 1_00, fund=False)).investment_id for n in range(5)]
-    request, found = opb.ListInvestmentsRequest(page_size=2, offering_id=offering.offering_id), []
+    request, found = opb.ListInvestmentsRequest(page_size=2, offering_id=[offering.offering_id]), []
     while True:
         page = await service.call(service.investments.ListInvestments, request)
         found += [held.investment_id for held in page.investments]

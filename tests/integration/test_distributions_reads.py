@@ -154,12 +154,12 @@ async def test_lists_are_narrowed_by_ids_external_id_time_and_party_and_sorted_e
     assert await found() == ids[::-1]
     assert await found(order=Sort.OLDEST_FIRST) == ids
     assert await found(ids=[ids[0], ids[2]]) == [ids[2], ids[0]]
-    assert await found(external_id="sub-1") == [ids[1]]
-    assert await found(party_id="inv-2") == [ids[2]]
+    assert await found(external_id=["sub-1", "sub-2"]) == [ids[2], ids[1]]
+    assert await found(party_id=["inv-2"]) == [ids[2]]
     day = [to_timestamp(START + timedelta(days=n)) for n in range(3)]
     assert await found(from_time=day[1]) == [ids[2], ids[1]]
     assert await found(from_time=day[0], to_time=day[1]) == [ids[0]]
-    answer = await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest(external_id="deal-7"))
+    answer = await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest(external_id=["deal-7"]))
     assert [each.offering_id for each in answer.offerings] == [offering.offering_id]
 
 

@@ -315,6 +315,6 @@ async def test_an_investor_with_two_investments_is_paid_once_and_both_show_their
     }
     held = await service.call(
         service.investments.ListInvestments,
-        opb.ListInvestmentsRequest(offering_id=offering.offering_id, party_id="inv-001"),
+        opb.ListInvestmentsRequest(offering_id=[offering.offering_id], party_id=["inv-001"]),
     )
     assert sorted(part.distributed_amount.amount_minor for part in held.investments) == [5_000_00, 10_000_00]

@@ -233,7 +233,7 @@ async def test_a_hold_is_read_with_why_and_what_may_be_done_with_it(escrow, acco
     assert list((await escrow.call("GetHold", request)).allowed_actions) == []
     unknown = pb.GetHoldRequest(escrow_account_id=account, hold_id="hold_" + "0" * 26)
     assert (await refusal(escrow.call("GetHold", unknown)))[0] == "HOLD_NOT_FOUND"
-    listed = await escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, external_id="case-7"))
+    listed = await escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, external_id=["case-7"]))
     assert [found.hold_id for found in listed.holds] == [hold.hold_id]
 
 

@@ -107,11 +107,11 @@ async def payment(escrow) -> Payment:
         ({}, [5, 4, 3, 2, 1]),
         ({"page_size": 2}, [5, 4, 3, 2, 1]),
         ({"order": Sort.OLDEST_FIRST, "page_size": 2}, [1, 2, 3, 4, 5]),
-        ({"party_id": "inv-001"}, [5, 4, 3, 1]),
-        ({"party_id": "inv-009"}, []),
+        ({"party_id": ["inv-001"]}, [5, 4, 3, 1]),
+        ({"party_id": ["inv-009"]}, []),
         ({"type": [pb.JournalEntry.DEPOSIT]}, [5, 4]),
         ({"type": [pb.JournalEntry.DEPOSIT, pb.JournalEntry.FEE]}, [5, 4]),
-        ({"external_id": "ours-1"}, [2]),
+        ({"external_id": ["ours-1"]}, [2]),
         ({"from_time": to_timestamp(minutes(1)), "to_time": to_timestamp(minutes(10))}, [3, 2]),
         (
             {
@@ -130,11 +130,11 @@ async def test_the_journal_is_listed_by_what_a_person_looks_for(escrow, payment,
 
 async def test_what_a_transaction_caused_is_found_in_journal_and_ledger(escrow, payment):
     account, transaction_id = payment.transaction.escrow_account_id, payment.transaction.transaction_id
-    found = await listed(escrow, account, transaction_id=transaction_id)
+    found = await listed(escrow, account, transaction_id=[transaction_id])
     assert [entry.journal_sequence for entry in found] == [5, 4]
     ids = [found[1].journal_entry_id]
     assert [entry.journal_sequence for entry in await listed(escrow, account, ids=ids)] == [4]
-    ledger = await escrow.ledger(account, transaction_id=transaction_id, page_size=1000)
+    ledger = await escrow.ledger(account, transaction_id=[transaction_id], page_size=1000)
     assert len(ledger.ledger_entries) == sum(entry.leg_count for entry in found)
     assert {entry.transaction_id for entry in ledger.journal_entries} == {transaction_id}
 
@@ -174,7 +174,7 @@ async def test_the_ledger_of_a_party_has_all_its_ledger_accounts(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 10), ("subscription:inv-001", -10))
     await escrow.post(account, ("subscription:inv-001", 4), ("payable:inv-001", -4))
-    page = await escrow.ledger(account, party_id="inv-001", order=Sort.OLDEST_FIRST)
+    page = await escrow.ledger(account, party_id=["inv-001"], order=Sort.OLDEST_FIRST)
     names = [name_of(leg.ledger_account) for leg in page.ledger_entries]
     assert names == ["subscription:inv-001", "subscription:inv-001", "payable:inv-001"]
 
@@ -182,9 +182,9 @@ async def test_the_ledger_of_a_party_has_all_its_ledger_accounts(escrow):
 async def test_a_filter_that_cannot_match_is_refused(escrow):
     account = await escrow.open()
     for question in (
-        escrow.ledger(account, kind=[pb.LedgerAccount.CASH], party_id="inv-001"),
-        escrow.ledger(account, kind=[pb.LedgerAccount.PAYABLE, pb.LedgerAccount.CASH], party_id="inv-001"),
-        escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, kind=["FEES"], party_id="inv-001")),
+        escrow.ledger(account, kind=[pb.LedgerAccount.CASH], party_id=["inv-001"]),
+        escrow.ledger(account, kind=[pb.LedgerAccount.PAYABLE, pb.LedgerAccount.CASH], party_id=["inv-001"]),
+        escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, kind=["FEES"], party_id=["inv-001"])),
     ):
         with pytest.raises(InvalidField) as refused:
             await question

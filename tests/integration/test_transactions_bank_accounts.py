@@ -77,7 +77,7 @@ async def test_a_wrong_field_is_named_and_never_repeated(
 
 async def test_a_party_has_one_default_which_the_newest_that_asks_for_it_is(service: TransactionsHarness) -> None:
     async def defaults() -> list[str]:
-        answer = await service.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest(party_id="inv-001"))
+        answer = await service.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest(party_id=["inv-001"]))
         return [account.bank_account_id for account in answer.bank_accounts if account.default_for_payouts]
 
     first = await service.bank_account("inv-001")

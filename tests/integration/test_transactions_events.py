@@ -150,7 +150,7 @@ async def test_a_transaction_says_what_its_reader_may_do_and_why_its_times_are_s
     assert list(waiting.allowed_actions) == ["cancel", "retry"]
     assert waiting.explanations.next_attempt_time.rule == "ACH_REPRESENTMENT"
     assert not waiting.explanations.HasField("final_time")
-    query = pb.ListTransactionsRequest(external_id="order-7")
+    query = pb.ListTransactionsRequest(external_id=["order-7"])
     [listed] = (await service.ask(ADMIN, "ListTransactions", query)).transactions
     assert (listed.etag, list(listed.allowed_actions), listed.HasField("explanations")) == (waiting.etag, [], False)
 

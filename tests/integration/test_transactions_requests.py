@@ -259,10 +259,10 @@ async def test_lists_come_newest_first_page_by_page_and_filtered(service: Transa
         request.page_token = page.next_page_token
     assert seen == made[::-1]
     second_time, fourth_time = [(await service.get(made[place])).create_time for place in (1, 3)]
-    request.party_id = "inv-0"  # the token belongs to another query
+    request.party_id.append("inv-0")  # the token belongs to another query
     assert (await refused(service, ADMIN, "ListTransactions", request)).reason == "PAGE_TOKEN_INVALID"
     for query, wanted in [
-        ({"party_id": "inv-1"}, made[3::-2]),
+        ({"party_id": ["inv-1"]}, made[3::-2]),
         ({"status": [T.QUEUED, T.SETTLED]}, made[::-1]),
         ({"status": [T.SETTLED]}, []),
         ({"type": [T.DEPOSIT]}, []),

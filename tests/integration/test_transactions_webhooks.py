@@ -221,10 +221,8 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
     with pytest.raises(DomainError) as refusal:
         await service.ask(Principal("admin-9", "admin", "org-2"), "ReplayWebhook", request)
     assert refusal.value.reason == "WEBHOOK_NOT_FOUND"
-    nobodys = webhooks_pb2.ListWebhooksRequest(transaction_id="txn_" + "0" * 26)
-    with pytest.raises(DomainError) as refusal:
-        await service.ask(ADMIN, "ListWebhooks", nobodys)
-    assert (refusal.value.reason, list(refusal.value.fields)) == ("TRANSACTION_NOT_FOUND", ["transaction_id"])
+    nobodys = webhooks_pb2.ListWebhooksRequest(transaction_id=["txn_" + "0" * 26])
+    assert list((await service.ask(ADMIN, "ListWebhooks", nobodys)).webhooks) == []
 
 
 async def test_a_genuine_stripe_event_of_any_type_is_stored_once(service: TransactionsHarness) -> None:

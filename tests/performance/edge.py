@@ -197,7 +197,7 @@ class Edge:
         await self._transactions.GetTransaction(request, metadata=self._metadata, timeout=_SECONDS)
 
     async def _list(self, _caller: int, _number: int) -> None:
-        request = transactions_pb2.ListTransactionsRequest(party_id=load.LISTED_PARTY, page_size=50)
+        request = transactions_pb2.ListTransactionsRequest(party_id=[load.LISTED_PARTY], page_size=50)
         answer = await self._transactions.ListTransactions(request, metadata=self._metadata, timeout=_SECONDS)
         assert len(answer.transactions) == 50, "the party has fewer transactions than a page"
 

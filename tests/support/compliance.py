@@ -94,7 +94,9 @@ class ComplianceHarness:
             return await self.parties.RemovePartyPerson(request, None)
 
     async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
-        return await self.list_checks(principal, party_id=party_id or None, status=[pb.ComplianceCheck.MANUAL_REVIEW])
+        return await self.list_checks(
+            principal, party_id=[party_id] if party_id else None, status=[pb.ComplianceCheck.MANUAL_REVIEW]
+        )
 
     async def list_checks(self, principal: Principal = CHECKER, **filters: Any) -> list[Any]:
         with acting_as(principal):
@@ -142,7 +144,7 @@ class ComplianceHarness:
     ) -> Any:
         """In place of the limit in force, unless an etag names another; an empty one names none."""
         if etag is None:
-            in_force = {limit.type: limit.etag for limit in await self.list_limits(currency_code=currency)}
+            in_force = {limit.type: limit.etag for limit in await self.list_limits(currency_code=[currency])}
             etag = in_force.get(limit_type)
         amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
         request = pb.PutTransactionLimitRequest(type=limit_type, amount=amount, etag=etag or None)

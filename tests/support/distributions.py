@@ -274,6 +274,6 @@ class DistributionsHarness:
 
     async def positions(self, offering: opb.Offering) -> dict[str, opb.Investment]:
         """The investments of an offering, by investor."""
-        request = opb.ListInvestmentsRequest(offering_id=offering.offering_id, page_size=1000)
+        request = opb.ListInvestmentsRequest(offering_id=[offering.offering_id], page_size=1000)
         answer = await self.call(self.investments.ListInvestments, request)
         return {investment.party_id: investment for investment in answer.investments}

@@ -64,7 +64,7 @@ async def refusal(work: Awaitable[Any]) -> tuple[str, dict[str, str]]:
 def on(name: str) -> dict[str, Any]:
     """The filters of a list for a ledger account, or for all of a kind."""
     account = ledger_account(name)
-    return {"kind": [account.kind], **({"party_id": account.party_id} if account.party_id else {})}
+    return {"kind": [account.kind], **({"party_id": [account.party_id]} if account.party_id else {})}
 
 
 def new_entry(

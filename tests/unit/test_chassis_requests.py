@@ -107,7 +107,7 @@ def test_an_action_is_offered_where_the_contract_and_the_rules_let_it_happen(rol
 )
 def test_an_investor_reaches_only_its_parties(named, role, is_there):
     rule = access.Rule(frozenset({"investor", "admin"}), frozenset(), public=False, party_path=("party_id",))
-    request = compliance_pb2.ListComplianceChecksRequest(party_id=named)
+    request = compliance_pb2.ListComplianceChecksRequest(party_id=[named])
     principal = dataclasses.replace(INVESTOR, role=role)
     if is_there:
         rule.confine(principal, request)
@@ -115,7 +115,7 @@ def test_an_investor_reaches_only_its_parties(named, role, is_there):
         with pytest.raises(PartyNotFound) as refusal:
             rule.confine(principal, request)
         assert set(refusal.value.fields) == {"party_id"}
-    assert request.party_id == named
+    assert request.party_id == [named]
 
 
 def test_a_party_in_the_path_of_a_route_is_no_fault_of_a_field():

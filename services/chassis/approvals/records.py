@@ -129,7 +129,7 @@ def having(
     statuses: Collection[str],
     kinds: Collection[str],
     ids: Collection[str],
-    resource_id: str | None,
+    resource_ids: Collection[str],
     mine: bool | None,
     person: str,
     amount_minor_from: int | None,
@@ -146,8 +146,8 @@ def having(
         found.append(_c.kind.in_(kinds))
     if ids:
         found.append(_c.approval_id.in_(ids))
-    if resource_id is not None:
-        found.append(_c.resource_id == resource_id)
+    if resource_ids:
+        found.append(_c.resource_id.in_(resource_ids))
     if mine is not None:
         is_mine = sa.literal(person) == sa.any_(_c.makers)
         found.append(is_mine if mine else sa.not_(is_mine))

@@ -121,7 +121,7 @@ async def list_approvals(
         statuses=[approval_pb2.Approval.Status.Name(status) for status in request.status],
         kinds=request.kind,
         ids=request.ids,
-        resource_id=request.resource_id if request.HasField("resource_id") else None,
+        resource_ids=request.resource_id,
         mine=request.mine if request.HasField("mine") else None,
         person=principal.person,
         amount_minor_from=request.amount_minor_from if request.HasField("amount_minor_from") else None,

@@ -54,7 +54,7 @@ class Rule:
             raise PermissionDenied(f"This {what} may not call this.")
 
     def confine(self, principal: Principal, request: Message) -> None:
-        """Keeps an investor to its parties: where the request names a party, it is one of them.
+        """Keeps an investor to its parties: where the request names parties, they are among them.
 
         Raises:
             PartyNotFound: it is another id, which looks like one that does not exist.
@@ -66,7 +66,7 @@ class Rule:
         for part in path:
             holder = getattr(holder, part)
         named = getattr(holder, name)
-        if named and not principal.may_reach(named):
+        if not all(principal.may_reach(each) for each in ([named] if isinstance(named, str) else named) if each):
             raise PartyNotFound(None if self.party_in_route else ".".join(self.party_path))
 
 
@@ -168,7 +168,8 @@ def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:
         field = message.fields_by_name.get(name)
         last = depth == len(path) - 1
         wanted = FieldDescriptor.TYPE_STRING if last else FieldDescriptor.TYPE_MESSAGE
-        if field is None or field.type != wanted or field.is_repeated:
+        # A list may be filtered by several parties.
+        if field is None or field.type != wanted or (field.is_repeated and not last):
             raise ValueError(f"party_field {'.'.join(path)} is no string field of the request")
         if field.message_type is not None:
             message = field.message_type

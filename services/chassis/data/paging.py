@@ -148,13 +148,8 @@ async def read_list(
     return await read_page(tx, request, query, (time, *key), descending=is_descending(request))
 
 
-def equal(column: sa.ColumnElement[str], value: str) -> list[sa.ColumnElement[bool]]:
-    """The condition of a filter, if it is set, for `where(*equal(…))`."""
-    return [column == value] if value else []
-
-
 def one_of(column: sa.ColumnElement[str], values: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    """The condition of a filter by any of several values, if it is set, for `where(*one_of(…))`."""
+    """The condition of a filter, which means any of its values, if it has some: for `where(*one_of(…))`."""
     return [column.in_(list(values))] if values else []
 
 

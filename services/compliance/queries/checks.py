@@ -9,11 +9,10 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import to_explanation
-from services.chassis.data.paging import equal, one_of, read_list
+from services.chassis.data.paging import one_of, read_list
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
 from services.compliance.domain.refusals import ComplianceCheckNotFound
-from services.compliance.queries.parties import find_party
 from services.compliance.store import checks as store
 from services.compliance.tables import compliance_checks, parties
 
@@ -32,11 +31,9 @@ async def list_compliance_checks(
     tx: AsyncConnection, request: pb.ListComplianceChecksRequest, now: datetime
 ) -> pb.ListComplianceChecksResponse:
     c = compliance_checks.c
-    if request.HasField("party_id"):
-        await find_party(tx, request.party_id, "party_id")
     statement = sa.select(compliance_checks).where(
         *one_of(c.compliance_check_id, request.ids),
-        *equal(c.party_id, request.party_id),
+        *one_of(c.party_id, request.party_id),
         *one_of(c.check_type, [pb.ComplianceCheck.Type.Name(each) for each in request.type]),
         *one_of(c.status, [pb.ComplianceCheck.Status.Name(each) for each in request.status]),
     )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.paging import equal, one_of, read_list
+from services.chassis.data.paging import one_of, read_list
 from services.compliance import actions, messages
 from services.compliance.domain.refusals import TransactionLimitNotFound
 from services.compliance.store import limits as store
@@ -30,7 +30,7 @@ async def list_transaction_limits(
     found = store.select_limits_in_force()
     c = found.selected_columns
     found = found.where(
-        *equal(c.currency, request.currency_code),
+        *one_of(c.currency, request.currency_code),
         *one_of(c.limit_type, [pb.TransactionLimit.Type.Name(each) for each in request.type]),
     )
     if request.ids:

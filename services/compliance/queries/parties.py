@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.paging import equal, one_of, read_list, read_page
+from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import PartyNotFound
 from services.compliance import actions, messages
@@ -30,10 +30,10 @@ async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datet
 async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
     c = parties.c
     statement = sa.select(parties).where(
-        within_reach(c.party_id), *one_of(c.party_id, request.ids), *equal(c.external_id, request.external_id)
+        within_reach(c.party_id), *one_of(c.party_id, request.ids), *one_of(c.external_id, request.external_id)
     )
-    if request.HasField("person"):
-        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person == request.person)
+    if request.person:
+        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person.in_(list(request.person)))
         statement = statement.where(c.party_id.in_(acting))
     if request.HasField("cleared"):
         cleared = c.party_id.in_(_select_cleared(now))

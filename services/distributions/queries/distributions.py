@@ -13,7 +13,7 @@ from realco.distributions.v1 import distributions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import equal, one_of, read_page
+from services.chassis.data.paging import one_of, read_page
 from services.chassis.data.reach import within_reach
 from services.distributions.actions import answer_allocation, answer_distribution, show_distribution
 from services.distributions.domain.distribution import Distribution
@@ -35,16 +35,14 @@ async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionReque
 async def list_distributions(
     tx: AsyncConnection, request: pb.ListDistributionsRequest, now: datetime
 ) -> pb.ListDistributionsResponse:
-    if request.offering_id:
-        await find_offering(tx, request.offering_id, "offering_id")
     table = distributions.c
     conditions = [
         _is_reachable(),
-        *equal(table.offering_id, request.offering_id),
+        *one_of(table.offering_id, request.offering_id),
         *one_of(table.status, [pb.Distribution.Status.Name(each) for each in request.status]),
     ]
     if request.party_id:
-        conditions.append(_pays(allocations.c.party_id == request.party_id))
+        conditions.append(_pays(allocations.c.party_id.in_(list(request.party_id))))
     page = await read_page_of(tx, request, DISTRIBUTIONS, *conditions)
     return pb.ListDistributionsResponse(
         distributions=[show_distribution(DISTRIBUTIONS.read(row)) for row in page.rows],
@@ -63,7 +61,7 @@ async def list_allocations(
         within_reach(table.party_id),
         *one_of(table.allocation_id, request.ids),
         *one_of(table.status, [pb.Allocation.Status.Name(each) for each in request.status]),
-        *equal(table.party_id, request.party_id),
+        *one_of(table.party_id, request.party_id),
     )
     page = await read_page(tx, request, query, [table.party_id, table.payee_type], descending=False)
     return pb.ListAllocationsResponse(

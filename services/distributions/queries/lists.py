@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.paging import Cut, equal, one_of, read_list
+from services.chassis.data.paging import Cut, one_of, read_list
 from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.rows import Row
 
@@ -20,6 +20,6 @@ async def read_page_of(
     query = aggregate.select().where(
         *conditions,
         *one_of(table[aggregate.key], request.ids),
-        *equal(table.external_id, request.external_id),
+        *one_of(table.external_id, request.external_id),
     )
     return await read_list(tx, request, query, table.created_at, table[aggregate.key])

@@ -8,7 +8,7 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import equal, one_of
+from services.chassis.data.paging import one_of
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering, show_offering
@@ -29,7 +29,7 @@ async def list_offerings(
 ) -> pb.ListOfferingsResponse:
     conditions = [
         *one_of(offerings.c.status, [pb.Offering.Status.Name(each) for each in request.status]),
-        *equal(offerings.c.sponsor_party_id, request.sponsor_party_id),
+        *one_of(offerings.c.sponsor_party_id, request.sponsor_party_id),
     ]
     page = await read_page_of(tx, request, OFFERINGS, *conditions)
     return pb.ListOfferingsResponse(
@@ -50,14 +50,12 @@ async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, 
 async def list_investments(
     tx: AsyncConnection, request: pb.ListInvestmentsRequest, now: datetime
 ) -> pb.ListInvestmentsResponse:
-    if request.offering_id:
-        await find_offering(tx, request.offering_id, "offering_id")
     table = investments.c
     conditions = [
         within_reach(table.party_id),
         *one_of(table.status, [pb.Investment.Status.Name(each) for each in request.status]),
-        *equal(table.party_id, request.party_id),
-        *equal(table.offering_id, request.offering_id),
+        *one_of(table.party_id, request.party_id),
+        *one_of(table.offering_id, request.offering_id),
     ]
     page = await read_page_of(tx, request, INVESTMENTS, *conditions)
     return pb.ListInvestmentsResponse(

@@ -10,7 +10,7 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import equal, one_of, read_list
+from services.chassis.data.paging import one_of, read_list
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
 from services.escrow.tables import escrow_accounts
@@ -28,7 +28,7 @@ async def list_escrow_accounts(
         table.org_id == current_principal().org_id,
         *one_of(table.status, [pb.EscrowAccount.Status.Name(status) for status in request.status]),
         *one_of(table.escrow_account_id, request.ids),
-        *equal(table.external_id, request.external_id),
+        *one_of(table.external_id, request.external_id),
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.escrow_account_id)
     return pb.ListEscrowAccountsResponse(

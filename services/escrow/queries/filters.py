@@ -35,5 +35,5 @@ def match_account(
     if wanted:
         conditions.append(kind.in_(sorted(wanted)))
     if request.party_id:
-        conditions.append(party_id == request.party_id)
+        conditions.append(party_id.in_(list(request.party_id)))
     return conditions

@@ -7,7 +7,7 @@ from datetime import datetime
 from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.paging import equal, one_of, read_list
+from services.chassis.data.paging import one_of, read_list
 from services.escrow import actions, messages, store
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import find_escrow_account
@@ -31,9 +31,9 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
         table.escrow_account_id == account.escrow_account_id,
         *match_account(request, table.kind, table.party_id),
         *one_of(table.status, [pb.Hold.Status.Name(status) for status in request.status]),
-        *equal(table.transaction_id, request.transaction_id),
+        *one_of(table.transaction_id, request.transaction_id),
         *one_of(table.hold_id, request.ids),
-        *equal(table.external_id, request.external_id),
+        *one_of(table.external_id, request.external_id),
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.hold_id)
     return pb.ListHoldsResponse(

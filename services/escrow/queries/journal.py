@@ -13,7 +13,7 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.data.paging import Page, is_descending, time_range, within
+from services.chassis.data.paging import Page, is_descending, one_of, time_range, within
 from services.escrow import actions, messages
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import JournalEntryNotFound
@@ -53,8 +53,7 @@ async def list_ledger_entries(
             *within(_leg.effective_at, _effective_range(request)),
         )
     )
-    if request.transaction_id:
-        query = query.where(_head.transaction_id == request.transaction_id)
+    query = query.where(*one_of(_head.transaction_id, request.transaction_id))
     key: tuple[sa.Column[Any], ...] = (_leg.journal_sequence, _leg.leg) if only is None else (_leg.sequence,)
     query = query.where(*await _in_time(tx, request, account, only))
     page = Page.of(request)
@@ -76,11 +75,11 @@ def _unlabel(row: Any, currency: str) -> dict[str, Any]:
 
 def _only_account(request: pb.ListLedgerEntriesRequest) -> LedgerAccount | None:
     """The one ledger account the request is about, if it is about one."""
-    kinds = read_kinds(request)
-    if len(kinds) != 1:
+    kinds, parties = read_kinds(request), set(request.party_id)
+    if len(kinds) != 1 or len(parties) > 1:
         return None
     [kind] = kinds
-    return LedgerAccount(kind, request.party_id) if line_of(kind).of_party == bool(request.party_id) else None
+    return LedgerAccount(kind, *parties) if line_of(kind).of_party == bool(parties) else None
 
 
 async def _in_time(
@@ -176,20 +175,17 @@ async def list_journal_entries(
 
 
 def _matches(request: pb.ListJournalEntriesRequest, account: sa.Row[Any]) -> list[sa.ColumnElement[bool]]:
-    conditions = []
-    if request.transaction_id:
-        conditions.append(_head.transaction_id == request.transaction_id)
-    if request.type:
-        conditions.append(_head.type.in_([pb.JournalEntry.Type.Name(type_) for type_ in request.type]))
-    if request.ids:
-        conditions.append(_head.journal_entry_id.in_(request.ids))
-    if request.external_id:
-        conditions.append(_head.external_id == request.external_id)
+    conditions = [
+        *one_of(_head.transaction_id, request.transaction_id),
+        *one_of(_head.type, [pb.JournalEntry.Type.Name(type_) for type_ in request.type]),
+        *one_of(_head.journal_entry_id, request.ids),
+        *one_of(_head.external_id, request.external_id),
+    ]
     if request.party_id:
         theirs = sa.select(_leg.journal_sequence).where(
             _leg.org_id == account.org_id,
             _leg.escrow_account_id == account.escrow_account_id,
-            _leg.party_id == request.party_id,
+            _leg.party_id.in_(list(request.party_id)),
         )
         conditions.append(_head.sequence.in_(theirs))
     return conditions
