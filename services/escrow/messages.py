@@ -209,8 +209,15 @@ def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
         external_id=row.external_id,
         metadata=row.metadata,
         explanation=to_explanation(explain_hold(row.reason, row.description, row.transaction_id)),
+        etag=etag_of_hold(row),
         allowed_actions=actions,
     )
+
+
+def etag_of_hold(row: Any) -> str:
+    """What changes of a hold is when it ends: by itself at a time, or in a status that is its last."""
+    expires = 0 if row.expires_at is None else to_timestamp(row.expires_at).ToMicroseconds()
+    return etag_of(f"{row.hold_id}/{row.status}", expires)
 
 
 def to_posting_results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.PostingResult]:

@@ -197,3 +197,25 @@ def test_an_action_is_named_as_its_rpc(resource, action):
     """To reverse a journal entry is to post another."""
     names = {name_action(method.name, resource.rpartition(".")[2]) for method in METHODS}
     assert action in names or (resource, action) == ("realco.escrow.v1.JournalEntry", "reverse")
+
+
+def changes() -> list[tuple[MethodDescriptor, Descriptor]]:
+    """Each RPC of a person that changes one resource, which another RPC gets: `CaptureHold`, and what it captures."""
+    reads = ("Get", "List", "Create", "Place", "Add", "Put")
+    resources = {
+        method.name.removeprefix("Get"): method.output_type for method in METHODS if method.name.startswith("Get")
+    }
+    return [
+        (method, resource)
+        for method in contracts.methods()
+        if not method.name.startswith(reads)
+        for name, resource in resources.items()
+        if re.fullmatch(f"[A-Z][a-z]+{name}", method.name)
+    ]
+
+
+@pytest.mark.parametrize(("method", "resource"), changes(), ids=by_name)
+def test_who_changes_a_resource_may_name_the_version_that_was_read(method, resource):
+    """To post an entry is to make one. Whatever was read of a webhook, its provider is asked how things stand now."""
+    if method.name not in ("PostJournalEntry", "ReplayWebhook"):
+        assert ("etag" in method.input_type.fields_by_name, "etag" in resource.fields_by_name) == (True, True)

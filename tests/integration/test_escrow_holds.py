@@ -10,8 +10,9 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.sort_pb2 import Sort
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import to_timestamp
+from services.escrow.commands.holds import let_hold_expire
 from tests.support.escrow import NOW, Escrow, key, ledger_account, on, refusal, usd
 
 SUBSCRIPTION = "subscription:inv-001"
@@ -26,7 +27,12 @@ async def account(escrow) -> str:
 
 
 async def capture(
-    escrow: Escrow, hold: pb.Hold, minor: int | None, to: str = "fees", idempotency_key: str = ""
+    escrow: Escrow,
+    hold: pb.Hold,
+    minor: int | None,
+    to: str = "fees",
+    idempotency_key: str = "",
+    etag: str | None = None,
 ) -> pb.Hold:
     request = pb.CaptureHoldRequest(
         idempotency_key=idempotency_key or key(),
@@ -34,13 +40,14 @@ async def capture(
         hold_id=hold.hold_id,
         to_ledger_account=ledger_account(to),
         amount=None if minor is None else usd(minor),
+        etag=etag,
     )
     return await escrow.call("CaptureHold", request)
 
 
-async def release(escrow: Escrow, hold: pb.Hold) -> pb.Hold:
+async def release(escrow: Escrow, hold: pb.Hold, etag: str | None = None) -> pb.Hold:
     request = pb.ReleaseHoldRequest(
-        idempotency_key=key(), escrow_account_id=hold.escrow_account_id, hold_id=hold.hold_id
+        idempotency_key=key(), escrow_account_id=hold.escrow_account_id, hold_id=hold.hold_id, etag=etag
     )
     return await escrow.call("ReleaseHold", request)
 
@@ -131,6 +138,22 @@ async def test_a_hold_ends_once(escrow, account, ending):
     for again in (capture(escrow, hold, 60), release(escrow, hold)):
         assert await refusal(again) == ("HOLD_NOT_OPEN", {"hold_id": hold.hold_id, "status": status})
     assert (await escrow.trial_balance(account)).balanced
+
+
+@pytest.mark.parametrize("ending", ["capture", "release"])
+async def test_a_hold_is_ended_as_it_was_read_by_whoever_wants_to_be_sure(escrow, account, ending):
+    read = await escrow.hold(account, SUBSCRIPTION, 60, expire_time=to_timestamp(NOW + timedelta(days=9)))
+    with acting_as(escrow.admin):
+        async with escrow.database.begin() as tx:
+            await let_hold_expire(tx, account, read.hold_id, NOW + timedelta(days=3), NOW)
+    now = await escrow.call("GetHold", pb.GetHoldRequest(escrow_account_id=account, hold_id=read.hold_id))
+
+    def end(etag):
+        return capture(escrow, read, 60, etag=etag) if ending == "capture" else release(escrow, read, etag)
+
+    assert await refusal(end(read.etag)) == ("ETAG_MISMATCH", {"etag": now.etag})
+    ended = await end(now.etag)
+    assert len({read.etag, now.etag, ended.etag}) == 3
 
 
 async def test_of_many_endings_at_once_one_wins(escrow, account):

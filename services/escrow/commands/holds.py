@@ -15,6 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import (
     CurrencyMismatch,
@@ -125,12 +126,13 @@ def _refuse_placing(
 
 
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
+    await _lock_as_read(tx, request)
     return actions.answer_hold(await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now))
 
 
 async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
     principal = current_principal()
-    hold = await _find(tx, request.escrow_account_id, request.hold_id)
+    hold = await _lock_as_read(tx, request)
     held = LedgerAccount(Kind(hold.kind), hold.party_id)
     receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount"):
@@ -210,6 +212,19 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, c
             )
         case _:
             raise refusals.HoldNotOpen("The hold has ended.", hold_id=hold_id, status=verdict.subject)
+
+
+async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> sa.Row[Any]:
+    """The hold that a request names; nobody else changes it, for nobody else changes its escrow account.
+
+    Raises:
+        HoldNotFound: there is none.
+        EtagMismatch: it is not as it was when the request's etag was read.
+    """
+    await store.lock_escrow_account(tx, current_principal().org_id, request.escrow_account_id)
+    row = await _find(tx, request.escrow_account_id, request.hold_id)
+    check_etag(request.etag, messages.etag_of_hold(row))
+    return row
 
 
 async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
