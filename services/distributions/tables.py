@@ -110,6 +110,7 @@ offerings = sa.Table(
     _text("refund_reason", null=True),
     # How many distributions were declared. A calculation names the number it was made on (basis_version).
     sa.Column("declarations", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("edition", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("declared_through", sa.Date),  # the date of the last declared distribution
     *_external(),
     _text("created_by"),

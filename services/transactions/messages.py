@@ -23,6 +23,7 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
+        direction="IN" if row.is_debit else "OUT",
         status=row.status,
         payment_method=row.payment_method,
         amount=to_money(row.amount),

@@ -185,7 +185,7 @@ def test_a_filter_by_an_enum_counts_no_values(method):
 def offers() -> list[tuple[str, str]]:
     """Each resource and each name that the comment of its `allowed_actions` has."""
     comments, found = contracts.comments(), []
-    for message in contracts.messages():
+    for message in sorted(contracts.messages(), key=by_name):
         if "allowed_actions" in message.fields_by_name:
             said = comments[f"{message.full_name}.allowed_actions"].split(". ")[0].split(", which")[0]
             found += [(message.full_name, name) for name in re.findall("`(.*?)`", said)]

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
+from services.chassis.values.etags import EtagMismatch
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.money import usd
 
@@ -134,7 +135,7 @@ async def test_terms_change_until_somebody_invests(service: DistributionsHarness
     request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
         await service.call(service.offerings.UpdateOffering, request)
-    assert refusal.value.reason == "ETAG_MISMATCH", "the investment changed what was read"
+    assert refusal.value.reason == "ETAG_MISMATCH", "the first change changed what was read"
     request.idempotency_key, request.etag = "", (await service.get(offering)).etag
     with pytest.raises(DomainError) as refusal:
         await service.call(service.offerings.UpdateOffering, request)
@@ -382,3 +383,15 @@ async def test_a_time_beyond_every_plan_is_refused_by_field(service: Distributio
     with pytest.raises(DomainError) as refusal:
         await service.offering(100_00, deadline_time=Timestamp(seconds=seconds))
     assert list(refusal.value.fields) == ["deadline_time"]
+
+
+async def test_who_edits_a_raise_need_not_wait_until_nobody_invests(service: DistributionsHarness) -> None:
+    read = await service.offering(100_00)
+    await service.invest(read, "inv-001", 10_00)
+    request = opb.UpdateOfferingRequest(offering_id=read.offering_id, etag=read.etag, display_name="Oak Street II")
+    request.update_mask.paths.append("display_name")
+    renamed = await service.call(service.offerings.UpdateOffering, request)
+    assert (renamed.display_name, renamed.etag == read.etag) == ("Oak Street II", False)
+    request.idempotency_key = ""
+    with pytest.raises(EtagMismatch):
+        await service.call(service.offerings.UpdateOffering, request)

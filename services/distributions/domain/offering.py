@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import Enum
 
@@ -56,10 +56,23 @@ class Offering:
     created_at: datetime
     updated_at: datetime
     version: int = 1
+    edition: int = 1  # counts the changes of what people decide on
 
     @property
     def etag(self) -> str:
-        return etag_of(self.offering_id, self.version)
+        """Stays the same while money and promises of it come in: who edits a raise need not wait for a quiet moment."""
+        return etag_of(self.offering_id, self.edition)
+
+    def is_edition_of(self, other: Offering) -> bool:
+        """Whether the two differ at most in what is counted, not decided."""
+        counted = replace(
+            self,
+            committed_minor=other.committed_minor,
+            funded_minor=other.funded_minor,
+            updated_at=other.updated_at,
+            version=other.version,
+        )
+        return counted == other
 
 
 def check_open(offering: Offering, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +45,7 @@ def read_offering(row: Row) -> Offering:
         proceeds_failure=read_failure(row.proceeds_failure),
         refund_reason=row.refund_reason,
         declarations=row.declarations,
+        edition=row.edition,
         declared_through=row.declared_through,
         external_id=row.external_id,
         metadata=row.metadata,
@@ -78,6 +80,7 @@ def _columns(offering: Offering) -> dict[str, Any]:
         "proceeds_failure": write_failure(offering.proceeds_failure),
         "refund_reason": offering.refund_reason,
         "declarations": offering.declarations,
+        "edition": offering.edition,
         "declared_through": offering.declared_through,
         "external_id": offering.external_id,
         "metadata": dict(offering.metadata),
@@ -123,6 +126,8 @@ async def save_offering(
     """
     if after == before:
         return before
+    if not after.is_edition_of(before):
+        after = replace(after, edition=before.edition + 1)
     offering = await OFFERINGS.save(tx, before, after, now)
     holder: Any = event
     holder.offering.CopyFrom(to_offering(offering))

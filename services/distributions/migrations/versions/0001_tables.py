@@ -170,6 +170,7 @@ def _offerings() -> None:
         sa.Column("proceeds_failure", postgresql.JSONB(), nullable=True),
         sa.Column("refund_reason", sa.Text(), nullable=True),
         sa.Column("declarations", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("edition", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("declared_through", sa.Date(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
