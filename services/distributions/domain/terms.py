@@ -39,7 +39,7 @@ class Terms:
                 wrong |= {f"tiers[{index}].{tier.kind.lower()}.{name}": why for name, why in faults.items()}
         if wrong:
             field, why = next(iter(wrong.items()))
-            raise TermsInvalid(f"{field}: {why}", fields=wrong, field=field)
+            raise TermsInvalid(f"{field}: {why}", fields=wrong)
 
     @property
     def preferred_rate(self) -> Fraction:

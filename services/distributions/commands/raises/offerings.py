@@ -99,7 +99,7 @@ def _read_terms(message: pb.WaterfallTerms) -> Terms:
         return read_terms(message)
     except TermsInvalid as refusal:
         fields = {f"terms.{field}": why for field, why in refusal.fields.items()}
-        raise TermsInvalid(refusal.message, fields=fields, field=next(iter(fields))) from None
+        raise TermsInvalid(refusal.message, fields=fields) from None
 
 
 def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maximum_minor: int) -> None:
