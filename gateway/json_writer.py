@@ -19,6 +19,10 @@ from realco.type.v1 import http_pb2
 
 from gateway import scalars
 from gateway.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
+from gateway.wording import in_rest_words
+
+# Why something did not happen: said as the problem says it that one request is refused with.
+_FOR_PERSONS = frozenset({"realco.type.v1.Failure.message"})
 
 _Emit = Callable[[Any, dict[str, Any]], None]
 _Spell = Callable[[Any], Any]
@@ -65,7 +69,7 @@ def _emitter(field: FieldDescriptor) -> _Emit:
             out[key] = {spell_key(of): spell_value(value) for of, value in getattr(message, name).items()}
 
         return emit_map
-    spell = _spelling(field)
+    spell = in_rest_words if field.full_name in _FOR_PERSONS else _spelling(field)
     if field.is_repeated:
 
         def emit_list(message: Any, out: dict[str, Any]) -> None:

@@ -240,6 +240,12 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
     assert empty == {"transactions": [], "nextPageToken": "", "previousPageToken": ""}
 
 
+def test_a_failure_inside_of_an_answer_is_told_in_the_words_of_rest():
+    failure = failure_pb2.Failure(message="The idempotency_key was used with another request.")
+    told = json.loads(json_writer.dump(escrow_pb2.PostingResult(failure=failure)))["failure"]
+    assert told["message"] == "The Idempotency-Key was used with another request."
+
+
 def test_keys_that_are_names_are_spelled_as_names_and_others_as_they_are():
     failure = json.loads(json_writer.dump(failure_pb2.Failure(metadata={"held_minor": "5", "TARGET_REACHED": "no"})))
     assert failure["metadata"] == {"heldMinor": "5", "TARGET_REACHED": "no"}
