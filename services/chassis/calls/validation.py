@@ -8,19 +8,21 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import protovalidate
 from buf.validate import validate_pb2
-from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
+from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import DecodeError, Message
 from realco.type.v1 import rules_pb2
 
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import EtagRequired
 
 _VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
+_NO_ETAG = {"etag": "is required"}
 
 
 def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
@@ -42,11 +44,16 @@ def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
 
 
 def validate(message: Message) -> None:
-    """Raises InvalidField, with every fault, unless the message keeps the rules of its proto and of all fields."""
-    faults = [
-        (_path(violation.proto), _text(violation.proto, message))
-        for violation in _VALIDATOR.collect_violations(message)
-    ]
+    """The message keeps the rules of its proto and of all fields.
+
+    Raises:
+        InvalidField: with every fault.
+        EtagRequired: it must say which version was read, and does not.
+    """
+    violations = [violation.proto for violation in _VALIDATOR.collect_violations(message)]
+    if any(_lacks_etag(violation, message) for violation in violations):
+        raise EtagRequired("The etag is required: of the answer that this write was decided on.", fields=_NO_ETAG)
+    faults = [(_path(violation, message), _text(violation, message)) for violation in violations]
     faults += field_kinds.find_faults(message)
     if not faults:
         return
@@ -75,9 +82,19 @@ def warm_up(messages: list[type[Message]]) -> None:
         _VALIDATOR.collect_violations(message())
 
 
+def _lacks_etag(violation: protovalidate.ViolationPb, request: Any) -> bool:
+    """True of an etag that every request must have: one that may be left out says itself whether it was set."""
+    if violation.rule_id != "string.etag":
+        return False
+    field = request.DESCRIPTOR.fields_by_name.get(_path(violation, request))
+    return field is not None and not field.has_presence and not getattr(request, field.name)
+
+
 def _text(violation: protovalidate.ViolationPb, request: Message) -> str:
-    """What is wrong, in words. The library names enum values by their numbers, which nobody sends over REST, and
-    patterns as they are written."""
+    """What is wrong, in words. The library names enum values by their numbers, which nobody sends over REST, patterns
+    as they are written, and a choice by the name of its oneof, which stands in no request."""
+    if (choice := _choice(violation, request)) is not None:
+        return f"must have one of {', '.join(field.name for field in choice.fields)}"
     rule = violation.rule.elements if violation.rule is not None else ()
     if any(element.field_name == "enum" for element in rule):
         return f"must be one of {', '.join(value.name for value in taken_values(_field(violation, request)))}"
@@ -90,17 +107,38 @@ def _text(violation: protovalidate.ViolationPb, request: Message) -> str:
 
 
 def _field(violation: protovalidate.ViolationPb, request: Message) -> FieldDescriptor:
-    message: Any = request.DESCRIPTOR
-    for element in violation.field.elements if violation.field is not None else ():
-        field: FieldDescriptor = message.fields_by_name[element.field_name]
-        message = field.message_type
+    field = _holder(violation, request).fields_by_name[_last(violation)]
+    assert field is not None
     return field
 
 
-def _path(violation: protovalidate.ViolationPb) -> str:
-    """`items[0].journal_entry`. A map's key is the caller's own text, so it is not repeated."""
+def _choice(violation: protovalidate.ViolationPb, request: Message) -> OneofDescriptor | None:
+    """The oneof of which no field is set, if that is what is wrong."""
+    return _holder(violation, request).oneofs_by_name.get(_last(violation)) if _elements(violation) else None
+
+
+def _holder(violation: protovalidate.ViolationPb, request: Message) -> Any:
+    """The descriptor of the message that holds what breaks the rule."""
+    message: Any = request.DESCRIPTOR
+    for element in _elements(violation)[:-1]:
+        message = message.fields_by_name[element.field_name].message_type
+    return message
+
+
+def _elements(violation: protovalidate.ViolationPb) -> Sequence[Any]:
+    return violation.field.elements if violation.field is not None else ()
+
+
+def _last(violation: protovalidate.ViolationPb) -> str:
+    return str(_elements(violation)[-1].field_name)
+
+
+def _path(violation: protovalidate.ViolationPb, request: Message) -> str:
+    """`items[0].journal_entry`. A map's key is the caller's own text, so it is not repeated; nor is a oneof a field, so
+    a choice that is not made is said of the message that must make it."""
+    elements = _elements(violation)
     steps = []
-    for element in violation.field.elements if violation.field is not None else ():
+    for element in elements[:-1] if _choice(violation, request) is not None else elements:
         subscript = element.subscript
         mark = "" if subscript is None else f"[{subscript.value}]" if subscript.field == "index" else "[*]"
         steps.append(element.field_name + mark)

@@ -1,0 +1,133 @@
+"""A request is what its proto says, or it is refused with what is wrong and where."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+from realco.compliance.v1 import approvals_pb2, compliance_pb2, parties_pb2
+from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from realco.distributions.v1.offerings_pb2 import CreateOfferingRequest, WaterfallTerms
+from realco.escrow.v1 import escrow_pb2 as pb
+from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2
+from realco.transactions.v1.bank_accounts_pb2 import CreateBankAccountRequest
+
+from services.chassis.calls import validation
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import EtagRequired
+
+ACCOUNT = "esc_" + "0" * 26
+
+
+def hold(**changes) -> pb.PlaceHoldRequest:
+    request = pb.PlaceHoldRequest(
+        idempotency_key="key-1",
+        escrow_account_id=ACCOUNT,
+        ledger_account={"kind": "SUBSCRIPTION", "party_id": f"pty_{1:026}"},
+        reason=pb.Hold.MANUAL,
+    )
+    request.amount.currency_code, request.amount.amount_minor = "USD", 100
+    for field, value in changes.items():
+        setattr(request, field, value)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, []),
+        ({"idempotency_key": ""}, ["idempotency_key"]),
+        ({"idempotency_key": "k" * 256}, ["idempotency_key"]),
+        ({"escrow_account_id": "' OR 1=1 --"}, ["escrow_account_id"]),
+        ({"reason": 0}, ["reason"]),
+        ({"reason": 99}, ["reason"]),
+        ({"idempotency_key": "", "external_id": "x" * 129}, ["idempotency_key", "external_id"]),
+    ],
+)
+def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):
+    request = hold(**changes)
+    if not fields:
+        validation.validate(request)
+        return
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    assert sorted(refusal.value.fields) == sorted(fields)
+    for value in changes.values():
+        assert not isinstance(value, str) or value == "" or value not in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", [0, 99])
+def test_the_values_of_an_enum_are_called_by_their_names(number):
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(hold(reason=number))
+    names = [value.name for value in pb.Hold.Reason.DESCRIPTOR.values if value.number]
+    assert refusal.value.fields == {"reason": f"must be one of {', '.join(names)}"}
+
+
+def test_a_broken_pattern_is_told_in_words():
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(CreateBankAccountRequest(routing_number="12", account_number="12 34"))
+    told = {name: refusal.value.fields[name] for name in ("routing_number", "account_number")}
+    assert told == {"routing_number": "must be 9 digits", "account_number": "must be 4 to 17 letters and digits"}
+
+
+def test_a_choice_that_is_not_made_is_told_where_it_is_made_with_what_there_is_to_choose():
+    request = CreateOfferingRequest(terms={"tiers": [{"return_of_capital": {}}, {}]})
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    choices = ", ".join(field.name for field in WaterfallTerms.Tier.DESCRIPTOR.oneofs_by_name["kind"].fields)
+    assert refusal.value.fields["terms.tiers[1]"] == f"must have one of {choices}"
+
+
+def etags_of_requests():
+    modules = (compliance_pb2, parties_pb2, approvals_pb2, pb, transactions_pb2, bank_accounts_pb2)
+    modules += (distributions_pb2, offerings_pb2)
+    for service in (service for module in modules for service in module.DESCRIPTOR.services_by_name.values()):
+        for rpc in service.methods:
+            if "etag" in rpc.input_type.fields_by_name:
+                yield rpc.input_type
+
+
+@pytest.mark.parametrize("descriptor", list(etags_of_requests()), ids=lambda one: one.name)
+def test_an_etag_that_a_write_must_have_is_asked_for_by_its_own_code(descriptor):
+    request = GetMessageClass(descriptor)()
+    may_be_left_out = descriptor.fields_by_name["etag"].has_presence
+    with pytest.raises(InvalidField if may_be_left_out else EtagRequired) as refusal:
+        validation.validate(request)
+    assert ("etag" in refusal.value.fields) is not may_be_left_out
+    request.etag = "x" * 65  # a wrong one is a wrong field
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    assert "etag" in refusal.value.fields
+
+
+def test_an_item_of_a_batch_is_found_by_its_place():
+    request = pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
+    request.items.add()
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    assert "items[0].idempotency_key" in refusal.value.fields
+    assert "items[0].idempotency_key" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff",  # no message at all
+        b"\x0a\x05ab",  # cut off
+        b"\x08\x01",  # a number where text belongs: the field is not known with this type
+        hold().SerializeToString() + b"\xf8\x07\x01",  # field 127
+        hold().SerializeToString() + b"\x22\x03\xf8\x07\x01",  # field 127 inside the amount
+        b"\x0a\x02\xc3\x28",  # no UTF-8
+    ],
+)
+def test_bytes_that_are_not_the_message_are_refused(raw):
+    with pytest.raises(InvalidField):
+        validation.parse(raw, pb.PlaceHoldRequest.FromString)
+
+
+def test_rules_of_the_proto_and_of_all_fields_are_told_together():
+    request = hold(idempotency_key="")
+    request.expire_time.nanos = 1
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    assert sorted(refusal.value.fields) == ["expire_time", "idempotency_key"]
