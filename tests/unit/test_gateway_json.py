@@ -225,6 +225,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
         "reason": "REASON_UNSPECIFIED",
         "createdBy": "",
         "metadata": {},
+        "etag": "",
         "allowedActions": [],
     }
     move = transactions_pb2.TransactionMove(from_status=0)  # set, to its zero value
