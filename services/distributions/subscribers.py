@@ -5,6 +5,8 @@ Each is applied once, in the transaction the consumer opened; the order of the s
 
 from __future__ import annotations
 
+from typing import Any
+
 from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
@@ -27,38 +29,37 @@ async def record_posted_entries(
 async def record_completed(
     tx: AsyncConnection, event: transactions_events.TransactionCompleted, delivery: Delivery
 ) -> None:
-    await _record_end(tx, event.transaction, PayoutStatus.COMPLETED, delivery)
+    await _record_end(tx, event, PayoutStatus.COMPLETED, delivery)
 
 
 async def record_failed(tx: AsyncConnection, event: transactions_events.TransactionFailed, delivery: Delivery) -> None:
-    await _record_end(tx, event.transaction, PayoutStatus.FAILED, delivery)
+    await _record_end(tx, event, PayoutStatus.FAILED, delivery)
 
 
 async def record_cancelled(
     tx: AsyncConnection, event: transactions_events.TransactionCancelled, delivery: Delivery
 ) -> None:
-    await _record_end(tx, event.transaction, PayoutStatus.FAILED, delivery)
+    await _record_end(tx, event, PayoutStatus.FAILED, delivery)
 
 
 async def record_returned(
     tx: AsyncConnection, event: transactions_events.TransactionReturned, delivery: Delivery
 ) -> None:
-    await _record_end(tx, event.transaction, PayoutStatus.RETURNED, delivery)
+    await _record_end(tx, event, PayoutStatus.RETURNED, delivery)
 
 
 async def record_reversed(
     tx: AsyncConnection, event: transactions_events.TransactionReversed, delivery: Delivery
 ) -> None:
-    await _record_end(tx, event.transaction, PayoutStatus.RETURNED, delivery)
+    await _record_end(tx, event, PayoutStatus.RETURNED, delivery)
 
 
-async def _record_end(
-    tx: AsyncConnection, transaction: transactions.Transaction, outcome: PayoutStatus, delivery: Delivery
-) -> None:
+async def _record_end(tx: AsyncConnection, event: Any, outcome: PayoutStatus, delivery: Delivery) -> None:
+    transaction, version = event.transaction, event.meta.aggregate_version
     if is_payout(transaction):
-        await record_outcome(tx, transaction, outcome, delivery.now)
+        await record_outcome(tx, transaction, version, outcome, delivery.now)
     elif transaction.type == transactions.Transaction.ESCROW_DEPOSIT and transaction.investment_id:
-        await record_contribution(tx, transaction, outcome is PayoutStatus.COMPLETED, delivery.now)
+        await record_contribution(tx, transaction, version, outcome is PayoutStatus.COMPLETED, delivery.now)
 
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (

@@ -44,7 +44,6 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         dispute_status=row.dispute_status,
         reconciliation_status=row.reconciliation_status,
         finality=row.finality,
-        version=row.version,
         created_by=row.created_by,
         approved_by=row.approved_by or None,
         confirmed_by=row.confirmed_by or None,
@@ -61,7 +60,7 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
 
 def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
     return transactions_pb2.TransactionMove(
-        version=row.version,
+        aggregate_version=row.version,
         from_status=row.from_status or None,
         to_status=row.to_status,
         reason=row.reason,

@@ -146,7 +146,7 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
     assert cancelled["status"] == "CANCELLED"
     # Cancelling it again changes nothing, and nothing of it is left in the book.
     again = org.admin.post(f"/transactions/{wire['transactionId']}/cancel")
-    assert again["version"] == cancelled["version"]
+    assert again["etag"] == cancelled["etag"]
     wait_for(
         "the cancelled wire to leave the balance",
         lambda: org.admin.get(f"/escrow-accounts/{offering['escrowAccountId']}/balance"),
@@ -154,7 +154,7 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
     )
     history = org.admin.get(f"/transactions/{wire['transactionId']}/history")["moves"]
     assert [move["toStatus"] for move in history][-1] == "CANCELLED"
-    assert [int(move["version"]) for move in history] == list(range(1, len(history) + 1))
+    assert [int(move["aggregateVersion"]) for move in history] == list(range(1, len(history) + 1))
 
 
 def test_a_wire_is_confirmed_by_somebody_else_than_its_maker(org: Organization) -> None:

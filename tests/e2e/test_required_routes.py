@@ -147,7 +147,7 @@ def test_a_declined_transaction_is_tried_again(org: Organization, stubs: Stubs) 
     retried = org.admin.request("POST", path, json={}, headers={"Idempotency-Key": key})
 
     assert retried.status_code == 200
-    assert retried.json()["version"] > failed["version"]
+    assert retried.json()["etag"] != failed["etag"]
     request = txn.RetryTransactionRequest(idempotency_key=key, transaction_id=declined["transactionId"])
     answer = stubs.transactions.RetryTransaction(request, metadata=metadata_of(org.admin))
     assert answer == message_of(txn.Transaction, retried.json())

@@ -81,7 +81,6 @@ async def test_each_payout_is_created_or_refused_by_itself(payments: Payments) -
     assert (transaction.status, transaction.type, transaction.amount) == (T.INITIATED, T.DISTRIBUTION, usd(50))
     for name in ("escrow_account_id", "party_id", "distribution_id", "allocation_id"):
         assert getattr(transaction, name) == getattr(wanted, name)
-    assert transaction.version == 1
     assert (refused.HasField("transaction"), refused.failure.code) == (False, "NO_PAYOUT_BANK_ACCOUNT")
     assert dict(refused.failure.metadata) == {"party_id": "inv-002"}
 

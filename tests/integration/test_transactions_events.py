@@ -129,9 +129,18 @@ async def test_the_last_event_of_each_resource_is_the_resource(service: Transact
     }
     for key, numbers in versions.items():
         assert numbers == list(range(1, len(numbers) + 1)), key
-    for key, resource in resources.items():
-        if isinstance(resource, T):
-            assert resource.version == versions[key][-1]
+
+
+async def test_each_move_of_a_history_names_the_event_that_told_of_it(service: TransactionsHarness) -> None:
+    await story(service)
+    told: dict[str, list[tuple[int, int]]] = {}
+    for event in await read_events(service):
+        if isinstance(state := state_of(event), T) and not isinstance(event, events_pb2.TransactionUpdated):
+            told.setdefault(state.transaction_id, []).append((event.meta.aggregate_version, state.status))
+    for transaction_id, moves in told.items():
+        request = pb.GetTransactionHistoryRequest(transaction_id=transaction_id)
+        history = await service.ask(ADMIN, "GetTransactionHistory", request)
+        assert [(move.aggregate_version, move.to_status) for move in history.moves] == moves
 
 
 async def test_no_event_names_an_account_holder(service: TransactionsHarness) -> None:

@@ -149,7 +149,6 @@ class DistributionsHarness:
             escrow_account_id=offering.escrow_account_id,
             party_id=investment.party_id,
             investment_id=investment.investment_id,
-            version=5,
         )
 
     def arrived(self, transaction: Txn) -> escrow_events.JournalEntriesPosted:

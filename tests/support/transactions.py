@@ -220,7 +220,7 @@ class TransactionsHarness:
         """The statuses a transaction went through."""
         request = pb.GetTransactionHistoryRequest(transaction_id=transaction_id)
         answer = await self.ask(ADMIN, "GetTransactionHistory", request)
-        assert [move.version for move in answer.moves] == list(range(1, len(answer.moves) + 1))
+        assert [move.aggregate_version for move in answer.moves] == list(range(1, len(answer.moves) + 1))
         return [pb.Transaction.Status.Name(move.to_status) for move in answer.moves]
 
     async def events(self, transaction_id: str) -> list[str]:

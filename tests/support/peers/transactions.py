@@ -5,11 +5,13 @@ test_peers_transactions.py holds it against the real service, in all that other 
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TypeVar
 
 from google.protobuf.message import Message
 from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.values.ids import new_id
@@ -18,6 +20,7 @@ Txn = pb.Transaction
 M = TypeVar("M", bound=Message)
 _Item = pb.BatchCreatePayoutsRequest.Item
 _Result = pb.BatchCreatePayoutsResponse.Result
+_VERSIONS = count(2)  # the first event tells that it was created
 
 
 class MemoryTransactions:
@@ -55,7 +58,6 @@ class MemoryTransactions:
             amount=item.amount,
             escrow_account_id=item.escrow_account_id,
             party_id=item.party_id,
-            version=1,
             **{name: getattr(item, name) for name in named if getattr(item, name)},
         )
         return _Result(idempotency_key=item.idempotency_key)
@@ -71,14 +73,13 @@ def _refuse(item: _Item, code: str, message: str, **metadata: str) -> _Result:
 
 
 def move_payout(transaction: Txn, event: type[M], status: int, code: str = "") -> M:
-    """The transaction one version on, and the event of it."""
-    transaction.version += 1
+    """Moves the transaction; the event of it, newer than any before."""
     transaction.status = status
     if code:
         transaction.failure.CopyFrom(Failure(code=code, message=f"{code} it is"))
     else:
         transaction.ClearField("failure")
-    return event(transaction=transaction)
+    return event(transaction=transaction, meta=EventMeta(aggregate_version=next(_VERSIONS)))
 
 
 def complete_payout(transaction: Txn) -> events.TransactionCompleted:

@@ -33,9 +33,9 @@ def is_payout(transaction: transactions.Transaction) -> bool:
 
 
 async def record_outcome(
-    tx: AsyncConnection, transaction: transactions.Transaction, outcome: PayoutStatus, now: datetime
+    tx: AsyncConnection, transaction: transactions.Transaction, version: int, outcome: PayoutStatus, now: datetime
 ) -> None:
-    """Applies what transactions reports of a payout: COMPLETED, FAILED or RETURNED."""
+    """Applies what an event of this version reports of a payout: COMPLETED, FAILED or RETURNED."""
     reported = ReportedPayout(
         transaction_id=transaction.transaction_id,
         type=PayoutType(transactions.Transaction.Type.Name(transaction.type)),
@@ -62,7 +62,7 @@ async def record_outcome(
         found,
         status=outcome,
         transaction_id=transaction.transaction_id,
-        transaction_version=transaction.version,
+        transaction_version=version,
         failure=failure,
     )
     await _end_payout(tx, ended, now)

@@ -111,7 +111,7 @@ def sum_contributions(
 
 
 async def record_contribution(
-    tx: AsyncConnection, transaction: transactions.Transaction, completed: bool, now: datetime
+    tx: AsyncConnection, transaction: transactions.Transaction, version: int, completed: bool, now: datetime
 ) -> None:
     """Counts a contribution as cleared once it completed, and not after it came back. The newest report wins."""
     found = await INVESTMENTS.find(tx, transaction.investment_id)
@@ -121,13 +121,13 @@ async def record_contribution(
     offering = await OFFERINGS.lock_known(tx, found.offering_id)
     investment = await INVESTMENTS.lock_known(tx, found.investment_id)
     known = await lock_contribution(tx, transaction.transaction_id)
-    if known is not None and known.transaction_version >= transaction.version:
+    if known is not None and known.transaction_version >= version:
         return
     reported = Contribution(
         transaction_id=transaction.transaction_id,
         investment_id=transaction.investment_id,
         amount_minor=transaction.amount.amount_minor,
-        transaction_version=transaction.version,
+        transaction_version=version,
         counted=completed,
     )
     await save_contribution(tx, reported)
