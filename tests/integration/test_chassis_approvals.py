@@ -251,6 +251,13 @@ async def test_what_is_refused_when_it_is_done_says_why(desk):
     )
 
 
+async def test_what_was_approved_of_a_version_that_is_gone_has_failed(desk):
+    approval = await desk.ask()
+    desk.deed.raises = EtagMismatch("It was changed since.")
+    done = await desk.grant(approval)
+    assert (done.status, done.failure.code) == (S.FAILED, "ETAG_MISMATCH")
+
+
 async def test_what_was_approved_while_a_service_was_away_is_done_by_a_job(desk):
     approval = await desk.ask()
     desk.deed.raises = Unavailable("It is away.")

@@ -40,7 +40,7 @@ from services.chassis.values.approvals import (
     check_pending,
 )
 from services.chassis.values.errors import DomainError
-from services.chassis.values.etags import check_etag, etag_of
+from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
 
 Request = TypeVar("Request", bound=Message)
@@ -212,7 +212,7 @@ class Approvals:
                 result_path = kind.locate(request, await kind.execute(request))
                 done = replace(granted, status=Status.EXECUTED, result_path=result_path)
             except DomainError as refusal:
-                if not is_decision(refusal) and refusal.kind.transient:
+                if _may_pass(refusal):
                     raise
                 done = replace(granted, status=Status.FAILED, failure=make_failure(refusal))
             return await self._finish(done)
@@ -255,3 +255,8 @@ class Approvals:
 
     def _kind_of(self, request: Message) -> ApprovalKind[Any]:
         return self._kinds[messages.name_kind(type(request))]
+
+
+def _may_pass(refusal: DomainError) -> bool:
+    """Whether another try may be answered otherwise. What was approved of another version never is."""
+    return refusal.kind.transient and not is_decision(refusal) and not isinstance(refusal, EtagMismatch)
