@@ -44,21 +44,23 @@ def clear_parties(run: DemoRun) -> str:
         deed="tries to clear a profile of their own making",
         etag=check["etag"],
     )
-    reviewed = review_all_checks(run, "Identity document and sanctions lists seen.")
-    return f"{reviewed} checks PASSED, all five cleared; whoever wrote a profile may not clear it ({own.code})"
+    reviewed = review_all_checks(run)
+    return (
+        f"{reviewed} in the inbox of {cast.OFFICER}, approved one by one, all five cleared; "
+        f"whoever wrote a profile may not clear it ({own.code})"
+    )
 
 
-def review_all_checks(run: DemoRun, note: str) -> int:
-    """Passes every check that waits, until all parties are cleared."""
+def review_all_checks(run: DemoRun) -> int:
+    """Approves every check that waits in the inbox, until all parties are cleared."""
     reviewed: set[str] = set()
 
     def review_waiting() -> list[str]:
         """The parties that are not cleared yet."""
-        for check in run.list_pending_checks():
-            path = f"/compliance-checks/{check['complianceCheckId']}/review"
-            decision = {"decision": "PASSED", "note": note}
-            answer = run.officer.post(path, decision, deed=f"reviews {check['complianceCheckId']}", etag=check["etag"])
-            reviewed.add(answer["complianceCheckId"])
+        for asked in run.list_inbox("REVIEW_COMPLIANCE_CHECK"):
+            path, decision = f"/approvals/{asked['approvalId']}/approve", {"contentHash": asked["contentHash"]}
+            run.officer.post(path, decision, deed=f"approves {asked['approvalId']}", etag=asked["etag"])
+            reviewed.add(asked["approvalId"])
         parties = run.auditor.list_all("/parties", "parties", cleared="false")
         return [party["externalId"] for party in parties if party["partyId"] in run.party_ids.values()]
 

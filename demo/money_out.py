@@ -20,7 +20,7 @@ def pass_a_year(run: DemoRun) -> str:
         lambda checks: len(checks) == 2 * len(cast.PARTIES),
         len,
     )
-    review_all_checks(run, "Seen again after a year.")
+    review_all_checks(run)
     return f"{len(expired)} checks are older than a year and EXPIRED; all PASSED again"
 
 

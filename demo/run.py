@@ -95,13 +95,11 @@ class DemoRun:
                 "legalName": party.legal_name,
                 "accreditation": "ACCREDITED" if party.accredited else "NON_ACCREDITED",
                 "externalId": party.id,
+                "persons": [{"person": party.id}] if party.id in cast.SIGN_INS else [],
             },
             deed=f"writes the profile of {party.id}",
         )
         self.party_ids[party.id] = made["partyId"]
-        if party.id in cast.SIGN_INS:
-            persons = f"/parties/{made['partyId']}/persons"
-            self.admin.post(persons, {"person": party.id}, deed=f"lets {party.id} act for {party.legal_name}")
 
     def name_parties(self, answer: Any) -> Any:
         """An answer with the story's name of each party in the place of its id."""
@@ -132,6 +130,10 @@ class DemoRun:
         """The checks of the story's parties that wait for a person."""
         checks = self.officer.list_all("/compliance-checks", "complianceChecks", status="MANUAL_REVIEW")
         return [check for check in checks if check["partyId"] in self.party_ids.values()]
+
+    def list_inbox(self, kind: str) -> list[Json]:
+        """What waits for the compliance officer, who made none of it."""
+        return self.officer.list_all("/approvals", "approvals", status="PENDING", kind=kind, mine="false")
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 

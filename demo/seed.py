@@ -64,7 +64,7 @@ def prepare_seed(run: DemoRun, note: Path) -> bool:
 
 def play_first_steps(run: DemoRun) -> None:
     money_in.write_profiles(run)
-    money_in.review_all_checks(run, "Identity document and sanctions lists seen.")
+    money_in.review_all_checks(run)
     money_in.open_offering(run)
     money_in.add_bank_accounts(run)
     money_in.make_commitments(run)

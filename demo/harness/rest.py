@@ -115,8 +115,9 @@ class RestClient:
     def put(self, path: str, body: Json, *, deed: str = "", etag: str = "") -> Json:
         return self._send("PUT", path, json=body, headers=self._headers(deed, etag))
 
-    def delete(self, path: str, *, deed: str = "", etag: str = "") -> None:
-        self._send("DELETE", path, headers=self._headers(deed, etag))
+    def delete(self, path: str, *, deed: str = "", etag: str = "") -> Json:
+        """The answer; empty where there is nothing to say."""
+        return self._send("DELETE", path, headers=self._headers(deed, etag))
 
     # --- what must be refused, or is looked at as it is ---------------------------------------------------------------
 

@@ -25,8 +25,8 @@ async def main(settings: Settings) -> None:
     async with Runtime.start("compliance", settings) as runtime:
         operations = Operations(runtime.database, runtime.clock, runtime.nudge)
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
-        compliance, parties = ComplianceServicer(operations), PartiesServicer(operations)
         approvals, own_parties = build_approvals(operations), OwnParties(runtime.database)
+        compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
         inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), [runtime.channel("escrow")])
         await runtime.serve(
             servicers=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.compliance import messages
 from services.compliance.domain import clearance
-from services.compliance.store import checks
+from services.compliance.domain.refusals import CheckNotInReview
+from services.compliance.store import checks, parties
 
 
 async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
@@ -27,10 +29,16 @@ async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_
     return messages.to_party(row, latest.get(row.party_id, {}), now, actions)
 
 
-def answer_check(row: Any) -> pb.ComplianceCheck:
-    may_review = clearance.may_review(row.status, row.makers, current_principal().person)
-    review = ("ComplianceService/ReviewComplianceCheck", may_review)
+async def answer_check(tx: AsyncConnection, row: Any) -> pb.ComplianceCheck:
+    persons = [one.person for one in await parties.list_persons(tx, row.party_id)]
+    review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(row, persons))
     return messages.to_compliance_check(row, list_allowed_actions(pb.ComplianceCheck, review))
+
+
+def _check_review(row: Any, persons: Collection[str]) -> None:
+    if row.status != "MANUAL_REVIEW":
+        raise CheckNotInReview("The check does not wait for a person.", status=row.status)
+    clearance.check_reviewer(row.makers, persons, row.party_id, current_principal().person)
 
 
 def answer_limit(row: Any) -> pb.TransactionLimit:

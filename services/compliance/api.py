@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from google.protobuf.empty_pb2 import Empty
 from grpc.aio import ServicerContext
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
 from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
 
+from services.chassis.approvals.book import Approvals
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
-from services.compliance.commands import checks, evaluation, limits, parties
+from services.compliance.commands import checks, evaluation, parties
 from services.compliance.queries import checks as checks_read
 from services.compliance.queries import limits as limits_read
 from services.compliance.queries import parties as parties_read
@@ -19,8 +19,9 @@ from services.compliance.store.parties import list_parties_of_person
 
 
 class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, approvals: Approvals) -> None:
         self._operations = operations
+        self._approvals = approvals
 
     async def EvaluateTransactions(
         self, request: pb.EvaluateTransactionsRequest, context: ServicerContext
@@ -60,18 +61,21 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
 
     async def PutTransactionLimit(
         self, request: pb.PutTransactionLimitRequest, context: ServicerContext
-    ) -> pb.TransactionLimit:
-        return await self._operations.write(request, pb.TransactionLimit, limits.put_transaction_limit)
+    ) -> pb.PutTransactionLimitResponse:
+        answer: pb.PutTransactionLimitResponse = await self._approvals.carry_out(request)
+        return answer
 
     async def DeleteTransactionLimit(
         self, request: pb.DeleteTransactionLimitRequest, context: ServicerContext
-    ) -> Empty:
-        return await self._operations.write(request, Empty, limits.delete_transaction_limit)
+    ) -> pb.DeleteTransactionLimitResponse:
+        answer: pb.DeleteTransactionLimitResponse = await self._approvals.carry_out(request)
+        return answer
 
 
 class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, approvals: Approvals) -> None:
         self._operations = operations
+        self._approvals = approvals
 
     async def CreateParty(self, request: parties_pb2.CreatePartyRequest, context: ServicerContext) -> parties_pb2.Party:
         return await self._operations.write(request, parties_pb2.Party, parties.create_party)
@@ -94,8 +98,9 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
 
     async def AddPartyPerson(
         self, request: parties_pb2.AddPartyPersonRequest, context: ServicerContext
-    ) -> parties_pb2.PartyPerson:
-        return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_party_person)
+    ) -> parties_pb2.AddPartyPersonResponse:
+        answer: parties_pb2.AddPartyPersonResponse = await self._approvals.carry_out(request)
+        return answer
 
     async def RemovePartyPerson(
         self, request: parties_pb2.RemovePartyPersonRequest, context: ServicerContext

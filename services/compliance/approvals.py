@@ -2,13 +2,180 @@
 
 from __future__ import annotations
 
-from realco.compliance.v1 import events_pb2 as events
+from datetime import datetime
+from typing import Any
 
-from services.chassis.approvals.book import Approvals
-from services.chassis.approvals.changes import ApprovalEvents
+from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import Approval, Change, Dossier, Status
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.ids import derived_id
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import spell_money
+from services.chassis.values.refusals import PartyNotFound
+from services.compliance import messages
+from services.compliance.commands import checks, limits, parties
+from services.compliance.commands.checks import REVIEWS
+from services.compliance.domain.refusals import ComplianceCheckNotFound, TransactionLimitNotFound
+from services.compliance.store import checks as checks_store
+from services.compliance.store import limits as limits_store
+from services.compliance.store import parties as parties_store
+
+_SOURCE = "house rule: nobody clears a party alone, and nobody gives power over its money alone"
 
 
 def build_approvals(operations: Operations) -> Approvals:
     """The approvals of compliance."""
-    return Approvals(operations, [], ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
+    desk = _Desk(operations)
+    kinds: list[ApprovalKind[Any]] = [
+        ApprovalKind(
+            parties_pb2.AddPartyPersonRequest,
+            parties_pb2.AddPartyPersonResponse,
+            desk.describe_person,
+            desk.add_party_person,
+            lambda person: parties_pb2.AddPartyPersonResponse(party_person=person),
+            lambda request, _: f"/api/v1/parties/{request.party_id}/persons",
+        ),
+        ApprovalKind(
+            pb.PutTransactionLimitRequest,
+            pb.PutTransactionLimitResponse,
+            desk.describe_limit,
+            desk.put_transaction_limit,
+            lambda limit: pb.PutTransactionLimitResponse(transaction_limit=limit),
+            lambda _, limit: f"/api/v1/transaction-limits/{limit.transaction_limit_id}",
+        ),
+        ApprovalKind(
+            pb.DeleteTransactionLimitRequest,
+            pb.DeleteTransactionLimitResponse,
+            desk.describe_removal,
+            desk.delete_transaction_limit,
+            lambda answer: answer,
+            lambda request, _: f"/api/v1/transaction-limits/{request.transaction_limit_id}",
+        ),
+    ]
+    waiting = [WaitingKind(REVIEWS, desk.describe_check, _pass_check, _fail_check)]
+    return Approvals(operations, kinds, REVIEWS.events, waiting)
+
+
+class _Desk:
+    """Does what was approved, and describes it to who decides."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    # --- persons ---
+
+    async def add_party_person(self, request: parties_pb2.AddPartyPersonRequest) -> parties_pb2.PartyPerson:
+        return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_party_person)
+
+    async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            party = await _find_party(tx, request.party_id)
+            persons = await parties_store.list_persons(tx, request.party_id)
+        before = next((one for one in persons if one.person == request.person), None)
+        title = request.title if request.HasField("title") else before and before.title
+        changes = [] if before else [Change("person", "", request.person)]
+        if before is None or title != before.title:
+            changes.append(Change("title", (before and before.title) or "", title or ""))
+        return Dossier(
+            f"Let {request.person} act for {request.party_id}",
+            request.party_id,
+            # Nobody gives this power to oneself, whoever asks for it.
+            makers=frozenset({request.person}),
+            beneficiary_party_ids=frozenset({request.party_id}),
+            changes=tuple(changes),
+            facts=(_explain_party(party), *map(_explain_person, persons)),
+        )
+
+    # --- limits ---
+
+    async def put_transaction_limit(self, request: pb.PutTransactionLimitRequest) -> pb.TransactionLimit:
+        return await self._operations.write(request, pb.TransactionLimit, limits.put_transaction_limit)
+
+    async def delete_transaction_limit(
+        self, request: pb.DeleteTransactionLimitRequest
+    ) -> pb.DeleteTransactionLimitResponse:
+        answer = pb.DeleteTransactionLimitResponse
+        return await self._operations.write(request, answer, limits.delete_transaction_limit)
+
+    async def describe_limit(self, request: pb.PutTransactionLimitRequest, now: datetime) -> Dossier:
+        limit_type, currency = pb.TransactionLimit.Type.Name(request.type), request.amount.currency_code
+        async with self._operations.database.begin() as tx:
+            former = await limits_store.find_limit_of(tx, limit_type, currency)
+        amount = spell_money(request.amount.amount_minor, currency)
+        return Dossier(
+            f"Limit {limit_type} to {amount}",
+            derived_id("lim", current_principal().org_id, limit_type, currency),
+            changes=(Change("amount", _spell_limit(former), amount),),
+        )
+
+    async def describe_removal(self, request: pb.DeleteTransactionLimitRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            limit = await limits_store.find_limit(tx, request.transaction_limit_id)
+            if limit is None:
+                raise TransactionLimitNotFound()
+            default = await limits_store.find_default(tx, limit.limit_type, limit.currency)
+        return Dossier(
+            f"Take back {limit.limit_type} of {_spell_limit(limit)}",
+            request.transaction_limit_id,
+            changes=(Change("amount", _spell_limit(limit), _spell_limit(default)),),
+        )
+
+    # --- checks ---
+
+    async def describe_check(self, approval: Approval, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            check = await checks_store.find_check(tx, approval.resource_id)
+            if check is None:
+                raise ComplianceCheckNotFound()
+            party = await _find_party(tx, check.party_id)
+            persons = await parties_store.list_persons(tx, check.party_id)
+        because = [] if check.explanation is None else [messages.read_explanation(check.explanation)]
+        return Dossier(
+            approval.summary,
+            approval.resource_id,
+            changes=(Change("status", check.status, "PASSED"),),
+            facts=(*because, _explain_party(party), *map(_explain_person, persons)),
+        )
+
+
+async def _pass_check(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:
+    await checks.decide_check(tx, approval.resource_id, "PASSED", f"Approved as {approval.approval_id}.", now)
+
+
+async def _fail_check(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    """Only a rejection ends it: it does not expire, and nobody takes it back."""
+    invariant(approval.status is Status.REJECTED and approval.reason is not None, "a check ends by an answer")
+    await checks.decide_check(tx, approval.resource_id, "FAILED", approval.reason or "", now)
+
+
+async def _find_party(tx: AsyncConnection, party_id: str) -> Any:
+    party = await parties_store.find_party(tx, party_id)
+    if party is None:
+        raise PartyNotFound()
+    return party
+
+
+def _explain_party(party: Any) -> Explanation:
+    operands = (
+        ("legal name", party.legal_name),
+        ("kind", party.kind),
+        ("roles", ", ".join(party.roles)),
+        ("accreditation", party.accreditation),
+    )
+    return Explanation(f"This is the party now: {party.legal_name}.", "PARTY", operands, _SOURCE)
+
+
+def _explain_person(row: Any) -> Explanation:
+    operands = (("person", row.person), ("title", row.title or ""), ("added by", row.created_by))
+    return Explanation(f"{row.person} acts for it.", "PERSON", operands, _SOURCE)
+
+
+def _spell_limit(limit: Any) -> str:
+    return "" if limit is None else spell_money(limit.amount_minor, limit.currency)

@@ -179,6 +179,12 @@ def to_explanation_column(explanation: Explanation) -> dict[str, Any]:
     return MessageToDict(to_explanation(explanation))
 
 
+def read_explanation(column: dict[str, Any]) -> Explanation:
+    told = ParseDict(column, explanation_pb2.Explanation())
+    operands = tuple((one.name, one.value) for one in told.operands)
+    return Explanation(told.statement, told.rule, operands, told.source)
+
+
 def _fill_reasons(message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.Decision, row: Any) -> None:
     if row.failure is not None:
         message.failure.CopyFrom(ParseDict(row.failure, failure_pb2.Failure()))

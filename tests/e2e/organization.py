@@ -59,12 +59,16 @@ class Organization:
 
     def do_together(self, path: str, body: Json | None = None) -> Json:
         """What needs two persons: one admin asks for it, the other approves what was read. Returns: what was done."""
-        asked = self.admin.post(path, body)["approval"]
+        return self.admin.get(self.approve(self.admin.post(path, body))["resultPath"].removeprefix(API))
+
+    def approve(self, answer: Json) -> Json:
+        """The second admin approves what the first was answered with an approval for. Returns: the approval."""
+        asked = answer["approval"]
         read = self.second_admin.get(f"/approvals/{asked['approvalId']}")
         path, decision = f"/approvals/{asked['approvalId']}/approve", {"contentHash": read["contentHash"]}
         done = self.second_admin.post(path, decision, etag=read["etag"])
         assert done["status"] == "EXECUTED", done
-        return self.admin.get(done["resultPath"].removeprefix(API))
+        return done
 
     @property
     def sponsor(self) -> RestClient:
@@ -126,7 +130,7 @@ class Organization:
 
     def add_person(self, party: str, person: str) -> None:
         """Lets the person act for the party."""
-        self.admin.post(f"/parties/{party}/persons", {"person": person})
+        self.do_together(f"/parties/{party}/persons", {"person": person})
 
     def add_bank_account(self, party: str, test_value: int = AT_ONCE, *, default: bool = True) -> str:
         body = {

@@ -10,7 +10,7 @@ import pytest
 from demo import cast
 from demo.books import wait_until_settled
 from demo.harness.money import usd
-from demo.harness.rest import RestClient
+from demo.harness.rest import Json, RestClient
 from demo.harness.waiting import wait_for
 from demo.run import DemoRun
 from demo.story import STEPS
@@ -28,24 +28,32 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
         run = DemoRun(instance)
         for step in STEPS:
             step.play(run)
-        set_limits(run.admin)
+        set_limits(run)
         ask_for_an_entry(run.admin)
         wait_until_settled(run)
         yield run
         run.close()
 
 
-def set_limits(admin: RestClient) -> None:
+def set_limits(run: DemoRun) -> None:
     """What the story leaves out: one that is set stays, and two are removed, with a default behind one of them."""
-    defaults = {one["type"]: one["etag"] for one in admin.get("/transaction-limits")["transactionLimits"]}
-    admin.put("/transaction-limits", {"type": "DAILY_DEPOSIT", "amount": usd(5)}, etag=defaults["DAILY_DEPOSIT"])
+    path = "/transaction-limits"
+
+    def approve(answer: Json) -> str:
+        """Where the limit is read."""
+        asked = answer["approval"]
+        decision = {"contentHash": asked["contentHash"]}
+        run.officer.post(f"/approvals/{asked['approvalId']}/approve", decision, etag=asked["etag"])
+        return f"{path}/{asked['resourceId']}"
+
+    defaults = {one["type"]: one["etag"] for one in run.admin.get(path)["transactionLimits"]}
+    daily = {"type": "DAILY_DEPOSIT", "amount": usd(5)}
+    approve(run.admin.put(path, daily, etag=defaults["DAILY_DEPOSIT"]))
     monthly = {"type": "MONTHLY_DEPOSIT", "amount": usd(7)}
     euros = {"type": "MONTHLY_DEPOSIT", "amount": {"currencyCode": "EUR", "amountMinor": "7"}}
-    for limit in (
-        admin.put("/transaction-limits", monthly, etag=defaults["MONTHLY_DEPOSIT"]),
-        admin.put("/transaction-limits", euros),
-    ):
-        admin.delete(f"/transaction-limits/{limit['transactionLimitId']}", etag=limit["etag"])
+    for asked in (run.admin.put(path, monthly, etag=defaults["MONTHLY_DEPOSIT"]), run.admin.put(path, euros)):
+        limit = approve(asked)
+        approve(run.admin.delete(limit, etag=run.admin.get(limit)["etag"]))
 
 
 def ask_for_an_entry(admin: RestClient) -> None:

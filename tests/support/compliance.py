@@ -15,6 +15,7 @@ from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import money_pb2
 from realco.type.v1.event_pb2 import EventMeta
 
+from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
@@ -22,7 +23,8 @@ from services.chassis.data.tables import outbox
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
-from services.compliance.api import ComplianceServicer, PartiesServicer
+from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
+from services.compliance.approvals import build_approvals
 from services.compliance.subscribers import SUBSCRIPTIONS
 
 START = datetime(2024, 12, 3, 15, tzinfo=UTC)
@@ -45,13 +47,20 @@ def money_in(
     )
 
 
+def _ordered_for(principal: Principal) -> Principal:
+    """A service that was granted it, for this person: what is tested here is not who decides."""
+    return Principal("service:importer", "service", principal.org_id, principal.person)
+
+
 class ComplianceHarness:
     """The service without gRPC. `party_id` is the party that was created last."""
 
     def __init__(self, database: Database) -> None:
         self.database, self.clock = database, FakeClock(START)
         operations = Operations(database, self.clock)
-        self.servicer, self.parties = ComplianceServicer(operations), PartiesServicer(operations)
+        approvals = build_approvals(operations)
+        self.servicer, self.parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
+        self.inbox = ApprovalsServicer(operations, approvals, OwnParties(database))
         self.party_id = new_id("pty")
 
     async def create(self, principal: Principal = MAKER, **facts: Any) -> Any:
@@ -84,9 +93,10 @@ class ComplianceHarness:
             return await self.parties.UpdateParty(request, None)
 
     async def add(self, person: str, principal: Principal = MAKER, **more: Any) -> Any:
+        """What two persons have decided."""
         request = parties_pb2.AddPartyPersonRequest(**{"party_id": self.party_id, "person": person, **more})
-        with acting_as(principal):
-            return await self.parties.AddPartyPerson(request, None)
+        with acting_as(_ordered_for(principal)):
+            return (await self.parties.AddPartyPerson(request, None)).party_person
 
     async def remove(self, person: str, etag: str | None = None) -> Any:
         request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person=person, etag=etag)
@@ -148,8 +158,9 @@ class ComplianceHarness:
             etag = in_force.get(limit_type)
         amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
         request = pb.PutTransactionLimitRequest(type=limit_type, amount=amount, etag=etag or None)
-        with acting_as(MAKER):
-            return await self.servicer.PutTransactionLimit(request, None)
+        with acting_as(_ordered_for(MAKER)):
+            limit = (await self.servicer.PutTransactionLimit(request, None)).transaction_limit
+        return await self.get_limit(limit.transaction_limit_id)
 
     async def get_limit(self, transaction_limit_id: str, principal: Principal = MAKER) -> Any:
         with acting_as(principal):
@@ -158,7 +169,7 @@ class ComplianceHarness:
 
     async def delete_limit(self, limit: Any) -> None:
         request = pb.DeleteTransactionLimitRequest(transaction_limit_id=limit.transaction_limit_id, etag=limit.etag)
-        with acting_as(MAKER):
+        with acting_as(_ordered_for(MAKER)):
             await self.servicer.DeleteTransactionLimit(request, None)
 
     async def list_limits(self, principal: Principal = MAKER, **filters: Any) -> list[Any]:
@@ -173,7 +184,7 @@ class ComplianceHarness:
         return [party.legal_name for party in answer.parties]
 
     async def list_events(self) -> list[Any]:
-        """All that were queued, in their order."""
+        """All that were queued about parties, checks and limits, in their order."""
         async with self.database.begin("*") as tx:
             rows = (await tx.execute(sa.select(outbox.c.event_type, outbox.c.payload).order_by(outbox.c.id))).all()
         symbols = symbol_database.Default()

@@ -30,6 +30,7 @@ from services.chassis.data.once import is_decision
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
     Approval,
+    ApprovalNotCancellable,
     ApprovalNotFound,
     Comment,
     Dossier,
@@ -139,9 +140,10 @@ class Approvals:
         if not messages.is_open(approval, now) or principal.role not in ("sponsor", "admin"):
             return []
         if principal.person in approval.makers:
-            return ["cancel", "comment"]
-        may_approve = self._rule_of(approval).admits(principal)
-        return [*(["grant"] if may_approve else []), "reject", "comment"]
+            return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]
+        if self._rule_of(approval).admits(principal):
+            return ["grant", "reject", "comment"]
+        return ["comment"] if self._must_be_decided(approval) else ["reject", "comment"]
 
     async def grant(
         self, tx: AsyncConnection, request: approvals_pb2.GrantApprovalRequest, parties: frozenset[str], now: datetime
@@ -169,8 +171,10 @@ class Approvals:
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
     ) -> Approval:
-        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired."""
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, PermissionDenied."""
         approval = await self._lock_pending(tx, request, now)
+        if self._must_be_decided(approval):  # then a no is an answer, too
+            self._rule_of(approval).admit(current_principal())
         person = current_principal().person
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=request.reason)
         return await self._end(tx, rejected, f"rejected: {request.reason}", now)
@@ -178,8 +182,13 @@ class Approvals:
     async def cancel(
         self, tx: AsyncConnection, request: approvals_pb2.CancelApprovalRequest, now: datetime
     ) -> Approval:
-        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, NotAMaker."""
+        """
+        Raises:
+            ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, NotAMaker, ApprovalNotCancellable
+        """
         approval = await self._lock_pending(tx, request, now)
+        if self._must_be_decided(approval):
+            raise ApprovalNotCancellable("What it is about waits until somebody decides.")
         if current_principal().person not in approval.makers:
             raise NotAMaker("Only who made it takes it back; you may reject it.")
         return await self._end(tx, replace(approval, status=Status.CANCELLED), "taken back", now)
@@ -245,6 +254,10 @@ class Approvals:
         if approval is None:
             raise ApprovalNotFound()
         return approval
+
+    def _must_be_decided(self, approval: Approval) -> bool:
+        waiting = self._waiting.get(approval.kind)
+        return waiting is not None and waiting.waiting.must_be_decided
 
     def _rule_of(self, approval: Approval) -> Rule:
         """Whoever may not do it may not approve it either."""

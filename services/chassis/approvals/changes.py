@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
@@ -24,8 +24,21 @@ class ApprovalEvents:
     requested: Callable[..., Message]
     updated: Callable[..., Message]
 
-    async def insert(self, tx: AsyncConnection, kind: str, content: str, dossier: Dossier, now: datetime) -> Approval:
-        """A new approval that waits, asked for by the caller."""
+    async def insert(
+        self,
+        tx: AsyncConnection,
+        kind: str,
+        content: str,
+        dossier: Dossier,
+        now: datetime,
+        *,
+        validity: timedelta | None = VALIDITY,
+    ) -> Approval:
+        """A new approval that waits, asked for by the caller.
+
+        Args:
+            validity: For how long it can be decided; None: as long as what it is about waits.
+        """
         principal = current_principal()
         approval = Approval(
             org_id=principal.org_id,
@@ -43,7 +56,7 @@ class ApprovalEvents:
             created_by=principal.person,
             created_role=principal.role,
             created_at=now,
-            expires_at=now + VALIDITY,
+            expires_at=None if validity is None else now + validity,
             updated_at=now,
         )
         await records.insert_approval(tx, approval)

@@ -89,7 +89,7 @@ def to_told_approval(approval: Approval) -> pb.Approval:
         created_by=approval.created_by,
         decided_by=approval.decided_by,
         create_time=to_timestamp(approval.created_at),
-        expire_time=to_timestamp(approval.expires_at),
+        expire_time=None if approval.expires_at is None else to_timestamp(approval.expires_at),
         decide_time=None if approval.decided_at is None else to_timestamp(approval.decided_at),
         update_time=to_timestamp(approval.updated_at),
         result_path=approval.result_path,

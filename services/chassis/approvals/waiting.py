@@ -18,6 +18,7 @@ from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import (
+    VALIDITY,
     Approval,
     ApprovalNotPending,
     Dossier,
@@ -36,12 +37,14 @@ class Waiting:
         kind: What the second person's yes does: `APPROVE_TRANSACTION`.
         path: Where the resource can be read, with `{}` for its id.
         rpc: The resource's own route to approve it: who may call it may approve by the inbox. None: it has none.
+        must_be_decided: It waits until somebody decides: it does not expire, and nobody takes it back.
     """
 
     kind: str
     path: str
     events: ApprovalEvents
     rpc: str | None = None
+    must_be_decided: bool = False
 
     async def open(self, tx: AsyncConnection, dossier: Dossier, content: Mapping[str, Any], now: datetime) -> None:
         """The resource begins to wait.
@@ -49,7 +52,8 @@ class Waiting:
         Args:
             content: What is decided on. What is not in it may change without the second person's knowing.
         """
-        await self.events.insert(tx, self.kind, write_content(content), dossier, now)
+        validity = None if self.must_be_decided else VALIDITY
+        await self.events.insert(tx, self.kind, write_content(content), dossier, now, validity=validity)
 
     async def approve(self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime) -> None:
         """The caller is the second person.

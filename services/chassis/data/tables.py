@@ -121,7 +121,8 @@ approvals = sa.Table(
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_role", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    # None: it can be decided as long as what it is about waits.
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", sa.TIMESTAMP(timezone=True)),

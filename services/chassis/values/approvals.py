@@ -59,6 +59,13 @@ class NotAMaker(DomainError):
     reason = "NOT_A_MAKER"
 
 
+class ApprovalNotCancellable(DomainError):
+    """What waits by itself goes on waiting, whoever made it."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "APPROVAL_NOT_CANCELLABLE"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A value that the content changes; empty text stands for none."""
@@ -127,7 +134,7 @@ class Approval:
     created_by: str
     created_role: str  # the role that the person had
     created_at: datetime
-    expires_at: datetime
+    expires_at: datetime | None  # None: it can be decided as long as what it is about waits
     updated_at: datetime
     decided_by: str | None = None
     decided_at: datetime | None = None
@@ -139,7 +146,8 @@ class Approval:
 
     def status_at(self, now: datetime) -> Status:
         """An end by time is true from its instant, whether a job has written it or not."""
-        return Status.EXPIRED if self.status is Status.PENDING and now >= self.expires_at else self.status
+        is_over = self.expires_at is not None and now >= self.expires_at
+        return Status.EXPIRED if self.status is Status.PENDING and is_over else self.status
 
 
 def write_content(content: Mapping[str, Any]) -> str:

@@ -10,13 +10,16 @@ from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.waiting import Waiting
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approvals import Dossier
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import MakerIsChecker
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
 from services.compliance.domain.refusals import CheckNotInReview, ComplianceCheckNotFound
@@ -24,53 +27,83 @@ from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
 
 _EXPIRED_CHECKS_MAX = 100
+# A party cannot do without an answer, so the question waits until there is one.
+REVIEWS = Waiting(
+    "REVIEW_COMPLIANCE_CHECK",
+    "/api/v1/compliance-checks/{}",
+    ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated),
+    "realco.compliance.v1.ComplianceService/ReviewComplianceCheck",
+    must_be_decided=True,
+)
 
 
 async def review_compliance_check(
     tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, now: datetime
 ) -> pb.ComplianceCheck:
-    """Raises: ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker."""
+    """Raises: ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker, BeneficiaryIsChecker."""
+    decision = pb.ComplianceCheck.Status.Name(request.decision)
+    decided = await decide_check(tx, request.compliance_check_id, decision, request.note, now, etag=request.etag)
+    return await actions.answer_check(tx, decided)
+
+
+async def decide_check(
+    tx: AsyncConnection, check_id: str, decision: str, note: str, now: datetime, *, etag: str = ""
+) -> Any:
+    """What a review does, by the check's own route or by the inbox.
+
+    Raises:
+        ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker, BeneficiaryIsChecker
+    """
     reviewer = current_principal().person
-    party = await _lock_party_of(tx, request.compliance_check_id)
-    check = await store.find_check(tx, request.compliance_check_id)
+    party = await _lock_party_of(tx, check_id)
+    check = await store.find_check(tx, check_id)
     if check is None:
         raise ComplianceCheckNotFound()
-    check_etag(request.etag, messages.etag_of_check(check))
+    check_etag(etag, messages.etag_of_check(check))
     if check.status != "MANUAL_REVIEW":
         raise CheckNotInReview("The check does not wait for a person.", status=check.status)
-    if not clearance.may_review(check.status, check.makers, reviewer):
-        raise MakerIsChecker("Whoever wrote the party's facts may not clear it; ask another admin.")
-    decision = pb.ComplianceCheck.Status.Name(request.decision)
+    persons = [one.person for one in await parties_store.list_persons(tx, check.party_id)]
+    clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
+    if decision == "PASSED":
+        await REVIEWS.approve(tx, check_id, (), now)  # for whom the reviewer acts was asked just now
+    else:
+        await REVIEWS.reject(tx, check_id, note, now)
     decided = await store.save_check(
         tx,
         check,
         now,
         status=decision,
-        note=request.note,
+        note=note,
         reviewed_by=reviewer,
         reviewed_at=now,
         expires_at=now + clearance.VALIDITY if decision == "PASSED" else None,
     )
     await parties_store.publish_clearance(tx, party, now)
-    return actions.answer_check(decided)
+    return decided
 
 
-async def open_checks(tx: AsyncConnection, party_id: str, now: datetime) -> None:
-    """Asks a person for the first time about a party that the caller wrote, and is about to insert."""
+async def open_checks(tx: AsyncConnection, party: Mapping[str, Any], persons: Sequence[str], now: datetime) -> None:
+    """Asks a person for the first time about a party that the caller wrote, and is about to insert.
+
+    Args:
+        persons: Who will act for it.
+    """
     for check_type in clearance.list_required_types():
-        await _open(tx, party_id, check_type, [current_principal().person], now)
+        await _open(tx, party, persons, check_type, [current_principal().person], now)
 
 
 async def reopen_checks(
-    tx: AsyncConnection, party_id: str, questions: Mapping[str, Explanation], now: datetime
+    tx: AsyncConnection, party: Mapping[str, Any], questions: Mapping[str, Explanation], now: datetime
 ) -> None:
     """Asks a person again about a locked party whose facts the caller changes: what was asked or answered about the
     former facts counts no longer.
 
     Args:
+        party: As it will be.
         questions: The checks to ask again, each with why.
     """
-    latest = await store.list_latest_rows(tx, party_id) if questions else {}
+    latest = await store.list_latest_rows(tx, party["party_id"]) if questions else {}
+    persons = [one.person for one in await parties_store.list_persons(tx, party["party_id"])]
     for check_type, because in questions.items():
         makers = [current_principal().person]
         if former := latest.get(check_type):
@@ -78,7 +111,8 @@ async def reopen_checks(
             if former.status in ("MANUAL_REVIEW", "PASSED"):
                 explanation = messages.to_explanation_column(because)
                 await store.save_check(tx, former, now, status="EXPIRED", explanation=explanation)
-        await _open(tx, party_id, check_type, makers, now, because)
+                await REVIEWS.cancel(tx, former.compliance_check_id, now)
+        await _open(tx, party, persons, check_type, makers, now, because)
 
 
 async def expire_checks(tx: AsyncConnection, now: datetime) -> int:
@@ -90,24 +124,27 @@ async def expire_checks(tx: AsyncConnection, now: datetime) -> int:
         check = await store.find_check(tx, row.compliance_check_id)
         if check is not None and check.status == "PASSED":  # nobody was faster
             await store.save_check(tx, check, now, status="EXPIRED")
-            await _open(tx, party.party_id, check.check_type, check.makers, now, clearance.EXPIRED)
+            persons = [one.person for one in await parties_store.list_persons(tx, party.party_id)]
+            await _open(tx, party._asdict(), persons, check.check_type, check.makers, now, clearance.EXPIRED)
             await parties_store.publish_clearance(tx, party, now)
     return len(due)
 
 
 async def _open(
     tx: AsyncConnection,
-    party_id: str,
+    party: Mapping[str, Any],
+    persons: Sequence[str],
     check_type: str,
     makers: Sequence[str],
     now: datetime,
     because: Explanation | None = None,
 ) -> None:
+    check_id, party_id = new_id("chk"), party["party_id"]
     await store.insert_check(
         tx,
         now,
         org_id=current_principal().org_id,
-        compliance_check_id=new_id("chk"),
+        compliance_check_id=check_id,
         check_type=check_type,
         status="MANUAL_REVIEW",
         entity_type="PARTY",
@@ -116,6 +153,11 @@ async def _open(
         makers=makers,
         explanation=None if because is None else messages.to_explanation_column(because),
     )
+    # Events tell the summary, so it names nobody.
+    dossier = Dossier(f"Pass {check_type} of {party_id}", check_id, None, frozenset(makers), frozenset({party_id}))
+    facts = {name: party[name] for name in clearance.list_facts(check_type)}
+    content = {"complianceCheckId": check_id, "partyId": party_id, "type": check_type, "facts": facts}
+    await REVIEWS.open(tx, dossier, content | {"persons": sorted(persons)}, now)
 
 
 async def _lock_party_of(tx: AsyncConnection, check_id: str) -> Any:

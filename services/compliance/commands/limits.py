@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from google.protobuf.empty_pb2 import Empty
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -34,8 +33,11 @@ async def put_transaction_limit(
 
 async def delete_transaction_limit(
     tx: AsyncConnection, request: pb.DeleteTransactionLimitRequest, now: datetime
-) -> Empty:
-    """Takes back a limit that the organization set. Raises TransactionLimitNotFound, EtagMismatch, ...IsDefault."""
+) -> pb.DeleteTransactionLimitResponse:
+    """Takes back a limit that the organization set; the answer is the default, where there is one.
+
+    Raises: TransactionLimitNotFound, EtagMismatch, TransactionLimitIsDefault.
+    """
     await store.lock_limits(tx)
     limit = await store.find_limit(tx, request.transaction_limit_id)
     if limit is None:
@@ -43,5 +45,5 @@ async def delete_transaction_limit(
     check_etag(request.etag, messages.etag_of_limit(limit))
     if limit.is_default:
         raise TransactionLimitIsDefault("This is the default: set another limit in its place.")
-    await store.delete_limit(tx, limit, now)
-    return Empty()
+    default = await store.delete_limit(tx, limit, now)
+    return pb.DeleteTransactionLimitResponse(transaction_limit=default and actions.answer_limit(default))

@@ -25,12 +25,13 @@ _REQUIRED = {"kind": "must be set", "legal_name": "must not be empty", "roles": 
 
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
-    """A party for whom nobody acts yet; a person is asked about it."""
-    party_id = new_id("pty")
-    await checks.open_checks(tx, party_id, now)
-    row = await store.insert_party(
-        tx, now, org_id=current_principal().org_id, party_id=party_id, **_columns(request, [*_FIELDS])
-    )
+    """A party with those who act for it; a person is asked about both. Raises InvalidField."""
+    persons = {one.person: one.title if one.HasField("title") else None for one in request.persons}
+    if len(persons) < len(request.persons):
+        raise InvalidField("The request is not valid.", fields={"persons": "must name each person once"})
+    columns = {"org_id": current_principal().org_id, "party_id": new_id("pty"), **_columns(request, [*_FIELDS])}
+    await checks.open_checks(tx, columns, list(persons), now)
+    row = await store.insert_party(tx, now, persons, created_by=current_principal().person, **columns)
     return await actions.answer_party(tx, row, now)
 
 
@@ -48,7 +49,8 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
     if not changes:
         return await actions.answer_party(tx, before, now)
     after = before._asdict() | changes
-    await checks.reopen_checks(tx, before.party_id, rules.list_questions(_facts(before._asdict()), _facts(after)), now)
+    questions = rules.list_questions(_facts(before._asdict()), _facts(after))
+    await checks.reopen_checks(tx, after, questions, now)
     row = await store.save_party(tx, before, events.PartyUpdated(), now, **changes)
     return await actions.answer_party(tx, row, now)
 

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from services.chassis.values.approvals import BeneficiaryIsChecker
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.refusals import MakerIsChecker
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ def list_required_types() -> list[str]:
     return [required.check_type for required in REQUIRED_CHECKS]
 
 
+def list_facts(check_type: str) -> tuple[str, ...]:
+    """The facts of a party that a check of this type is about."""
+    return next(required.rests_on for required in REQUIRED_CHECKS if required.check_type == check_type)
+
+
 def effective_status(check: Check | None, now: datetime) -> str:
     """The status as it counts at `now`: a PASSED that ran out is EXPIRED, no check at all is PENDING."""
     if check is None:
@@ -96,6 +103,17 @@ def list_makers(former_status: str, former_makers: Collection[str], writer: str)
     return sorted({*undecided, writer})
 
 
-def may_review(status: str, makers: Collection[str], reviewer: str) -> bool:
-    """Whether the check waits for a person, and this one wrote nothing of what it is about."""
-    return status == "MANUAL_REVIEW" and reviewer not in makers
+def check_reviewer(makers: Collection[str], persons: Collection[str], party_id: str, reviewer: str) -> None:
+    """Whether this person may answer a check of the party.
+
+    Args:
+        makers: Who wrote what it is about.
+        persons: Who acts for the party.
+
+    Raises:
+        MakerIsChecker, BeneficiaryIsChecker
+    """
+    if reviewer in makers:
+        raise MakerIsChecker("Whoever wrote the party's facts may not clear it; ask another admin.")
+    if reviewer in persons:
+        raise BeneficiaryIsChecker("You act for the party; ask another admin.", party_id=party_id)

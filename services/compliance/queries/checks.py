@@ -24,7 +24,7 @@ async def get_compliance_check(
     row = await store.find_check(tx, request.compliance_check_id)
     if row is None:
         raise ComplianceCheckNotFound()
-    return actions.answer_check(row)
+    return await actions.answer_check(tx, row)
 
 
 async def list_compliance_checks(

@@ -70,6 +70,12 @@ async def find_limit_of(tx: AsyncConnection, limit_type: str, currency: str) -> 
     return next((row for row in await list_limits_in_force(tx, currency) if row.limit_type == limit_type), None)
 
 
+async def find_default(tx: AsyncConnection, limit_type: str, currency: str) -> sa.Row[Any] | None:
+    """What holds where the organization sets none of its own."""
+    mine = (_default.limit_type == limit_type, _default.currency == currency)
+    return (await tx.execute(sa.select(default_limits).where(*mine))).one_or_none()
+
+
 async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
     """One limit a type. Where nobody set one for this currency it is nothing: what has no limit is not allowed."""
     amounts = {row.limit_type: row.amount_minor for row in await list_limits_in_force(tx, currency)}
@@ -92,8 +98,12 @@ async def insert_limit(
     return row
 
 
-async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> None:
-    """Takes back a limit of the organization, whose limits are locked; what was stays on record."""
+async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> sa.Row[Any] | None:
+    """Takes back a limit of the organization, whose limits are locked; what was stays on record.
+
+    Returns:
+        The default that holds again, if there is one.
+    """
     await _insert(tx, limit.limit_type, limit.currency, None, now)
     default = await find_limit_of(tx, limit.limit_type, limit.currency)
     event = events.TransactionLimitRemoved(
@@ -101,6 +111,7 @@ async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> None:
         transaction_limit=None if default is None else messages.to_limit(default),
     )
     await outbox.enqueue(tx, event, now=now)
+    return default
 
 
 async def _insert(tx: AsyncConnection, limit_type: str, currency: str, amount_minor: int | None, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -37,10 +37,20 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
     return {row.party_id: row for row in await tx.execute(statement)}
 
 
-async def insert_party(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
-    """Its checks are there already: the event tells how they stand."""
+async def insert_party(
+    tx: AsyncConnection, now: datetime, persons: Mapping[str, str | None], *, created_by: str, **values: Any
+) -> sa.Row[Any]:
+    """Its checks are there already: the event tells how they stand.
+
+    Args:
+        persons: Those who act for it, each with a title or none.
+    """
     statement = sa.insert(parties).values(**values, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(parties))).one()
+    whose = {"org_id": row.org_id, "party_id": row.party_id, "version": 1, "created_by": created_by}
+    named = [{**whose, "person": person, "title": title} for person, title in persons.items()]
+    if named:
+        await tx.execute(sa.insert(party_persons), [{**one, "created_at": now, "updated_at": now} for one in named])
     await _publish(tx, row, events.PartyCreated(), now)
     return row
 
