@@ -328,7 +328,7 @@ async def test_the_inbox_is_filtered_as_a_person_looks_for_work(desk):
     assert await desk.list(kind=["OTHER"]) == []
     assert len(await desk.list(amount_minor_from=500)) == 2
     assert await desk.list(amount_minor_from=501) == []
-    assert len(await desk.list(resource_id="esc_1")) == 2
+    assert len(await desk.list(resource_id=["esc_1"])) == 2
 
 
 async def test_another_organization_sees_and_decides_nothing(desk):
