@@ -46,7 +46,7 @@ def clear_parties(run: DemoRun) -> str:
     )
     reviewed = review_all_checks(run)
     return (
-        f"{reviewed} in the inbox of {cast.OFFICER}, approved one by one, all five cleared; "
+        f"{reviewed} checks PASSED in the inbox, all five cleared; "
         f"whoever wrote a profile may not clear it ({own.code})"
     )
 
