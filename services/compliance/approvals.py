@@ -59,7 +59,7 @@ def build_approvals(operations: Operations) -> Approvals:
             lambda request, _: f"/api/v1/transaction-limits/{request.transaction_limit_id}",
         ),
     ]
-    waiting = [WaitingKind(REVIEWS, desk.describe_check, _pass_check, _fail_check)]
+    waiting = [WaitingKind(REVIEWS, desk.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
     return Approvals(operations, kinds, REVIEWS.events, waiting)
 
 

@@ -250,7 +250,12 @@ class Approvals:
         return approval
 
     async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:
-        approval = await records.find_approval(tx, current_principal().org_id, approval_id, lock=True)
+        org_id = current_principal().org_id
+        found = await records.find_approval(tx, org_id, approval_id)
+        waiting = self._waiting.get(found.kind) if found else None
+        if found and waiting and waiting.lock:
+            await waiting.lock(tx, found.resource_id)
+        approval = await records.find_approval(tx, org_id, approval_id, lock=True)
         if approval is None:
             raise ApprovalNotFound()
         return approval

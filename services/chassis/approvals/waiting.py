@@ -101,9 +101,12 @@ class WaitingKind:
         approve: The command of the resource's own approve route; it calls `Waiting.approve`. In the caller's name.
         end: What becomes of the resource where nobody approves it: it was rejected, taken back, or its time ran out.
             The text says which. The approval has ended before.
+        lock: Locks the resource of this id as its own commands do, where they lock it before its approval: so nobody
+            waits for each other.
     """
 
     waiting: Waiting
     describe: Callable[[Approval, datetime], Awaitable[Dossier]]
     approve: Callable[[AsyncConnection, Approval, frozenset[str], datetime], Awaitable[Any]]
     end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]
+    lock: Callable[[AsyncConnection, str], Awaitable[Any]] | None = None

@@ -55,7 +55,7 @@ async def decide_check(
         ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker, BeneficiaryIsChecker
     """
     reviewer = current_principal().person
-    party = await _lock_party_of(tx, check_id)
+    party = await lock_party_of(tx, check_id)
     check = await store.find_check(tx, check_id)
     if check is None:
         raise ComplianceCheckNotFound()
@@ -160,7 +160,7 @@ async def _open(
     await REVIEWS.open(tx, dossier, content | {"persons": sorted(persons)}, now)
 
 
-async def _lock_party_of(tx: AsyncConnection, check_id: str) -> Any:
+async def lock_party_of(tx: AsyncConnection, check_id: str) -> Any:
     """The party of a check, locked; None if there is no such check or, for a refused transaction's, no such party."""
     check = await store.find_check(tx, check_id)
     if check is None:
