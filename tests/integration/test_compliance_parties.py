@@ -17,6 +17,7 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties
+from services.compliance.domain.refusals import PersonNotFound
 from services.compliance.tables import party_persons
 from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, ComplianceHarness, money_in
 
@@ -60,9 +61,11 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
     assert list(left.persons) == []
 
 
-async def test_a_person_who_does_not_act_for_a_party_is_removed_without_an_effect(compliance):
+async def test_a_person_who_does_not_act_for_a_party_cannot_be_removed(compliance):
     before = await compliance.create()
-    await compliance.remove("cleo")
+    with pytest.raises(PersonNotFound) as refusal:
+        await compliance.remove("cleo")
+    assert list(refusal.value.fields) == ["person"]
     assert (await compliance.get()).etag == before.etag
 
 
@@ -175,7 +178,6 @@ async def test_a_person_is_changed_and_removed_as_read(compliance):
         compliance.add("auth0|ann", title="Trustee", etag=added.etag),
         compliance.remove("auth0|ann", added.etag),
         compliance.add("cleo", etag=added.etag),  # is not there
-        compliance.remove("cleo", added.etag),
     ):
         with pytest.raises(EtagMismatch):
             await attempt

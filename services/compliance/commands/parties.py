@@ -18,7 +18,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.compliance import actions, messages
 from services.compliance.commands import checks
 from services.compliance.domain import parties as rules
-from services.compliance.domain.refusals import TooManyPersons
+from services.compliance.domain.refusals import PersonNotFound, TooManyPersons
 from services.compliance.store import parties as store
 
 _REQUIRED = {"kind": "must be set", "legal_name": "must not be empty", "roles": "must name one at least"}
@@ -76,12 +76,13 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
 async def remove_party_person(
     tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime
 ) -> pb.RemovePartyPersonResponse:
-    """Raises: PartyNotFound, EtagMismatch."""
+    """Raises: PartyNotFound, PersonNotFound, EtagMismatch."""
     party = await _lock(tx, request.party_id)
     row = await store.find_person(tx, request.party_id, request.person)
-    check_etag(request.etag, "" if row is None else messages.etag_of_person(row))
-    if row is not None:
-        await store.delete_person(tx, party, request.person, now)
+    if row is None:  # a name that was misspelled must not look like a right that was taken away
+        raise PersonNotFound("person")
+    check_etag(request.etag, messages.etag_of_person(row))
+    await store.delete_person(tx, party, request.person, now)
     left = await store.list_persons(tx, request.party_id)
     return pb.RemovePartyPersonResponse(persons=map(messages.to_party_person, left))
 

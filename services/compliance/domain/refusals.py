@@ -10,6 +10,11 @@ class ComplianceCheckNotFound(NotFound):
     what = "compliance check"
 
 
+class PersonNotFound(NotFound):
+    reason = "PERSON_NOT_FOUND"
+    what = "person of the party"
+
+
 class TransactionLimitNotFound(NotFound):
     reason = "TRANSACTION_LIMIT_NOT_FOUND"
     what = "limit in force"
