@@ -276,5 +276,25 @@ def test_whoever_refuses_a_field_names_it():
     assert [call for call in unnamed if not call.startswith("validation.py")] == []
 
 
+def test_whoever_refuses_for_an_amount_says_its_currency():
+    """A number of minor units means nothing without it."""
+    names = {refusal.__name__ for refusal in refusals()}
+    bare = []
+    for path in sorted(Path(services.__path__[0]).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in names:
+                said = {keyword.arg or "" for keyword in node.keywords}
+                if any(name.endswith("_minor") for name in said) and "currency_code" not in said:
+                    bare.append(f"{path.name}: {ast.unparse(node)}")
+    promised = [
+        f"{enum.full_name}.{value.name}"
+        for enum in contracts.error_reasons()
+        for value in enum.values
+        if "_minor`" in (comment := contracts.comments().get(f"{enum.full_name}.{value.name}", ""))
+        and "`currency_code`" not in comment
+    ]
+    assert (bare, promised) == ([], [])
+
+
 def area_of(refusal: type[DomainError]) -> str:
     return refusal.__module__.split(".")[1]

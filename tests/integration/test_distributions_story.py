@@ -167,7 +167,7 @@ async def test_execution_needs_approval_and_the_cash(service: DistributionsHarne
         await service.execute(approved)
     assert (refusal.value.reason, refusal.value.metadata) == (
         "INSUFFICIENT_DISTRIBUTABLE_CASH",
-        {"available_minor": "999999", "requested_minor": "1000000"},
+        {"available_minor": "999999", "requested_minor": "1000000", "currency_code": "USD"},
     )
 
 

@@ -151,7 +151,10 @@ async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
     close = pb.CloseEscrowAccountRequest(escrow_account_id=account)
     await escrow.post(account, *legs)
     reason, metadata = await refusal(escrow.call("CloseEscrowAccount", close))
-    assert (reason, metadata) == ("BALANCES_NOT_ZERO", {"kind": named[0].upper(), "posted_minor": named[1]})
+    assert (reason, metadata) == (
+        "BALANCES_NOT_ZERO",
+        {"kind": named[0].upper(), "posted_minor": named[1], "currency_code": "USD"},
+    )
     await escrow.post(account, *((code, -minor) for code, minor in legs))
     closed = await escrow.call("CloseEscrowAccount", close)
     assert closed.status == pb.EscrowAccount.CLOSED

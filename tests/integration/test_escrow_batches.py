@@ -8,7 +8,7 @@ import pytest
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 from tests.support.escrow import CREDIT, DEBIT, key, name_of, new_entry, refusal
 
 PENDING = pb.LedgerEntry.PENDING
@@ -109,6 +109,34 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
         "JOURNAL_ENTRY_NOT_FOUND",
         ["journal_entry.reverses_journal_entry_id"],
     )
+
+
+@pytest.mark.parametrize(
+    ("legs", "type_", "reverses", "field"),
+    [
+        ((("cash", 1), ("fees", -1)), pb.JournalEntry.REVERSAL, None, "reverses_journal_entry_id"),
+        ((), pb.JournalEntry.ADJUSTMENT, "je_" + "0" * 26, "type"),
+    ],
+)
+async def test_an_entry_is_a_reversal_if_and_only_if_it_reverses_one(escrow, legs, type_, reverses, field):
+    account = await escrow.open()
+    with pytest.raises(InvalidField) as refused:
+        await escrow.post(account, *legs, type_=type_, reverses_journal_entry_id=reverses)
+    assert list(refused.value.fields) == [f"journal_entry.{field}"]
+    assert await escrow.posted(account) == {}
+
+
+@pytest.mark.parametrize(
+    ("legs", "currency", "field"),
+    [
+        ((("fees", 1), ("cash", 5), ("subscription:inv-001", -6)), "EUR", "legs[0].amount.currency_code"),
+        ((("cash", 5), ("fees", 1), ("subscription:inv-001", -6)), "USD", "legs[1].amount.amount_minor"),
+    ],
+)
+async def test_a_refusal_names_the_leg_that_is_at_fault(escrow, legs, currency, field):
+    with pytest.raises(DomainError) as refused:
+        await escrow.post(await escrow.open(), *legs, currency=currency)
+    assert list(refused.value.fields) == [f"journal_entry.{field}"]
 
 
 async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):

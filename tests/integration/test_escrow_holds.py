@@ -73,6 +73,7 @@ async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, he
                 "party_id": "inv-001",
                 "available_minor": str(available),
                 "requested_minor": str(asked),
+                "currency_code": "USD",
             },
         )
     else:
@@ -173,7 +174,7 @@ async def test_a_capture_that_cannot_be_booked_leaves_the_hold(escrow, account):
     hold = await escrow.hold(account, SUBSCRIPTION, 60)
     assert await refusal(capture(escrow, hold, 61)) == (
         "CAPTURE_EXCEEDS_HOLD",
-        {"held_minor": "60", "requested_minor": "61"},
+        {"held_minor": "60", "requested_minor": "61", "currency_code": "USD"},
     )
     await escrow.hold(account, "cash", 50)
     # The receiving side has too little: the subscription is free, cash is not.

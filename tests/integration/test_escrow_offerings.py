@@ -55,6 +55,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
         "kind": "DISTRIBUTABLE",
         "available_minor": "0",
         "requested_minor": "100",
+        "currency_code": "USD",
     }
 
 

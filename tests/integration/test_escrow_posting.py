@@ -59,17 +59,29 @@ async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_noth
         (
             (("subscription:inv-001", 101), ("cash", -101)),
             "INSUFFICIENT_AVAILABLE_BALANCE",
-            {"kind": "SUBSCRIPTION", "party_id": "inv-001", "available_minor": "100", "requested_minor": "101"},
+            {
+                "kind": "SUBSCRIPTION",
+                "party_id": "inv-001",
+                "available_minor": "100",
+                "requested_minor": "101",
+                "currency_code": "USD",
+            },
         ),
         (
             (("subscription:inv-002", 1), ("cash", -1)),  # has never been seen
             "INSUFFICIENT_AVAILABLE_BALANCE",
-            {"kind": "SUBSCRIPTION", "party_id": "inv-002", "available_minor": "0", "requested_minor": "1"},
+            {
+                "kind": "SUBSCRIPTION",
+                "party_id": "inv-002",
+                "available_minor": "0",
+                "requested_minor": "1",
+                "currency_code": "USD",
+            },
         ),
         (
             (("cash", 10), ("fees", -9)),
             "JOURNAL_ENTRY_UNBALANCED",
-            {"debit_minor": "10", "credit_minor": "9"},
+            {"debit_minor": "10", "credit_minor": "9", "currency_code": "USD"},
         ),
     ]
     for legs, reason, metadata in table:

@@ -81,7 +81,7 @@ REFUSED = [
     ({"investment_id": new_id("inv")}, "INVESTMENT_NOT_FOUND", ["investment_id"]),
     ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", ["bank_account_id"]),
     ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_FOUND", ["escrow_account_id"]),
-    ({"amount": usd(1_000_01)}, "COMMITMENT_EXCEEDED", []),
+    ({"amount": usd(1_000_01)}, "COMMITMENT_EXCEEDED", ["amount.amount_minor"]),
     ({"party_id": "inv-002"}, "INVESTMENT_NOT_FOUND", ["investment_id"]),
 ]
 
@@ -139,7 +139,12 @@ OTHER_ACCOUNT = new_id("esc")
     (_close, "ESCROW_ACCOUNT_CLOSED", ["escrow_account_id"], {"escrow_account_id": ESCROW_ACCOUNT}),
     (_euro, "CURRENCY_MISMATCH", ["amount.currency_code"], {"expected": "EUR"}),
     (_invest_euros, "CURRENCY_MISMATCH", ["amount.currency_code"], {"expected": "EUR"}),
-    (_fund, "COMMITMENT_EXCEEDED", [], {"remaining_minor": "1", "requested_minor": "10000"}),
+    (
+        _fund,
+        "COMMITMENT_EXCEEDED",
+        ["amount.amount_minor"],
+        {"remaining_minor": "1", "requested_minor": "10000", "currency_code": "USD"},
+    ),
     (_activate, "INVESTMENT_NOT_PENDING", [], {"status": "ACTIVE"}),
     (_close_offering, "OFFERING_NOT_OPEN", [], {"status": "CLOSING", "deadline_time": "2024-12-31T00:00:00+00:00"}),
     (_move_offering, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"], {"expected": OTHER_ACCOUNT}),

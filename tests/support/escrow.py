@@ -68,9 +68,11 @@ def on(name: str) -> dict[str, Any]:
 
 
 def new_entry(
-    *legs: tuple[str, int], type_: int = pb.JournalEntry.ADJUSTMENT, currency: str = "USD", **values: Any
+    *legs: tuple[str, int], type_: int | None = None, currency: str = "USD", **values: Any
 ) -> pb.NewJournalEntry:
     """An entry of (ledger account, amount): debits are positive, credits negative."""
+    if type_ is None:
+        type_ = pb.JournalEntry.REVERSAL if "reverses_journal_entry_id" in values else pb.JournalEntry.ADJUSTMENT
     return pb.NewJournalEntry(
         type=type_,
         description=values.pop("description", "a test"),

@@ -84,9 +84,9 @@ def test_an_escrow_account_lives_one_way(current, wanted, verdict):
 
 @pytest.mark.parametrize("left", [Balance(FEES, 1, 0, 0), Balance(CASH, 0, 1, 0), Balance(CASH, 0, 0, 1)])
 def test_an_escrow_account_closes_empty(left):
-    check_empty([Balance(CASH, 0, 0, 0), Balance(IN_TRANSIT, 0, 0, 0)])
+    check_empty([Balance(CASH, 0, 0, 0), Balance(IN_TRANSIT, 0, 0, 0)], "USD")
     with pytest.raises(BalancesNotZero) as refusal:
-        check_empty([Balance(CASH, 0, 0, 0), left])
+        check_empty([Balance(CASH, 0, 0, 0), left], "USD")
     assert refusal.value.metadata["kind"] == left.ledger_account.kind
 
 

@@ -103,7 +103,7 @@ async def _move(
         return await actions.answer_escrow_account(tx, row)
     account.check_move(current, wanted)
     if wanted is Status.CLOSED:
-        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id))
+        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id), row.currency)
     return await _save(tx, row, now, {"status": wanted.value, **changes})
 
 

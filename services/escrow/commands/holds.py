@@ -102,12 +102,12 @@ async def reserve_money(
         metadata=dict(metadata or {}),
     )
     if verdict.outcome != "done":
-        _refuse_placing(verdict, escrow_account_id, account, amount_minor)
+        _refuse_placing(verdict, escrow_account_id, account, amount_minor, currency)
     return await _publish(tx, events.HoldPlaced, escrow_account_id, hold_id, now)
 
 
 def _refuse_placing(
-    verdict: HoldVerdict, escrow_account_id: str, account: LedgerAccount, amount_minor: int
+    verdict: HoldVerdict, escrow_account_id: str, account: LedgerAccount, amount_minor: int, currency: str
 ) -> NoReturn:
     match verdict.outcome:
         case "not_found":
@@ -119,8 +119,10 @@ def _refuse_placing(
         case _:  # insufficient
             raise refusals.InsufficientAvailableBalance(
                 f"The ledger account {account} has too little available.",
+                fields={"amount.amount_minor": "is more than the ledger account has available"},
                 available_minor=verdict.available_minor,
                 requested_minor=amount_minor,
+                currency_code=currency,
                 **refusals.spell_account(account),
             )
 
@@ -142,7 +144,9 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         raise InvalidField("A capture moves the money: it must go to another ledger account.", fields=fault)
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
-    row = await end_hold(tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured)
+    row = await end_hold(
+        tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured, currency=hold.currency
+    )
     side = line_of(held.kind).normal_balance
     entry = NewEntry(
         org_id=principal.org_id,
@@ -168,6 +172,7 @@ async def end_hold(
     now: datetime,
     *,
     captured_minor: int = 0,
+    currency: str = "",
     when_frozen: bool = False,
 ) -> sa.Row[Any]:
     """Ends an open hold, once; its row.
@@ -188,7 +193,7 @@ async def end_hold(
         when_frozen=when_frozen,
     )
     if verdict.outcome != "done":
-        _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor)
+        _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor, currency)
     return await _publish(tx, events.HoldResolved, escrow_account_id, hold_id, now)
 
 
@@ -200,7 +205,9 @@ async def let_hold_expire(
         await _publish(tx, events.HoldChanged, escrow_account_id, hold_id, now)
 
 
-def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int) -> NoReturn:
+def _refuse_ending(
+    verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int, currency: str
+) -> NoReturn:
     match verdict.outcome:
         case "not_found":
             raise refusals.HoldNotFound()
@@ -208,7 +215,11 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, hold_id: str, c
             raise EscrowAccountFrozen(escrow_account_id)
         case "exceeds":
             raise refusals.CaptureExceedsHold(
-                "More is captured than is held.", held_minor=verdict.available_minor, requested_minor=captured_minor
+                "More is captured than is held.",
+                fields={"amount.amount_minor": "is more than is held"},
+                held_minor=verdict.available_minor,
+                requested_minor=captured_minor,
+                currency_code=currency,
             )
         case _:
             raise refusals.HoldNotOpen("The hold has ended.", hold_id=hold_id, status=verdict.subject)

@@ -110,15 +110,9 @@ async def build_entry(
             "What has not happened cannot be booked: effective_time must not be in the future.",
             fields={f"{path}.effective_time": "is in the future"},
         )
+    _check_reversal(new, path)
     original = currency = None
     if new.reverses_journal_entry_id:
-        if new.legs:
-            raise InvalidField(
-                "A reversal has the legs of its original: leave them out.", fields={f"{path}.legs": "must be empty"}
-            )
-        if new.investment_id:
-            fault = {f"{path}.investment_id": "must be empty"}
-            raise InvalidField("A reversal has the investment of its original: leave it out.", fields=fault)
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await store.find_journal_entry(
@@ -145,12 +139,31 @@ async def build_entry(
         currency=currency,
         external_id=new.external_id or None,
         metadata=dict(new.metadata),
+        legs_path=None if original else f"{path}.legs",
         # A reversal belongs to what its original belongs to.
         transaction_id=original.transaction_id if original else None,
         investment_id=original.investment_id if original else new.investment_id or None,
         distribution_id=original.distribution_id if original else None,
         reverses_journal_entry_id=new.reverses_journal_entry_id or None,
     )
+
+
+def _check_reversal(new: pb.NewJournalEntry, path: str) -> None:
+    """An entry reverses one if and only if it says so twice, and then has nothing of its own."""
+    is_reversal = new.type == pb.JournalEntry.REVERSAL
+    if is_reversal and not new.reverses_journal_entry_id:
+        fault = {f"{path}.reverses_journal_entry_id": "is required of a REVERSAL"}
+        raise InvalidField("A REVERSAL says which journal entry it reverses.", fields=fault)
+    if not new.reverses_journal_entry_id:
+        return
+    if not is_reversal:
+        raise InvalidField("What reverses a journal entry is a REVERSAL.", fields={f"{path}.type": "must be REVERSAL"})
+    if new.legs:
+        fault = {f"{path}.legs": "must be empty"}
+        raise InvalidField("A reversal has the legs of its original: leave them out.", fields=fault)
+    if new.investment_id:
+        fault = {f"{path}.investment_id": "must be empty"}
+        raise InvalidField("A reversal has the investment of its original: leave it out.", fields=fault)
 
 
 async def build_entries(

@@ -63,12 +63,13 @@ def may_end_hold(status: Status) -> bool:
     return status is not Status.FROZEN
 
 
-def check_empty(balances: Iterable[Balance]) -> None:
+def check_empty(balances: Iterable[Balance], currency: str) -> None:
     """Raises BalancesNotZero, naming the first ledger account with a balance or a hold."""
     for balance in balances:
         if balance.posted_minor or balance.pending_minor or balance.held_minor:
             raise BalancesNotZero(
                 "An escrow account closes when every balance and hold is zero.",
                 posted_minor=balance.posted_minor,
+                currency_code=currency,
                 **spell_account(balance.ledger_account),
             )

@@ -106,5 +106,6 @@ class NewEntry:
     external_id: str | None = None
     metadata: Mapping[str, str] | None = None
     idempotency_key: str = ""  # the caller's word for the key, to name it in a refusal
+    legs_path: str | None = None  # where a request has the legs, to name one in a refusal
     # True for facts of the rails: the money has moved, frozen or not.
     when_frozen: bool = False

@@ -29,19 +29,19 @@ class _Refused(DomainError):
 
 
 class InsufficientAvailableBalance(_Refused):
-    """Metadata: those of spell_account, available_minor, requested_minor."""
+    """Metadata: those of spell_account, available_minor, requested_minor, currency_code."""
 
     reason = "INSUFFICIENT_AVAILABLE_BALANCE"
 
 
 class JournalEntryUnbalanced(_Refused):
-    """Metadata: debit_minor, credit_minor."""
+    """Metadata: debit_minor, credit_minor, currency_code."""
 
     reason = "JOURNAL_ENTRY_UNBALANCED"
 
 
 class BalancesNotZero(_Refused):
-    """Metadata: those of spell_account, posted_minor."""
+    """Metadata: those of spell_account, posted_minor, currency_code."""
 
     reason = "BALANCES_NOT_ZERO"
 
@@ -59,7 +59,7 @@ class HoldNotOpen(_Refused):
 
 
 class CaptureExceedsHold(_Refused):
-    """Metadata: held_minor, requested_minor."""
+    """Metadata: held_minor, requested_minor, currency_code."""
 
     reason = "CAPTURE_EXCEEDS_HOLD"
 

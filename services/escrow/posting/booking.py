@@ -29,6 +29,7 @@ from services.chassis.values.refusals import (
 )
 from services.escrow import messages, store
 from services.escrow.domain import refusals
+from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
 from services.escrow.messages import Outcome
 from services.escrow.store import Verdict
@@ -137,7 +138,8 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
         case "frozen":
             return EscrowAccountFrozen(escrow_account_id)
         case "currency_mismatch":
-            return CurrencyMismatch(verdict.subject)
+            # The legs of an entry are of one currency, so the first says what is wrong with all.
+            return CurrencyMismatch(verdict.subject, entry.legs_path and f"{entry.legs_path}[0].amount.currency_code")
         case "reversal_not_found":
             return refusals.JournalEntryNotFound()
         case "already_reversed":
@@ -147,13 +149,16 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 "Debits and credits differ.",
                 debit_minor=verdict.available_minor,
                 credit_minor=verdict.requested_minor,
+                currency_code=verdict.subject,
             )
         case "insufficient":
             assert verdict.ledger_account is not None
             return refusals.InsufficientAvailableBalance(
                 f"The ledger account {verdict.ledger_account} has too little available.",
+                fields=_name_taking_leg(entry, verdict.ledger_account),
                 available_minor=verdict.available_minor,
                 requested_minor=verdict.requested_minor,
+                currency_code=verdict.subject,
                 **refusals.spell_account(verdict.ledger_account),
             )
         case "too_large":
@@ -162,6 +167,16 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
             return IdempotencyKeyReused(
                 "The idempotency_key was used with another request.", idempotency_key=entry.idempotency_key
             )
+
+
+def _name_taking_leg(entry: NewEntry, short: LedgerAccount) -> dict[str, str]:
+    """The first leg of the request that takes from the ledger account which has too little."""
+    grows = line_of(short.kind).normal_balance
+    taking = (n for n, leg in enumerate(entry.legs) if leg.ledger_account == short and leg.direction is not grows)
+    number = next(taking, None)
+    if entry.legs_path is None or number is None:
+        return {}
+    return {f"{entry.legs_path}[{number}].amount.amount_minor": "is more than its ledger account has available"}
 
 
 def build_too_large() -> InvalidField:

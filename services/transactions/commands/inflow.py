@@ -120,11 +120,14 @@ def _check_offering(inflow: Inflow, offering: Offering) -> None:
 def _check_remaining(inflow: Inflow, remaining_minor: int) -> None:
     if inflow.amount.amount_minor > remaining_minor:
         remaining = spell_money(remaining_minor, inflow.amount.currency)
+        named = inflow.field("amount.amount_minor")
         raise CommitmentExceeded(
             f"Only {remaining} of the commitment is neither funded nor on its way.",
+            fields={named: f"must be at most {remaining}"} if named else None,
             investment_id=inflow.investment_id,
             remaining_minor=remaining_minor,
             requested_minor=inflow.amount.amount_minor,
+            currency_code=inflow.amount.currency,
         )
 
 

@@ -62,7 +62,7 @@ class InvestmentNotPending(DomainError):
 class CommitmentExceeded(DomainError):
     """More than the investment commits to, with what is funded or on its way.
 
-    Metadata: investment_id, remaining_minor, requested_minor.
+    Metadata: investment_id, remaining_minor, requested_minor, currency_code.
     """
 
     kind = Kind.FAILED_PRECONDITION

@@ -92,6 +92,7 @@ async def execute_distribution(
             "Escrow holds less distributable cash.",
             available_minor=cash.distributable_minor,
             requested_minor=distribution.amount_minor,
+            currency_code=distribution.currency,
         )
     queued = replace(distribution, status=DistributionStatus.QUEUED)
     after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)

@@ -42,7 +42,12 @@ async def create_investment(
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
     if amount_minor > remaining_minor:
-        raise OfferingFull("The investment would pass the offering's maximum.", remaining_minor=remaining_minor)
+        raise OfferingFull(
+            "The investment would pass the offering's maximum.",
+            fields={"amount.amount_minor": "is more than the offering still takes"},
+            remaining_minor=remaining_minor,
+            currency_code=offering.currency,
+        )
     investment = Investment(
         investment_id=new_id("inv"),
         offering_id=offering.offering_id,

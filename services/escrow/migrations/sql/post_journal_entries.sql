@@ -9,10 +9,10 @@
 --   key_reused                 another request has the key
 --   not_found | frozen | closed
 --   currency_mismatch          subject = the escrow account's currency
---   unbalanced                 available = debits, requested = credits of the layer that differs
+--   unbalanced                 subject = the currency; available = debits, requested = credits of the layer that differs
 --   reversal_not_found | already_reversed   subject = the entry to reverse
 --   too_large                  kind, party_id = the ledger account whose balance would leave its bounds
---   insufficient               kind, party_id = the ledger account, available, requested
+--   insufficient               subject = the currency; kind, party_id = the ledger account, available, requested
 -- What is refused for what the book holds is a decision: it is kept in refused_postings and given again to the same
 -- key. What is malformed, or names what is not there, leaves the key free.
 --
@@ -226,7 +226,9 @@ BEGIN
         subject[i] := e_currency[e];
         IF result IS NULL AND j_reverses[i] IS NOT NULL THEN
             result := coalesce(j_reversal[i], CASE WHEN j_reverses[i] = ANY (reversed) THEN 'already_reversed' END);
-            subject[i] := j_reverses[i];
+            IF result IS NOT NULL THEN
+                subject[i] := j_reverses[i];
+            END IF;
         END IF;
         IF result IS NOT NULL THEN
             verdict[i] := result;
