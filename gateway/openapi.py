@@ -39,7 +39,7 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 _SNAKE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
 _ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 431, 500, 503, 504)
 # Decisions, which are kept under their key and given again.
-_KEPT_STATUSES = (403, 409, 422)
+_KEPT_STATUSES = (403, 422)
 _COMMON_STATUSES = (400, 404, 408, 413, 415, 429, 431, 500, 503, 504)
 
 

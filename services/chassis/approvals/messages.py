@@ -48,13 +48,10 @@ def to_approval(
     """As a caller reads it.
 
     Args:
-        dossier: What stands for and against it now; None in lists.
+        dossier: What stands for and against it now, where that is asked for.
     """
-    answer = to_told_approval(approval)
-    answer.MergeFrom(pb.Approval(status=approval.status_at(now).value))
+    answer = to_listed_approval(approval, now)
     answer.content = approval.content
-    if approval.reason is not None:
-        answer.reason = approval.reason
     answer.comments.extend(
         pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
         for each in approval.comments
@@ -71,6 +68,13 @@ def to_approval(
             for each in dossier.effects
         )
     answer.allowed_actions.extend(allowed_actions)
+    return answer
+
+
+def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
+    """As a list has it: without its content and what people wrote beside it, of which there may be much."""
+    answer = to_told_approval(approval)
+    answer.MergeFrom(pb.Approval(status=approval.status_at(now).value, reason=approval.reason))
     return answer
 
 

@@ -130,7 +130,7 @@ async def list_approvals(
     query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
     cut = await read_list(tx, request, query, c.created_at, c.approval_id)
     return pb.ListApprovalsResponse(
-        approvals=[messages.to_approval(records.to_approval(row), now) for row in cut.rows],
+        approvals=[messages.to_listed_approval(records.to_approval(row), now) for row in cut.rows],
         next_page_token=cut.next_page_token,
         previous_page_token=cut.previous_page_token,
     )
