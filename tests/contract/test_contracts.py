@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,6 +265,15 @@ def test_the_gateway_loads_no_driver_of_a_database_or_a_broker():
     script = "import sys, gateway.__main__; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert foreign & set(loaded.split()) == set()
+
+
+def test_the_contracts_ask_for_the_oldest_libraries_that_their_stubs_run_with():
+    project = tomllib.loads((ROOT / "protos" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    stubs = ROOT / "protos" / "realco" / "escrow" / "v1"
+    [protobuf] = re.findall(r"# Protobuf Python Version: ([0-9.]+)", (stubs / "escrow_pb2.py").read_text())
+    [grpcio] = re.findall(r"GRPC_GENERATED_VERSION = '([0-9.]+)'", (stubs / "escrow_pb2_grpc.py").read_text())
+    major = int(protobuf.partition(".")[0])
+    assert {f"grpcio>={grpcio}", f"protobuf>={protobuf},<{major + 1}"} <= set(project["dependencies"])
 
 
 def test_whoever_refuses_a_field_names_it():
