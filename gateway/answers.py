@@ -16,6 +16,8 @@ from gateway.routing import Template
 
 _EMPTY = "google.protobuf.Empty"
 _ETAG = "etag"
+# Beside every success of a rehearsal: without a body nothing else tells it from the deed.
+REHEARSED_HEADER = "Validate-Only"
 
 
 class Answer:
@@ -44,6 +46,8 @@ class Answer:
     def of(self, message: Message, *, replayed: bool, rehearsed: bool = False) -> Response:
         """The HTTP response; `rehearsed` says that the request was only validated, and nothing was created."""
         headers = {REPLAYED_HEADER: "true"} if replayed else {}
+        if rehearsed:
+            headers[REHEARSED_HEADER] = "true"
         if self._write is None:
             return Response(status_code=204, headers=headers)
         location = self.location.of(message) if self.location is not None and not rehearsed else None

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from gateway import contracts
-from gateway.answers import Answer
+from gateway.answers import REHEARSED_HEADER, Answer
 from gateway.binding import IF_MATCH, Binding, Parameter
 from gateway.descriptors import camel_case, message_of
 from gateway.openapi_schemas import Schema, Schemas, Side
@@ -160,6 +160,8 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]
         headers["Location"] = _header("Location")
     if answer.has_etag:
         headers["ETag"] = _header("ETag")
+    if binding.may_only_validate:
+        headers[REHEARSED_HEADER] = _header("ValidateOnly")
     if binding.has_key:
         headers[REPLAYED_HEADER] = _header("IdempotencyReplayed")
     success: dict[str, Any] = {"description": title_of(answer.status), "headers": headers}
@@ -201,6 +203,7 @@ def _shared_headers() -> dict[str, Any]:
     return {
         **{name: _described_header(about, required=True) for name, about in always.items()},
         "IdempotencyReplayed": _described_header(replayed, required=False),
+        "ValidateOnly": _described_header("There, and `true`, where nothing was done: a rehearsal.", required=False),
     }
 
 
