@@ -31,6 +31,8 @@ from services.chassis.values.errors import InvalidField
 HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
 IF_MATCH = "If-Match"
+# Headers by which a caller relies on something: where nobody keeps it, silence would be a false promise.
+_PROMISES = ("Idempotency-Key", IF_MATCH)
 VALIDATE_ONLY_FIELD = "validate_only"
 _MAY_BE_EMPTY = "page_token"  # then it asks for the first page, so a list is read in a loop
 _ReadBody = Callable[[Any, Headers, bytes, list[Fault]], object]
@@ -204,6 +206,9 @@ class Binding:
                 faults.append(Fault("header", f"/{parameter.name}", detail))
             else:
                 _assign(message, parameter, values, faults)
+        taken = {parameter.name for parameter in self.headers}
+        unkept = (name for name in _PROMISES if name in headers and name not in taken)
+        faults.extend(Fault("header", f"/{name}", "is not taken here") for name in unkept)
 
     def _read_query(self, message: Message, query: bytes, faults: list[Fault]) -> None:
         """How many values a filter takes is a rule of the contract; how long a query may be, of the HTTP server."""

@@ -133,6 +133,12 @@ def test_a_required_header_is_named_when_it_is_missing(headers, detail):
     assert faults_of_headers(POST_ENTRY, headers) == [Fault("header", "/Idempotency-Key", detail)]
 
 
+@pytest.mark.parametrize(("bound", "name"), [(BATCH, "Idempotency-Key"), (BATCH, "If-Match"), (LIST, "If-Match")])
+def test_a_header_that_promises_what_an_operation_does_not_keep_is_refused(bound, name):
+    found = faults(bound, ["e"] * len(bound.path), headers=[(name, '"x"')])
+    assert Fault("header", f"/{name}", "is not taken here") in found
+
+
 def test_an_optional_header_may_be_missing_and_not_empty():
     assert read(CANCEL, ["t"]).idempotency_key == ""
     assert faults(CANCEL, values=["t"], headers=[("Idempotency-Key", "")])[0].detail == "is empty"
