@@ -106,7 +106,7 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
     org.second_admin.decide(path, "approve", seen)
 
     short = org.admin.expect_refusal(422, "INSUFFICIENT_DISTRIBUTABLE_CASH", "POST", f"{path}/execute", {})
-    assert short.metadata == {"availableMinor": "9999", "requestedMinor": "10000"}
+    assert short.metadata == {"availableMinor": "9999", "requestedMinor": "10000", "currencyCode": "USD"}
     org.add_distributable_cash(offering, 1, total_minor=100_00)
     org.admin.post(f"{path}/execute")
     org.wait_for_distribution(draft["distributionId"], "COMPLETED")
