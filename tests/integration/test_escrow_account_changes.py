@@ -186,5 +186,5 @@ async def test_accounts_are_found_by_ids_external_id_and_time(escrow):
     assert await names() == ["3", "2", "1", "0"]
     assert await names(order=Sort.OLDEST_FIRST, page_size=3) == ["0", "1", "2"]
     assert await names(ids=[made[2].escrow_account_id, made[0].escrow_account_id]) == ["2", "0"]
-    assert await names(external_id="ours-1") == ["3", "1"]
+    assert await names(external_id=["ours-1"]) == ["3", "1"]
     assert await names(from_time=made[1].create_time, to_time=made[3].create_time) == ["2", "1"]
