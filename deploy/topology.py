@@ -20,11 +20,13 @@ class Stream:
 
 @dataclass(frozen=True)
 class Database:
-    """A database. `owner_role` runs its migrations; `app_role` is what the service signs in as."""
+    """A database. `owner_role` runs its migrations; the service signs in as `app_role` for requests, each of one
+    organization, and as `worker_role` for its work over all of them."""
 
     name: str
     owner_role: str
     app_role: str
+    worker_role: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Service:
 
 def database_of(name: str) -> Database:
     """The names that go with a database; tests make further ones by the same rule."""
-    return Database(f"realco_{name}", f"{name}_owner", f"{name}_app")
+    return Database(f"realco_{name}", f"{name}_owner", f"{name}_app", f"{name}_worker")
 
 
 # The one order of services, wherever they are listed.

@@ -93,7 +93,7 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]
 async def service_urls(
     postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]
 ) -> AsyncIterator[Callable[[str], Awaitable[SimpleNamespace]]]:
-    """`await service_urls("escrow")`: owner_url, app_url and admin_url of a fresh, migrated copy of its database."""
+    """`await service_urls("escrow")`: the URLs of each role on a fresh, migrated copy of its database."""
     copies: list[str] = []
 
     async def copy(service: str) -> SimpleNamespace:
@@ -114,7 +114,7 @@ async def service_database(
 
     async def open_copy(service: str) -> Database:
         urls = await service_urls(service)
-        opened.append(Database(urls.app_url, service))
+        opened.append(Database(urls.app_url, urls.worker_url, service))
         return opened[-1]
 
     yield open_copy
@@ -123,15 +123,17 @@ async def service_database(
 
 
 @pytest.fixture(scope="module")
-def escrow_url(postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]) -> Iterator[str]:
-    """The app role's URL of one migrated book for a whole file: each test is an organization in it."""
+def escrow_urls(
+    postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]
+) -> Iterator[SimpleNamespace]:
+    """The URLs of one migrated book for a whole file: each test is an organization in it."""
     made = asyncio.run(servers.copy_database(postgres.admin_dsn, migrated("escrow"), "escrow"))
-    yield made.app_url
+    yield made
     asyncio.run(servers.drop_databases(postgres.admin_dsn, made.name))
 
 
 @pytest.fixture
-async def escrow(escrow_url: str) -> AsyncIterator[Escrow]:
+async def escrow(escrow_urls: SimpleNamespace) -> AsyncIterator[Escrow]:
     """The escrow service, for an organization of this test's own."""
-    async with Escrow(escrow_url) as running:
+    async with Escrow(escrow_urls) as running:
         yield running

@@ -27,6 +27,7 @@ class DatabaseUrls:
     """Of one service. `owner_url` is empty where somebody else runs its migrations."""
 
     app_url: str
+    worker_url: str
     owner_url: str
 
 
@@ -40,11 +41,16 @@ class External:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> External:
-        """`ESCROW_DATABASE_URL`, `ESCROW_MIGRATION_DATABASE_URL`, …; `NATS_URL`, or `ESCROW_NATS_URL`, … beside it."""
+        """`ESCROW_DATABASE_URL`, `ESCROW_WORKER_DATABASE_URL`, `ESCROW_MIGRATION_DATABASE_URL`, …; `NATS_URL`, or
+        `ESCROW_NATS_URL`, … beside it."""
+
+        def url_of(service: str, role: str = "") -> str:
+            return environment.get(f"{service.upper()}_{role}DATABASE_URL", "")
+
         databases = {
-            service: DatabaseUrls(url, environment.get(f"{service.upper()}_MIGRATION_DATABASE_URL", ""))
+            service: DatabaseUrls(url_of(service), url_of(service, "WORKER_"), url_of(service, "MIGRATION_"))
             for service in SERVICE_NAMES
-            if (url := environment.get(f"{service.upper()}_DATABASE_URL"))
+            if url_of(service)
         }
         urls = {user: url for user in NATS_USER_NAMES if (url := environment.get(f"{user.upper()}_NATS_URL"))}
         return cls(databases, environment.get("NATS_URL", ""), urls)
@@ -121,6 +127,7 @@ class Configuration:
         files: dict[str, str] = {}
         if process in SERVICE_NAMES:
             files["database_url"] = self.databases[process].app_url
+            files["worker_database_url"] = self.databases[process].worker_url
         if process.startswith("migrate-"):
             files["migration_database_url"] = self.databases[process.removeprefix("migrate-")].owner_url
         if process in self.nats_urls:

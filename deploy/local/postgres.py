@@ -1,9 +1,9 @@
-"""A PostgreSQL server of our own: made, started, watched and stopped, with a database and two roles for each service.
+"""A PostgreSQL server of our own: made, started, watched and stopped, with a database and roles for each service.
 
 - Durable: fsync, full_page_writes, synchronous_commit and data checksums are on, and nothing here turns them off.
 - Closed: it listens on 127.0.0.1 alone, has no Unix socket, and lets in nobody without a SCRAM password.
-- A service's owner role owns its database and runs its migrations; its app role may connect there and nothing else,
-  until a migration grants it more. Neither is a superuser, passes row level security, or enters another database.
+- Discreet: what it logs of an error is that a service has lost its connection; the values of rows, which the words of
+  an error repeat, stay out of its log.
 - After a kill -9, `start` waits until the child processes of the killed server have released its shared memory.
 """
 
@@ -21,17 +21,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
-import asyncpg
 import psutil
 
+from deploy.local import databases
 from deploy.local.migration_notes import MigrationNotes
 from deploy.local.ownership import give_folder_to
 from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.postgres_binaries import choose_identity, find_pg_bin, read_major_version
 from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrap_command
 from deploy.local.secrets import Secrets, private_folder, write_private
-from deploy.topology import Database, database_of
-from services.chassis.data.database import ROLE_SETTINGS
+from deploy.topology import database_of
 
 SUPERUSER = "postgres"
 ORPHANS_SECONDS_MAX = 30.0
@@ -48,6 +47,13 @@ fsync = on
 full_page_writes = on
 synchronous_commit = on
 shared_preload_libraries = 'pg_stat_statements'
+pg_stat_statements.track_utility = off
+log_min_messages = log
+tcp_user_timeout = 10s
+tcp_keepalives_idle = 10
+tcp_keepalives_interval = 5
+tcp_keepalives_count = 3
+client_connection_check_interval = 5s
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%u@%d '
@@ -190,60 +196,28 @@ class Postgres:
         return self._url("postgresql", SUPERUSER, self._secrets.get("postgres_superuser"), "postgres")
 
     def create_database(self, name: str) -> SimpleNamespace:
-        """Database `realco_<name>` with roles `<name>_owner` and `<name>_app`, if they are not there yet.
+        """Database `realco_<name>` with roles `<name>_owner`, `<name>_app` and `<name>_worker`, if not there yet.
 
-        Returns: name, owner_url, app_url, admin_url; the URLs are `postgresql+asyncpg://…`.
+        Returns: name, owner_url, app_url, worker_url, admin_url; the URLs are `postgresql+asyncpg://…`.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise ValueError(f"A database name has small letters, digits and underscores, at most 41: {name!r}")
         known = database_of(name)
-        owner, app, database = known.owner_role, known.app_role, known.name
-        _run(self._create(known, {role: self._secrets.get(f"postgres_{role}") for role in (owner, app)}))
+        roles = (known.owner_role, known.app_role, known.worker_role)
+        passwords = {role: self._secrets.get(f"postgres_{role}") for role in roles}
+        _run(databases.create_database(self.admin_dsn, known, passwords))
+        passwords[SUPERUSER] = self._secrets.get("postgres_superuser")
+        urls = {role: self._url("postgresql+asyncpg", role, word, known.name) for role, word in passwords.items()}
         return SimpleNamespace(
-            name=database,
-            owner_url=self._url("postgresql+asyncpg", owner, self._secrets.get(f"postgres_{owner}"), database),
-            app_url=self._url("postgresql+asyncpg", app, self._secrets.get(f"postgres_{app}"), database),
-            admin_url=self._url("postgresql+asyncpg", SUPERUSER, self._secrets.get("postgres_superuser"), database),
+            name=known.name,
+            owner_url=urls[known.owner_role],
+            app_url=urls[known.app_role],
+            worker_url=urls[known.worker_role],
+            admin_url=urls[SUPERUSER],
         )
 
     def _url(self, scheme: str, user: str, password: str, database: str) -> str:
         return f"{scheme}://{user}:{password}@{LOOPBACK}:{self.port}/{database}"
-
-    async def _create(self, known: Database, passwords: dict[str, str]) -> None:
-        database, owner, app = known.name, known.owner_role, known.app_role
-        server = await asyncpg.connect(self.admin_dsn)
-        try:
-            if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
-                await _give_settings(server, app)
-                return
-            await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-            await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
-            for role, password in passwords.items():
-                there = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
-                await server.execute(
-                    f"{'ALTER' if there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}' "
-                    "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-                )
-            await _give_settings(server, app)
-            draft = f"{database}_new"  # renamed when its grants are right, so that what exists is whole
-            await server.execute(f"DROP DATABASE IF EXISTS {draft}")
-            await server.execute(f"CREATE DATABASE {draft} OWNER {owner}")
-            await server.execute(f"REVOKE ALL ON DATABASE {draft} FROM PUBLIC")
-            await server.execute(f"GRANT CONNECT ON DATABASE {draft} TO {app}")
-            inside = await asyncpg.connect(self.admin_dsn, database=draft)
-            try:
-                await inside.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-                await inside.execute(f"GRANT USAGE ON SCHEMA public TO {app}")
-            finally:
-                await inside.close()
-            await server.execute(f"ALTER DATABASE {draft} RENAME TO {database}")
-        finally:
-            await server.close()
-
-
-async def _give_settings(server: asyncpg.Connection, role: str) -> None:
-    for name, value in ROLE_SETTINGS.items():
-        await server.execute(f"ALTER ROLE {role} SET {name} = '{value}'")
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -192,7 +192,7 @@ class Supervisor:
             if service not in self._configuration.databases:
                 assert self._postgres is not None
                 urls = await asyncio.to_thread(self._postgres.create_database, service)
-                self._configuration.databases[service] = DatabaseUrls(urls.app_url, urls.owner_url)
+                self._configuration.databases[service] = DatabaseUrls(urls.app_url, urls.worker_url, urls.owner_url)
         return "" if self._postgres else "from the environment"
 
     async def _start_nats(self) -> None:

@@ -5,7 +5,7 @@ Which organizations have some is read over all of them; what is due is done in t
 
 from __future__ import annotations
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
@@ -16,7 +16,7 @@ from services.compliance.store import checks as store
 def build_jobs(database: Database, clock: Clock) -> list[Job]:
     async def expire_checks() -> int:
         now, expired = clock.now(), 0
-        async with database.begin(ALL_ORGANIZATIONS) as tx:
+        async with database.begin_for_all() as tx:
             organizations = await store.list_organizations_with_expired_checks(tx, now)
         for org_id in organizations:
             with acting_as(service_principal("compliance", org_id)):

@@ -6,7 +6,6 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
@@ -35,6 +34,6 @@ def build_jobs(database: Database, peers: Peers, clock: Clock) -> list[Job]:
 
 async def _measure_saga_age(database: Database) -> int:
     """Says how old the oldest unfinished saga is: what hangs is found before somebody asks for their money."""
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
+    async with database.begin_for_all() as tx:
         SAGA_OLDEST_SECONDS.set(await measure_oldest_seconds(tx))
     return 0

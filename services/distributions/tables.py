@@ -59,16 +59,6 @@ def _of(table: str, key: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(["org_id", key], [f"{table}.org_id", f"{table}.{key}"])
 
 
-# Which statuses follow which, as domain/states.py has them; a trigger refuses every other move. Filled by the
-# migration, read by nobody else.
-allowed_moves = sa.Table(
-    "allowed_moves",
-    metadata,
-    sa.Column("machine", sa.Text, primary_key=True),
-    sa.Column("from_status", sa.Text, primary_key=True),
-    sa.Column("to_status", sa.Text, primary_key=True),
-)
-
 # Every move of an offering, an investment, a distribution or an allocation: append-only.
 moves = sa.Table(
     "moves",

@@ -1,13 +1,13 @@
 """Escrow's timers: holds end when their time has run out, and old refusals are forgotten.
 
-Which organizations have something due is read over all of them; what is due is done in transactions of one each.
+Which organizations have holds to end is read over all of them; these are ended in transactions of one each.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
@@ -33,7 +33,7 @@ async def expire_holds(database: Database, clock: Clock) -> int:
     The conditional update that ends a hold lets one of several processes win, so nothing is claimed before.
     """
     now = clock.now()
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
+    async with database.begin_for_all() as tx:
         organizations = await store.list_organizations_with_due_holds(tx, now, _BATCH_MAX)
     ended = 0
     for org_id in organizations:
@@ -52,10 +52,5 @@ async def expire_holds(database: Database, clock: Clock) -> int:
 
 async def forget_refusals(database: Database) -> int:
     """Frees the keys of refused postings after the time for which every answer is kept; returns how many."""
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
-        organizations = await store.list_organizations_with_old_refusals(tx, _BATCH_MAX)
-    forgotten = 0
-    for org_id in organizations:
-        async with database.begin(org_id) as tx:
-            forgotten += await store.delete_old_refusals(tx, _REFUSALS_MAX)
-    return forgotten
+    async with database.begin_for_all() as tx:
+        return await store.delete_old_refusals(tx, _REFUSALS_MAX)

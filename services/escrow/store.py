@@ -372,13 +372,8 @@ def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
     )
 
 
-async def list_organizations_with_old_refusals(tx: AsyncConnection, most: int) -> Sequence[str]:
-    """Organizations with refused postings whose keys have served their time."""
-    return (await tx.scalars(sa.select(refused_postings.c.org_id).where(_OLD).distinct().limit(most))).all()
-
-
 async def delete_old_refusals(tx: AsyncConnection, most: int) -> int:
-    """Frees keys of refused postings of the transaction's organization that have served their time; how many."""
+    """Frees keys of refused postings that have served their time; how many."""
     keys = (refused_postings.c.org_id, refused_postings.c.request_key)
     old = sa.select(*keys).where(_OLD).limit(most)
     return (await tx.execute(sa.delete(refused_postings).where(sa.tuple_(*keys).in_(old)))).rowcount

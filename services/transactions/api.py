@@ -14,7 +14,7 @@ from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, current_principal
+from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
@@ -126,7 +126,7 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
         reader = self._dependencies.providers.webhooks[provider.name]
         event = await reader.read_webhook(body, getattr(request, provider.webhook_proof))
         # A webhook proves its sender, not an organization: that is known once its payment is found.
-        async with self._dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+        async with self._dependencies.database.begin_for_all() as tx:
             answer = await webhooks.receive_webhook(tx, provider.name, event, body, self._dependencies.clock.now())
         self._dependencies.nudge.set()
         return answer

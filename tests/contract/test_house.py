@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # What every service has, and what only some need. A name ending with / is a package.
 REQUIRED = {"README.md", "__init__.py", "__main__.py", "api.py", "domain/", "messages.py", "migrations/"}
-REQUIRED |= {"subscribers.py", "tables.py"}
+REQUIRED |= {"rights.py", "subscribers.py", "tables.py"}
 ONE_OF = ({"queries.py", "queries/"}, {"commands.py", "commands/"}, {"jobs.py", "jobs/"}, {"store.py", "store/"})
 OPTIONAL = {"actions.py", "approvals.py", "clients.py", "dependencies.py", "settings.py"}
 # What one service has beside the plan, each with its reason.

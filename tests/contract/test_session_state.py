@@ -29,5 +29,5 @@ def test_no_service_keeps(what):
 
 
 def test_a_connection_begins_with_nothing_but_its_name():
-    database = Database("postgresql://user@host/name", "escrow")
+    database = Database("postgresql://user@host/name", "postgresql://worker@host/name", "escrow")
     assert database._session == {"application_name": "realco-escrow"}

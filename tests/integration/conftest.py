@@ -11,7 +11,6 @@ import pytest_asyncio
 from nats.js import JetStreamContext
 
 from deploy.consumers import consumers_of
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
 from services.chassis.data.positions import Position, record_position
 from tests.support import chassis, servers
@@ -74,6 +73,6 @@ async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Databa
     for consumer in consumers_of("escrow", inbox.subscription):  # and over its dead letters
         last = (await js.stream_info(consumer.stream)).state.last_seq
         await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
-        async with database.begin(ALL_ORGANIZATIONS) as tx:
+        async with database.begin_for_all() as tx:
             await record_position(tx, inbox.durable, consumer.stream, Position(last))
     return inbox

@@ -340,5 +340,5 @@ async def test_another_organization_sees_and_decides_nothing(desk):
 
 
 async def _make_due(database) -> None:
-    async with database.begin("*") as tx:
+    async with database.begin_for_all() as tx:
         await tx.exec_driver_sql("UPDATE approvals SET due_at = now() WHERE due_at IS NOT NULL")

@@ -124,7 +124,8 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
 
 
 def test_a_replay_for_nobody_says_whom_there_is():
-    there = {"DATABASE_URL": "postgresql://u@h/d", "NATS_URL": "nats://h", "EVENT_JWKS": "keys.json"}
+    there = {"DATABASE_URL": "postgresql://u@h/d", "WORKER_DATABASE_URL": "postgresql://w@h/d"}
+    there |= {"NATS_URL": "nats://h", "EVENT_JWKS": "keys.json"}
     command = [sys.executable, "-m", "services.chassis.events.replay", "nobody"]
     ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
     assert ended.returncode == 1

@@ -34,7 +34,7 @@ async def test_a_transaction_sees_and_writes_its_own_organization_only(database)
             await chassis.add_note(tx, f"note of {org_id}", org_id)
     assert await chassis.note_ids(database, "org_1") == ["note of org_1"]
     assert await chassis.note_ids(database, "org_3") == []
-    assert await chassis.note_ids(database, "*") == ["note of org_1", "note of org_2"]
+    assert await chassis.note_ids(database) == ["note of org_1", "note of org_2"]
     with acting_as(chassis.OTHER_ORG):
         async with database.begin() as tx:
             assert await tx.scalar(sa.select(chassis.notes.c.note_id)) == "note of org_2"
@@ -52,7 +52,7 @@ async def test_without_an_organization_there_is_no_transaction_and_no_row(databa
     async with database.connect_raw() as raw:
         with pytest.raises(Exception, match="org_id"):  # never set: an error, not all rows
             await raw.fetch("SELECT * FROM notes")
-    async with database._engine.connect() as pooled:  # a used connection, as the pool hands it out
+    async with database._requests.connect() as pooled:  # a used connection, as the pool hands it out
         assert (await pooled.execute(sa.text("SELECT count(*) FROM notes"))).scalar() == 0
 
 
@@ -69,12 +69,12 @@ async def test_what_raises_is_rolled_back(database):
 
 async def test_a_cancelled_query_never_gives_its_connection_back(urls):
     async with chassis.opened(urls, connections_max=1) as database:
-        async with database.begin("*") as tx:
+        async with database.begin_for_all() as tx:
             first = await tx.scalar(sa.text("SELECT pg_backend_pid()"))
         started = asyncio.Event()
 
         async def slow() -> None:
-            async with database.begin("*") as tx:
+            async with database.begin_for_all() as tx:
                 await chassis.add_note(tx, "half done")
                 started.set()
                 await tx.execute(sa.text("SELECT pg_sleep(20)"))
@@ -84,7 +84,7 @@ async def test_a_cancelled_query_never_gives_its_connection_back(urls):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with database.begin("*") as tx:  # the pool has one place, and it is free at once
+        async with database.begin_for_all() as tx:  # the pool has one place, and it is free at once
             assert await tx.scalar(sa.text("SELECT pg_backend_pid()")) != first
         assert await chassis.note_ids(database) == []
 
@@ -117,7 +117,7 @@ async def test_a_commit_once_begun_is_finished_though_the_caller_is_cancelled(ur
 
 
 async def test_a_connection_the_server_dropped_is_replaced_before_anybody_notices(urls, database):
-    async with database.begin("*"), database.begin("*"):
+    async with database.begin_for_all(), database.begin_for_all():
         pass
     async with chassis.as_superuser(urls) as admin:
         await admin.execute(
@@ -138,7 +138,7 @@ async def _none_left(admin) -> bool:
 async def test_a_statement_ends_with_the_deadline_of_its_call(database):
     async def call() -> None:
         set_deadline(0.2)
-        async with database.begin("*") as tx:
+        async with database.begin_for_all() as tx:
             await tx.execute(sa.text("SELECT pg_sleep(20)"))
 
     with pytest.raises(DBAPIError) as cut:
@@ -160,7 +160,7 @@ async def test_waiting_for_a_lock_ends_and_may_be_tried_again(database):
 
 
 async def test_a_database_that_is_away_is_told_from_one_that_refuses(urls, database):
-    nowhere = Database(urls.app_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none", "chassis")
+    nowhere = Database(*2 * [urls.app_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none"], "chassis")
     with pytest.raises(OSError) as away:  # noqa: PT011  # which one depends on the system
         await chassis.note_ids(nowhere)
     assert is_away(away.value)
@@ -190,7 +190,7 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
     for statement in (
         "CREATE TABLE t (x int)",
         "ALTER TABLE notes DISABLE ROW LEVEL SECURITY",
-        "DROP POLICY organization ON notes",
+        "DROP POLICY requests ON notes",
         "TRUNCATE notes",
         "SET session_replication_role = replica",
         "UPDATE alembic_version SET version_num = 'x'",
@@ -210,6 +210,14 @@ async def test_a_safe_database_passes_the_boot_check(database):
 @pytest.mark.parametrize(
     ("role", "harm", "fault"),
     [
+        ("app_url", "CREATE POLICY wider ON notes USING (true)", "table notes shows requests more than their own"),
+        ("app_url", "ALTER POLICY requests ON notes USING (true)", "table notes shows requests more than their own"),
+        ("app_url", "GRANT TEMPORARY ON DATABASE {name} TO PUBLIC", "{app} may make temporary tables"),
+        ("app_url", "GRANT CREATE ON SCHEMA public TO {app}", "{app} may make tables"),
+        ("app_url", "GRANT {worker} TO {app}", "{app} is a member of another role"),
+        ("app_url", "ALTER ROLE {app} CREATEROLE", "{app} may make roles"),
+        ("app_url", "ALTER ROLE {worker} SET lock_timeout = '9s'", "role {worker} lacks a setting"),
+        ("worker_url", "SELECT 1", "WORKER_DATABASE_URL: signs in as {worker}, as requests do"),
         ("app_url", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY", "table notes has org_id"),
         ("app_url", "ALTER TABLE notes DISABLE ROW LEVEL SECURITY", "table notes has org_id"),
         ("app_url", "ALTER DATABASE {name} SET synchronous_commit = off", "synchronous_commit must be on"),
@@ -220,9 +228,11 @@ async def test_a_safe_database_passes_the_boot_check(database):
     ],
 )
 async def test_an_unsafe_database_is_refused_at_start(urls, role, harm, fault):
+    name = urls.name.removeprefix("realco_")
+    names = {"name": urls.name, "app": f"{name}_app", "worker": f"{name}_worker"}
     async with chassis.as_superuser(urls) as admin:
-        await admin.execute(harm.format(name=urls.name, app=urls.name.removeprefix("realco_") + "_app"))
-    database = Database(getattr(urls, role), "chassis")
-    with pytest.raises(BootError, match=fault):
+        await admin.execute(harm.format(**names))
+    database = Database(getattr(urls, role), urls.worker_url, "chassis")
+    with pytest.raises(BootError, match=fault.format(**names)):
         await boot_check(database)
     await database.dispose()

@@ -47,6 +47,6 @@ async def test_what_has_served_its_time_is_forgotten_and_nothing_else(urls, data
         )
     assert await forget_old_rows(database) == 2
     assert await forget_old_rows(database) == 0
-    async with database.begin("*") as tx:
+    async with database.begin_for_all() as tx:
         assert await tx.scalar(sa.select(sa.func.count()).select_from(outbox_table)) == 2
         assert await tx.scalar(sa.select(sa.func.count()).select_from(handled_events)) == 1

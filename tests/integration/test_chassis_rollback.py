@@ -17,9 +17,9 @@ async def urls(service_urls):
     return await service_urls("escrow")
 
 
-async def found_in(url: str) -> FoundSchema:
-    database = Database(url, "escrow")
-    async with database.begin("*") as tx:
+async def found_in(urls) -> FoundSchema:
+    database = Database(urls.app_url, urls.worker_url, "escrow")
+    async with database.begin_for_all() as tx:
         found = await tx.run_sync(read_schema)
     await database.dispose()
     return found
@@ -36,13 +36,13 @@ async def make_newer(urls, compatible_with: str) -> None:
 
 async def test_the_migrator_notes_which_code_the_schema_is_compatible_with(migrated):
     known = known_schema("escrow")
-    assert await found_in(migrated("escrow").app_url) == FoundSchema(known.head, known.compatible_with)
+    assert await found_in(migrated("escrow")) == FoundSchema(known.head, known.compatible_with)
 
 
 @pytest.mark.usefixtures("durable")
 async def test_older_code_starts_on_a_newer_schema_that_is_compatible_with_it(urls):
     await make_newer(urls, known_schema("escrow").head)
-    database = Database(urls.app_url, "escrow")
+    database = Database(urls.app_url, urls.worker_url, "escrow")
     await boot_check(database)
     await database.dispose()
 
@@ -50,7 +50,7 @@ async def test_older_code_starts_on_a_newer_schema_that_is_compatible_with_it(ur
 @pytest.mark.usefixtures("durable")
 async def test_older_code_refuses_a_newer_schema_that_is_not(urls):
     await make_newer(urls, "9998")
-    database = Database(urls.app_url, "escrow")
+    database = Database(urls.app_url, urls.worker_url, "escrow")
     with pytest.raises(BootError, match=r"at 9999, ahead of this code, .* needs code of 9998 or later"):
         await boot_check(database)
     await database.dispose()
@@ -59,7 +59,7 @@ async def test_older_code_refuses_a_newer_schema_that_is_not(urls):
 @pytest.mark.usefixtures("durable")
 async def test_code_refuses_a_schema_it_is_ahead_of(postgres):
     empty = postgres.create_database(chassis.fresh_name())
-    database = Database(empty.app_url, "escrow")
+    database = Database(empty.app_url, empty.worker_url, "escrow")
     with pytest.raises(BootError, match="the database has no schema yet; run: "):
         await boot_check(database)
     await database.dispose()
@@ -69,7 +69,7 @@ async def test_an_older_migrator_leaves_a_newer_schema_as_it_is(urls):
     head = known_schema("escrow").head
     await make_newer(urls, head)
     await migrate.upgrade(urls.owner_url, "escrow")
-    assert await found_in(urls.app_url) == FoundSchema("9999", head)
+    assert await found_in(urls) == FoundSchema("9999", head)
     await make_newer(urls, "9998")
     with pytest.raises(BootError, match="ahead of this code"):
         await migrate.upgrade(urls.owner_url, "escrow")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import nats
@@ -83,14 +84,15 @@ class Process:
 
 
 @asynccontextmanager
-async def service(tmp_path, app_url: str, nats_url: str, **environment: str):
+async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment: str):
     issuer = Issuer(tmp_path)
     key = tmp_path / "service.pem"
     key.touch(mode=0o600)
     key.write_bytes(issuer.escrow._key.as_pem(private=True))
     secrets = tmp_path / "secrets"
     secrets.mkdir(exist_ok=True)
-    (secrets / "database_url").write_text(app_url)
+    (secrets / "database_url").write_text(urls.app_url)
+    (secrets / "worker_database_url").write_text(urls.worker_url)
     (secrets / "nats_url").write_text(nats_url)
     port, metrics = choose_free_port(), choose_free_port()
     variables = {
@@ -131,7 +133,7 @@ async def make_streams(nats_url: str) -> None:
 async def test_a_service_serves_counts_and_leaves_politely(tmp_path, postgres, nats_url):
     await make_streams(nats_url)
     urls = await chassis.create(postgres)
-    async with service(tmp_path, urls.app_url, nats_url) as running, chassis.opened(urls) as database:
+    async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
         await chassis.until(running.healthy)
         assert await running.place("a") == "a"
         assert await running.place("a") == "a"
@@ -169,7 +171,7 @@ async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
         nats_url = broker.url(EVERYTHING)
         await make_streams(nats_url)
         urls = await chassis.create(cluster)
-        async with service(tmp_path, urls.app_url, nats_url) as running:
+        async with service(tmp_path, urls, nats_url) as running:
             await chassis.until(running.healthy)
             assert await running.place("before") == "before"
 
@@ -221,7 +223,7 @@ async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_
 async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_anew(tmp_path, postgres, nats_url):
     await make_streams(nats_url)
     urls = await chassis.create(postgres)
-    async with service(tmp_path, urls.app_url, nats_url) as running:
+    async with service(tmp_path, urls, nats_url) as running:
         await chassis.until(running.healthy)
         await running.place("fatal")
         await asyncio.wait_for(running.process.communicate(), 60)
@@ -241,7 +243,7 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
 )
 async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, postgres, nats_url, changes, said):
     urls = await chassis.create(postgres)
-    async with service(tmp_path, urls.app_url, nats_url, **changes) as running:
+    async with service(tmp_path, urls, nats_url, **changes) as running:
         out, err = await asyncio.wait_for(running.process.communicate(), 60)
         assert running.process.returncode == 2
         assert said in err.decode()
@@ -250,6 +252,8 @@ async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, postgre
 
 async def test_a_service_refuses_to_run_as_the_owner_of_its_tables(tmp_path, postgres, nats_url):
     urls = await chassis.create(postgres)
-    async with service(tmp_path, urls.owner_url, nats_url) as running:
+    async with service(
+        tmp_path, SimpleNamespace(app_url=urls.owner_url, worker_url=urls.worker_url), nats_url
+    ) as running:
         _, err = await asyncio.wait_for(running.process.communicate(), 60)
         assert (running.process.returncode, "owns tables" in err.decode()) == (2, True)

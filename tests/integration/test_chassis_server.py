@@ -189,7 +189,7 @@ async def test_every_failure_has_one_way_out(call, servicer, raised, code, reaso
 
 
 async def test_a_database_that_is_away_is_not_our_fault(call, servicer):
-    nowhere = Database("postgresql://nobody@127.0.0.1:1/none", "escrow")
+    nowhere = Database(*2 * ["postgresql://nobody@127.0.0.1:1/none"], "escrow")
 
     async def ask(request):
         async with nowhere.begin():

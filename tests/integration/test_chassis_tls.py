@@ -111,7 +111,7 @@ async def test_a_url_says_whether_a_connection_is_encrypted(
     urls = await chassis.create(postgres)
     async with serving(certificates, urls) as (server, moved):
         query = f"?sslmode={sslmode}" + (f"&sslrootcert={getattr(certificates, certificate)}" if certificate else "")
-        database = Database(moved(urls.app_url) + query, "chassis")
+        database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis")
         assert await chassis.note_ids(database) == []
         async with database.connect_raw() as raw:
             assert await raw.fetchval("SELECT 1") == 1
@@ -128,7 +128,8 @@ async def test_a_server_with_another_certificate_is_not_believed(
 ) -> None:
     urls = await chassis.create(postgres)
     async with serving(certificates, urls) as (server, moved):
-        database = Database(moved(urls.app_url) + f"?sslmode=verify-full&sslrootcert={certificates.wrong}", "chassis")
+        query = f"?sslmode=verify-full&sslrootcert={certificates.wrong}"
+        database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis")
         with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
             await chassis.note_ids(database)
         await database.dispose()

@@ -34,7 +34,7 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Dis
 async def read_events(service: DistributionsHarness) -> list[Any]:
     """All of them, in the order they are published in."""
     outbox = chassis_tables.outbox.c
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         rows = await tx.execute(sa.select(outbox.event_type, outbox.payload).order_by(outbox.id))
         return [getattr(events, name.rpartition(".")[2]).FromString(payload) for name, payload in rows]
 

@@ -341,7 +341,7 @@ async def test_the_balance_has_a_line_a_kind_and_the_list_a_line_a_ledger_accoun
 
 async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(service_urls):
     urls = await service_urls("escrow")
-    escrow = Escrow(urls.app_url)
+    escrow = Escrow(urls)
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -50), ("subscription:b", -10), ("fees", -40))
     trial = await escrow.trial_balance(account)

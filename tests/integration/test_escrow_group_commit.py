@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import asyncpg
@@ -168,8 +169,8 @@ async def test_a_lost_connection_is_no_lost_and_no_double_posting(escrow):
 class _Unreliable(Database):
     """A database whose connections call `trouble(connection, moment)` before and after each statement."""
 
-    def __init__(self, url: str, trouble: Callable[[asyncpg.Connection, str], None]) -> None:
-        super().__init__(url, "escrow")
+    def __init__(self, urls: SimpleNamespace, trouble: Callable[[asyncpg.Connection, str], None]) -> None:
+        super().__init__(urls.app_url, urls.worker_url, "escrow")
         self._trouble = trouble
 
     @asynccontextmanager
@@ -216,7 +217,7 @@ async def test_a_connection_lost_at_any_moment_of_a_batch_changes_no_answer(escr
             connection.terminate()
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
-    database = _Unreliable(escrow.url, cut)
+    database = _Unreliable(escrow.urls, cut)
     poster = Poster(database, escrow.clock)
     entries = [booking(escrow, account) for _ in range(3)]
     outcomes = await poster.post(entries)
@@ -237,7 +238,7 @@ async def test_a_posting_is_told_why_it_failed_though_its_transaction_could_not_
         if moment == "before ROLLBACK":
             raise asyncpg.InternalClientError("the answer was cut off")
 
-    database = _Unreliable(escrow.url, no_way_back)
+    database = _Unreliable(escrow.urls, no_way_back)
     poster = Poster(database, escrow.clock)
     with pytest.raises(asyncpg.PostgresError) as failed:
         await poster.post([booking(escrow, account, description="a NUL \x00 no database takes")])

@@ -257,7 +257,7 @@ class Book:
 @pytest.fixture
 async def book(service_urls) -> AsyncIterator[Book]:
     urls = await service_urls("escrow")
-    escrow = Escrow(urls.app_url)
+    escrow = Escrow(urls)
     escrow.org_id, escrow.admin = "org_1", Principal("admin-1", "admin", "org_1")
     account, other = await escrow.open(), await escrow.open()
     foreign = await escrow.open(principal=Principal("admin-2", "admin", "org_2"))

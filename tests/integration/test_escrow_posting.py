@@ -241,7 +241,7 @@ async def test_each_kind_of_refusal_is_kept_and_what_is_no_decision_leaves_the_k
 
 async def test_a_kept_refusal_is_forgotten_after_thirty_days(service_urls):
     urls = await service_urls("escrow")
-    async with Escrow(urls.app_url) as escrow:
+    async with Escrow(urls) as escrow:
         account, name = await escrow.open(), key()
         wanted = (("subscription:inv-001", 5), ("cash", -5))
         await refusal(escrow.post(account, *wanted, idempotency_key=name))

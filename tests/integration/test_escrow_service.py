@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nats
@@ -35,14 +36,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @asynccontextmanager
-async def process(tmp_path: Path, app_url: str, nats_url: str, issuer: Issuer) -> AsyncIterator[Any]:
+async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: Issuer) -> AsyncIterator[Any]:
     """`python -m services.escrow` on a port of its own."""
     key_file = tmp_path / "service.pem"
     key_file.touch(mode=0o600)
     key_file.write_bytes(issuer.escrow._key.as_pem(private=True))
     secrets = tmp_path / "secrets"
     secrets.mkdir()
-    (secrets / "database_url").write_text(app_url)
+    (secrets / "database_url").write_text(urls.app_url)
+    (secrets / "worker_database_url").write_text(urls.worker_url)
     (secrets / "nats_url").write_text(nats_url)
     port = choose_free_port()
     variables = {
@@ -87,7 +89,7 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
     await provision.provision(client, consumers_of("escrow", SUBSCRIPTIONS[0]))
     js = client.jetstream()
     urls = await service_urls("escrow")
-    async with process(tmp_path, urls.app_url, nats_url, issuer) as (running, stub):
+    async with process(tmp_path, urls, nats_url, issuer) as (running, stub):
         call = {"metadata": [("authorization", f"Bearer {issuer.token()}")], "timeout": 10}
         opened = await stub.CreateEscrowAccount(
             pb.CreateEscrowAccountRequest(

@@ -49,18 +49,19 @@ def test_the_gateway_lets_in_whom_the_local_issuer_vouches_for(
 
 
 @pytest.mark.parametrize("service", SERVICE_NAMES)
-async def test_a_service_connects_as_its_app_role_and_its_tables_are_another_roles(
+async def test_a_service_connects_as_its_two_roles_and_its_tables_are_another_roles(
     instance: Instance, service: str
 ) -> None:
     connection = await asyncpg.connect(instance.database_url(service))
     try:
         users = await connection.fetch(
             "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND usename <> 'postgres'"
+            " ORDER BY usename"
         )
         owners = await connection.fetch("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
     finally:
         await connection.close()
-    assert [row[0] for row in users] == [f"{service}_app"]
+    assert [row[0] for row in users] == [f"{service}_app", f"{service}_worker"]
     assert [row[0] for row in owners] == [f"{service}_owner"]
 
 

@@ -147,7 +147,7 @@ async def test_it_keeps_rows_port_and_passwords_through_a_kill_and_a_restart(tmp
         assert again.create_database("escrow") == database
         assert await ask(database.owner_url, "SELECT count(*) FROM kept") == 1000
     secrets = list((private / "secrets").iterdir())
-    assert len(secrets) == 3
+    assert len(secrets) == 4
     assert {stat.S_IMODE(file.stat().st_mode) for file in secrets} == {0o600}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,11 +93,11 @@ class Callers:
 
 
 @pytest.fixture(params=["memory", "real"])
-async def book(request: pytest.FixtureRequest, escrow_url: str) -> AsyncIterator[MemoryBook | RealBook]:
+async def book(request: pytest.FixtureRequest, escrow_urls: SimpleNamespace) -> AsyncIterator[MemoryBook | RealBook]:
     if request.param == "memory":
         yield MemoryBook()
         return
-    async with Escrow(escrow_url) as escrow:
+    async with Escrow(escrow_urls) as escrow:
         yield RealBook(escrow)
 
 

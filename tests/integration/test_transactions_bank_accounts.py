@@ -40,7 +40,7 @@ async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(service: 
     assert (account.account_number_last4, account.status) == ("1234", pb.BankAccount.ACTIVE)
     assert account.account_type == pb.BankAccount.CHECKING
     assert NUMBER not in str(account)
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         tables = await tx.scalars(sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
         for table in tables.all():
             if table == "alembic_version":

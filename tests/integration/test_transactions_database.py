@@ -90,22 +90,22 @@ ILLEGAL = [
     ("UPDATE transactions SET status = 'COMPLETED', previous_status = 'SETTLED', version = version + 1", "23514"),
     ("UPDATE transactions SET version = version + 2", "23514"),
     ("UPDATE transactions SET previous_status = 'QUEUED'", "23514"),
-    ("UPDATE transactions SET amount_minor = amount_minor + 1", "23514"),
-    ("UPDATE transactions SET party_id = 'inv-002'", "23514"),
-    ("UPDATE transactions SET bank_account_id = NULL", "23514"),
-    ("UPDATE transactions SET created_by = 'admin-2'", "23514"),
+    ("UPDATE transactions SET amount_minor = amount_minor + 1", "42501"),
+    ("UPDATE transactions SET party_id = 'inv-002'", "42501"),
+    ("UPDATE transactions SET bank_account_id = NULL", "42501"),
+    ("UPDATE transactions SET created_by = 'admin-2'", "42501"),
     ("UPDATE transactions SET presentments = 4, attempts = 4", "23514"),
     ("UPDATE transactions SET confirmed_by = 'admin-2'", "23514"),  # by which reference of the bank?
     ("UPDATE transactions SET confirmed_by = created_by, bank_reference = 'FED-1'", "23514"),
     ("UPDATE transactions SET approved_by = created_by", "23514"),
-    ("UPDATE transactions SET org_id = 'org-2'", "23514"),
+    ("UPDATE transactions SET org_id = 'org-2'", "42501"),
     ("UPDATE transaction_history SET actor = 'x'", "42501"),
     ("DELETE FROM transaction_history", "42501"),
     ("TRUNCATE transaction_history", "42501"),
     ("INSERT INTO allowed_moves VALUES ('QUEUED', 'COMPLETED')", "42501"),
     ("UPDATE allowed_moves SET to_status = 'COMPLETED'", "42501"),
     ("DELETE FROM allowed_moves", "42501"),
-    ("DELETE FROM bank_accounts", "23503"),  # transactions point to it
+    ("DELETE FROM bank_accounts", "42501"),
     ("UPDATE bank_accounts SET status = 'BLOCKED'", "23514"),  # a default is active
     ("ALTER TABLE transactions DISABLE TRIGGER ALL", "42501"),
     ("DROP TABLE transactions", "42501"),
@@ -133,7 +133,7 @@ async def test_a_transaction_is_born_initiated(service: TransactionsHarness) -> 
 
 async def test_another_tenant_sees_and_changes_nothing(service: TransactionsHarness) -> None:
     await service.deposit()
-    tables = ["transactions", "transaction_history", "bank_accounts", "provider_payments", "outbox", "handled_requests"]
+    tables = ["transactions", "transaction_history", "bank_accounts", "provider_payments", "handled_requests"]
     async with service.database.begin("org-2") as tx:
         for table in tables:
             assert await tx.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 0
@@ -159,7 +159,7 @@ async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsH
     for status, due_at in ((t.status == "PENDING_SETTLEMENT", t.due_at), (sa.true(), i.due_at)):
         statement = sa.select(due_at).where(status, leases.is_due(due_at)).order_by(due_at)
         text = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
-        async with service.database.begin("*") as tx:
+        async with service.database.begin_for_all() as tx:
             await tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
             plan = list(await tx.scalars(sa.text(f"EXPLAIN {text}")))
         [condition] = [line for line in plan if "Index Cond" in line]

@@ -28,7 +28,7 @@ async def service(service_database) -> TransactionsHarness:
 
 
 async def read_events(service: TransactionsHarness) -> list[Any]:
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         rows = (await tx.execute(sa.text("SELECT event_type, payload FROM outbox ORDER BY id"))).all()
     return [getattr(events_pb2, row.event_type.rsplit(".", 1)[1]).FromString(row.payload) for row in rows]
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from realco.compliance.v1.compliance_pb2 import EvaluateTransactionsRequest, EvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
 
@@ -25,6 +24,7 @@ from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.store import transactions as store
+from tests.support import servers
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Killed
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
@@ -153,13 +153,13 @@ async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarne
 async def test_a_worker_whose_lease_ran_out_writes_nothing(service: TransactionsHarness) -> None:
     made = await in_processing(service, "debit")
     taking = store.build_taking(Status.PROCESSING, count_max=10)
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         [stale] = await store.take_transactions(tx, taking)
     await service.hurry()
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         [fresh] = await store.take_transactions(tx, taking)
         assert await store.take_transactions(tx, taking) == []
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         assert await store.lock_taken_transaction(tx, stale) is None
         assert await store.lock_taken_transaction(tx, fresh) is not None
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
@@ -280,13 +280,14 @@ async def test_a_payment_with_another_amount_moves_nothing(service: Transactions
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
-async def test_one_broken_transaction_does_not_stop_the_others(service: TransactionsHarness) -> None:
+async def test_one_broken_transaction_does_not_stop_the_others(
+    service: TransactionsHarness, postgres: servers.TestPostgres
+) -> None:
     broken, good = await service.deposit(), await service.deposit("inv-002")
-    async with service.database.begin("*") as tx:
-        await tx.execute(
-            sa.text("UPDATE bank_accounts SET account_number_encrypted = 'x' WHERE bank_account_id = :id"),
-            {"id": broken.bank_account_id},
-        )
+    change = (
+        f"UPDATE bank_accounts SET account_number_encrypted = 'x' WHERE bank_account_id = '{broken.bank_account_id}'"
+    )
+    await servers.tamper(postgres.admin_dsn, service.database, change)
     await service.work()
     assert (await service.get(good.transaction_id)).status == T.PENDING_SETTLEMENT
     assert (await service.get(broken.transaction_id)).status == T.PROCESSING

@@ -182,7 +182,7 @@ async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_
     await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
 
     async def forget_after(days: int) -> int:
-        async with service.database.begin("*") as tx:
+        async with service.database.begin_for_all() as tx:
             received = service.clock.now() - timedelta(days=days)
             await tx.execute(sa.text("UPDATE webhook_inbox SET created_at = :at"), {"at": received})
         return await service.run(forget_webhook_bodies)
@@ -200,7 +200,7 @@ async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_
 async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(service: TransactionsHarness) -> None:
     await hook(service, "evt_1", "pay_of_somebody_else")
     await service.work()
-    async with service.database.begin("*") as tx:
+    async with service.database.begin_for_all() as tx:
         row = (await tx.execute(sa.text("SELECT ignored_because, due_at FROM webhook_inbox"))).one()
         assert await tx.scalar(sa.text("SELECT count(*) FROM webhooks")) == 0
     assert tuple(row) == ("the provider has no such payment", None)

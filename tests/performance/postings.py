@@ -81,7 +81,7 @@ class Bench:
         )
         admin = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
         await load.load_book(admin, scale)
-        bench = cls(Database(urls.app_url, "escrow"), admin)
+        bench = cls(Database(urls.app_url, urls.worker_url, "escrow"), admin)
         await bench._post(spread(1000))  # connections, plans and caches; not measured
         await bench._clone()
         return bench

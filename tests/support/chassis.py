@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.chassis.calls.auth import Principal
-from services.chassis.data import leases, migrations, tables
+from services.chassis.data import leases, migrations, rights, tables
 from services.chassis.data.database import Database
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -50,6 +50,8 @@ work = sa.Table(
     *leases.lease_columns(),
 )
 tables.attach(metadata)
+_EDITED = rights.both(insert=rights.EVERY, update=rights.EVERY, delete=True)
+RIGHTS = {**rights.CHASSIS, "notes": _EDITED, "facts": rights.appended(), "work": _EDITED}
 
 _numbers = itertools.count()
 
@@ -75,14 +77,13 @@ def _migrate(connection: sa.Connection) -> None:
     facts.create(connection)
     work.create(connection)
     migrations.create_chassis_tables(op)
-    migrations.enable_rls(op, "notes", "facts", "work")
     migrations.append_only(op, "facts")
-    migrations.grant_app(op, "chassis", select_insert=["facts"])
+    migrations.close(op, "chassis", RIGHTS)
 
 
 @asynccontextmanager
 async def opened(urls: SimpleNamespace, **options: Any):
-    database = Database(urls.app_url, "chassis", **options)
+    database = Database(urls.app_url, urls.worker_url, "chassis", **options)
     try:
         yield database
     finally:
@@ -98,8 +99,9 @@ async def as_superuser(urls: SimpleNamespace):
         await connection.close()
 
 
-async def note_ids(database: Database, org_id: str = "*") -> list[str]:
-    async with database.begin(org_id) as tx:
+async def note_ids(database: Database, org_id: str | None = None) -> list[str]:
+    """Of one organization, or of all."""
+    async with database.begin(org_id) if org_id else database.begin_for_all() as tx:
         return list(await tx.scalars(sa.select(notes.c.note_id).order_by(notes.c.note_id)))
 
 

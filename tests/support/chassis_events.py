@@ -55,7 +55,7 @@ async def emit(database, *names: str) -> None:
 
 
 async def unpublished(database) -> int:
-    async with database.begin("*") as tx:
+    async with database.begin_for_all() as tx:
         count = sa.select(sa.func.count()).where(outbox_table.c.published_at.is_(None))
         return await tx.scalar(count)
 

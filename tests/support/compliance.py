@@ -185,7 +185,7 @@ class ComplianceHarness:
 
     async def list_events(self) -> list[Any]:
         """All that were queued about parties, checks and limits, in their order."""
-        async with self.database.begin("*") as tx:
+        async with self.database.begin_for_all() as tx:
             rows = (await tx.execute(sa.select(outbox.c.event_type, outbox.c.payload).order_by(outbox.c.id))).all()
         symbols = symbol_database.Default()
         return [symbols.GetSymbol(row.event_type).FromString(row.payload) for row in rows]

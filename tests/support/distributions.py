@@ -94,14 +94,14 @@ class DistributionsHarness:
 
     async def make_due(self) -> None:
         """Every lease runs out and every pause ends, by the database's clock."""
-        async with self.database.begin("*") as tx:
+        async with self.database.begin_for_all() as tx:
             due = sa.update(sagas).where(sagas.c.due_at.is_not(None))
             await tx.execute(due.values(due_at=sa.func.clock_timestamp()))
 
     async def told(self, event: type[M]) -> list[M]:
         """The events of this type in the outbox, in order."""
         outbox = chassis_tables.outbox.c
-        async with self.database.begin("*") as tx:
+        async with self.database.begin_for_all() as tx:
             payloads = await tx.scalars(
                 sa.select(outbox.payload).where(outbox.event_type == event.DESCRIPTOR.full_name).order_by(outbox.id)
             )

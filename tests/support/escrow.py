@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,9 +92,9 @@ def new_entry(
 class Escrow:
     """The service as the callers of one organization see it."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.database = Database(url, "escrow")
+    def __init__(self, urls: SimpleNamespace) -> None:
+        self.urls = urls
+        self.database = Database(urls.app_url, urls.worker_url, "escrow")
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
         operations = Operations(self.database, self.clock)
@@ -112,7 +113,7 @@ class Escrow:
 
     def beside(self) -> Escrow:
         """A second process of the service, for the same organization."""
-        other = Escrow(self.url)
+        other = Escrow(self.urls)
         other.org_id, other.admin = self.org_id, self.admin
         return other
 
@@ -222,9 +223,9 @@ class Escrow:
 
     async def events(self, kind: type[Message]) -> list[Any]:
         """The events of a kind that wait in the outbox, oldest first."""
-        query = sa.text("SELECT payload FROM outbox WHERE event_type = :event_type ORDER BY id")
-        async with self.database.begin(self.org_id) as tx:
-            found = await tx.scalars(query, {"event_type": kind.DESCRIPTOR.full_name})
+        query = sa.text("SELECT payload FROM outbox WHERE event_type = :event_type AND org_id = :org_id ORDER BY id")
+        async with self.database.begin_for_all() as tx:
+            found = await tx.scalars(query, {"event_type": kind.DESCRIPTOR.full_name, "org_id": self.org_id})
             return [kind.FromString(payload) for payload in found]
 
     async def journal(self) -> list[pb.JournalEntry]:

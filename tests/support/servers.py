@@ -16,10 +16,12 @@ from types import SimpleNamespace
 from typing import Protocol
 
 import asyncpg
+import sqlalchemy as sa
 
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.postgres import Postgres
 from deploy.topology import database_of
+from services.chassis.data.database import Database
 from tests.support.chassis import until
 
 
@@ -45,16 +47,17 @@ _copies = itertools.count()
 
 
 async def copy_database(admin_dsn: str, template: SimpleNamespace, service: str) -> SimpleNamespace:
-    """A copy of a service's migrated database, with its name, owner_url, app_url and admin_url."""
+    """A copy of a service's migrated database, with its name, owner_url, app_url, worker_url and admin_url."""
     name, roles = f"{template.name}_copy{next(_copies)}", database_of(service)
     await _administer(
         admin_dsn,
         # Its rows would otherwise go through the log one by one.
         f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {roles.owner_role} STRATEGY file_copy",
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
-        f"GRANT CONNECT ON DATABASE {name} TO {roles.app_role}",
+        f"GRANT CONNECT ON DATABASE {name} TO {roles.app_role}, {roles.worker_role}",
     )
-    urls = {key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in ("owner_url", "app_url", "admin_url")}
+    logins = ("owner_url", "app_url", "worker_url", "admin_url")
+    urls = {key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in logins}
     return SimpleNamespace(name=name, **urls)
 
 
@@ -84,6 +87,17 @@ async def set_durable(admin_dsn: str, *, durable: bool) -> None:
             return bool(await admin.fetchval("SHOW full_page_writes") == wanted)
 
         await until(is_applied)
+    finally:
+        await admin.close()
+
+
+async def tamper(admin_dsn: str, database: Database, statement: str) -> None:
+    """Does as the superuser what no role of a service may."""
+    async with database.begin_for_all() as tx:
+        name = await tx.scalar(sa.text("SELECT current_database()"))
+    admin = await asyncpg.connect(admin_dsn, database=name)
+    try:
+        await admin.execute(statement)
     finally:
         await admin.close()
 

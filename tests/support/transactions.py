@@ -225,7 +225,7 @@ class TransactionsHarness:
 
     async def events(self, transaction_id: str) -> list[str]:
         """The names of its events, in order."""
-        async with self.database.begin("*") as tx:
+        async with self.database.begin_for_all() as tx:
             rows = await tx.execute(
                 sa.text("SELECT event_type FROM outbox WHERE aggregate_id = :id ORDER BY id"), {"id": transaction_id}
             )
@@ -233,7 +233,7 @@ class TransactionsHarness:
 
     async def hurry(self) -> None:
         """Makes every lease and back-off run out now: what waits by the machine's clock is due."""
-        async with self.database.begin("*") as tx:
+        async with self.database.begin_for_all() as tx:
             past = sa.func.clock_timestamp() - sa.text("interval '1 second'")
             t = transactions.c
             await tx.execute(sa.update(transactions).where(t.due_at.is_not(None)).values(due_at=past))

@@ -18,8 +18,6 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.type.v1 import money_pb2
 
-from services.chassis.data import heard_persons
-from services.chassis.data import tables as chassis_tables
 from services.distributions import messages, tables
 from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
@@ -68,7 +66,7 @@ def migration(name: str) -> ModuleType:
 )
 def test_the_database_allows_the_moves_the_domain_allows(table: str, moves: dict[Enum, frozenset[Enum]]) -> None:
     known = next(c for c in getattr(tables, table).constraints if c.name == f"{table}_status").sqltext.text
-    stored = set(migration("0001_tables")._MOVES[table].split())
+    stored = {move for move in migration("0001_tables")._MOVES[table].split() if not move.startswith(">")}
     allowed = {
         f"{before.value}>{after.value}"
         for before, afters in moves.items()
@@ -76,12 +74,6 @@ def test_the_database_allows_the_moves_the_domain_allows(table: str, moves: dict
         if f"'{before.value}'" in known and f"'{after.value}'" in known
     }
     assert stored == allowed
-
-
-def test_every_table_of_an_organization_is_closed_by_row_level_security() -> None:
-    with_organization = {table.name for table in tables.metadata.sorted_tables if "org_id" in table.c}
-    chassis = {*chassis_tables.metadata.tables, *heard_persons.TABLES}
-    assert set(migration("0001_tables")._OF_ORGANIZATIONS) == with_organization - chassis
 
 
 def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields: Any) -> escrow.JournalEntry:

@@ -23,7 +23,10 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
         data_dir=folder,
         ports={name: 20_000 + number for number, name in enumerate((*INNER_PORTS, "gateway"))},
         identity=Identity(folder),
-        databases={name: DatabaseUrls(f"app-secret-of-{name}", f"owner-secret-of-{name}") for name in SERVICE_NAMES},
+        databases={
+            name: DatabaseUrls(*(f"{role}-secret-of-{name}" for role in ("app", "worker", "owner")))
+            for name in SERVICE_NAMES
+        },
         nats_urls={name: f"nats-secret-of-{name}" for name in NATS_USER_NAMES},
     )
 
@@ -43,7 +46,14 @@ def test_no_secret_stands_in_an_environment_and_files_are_the_owners_alone(
 @pytest.mark.parametrize(
     ("process", "files"),
     [
-        ("escrow", {"database_url": "app-secret-of-escrow", "nats_url": "nats-secret-of-escrow"}),
+        (
+            "escrow",
+            {
+                "database_url": "app-secret-of-escrow",
+                "worker_database_url": "worker-secret-of-escrow",
+                "nats_url": "nats-secret-of-escrow",
+            },
+        ),
         ("migrate-escrow", {"migration_database_url": "owner-secret-of-escrow"}),
         ("provisioner", {"nats_url": "nats-secret-of-provisioner"}),
         ("gateway", {}),
@@ -91,10 +101,14 @@ def test_without_a_file_of_grants_no_process_is_told_of_one(
     ("environment", "databases", "nats"),
     [
         ({}, {}, {}),
-        ({"ESCROW_DATABASE_URL": "app"}, {"escrow": DatabaseUrls("app", "")}, {}),
+        ({"ESCROW_DATABASE_URL": "app"}, {"escrow": DatabaseUrls("app", "", "")}, {}),
         (
-            {"ESCROW_DATABASE_URL": "app", "ESCROW_MIGRATION_DATABASE_URL": "owner"},
-            {"escrow": DatabaseUrls("app", "owner")},
+            {
+                "ESCROW_DATABASE_URL": "app",
+                "ESCROW_WORKER_DATABASE_URL": "worker",
+                "ESCROW_MIGRATION_DATABASE_URL": "owner",
+            },
+            {"escrow": DatabaseUrls("app", "worker", "owner")},
             {},
         ),
         ({"ESCROW_MIGRATION_DATABASE_URL": "owner"}, {}, {}),  # alone it names no database to serve from

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from services.chassis.approvals import records
 from services.chassis.approvals.book import Approvals
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.leases import postpone
 from services.chassis.data.operations import Operations
 from services.chassis.data.tables import approvals as table
@@ -28,7 +28,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
 
     async def resume() -> int:
         """Does what was approved, where the process that was to do it died or a service it needs was away."""
-        async with operations.database.begin(ALL_ORGANIZATIONS) as tx:
+        async with operations.database.begin_for_all() as tx:
             rows = (await tx.execute(records.taking_approved(_LEASE_MS, _RESUMED_MAX))).all()
         for row in rows:
             try:
@@ -43,7 +43,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
     async def expire() -> int:
         """Writes down, and tells, what has expired by itself."""
         now = operations.clock.now()
-        async with operations.database.begin(ALL_ORGANIZATIONS) as tx:
+        async with operations.database.begin_for_all() as tx:
             found = await tx.execute(records.selecting_expired(now, _EXPIRED_MAX))
             due: dict[str, list[str]] = defaultdict(list)
             for row in found:

@@ -28,8 +28,6 @@ from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import find_fault
 
-# What a transaction over every organization's rows says: for jobs, relays and webhooks. No token may name it.
-ALL_ORGANIZATIONS = "*"
 INVESTOR = "investor"
 ROLES = frozenset({INVESTOR, "sponsor", "admin", "auditor"})
 SERVICE_ROLE = "service"

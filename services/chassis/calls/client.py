@@ -21,7 +21,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from grpc import aio
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, ServiceIdentity, principal_or_none
+from services.chassis.calls.auth import ServiceIdentity, principal_or_none
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import status_in
 from services.chassis.process import telemetry
@@ -170,6 +170,6 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
     def _context(self) -> dict[str, str]:
         found = {"traceparent": telemetry.current_traceparent(), "x-request-id": telemetry.current_request_id()}
         principal = principal_or_none()
-        if principal is not None and principal.org_id != ALL_ORGANIZATIONS:
+        if principal is not None:
             found["x-realco-org"] = principal.org_id
         return {key: value for key, value in found.items() if value}

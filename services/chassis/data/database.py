@@ -1,6 +1,8 @@
 """One service's PostgreSQL: transactions that know their organization, connections that are never trusted after a cut.
 
 - Every transaction begins by naming its organization, for that transaction only; row level security does the rest.
+- Two roles, each with its own pool: a request's sees one organization whatever it sets; the worker's sees all of them,
+  and works for jobs, the relay and webhooks (ADR 17).
 - A cancelled query's connection is closed, never returned to the pool (reliability rule c20).
 - A commit, once begun, is awaited to its end even if the caller is cancelled meanwhile.
 - READ COMMITTED; time limits on locks, statements and idle transactions (c9).
@@ -11,25 +13,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.data.urls import dsn_of, engine_of
+from services.chassis.process.settings import Settings
 from services.chassis.values.invariant import invariant
 
 T = TypeVar("T")
 
 LOCK_TIMEOUT_MS = 2_000
 STATEMENT_TIMEOUT_MS = 30_000
-# Settings of the app role, not of a session: so any connection of a pooler serves any transaction. Whoever makes the
-# role gives them to it; a service does not start without them.
+# Settings of the roles, not of a session: so any connection of a pooler serves any transaction. Whoever makes the
+# roles gives them these; a service does not start without them.
 ROLE_SETTINGS = {
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
@@ -39,8 +42,11 @@ ROLE_SETTINGS = {
     "timezone": "UTC",
 }
 _RAW_CONNECTIONS_MAX = 4
+_WORKER_CONNECTIONS_MAX = 6
 _CONNECT_SECONDS = 5
 _ENQUEUED = "realco_enqueued"
+# What the worker's transactions name: its policies do not ask for it, and no organization is called so.
+_NO_ORGANIZATION = ""
 
 _BEGIN = sa.text(
     "SELECT set_config('app.org_id', :org_id, true), set_config('lock_timeout', :lock_ms, true),"
@@ -49,20 +55,37 @@ _BEGIN = sa.text(
 
 
 class Database:
-    """The database of the service `name`, reached as its app role.
+    """The database of the service `name`, reached as the role of its requests and as its worker's.
 
     Args:
-        url: `postgresql://user:password@host:port/name?sslmode=…`, with or without a driver's name.
+        url: The app role's: `postgresql://user:password@host:port/name?sslmode=…`, with or without a driver's name.
+        worker_url: The worker role's.
         name: The service, which names its migrations and its lines in `pg_stat_activity`.
     """
 
-    def __init__(self, url: str, name: str, *, connections_max: int = 12) -> None:
+    def __init__(self, url: str, worker_url: str, name: str, *, connections_max: int = 12) -> None:
         self.name = name
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
         self._dsn = dsn_of(url)
         self._session = {"application_name": f"realco-{name}"}
-        self._engine = engine_of(
+        self._requests = self._pool_of(url, connections_max)
+        self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
+        self._raw_pool: asyncpg.Pool | None = None
+        self._raw_pool_lock = asyncio.Lock()
+
+    @classmethod
+    def open(cls, settings: Settings, name: str) -> Self:
+        """The database of the service `name`, as its settings say."""
+        return cls(
+            settings.database_url.get_secret_value(),
+            settings.worker_database_url.get_secret_value(),
+            name,
+            connections_max=settings.database_connections_max,
+        )
+
+    def _pool_of(self, url: str, connections_max: int) -> AsyncEngine:
+        return engine_of(
             url,
             self._session,
             connect_seconds=_CONNECT_SECONDS,
@@ -70,21 +93,31 @@ class Database:
             max_overflow=0,
             pool_timeout=3,
         )
-        self._raw_pool: asyncpg.Pool | None = None
-        self._raw_pool_lock = asyncio.Lock()
 
     @asynccontextmanager
     async def begin(
         self, org_id: str | None = None, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS
     ) -> AsyncIterator[AsyncConnection]:
-        """One transaction, committed when the block ends and rolled back when it raises.
+        """One transaction of one organization, committed when the block ends and rolled back when it raises.
 
         Args:
-            org_id: Whose rows may be seen and written: None is the caller's organization, "*" is all of them, which
-                only jobs, relays and webhooks have a use for.
+            org_id: Whose rows may be seen and written; None is the caller's organization.
             lock_timeout_ms: How long one statement may wait for another transaction.
         """
-        connection = await self._open(org_id or current_principal().org_id, lock_timeout_ms)
+        organization = org_id or current_principal().org_id
+        invariant(organization != "", "a transaction names its organization")
+        async with self._begin(self._requests, organization, lock_timeout_ms) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def begin_for_all(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction over the rows of every organization, for jobs, the relay and webhooks."""
+        async with self._begin(self._worker, _NO_ORGANIZATION, LOCK_TIMEOUT_MS) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _begin(self, pool: AsyncEngine, org_id: str, lock_timeout_ms: int) -> AsyncIterator[AsyncConnection]:
+        connection = await self._open(pool, org_id, lock_timeout_ms)
         try:
             yield connection
             enqueued = connection.info.pop(_ENQUEUED, False)
@@ -99,9 +132,13 @@ class Database:
         if enqueued:
             self.events_waiting.set()
 
-    async def _open(self, org_id: str, lock_timeout_ms: int) -> AsyncConnection:
+    async def ping(self) -> None:
+        """Raises what keeps requests from the database."""
+        async with self._begin(self._requests, _NO_ORGANIZATION, LOCK_TIMEOUT_MS):
+            pass  # to begin is a question and its answer
+
+    async def _open(self, pool: AsyncEngine, org_id: str, lock_timeout_ms: int) -> AsyncConnection:
         """A connection whose transaction has begun. A connection the server has dropped meanwhile is replaced once."""
-        invariant(org_id != "", "a transaction names its organization")
         remaining = remaining_seconds()
         statement_ms = STATEMENT_TIMEOUT_MS if remaining is None else max(1, int(remaining * 1000))
         limits = {
@@ -110,7 +147,7 @@ class Database:
             "statement_ms": str(min(statement_ms, STATEMENT_TIMEOUT_MS)),
         }
         for attempt in (1, 2):
-            connection = self._engine.connect()
+            connection = pool.connect()
             try:
                 await connection.start()
                 await connection.execute(_BEGIN, limits)
@@ -162,7 +199,8 @@ class Database:
         if self._raw_pool is not None:
             self._raw_pool.terminate()
             self._raw_pool = None
-        await self._engine.dispose()
+        await self._requests.dispose()
+        await self._worker.dispose()
 
 
 async def driver_connection(tx: AsyncConnection) -> asyncpg.Connection:

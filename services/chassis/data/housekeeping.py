@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
-from services.chassis.data.tables import handled_events, handled_requests, outbox
+from services.chassis.data.tables import metadata
 from services.chassis.process.jobs import Job
 
 OUTBOX_DAYS = 35
 HANDLED_REQUESTS_DAYS = 30
 HANDLED_EVENTS_DAYS = 90
+# When a row has served its time: so many days after the time in that column. The database refuses to forget earlier.
+# An event that is not published has no such time, and stays.
+FORGOTTEN_AFTER_DAYS = {
+    "outbox": ("published_at", OUTBOX_DAYS),
+    "handled_requests": ("created_at", HANDLED_REQUESTS_DAYS),
+    "handled_events": ("created_at", HANDLED_EVENTS_DAYS),
+}
 _BATCH_MAX = 5_000
 
 
@@ -31,15 +37,16 @@ def housekeeping(database: Database) -> Job:
 
 async def forget_old_rows(database: Database) -> int:
     """Deletes at most a batch of each kind; returns how many rows."""
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
+    async with database.begin_for_all() as tx:
         forgotten = 0
-        for table, column, days in (
-            (outbox, outbox.c.published_at, OUTBOX_DAYS),  # one not published has no such time, and stays
-            (handled_requests, handled_requests.c.created_at, HANDLED_REQUESTS_DAYS),
-            (handled_events, handled_events.c.created_at, HANDLED_EVENTS_DAYS),
-        ):
+        for name, (column, days) in FORGOTTEN_AFTER_DAYS.items():
+            table = metadata.tables[name]
             keys = list(table.primary_key.columns)
-            old = sa.select(*keys).where(column < sa.func.now() - sa.text(f"interval '{days} days'")).limit(_BATCH_MAX)
+            old = (
+                sa.select(*keys)
+                .where(table.c[column] < sa.func.now() - sa.text(f"interval '{days} days'"))
+                .limit(_BATCH_MAX)
+            )
             gone = sa.delete(table).where(sa.tuple_(*keys).in_(old))
             forgotten += (await tx.execute(gone)).rowcount
         return forgotten

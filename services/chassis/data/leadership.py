@@ -10,7 +10,6 @@ import time
 
 import sqlalchemy as sa
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database
 from services.chassis.values.ids import uuid7
 
@@ -39,7 +38,7 @@ class Leadership:
         now = time.monotonic()
         if now < self._renew_at:
             return True
-        async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+        async with self._database.begin_for_all() as tx:
             leads = bool(await tx.scalar(_TAKE, {**self._key, "seconds": LEASE_SECONDS}))
         self._renew_at = now + _RENEW_SECONDS if leads else 0.0
         return leads
@@ -49,5 +48,5 @@ class Leadership:
         if self._renew_at == 0.0:
             return
         self._renew_at = 0.0
-        async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+        async with self._database.begin_for_all() as tx:
             await tx.execute(_GIVE_UP, self._key)

@@ -1,8 +1,9 @@
 """Brings one service's database to the schema of this code.
 
 `python -m services.chassis.data.migrate <service> [--check | --new-incarnation]`. Two migrators wait for each other.
-`--check` changes nothing: it compares the database with the service's tables.py, prints what differs and exits 1 if
-anything does. `--new-incarnation` is for a database that was restored from a backup: run it before the service starts.
+`--check` changes nothing: it compares the database with the service's tables.py and rights.py, prints what differs and
+exits 1 if anything does. `--new-incarnation` is for a database that was restored from a backup: run it before the
+service starts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.chassis.data.catalogue import find_rights_differences
+from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
 from services.chassis.data.tables import incarnation
 from services.chassis.data.urls import engine_of
@@ -94,12 +97,14 @@ async def begin_incarnation(url: str) -> str:
 
 
 async def drift(url: str, service: str) -> list[str]:
-    """What differs between the database and the service's `tables.metadata`, a line each."""
+    """What differs between the database and the service's `tables.metadata` and `rights.RIGHTS`, a line each."""
     metadata: sa.MetaData = importlib.import_module(f"services.{service}.tables").metadata
+    stated: Table = importlib.import_module(f"services.{service}.rights").RIGHTS
     engine = engine_of(url, _SESSION)
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(differences, metadata)
+            found = await connection.run_sync(differences, metadata)
+            return found + await connection.run_sync(find_rights_differences, service, stated)
     finally:
         await engine.dispose()
 

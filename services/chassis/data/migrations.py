@@ -1,24 +1,57 @@
 """What every service's migrations share: who may touch which table, and that history stays history.
 
 A service's `migrations/env.py` is three lines: `from services.chassis.data.migrations import run_env`, its tables'
-`metadata`, and `run_env(metadata)`. Migrations run as the owner role; services run as `<name>_app`, which owns nothing.
+`metadata`, and `run_env(metadata)`. Migrations run as the owner role; services run as `<name>_app` and `<name>_worker`,
+which own nothing. What these may do stands in the service's `rights.py`; `close` brings the database to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
 
-from services.chassis.data import heard_persons, tables
+from services.chassis.data import heard_persons, rights, tables
+from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS
 
 # `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
 Op = Any
 
-_REFUSE = "realco_refuse"
-_READ_ONLY = ("alembic_version", "incarnation")
+# Every function of ours finds tables by this, so that a temporary table of the caller's stands in for none.
+SEARCH_PATH = "search_path = public, pg_temp"
+
+_REFUSE = f"""
+CREATE OR REPLACE FUNCTION realco_refuse() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
+END $$
+"""
+_REFUSE_MOVE = f"""
+CREATE OR REPLACE FUNCTION realco_refuse_move() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+DECLARE
+  before text := CASE TG_OP WHEN 'INSERT' THEN '' ELSE OLD.status END;
+BEGIN
+  IF before || '>' || NEW.status = ANY (TG_ARGV) THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION '% does not move from % to %', TG_TABLE_NAME, before, NEW.status USING ERRCODE = '23514';
+END $$
+"""
+_REFUSE_EARLY = f"""
+CREATE OR REPLACE FUNCTION realco_refuse_early() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF (to_jsonb(OLD) ->> TG_ARGV[0])::timestamptz < now() - make_interval(days => TG_ARGV[1]::integer) THEN
+    RETURN OLD;
+  END IF;
+  RAISE EXCEPTION '% is kept % days: % refused', TG_TABLE_NAME, TG_ARGV[1], TG_OP USING ERRCODE = '42501';
+END $$
+"""
+
+_APPROVAL_MOVES = """
+    >PENDING PENDING>APPROVED PENDING>REJECTED PENDING>EXPIRED PENDING>CANCELLED APPROVED>EXECUTED APPROVED>FAILED
+"""
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -30,141 +63,130 @@ def run_env(metadata: sa.MetaData) -> None:
 
 
 def create_chassis_tables(op: Op) -> None:
-    """Makes the chassis' tables, closed by row level security where they have an org_id."""
+    """Makes the chassis' tables, and the functions that refuse what none of a service's tables may take."""
     tables.metadata.create_all(op.get_bind())
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
-    enable_rls(op, *(table.name for table in tables.metadata.sorted_tables if "org_id" in table.c))
+    for function in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY):
+        op.execute(function)
+    for name, (column, days) in FORGOTTEN_AFTER_DAYS.items():
+        keep(op, name, column, days)
+    guard_moves(op, {"approvals": _APPROVAL_MOVES})
 
 
 def create_heard_persons(op: Op) -> None:
     """Makes the tables of a service that keeps who acts for whom."""
     heard_persons.metadata.create_all(op.get_bind())
-    enable_rls(op, *heard_persons.TABLES)
 
 
-def enable_rls(op: Op, *names: str) -> None:
-    """Hides the rows of other organizations, from the tables' owner too. A transaction that set none sees nothing.
-
-    The setting is read once a statement, in a sub-select, not once a row.
-    """
-    for name in names:
-        table = _quoted(op, name)
-        mine = "org_id = (SELECT current_setting('app.org_id')) OR (SELECT current_setting('app.org_id')) = '*'"
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-        op.execute(f"CREATE POLICY organization ON {table} USING ({mine}) WITH CHECK ({mine})")
+def keep(op: Op, name: str, column: str, days: int) -> None:
+    """Refuses to forget a row before so many days have passed since the time in that column, whoever asks."""
+    op.execute(
+        f"CREATE TRIGGER refuse_early BEFORE DELETE ON {_quoted(op, name)}"
+        f" FOR EACH ROW EXECUTE FUNCTION realco_refuse_early('{column}', '{days}')"
+    )
 
 
 def append_only(op: Op, *names: str) -> None:
     """Refuses UPDATE, DELETE and TRUNCATE on the tables, whoever asks (reliability rule c3)."""
-    op.execute(
-        f"CREATE OR REPLACE FUNCTION {_REFUSE}() RETURNS trigger LANGUAGE plpgsql AS $$"
-        " BEGIN RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501'; END $$"
-    )
     for name in names:
         table = _quoted(op, name)
         op.execute(
-            f"CREATE TRIGGER refuse_edits BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {_REFUSE}()"
+            f"CREATE TRIGGER refuse_edits BEFORE UPDATE OR DELETE ON {table}"
+            " FOR EACH ROW EXECUTE FUNCTION realco_refuse()"
         )
         op.execute(
-            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {_REFUSE}()"
+            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
         )
 
 
-def guard_moves(op: Op, machines: Mapping[str, str]) -> None:
-    """Refuses every change of a status but the moves that are listed, whoever writes it (reliability rule c7).
-
-    Fills `allowed_moves`, a table of the service with `machine`, `from_status` and `to_status`. The app role may read
-    it: see `grant_app`.
+def guard_moves(op: Op, moves: Mapping[str, str]) -> None:
+    """Refuses a status that no listed move leads to, whoever writes it (reliability rule c7).
 
     Args:
-        machines: For each table with a `status`, its moves: `OPEN>CLOSING CLOSING>CLOSED`.
+        moves: By table, `FROM>TO` and, for the statuses a row may begin with, `>TO`. The list stands in the trigger
+            itself, where no table can stand in for it.
     """
-    op.bulk_insert(
-        sa.table("allowed_moves", sa.column("machine"), sa.column("from_status"), sa.column("to_status")),
-        [
-            {"machine": machine, "from_status": move.split(">")[0], "to_status": move.split(">")[1]}
-            for machine, moves in machines.items()
-            for move in moves.split()
-        ],
-    )
-    op.execute(_REFUSE_ILLEGAL_MOVE)
-    for machine in machines:
-        op.execute(
-            f"CREATE TRIGGER refuse_illegal_move BEFORE UPDATE OF status ON {_quoted(op, machine)} FOR EACH ROW"
-            " WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION refuse_illegal_move()"
-        )
+    for name, listed in moves.items():
+        table, edges = _quoted(op, name), ", ".join(f"'{edge}'" for edge in sorted(listed.split()))
+        function = f"FOR EACH ROW {{}}EXECUTE FUNCTION realco_refuse_move({edges})"
+        changed = "WHEN (OLD.status IS DISTINCT FROM NEW.status) "
+        op.execute(f"CREATE TRIGGER refuse_beginning BEFORE INSERT ON {table} {function.format('')}")
+        op.execute(f"CREATE TRIGGER refuse_move BEFORE UPDATE OF status ON {table} {function.format(changed)}")
 
 
-_REFUSE_ILLEGAL_MOVE = """
-    CREATE FUNCTION refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
-    BEGIN
-        IF NOT EXISTS (
-            SELECT FROM allowed_moves
-            WHERE machine = TG_TABLE_NAME AND from_status = OLD.status AND to_status = NEW.status
-        ) THEN
-            RAISE EXCEPTION '% does not move from % to %', TG_TABLE_NAME, OLD.status, NEW.status
-                USING ERRCODE = '23514';
-        END IF;
-        RETURN NEW;
-    END $$
-"""
+def close(op: Op, service: str, stated: rights.Table) -> None:
+    """Gives the service's roles what is stated and everybody else nothing, and hides what belongs to others.
 
-
-def grant_app(
-    op: Op,
-    service: str,
-    *,
-    select: Sequence[str] = (),
-    select_insert: Sequence[str] = (),
-    all: Sequence[str] | None = None,  # noqa: A002  # it reads well where it is called
-) -> None:
-    """Gives the app role its rights, and everybody else none.
-
-    Args:
-        service: Its app role is `<service>_app`, unless the owner who migrates has another name before `_owner`.
-        select: Tables that a migration fills: SELECT.
-        select_insert: Append-only tables: SELECT and INSERT.
-        all: The service's tables with SELECT, INSERT, UPDATE and DELETE; None is every other table there is. The
-            chassis' own tables have their rights anyway.
+    A migration that changes tables or rights ends with it. What the statement names and is not there yet is left to the
+    migration that makes it.
     """
     bind = op.get_bind()
-    app = _quoted(op, app_role(bind, service))
-    names = sa.inspect(bind).get_table_names() if all is None else [*all, *tables.metadata.tables]
-    read_only = (*_READ_ONLY, *select)
-    editable = [name for name in names if name not in select_insert and name not in read_only]
-    op.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC")
-    op.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    op.execute(f"GRANT USAGE ON SCHEMA public TO {app}")
-    for name in read_only:
-        op.execute(f"GRANT SELECT ON {_quoted(op, name)} TO {app}")
-    op.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app}")
-    for name in editable:
-        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {_quoted(op, name)} TO {app}")
-    for name in select_insert:
-        op.execute(f"REVOKE ALL ON {_quoted(op, name)} FROM {app}")
-        op.execute(f"GRANT SELECT, INSERT ON {_quoted(op, name)} TO {app}")
-    _grant_functions(op, app)
+    roles = {kind: role_of(bind, service, kind) for kind in ("app", "worker")}
+    everybody = ", ".join(["PUBLIC", *(_quoted(op, role) for role in roles.values())])
+    for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+        op.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA public FROM {everybody}")
+    op.execute(f"REVOKE ALL ON SCHEMA public FROM {everybody}")
+    op.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(_quoted(op, role) for role in roles.values())}")
+    there = set(sa.inspect(bind).get_table_names())
+    for name, granted in stated.items():
+        if name in there:
+            _grant(op, name, roles["app"], granted.app)
+            _grant(op, name, roles["worker"], granted.worker)
+    for function in bind.scalars(_CALLED).all():
+        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {_quoted(op, roles['app'])}")
+    for name in sorted(there):
+        if "org_id" in {column["name"] for column in sa.inspect(bind).get_columns(name)}:
+            _hide(op, name, roles)
 
 
-def app_role(connection: sa.Connection, service: str) -> str:
-    """The app role beside the owner role that is connected: `escrow_owner` -> `escrow_app`."""
+# The functions that a service calls; those of extensions stay as they are.
+_CALLED = sa.text(
+    "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " WHERE n.nspname = 'public' AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype"
+    " AND pg_get_userbyid(p.proowner) = current_user"
+    " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1"
+)
+
+
+def _grant(op: Op, name: str, role: str, granted: rights.Grant) -> None:
+    columns = [column["name"] for column in sa.inspect(op.get_bind()).get_columns(name)]
+    for privilege in ("select", "insert", "update"):
+        named = getattr(granted, privilege)
+        listed = [_quoted(op, column) for column in named if column in columns]
+        if named == rights.EVERY:
+            op.execute(f"GRANT {privilege.upper()} ON {_quoted(op, name)} TO {_quoted(op, role)}")
+        elif listed:
+            op.execute(f"GRANT {privilege.upper()} ({', '.join(listed)}) ON {_quoted(op, name)} TO {_quoted(op, role)}")
+    if granted.delete:
+        op.execute(f"GRANT DELETE ON {_quoted(op, name)} TO {_quoted(op, role)}")
+
+
+def _hide(op: Op, name: str, roles: Mapping[str, str]) -> None:
+    """A request's role sees the organization that its transaction names, the worker's all of them.
+
+    The owner, as which functions and their triggers run, sees what the one sees who signed in: a function that the
+    worker calls must not take what it cannot see for what is not there. Settings are read once a statement, in a
+    sub-select, not once a row.
+    """
+    table, worker = _quoted(op, name), roles["worker"]
+    mine = "org_id = (SELECT current_setting('app.org_id'))"
+    seen_by = {
+        "requests": (_quoted(op, roles["app"]), mine),
+        "worker": (_quoted(op, worker), "true"),
+        "owner": ("CURRENT_USER", f"{mine} OR (SELECT session_user = '{worker}')"),
+    }
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    for policy, (role, rows) in seen_by.items():
+        op.execute(f"DROP POLICY IF EXISTS {policy} ON {table}")
+        op.execute(f"CREATE POLICY {policy} ON {table} TO {role} USING ({rows}) WITH CHECK ({rows})")
+
+
+def role_of(connection: sa.Connection, service: str, kind: str) -> str:
+    """The app or worker role beside the owner role that is connected: `escrow_owner` -> `escrow_app`."""
     owner = str(connection.scalar(sa.text("SELECT current_user")))
-    return f"{owner.removesuffix('_owner')}_app" if owner.endswith("_owner") else f"{service}_app"
-
-
-def _grant_functions(op: Op, app: str) -> None:
-    """Our own functions are for the app role alone; those of extensions stay as they are."""
-    functions = op.get_bind().scalars(
-        sa.text(
-            "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-            " WHERE n.nspname = 'public' AND p.prokind = 'f' AND pg_get_userbyid(p.proowner) = current_user"
-            " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
-        )
-    )
-    for function in functions.all():
-        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
-        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {app}")
+    return f"{owner.removesuffix('_owner')}_{kind}" if owner.endswith("_owner") else f"{service}_{kind}"
 
 
 def _quoted(op: Op, name: str) -> str:

@@ -28,7 +28,7 @@ from nats.js import JetStreamContext
 from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, organization, service_principal
+from services.chassis.calls.auth import acting_as, organization, service_principal
 from services.chassis.data.database import Database, is_transient, sqlstate
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, Position, record_position
@@ -261,7 +261,7 @@ class _Consumer:
                 log.warning("dead_letter_not_stored", consumer=durable, error=type(unknown).__name__)
                 await wait_for_any(self.stop, seconds=backoff_seconds(failures))
                 continue
-            async with self.database.begin(ALL_ORGANIZATIONS) as tx:
+            async with self.database.begin_for_all() as tx:
                 await record_position(tx, durable, message.metadata.stream, _position(message))
             telemetry.EVENTS_HANDLED.labels(durable, "dead_letter").inc()
             telemetry.DEAD_LETTERS.labels(durable).inc()

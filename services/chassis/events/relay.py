@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import asyncpg
 from nats.js import JetStreamContext
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.leadership import Leadership
 from services.chassis.events.signatures import SIGNATURE, EventKey
@@ -60,14 +59,14 @@ async def run_relay(database: Database, js: JetStreamContext, area: str, key: Ev
 
 async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey) -> int:
     """Publishes and marks the oldest events, at most BATCH_MAX; returns how many."""
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
+    async with database.begin_for_all() as tx:
         connection = await driver_connection(tx)
         rows = _cut(await connection.fetch(_READ, BATCH_MAX))
     OUTBOX_OLDEST_SECONDS.labels(area).set(max(0.0, rows[0]["age_seconds"]) if rows else 0)
     if not rows:
         return 0
     await _publish(js, area, [_message(row, area, key) for row in rows])
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
+    async with database.begin_for_all() as tx:
         connection = await driver_connection(tx)
         await connection.execute(_MARK, [row["id"] for row in rows])
     EVENTS_PUBLISHED.labels(area).inc(len(rows))

@@ -82,10 +82,10 @@ def find(durable: str) -> tuple[str, Subscription]:
 
 async def main(durable: str) -> int:
     settings = Settings.load()
-    settings.require("database_url", "nats_url", "event_jwks")
+    settings.require("database_url", "worker_database_url", "nats_url", "event_jwks")
     service, subscription = find(durable)
     telemetry.configure_logging(service)
-    database = Database(settings.database_url.get_secret_value(), service)
+    database = Database.open(settings, service)
     connection = await streams.connect(settings.nats_url.get_secret_value(), f"replay-{durable}")
     try:
         js, keys = streams.jetstream(connection), EventKeys(settings.event_jwks)

@@ -16,7 +16,6 @@ from nats.js.api import ConsumerInfo
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.chassis.data.database import Database, is_transient
 from services.chassis.data.positions import Position, count_deliveries_from, find_position
 from services.chassis.events import streams
@@ -84,7 +83,7 @@ class Watch:
         return True
 
     async def _handled(self) -> Position:
-        async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+        async with self._database.begin_for_all() as tx:
             return await find_position(tx, self._durable, self._stream)
 
     async def _follow(self, info: ConsumerInfo, handled: Position) -> None:
@@ -92,7 +91,7 @@ class Watch:
         delivered = info.delivered.consumer_seq if info.delivered else 0
         if delivered < handled.consumer_sequence:
             acknowledged = info.ack_floor.consumer_seq if info.ack_floor else 0
-            async with self._database.begin(ALL_ORGANIZATIONS) as tx:
+            async with self._database.begin_for_all() as tx:
                 await count_deliveries_from(tx, self._durable, self._stream, handled, acknowledged)
 
     async def _info(self) -> ConsumerInfo | None:

@@ -11,42 +11,59 @@ from services.chassis.values.errors import BootError
 
 NATS_VERSION_MIN = (2, 15, 1)
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
+# Whose rows are looked at meanwhile: nobody's.
+_NOBODY = "_"
+# As PostgreSQL words what migrations.py makes.
+_ONE_ORGANIZATION = "(org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting))"
 
 
 async def boot_check(database: Database) -> None:
     """Collects every fault, so that one start tells all there is to mend."""
     faults: list[str] = []
-    async with database.begin("*") as tx:
+    async with database.begin(_NOBODY) as tx:
         off = sa.text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE current_setting(name) <> 'on'")
         switched_off = await tx.scalars(off, {"names": _DURABLE})
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
-        faults += await _setting_faults(tx)
         faults += await _security_faults(tx)
+        faults += await _reach_faults(tx)
         if fault := known_schema(database.name).fault_of(await tx.run_sync(read_schema)):
             faults.append(fault)
+        requests = await tx.scalar(sa.text("SELECT current_user"))
+    async with database.begin_for_all() as tx:
+        faults += await _role_faults(tx)
+        if await tx.scalar(sa.text("SELECT current_user")) == requests:
+            faults.append(f"WORKER_DATABASE_URL: signs in as {requests}, as requests do; use the worker role")
     if faults:
         raise BootError("; ".join(faults))
 
 
 async def _role_faults(tx: AsyncConnection) -> list[str]:
-    role = (
-        await tx.execute(sa.text("SELECT rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"))
-    ).one()
-    owned = await tx.scalar(
-        sa.text(
-            "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p') AND pg_has_role(current_user, relowner, 'USAGE')"
-        )
+    """What the role can do that no service has a use for, and what it lacks."""
+    query = sa.text(
+        "SELECT r.rolname, r.rolsuper OR r.rolbypassrls AS passes, r.rolcreatedb OR r.rolcreaterole OR r.rolreplication"
+        " AS administers, EXISTS (SELECT FROM pg_class c WHERE c.relkind IN ('r', 'p') AND"
+        " pg_has_role(current_user, c.relowner, 'USAGE')) AS owns, EXISTS (SELECT FROM pg_auth_members m"
+        " WHERE m.member = r.oid) AS belongs, has_database_privilege(current_database(), 'TEMP') AS temporary,"
+        " has_database_privilege(current_database(), 'CREATE') OR EXISTS (SELECT FROM pg_namespace n WHERE"
+        " has_schema_privilege(n.oid, 'CREATE')) AS creates FROM pg_roles r WHERE r.rolname = current_user"
     )
-    faults = []
-    if role.rolsuper or role.rolbypassrls:
-        faults.append(f"role {role.rolname} is superuser or bypasses row level security; use the app role")
-    elif owned:
-        faults.append(f"role {role.rolname} owns tables; use the app role, which can change no schema")
-    return faults
+    role = (await tx.execute(query)).one()
+    if role.passes:
+        return [f"role {role.rolname} is superuser or bypasses row level security; use the app role"]
+    if role.owns:
+        return [f"role {role.rolname} owns tables; use the app role, which can change no schema"]
+    said = {
+        "administers": "may make roles or databases, or replicate",
+        "belongs": "is a member of another role",
+        "temporary": "may make temporary tables: REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC",
+        "creates": "may make tables: REVOKE CREATE ON SCHEMA ...",
+    }
+    faults = [f"role {role.rolname} {text}" for name, text in said.items() if getattr(role, name)]
+    return faults + await _setting_faults(tx, role.rolname)
 
 
-async def _setting_faults(tx: AsyncConnection) -> list[str]:
+async def _setting_faults(tx: AsyncConnection, role: str) -> list[str]:
     """The limits that every transaction has from its role."""
     statement = sa.text(
         "SELECT asked.name, asked.wanted FROM pg_settings"
@@ -54,7 +71,7 @@ async def _setting_faults(tx: AsyncConnection) -> list[str]:
         " WHERE reset_val <> asked.wanted"
     )
     wrong = await tx.execute(statement, {"names": list(ROLE_SETTINGS), "wanted": list(ROLE_SETTINGS.values())})
-    return [f"the role lacks a setting: ALTER ROLE ... SET {name} = '{wanted}'" for name, wanted in wrong]
+    return [f"role {role} lacks a setting: ALTER ROLE ... SET {name} = '{wanted}'" for name, wanted in wrong]
 
 
 async def _security_faults(tx: AsyncConnection) -> list[str]:
@@ -68,6 +85,17 @@ async def _security_faults(tx: AsyncConnection) -> list[str]:
         )
     )
     return [f"table {name} has org_id and no forced row level security" for name in open_tables]
+
+
+async def _reach_faults(tx: AsyncConnection) -> list[str]:
+    """The role of requests has no policy but the one of one organization."""
+    query = sa.text(
+        "SELECT DISTINCT p.tablename FROM pg_policies p, unnest(p.roles) AS listed (role)"
+        " WHERE p.schemaname = 'public' AND listed.role IN ('public', current_user)"
+        " AND (p.qual, p.with_check) IS DISTINCT FROM (:one, :one) ORDER BY 1"
+    )
+    wider = await tx.scalars(query, {"one": _ONE_ORGANIZATION})
+    return [f"table {name} shows requests more than their own organization" for name in wider]
 
 
 def check_nats_version(version: str) -> None:

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import sqlalchemy as sa
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -93,11 +92,9 @@ class Runtime:
             ConfigurationError, BootError: the service must not serve as things are.
         """
         telemetry.configure_logging(name)
-        settings.require(
-            "database_url", "nats_url", "service_key_file", "jwks", "jwt_issuer", "event_key_file", "event_jwks"
-        )
-        url = settings.database_url.get_secret_value()
-        database = Database(url, name, connections_max=settings.database_connections_max)
+        settings.require("database_url", "worker_database_url", "nats_url", "service_key_file")
+        settings.require("jwks", "jwt_issuer", "event_key_file", "event_jwks")
+        database = Database.open(settings, name)
         nats: Client | None = None
         runtime: Runtime | None = None
         try:
@@ -212,8 +209,8 @@ class Runtime:
             if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside
                 raise RuntimeError("the connection to NATS is closed")
             try:
-                async with asyncio.timeout(_HEALTH_SECONDS), self.database.begin("*") as tx:
-                    await tx.execute(sa.text("SELECT 1"))
+                async with asyncio.timeout(_HEALTH_SECONDS):
+                    await self.database.ping()
                 ready = not self._faults
             except Exception as error:  # every failure means the same here
                 log.warning("not_ready", error=type(error).__name__)

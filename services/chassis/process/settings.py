@@ -32,7 +32,9 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = "production"
     bind_host: str = "127.0.0.1"
+    # As the role of requests, as the worker's, and as the owner's, who migrates.
     database_url: SecretStr = SecretStr("")
+    worker_database_url: SecretStr = SecretStr("")
     migration_database_url: SecretStr = SecretStr("")
     nats_url: SecretStr = SecretStr("")
     # 0 lets the system choose a port.
@@ -59,7 +61,7 @@ class Settings(BaseSettings):
     grpc_concurrent_rpcs_max: int = Field(default=2000, ge=1)
     database_connections_max: int = Field(default=12, ge=1)
 
-    @field_validator("database_url", "migration_database_url")
+    @field_validator("database_url", "worker_database_url", "migration_database_url")
     @classmethod
     def _is_a_database_url(cls, secret: SecretStr) -> SecretStr:
         text = secret.get_secret_value()

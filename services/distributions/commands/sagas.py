@@ -6,7 +6,7 @@ later, for ever. Whoever dies in between leaves the saga to the next worker, who
 
 from __future__ import annotations
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
@@ -20,7 +20,7 @@ from services.distributions.store.sagas import Overtaken, Saga, SagaKind, SagaSt
 
 async def advance_saga(kind: SagaKind, database: Database, peers: Peers, clock: Clock) -> int:
     """Does one step of one saga of this kind that is due; 0 if none is."""
-    async with database.begin(ALL_ORGANIZATIONS) as tx:
+    async with database.begin_for_all() as tx:
         saga = await take_saga(tx, kind)
     if saga is None:
         return 0

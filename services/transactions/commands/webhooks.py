@@ -101,5 +101,5 @@ async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, 
     assert transaction is not None
     received = {"status": "RECEIVED", "failure_code": "", "failure_message": "", "applied_at": None}
     row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
-    await store.save_due(tx, row.webhook_id)
+    await store.save_due(tx, org_id, row.webhook_id)
     return answer_webhook(row)

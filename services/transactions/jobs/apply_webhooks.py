@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import acting_as, service_principal
 from services.transactions.commands import webhooks
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -24,7 +24,7 @@ _DUE = store.build_taking(count_max=CALLS_MAX)
 
 
 async def apply_webhooks(dependencies: Dependencies) -> int:
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         taken = await store.take_webhooks(tx, _DUE)
     await do_each(taken, partial(_apply_webhook, dependencies))
     return len(taken)
@@ -53,15 +53,15 @@ async def _apply_webhook(dependencies: Dependencies, taken: sa.Row[Any]) -> None
 
 
 async def _find_owner(dependencies: Dependencies, taken: sa.Row[Any], payment: Payment) -> tuple[str, str] | None:
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         return await provider_payments.find_owner(tx, taken.provider, payment.payment_id, payment.reference)
 
 
 async def _finish(dependencies: Dependencies, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         await store.finish_webhook(tx, taken, ignored_because=ignored_because)
 
 
 async def _postpone(dependencies: Dependencies, taken: sa.Row[Any]) -> None:
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         await store.postpone_webhook(tx, taken)

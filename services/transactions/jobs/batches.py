@@ -11,7 +11,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS, acting_as, service_principal
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.transaction import Transaction
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 async def take_due(dependencies: Dependencies, statement: sa.Executable) -> list[Transaction]:
     """Leases due transactions of any organization."""
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         return await store.take_transactions(tx, statement)
 
 
@@ -52,7 +52,7 @@ async def move_due(
 ) -> int:
     """Runs a step that asks nobody on transactions that are due by business time."""
     now = dependencies.clock.now()
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         due = await store.list_due(tx, what, now, BATCH_MAX)
     moved = 0
     for org_id, transaction_ids in due.items():

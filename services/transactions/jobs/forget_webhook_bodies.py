@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from services.chassis.calls.auth import ALL_ORGANIZATIONS
 from services.transactions.dependencies import Dependencies
 from services.transactions.store import webhooks as store
 
@@ -18,5 +17,5 @@ _BATCH_MAX = 1_000
 
 async def forget_webhook_bodies(dependencies: Dependencies) -> int:
     before = dependencies.clock.now() - KEPT
-    async with dependencies.database.begin(ALL_ORGANIZATIONS) as tx:
+    async with dependencies.database.begin_for_all() as tx:
         return await store.forget_bodies(tx, before=before, count_max=_BATCH_MAX)

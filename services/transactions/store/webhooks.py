@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import leases, outbox
+from services.chassis.values.invariant import invariant
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import webhook_inbox, webhooks
@@ -83,10 +84,10 @@ async def save_webhook(
     return changed
 
 
-async def save_due(tx: AsyncConnection, webhook_id: str) -> None:
-    """Has a job apply it again. Whoever is at work on it finds that its lease is over."""
-    statement = sa.update(webhook_inbox).where(_i.webhook_id == webhook_id)
-    await tx.execute(statement.values(epoch=_i.epoch + 1, tries=0, due_at=leases.due_in(0)))
+async def save_due(tx: AsyncConnection, org_id: str, webhook_id: str) -> None:
+    """Has a job apply a webhook of the organization again. Whoever is at work on it finds that its lease is over."""
+    is_due = await tx.scalar(sa.select(sa.func.replay_webhook(org_id, webhook_id)))
+    invariant(bool(is_due), "a webhook of an organization is in the inbox")
 
 
 async def _enqueue(tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str, now: datetime) -> None:

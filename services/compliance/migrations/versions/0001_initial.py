@@ -6,11 +6,20 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.data.migrations import append_only, close, create_chassis_tables, guard_moves
+from services.compliance.rights import RIGHTS
 
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
+
+# A transaction's check is decided when it is made; a party's waits for a person, whose answer runs out, or is about
+# facts that are others by now.
+_MOVES = {
+    "compliance_checks": """
+        >PASSED >FAILED >MANUAL_REVIEW MANUAL_REVIEW>PASSED MANUAL_REVIEW>FAILED MANUAL_REVIEW>EXPIRED PASSED>EXPIRED
+    """,
+}
 
 
 def upgrade() -> None:
@@ -22,9 +31,9 @@ def upgrade() -> None:
         " ('DAILY_DEPOSIT', 'USD', 5000000, '2020-01-01T00:00:00Z'),"
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
-    enable_rls(op, "parties", "party_persons", "compliance_checks", "limit_usage", "transaction_limits")
+    guard_moves(op, _MOVES)
     append_only(op, "transaction_limits")
-    grant_app(op, "compliance", select_insert=["transaction_limits", "default_limits"])
+    close(op, "compliance", RIGHTS)
 
 
 def _create_tables() -> None:

@@ -7,13 +7,14 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data.migrations import (
+    SEARCH_PATH,
     append_only,
+    close,
     create_chassis_tables,
     create_heard_persons,
-    enable_rls,
-    grant_app,
     guard_moves,
 )
+from services.distributions.rights import RIGHTS
 
 revision = "0001"
 down_revision = None
@@ -22,45 +23,32 @@ compatible_with = "0001"
 # As domain/states.py had them when this was written; a test compares.
 _MOVES = {
     "offerings": """
-        OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED
+        >OPEN OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED
     """,
     "investments": """
-        PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLED
+        >PENDING PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLED
         PENDING>RECONFIRM_REQUIRED RECONFIRM_REQUIRED>PENDING RECONFIRM_REQUIRED>CANCELLED
     """,
     "distributions": """
-        DRAFT>PENDING_APPROVAL PENDING_APPROVAL>APPROVED APPROVED>QUEUED QUEUED>PROCESSING PROCESSING>COMPLETED
+        >DRAFT DRAFT>PENDING_APPROVAL PENDING_APPROVAL>APPROVED APPROVED>QUEUED QUEUED>PROCESSING PROCESSING>COMPLETED
         PENDING_APPROVAL>DRAFT APPROVED>DRAFT DRAFT>CANCELLED PENDING_APPROVAL>CANCELLED APPROVED>CANCELLED
         QUEUED>FAILED PROCESSING>FAILED PROCESSING>PARTIALLY_FAILED COMPLETED>PARTIALLY_FAILED
         FAILED>PROCESSING PARTIALLY_FAILED>PROCESSING
     """,
     "allocations": """
-        PENDING>PROCESSING PROCESSING>COMPLETED PENDING>ON_HOLD ON_HOLD>PENDING PENDING>CANCELLED ON_HOLD>CANCELLED
+        >PENDING PENDING>PROCESSING PROCESSING>COMPLETED PENDING>ON_HOLD ON_HOLD>PENDING PENDING>CANCELLED
+        ON_HOLD>CANCELLED
         PROCESSING>FAILED PROCESSING>RETURNED COMPLETED>RETURNED FAILED>PROCESSING RETURNED>PROCESSING
     """,
     "payouts": """
-        REQUESTED>CREATED REQUESTED>COMPLETED REQUESTED>FAILED REQUESTED>RETURNED
+        >REQUESTED REQUESTED>CREATED REQUESTED>COMPLETED REQUESTED>FAILED REQUESTED>RETURNED
         CREATED>COMPLETED CREATED>FAILED CREATED>RETURNED
         COMPLETED>FAILED COMPLETED>RETURNED FAILED>COMPLETED FAILED>RETURNED RETURNED>COMPLETED RETURNED>FAILED
     """,
 }
-# Every table whose rows belong to an organization: row level security is forced on each.
-_OF_ORGANIZATIONS = (
-    "moves",
-    "offerings",
-    "investments",
-    "contributions",
-    "distributions",
-    "distribution_tiers",
-    "allocations",
-    "allocation_lines",
-    "payouts",
-    "sagas",
-)
-
 # The lines of an allocation come in one statement, and sum to its amount.
-_REFUSE_WRONG_LINES = """
-    CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+_REFUSE_WRONG_LINES = f"""
+    CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
     BEGIN
         IF EXISTS (
             SELECT FROM (
@@ -74,10 +62,22 @@ _REFUSE_WRONG_LINES = """
     END $$
 """
 # What an allocation pays is replaced by a new calculation, never edited.
-_REFUSE_AMOUNT_CHANGE = """
-    CREATE FUNCTION refuse_amount_change() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+_REFUSE_AMOUNT_CHANGE = f"""
+    CREATE FUNCTION refuse_amount_change() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
     BEGIN
         RAISE EXCEPTION '%: amounts are not edited', TG_TABLE_NAME USING ERRCODE = '23514';
+    END $$
+"""
+# A calculation may take the place of another as long as nobody was asked to approve it.
+_REFUSE_LATE_CALCULATION = f"""
+    CREATE FUNCTION refuse_late_calculation() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM changed JOIN distributions USING (org_id, distribution_id) WHERE distributions.status <> 'DRAFT'
+        ) THEN
+            RAISE EXCEPTION '%: only a draft is calculated', TG_TABLE_NAME USING ERRCODE = '23514';
+        END IF;
+        RETURN NULL;
     END $$
 """
 
@@ -85,7 +85,6 @@ _REFUSE_AMOUNT_CHANGE = """
 def upgrade() -> None:
     create_chassis_tables(op)
     create_heard_persons(op)
-    _allowed_moves()
     _moves()
     _offerings()
     _sagas()
@@ -99,8 +98,7 @@ def upgrade() -> None:
     guard_moves(op, _MOVES)
     _guard_amounts()
     append_only(op, "moves")
-    enable_rls(op, *_OF_ORGANIZATIONS)
-    grant_app(op, "distributions", select=["allowed_moves"], select_insert=["moves"])
+    close(op, "distributions", RIGHTS)
 
 
 def _guard_amounts() -> None:
@@ -118,16 +116,13 @@ def _guard_amounts() -> None:
         "CREATE TRIGGER refuse_amount_change BEFORE UPDATE ON allocations FOR EACH ROW"
         " WHEN (OLD.amount_minor IS DISTINCT FROM NEW.amount_minor) EXECUTE FUNCTION refuse_amount_change()"
     )
-
-
-def _allowed_moves() -> None:
-    op.create_table(
-        "allowed_moves",
-        sa.Column("machine", sa.Text(), nullable=False),
-        sa.Column("from_status", sa.Text(), nullable=False),
-        sa.Column("to_status", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("machine", "from_status", "to_status"),
-    )
+    op.execute(_REFUSE_LATE_CALCULATION)
+    for name in ("allocations", "distribution_tiers"):
+        for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD")):
+            op.execute(
+                f"CREATE TRIGGER refuse_late_{event.lower()} AFTER {event} ON {name}"
+                f" REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION refuse_late_calculation()"
+            )
 
 
 def _moves() -> None:

@@ -6,23 +6,15 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import app_role, append_only, create_chassis_tables, enable_rls, grant_app
+from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
+from services.chassis.data.migrations import append_only, close, create_chassis_tables, keep
 from services.escrow.migrations.replay import replay_current
+from services.escrow.rights import RIGHTS
 from services.escrow.tables import XID8
 
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
-
-_BOOK = ("escrow_accounts", "ledger_accounts", "journal_entries", "ledger_entries", "holds", "refused_postings")
-_OPENING = (
-    "org_id, escrow_account_id, display_name, currency, custodian_name, custodian_account_last4, external_id, metadata,"
-    " created_at, created_by, updated_at"
-)
-_EDITED = (
-    "display_name, custodian_name, custodian_account_last4, external_id, metadata, status, freeze_reason, frozen_at,"
-    " frozen_by, unfrozen_at, unfrozen_by, closed_at, closed_by, version, updated_at"
-)
 
 
 def upgrade() -> None:
@@ -34,24 +26,15 @@ def upgrade() -> None:
     _create_refused_postings()
     _create_ledger_entries()
     _create_holds()
-    enable_rls(op, *_BOOK)
     append_only(op, "journal_entries", "ledger_entries")
     for name in ("escrow_accounts", "ledger_accounts", "holds"):
         op.execute(
             f"CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON {name}"
             " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
         )
+    keep(op, "refused_postings", "created_at", HANDLED_REQUESTS_DAYS)
     replay_current(op)
-    _grant()
-
-
-def _grant() -> None:
-    """The app role reads the book. It opens and edits escrow accounts; functions do all else."""
-    grant_app(op, "escrow", select=[*_BOOK, "ledger_account_kinds"], all=[])
-    app = app_role(op.get_bind(), "escrow")
-    op.execute(f"GRANT INSERT ({_OPENING}) ON escrow_accounts TO {app}")
-    op.execute(f"GRANT UPDATE ({_EDITED}) ON escrow_accounts TO {app}")
-    op.execute(f"GRANT DELETE ON refused_postings TO {app}")
+    close(op, "escrow", RIGHTS)
 
 
 def _create_escrow_accounts() -> None:

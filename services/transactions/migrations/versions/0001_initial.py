@@ -7,12 +7,14 @@ from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.migrations import (
+    SEARCH_PATH,
     append_only,
+    close,
     create_chassis_tables,
     create_heard_persons,
-    enable_rls,
-    grant_app,
+    guard_moves,
 )
+from services.transactions.rights import RIGHTS
 
 revision = "0001"
 down_revision = None
@@ -36,8 +38,8 @@ _MOVES = {
 
 # A move names the status it comes from; every published change counts the version by one; facts agreed with compliance
 # never change.
-_GUARD = """
-CREATE FUNCTION transactions_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+_GUARD = f"""
+CREATE FUNCTION transactions_guard() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
     IF NEW.version <> 1 OR NEW.previous_status <> '' THEN
@@ -65,6 +67,41 @@ BEGIN
 END $$
 """
 
+# What the provider calls a payment is learned once.
+_FIX_REFERENCE = f"""
+CREATE FUNCTION fix_provider_reference() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF OLD.provider_reference IS DISTINCT FROM NEW.provider_reference AND OLD.provider_reference IS NOT NULL THEN
+    RAISE EXCEPTION 'a payment keeps the reference it has got' USING ERRCODE = '23514';
+  END IF;
+  RETURN NEW;
+END $$
+"""
+# The inbox is no organization's: a request may have a webhook of its organization applied again, and no more.
+_REPLAY = f"""
+CREATE FUNCTION replay_webhook(p_org text, p_webhook text) RETURNS boolean LANGUAGE sql SECURITY DEFINER
+SET {SEARCH_PATH} AS $$
+  UPDATE webhook_inbox SET epoch = epoch + 1, tries = 0, due_at = clock_timestamp()
+  WHERE webhook_id = p_webhook
+    AND EXISTS (SELECT FROM webhooks WHERE org_id = p_org AND webhook_id = p_webhook)
+  RETURNING true
+$$
+"""
+# A body is what the provider wrote, until it is forgotten.
+_KEEP_BODY = f"""
+CREATE FUNCTION keep_webhook_body() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF NEW.body <> '' OR OLD.due_at IS NOT NULL THEN
+    RAISE EXCEPTION 'the body of a webhook is forgotten or stays' USING ERRCODE = '42501';
+  END IF;
+  RETURN NEW;
+END $$
+"""
+_OTHER_MOVES = {
+    "bank_accounts": ">ACTIVE ACTIVE>BLOCKED ACTIVE>DELETED BLOCKED>DELETED",
+    "webhooks": ">RECEIVED RECEIVED>APPLIED RECEIVED>FAILED APPLIED>RECEIVED FAILED>RECEIVED",
+}
+
 
 def upgrade() -> None:
     create_chassis_tables(op)
@@ -82,11 +119,20 @@ def upgrade() -> None:
         "CREATE TRIGGER transactions_guard BEFORE INSERT OR UPDATE ON transactions"
         " FOR EACH ROW EXECUTE FUNCTION transactions_guard()"
     )
-    enable_rls(
-        op, "bank_accounts", "transactions", "transaction_history", "provider_payments", "payout_requests", "webhooks"
+    op.execute(_FIX_REFERENCE)
+    op.execute(
+        "CREATE TRIGGER fix_reference BEFORE UPDATE ON provider_payments"
+        " FOR EACH ROW EXECUTE FUNCTION fix_provider_reference()"
     )
-    append_only(op, "transaction_history", "allowed_moves")
-    grant_app(op, "transactions", select_insert=["transaction_history"], select=["allowed_moves"])
+    op.execute(_KEEP_BODY)
+    op.execute(
+        "CREATE TRIGGER keep_webhook_body BEFORE UPDATE OF body ON webhook_inbox FOR EACH ROW"
+        " WHEN (OLD.body IS DISTINCT FROM NEW.body) EXECUTE FUNCTION keep_webhook_body()"
+    )
+    op.execute(_REPLAY)
+    guard_moves(op, _OTHER_MOVES)
+    append_only(op, "transaction_history", "allowed_moves", "payout_requests")
+    close(op, "transactions", RIGHTS)
 
 
 def _create_bank_accounts() -> None:

@@ -1,0 +1,76 @@
+"""The databases and roles of the services, made inside a running PostgreSQL by its superuser.
+
+- A service's owner role owns its database and runs its migrations; its app and worker roles may connect there and
+  nothing else, until a migration grants them more. None is a superuser, passes row level security, makes temporary
+  tables, or enters another database.
+- PostgreSQL is given a verifier of each password, never the password: statements end up in its statistics and logs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping
+
+import asyncpg
+
+from deploy.topology import Database
+from services.chassis.data.database import ROLE_SETTINGS
+
+_ITERATIONS = 4096  # PostgreSQL's own; our passwords are random, and more would slow down each sign-in
+
+
+def scram_verifier(password: str, salt: bytes | None = None) -> str:
+    """What PostgreSQL keeps of a password of ASCII letters and signs. Source: RFC 5803."""
+    salt = os.urandom(16) if salt is None else salt
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, _ITERATIONS)
+    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    as_text = [base64.b64encode(part).decode() for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${_ITERATIONS}:{as_text[0]}${as_text[1]}:{as_text[2]}"
+
+
+async def create_database(admin_dsn: str, known: Database, passwords: Mapping[str, str]) -> None:
+    """Makes the database and its roles, if they are not there yet.
+
+    Args:
+        admin_dsn: The superuser's, of the database `postgres`.
+        passwords: Of each role.
+    """
+    served = (known.app_role, known.worker_role)
+    server = await asyncpg.connect(admin_dsn)
+    try:
+        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", known.name):
+            await _give_settings(server, *served)
+            return
+        await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+        for role, password in passwords.items():
+            there = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+            await server.execute(
+                f"{'ALTER' if there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{scram_verifier(password)}' "
+                "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+            )
+        await _give_settings(server, *served)
+        draft = f"{known.name}_new"  # renamed when its grants are right, so that what exists is whole
+        await server.execute(f"DROP DATABASE IF EXISTS {draft}")
+        await server.execute(f"CREATE DATABASE {draft} OWNER {known.owner_role}")
+        await server.execute(f"REVOKE ALL ON DATABASE {draft} FROM PUBLIC")
+        await server.execute(f"GRANT CONNECT ON DATABASE {draft} TO {', '.join(served)}")
+        inside = await asyncpg.connect(admin_dsn, database=draft)
+        try:
+            await inside.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            await inside.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(served)}")
+        finally:
+            await inside.close()
+        await server.execute(f"ALTER DATABASE {draft} RENAME TO {known.name}")
+    finally:
+        await server.close()
+
+
+async def _give_settings(server: asyncpg.Connection, *roles: str) -> None:
+    for role in roles:
+        for name, value in ROLE_SETTINGS.items():
+            await server.execute(f"ALTER ROLE {role} SET {name} = '{value}'")

@@ -1,0 +1,83 @@
+"""What the roles of a service may do in its database: stated once a table, granted by migrations, compared by tests.
+
+Two roles sign in. `<service>_app` serves requests: it sees one organization. `<service>_worker` sees all of them, for
+jobs, the relay and webhooks (ADR 17). Both read a table unless it says otherwise; neither writes anything that is not
+stated, so what never changes in the life of a row cannot be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+# Every column there is.
+EVERY = ("*",)
+Columns = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Which columns of a table a role reads, sets in a new row, and changes, and whether it removes rows."""
+
+    select: Columns = EVERY
+    insert: Columns = ()
+    update: Columns = ()
+    delete: bool = False
+
+
+NOTHING = Grant(select=())
+READ = Grant()
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the two roles may do with a table."""
+
+    app: Grant
+    worker: Grant
+
+
+Table = Mapping[str, Rights]
+
+
+def both(*, insert: Columns = (), update: Columns = (), delete: bool = False, forgets: bool = False) -> Rights:
+    """The same for both roles, but that a job of the worker's may forget old rows."""
+    app = Grant(insert=insert, update=update, delete=delete)
+    return Rights(app, replace(app, delete=delete or forgets))
+
+
+def read_only() -> Rights:
+    return Rights(READ, READ)
+
+
+def appended(*, forgets: bool = False) -> Rights:
+    """Rows are added and stay as they are."""
+    return both(insert=EVERY, forgets=forgets)
+
+
+# A lease of services/chassis/data/leases.py.
+LEASE = ("due_at", "epoch", "tries")
+
+CHASSIS: Table = {
+    "alembic_version": read_only(),
+    "incarnation": read_only(),
+    # The relay reads and marks; a request only leaves its events.
+    "outbox": Rights(Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at",), delete=True)),
+    "aggregate_versions": both(insert=EVERY, update=("version",)),
+    "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=True)),
+    "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error"), forgets=True),
+    "handled_events": appended(forgets=True),
+    "handled_positions": both(insert=EVERY, update=("stream_sequence", "consumer_sequence")),
+    # What was asked for, by whom and for whom stays; how it went is added.
+    "approvals": both(
+        insert=EVERY,
+        update=(
+            *("version", "status", "updated_at", "decided_by", "decided_at", "reason", "result_path", "failure"),
+            *("comments", *LEASE),
+        ),
+    ),
+}
+HEARD_PERSONS: Table = {
+    "heard_parties": both(insert=EVERY, update=("version", "incarnation")),
+    "heard_persons": both(insert=EVERY, delete=True),
+}

@@ -1,0 +1,25 @@
+"""What the roles of compliance may do with its tables: what was asked and decided stays."""
+
+from __future__ import annotations
+
+from services.chassis.data.rights import CHASSIS, EVERY, Table, appended, both, read_only
+
+RIGHTS: Table = {
+    **CHASSIS,
+    "parties": both(
+        insert=EVERY,
+        update=(
+            *("kind", "roles", "legal_name", "accreditation"),
+            *("annual_income_minor", "annual_income_currency", "net_worth_minor", "net_worth_currency"),
+            *("external_id", "metadata", "version", "updated_at"),
+        ),
+    ),
+    "party_persons": both(insert=EVERY, update=("title", "version", "updated_at"), delete=True),
+    "compliance_checks": both(
+        insert=EVERY,
+        update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at"),
+    ),
+    "limit_usage": both(insert=EVERY, update=("counted", "transaction_version")),
+    "default_limits": read_only(),
+    "transaction_limits": appended(),
+}

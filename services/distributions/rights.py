@@ -1,0 +1,47 @@
+"""What the roles of distributions may do with its tables: who invested, who gets what and who approved it stay."""
+
+from __future__ import annotations
+
+from services.chassis.data.rights import CHASSIS, EVERY, HEARD_PERSONS, LEASE, Table, appended, both
+
+_VERSION = ("version", "updated_at")
+
+RIGHTS: Table = {
+    **CHASSIS,
+    **HEARD_PERSONS,
+    "moves": appended(),
+    "offerings": both(
+        insert=EVERY,
+        update=(
+            *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
+            *("status", "committed_minor", "funded_minor", "closing_date", "closing_attempt", "refund_reason"),
+            *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
+            *("declarations", "declared_through", "edition", *_VERSION),
+        ),
+    ),
+    "investments": both(
+        insert=EVERY,
+        update=(
+            *("funded_minor", "completed_minor", "refunded_minor", "released_minor", "unreturned_minor"),
+            *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
+            *("status", "refund_requested_by", "refund_failure", *_VERSION),
+        ),
+    ),
+    # Of a transaction the newest report counts; what it moves never changes.
+    "contributions": both(insert=EVERY, update=("transaction_version", "counted")),
+    "distributions": both(
+        insert=EVERY,
+        update=(
+            *("status", "content_hash", "basis_version", "allocation_count", "paid_minor", "failure"),
+            *("calculated_by", "submitted_by", "approved_by", "approved_hash", "declared_at", *_VERSION),
+        ),
+    ),
+    # A calculation takes the place of an earlier one, as long as the distribution is a draft.
+    "distribution_tiers": both(insert=EVERY, delete=True),
+    "allocations": both(
+        insert=EVERY, update=("status", "transaction_id", "attempts", "failure", *_VERSION), delete=True
+    ),
+    "allocation_lines": appended(),
+    "payouts": both(insert=EVERY, update=("status", "transaction_id", "transaction_version", "failure", *_VERSION)),
+    "sagas": both(insert=EVERY, update=("step", "last_error", *LEASE)),
+}

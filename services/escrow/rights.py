@@ -1,0 +1,26 @@
+"""What the roles of escrow may do with its tables: read the book, and edit escrow accounts; functions do the rest."""
+
+from __future__ import annotations
+
+from services.chassis.data.rights import CHASSIS, READ, Grant, Rights, Table, both, read_only
+
+RIGHTS: Table = {
+    **CHASSIS,
+    "escrow_accounts": both(
+        insert=(
+            *("org_id", "escrow_account_id", "display_name", "currency", "custodian_name", "custodian_account_last4"),
+            *("external_id", "metadata", "created_at", "created_by", "updated_at"),
+        ),
+        update=(
+            *("display_name", "custodian_name", "custodian_account_last4", "external_id", "metadata"),
+            *("status", "freeze_reason", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
+            *("closed_at", "closed_by", "version", "updated_at"),
+        ),
+    ),
+    "ledger_account_kinds": read_only(),
+    "ledger_accounts": read_only(),
+    "journal_entries": read_only(),
+    "ledger_entries": read_only(),
+    "holds": read_only(),
+    "refused_postings": Rights(READ, Grant(delete=True)),
+}

@@ -1,0 +1,52 @@
+"""What the roles of transactions may do with its tables: what money moves, where and for whom is written once."""
+
+from __future__ import annotations
+
+from services.chassis.data.rights import (
+    CHASSIS,
+    EVERY,
+    HEARD_PERSONS,
+    LEASE,
+    NOTHING,
+    Grant,
+    Rights,
+    Table,
+    appended,
+    both,
+    read_only,
+)
+
+RIGHTS: Table = {
+    **CHASSIS,
+    **HEARD_PERSONS,
+    "allowed_moves": read_only(),
+    "bank_accounts": both(
+        insert=EVERY,
+        update=(
+            "account_holder_name",
+            "default_for_payouts",
+            "status",
+            "block_reason",
+            "external_id",
+            "metadata",
+            "version",
+            "updated_at",
+        ),
+    ),
+    "transactions": both(
+        insert=EVERY,
+        update=(
+            *("status", "previous_status", "version", "updated_at"),
+            *("failure_code", "failure_message", "failure_retryable", "failure_metadata"),
+            *("attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
+            *("dispute_status", "reconciliation_status", "finality", "approved_by", "confirmed_by", "bank_reference"),
+            *("settled_at", "return_risk_end_at", "final_at", "escrow_booked", *LEASE),
+        ),
+    ),
+    "transaction_history": appended(),
+    "provider_payments": both(insert=EVERY, update=("provider_reference",)),
+    "payout_requests": appended(),
+    # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
+    "webhook_inbox": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", *LEASE))),
+    "webhooks": both(insert=EVERY, update=("status", "failure_code", "failure_message", "applied_at")),
+}

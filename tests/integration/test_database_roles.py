@@ -1,0 +1,194 @@
+"""What each role can do in each service's database is what is stated, and what must not be done is refused."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.topology import SERVICE_NAMES, database_of
+from services.chassis.data.migrate import drift
+from services.chassis.data.urls import dsn_of
+from tests.support.illegal_sql import everywhere
+
+SIGNED_IN = ("app", "worker")
+
+
+@pytest.fixture(params=SERVICE_NAMES)
+def service(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def urls(service, service_urls) -> SimpleNamespace:
+    made: SimpleNamespace = await service_urls(service)
+    return made
+
+
+@pytest.fixture
+async def admin(urls) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(dsn_of(urls.admin_url))
+    yield connection
+    await connection.close()
+
+
+def illegal_sql_of(service: str) -> Any:
+    return importlib.import_module(f"tests.support.illegal_sql.{service}")
+
+
+async def attempt(connection: asyncpg.Connection, statement: str) -> str:
+    """The state PostgreSQL refuses the statement with, in a transaction of org_1; empty if it goes through."""
+    alone = statement.startswith(("CREATE DATABASE", "ALTER SYSTEM"))  # no transaction may hold them
+    try:
+        if not alone:
+            await connection.execute("BEGIN; SELECT set_config('app.org_id', 'org_1', true)")
+        await connection.execute(statement)
+    except asyncpg.PostgresError as refused:
+        return str(refused.sqlstate)
+    finally:
+        await connection.execute("ROLLBACK")
+    return ""
+
+
+def statements(service: str, kind: str) -> dict[str, tuple[str, str]]:
+    """What the role may not do, each with the code of the refusal."""
+    refused = illegal_sql_of(service)
+    known = database_of(service)
+    names = {"owner": known.owner_role, "role": getattr(known, f"{kind}_role"), "database": known.name}
+    names["other"] = known.worker_role if kind == "app" else known.app_role
+    denied = everywhere.EVERYWHERE | (everywhere.OF_REQUESTS if kind == "app" else {})
+    listed = {name: (text.format(**names), "42501") for name, text in denied.items()}
+    for table, columns in refused.FIXED.items():
+        for column in columns.split():
+            listed[f"{table}.{column} changed"] = (f"UPDATE {table} SET {column} = {column}", "42501")
+        if table not in everywhere.REMOVED_FROM:
+            listed[f"{table} forgotten"] = (f"DELETE FROM {table}", "42501")
+        listed[f"{table} truncated"] = (f"TRUNCATE {table} CASCADE", "42501")
+    return listed | refused.RULES
+
+
+@pytest.mark.parametrize("kind", SIGNED_IN)
+async def test_what_must_not_be_done_is_refused(service, urls, admin, kind):
+    await admin.execute(
+        "SELECT set_config('app.org_id', 'org_1', false);"
+        "INSERT INTO outbox (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload,"
+        " occurred_at) VALUES ('org_1', gen_random_uuid(), 'x', 'x', 1, '_', 'x', now());"
+        "INSERT INTO handled_requests (org_id, principal, rpc, idempotency_key, fingerprint, status)"
+        " VALUES ('org_1', 'x', 'x', 'x', 'x', 'running');"
+        "INSERT INTO handled_events VALUES ('org_1', 'x', gen_random_uuid())"
+    )
+    for row in illegal_sql_of(service).ROWS:
+        await admin.execute(row)
+    listed = statements(service, kind)
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")))
+    answered = {name: await attempt(connection, text) for name, (text, _) in listed.items()}
+    await connection.close()
+    assert {name: state for name, state in answered.items() if state != listed[name][1]} == {}
+    assert len(listed) > 60
+
+
+@pytest.mark.parametrize("org_id", ["*", "", "%", "org_2' OR 'x' = 'x", "org_1,org_2", "org_2 "])
+async def test_a_request_reaches_no_organization_but_the_one_it_names_whatever_it_sets(urls, admin, org_id):
+    await admin.execute("INSERT INTO aggregate_versions VALUES ('org_1', 'x', 1), ('org_2', 'x', 1)")
+    connection = await asyncpg.connect(dsn_of(urls.app_url))
+    await connection.execute("SELECT set_config('app.org_id', $1, false)", org_id)
+    assert await connection.fetch("SELECT * FROM aggregate_versions") == []
+    assert await connection.execute("UPDATE aggregate_versions SET version = 9") == "UPDATE 0"
+    await connection.execute("SELECT set_config('app.org_id', 'org_1', false)")
+    assert await connection.fetchval("SELECT string_agg(org_id, ' ') FROM aggregate_versions") == "org_1"
+    await connection.close()
+
+
+async def test_the_worker_sees_every_organization_and_needs_to_name_none(urls, admin):
+    await admin.execute("INSERT INTO aggregate_versions VALUES ('org_1', 'x', 1), ('org_2', 'x', 1)")
+    connection = await asyncpg.connect(dsn_of(urls.worker_url))
+    assert await connection.fetchval("SELECT count(*) FROM aggregate_versions") == 2
+    await connection.close()
+
+
+async def test_the_rights_of_each_role_are_those_that_are_stated(service, urls):
+    assert await drift(urls.owner_url, service) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("GRANT UPDATE (payload) ON outbox TO PUBLIC", ["app can UPDATE outbox.payload", "worker can UPDATE outbox."]),
+        ("GRANT TRUNCATE ON outbox TO {app}", ["app can TRUNCATE outbox"]),
+        ("REVOKE SELECT ON incarnation FROM {app}", ["app cannot SELECT incarnation.incarnation"]),
+        ("GRANT EXECUTE ON FUNCTION realco_refuse() TO PUBLIC", ["worker can EXECUTE realco_refuse()"]),
+        ("GRANT CREATE ON SCHEMA public TO {worker}", ["worker can CREATE schema public"]),
+        ("GRANT TEMPORARY ON DATABASE {name} TO PUBLIC", ["app can TEMPORARY the database"]),
+        ("CREATE TABLE side_book (id int)", ["table side_book is not in rights.py"]),
+    ],
+)  # fmt: skip
+async def test_a_right_too_many_or_too_few_is_reported(service_urls, harm, said):
+    urls = await service_urls("compliance")
+    known = database_of("compliance")
+    admin = await asyncpg.connect(dsn_of(urls.admin_url))
+    await admin.execute(harm.format(app=known.app_role, worker=known.worker_role, name=urls.name))
+    await admin.close()
+    found = "\n".join(await drift(urls.owner_url, "compliance"))
+    assert [line for line in said if line not in found] == []
+
+
+async def test_whose_rows_a_role_sees_is_the_same_in_every_table_of_organizations(service, urls, admin):
+    tables = await admin.fetch(
+        "SELECT c.oid, c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced FROM pg_class c"
+        " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' WHERE c.relkind IN ('r', 'p')"
+    )
+    assert {row["relname"] for row in tables if not row["forced"]} == set()
+    known = database_of(service)
+    mine = "(org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting))"
+    seen_by = {
+        "requests": (known.app_role, mine),
+        "worker": (known.worker_role, "true"),
+        "owner": (known.owner_role, f"({mine} OR ( SELECT (SESSION_USER = '{known.worker_role}'::name)))"),
+    }
+    policies = await admin.fetch(
+        "SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies ORDER BY 1, 2"
+    )
+    wanted = {
+        (row["relname"], name, "PERMISSIVE", (role,), "ALL", seen, seen)
+        for row in tables
+        for name, (role, seen) in seen_by.items()
+    }
+    found = {tuple(tuple(value) if isinstance(value, list) else value for value in row) for row in policies}
+    assert found == wanted
+    stated = importlib.import_module(f"services.{service}.rights").RIGHTS
+    assert {row["relname"] for row in tables} <= stated.keys()
+
+
+async def test_every_function_finds_its_tables_by_a_search_path_of_its_own(service, urls, admin):
+    functions = await admin.fetch(
+        "SELECT p.oid::regprocedure::text AS name, p.proconfig, pg_get_userbyid(p.proowner) AS owner FROM pg_proc p"
+        " WHERE p.pronamespace = 'public'::regnamespace"
+        " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
+    )
+    assert len(functions) >= 3
+    loose = [row["name"] for row in functions if "search_path=public, pg_temp" not in (row["proconfig"] or [])]
+    assert loose == []
+    assert {row["owner"] for row in functions} == {database_of(service).owner_role}
+    assert [trigger["tgname"] for trigger in await admin.fetch(
+        "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
+        " WHERE NOT t.tgisinternal AND p.pronamespace <> 'public'::regnamespace"
+    )] == []  # fmt: skip
+
+
+async def test_everybody_else_has_no_right_at_all(urls, admin):
+    granted = await admin.fetch(
+        "SELECT 'table ' || c.relname FROM pg_class c, aclexplode(c.relacl) a WHERE a.grantee = 0 AND"
+        " c.relnamespace = 'public'::regnamespace"
+        " UNION ALL SELECT 'function ' || p.proname FROM pg_proc p,"
+        " aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0 AND"
+        " p.pronamespace = 'public'::regnamespace"
+        " UNION ALL SELECT 'schema ' || n.nspname FROM pg_namespace n, aclexplode(n.nspacl) a WHERE a.grantee = 0 AND"
+        " n.nspname = 'public'"
+        " UNION ALL SELECT 'database' FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a"
+        " WHERE a.grantee = 0 AND d.datname = current_database()"
+    )
+    assert [row[0] for row in granted] == []

@@ -1,0 +1,59 @@
+"""What the database of compliance refuses to both of its roles: see everywhere.py."""
+
+from __future__ import annotations
+
+# What no role may do is done to these rows: of each kind one that its rule protects.
+ROWS = (
+    (
+        "INSERT INTO parties (org_id, party_id, kind, roles, legal_name, accreditation, external_id,"
+        " metadata, version, created_at, updated_at) VALUES ('org_1', 'pty_1', 'LLC', '{INVESTOR}', 'x',"
+        " 'ACCREDITED', '', '{}', 1, now(), now())"
+    ),
+    "INSERT INTO party_persons VALUES ('org_1', 'pty_1', 'ann', 'x', 1, 'ann', now(), now())",
+    (
+        "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type, entity_id,"
+        " party_id, created_at, updated_at) VALUES ('org_1', 'chk_1', 'LIMIT_CHECK', 'FAILED',"
+        " 'TRANSACTION', 'txn_1',"
+        " 'pty_1', now(), now())"
+    ),
+    (
+        "INSERT INTO limit_usage (org_id, transaction_id, party_id, amount_minor, currency, counted, counted_at)"
+        " VALUES ('org_1', 'txn_1', 'pty_1', 100, 'USD', true, now())"
+    ),
+    "INSERT INTO transaction_limits VALUES ('org_1', 'DAILY_DEPOSIT', 'USD', now(), 100, 'ann')",
+)
+# Columns that are never changed, by table: whoever tries lacks the right.
+FIXED = {
+    "parties": "org_id party_id created_at",
+    "party_persons": "party_id person created_by created_at",
+    "compliance_checks": "check_type entity_type entity_id party_id failure makers created_at",
+    "limit_usage": "party_id amount_minor currency counted_at",
+    "default_limits": "amount_minor limit_type",
+    "transaction_limits": "amount_minor set_by set_at",
+}
+# Refused for what the rows are.
+RULES = {
+    "a check that failed and passes": ("UPDATE compliance_checks SET status = 'PASSED'", "23514"),
+    "a check that begins expired": (
+        (
+            "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type,"
+            " entity_id,"
+            " party_id, created_at, updated_at) VALUES ('org_1', 'chk_2', 'KYC', 'EXPIRED', 'PARTY',"
+            " 'pty_1', 'pty_1',"
+            " now(), now())"
+        ),
+        "23514",
+    ),
+    "a party cleared by nobody": (
+        (
+            "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type,"
+            " entity_id,"
+            " party_id, created_at, updated_at) VALUES ('org_1', 'chk_2', 'KYC', 'PASSED', 'PARTY', 'pty_1',"
+            " 'pty_1',"
+            " now(), now())"
+        ),
+        "23514",
+    ),
+    "an unknown role": ("UPDATE parties SET roles = '{KING}'", "23514"),
+    "a limit to begin with": ("INSERT INTO default_limits VALUES ('DAILY_DEPOSIT', 'EUR', 1, now())", "42501"),
+}

@@ -1,0 +1,107 @@
+"""What the database of distributions refuses to both of its roles: see everywhere.py."""
+
+from __future__ import annotations
+
+# What no role may do is done to these rows: of each kind one that its rule protects.
+ROWS = (
+    (
+        "INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,"
+        " currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, created_by, created_at,"
+        " updated_at) VALUES ('org_1', 'off_1', 'x', 'pty_s', 'esc_1', 'REG_CF', 'USD', 100, 200, now(),"
+        " now() + interval '1 day', '[[1]]', 'OPEN', 'ann', now(), now())"
+    ),
+    (
+        "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
+        " created_at, updated_at) VALUES ('org_1', 'inv_1', 'off_1', 'pty_1', 'USD', 100, 'PENDING', now(), now())"
+    ),
+    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false)",
+    (
+        "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
+        " distribution_date, status, created_by, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
+        " 'OPERATING', 'USD', 100, '2026-01-01', 'DRAFT', 'ann', now(), now())"
+    ),
+    (
+        "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type,"
+        " party_id, currency,"
+        " amount_minor, status, created_at, updated_at) VALUES ('org_1', 'all_1', 'dist_1', 'off_1', 'INVESTOR',"
+        " 'pty_1', 'USD', 100, 'PENDING', now(), now())"
+    ),
+    (
+        "INSERT INTO allocations SELECT org_id, 'all_2', distribution_id, offering_id, payee_type, 'pty_2',"
+        " currency,"
+        " amount_minor, status, NULL, 0, NULL, created_at, updated_at FROM allocations"
+    ),
+    "INSERT INTO allocation_lines VALUES ('org_1', 'all_1', 0, 'x', 100, NULL, 0)",
+    "INSERT INTO distribution_tiers VALUES ('org_1', 'dist_1', 0, 'x', 100, 0, '{}')",
+    (
+        "INSERT INTO payouts (org_id, request_key, saga_id, type, offering_id, allocation_id, distribution_id,"
+        " escrow_account_id, party_id, currency, amount_minor, attempt, status, created_at, updated_at) VALUES"
+        " ('org_1', 'key_1', 'saga_1', 'DISTRIBUTION', 'off_1', 'all_1', 'dist_1', 'esc_1', 'pty_1', 'USD', 100, 1,"
+        " 'REQUESTED', now(), now())"
+    ),
+    "INSERT INTO moves VALUES ('org_1', 'off_1', 1, NULL, 'OPEN', 'ann', now())",
+    (
+        "INSERT INTO sagas (org_id, saga_id, kind, subject_id, step, actor, due_at)"
+        " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'REQUEST_PAYOUTS', 'ann', now())"
+    ),
+    "UPDATE distributions SET status = 'PENDING_APPROVAL', submitted_by = 'ann'",
+)
+# Columns that are never changed, by table: whoever tries lacks the right.
+FIXED = {
+    "offerings": "sponsor_party_id escrow_account_id exemption currency target_minor maximum_minor created_by",
+    "investments": "offering_id party_id currency amount_minor created_at",
+    "contributions": "investment_id amount_minor",
+    "distributions": "offering_id type currency amount_minor distribution_date created_by created_at",
+    "allocations": "distribution_id payee_type party_id currency amount_minor",
+    "allocation_lines": "amount_minor tier kind",
+    "distribution_tiers": "investors_minor sponsor_minor",
+    "payouts": "saga_id type offering_id party_id bank_account_id escrow_account_id currency amount_minor attempt",
+    "moves": "to_status actor moved_at",
+    "sagas": "kind subject_id actor",
+}
+# Refused for what the rows are.
+RULES = {
+    "an offering closed at once": (
+        "UPDATE offerings SET status = 'CLOSED', closing_date = '2026-01-01'",
+        "23514",
+    ),
+    "an investment that begins active": (
+        (
+            "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
+            " created_at, updated_at) VALUES ('org_1', 'inv_2', 'off_1', 'pty_1', 'USD', 1, 'ACTIVE', now(), now())"
+        ),
+        "23514",
+    ),
+    "a distribution paid at once": ("UPDATE distributions SET status = 'COMPLETED'", "23514"),
+    "a distribution approved by its maker": (
+        (
+            "UPDATE distributions SET status = 'APPROVED', approved_by = 'ann', calculated_by = 'ann',"
+            " content_hash = 'x', approved_hash = 'x', basis_version = 1"
+        ),
+        "23514",
+    ),
+    "allocations of what waits for approval removed": (
+        "DELETE FROM allocations WHERE allocation_id = 'all_2'",
+        "23514",
+    ),
+    "tiers of what waits for approval removed": ("DELETE FROM distribution_tiers", "23514"),
+    "an allocation added to what waits for approval": (
+        (
+            "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type, party_id,"
+            " currency, amount_minor, status, created_at, updated_at) VALUES ('org_1', 'all_3', 'dist_1', 'off_1',"
+            " 'INVESTOR', 'pty_3', 'USD', 1, 'PENDING', now(), now())"
+        ),
+        "23514",
+    ),
+    "an allocation paid at once": ("UPDATE allocations SET status = 'COMPLETED'", "23514"),
+    "a payout that begins completed": (
+        (
+            "INSERT INTO payouts (org_id, request_key, saga_id, type, offering_id, escrow_account_id, party_id,"
+            " currency, amount_minor, attempt, status, created_at, updated_at) VALUES ('org_1', 'key_2', 's',"
+            " 'ESCROW_WITHDRAWAL', 'off_1', 'esc_1', 'p', 'USD', 1, 1, 'COMPLETED', now(), now())"
+        ),
+        "23514",
+    ),
+    "a payout taken back": ("UPDATE payouts SET status = 'LOST'", "23514"),
+    "lines that are not the whole": ("INSERT INTO allocation_lines VALUES ('org_1', 'all_1', 1, 'x', 1)", "23514"),
+}

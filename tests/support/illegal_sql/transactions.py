@@ -1,0 +1,75 @@
+"""What the database of transactions refuses to both of its roles: see everywhere.py."""
+
+from __future__ import annotations
+
+# What no role may do is done to these rows: of each kind one that its rule protects.
+ROWS = (
+    (
+        "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
+        " account_number_encrypted, account_number_last4, account_type, default_for_payouts, status, version,"
+        " created_by, created_at, updated_at) VALUES ('org_1', 'ba_1', 'pty_1', 'Ann', '021000021', 'x', '6789',"
+        " 'CHECKING', true, 'ACTIVE', 1, 'ann', now(), now())"
+    ),
+    (
+        "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
+        " amount_minor, currency, escrow_account_id, party_id, bank_account_id, provider, created_by, created_at,"
+        " updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', '', 1, 'ACH', 100, 'USD', 'esc_1', 'pty_1',"
+        " 'ba_1', 'sandbox', 'ann', now(), now())"
+    ),
+    "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, '', 'INITIATED', '', 'ann', now())",
+    "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
+    "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
+    (
+        "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, body, created_at)"
+        " VALUES ('whk_1', 'sandbox', 'evt_1', 'settled', 'x', now())"
+    ),
+    (
+        "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
+        " created_at) VALUES ('org_1', 'whk_1', 'sandbox', 'evt_1', 'settled', 'RECEIVED', 'txn_1', now())"
+    ),
+)
+# Columns that are never changed, by table: whoever tries lacks the right.
+FIXED = {
+    "bank_accounts": "org_id bank_account_id party_id routing_number account_number_encrypted"
+    " account_number_last4 account_type created_by created_at",
+    "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
+    " bank_account_id investment_id distribution_id allocation_id provider created_by request_subject"
+    " idempotency_key created_at",
+    "transaction_history": "to_status actor occurred_at",
+    "provider_payments": "provider provider_key attempt",
+    "payout_requests": "fingerprint transaction_id refusal",
+    "webhook_inbox": "provider provider_event_id event_type provider_reference created_at",
+    "webhooks": "provider provider_event_id transaction_id created_at",
+    "allowed_moves": "from_status to_status",
+}
+# Refused for what the rows are.
+RULES = {
+    "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
+    "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
+    "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "23514"),
+    "a deleted account back": (
+        (
+            "UPDATE bank_accounts SET status = 'DELETED', default_for_payouts = false;"
+            " UPDATE bank_accounts SET status = 'ACTIVE'"
+        ),
+        "23514",
+    ),
+    "an account that begins blocked": (
+        (
+            "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
+            " account_number_encrypted, account_number_last4, account_type, default_for_payouts, status, version,"
+            " created_by, created_at, updated_at) SELECT org_id, 'ba_2', party_id, account_holder_name,"
+            " routing_number,"
+            " account_number_encrypted, account_number_last4, account_type, false, 'BLOCKED', 1, created_by, now(),"
+            " updated_at FROM bank_accounts"
+        ),
+        "23514",
+    ),
+    "a webhook's body rewritten": ("UPDATE webhook_inbox SET body = 'y'", "42501"),
+    "a webhook that failed before it came": ("UPDATE webhooks SET status = 'LOST'", "23514"),
+    "a move that is not listed": (
+        "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 2, 'INITIATED', 'SETTLED', '', 'x', now())",
+        "23503",
+    ),
+    "another list of moves": ("INSERT INTO allowed_moves VALUES ('INITIATED', 'SETTLED')", "42501"),
+}
