@@ -3,16 +3,16 @@
 - Every transaction begins by naming its organization, for that transaction only; row level security does the rest.
 - Two roles, each with its own pool: a request's sees one organization whatever it sets; the worker's sees all of them,
   and works for jobs, the relay and webhooks (ADR 17).
-- A cancelled query's connection is closed, never returned to the pool (reliability rule c20).
+- The connection of a query that was cancelled, or never answered, is closed and not used again (rule c20).
 - A commit, once begun, is awaited to its end even if the caller is cancelled meanwhile.
-- READ COMMITTED; time limits on locks, statements and idle transactions (c9).
+- READ COMMITTED; time limits on locks, statements and idle transactions (c9), and on the server's silence.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self, TypeVar
 
 import asyncpg
@@ -23,14 +23,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.data.urls import dsn_of, engine_of
+from services.chassis.data.urls import connect, dsn_of, engine_of
 from services.chassis.process.settings import Settings
 from services.chassis.values.invariant import invariant
 
 T = TypeVar("T")
 
 LOCK_TIMEOUT_MS = 2_000
-STATEMENT_TIMEOUT_MS = 30_000
+STATEMENT_TIMEOUT_MS = 10_000
+# A server that has not refused a statement by then will not answer it: it, or the way to it, is a black hole.
+COMMAND_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 2
 # Settings of the roles, not of a session: so any connection of a pooler serves any transaction. Whoever makes the
 # roles gives them these; a service does not start without them.
 ROLE_SETTINGS = {
@@ -63,8 +65,17 @@ class Database:
         name: The service, which names its migrations and its lines in `pg_stat_activity`.
     """
 
-    def __init__(self, url: str, worker_url: str, name: str, *, connections_max: int = 12) -> None:
+    def __init__(
+        self,
+        url: str,
+        worker_url: str,
+        name: str,
+        *,
+        connections_max: int = 12,
+        command_seconds: float = COMMAND_SECONDS,
+    ) -> None:
         self.name = name
+        self._command_seconds = command_seconds
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
         self._dsn = dsn_of(url)
@@ -89,6 +100,7 @@ class Database:
             url,
             self._session,
             connect_seconds=_CONNECT_SECONDS,
+            command_seconds=self._command_seconds,
             pool_size=connections_max,
             max_overflow=0,
             pool_timeout=3,
@@ -122,7 +134,7 @@ class Database:
             yield connection
             enqueued = connection.info.pop(_ENQUEUED, False)
             await finish(connection.commit())
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             await finish(_discard(connection))
             raise
         except BaseException:
@@ -176,7 +188,7 @@ class Database:
         connection = await pool.acquire(timeout=3)
         try:
             yield connection
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             connection.terminate()
             raise
         finally:
@@ -191,6 +203,8 @@ class Database:
                     max_size=_RAW_CONNECTIONS_MAX,
                     server_settings=self._session,
                     timeout=_CONNECT_SECONDS,
+                    command_timeout=self._command_seconds,
+                    connect=connect,
                 )
             return self._raw_pool
 
@@ -199,8 +213,10 @@ class Database:
         if self._raw_pool is not None:
             self._raw_pool.terminate()
             self._raw_pool = None
-        await self._requests.dispose()
-        await self._worker.dispose()
+        with suppress(TimeoutError):  # what a silent server keeps us from closing ends with the process
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._requests.dispose()
+                await self._worker.dispose()
 
 
 async def driver_connection(tx: AsyncConnection) -> asyncpg.Connection:

@@ -5,7 +5,9 @@ So `sslmode=verify-full&sslrootcert=…`, several hosts and `target_session_attr
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,26 +15,64 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+# How long a server may leave what we sent unacknowledged, and an idle connection be without a sign of life.
+_SILENCE_SECONDS_MAX = 10
+_PROBE_SECONDS = 3
+
 
 def dsn_of(url: str) -> str:
     """The URL for asyncpg, whatever driver it names: `postgresql+asyncpg://…` -> `postgresql://…`."""
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
 
 
-def engine_of(url: str, session: Mapping[str, str], *, connect_seconds: float = 60, **options: Any) -> AsyncEngine:
+async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:
+    """asyncpg's own, on a connection that the system gives up when the server's machine falls silent."""
+    connection = await asyncpg.connect(*arguments, **options)
+    below = connection._transport.get_extra_info("socket")
+    if below is not None and below.family in (socket.AF_INET, socket.AF_INET6):
+        _limit_silence(below.fileno())
+    return connection
+
+
+def _limit_silence(descriptor: int) -> None:
+    # A second descriptor of the same connection: the event loop lets nobody set anything on its own.
+    with socket.socket(fileno=os.dup(descriptor)) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        limits = {
+            "TCP_USER_TIMEOUT": _SILENCE_SECONDS_MAX * 1000,
+            "TCP_KEEPIDLE": _PROBE_SECONDS,
+            "TCP_KEEPINTVL": _PROBE_SECONDS,
+            "TCP_KEEPCNT": _SILENCE_SECONDS_MAX // _PROBE_SECONDS,
+        }
+        for name, limit in limits.items():
+            if (option := getattr(socket, name, None)) is not None:  # not every system has each
+                same.setsockopt(socket.IPPROTO_TCP, option, limit)
+
+
+def engine_of(
+    url: str,
+    session: Mapping[str, str],
+    *,
+    connect_seconds: float = 60,
+    command_seconds: float | None = None,
+    **options: Any,
+) -> AsyncEngine:
     """An engine whose connections asyncpg opens from the URL: SQLAlchemy's own reading of it knows no `sslmode`.
 
     Args:
         url: As `dsn_of` takes it.
         session: The settings each connection begins with.
         connect_seconds: How long opening a connection may take.
+        command_seconds: How long one statement may be without its answer; None: for ever.
         options: Further ones of `create_async_engine`.
     """
-    connect = partial(asyncpg.connect, dsn_of(url), server_settings=dict(session), timeout=connect_seconds)
+    create = partial(
+        connect, dsn_of(url), server_settings=dict(session), timeout=connect_seconds, command_timeout=command_seconds
+    )
     return create_async_engine(
         "postgresql+asyncpg://",
         # Statement parameters are people's data: they stay out of exceptions, and so out of logs.
         hide_parameters=True,
-        connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": 512},
+        connect_args={"async_creator_fn": create, "prepared_statement_cache_size": 512},
         **options,
     )

@@ -91,7 +91,7 @@ async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated int, used as seconds to sleep
                 connect_timeout=2,
-                ping_interval=5,
+                ping_interval=3,
                 max_outstanding_pings=2,
             )
     except (TimeoutError, nats.errors.Error, OSError) as error:
