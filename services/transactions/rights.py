@@ -23,7 +23,6 @@ RIGHTS: Table = {
     "bank_accounts": both(
         insert=EVERY,
         update=(
-            "account_holder_name",
             "default_for_payouts",
             "status",
             "block_reason",

@@ -1,18 +1,22 @@
-"""Account numbers, unreadable at rest: AES-256-GCM, each bound to its own row.
+"""Account numbers, unreadable at rest: AES-256-GCM, each bound to its own row and to what else says where money goes.
 
-A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Table, column, row and organization are
-authenticated with it, so a value copied to another row, column or tenant does not open. The key id lets keys be
-rotated later: the vault opens with whichever key sealed. Source: NIST SP 800-38D; reliability rule c28.
+A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Table, column, organization and row are
+authenticated with it, and so are party, holder, routing number and type: a value that was copied to another place, or
+whose row says something else by now, does not open. The key id lets keys be rotated later: the vault opens with
+whichever key sealed. Source: NIST SP 800-38D; reliability rule c28.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,6 +33,23 @@ _PLACE = "bank_accounts|account_number_encrypted"
 
 class VaultError(Exception):
     """A sealed value does not open: it was altered, moved, or sealed with a key we do not have. Says nothing of it."""
+
+
+@dataclass(frozen=True)
+class SealedFor:
+    """The account that a number is sealed for: none of it changes as long as the account is there."""
+
+    org_id: str
+    bank_account_id: str
+    party_id: str
+    account_holder_name: str
+    routing_number: str
+    account_type: str
+
+    @classmethod
+    def of(cls, row: Any) -> SealedFor:
+        """Of a row of `bank_accounts`."""
+        return cls(*(getattr(row, field.name) for field in fields(cls)))
 
 
 class Vault:
@@ -48,22 +69,22 @@ class Vault:
             raise ConfigurationError("FIELD_KEY_FILE: must hold 32 bytes in hexadecimal")
         return cls(bytes.fromhex(text))
 
-    def seal(self, account_number: str, *, org_id: str, bank_account_id: str) -> bytes:
+    def seal(self, account_number: str, account: SealedFor) -> bytes:
         header = _VERSION + self._key_id + os.urandom(_NONCE_BYTES)
-        aad = _build_aad(header, org_id, bank_account_id)
+        aad = _build_aad(header, account)
         cipher = self._ciphers[self._key_id]
         return header + cipher.encrypt(header[-_NONCE_BYTES:], account_number.encode(), aad)
 
-    def open(self, sealed: bytes, *, org_id: str, bank_account_id: str) -> str:
-        """Raises VaultError unless this was sealed by us, for this row of this organization."""
+    def open(self, sealed: bytes, account: SealedFor) -> str:
+        """Raises VaultError unless this was sealed by us, for this very account."""
         header, body = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header[len(_VERSION) : len(_VERSION) + _KEY_ID_BYTES])
         if header[:1] != _VERSION or cipher is None or len(body) < _TAG_BYTES:
             raise VaultError("the value was not sealed by this vault")
         try:
-            return cipher.decrypt(header[-_NONCE_BYTES:], body, _build_aad(header, org_id, bank_account_id)).decode()
+            return cipher.decrypt(header[-_NONCE_BYTES:], body, _build_aad(header, account)).decode()
         except InvalidTag:
-            raise VaultError("the value was altered, or belongs to another row") from None
+            raise VaultError("the value or its account was altered, or it belongs to another account") from None
 
     def blind(self, account_number: str) -> str:
         """A stand-in that is equal for equal numbers and says nothing about them to whoever lacks the key."""
@@ -74,5 +95,6 @@ def _build_key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"realco key id\0" + key).digest()[:_KEY_ID_BYTES]
 
 
-def _build_aad(header: bytes, org_id: str, bank_account_id: str) -> bytes:
-    return header[:-_NONCE_BYTES] + f"|{_PLACE}|{bank_account_id}|{org_id}".encode()
+def _build_aad(header: bytes, account: SealedFor) -> bytes:
+    # As JSON, no two accounts are spelled alike, whatever their names hold.
+    return header[:-_NONCE_BYTES] + json.dumps([_PLACE, *astuple(account)]).encode()

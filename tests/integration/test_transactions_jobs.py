@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from realco.compliance.v1.compliance_pb2 import EvaluateTransactionsRequest, EvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
 
@@ -20,10 +21,11 @@ from services.transactions.domain.states import Status
 from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from services.transactions.jobs.start_queued import start_queued
-from services.transactions.jobs.submit_payments import submit_payments
+from services.transactions.jobs.submit_payments import ACCOUNTS_ALTERED, submit_payments
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.store import transactions as store
+from services.transactions.tables import bank_accounts
 from tests.support import servers
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Killed
@@ -280,17 +282,42 @@ async def test_a_payment_with_another_amount_moves_nothing(service: Transactions
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
-async def test_one_broken_transaction_does_not_stop_the_others(
-    service: TransactionsHarness, postgres: servers.TestPostgres
+@pytest.mark.parametrize(
+    "change",
+    [
+        "account_number_encrypted = 'x'",
+        (
+            "account_number_encrypted = (SELECT o.account_number_encrypted FROM bank_accounts o"
+            " WHERE o.bank_account_id <> bank_accounts.bank_account_id LIMIT 1)"
+        ),
+        "routing_number = '011000015'",
+        "account_holder_name = 'Eve Investor'",
+        "account_type = 'SAVINGS'",
+        "party_id = 'inv-002'",
+    ],
+)
+async def test_a_bank_account_that_was_changed_in_the_database_moves_no_money_and_somebody_is_told(
+    service: TransactionsHarness, postgres: servers.TestPostgres, change: str
 ) -> None:
-    broken, good = await service.deposit(), await service.deposit("inv-002")
-    change = (
-        f"UPDATE bank_accounts SET account_number_encrypted = 'x' WHERE bank_account_id = '{broken.bank_account_id}'"
+    altered, good = await service.deposit(), await service.deposit("inv-002")
+    taken = f"UPDATE bank_accounts SET default_for_payouts = false, {change}"
+    await servers.tamper(
+        postgres.admin_dsn, service.database, f"{taken} WHERE bank_account_id = '{altered.bank_account_id}'"
     )
-    await servers.tamper(postgres.admin_dsn, service.database, change)
+    before = ACCOUNTS_ALTERED._value.get()
     await service.work()
     assert (await service.get(good.transaction_id)).status == T.PENDING_SETTLEMENT
-    assert (await service.get(broken.transaction_id)).status == T.PROCESSING
+    failed = await service.get(altered.transaction_id)
+    assert (failed.status, failed.failure.code, failed.failure.retryable) == (
+        T.FAILED,
+        "BANK_ACCOUNT_NOT_USABLE",
+        False,
+    )
+    assert len(service.bank.payments) == 1
+    assert ACCOUNTS_ALTERED._value.get() == before + 1
+    async with service.database.begin_for_all() as tx:
+        row = (await tx.execute(sa.select(bank_accounts).filter_by(bank_account_id=altered.bank_account_id))).one()
+    assert (row.status, row.block_reason) == ("BLOCKED", "ALTERED")
 
 
 @pytest.fixture(scope="module")

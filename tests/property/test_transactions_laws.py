@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.transactions.domain.payments import PaymentStatus, list_moves
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import NEXT, Status, check_move
-from services.transactions.vault import Vault
+from services.transactions.vault import SealedFor, Vault, VaultError
 
 LIVES = [
     ["pending", "settled"],
@@ -68,9 +71,14 @@ def test_a_routing_number_with_one_wrong_digit_is_found(body: int, place: int, c
         assert not has_check_digit(wrong)
 
 
-@given(st.from_regex(r"[0-9A-Za-z]{4,17}", fullmatch=True), st.text(max_size=20), st.text(max_size=20))
-def test_what_is_sealed_comes_back(number: str, org_id: str, row: str) -> None:
+@given(st.from_regex(r"[0-9A-Za-z]{4,17}", fullmatch=True), st.builds(SealedFor, *6 * [st.text(max_size=20)]))
+def test_what_is_sealed_comes_back(number: str, account: SealedFor) -> None:
     vault = Vault(bytes(32))
-    assert (
-        vault.open(vault.seal(number, org_id=org_id, bank_account_id=row), org_id=org_id, bank_account_id=row) == number
-    )
+    assert vault.open(vault.seal(number, account), account) == number
+
+
+@given(*2 * [st.builds(SealedFor, *6 * [st.text(max_size=3)])])
+def test_what_is_sealed_for_one_account_opens_for_no_other(one: SealedFor, other: SealedFor) -> None:
+    vault = Vault(bytes(32))
+    with nullcontext() if one == other else pytest.raises(VaultError):
+        vault.open(vault.seal("42", one), other)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.chassis.process.settings import ConfigurationError
-from services.transactions.vault import Vault, VaultError
+from services.transactions.vault import SealedFor, Vault, VaultError
 
 KEY, OLDER, OTHER = bytes(range(32)), bytes(range(1, 33)), bytes(range(2, 34))
-HERE = {"org_id": "org-1", "bank_account_id": "ba_1"}
-SEALED = Vault(KEY).seal("000111111101", **HERE)
+HERE = SealedFor("org-1", "ba_1", "pty_1", "Ada Investor", "021000021", "CHECKING")
+SEALED = Vault(KEY).seal("000111111101", HERE)
 
 
 def test_what_is_sealed_opens_in_its_own_row() -> None:
-    assert Vault(KEY).open(SEALED, **HERE) == "000111111101"
+    assert Vault(KEY).open(SEALED, HERE) == "000111111101"
     assert b"000111111101" not in SEALED
-    assert Vault(KEY).seal("000111111101", **HERE) != SEALED  # a fresh nonce each time
+    assert Vault(KEY).seal("000111111101", HERE) != SEALED  # a fresh nonce each time
 
 
 def test_what_an_older_key_sealed_still_opens_and_the_newer_key_seals() -> None:
     rotated = Vault(OTHER, (KEY, OLDER))
-    assert rotated.open(SEALED, **HERE) == "000111111101"
-    assert Vault(OTHER).open(rotated.seal("42", **HERE), **HERE) == "42"
+    assert rotated.open(SEALED, HERE) == "000111111101"
+    assert Vault(OTHER).open(rotated.seal("42", HERE), HERE) == "42"
 
 
 @pytest.mark.parametrize("byte", range(len(SEALED)))
@@ -31,17 +32,22 @@ def test_a_change_of_any_byte_is_found(byte: int) -> None:
     tampered = bytearray(SEALED)
     tampered[byte] ^= 1
     with pytest.raises(VaultError):
-        Vault(KEY).open(bytes(tampered), **HERE)
+        Vault(KEY).open(bytes(tampered), HERE)
 
 
 MOVED = {
-    "to another row": (SEALED, {**HERE, "bank_account_id": "ba_2"}),
-    "to another tenant": (SEALED, {**HERE, "org_id": "org-2"}),
+    "to another row": (SEALED, replace(HERE, bank_account_id="ba_2")),
+    "to another tenant": (SEALED, replace(HERE, org_id="org-2")),
+    "to another party": (SEALED, replace(HERE, party_id="pty_2")),
+    "to another holder": (SEALED, replace(HERE, account_holder_name="Eve Investor")),
+    "to another bank": (SEALED, replace(HERE, routing_number="011000015")),
+    "to another type": (SEALED, replace(HERE, account_type="SAVINGS")),
+    "across the border of two columns": (SEALED, replace(HERE, party_id="pty_1Ada", account_holder_name=" Investor")),
     "cut": (SEALED[:-1], HERE),
     "cut short": (SEALED[:20], HERE),
     "longer": (SEALED + b"\x00", HERE),
     "empty": (b"", HERE),
-    "sealed with another key": (Vault(OTHER).seal("000111111101", **HERE), HERE),
+    "sealed with another key": (Vault(OTHER).seal("000111111101", HERE), HERE),
 }
 
 
@@ -49,7 +55,7 @@ MOVED = {
 def test_what_was_moved_cut_or_sealed_by_another_does_not_open(how: str) -> None:
     sealed, place = MOVED[how]
     with pytest.raises(VaultError) as refusal:
-        Vault(KEY).open(sealed, **place)
+        Vault(KEY).open(sealed, place)
     assert "0001" not in str(refusal.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from services.transactions.domain.refusals import BankAccountNotFound, BankAccou
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.messages import build_bank_account_etag
 from services.transactions.store import bank_accounts as store
-from services.transactions.vault import Vault
+from services.transactions.vault import SealedFor, Vault
 
 
 def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
@@ -55,21 +56,20 @@ async def create_bank_account(
     is_default = request.default_for_payouts or former is None
     if is_default and former is not None:
         await store.save_bank_account(tx, former, now, default_for_payouts=False)
-    bank_account_id = new_id("ba")
-    account_type = request.account_type or pb.BankAccount.CHECKING
-    row = await store.insert_bank_account(
-        tx,
-        now,
+    account = SealedFor(
         org_id=principal.org_id,
-        bank_account_id=bank_account_id,
+        bank_account_id=new_id("ba"),
         party_id=party_id,
         account_holder_name=request.account_holder_name,
         routing_number=request.routing_number,
-        account_number_encrypted=vault.seal(
-            request.account_number, org_id=principal.org_id, bank_account_id=bank_account_id
-        ),
+        account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
+    )
+    row = await store.insert_bank_account(
+        tx,
+        now,
+        **asdict(account),
+        account_number_encrypted=vault.seal(request.account_number, account),
         account_number_last4=request.account_number[-4:],
-        account_type=pb.BankAccount.AccountType.Name(account_type),
         default_for_payouts=is_default,
         status="ACTIVE",
         external_id=request.external_id,
@@ -88,11 +88,6 @@ async def update_bank_account(
     changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
     if "metadata" in changes:
         changes["metadata"] = dict(request.metadata)
-    if changes.get("account_holder_name") == "":
-        raise InvalidField(
-            "The account_holder_name cannot be taken away: it must be set.",
-            fields={"account_holder_name": "cannot be taken away"},
-        )
     if changes.get("default_for_payouts"):
         former = await store.lock_default_account(tx, row.org_id, row.party_id)
         if former is not None and former.bank_account_id != row.bank_account_id:

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
+from services.transactions.commands.bank_accounts import block_bank_account
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -25,6 +27,18 @@ from services.transactions.jobs.book_payouts import IS_BOOKED
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
+from services.transactions.vault import SealedFor, VaultError
+
+ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
+
+
+class AccountAltered(Declined):
+    """What says where the money goes is not what was sealed with its number: somebody changed it in the database."""
+
+    def __init__(self, bank_account_id: str) -> None:
+        super().__init__("BANK_ACCOUNT_NOT_USABLE", "The bank account is not what it was added as.", retryable=False)
+        self.bank_account_id = bank_account_id
+
 
 _READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=IS_BOOKED)
 
@@ -58,6 +72,8 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
+    if isinstance(order, AccountAltered):
+        raise order
     try:
         return await dependencies.providers.orders[row.provider].submit(order)
     except OutcomeUnknown:
@@ -67,14 +83,18 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
         return found
 
 
-async def _build_order(tx: AsyncConnection, dependencies: Dependencies, row: Transaction) -> PaymentOrder:
+async def _build_order(
+    tx: AsyncConnection, dependencies: Dependencies, row: Transaction
+) -> PaymentOrder | AccountAltered:
     account = (
         await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id) if row.bank_account_id else None
     )
     number = ""
     if account is not None:
-        sealed, account_id = account.account_number_encrypted, account.bank_account_id
-        number = dependencies.vault.open(sealed, org_id=row.org_id, bank_account_id=account_id)
+        try:
+            number = dependencies.vault.open(account.account_number_encrypted, SealedFor.of(account))
+        except VaultError:
+            return AccountAltered(account.bank_account_id)
     return PaymentOrder(
         key=row.provider_key,
         reference=row.transaction_id,
@@ -117,6 +137,13 @@ async def _record_outcome(
 
 
 async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime) -> None:
+    if isinstance(declined, AccountAltered):
+        ACCOUNTS_ALTERED.inc()
+        log.error("bank_account_altered", bank_account_id=declined.bank_account_id, transaction_id=row.transaction_id)
+        await block_bank_account(tx, row.org_id, declined.bank_account_id, "ALTERED", now)
+        if row.tries > 1:  # an earlier try may have reached the provider: what became of it is not known yet
+            await store.postpone_transaction(tx, row)
+            return
     retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_debit  # the bank never saw this one
     await store.save_move(

@@ -30,7 +30,7 @@ ROWS = (
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
-    "bank_accounts": "org_id bank_account_id party_id routing_number account_number_encrypted"
+    "bank_accounts": "org_id bank_account_id party_id account_holder_name routing_number account_number_encrypted"
     " account_number_last4 account_type created_by created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
     " bank_account_id investment_id distribution_id allocation_id provider created_by request_subject"
