@@ -112,7 +112,7 @@ class Configuration:
     def _common(self, folder: Path) -> dict[str, str]:
         return {
             "BIND_HOST": LOOPBACK,
-            "ENVIRONMENT": "development",
+            "ENVIRONMENT": "local",
             "SECRETS_DIR": str(folder),
             "JWKS": str(self.identity.jwks_file),
             "EVENT_JWKS": str(self.identity.event_jwks_file),

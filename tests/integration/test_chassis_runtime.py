@@ -97,7 +97,7 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment:
     port, metrics = choose_free_port(), choose_free_port()
     variables = {
         "SECRETS_DIR": str(secrets),
-        "ENVIRONMENT": "development",
+        "ENVIRONMENT": "local",
         "GRPC_PORT": str(port),
         "METRICS_PORT": str(metrics),
         "JWKS": str(issuer.path),

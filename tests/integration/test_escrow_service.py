@@ -49,7 +49,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
     port = choose_free_port()
     variables = {
         "SECRETS_DIR": str(secrets),
-        "ENVIRONMENT": "development",
+        "ENVIRONMENT": "local",
         "GRPC_PORT": str(port),
         "JWKS": str(issuer.path),
         "JWT_ISSUER": ISSUER,

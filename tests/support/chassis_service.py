@@ -78,6 +78,6 @@ if __name__ == "__main__":
     # The database is a test's own, without the migrations of the service whose name (and events) are borrowed.
     from services.chassis.data import schema
 
-    assert os.environ["ENVIRONMENT"] == "development"
+    assert os.environ["ENVIRONMENT"] == "local"
     schema.ROOT = schema.ROOT / "nowhere"
     sys.exit(run(main, Settings))

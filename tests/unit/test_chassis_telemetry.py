@@ -75,7 +75,27 @@ def test_a_bad_setting_is_named_and_its_value_is_not(monkeypatch):
     assert SECRET not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("given", "starts"),
+    [
+        ({"ENVIRONMENT": "local"}, True),
+        ({"ENVIRONMENT": "local", "BIND_HOST": "127.0.0.1"}, True),
+        ({}, False),
+        ({"ENVIRONMENT": "production"}, False),
+        ({"ENVIRONMENT": "local", "BIND_HOST": "0.0.0.0"}, False),
+    ],
+)
+def test_a_test_clock_is_for_a_local_instance_alone(monkeypatch, tmp_path, given, starts):
+    for name, value in given.items() | {("CLOCK_FILE", str(tmp_path / "clock.json"))}:
+        monkeypatch.setenv(name, value)
+    if starts:
+        assert Settings.load().clock_file == tmp_path / "clock.json"
+    else:
+        with pytest.raises(ConfigurationError, match=r"^CLOCK_FILE: .*for a local instance alone"):
+            Settings.load()
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "WORKER_DATABASE_URL", "MIGRATION_DATABASE_URL"])
 @pytest.mark.parametrize("url", [SECRET, f"mysql://u:{SECRET}@h/d", f"postgresql://u:{SECRET}@h:70000/d"])
 def test_a_url_that_is_none_of_a_database_is_named_before_anybody_connects(monkeypatch, name, url):
     monkeypatch.setenv(name, url)

@@ -171,7 +171,7 @@ class Runtime:
         _health_grpc.add_HealthServicer_to_server(readiness, grpc_server)
         for add, servicer, _ in servicers:
             add(servicer, grpc_server)
-        if self.settings.environment == "development":
+        if self.settings.environment == "local":
             names = [service.full_name for _, _, service in servicers]
             _reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], grpc_server)
         address = f"{self.settings.bind_host}:{self.settings.grpc_port}"

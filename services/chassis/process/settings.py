@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ADDRESS = re.compile(r"\S+:\d{1,5}")
 
 
@@ -30,7 +31,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    environment: Literal["development", "production"] = "production"
+    # A local instance has what is for tests alone: the test clock, and reflection.
+    environment: Literal["local", "production"] = "production"
     bind_host: str = "127.0.0.1"
     # As the role of requests, as the worker's, and as the owner's, who migrates.
     database_url: SecretStr = SecretStr("")
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     # What other internal services may call, too: see services/chassis/calls/grants.py.
     service_grants_file: Path | None = None
 
-    # Only a local instance sets it: the test clock.
+    # The test clock, which moves business time.
     clock_file: Path | None = None
     # How long the service waits, once it says it is not ready, before it stops taking calls.
     drain_wait_seconds: float = Field(default=2, ge=0)
@@ -72,6 +74,14 @@ class Settings(BaseSettings):
         if text and not known:
             raise ValueError("must be a URL such as postgresql://user:password@host:5432/name")
         return secret
+
+    @field_validator("clock_file")
+    @classmethod
+    def _is_of_a_local_instance(cls, file: Path | None, given: ValidationInfo) -> Path | None:
+        is_local = given.data.get("environment") == "local" and given.data.get("bind_host") in _LOOPBACK
+        if file is not None and not is_local:
+            raise ValueError("is for a local instance alone: ENVIRONMENT=local, on a loopback address")
+        return file
 
     @classmethod
     def load(cls) -> Self:
