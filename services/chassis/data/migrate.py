@@ -29,6 +29,7 @@ from services.chassis.data.schema import known_schema, migrations_folder, note_c
 from services.chassis.data.tables import incarnation
 from services.chassis.data.urls import engine_of
 from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.process.tracebacks import describe
 from services.chassis.values.errors import BootError
 
 # A migration that cannot have its lock soon must not queue before everybody else.
@@ -199,4 +200,4 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main(arguments.service, check=arguments.check, new_incarnation=arguments.new_incarnation)))
     except (ConfigurationError, BootError, OSError, SQLAlchemyError) as error:
-        sys.exit(f"{arguments.service}: {error}")
+        sys.exit(f"{arguments.service}: {describe(error) if isinstance(error, SQLAlchemyError) else error}")

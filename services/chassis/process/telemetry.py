@@ -1,7 +1,7 @@
 """What a process says about itself: one JSON line a fact on stdout, counters for Prometheus, the trace it is part of.
 
-Nothing secret leaves here: values are redacted by their type and by the name they are logged under, and request
-bodies are never logged.
+Nothing secret leaves here: values are redacted by their type and by the name they are logged under, request bodies are
+never logged, and of an exception not the words that repeat values of rows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import structlog
 from google.protobuf.message import Message
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from pydantic import SecretStr
+
+from services.chassis.process.tracebacks import format_exception
 
 RPCS = Counter("realco_rpcs_total", "RPCs answered.", ["rpc", "code"])
 RPC_SECONDS = Histogram(
@@ -92,6 +94,12 @@ def _redacted(key: str, value: Any) -> Any:
     return value
 
 
+def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a library says, without what it adds below: asyncio repeats there the words of an exception."""
+    event["event"] = str(event["event"]).partition("\n")[0]
+    return event
+
+
 def configure_logging(service: str, level: int = logging.INFO) -> None:
     """Sends our lines, and those of the libraries we use, to stdout as JSON."""
     shared: list[Any] = [
@@ -99,7 +107,7 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         lambda _, __, event: {"service": service, **event},
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(format_exception),
         redact,
     ]
     structlog.configure(
@@ -112,7 +120,7 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_first_line, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
