@@ -1,7 +1,7 @@
 """What each process of a local instance is given: settings in its environment, secrets as files in its own folder.
 
 - Nothing secret stands in an environment or on a command line, where other programs could read it.
-- A process finds in its folder what it needs and nothing of any other process.
+- A process finds in its folder what it needs and nothing of any other process, as long as it needs it.
 - Databases and a NATS server named in the supervisor's environment win over the embedded ones.
 """
 
@@ -103,6 +103,11 @@ class Configuration:
                 "SANDBOX_BANK_WEBHOOK_URL": f"{self.base_url}/api/v1/webhooks/sandbox",
             }
         return settings
+
+    def take_back(self, process: str) -> None:
+        """Removes the secret files of a process that has ended and is not started again."""
+        for file in (self.data_dir / "processes" / process).iterdir():
+            file.unlink()
 
     def _addresses(self, process: str) -> dict[str, str]:
         """Where the services are that the process calls."""

@@ -33,7 +33,7 @@ def scram_verifier(password: str, salt: bytes | None = None) -> str:
 
 
 async def create_database(admin_dsn: str, known: Database, passwords: Mapping[str, str]) -> None:
-    """Makes the database and its roles, if they are not there yet.
+    """Makes the database and its roles, if they are not there yet, and gives the roles their passwords.
 
     Args:
         admin_dsn: The superuser's, of the database `postgres`.
@@ -42,11 +42,6 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
     served = (known.app_role, known.worker_role)
     server = await asyncpg.connect(admin_dsn)
     try:
-        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", known.name):
-            await _give_settings(server, *served)
-            return
-        await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
         for role, password in passwords.items():
             there = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
             await server.execute(
@@ -54,6 +49,10 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
                 "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
             )
         await _give_settings(server, *served)
+        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", known.name):
+            return
+        await server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
         draft = f"{known.name}_new"  # renamed when its grants are right, so that what exists is whole
         await server.execute(f"DROP DATABASE IF EXISTS {draft}")
         await server.execute(f"CREATE DATABASE {draft} OWNER {known.owner_role}")
@@ -66,6 +65,15 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
         finally:
             await inside.close()
         await server.execute(f"ALTER DATABASE {draft} RENAME TO {known.name}")
+    finally:
+        await server.close()
+
+
+async def shut_out(admin_dsn: str, role: str) -> None:
+    """Nobody signs in as the role any more, until `create_database` gives it a password again."""
+    server = await asyncpg.connect(admin_dsn)
+    try:
+        await server.execute(f"ALTER ROLE {role} NOLOGIN PASSWORD NULL")
     finally:
         await server.close()
 

@@ -128,6 +128,9 @@ class Instance:
         postgres.port = self._state.read()["ports"]["postgres"]
         return postgres.admin_dsn.removesuffix("/postgres") + f"/{database_of(service).name}"
 
+    def read_supervisor_pid(self) -> int:
+        return int(self._state.read()["supervisor"]["pid"])
+
     def issue_token(
         self, role: str, sub: str | None = None, org: str = ORGANIZATION, lifetime: int = LIFETIME_SECONDS
     ) -> str:

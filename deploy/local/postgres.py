@@ -216,6 +216,12 @@ class Postgres:
             admin_url=urls[SUPERUSER],
         )
 
+    def shut_owner_out(self, name: str) -> None:
+        """When its migrations are done, nobody signs in as the owner of a service's database until the next start."""
+        owner = database_of(name).owner_role
+        _run(databases.shut_out(self.admin_dsn, owner))
+        self._secrets.forget(f"postgres_{owner}")
+
     def _url(self, scheme: str, user: str, password: str, database: str) -> str:
         return f"{scheme}://{user}:{password}@{LOOPBACK}:{self.port}/{database}"
 

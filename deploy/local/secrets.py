@@ -1,6 +1,7 @@
 """Random secrets, made when first asked for and kept in files that only their owner can read.
 
-- A secret never changes once made: every later call, in this process or another, returns the same one.
+- A secret never changes once made, until it is forgotten: every later call, in this process or another, returns the
+  same one.
 - Files are mode 0600 in folders of mode 0700; a half-written secret is never seen.
 """
 
@@ -40,6 +41,9 @@ class Secrets:
 
     def path(self, name: str) -> Path:
         return self.folder / name
+
+    def forget(self, name: str) -> None:
+        self.path(name).unlink(missing_ok=True)
 
     def get(self, name: str, make: Callable[[], str] = lambda: randomness.token_urlsafe(24)) -> str:
         """The secret of that name, made by `make` if there is none yet (the default needs no quoting in a URL)."""

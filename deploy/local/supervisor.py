@@ -220,12 +220,15 @@ class Supervisor:
         if not self._configuration.databases[service].owner_url:
             return f"left to you: {service.upper()}_MIGRATION_DATABASE_URL is not set"
         embedded = None if service in self._external.databases else self._postgres
-        if embedded and embedded.migration_notes.is_current(service):
-            return "as it should be"
-        await self._errand(f"migrate-{service}", self._migration(service))
-        if embedded:
+        if embedded is None:
+            await self._errand(f"migrate-{service}", self._migration(service))
+            return ""
+        known = embedded.migration_notes.is_current(service)
+        if not known:
+            await self._errand(f"migrate-{service}", self._migration(service))
             embedded.migration_notes.remember(service)
-        return ""
+        await asyncio.to_thread(embedded.shut_owner_out, service)
+        return "as it should be" if known else ""
 
     async def _start_process(self, process: Process, needs: Sequence[asyncio.Task[None]]) -> None:
         await _all_of(needs)
@@ -246,7 +249,10 @@ class Supervisor:
         program = self._program(name, command, stop_seconds=2.0)
         self._errands.add(program)
         program.start()
-        status = await program.wait_until_ended(_POLL_SECONDS)
+        try:
+            status = await program.wait_until_ended(_POLL_SECONDS)
+        finally:
+            self._configuration.take_back(name)
         self._errands.discard(program)
         if status != 0:
             raise program.make_failure(f"ended with status {status}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import stat
 from collections.abc import Iterator
 
 import asyncpg
 import grpc
 import httpx
 import nats
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -63,6 +67,53 @@ async def test_a_service_connects_as_its_two_roles_and_its_tables_are_another_ro
         await connection.close()
     assert [row[0] for row in users] == [f"{service}_app", f"{service}_worker"]
     assert [row[0] for row in owners] == [f"{service}_owner"]
+
+
+def test_a_password_of_the_databases_stands_where_it_is_needed_and_nowhere_else(instance: Instance) -> None:
+    """Not in arguments, environments, statistics, the log of changes or any other file; an owner's nowhere at all."""
+    folder = instance.data_dir
+    passwords = {file.name: file.read_bytes() for file in (folder / "secrets").glob("postgres_*")}
+    assert passwords.keys() == {"postgres_superuser"} | {
+        f"postgres_{service}_{role}" for service in SERVICE_NAMES for role in ("app", "worker")
+    }
+    allowed = {
+        folder / "processes" / service / file: f"postgres_{service}_{role}"
+        for service in SERVICE_NAMES
+        for file, role in (("database_url", "app"), ("worker_database_url", "worker"))
+    }
+    places: dict[object, bytes] = {
+        file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.parent != folder / "secrets"
+    }
+    supervisor = psutil.Process(instance.read_supervisor_pid())
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a backend of PostgreSQL may end meanwhile
+            told = [*process.cmdline(), *process.environ().values()]
+            places[process] = "\0".join(told).encode()
+    found = {
+        (place, name)
+        for place, text in places.items()
+        for name, password in passwords.items()
+        if password in text or base64.b64encode(password) in text
+    }
+    assert found == set(allowed.items())
+    assert len(places) > 100
+    for file in allowed:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(folder.rglob("migration_database_url")) == []
+
+
+async def test_nobody_signs_in_as_an_owner_once_the_migrations_are_done(instance: Instance) -> None:
+    connection = await asyncpg.connect(instance.database_url("escrow"))
+    try:
+        roles = await connection.fetch(
+            "SELECT rolname, rolcanlogin, rolpassword FROM pg_authid WHERE rolname !~ '^pg_' ORDER BY 1"
+        )
+    finally:
+        await connection.close()
+    owners = {f"{service}_owner" for service in SERVICE_NAMES}
+    assert {row["rolname"] for row in roles if not row["rolcanlogin"]} == owners
+    assert {row["rolname"] for row in roles if row["rolpassword"] is None} == owners
+    assert all(row["rolpassword"].startswith("SCRAM-SHA-256$") for row in roles if row["rolname"] not in owners)
 
 
 async def test_streams_and_consumers_are_those_of_all_four_services(instance: Instance) -> None:
