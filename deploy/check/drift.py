@@ -1,4 +1,4 @@
-"""Each service's migrations make exactly the tables that its tables.py states, on a throw-away PostgreSQL."""
+"""Each service's migrations make exactly what its tables.py and rights.py state, on a throw-away PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> int:
                 command = [*migration_command(service), *options]
                 failed |= subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if not failed:
-        print("migrations: they make what tables.py states, in all services")
+        print("migrations: they make what tables.py and rights.py state, in all services")
     return failed
 
 

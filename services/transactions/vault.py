@@ -32,7 +32,11 @@ _PLACE = "bank_accounts|account_number_encrypted"
 
 
 class VaultError(Exception):
-    """A sealed value does not open: it was altered, moved, or sealed with a key we do not have. Says nothing of it."""
+    """A sealed value does not open: it, or the account it was sealed for, was altered. Says nothing of it."""
+
+
+class KeyMissing(VaultError):
+    """It was sealed with a key that we do not have. That is more likely a key file of ours than somebody's deed."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,13 @@ class Vault:
         return header + cipher.encrypt(header[-_NONCE_BYTES:], account_number.encode(), aad)
 
     def open(self, sealed: bytes, account: SealedFor) -> str:
-        """Raises VaultError unless this was sealed by us, for this very account."""
+        """Raises VaultError unless this was sealed by us, for this very account; KeyMissing where we cannot tell."""
         header, body = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header[len(_VERSION) : len(_VERSION) + _KEY_ID_BYTES])
-        if header[:1] != _VERSION or cipher is None or len(body) < _TAG_BYTES:
-            raise VaultError("the value was not sealed by this vault")
+        if header[:1] != _VERSION or len(body) < _TAG_BYTES:
+            raise VaultError("the value was not sealed by a vault")
+        if cipher is None:
+            raise KeyMissing("the value was sealed with a key that we do not have")
         try:
             return cipher.decrypt(header[-_NONCE_BYTES:], body, _build_aad(header, account)).decode()
         except InvalidTag:

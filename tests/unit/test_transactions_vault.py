@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.process.settings import ConfigurationError
-from services.transactions.vault import SealedFor, Vault, VaultError
+from services.transactions.vault import KeyMissing, SealedFor, Vault, VaultError
 
 KEY, OLDER, OTHER = bytes(range(32)), bytes(range(1, 33)), bytes(range(2, 34))
 HERE = SealedFor("org-1", "ba_1", "pty_1", "Ada Investor", "021000021", "CHECKING")
@@ -57,6 +57,15 @@ def test_what_was_moved_cut_or_sealed_by_another_does_not_open(how: str) -> None
     with pytest.raises(VaultError) as refusal:
         Vault(KEY).open(sealed, place)
     assert "0001" not in str(refusal.value)
+
+
+def test_a_key_that_is_missing_is_told_from_a_value_that_was_altered() -> None:
+    with pytest.raises(KeyMissing):
+        Vault(OTHER).open(SEALED, HERE)
+    for altered in (SEALED[:-1], b"x", b""):
+        with pytest.raises(VaultError) as refusal:
+            Vault(KEY).open(altered, HERE)
+        assert type(refusal.value) is VaultError
 
 
 def test_equal_numbers_have_equal_stand_ins_that_do_not_tell_them() -> None:

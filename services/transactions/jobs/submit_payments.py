@@ -27,7 +27,7 @@ from services.transactions.jobs.book_payouts import IS_BOOKED
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
-from services.transactions.vault import SealedFor, VaultError
+from services.transactions.vault import KeyMissing, SealedFor, VaultError
 
 ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
 
@@ -93,6 +93,8 @@ async def _build_order(
     if account is not None:
         try:
             number = dependencies.vault.open(account.account_number_encrypted, SealedFor.of(account))
+        except KeyMissing:  # for an operator to mend; until then nothing is decided about the account
+            raise
         except VaultError:
             return AccountAltered(account.bank_account_id)
     return PaymentOrder(
