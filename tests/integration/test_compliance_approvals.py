@@ -145,8 +145,9 @@ async def test_a_changed_fact_takes_back_what_was_asked_and_asks_anew(desk):
     await desk.update(legal_name="Ada Parker")
     assert {(await desk.read(one)).status for one in former} == {S.CANCELLED}
     for one in await desk.list_waiting():
-        assert "Ada Parker" in one.content
-        why, *_ = (await desk.read(one)).facts
+        read = await desk.read(one)
+        assert "Ada Parker" in read.content
+        why, *_ = read.facts
         assert why.statement == "The party's facts changed: legal name."
         await desk.decide(one)
     assert (await desk.get()).cleared

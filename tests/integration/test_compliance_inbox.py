@@ -64,10 +64,10 @@ class Desk:
 @pytest.fixture
 async def desk(service_urls):
     urls = await service_urls("compliance")
-    database = Database(urls.app_url, "compliance")
+    database = Database(urls.app_url, urls.worker_url, "compliance")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.dispose)
-        yield Desk(await stack.enter_async_context(Escrow((await service_urls("escrow")).app_url)), database)
+        yield Desk(await stack.enter_async_context(Escrow(await service_urls("escrow"))), database)
 
 
 def grant_of(approval: S) -> pb.GrantApprovalRequest:
