@@ -174,7 +174,7 @@ def token(role: str = "admin", *, header: dict[str, Any] | None = None, key: Any
 
 
 def settings(jwks: Path, **changes: Any) -> Settings:
-    known = {"port": 0, "jwks": str(jwks), "jwt_issuer": ISSUER, "environment": "development"}
+    known = {"port": 0, "jwks": str(jwks), "jwt_issuer": ISSUER, "environment": "local"}
     return Settings(**{**known, **changes})
 
 
