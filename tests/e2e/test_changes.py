@@ -37,7 +37,7 @@ PATCHED = {
     "/api/v1/bank-accounts/{bank_account_id}": Patched(
         lambda org: f"/bank-accounts/{org.add_bank_account(org.add_cleared_party())}",
         {"defaultForPayouts": True, "metadata": {}},
-        ("accountHolderName", "defaultForPayouts"),
+        ("defaultForPayouts",),
         {"metadata": {"a": "b"}},
     ),
     "/api/v1/escrow-accounts/{escrow_account_id}": Patched(
