@@ -200,7 +200,7 @@ async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
 async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_path, postgres, nats_url):
     await make_streams(nats_url)
     urls = await chassis.create(postgres)
-    async with service(tmp_path, urls.app_url, nats_url) as running:
+    async with service(tmp_path, urls, nats_url) as running:
         await chassis.until(running.healthy)
         client = await nats.connect(nats_url)
         await client.jetstream().delete_consumer("ESCROW", chassis_service.SUBSCRIPTION.durable)
