@@ -197,7 +197,13 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
             payout(account, Kind.PAYABLE, 1),
             (
                 "INSUFFICIENT_AVAILABLE_BALANCE",
-                {"kind": "PAYABLE", "party_id": "inv-001", "available_minor": "0", "requested_minor": "1"},
+                {
+                    "kind": "PAYABLE",
+                    "party_id": "inv-001",
+                    "available_minor": "0",
+                    "requested_minor": "1",
+                    "currency_code": "USD",
+                },
                 False,
             ),
         ),
@@ -205,7 +211,7 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
             payout(account, Kind.ISSUER_PROCEEDS, 2),
             (
                 "INSUFFICIENT_AVAILABLE_BALANCE",
-                {"kind": "ISSUER_PROCEEDS", "available_minor": "1", "requested_minor": "2"},
+                {"kind": "ISSUER_PROCEEDS", "available_minor": "1", "requested_minor": "2", "currency_code": "USD"},
                 False,
             ),
         ),
@@ -260,7 +266,13 @@ async def test_a_closing_releases_every_subscription_or_none(book: MemoryBook | 
     too_much = release(account, ("inv-001", 60), ("inv-002", 41))
     refusal = (
         "INSUFFICIENT_AVAILABLE_BALANCE",
-        {"kind": "SUBSCRIPTION", "party_id": "inv-002", "available_minor": "40", "requested_minor": "41"},
+        {
+            "kind": "SUBSCRIPTION",
+            "party_id": "inv-002",
+            "available_minor": "40",
+            "requested_minor": "41",
+            "currency_code": "USD",
+        },
     )
     assert await callers.ask("release_subscriptions", too_much) == refusal
     assert await balances(callers, account) == {"cash": 100, "subscription": 100}
@@ -286,7 +298,7 @@ async def test_a_distribution_is_declared_to_the_cent(book: MemoryBook | RealBoo
     assert await callers.ask("declare_distribution", wanted) == entry
     assert await callers.ask("declare_distribution", declaration(account, ("inv-001", 1))) == (
         "INSUFFICIENT_AVAILABLE_BALANCE",
-        {"kind": "DISTRIBUTABLE", "available_minor": "0", "requested_minor": "1"},
+        {"kind": "DISTRIBUTABLE", "available_minor": "0", "requested_minor": "1", "currency_code": "USD"},
     )
     assert await balances(callers, account) == {"cash": 100, "payable": 100}
 

@@ -177,6 +177,7 @@ class MemoryEscrow:
                     f"The ledger account {name} has too little available.",
                     available_minor=available,
                     requested_minor=-minor,
+                    currency_code=self.accounts[escrow_account_id].currency_code,
                     **refusals.spell_account(LedgerAccount(Kind(kind.upper()), party_id)),
                 )
 
