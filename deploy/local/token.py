@@ -14,7 +14,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.token", description=__doc__)
     parser.add_argument("--role", choices=sorted(SUBJECTS), default="admin")
     parser.add_argument("--sub", default="", help="who it is; by default the demo's person of that role")
-    parser.add_argument("--person", default="", help="whose account it is; by default nobody else has it")
     parser.add_argument("--org", default=ORGANIZATION, help="the organization (default: %(default)s)")
     parser.add_argument("--lifetime", type=int, default=LIFETIME_SECONDS, help="seconds (default: %(default)s)")
     parser.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
@@ -27,8 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    org, person = given.org or ORGANIZATION, given.person or None
-    print(identity.issue_token(given.role, given.sub or None, org, given.lifetime, person=person))
+    print(identity.issue_token(given.role, given.sub or None, given.org or ORGANIZATION, given.lifetime))
     return 0
 
 

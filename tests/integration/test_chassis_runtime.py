@@ -27,7 +27,7 @@ from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service, servers
 from tests.support.event_keys import event_key_settings
-from tests.support.identity import Issuer
+from tests.support.identity import ISSUER, Issuer
 
 pytestmark = pytest.mark.usefixtures("durable")
 
@@ -100,7 +100,8 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment:
         "ENVIRONMENT": "local",
         "GRPC_PORT": str(port),
         "METRICS_PORT": str(metrics),
-        **issuer.environment(),
+        "JWKS": str(issuer.path),
+        "JWT_ISSUER": ISSUER,
         "SERVICE_KEY_FILE": str(key),
         "DRAIN_WAIT_SECONDS": "0",
         **event_key_settings(tmp_path, "escrow"),
@@ -232,8 +233,7 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"ISSUERS_FILE": "/nonexistent/issuers.json"}, "ISSUERS_FILE: issuers.json: No such file"),
-        ({"SERVICE_JWKS": ""}, "missing: SERVICE_JWKS"),
+        ({"JWKS": ""}, "missing: JWKS"),
         ({"GRPC_PORT": "many"}, "GRPC_PORT"),
         ({"SERVICE_KEY_FILE": "/nonexistent/key.pem"}, "key.pem: No such file"),
         ({"EVENT_KEY_FILE": "/nonexistent/key.pem"}, "EVENT_KEY_FILE: key.pem: No such file"),
