@@ -49,7 +49,7 @@ IDS = {
 # what they are, what an approval would change. And personal data, which stays where it is kept and is asked for there.
 WORKED_OUT = frozenset({"allowedActions", "explanations", "changes", "facts", "effects"})
 PERSONAL = {
-    "Approval": frozenset({"content", "beneficiaryPartyIds", "reason", "comments"}),
+    "Approval": frozenset({"content", "reason", "comments"}),
     "BankAccount": frozenset({"accountHolderName", "routingNumber", "metadata"}),
     "ComplianceCheck": frozenset({"note"}),
     "Party": frozenset({"legalName", "accreditation", "annualIncome", "netWorth", "metadata", "missing"}),

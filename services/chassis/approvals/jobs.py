@@ -50,8 +50,8 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
                 due[row.org_id].append(row.approval_id)
         for org_id, approval_ids in due.items():
             with acting_as(service_principal(name, org_id)):
-                for approval_id in approval_ids:
-                    async with operations.database.begin() as tx:
+                async with operations.database.begin() as tx:
+                    for approval_id in approval_ids:
                         await approvals.expire(tx, approval_id, now)
         return sum(map(len, due.values()))
 
