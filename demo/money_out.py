@@ -116,9 +116,6 @@ def execute_distribution(run: DemoRun) -> str:
 
 def pay_again(run: DemoRun) -> str:
     account = run.add_bank_account(BEN.id, BEN, AT_ONCE, for_payouts=True)
-    [waiting] = run.list_inbox(resourceId=account)
-    run.approve(waiting)
-    run.move_clock(cast.PAYING_AGAIN)
     allocation_id = run.failed_allocation["allocationId"]
     path = f"/distributions/{run.distribution_id}/allocations/{allocation_id}/resend"
     run.admin.post(path, {"bankAccountId": account}, deed="pays inv-002 again")

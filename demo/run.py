@@ -126,25 +126,14 @@ class DemoRun:
         )
         return str(account["bankAccountId"])
 
-    def list_inbox(self, **filters: str) -> list[Json]:
-        """What waits for the compliance officer, who made none of it, the oldest first."""
-        mine = {"status": "PENDING", "mine": "false", "order": "OLDEST_FIRST"}
-        return self.officer.list_all("/approvals", "approvals", **mine, **filters)
-
-    def approve(self, waiting: Json) -> Json:
-        """The compliance officer reads what waits and approves it. Returns: what was read."""
-        path = f"/approvals/{waiting['approvalId']}"
-        read = self.officer.get(path)
-        yes = {"contentHash": read["contentHash"]}
-        done = self.officer.post(f"{path}/approve", yes, deed=f"approves {waiting['approvalId']}", etag=read["etag"])
-        if done["status"] != "EXECUTED":
-            raise UnexpectedEnd(f"The approval is {_brief(done)}")
-        return read
-
     def list_pending_checks(self) -> list[Json]:
         """The checks of the story's parties that wait for a person."""
         checks = self.officer.list_all("/compliance-checks", "complianceChecks", status="MANUAL_REVIEW")
         return [check for check in checks if check["partyId"] in self.party_ids.values()]
+
+    def list_inbox(self, kind: str) -> list[Json]:
+        """What waits for the compliance officer, who made none of it."""
+        return self.officer.list_all("/approvals", "approvals", status="PENDING", kind=kind, mine="false")
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 

@@ -27,8 +27,7 @@ async def main(settings: Settings) -> None:
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
         approvals, own_parties = build_approvals(operations), OwnParties(runtime.database)
         compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
-        others = [runtime.channel(name) for name in ("transactions", "escrow")]
-        inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), others)
+        inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), [runtime.channel("escrow")])
         await runtime.serve(
             servicers=[
                 (add_ComplianceServiceServicer_to_server, compliance, services["ComplianceService"]),

@@ -26,8 +26,6 @@ RIGHTS: Table = {
             "default_for_payouts",
             "status",
             "block_reason",
-            "makers",
-            "confirmed_at",
             "external_id",
             "metadata",
             "version",

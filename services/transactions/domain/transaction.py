@@ -17,10 +17,8 @@ PROVISIONAL, FINAL = "PROVISIONAL", "FINAL"
 
 # They bring money in; every other type that is offered pays it out.
 DEBIT_TYPES = frozenset({"DEPOSIT", "ESCROW_DEPOSIT"})
-# Why a second person approves a transaction, whatever compliance says.
-STAFFS_DEBIT = "somebody else has it drawn from the party's bank account"
-PROCEEDS = "the proceeds of an offering are paid out"
-REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
+# A second person looks at these whatever compliance says.
+ALWAYS_APPROVED_BY_A_PERSON = frozenset({"ESCROW_WITHDRAWAL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,6 @@ class Transaction:
     escrow_account_id: str
     party_id: str
     bank_account_id: str
-    account_number_digest: str
-    approval_reason: str
     investment_id: str
     distribution_id: str
     allocation_id: str

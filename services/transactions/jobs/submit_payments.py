@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
-import sqlalchemy as sa
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
-from services.transactions.commands.bank_accounts import block_bank_account, check_usable
+from services.transactions.commands.bank_accounts import block_bank_account
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -70,16 +67,13 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
     async with dependencies.database.begin() as tx:
         earlier = await provider_payments.list_earlier_references(tx, row)
-        account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
-    order = _build_order(dependencies, row, account)
+        order = await _build_order(tx, dependencies, row)
     if row.tries > 1:  # somebody tried before, and did not live to record the outcome
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
     if isinstance(order, AccountAltered):
         raise order
-    if row.tries == 1 and row.bank_account_id:
-        _check_account(row, account)
     try:
         return await dependencies.providers.orders[row.provider].submit(order)
     except OutcomeUnknown:
@@ -89,34 +83,20 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
         return found
 
 
-def _check_account(row: Transaction, account: sa.Row[Any] | None) -> None:
-    """Whether the account may still be used, asked before the provider hears of it for the first time.
-
-    Not afterwards: the order may have been taken, and it is the answer that is missing.
-
-    Raises:
-        Declined
-    """
-    try:
-        check_usable(account, row.party_id, is_debit=row.is_debit)
-    except DomainError as refusal:
-        raise Declined(refusal.reason, refusal.message, retryable=False) from None
-
-
-def _build_order(
-    dependencies: Dependencies, row: Transaction, account: sa.Row[Any] | None
+async def _build_order(
+    tx: AsyncConnection, dependencies: Dependencies, row: Transaction
 ) -> PaymentOrder | AccountAltered:
+    account = (
+        await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id) if row.bank_account_id else None
+    )
     number = ""
     if account is not None:
-        vault = dependencies.vault
         try:
-            number = vault.open(account.account_number_encrypted, SealedFor.of(account))
+            number = dependencies.vault.open(account.account_number_encrypted, SealedFor.of(account))
         except KeyMissing:  # for an operator to mend; until then nothing is decided about the account
             raise
         except VaultError:
             return AccountAltered(account.bank_account_id)
-        if not vault.is_digest(row.account_number_digest, account.routing_number, number):
-            return AccountAltered(account.bank_account_id)  # not the one that the transaction was approved for
     return PaymentOrder(
         key=row.provider_key,
         reference=row.transaction_id,
