@@ -47,7 +47,7 @@ from services.chassis.values.failure import make_failure
 Request = TypeVar("Request", bound=Message)
 
 # Long enough for the slowest deed; whoever granted it does it at once, and a job only what that process left behind.
-_LEASE_MS = 30_000
+EXECUTION_LEASE_MS = 30_000
 _SUBJECT = "service:approvals"
 _GRANT = "realco.compliance.v1.ApprovalsService/GrantApproval"
 
@@ -166,7 +166,7 @@ class Approvals:
         person = current_principal().person
         check_checker(approval, person, parties)
         granted = replace(approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1)
-        return await self._events.save(tx, granted, now, due_at=due_in(_LEASE_MS))
+        return await self._events.save(tx, granted, now, due_at=due_in(EXECUTION_LEASE_MS))
 
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime

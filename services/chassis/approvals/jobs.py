@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from services.chassis.approvals import records
-from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.book import EXECUTION_LEASE_MS, Approvals
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.leases import postpone
 from services.chassis.data.operations import Operations
@@ -14,7 +14,6 @@ from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 
-_LEASE_MS = 30_000
 _RESUMED_MAX = 10
 _EXPIRED_MAX = 100
 
@@ -29,7 +28,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
     async def resume() -> int:
         """Does what was approved, where the process that was to do it died or a service it needs was away."""
         async with operations.database.begin_for_all() as tx:
-            rows = (await tx.execute(records.taking_approved(_LEASE_MS, _RESUMED_MAX))).all()
+            rows = (await tx.execute(records.taking_approved(EXECUTION_LEASE_MS, _RESUMED_MAX))).all()
         for row in rows:
             try:
                 await approvals.execute(records.to_approval(row))
