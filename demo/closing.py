@@ -30,11 +30,19 @@ def close_offering(run: DemoRun) -> str:
         "all closing gates to be open", lambda: read_closing_gates(run), lambda gates: bool(gates["allPassed"])
     )
     run.admin.post(f"/offerings/{run.offering_id}/close", deed="closes the offering")
+    approval = run.approve("CLOSE_OFFERING")
     closed = wait_for("the offering to be CLOSED and the payout asked for", lambda: read_offering(run), is_closed)
     return (
-        f"all {len(gates['gates'])} gates open; CLOSED on {closed['closingDate']} with "
-        f"{format_minor(cast.TARGET_MINOR)}; preferred return accrues from now"
+        f"in the inbox: {describe(approval)}\n"
+        f"      all {len(gates['gates'])} gates open; CLOSED on {closed['closingDate']}; "
+        "preferred return accrues from now"
     )
+
+
+def describe(approval: Json) -> str:
+    """One line of the inbox, and who made it what it is."""
+    amount = format_minor(minor_of(approval["amount"]))
+    return f"{approval['summary']}, {amount}, asked by {approval['createdBy']}, approved by {approval['decidedBy']}"
 
 
 def read_offering(run: DemoRun) -> Json:

@@ -184,7 +184,8 @@ def explain_limit(figures: Mapping[str, str]) -> str:
 
 def withdraw_commitment(run: DemoRun) -> str:
     investment = run.investments[DAN.id]
-    cancelled = run.client_of(DAN.id).post(f"/investments/{investment}/cancel", deed="withdraws the commitment")
+    answer = run.client_of(DAN.id).post(f"/investments/{investment}/cancel", deed="withdraws the commitment")
+    cancelled = answer["investment"]
     if cancelled["status"] != "CANCELLED":
         raise UnexpectedAnswer(f"The investment is {cancelled['status']}")
     return "CANCELLED; nothing was paid, so nothing goes back"

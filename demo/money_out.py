@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from demo import cast
 from demo.cast import BEN, OAK
+from demo.closing import describe
 from demo.harness.bank import AT_ONCE
 from demo.harness.money import format_minor, minor_of, usd
 from demo.harness.rest import Json, UnexpectedAnswer
@@ -91,9 +92,13 @@ def approve_distribution(run: DemoRun) -> str:
     own = run.sponsor.expect_refusal(
         403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", content, deed="approves their own distribution", etag=etag
     )
+    [waiting] = run.list_inbox("APPROVE_DISTRIBUTION")
+    if waiting["contentHash"] != submitted["contentHash"]:
+        raise UnexpectedAnswer("The inbox asks for another content than the distribution's")
     approved = run.admin.post(f"{path}/approve", content, deed="approves the distribution", etag=etag)
     return (
-        f"{submitted['status']}; {cast.SPONSOR_STAFF}'s own approval is refused ({own.status} {own.code}); "
+        f"in the inbox: {waiting['summary']}\n"
+        f"      {submitted['status']}; {cast.SPONSOR_STAFF}'s own approval is refused ({own.status} {own.code}); "
         f"{approved['approvedBy']} approves exactly the content {content['contentHash'][:12]}…: {approved['status']}"
     )
 
@@ -119,8 +124,12 @@ def pay_again(run: DemoRun) -> str:
     allocation_id = run.failed_allocation["allocationId"]
     path = f"/distributions/{run.distribution_id}/allocations/{allocation_id}/resend"
     run.admin.post(path, {"bankAccountId": account}, deed="pays inv-002 again")
+    approval = run.approve("RESEND_ALLOCATION")
     distribution = run.wait_for_distribution("COMPLETED")
     run.wait_for_ledger_account("CASH", posted=0)
     run.wait_for_ledger_account("IN_TRANSIT", posted=0, pending=0)
     allocation = run.list_allocations()[BEN.id]
-    return f"attempt {allocation['attempts']} {allocation['status']}; the distribution is {distribution['status']}"
+    return (
+        f"in the inbox: {describe(approval)}\n"
+        f"      attempt {allocation['attempts']} {allocation['status']}; the distribution is {distribution['status']}"
+    )

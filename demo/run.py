@@ -11,7 +11,7 @@ from demo import cast
 from demo.harness import HarnessError
 from demo.harness.bank import ROUTING_NUMBER, account_number_of, open_bank
 from demo.harness.money import minor_of
-from demo.harness.rest import API, Json, RestClient
+from demo.harness.rest import API, Json, RestClient, UnexpectedAnswer
 from demo.harness.waiting import wait_for
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
@@ -134,6 +134,19 @@ class DemoRun:
     def list_inbox(self, kind: str) -> list[Json]:
         """What waits for the compliance officer, who made none of it."""
         return self.officer.list_all("/approvals", "approvals", status="PENDING", kind=kind, mine="false")
+
+    def approve(self, kind: str) -> Json:
+        """The compliance officer reads what waits in the inbox, and approves exactly that. Returns: the approval."""
+        listed = self.list_inbox(kind)
+        if len(listed) != 1:
+            raise UnexpectedAnswer(f"In the inbox are {len(listed)} of {kind}, not one")
+        path = f"/approvals/{listed[0]['approvalId']}"
+        read = self.officer.get(path)
+        decision, deed = {"contentHash": read["contentHash"]}, f"approves {read['approvalId']}"
+        done = self.officer.post(f"{path}/approve", decision, deed=deed, etag=read["etag"])
+        if done["status"] != "EXECUTED":
+            raise UnexpectedAnswer(f"{kind} is {done['status']}: {done.get('failure')}")
+        return done
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 

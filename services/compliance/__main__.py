@@ -27,7 +27,8 @@ async def main(settings: Settings) -> None:
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
         approvals, own_parties = build_approvals(operations), OwnParties(runtime.database)
         compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
-        inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), [runtime.channel("escrow")])
+        others = [runtime.channel("escrow"), runtime.channel("distributions")]
+        inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), others)
         await runtime.serve(
             servicers=[
                 (add_ComplianceServiceServicer_to_server, compliance, services["ComplianceService"]),

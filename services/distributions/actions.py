@@ -53,17 +53,22 @@ def answer_investment(offering: Offering, investment: Investment, now: datetime)
     return answer
 
 
-def answer_distribution(offering: Offering, distribution: Distribution) -> distributions_pb2.Distribution:
+def answer_distribution(
+    offering: Offering, distribution: Distribution, now: datetime
+) -> distributions_pb2.Distribution:
     """The cash of an execution is another question: it is asked of escrow."""
     rules, person = distribution_rules, current_principal().person
     answer = show_distribution(distribution)
     answer.allowed_actions[:] = list_allowed_actions(
         distributions_pb2.Distribution,
         ("DistributionsService/CalculateDistribution", lambda: rules.check_may_calculate(distribution)),
-        ("DistributionsService/SubmitDistribution", lambda: rules.check_may_submit(distribution)),
-        ("DistributionsService/ApproveDistribution", lambda: rules.check_may_approve(offering, distribution, person)),
+        ("DistributionsService/SubmitDistribution", lambda: rules.check_may_submit(offering, distribution)),
+        (
+            "DistributionsService/ApproveDistribution",
+            lambda: rules.check_may_approve(offering, distribution, person, now),
+        ),
         ("DistributionsService/RejectDistribution", lambda: rules.check_may_reject(distribution)),
-        ("DistributionsService/ExecuteDistribution", lambda: rules.check_may_execute(offering, distribution)),
+        ("DistributionsService/ExecuteDistribution", lambda: rules.check_may_execute(offering, distribution, now)),
         ("DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
     )
     return answer

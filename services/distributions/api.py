@@ -7,13 +7,15 @@ from typing import Any
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 
+from services.chassis.approvals.book import Approvals
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.parties import Parties
 from services.chassis.data.heard_persons import KnownParties
 from services.chassis.data.operations import Operations
 from services.chassis.values.refusals import PartyNotFound
 from services.distributions.clients import Peers
 from services.distributions.commands.distributions import approvals, calculations, drafts, executions
-from services.distributions.commands.payouts import resends
-from services.distributions.commands.raises import closings, gates, investments, offerings, refunds
+from services.distributions.commands.raises import gates, investments, offerings
 from services.distributions.messages import to_closing_gates
 from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import raises as raise_queries
@@ -25,9 +27,10 @@ Context = ServicerContext[Any, Any]
 class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     """Offerings from opening to closing or refund."""
 
-    def __init__(self, operations: Operations, peers: Peers) -> None:
+    def __init__(self, operations: Operations, peers: Peers, book: Approvals) -> None:
         self._operations = operations
         self._peers = peers
+        self._book = book
         self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateOffering(
@@ -66,23 +69,23 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
 
     async def CloseOffering(
         self, request: offerings_pb2.CloseOfferingRequest, context: Context
-    ) -> offerings_pb2.Offering:
-        async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
-            return await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
-
-        return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
+    ) -> offerings_pb2.CloseOfferingResponse:
+        answer: offerings_pb2.CloseOfferingResponse = await self._book.carry_out(request)
+        return answer
 
     async def RefundOffering(
         self, request: offerings_pb2.RefundOfferingRequest, context: Context
-    ) -> offerings_pb2.Offering:
-        return await self._operations.write(request, offerings_pb2.Offering, refunds.refund_offering)
+    ) -> offerings_pb2.RefundOfferingResponse:
+        answer: offerings_pb2.RefundOfferingResponse = await self._book.carry_out(request)
+        return answer
 
 
 class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     """Investors' commitments."""
 
-    def __init__(self, operations: Operations, peers: Peers) -> None:
+    def __init__(self, operations: Operations, peers: Peers, book: Approvals) -> None:
         self._operations = operations
+        self._book = book
         self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateInvestment(
@@ -107,16 +110,23 @@ class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
 
     async def CancelInvestment(
         self, request: offerings_pb2.CancelInvestmentRequest, context: Context
-    ) -> offerings_pb2.Investment:
-        return await self._operations.write(request, offerings_pb2.Investment, investments.cancel_investment)
+    ) -> offerings_pb2.CancelInvestmentResponse:
+        answer: offerings_pb2.CancelInvestmentResponse = await self._book.carry_out(request)
+        return answer
 
 
 class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer):
-    """Who gets what of distributable cash."""
+    """Who gets what of distributable cash.
 
-    def __init__(self, operations: Operations, peers: Peers) -> None:
+    Args:
+        parties: Tells for whom a person acts at this moment: no payee approves.
+    """
+
+    def __init__(self, operations: Operations, peers: Peers, book: Approvals, parties: Parties) -> None:
         self._operations = operations
         self._peers = peers
+        self._book = book
+        self._parties = parties
 
     async def CreateDistribution(
         self, request: distributions_pb2.CreateDistributionRequest, context: Context
@@ -157,7 +167,11 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, approvals.approve_distribution)
+        async def ask(request: distributions_pb2.ApproveDistributionRequest) -> frozenset[str]:
+            return await self._parties.list_current(current_principal())
+
+        command = approvals.approve_distribution
+        return await self._operations.write_on_facts(request, distributions_pb2.Distribution, ask, command)
 
     async def RejectDistribution(
         self, request: distributions_pb2.RejectDistributionRequest, context: Context
@@ -175,8 +189,9 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
 
     async def ResendAllocation(
         self, request: distributions_pb2.ResendAllocationRequest, context: Context
-    ) -> distributions_pb2.Allocation:
-        return await self._operations.write(request, distributions_pb2.Allocation, resends.resend_allocation)
+    ) -> distributions_pb2.ResendAllocationResponse:
+        answer: distributions_pb2.ResendAllocationResponse = await self._book.carry_out(request)
+        return answer
 
     async def CancelDistribution(
         self, request: distributions_pb2.CancelDistributionRequest, context: Context

@@ -17,10 +17,14 @@ from realco.compliance.v1 import parties_pb2 as parties
 from realco.compliance.v1 import parties_pb2_grpc as parties_grpc
 from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
+from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
+from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
 from services.chassis.calls.peers import ask, check_answers, find
+from services.chassis.calls.wire import from_timestamp
+from services.distributions.domain.facts import BankAccount
 
 _PARTIES_A_CALL = 1000
 
@@ -47,6 +51,10 @@ class Transactions(Protocol):
     async def batch_create_payouts(
         self, request: transactions.BatchCreatePayoutsRequest
     ) -> transactions.BatchCreatePayoutsResponse: ...
+
+    async def find_bank_account(self, bank_account_id: str) -> BankAccount | None:
+        """None if the organization has no such account."""
+        ...
 
 
 class Compliance(Protocol):
@@ -90,11 +98,25 @@ class EscrowClient:
 class TransactionsClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = transactions_grpc.TransactionsServiceStub(channel)
+        self._bank_accounts = bank_accounts_grpc.BankAccountsServiceStub(channel)
 
     async def batch_create_payouts(
         self, request: transactions.BatchCreatePayoutsRequest
     ) -> transactions.BatchCreatePayoutsResponse:
         return await ask(self._stub.BatchCreatePayouts, request)
+
+    async def find_bank_account(self, bank_account_id: str) -> BankAccount | None:
+        request = bank_accounts.GetBankAccountRequest(bank_account_id=bank_account_id)
+        found = await find(self._bank_accounts.GetBankAccount, request)
+        if found is None:
+            return None
+        return BankAccount(
+            found.party_id,
+            found.account_holder_name,
+            found.account_number_last4,
+            bank_accounts.BankAccount.Status.Name(found.status),
+            from_timestamp(found.create_time),
+        )
 
 
 class ComplianceClient:

@@ -134,6 +134,7 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
         submitted_by=distribution.submitted_by,
         approved_by=distribution.approved_by,
         declare_time=None if declared is None else _to_timestamp(declared),
+        expire_time=None if distribution.expires_at is None else _to_timestamp(distribution.expires_at),
         create_time=_to_timestamp(distribution.created_at),
         update_time=_to_timestamp(distribution.updated_at),
         external_id=distribution.external_id,

@@ -16,7 +16,7 @@ RIGHTS: Table = {
             *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
             *("status", "committed_minor", "funded_minor", "closing_date", "closing_attempt", "refund_reason"),
             *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
-            *("declarations", "declared_through", "edition", *_VERSION),
+            *("declarations", "declared_through", "edition", "makers", *_VERSION),
         ),
     ),
     "investments": both(
@@ -33,7 +33,8 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("status", "content_hash", "basis_version", "allocation_count", "paid_minor", "failure"),
-            *("calculated_by", "submitted_by", "approved_by", "approved_hash", "declared_at", *_VERSION),
+            *("calculated_by", "submitted_by", "approved_by", "approved_hash", "declared_at"),
+            *("makers", "expires_at", *_VERSION),
         ),
     ),
     # A calculation takes the place of an earlier one, as long as the distribution is a draft.

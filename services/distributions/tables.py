@@ -104,6 +104,7 @@ offerings = sa.Table(
     sa.Column("declared_through", sa.Date),  # the date of the last declared distribution
     *_external(),
     _text("created_by"),
+    _json("makers"),  # persons: none of them has it closed
     *_changes(),
     sa.UniqueConstraint("org_id", "escrow_account_id", name="offerings_escrow_account_id_key"),
     sa.Index("offerings_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
@@ -191,6 +192,8 @@ distributions = sa.Table(
     _text("submitted_by", null=True),
     _text("approved_by", null=True),
     _text("approved_hash", null=True),
+    _json("makers"),  # persons: whoever had a part in making it, however often it was made again
+    sa.Column("expires_at", _TIME),  # until when it may be approved, or executed once it is
     sa.Column("declared_at", _TIME),
     *_changes(),
     _of("offerings", "offering_id"),
@@ -208,8 +211,10 @@ distributions = sa.Table(
     sa.CheckConstraint("amount_minor > 0", name="distributions_amount"),
     sa.CheckConstraint("paid_minor BETWEEN 0 AND amount_minor", name="distributions_paid"),
     sa.CheckConstraint(
-        "approved_by IS NULL OR approved_by NOT IN (created_by, calculated_by, submitted_by)",
-        name="distributions_maker_is_not_checker",
+        "approved_by IS NULL OR NOT makers @> to_jsonb(approved_by)", name="distributions_maker_is_not_checker"
+    ),
+    sa.CheckConstraint(
+        "(status IN ('PENDING_APPROVAL', 'APPROVED')) = (expires_at IS NOT NULL)", name="distributions_expires"
     ),
     sa.CheckConstraint(
         "status IN ('DRAFT', 'PENDING_APPROVAL', 'CANCELLED')"

@@ -12,7 +12,7 @@ from gateway import contracts
 from services.chassis.calls.access import rules_of
 
 # Those that say it; each service joins as it is made so.
-AREAS = ("escrow", "compliance")
+AREAS = ("escrow", "distributions", "compliance")
 _ACCESS: Any = access_pb2.access
 _FOUR_EYES: Any = approval_pb2.four_eyes
 METHODS = [method for service in contracts.services() for method in service.methods]

@@ -214,7 +214,7 @@ class Organization:
         amounts = {self.add_cleared_party(): amounts} if isinstance(amounts, int) else amounts
         offering = self.open_offering(sum(amounts.values()))
         self.clear_return_risk(*[self.fund_investment(offering, *each, test_value) for each in amounts.items()])
-        self.admin.post(f"/offerings/{offering['offeringId']}/close")
+        self.do_together(f"/offerings/{offering['offeringId']}/close")
         closed = self.wait_for_offering(offering["offeringId"], lambda read: read.get("proceedsTransactionId"))
         proceeds = closed["proceedsTransactionId"]
         self.wait_for_transaction(proceeds, "PENDING_APPROVAL")

@@ -46,10 +46,11 @@ IDS = {
     "Webhook": "webhookId",
 }
 # What is worked out when somebody asks, and empty in events as the contracts say: what the caller may do, why times are
-# what they are, what an approval would change. And personal data, which stays where it is kept and is asked for there.
+# what they are, what an approval would change. And what stays where it is kept and is asked for there: personal data,
+# and who gains from an approval, who may be too many for a message.
 WORKED_OUT = frozenset({"allowedActions", "explanations", "changes", "facts", "effects"})
-PERSONAL = {
-    "Approval": frozenset({"content", "reason", "comments"}),
+KEPT_BACK = {
+    "Approval": frozenset({"content", "beneficiaryPartyIds", "reason", "comments"}),
     "BankAccount": frozenset({"accountHolderName", "routingNumber", "metadata"}),
     "ComplianceCheck": frozenset({"note"}),
     "Party": frozenset({"legalName", "accreditation", "annualIncome", "netWorth", "metadata", "missing"}),
@@ -77,9 +78,9 @@ class ReadModel:
         self.versions[meta.aggregate_id] = meta.aggregate_version
         self.incarnations.setdefault(name.split(".")[1], set()).add(meta.incarnation)
         for kind, resource in _resources(event):
-            personal = {field for field in PERSONAL.get(kind, ()) if resource.pop(field, None)}
-            if personal:
-                self.faults.append(f"{name}: {', '.join(sorted(personal))} is for nobody to hear")
+            kept_back = {field for field in KEPT_BACK.get(kind, ()) if resource.pop(field, None)}
+            if kept_back:
+                self.faults.append(f"{name}: {', '.join(sorted(kept_back))} is for nobody to hear")
             self.state[kind, resource[IDS[kind]]] = resource
         if isinstance(event, TransactionLimitRemoved):
             self.state.pop(("TransactionLimit", event.transaction_limit_id), None)
@@ -128,7 +129,7 @@ def read_rest(client: RestClient) -> State:
     state: State = {}
 
     def keep(kind: str, resource: Json) -> None:
-        untold = WORKED_OUT | PERSONAL.get(kind, frozenset())
+        untold = WORKED_OUT | KEPT_BACK.get(kind, frozenset())
         state[kind, resource[IDS[kind]]] = {name: value for name, value in resource.items() if name not in untold}
 
     def read_each(kind: str, path: str, items: str) -> list[Json]:

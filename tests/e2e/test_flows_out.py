@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from demo.harness.bank import AT_ONCE, COMES_BACK_AS_R02
 from demo.harness.money import minor_of, usd
-from demo.harness.rest import Json, new_key
+from demo.harness.rest import Json
 from demo.harness.waiting import wait_for
 from tests.e2e.organization import Organization
 
@@ -15,7 +15,7 @@ def _closing(org: Organization, amount_minor: int) -> tuple[Json, str]:
     """An offering just closed by the first admin, and the path of its proceeds, which wait for a second person."""
     offering = org.open_offering(amount_minor)
     org.clear_return_risk(org.fund_investment(offering, org.add_cleared_party(), amount_minor))
-    org.admin.post(f"/offerings/{offering['offeringId']}/close")
+    org.do_together(f"/offerings/{offering['offeringId']}/close")
     closed = org.wait_for_offering(offering["offeringId"], lambda read: read.get("proceedsTransactionId"))
     org.wait_for_transaction(closed["proceedsTransactionId"], "PENDING_APPROVAL")
     return closed, f"/transactions/{closed['proceedsTransactionId']}"
@@ -51,11 +51,9 @@ def test_proceeds_are_let_go_or_kept_by_a_second_person(org: Organization) -> No
 
 
 def _pay_proceeds_again(org: Organization, closed: Json) -> str:
-    def close_again() -> bool:
-        path = f"/offerings/{closed['offeringId']}/close"
-        return org.admin.request("POST", path, json={}, headers={"Idempotency-Key": new_key()}).is_success
-
-    wait_for("the offering to know that its proceeds were not paid", close_again, lambda accepted: accepted)
+    path = f"/offerings/{closed['offeringId']}"
+    wait_for("the offering to know why", lambda: org.admin.get(path), lambda read: read.get("proceedsFailure"))
+    org.do_together(f"{path}/close")
     read = org.wait_for_offering(
         closed["offeringId"],
         lambda read: read["proceedsTransactionId"] != closed["proceedsTransactionId"],
@@ -135,7 +133,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org:
     account = offering["escrowAccountId"]
     assert org.wait_for_ledger(account, f"payable:{investor}", owed) == {"cash": owed, f"payable:{investor}": owed}
     other = org.add_bank_account(investor, AT_ONCE)
-    org.admin.post(f"{path}/allocations/{returned['allocationId']}/resend", {"bankAccountId": other})
+    org.do_together(f"{path}/allocations/{returned['allocationId']}/resend", {"bankAccountId": other})
 
     done = org.wait_for_distribution(approved["distributionId"], "COMPLETED")
     assert done["paidAmount"] == usd(500_00)

@@ -344,9 +344,10 @@ async def test_of_two_distributions_on_the_same_past_the_database_lets_one_be_de
     offering = await service.closed_offering(("inv-001", 100_00))
     await service.approved(offering, 10_00)
     await service.approved(offering, 20_00)
+    queued = "UPDATE distributions SET status = 'QUEUED', expires_at = NULL"
     with pytest.raises(DBAPIError, match="distributions_one_a_basis"):
         async with service.database.begin(ORG) as tx:
-            await tx.execute(sa.text("UPDATE distributions SET status = 'QUEUED'"))
+            await tx.execute(sa.text(queued))
 
 
 async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_after_what_is_reckoned(

@@ -10,7 +10,7 @@ import pytest
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged
-from services.distributions.domain.approval import check_content, hash_content
+from services.distributions.domain.approval import build_content, check_content, hash_built
 from services.distributions.domain.closing import (
     ClosingFacts,
     EarlyClose,
@@ -138,7 +138,7 @@ def hashed(
     terms: Terms = TERMS,
     lines: tuple[Line, ...] = LINES,
 ) -> str:
-    return hash_content(distribution_id, amount, on, terms, lines)
+    return hash_built(build_content(distribution_id, amount, on, terms, lines))
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,9 @@ class ApprovalEvents:
         await records.save_approval(tx, saved, due_at=due_at)
         await outbox.enqueue(tx, self.updated(approval=messages.to_told_approval(saved)), now=now)
         return saved
+
+    async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
+        """What they are about waits no more, or is not what it was: nobody decides any more."""
+        for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id):
+            over = approval.status_at(now) is Status.EXPIRED
+            await self.save(tx, replace(approval, status=Status.EXPIRED if over else Status.CANCELLED), now)

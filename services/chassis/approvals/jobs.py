@@ -49,8 +49,8 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
                 due[row.org_id].append(row.approval_id)
         for org_id, approval_ids in due.items():
             with acting_as(service_principal(name, org_id)):
-                async with operations.database.begin() as tx:
-                    for approval_id in approval_ids:
+                for approval_id in approval_ids:
+                    async with operations.database.begin() as tx:
                         await approvals.expire(tx, approval_id, now)
         return sum(map(len, due.values()))
 

@@ -52,6 +52,7 @@ def to_approval(
     """
     answer = to_listed_approval(approval, now)
     answer.content = approval.content
+    answer.beneficiary_party_ids.extend(sorted(approval.beneficiary_party_ids))
     answer.comments.extend(
         pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
         for each in approval.comments
@@ -79,7 +80,7 @@ def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
 
 
 def to_told_approval(approval: Approval) -> pb.Approval:
-    """As an event tells of it: without what people wrote."""
+    """As an event tells of it: without what people wrote, and without what may be too long for a message."""
     return pb.Approval(
         approval_id=approval.approval_id,
         kind=approval.kind,
@@ -89,7 +90,6 @@ def to_told_approval(approval: Approval) -> pb.Approval:
         amount=to_money(approval.amount) if approval.amount else None,
         content_hash=approval.content_hash,
         makers=sorted(approval.makers),
-        beneficiary_party_ids=sorted(approval.beneficiary_party_ids),
         created_by=approval.created_by,
         decided_by=approval.decided_by,
         create_time=to_timestamp(approval.created_at),

@@ -57,12 +57,11 @@ async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, l
     return None if row is None else to_approval(row)
 
 
-async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
-    """The approval of this kind that waits about a resource: one at most, where the resource itself waits."""
+async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> list[Approval]:
+    """The approvals of this kind that wait about a resource: one at most, where the resource itself waits."""
     mine = (_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id, _c.status == Status.PENDING)
-    query = sa.select(approvals).where(*mine).order_by(_c.created_at.desc()).limit(1)
-    row = (await tx.execute(query.with_for_update())).one_or_none()
-    return None if row is None else to_approval(row)
+    rows = await tx.execute(sa.select(approvals).where(*mine).order_by(_c.approval_id).with_for_update())
+    return [to_approval(row) for row in rows]
 
 
 def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:

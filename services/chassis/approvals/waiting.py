@@ -75,21 +75,22 @@ class Waiting:
         await self.events.save(tx, done, now)
 
     async def reject(self, tx: AsyncConnection, resource_id: str, reason: str, now: datetime) -> None:
-        """The caller says no by the resource's own route."""
+        """The caller says no by the resource's own route. What nobody decided in time has ended by itself before."""
         approval = await self._lock(tx, resource_id)
-        if approval is not None:
+        if approval is not None and approval.status_at(now) is Status.EXPIRED:
+            await self.events.save(tx, replace(approval, status=Status.EXPIRED), now)
+        elif approval is not None:
             person = current_principal().person
             no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=reason)
             await self.events.save(tx, no, now)
 
     async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
-        approval = await self._lock(tx, resource_id)
-        if approval is not None:
-            await self.events.save(tx, replace(approval, status=Status.CANCELLED), now)
+        await self.events.cancel_all(tx, self.kind, resource_id, now)
 
     async def _lock(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
-        return await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)
+        waiting = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)
+        return waiting[0] if waiting else None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ The content hash binds an approval to what was approved: any change of a cent, a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
+from services.chassis.values.approvals import hash_content, write_content
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged
 from services.distributions.domain.terms import Terms
@@ -21,9 +20,9 @@ from services.distributions.domain.waterfall import Line
 _FORMAT: Final = "distribution/2"  # hashed too: a later format can never collide with this one
 
 
-def hash_content(distribution_id: str, amount: Money, on: date, terms: Terms, lines: Iterable[Line]) -> str:
-    """SHA-256 in hex over the canonical JSON of a calculated distribution; the order of ``lines`` does not matter."""
-    content = {
+def build_content(distribution_id: str, amount: Money, on: date, terms: Terms, lines: Iterable[Line]) -> dict[str, Any]:
+    """What of a calculated distribution is decided on; the order of ``lines`` does not matter."""
+    return {
         "format": _FORMAT,
         "id": distribution_id,
         "amount_minor": amount.amount_minor,
@@ -32,8 +31,11 @@ def hash_content(distribution_id: str, amount: Money, on: date, terms: Terms, li
         "tiers": [_list_terms_of(tier) for tier in terms.tiers],
         "lines": sorted([line.party_id, *line.amounts] for line in lines),
     }
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def hash_built(content: dict[str, Any]) -> str:
+    """The hash of its canonical text: that of the approval, too."""
+    return hash_content(write_content(content))
 
 
 def _list_terms_of(tier: Tier) -> list[str]:

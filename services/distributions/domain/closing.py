@@ -7,7 +7,7 @@ Source: 17 CFR 227.303(e) and 227.304.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
@@ -203,11 +203,17 @@ def _build_balance_gate(facts: ClosingFacts) -> Gate:
 
 
 def _build_parties_gate(name: GateName, party_ids: Sequence[str], what: str, nobody: str) -> Gate:
-    """Open where no party is named. Names the first few: a statement is a sentence, not a list of a thousand."""
-    ids = sorted(set(party_ids))
-    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-    statement = f"{', '.join(ids[:3])}{more}: {what}." if ids else nobody
+    """Open where no party is named."""
+    ids = set(party_ids)
+    statement = f"{name_some(ids)}: {what}." if ids else nobody
     return _build_gate(name, not ids, statement, _HOUSE, ("parties", str(len(ids))))
+
+
+def name_some(party_ids: Collection[str]) -> str:
+    """The first few: a statement is a sentence, not a list of a thousand."""
+    ids = sorted(party_ids)
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return f"{', '.join(ids[:3])}{more}"
 
 
 def _spell_instant(when: datetime) -> str:

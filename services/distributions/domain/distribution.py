@@ -8,6 +8,7 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Final
 
+from services.chassis.values.approvals import ApprovalExpired
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
@@ -69,6 +70,8 @@ class Distribution:
     submitted_by: str | None = None
     approved_by: str | None = None
     approved_hash: str | None = None
+    makers: frozenset[str]  # whoever drafted, calculated or submitted it, however often: none of them approves it
+    expires_at: datetime | None = None  # until when it may be approved, or executed once it is
     declared_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
@@ -77,11 +80,6 @@ class Distribution:
     @property
     def etag(self) -> str:
         return etag_of(self.distribution_id, self.version)
-
-    @property
-    def makers(self) -> frozenset[str]:
-        """The persons who had a hand in it: none of them approves it."""
-        return frozenset(person for person in (self.created_by, self.calculated_by, self.submitted_by) if person)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +127,21 @@ def check_may_calculate(distribution: Distribution) -> None:
         raise IllegalStatusChange(distribution.status.value, DistributionStatus.DRAFT.value)
 
 
-def check_may_submit(distribution: Distribution) -> None:
-    """Raises: IllegalStatusChange, NotCalculated."""
+def check_may_submit(offering: Offering, distribution: Distribution) -> None:
+    """Raises: IllegalStatusChange, NotCalculated, ContentChanged."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.PENDING_APPROVAL)
     if distribution.content_hash is None:
         raise NotCalculated("Calculate the distribution first.")
+    check_basis(offering, distribution)
 
 
-def check_may_approve(offering: Offering, distribution: Distribution, checker: str) -> None:
-    """Whether this person may approve it.
+def check_may_approve(offering: Offering, distribution: Distribution, checker: str, now: datetime) -> None:
+    """Whether this person may approve it, as far as the distribution knows: its approval knows who gains from it.
 
-    Raises: IllegalStatusChange, MakerIsChecker, ContentChanged.
+    Raises: IllegalStatusChange, ApprovalExpired, MakerIsChecker, ContentChanged.
     """
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.APPROVED)
+    _check_not_expired(distribution, now)
     if checker in distribution.makers:
         raise MakerIsChecker("A distribution is approved by somebody who did not make it.")
     check_basis(offering, distribution)
@@ -152,10 +152,11 @@ def check_may_reject(distribution: Distribution) -> None:
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.DRAFT)
 
 
-def check_may_execute(offering: Offering, distribution: Distribution) -> None:
-    """Raises: NotApproved, ContentChanged."""
+def check_may_execute(offering: Offering, distribution: Distribution, now: datetime) -> None:
+    """Raises: NotApproved, ApprovalExpired, ContentChanged."""
     if distribution.status is not DistributionStatus.APPROVED:
         raise NotApproved("Only an approved distribution is executed.", status=distribution.status.value)
+    _check_not_expired(distribution, now)
     check_basis(offering, distribution)
 
 
@@ -178,6 +179,13 @@ def check_basis(offering: Offering, distribution: Distribution) -> None:
             "Another distribution of the offering was declared meanwhile: send it back and calculate again.",
             content_hash=distribution.content_hash or "",
         )
+
+
+def _check_not_expired(distribution: Distribution, now: datetime) -> None:
+    expires_at = distribution.expires_at
+    if expires_at is not None and now >= expires_at:
+        message = "Too long ago it was submitted or approved: send it back, and submit it again."
+        raise ApprovalExpired(message, expire_time=expires_at)
 
 
 def find_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus | None:

@@ -53,6 +53,8 @@ class Offering:
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     created_by: str
+    # Whoever opened it, changed its terms or dates, or named the account of its proceeds: none of them has it closed.
+    makers: frozenset[str]
     created_at: datetime
     updated_at: datetime
     version: int = 1

@@ -29,7 +29,7 @@ from services.distributions.tables import allocations, distributions
 async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
     distribution = await _find_reachable(tx, request.distribution_id)
     offering = await find_offering(tx, distribution.offering_id)
-    return answer_distribution(offering, distribution)
+    return answer_distribution(offering, distribution, now)
 
 
 async def list_distributions(

@@ -50,6 +50,7 @@ def read_offering(row: Row) -> Offering:
         external_id=row.external_id,
         metadata=row.metadata,
         created_by=row.created_by,
+        makers=frozenset(row.makers),
         created_at=row.created_at,
         updated_at=row.updated_at,
         version=row.version,
@@ -85,6 +86,7 @@ def _columns(offering: Offering) -> dict[str, Any]:
         "external_id": offering.external_id,
         "metadata": dict(offering.metadata),
         "created_by": offering.created_by,
+        "makers": sorted(offering.makers),
         "created_at": offering.created_at,
         "updated_at": offering.updated_at,
     }

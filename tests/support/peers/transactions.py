@@ -9,12 +9,14 @@ from itertools import count
 from typing import TypeVar
 
 from google.protobuf.message import Message
+from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.values.ids import new_id
+from services.transactions.domain.refusals import BankAccountNotFound
 
 Txn = pb.Transaction
 M = TypeVar("M", bound=Message)
@@ -29,7 +31,13 @@ class MemoryTransactions:
     def __init__(self) -> None:
         self.by_key: dict[str, Txn] = {}
         self.without_bank_account: set[str] = set()
+        self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self._first: dict[str, tuple[bytes, _Result]] = {}
+
+    async def GetBankAccount(self, request: bank_accounts.GetBankAccountRequest, _: None) -> bank_accounts.BankAccount:
+        if request.bank_account_id not in self.bank_accounts:
+            raise BankAccountNotFound
+        return self.bank_accounts[request.bank_account_id]
 
     async def BatchCreatePayouts(self, request: pb.BatchCreatePayoutsRequest, _: None) -> pb.BatchCreatePayoutsResponse:
         return pb.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])

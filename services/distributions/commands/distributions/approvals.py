@@ -1,7 +1,8 @@
-"""A calculated distribution submitted, and approved or sent back by another person."""
+"""A calculated distribution submitted, and approved or sent back by another person: by its own route or the inbox."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,11 +11,21 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approvals import VALIDITY, Approval, Dossier
 from services.chassis.values.etags import check_etag
+from services.chassis.values.money import Money, spell_money
 from services.distributions.actions import answer_distribution
-from services.distributions.domain.approval import check_content
-from services.distributions.domain.distribution import check_may_approve, check_may_reject, check_may_submit
+from services.distributions.commands.distributions.calculations import build_result_content, run_waterfall, sum_owed
+from services.distributions.domain.approval import check_content, hash_built
+from services.distributions.domain.distribution import (
+    Distribution,
+    check_may_approve,
+    check_may_reject,
+    check_may_submit,
+)
+from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import DistributionStatus
+from services.distributions.store.approvals import SUBMITTED
 from services.distributions.store.distributions import lock_distribution, save_distribution
 
 
@@ -24,32 +35,79 @@ async def submit_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     if distribution.status is DistributionStatus.PENDING_APPROVAL:
-        return answer_distribution(offering, distribution)
-    check_may_submit(distribution)
+        return answer_distribution(offering, distribution, now)
+    check_may_submit(offering, distribution)
+    person = current_principal().person
     submitted = replace(
-        distribution, status=DistributionStatus.PENDING_APPROVAL, submitted_by=current_principal().person
+        distribution,
+        status=DistributionStatus.PENDING_APPROVAL,
+        submitted_by=person,
+        makers=distribution.makers | {person},
+        expires_at=now + VALIDITY,
     )
     after, _ = await save_distribution(tx, distribution, submitted, events.DistributionSubmitted(), now)
-    return answer_distribution(offering, after)
+    await _ask_for_approval(tx, offering, after, now)
+    return answer_distribution(offering, after, now)
+
+
+async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime) -> None:
+    """Its content is worked out again: what another person reads is what the hash says. Raises: ContentChanged."""
+    result = await run_waterfall(tx, offering, distribution)
+    content = build_result_content(offering, distribution, result)
+    check_content(distribution.content_hash or "", hash_built(content))
+    payees, amount = sum_owed(offering, result), Money(distribution.amount_minor, distribution.currency)
+    dossier = Dossier(
+        f"Distribute {spell_money(amount.amount_minor, amount.currency)} of {offering.display_name}"
+        f" to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
+        distribution.distribution_id,
+        amount=amount,
+        makers=distribution.makers,
+        beneficiary_party_ids=frozenset(payees),
+    )
+    await SUBMITTED.open(tx, dossier, content, now)
 
 
 async def approve_distribution(
-    tx: AsyncConnection, request: pb.ApproveDistributionRequest, now: datetime
+    tx: AsyncConnection, request: pb.ApproveDistributionRequest, parties: Collection[str], now: datetime
 ) -> pb.Distribution:
-    """Approves exactly the content and the version that the request names."""
+    """Approves exactly the content and the version that the request names.
+
+    Args:
+        parties: Those the caller acts for at this moment.
+    """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
+    after = await _approve(tx, offering, distribution, request.content_hash, parties, now)
+    return answer_distribution(offering, after, now)
+
+
+async def approve_waiting(tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime) -> None:
+    """As the own route does, for who decided in the inbox."""
+    offering, distribution = await lock_distribution(tx, approval.resource_id)
+    await _approve(tx, offering, distribution, approval.content_hash, parties, now)
+
+
+async def _approve(
+    tx: AsyncConnection,
+    offering: Offering,
+    distribution: Distribution,
+    content_hash: str,
+    parties: Collection[str],
+    now: datetime,
+) -> Distribution:
     checker = current_principal().person
-    check_may_approve(offering, distribution, checker)
-    check_content(request.content_hash, distribution.content_hash)
+    check_may_approve(offering, distribution, checker, now)
+    check_content(content_hash, distribution.content_hash)
+    await SUBMITTED.approve(tx, distribution.distribution_id, parties, now)
     approved = replace(
         distribution,
         status=DistributionStatus.APPROVED,
         approved_by=checker,
-        approved_hash=request.content_hash,
+        approved_hash=content_hash,
+        expires_at=now + VALIDITY,
     )
     after, _ = await save_distribution(tx, distribution, approved, events.DistributionApproved(), now)
-    return answer_distribution(offering, after)
+    return after
 
 
 async def reject_distribution(
@@ -59,13 +117,25 @@ async def reject_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_reject(distribution)
+    await SUBMITTED.reject(tx, distribution.distribution_id, request.reason, now)
+    return answer_distribution(offering, await _send_back(tx, distribution, request.reason, now), now)
+
+
+async def end_waiting(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    """Back to DRAFT: it was rejected or taken back in the inbox, or nobody decided in time."""
+    _, distribution = await lock_distribution(tx, approval.resource_id)
+    await _send_back(tx, distribution, approval.reason or f"{why[:1].upper()}{why[1:]}.", now)
+
+
+async def _send_back(tx: AsyncConnection, distribution: Distribution, reason: str, now: datetime) -> Distribution:
     drafted = replace(
         distribution,
         status=DistributionStatus.DRAFT,
         submitted_by=None,
         approved_by=None,
         approved_hash=None,
+        expires_at=None,
     )
-    event = events.DistributionRejected(reason=request.reason)
+    event = events.DistributionRejected(reason=reason)
     after, _ = await save_distribution(tx, distribution, drafted, event, now)
-    return answer_distribution(offering, after)
+    return after

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +16,7 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
-from services.distributions.domain.approval import hash_content
+from services.distributions.domain.approval import build_content, hash_built
 from services.distributions.domain.distribution import (
     Allocation,
     Distribution,
@@ -42,14 +44,15 @@ async def calculate_distribution(
     calculated = replace(
         distribution,
         tiers=tuple(TierTotal(step.kind, step.investors, step.sponsor, step.explanation) for step in result.steps),
-        content_hash=hash_result(offering, distribution, result),
+        content_hash=hash_built(build_result_content(offering, distribution, result)),
         basis_version=offering.declarations,
         allocation_count=len(result.lines),
         calculated_by=current_principal().person,
+        makers=distribution.makers | {current_principal().person},
     )
     build = partial(_build_allocations, offering, result)
     after = await save_calculation(tx, distribution, calculated, build, now)
-    return answer_distribution(offering, after)
+    return answer_distribution(offering, after, now)
 
 
 def _build_allocations(offering: Offering, result: Result, distribution: Distribution) -> list[Allocation]:
@@ -85,8 +88,16 @@ async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: D
     return calculate(state, offering.terms, distribution.amount_minor, distribution.distribution_date, spell)
 
 
-def hash_result(offering: Offering, distribution: Distribution, result: Result) -> str:
-    """The hash of the content that an approval is bound to."""
+def sum_owed(offering: Offering, result: Result) -> dict[str, int]:
+    """Party -> what the distribution owes it: a sponsor that invests too is owed both in one sum."""
+    owed: dict[str, int] = defaultdict(int)
+    for line in result.lines:
+        owed[offering.sponsor_party_id if line.party_id == SPONSOR else line.party_id] += line.total
+    return dict(owed)
+
+
+def build_result_content(offering: Offering, distribution: Distribution, result: Result) -> dict[str, Any]:
+    """The content that an approval is bound to."""
     amount = Money(distribution.amount_minor, distribution.currency)
     on = distribution.distribution_date
-    return hash_content(distribution.distribution_id, amount, on, offering.terms, result.lines)
+    return build_content(distribution.distribution_id, amount, on, offering.terms, result.lines)

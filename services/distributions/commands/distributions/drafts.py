@@ -22,6 +22,7 @@ from services.distributions.domain.offering import check_may_distribute
 from services.distributions.domain.refusals import OutOfDateOrder
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of
+from services.distributions.store.approvals import SUBMITTED
 from services.distributions.store.distributions import insert_distribution, lock_distribution, save_distribution
 from services.distributions.store.offerings import find_offering
 
@@ -58,11 +59,12 @@ async def create_distribution(
         external_id=request.external_id if request.HasField("external_id") else None,
         metadata=dict(request.metadata),
         created_by=current_principal().person,
+        makers=frozenset({current_principal().person}),
         created_at=now,
         updated_at=now,
     )
     await insert_distribution(tx, distribution)
-    return answer_distribution(offering, distribution)
+    return answer_distribution(offering, distribution, now)
 
 
 async def cancel_distribution(
@@ -71,12 +73,13 @@ async def cancel_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     if distribution.status is DistributionStatus.CANCELLED:
-        return answer_distribution(offering, distribution)
+        return answer_distribution(offering, distribution, now)
     check_may_cancel(distribution)
-    cancelled = replace(distribution, status=DistributionStatus.CANCELLED)
+    await SUBMITTED.cancel(tx, distribution.distribution_id, now)
+    cancelled = replace(distribution, status=DistributionStatus.CANCELLED, expires_at=None)
     allocations = await list_cancellations(tx, distribution.distribution_id)
     after, _ = await save_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)
-    return answer_distribution(offering, after)
+    return answer_distribution(offering, after, now)
 
 
 async def list_cancellations(tx: AsyncConnection, distribution_id: str) -> list[tuple[Allocation, Allocation]]:

@@ -21,9 +21,11 @@ from services.chassis.values.money import Money
 from services.chassis.values.refusals import check_takes_money
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
-from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
+from services.distributions.commands.distributions.calculations import build_result_content, run_waterfall, sum_owed
 from services.distributions.commands.distributions.drafts import list_cancellations
-from services.distributions.domain.distribution import check_may_execute
+from services.distributions.domain.approval import check_content, hash_built
+from services.distributions.domain.distribution import Distribution, check_may_execute
+from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.refusals import (
     DistributionInProgress,
@@ -82,7 +84,8 @@ async def execute_distribution(
     """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
-    check_may_execute(offering, distribution)
+    check_may_execute(offering, distribution, now)
+    await _check_approved_content(tx, offering, distribution)
     in_progress = await find_being_declared(tx, offering.offering_id)
     if in_progress is not None:
         raise DistributionInProgress("Another distribution is being declared.", distribution_id=in_progress)
@@ -94,7 +97,7 @@ async def execute_distribution(
             requested_minor=distribution.amount_minor,
             currency_code=distribution.currency,
         )
-    queued = replace(distribution, status=DistributionStatus.QUEUED)
+    queued = replace(distribution, status=DistributionStatus.QUEUED, expires_at=None)
     after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)
     await insert_saga(
         tx,
@@ -103,7 +106,15 @@ async def execute_distribution(
         SagaStep.DECLARE_DISTRIBUTION,
         current_principal().person,
     )
-    return answer_distribution(offering, after)
+    return answer_distribution(offering, after, now)
+
+
+async def _check_approved_content(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> None:
+    """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentChanged."""
+    result = await run_waterfall(tx, offering, distribution)
+    check_content(distribution.approved_hash or "", hash_built(build_result_content(offering, distribution, result)))
+    kept = await sum_by_payee(tx, distribution.distribution_id)
+    invariant(kept == sum_owed(offering, result), "the allocations are those that were calculated")
 
 
 async def build_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
@@ -129,7 +140,7 @@ async def record_declaration(database: Database, saga: Saga, now: datetime) -> N
         offering, distribution = await lock_distribution(tx, saga.subject_id)
         # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
         result = await run_waterfall(tx, offering, distribution)
-        content_hash = hash_result(offering, distribution, result)
+        content_hash = hash_built(build_result_content(offering, distribution, result))
         invariant(
             distribution.basis_version == offering.declarations
             and content_hash == distribution.content_hash == distribution.approved_hash,

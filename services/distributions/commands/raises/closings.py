@@ -26,6 +26,7 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering, check_may_close
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
 from services.distributions.store.offerings import find_offering, lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
@@ -44,9 +45,13 @@ async def close_offering(
     if offering.status is OfferingStatus.CLOSING:
         return answer_offering(offering, now)
     check_may_close(offering)
+    await cancel_closings(tx, offering.offering_id, now)
     bank_account_id = request.proceeds_bank_account_id or None
+    makers = offering.makers
+    if bank_account_id is not None:
+        makers |= {current_principal().person}
     if offering.status is OfferingStatus.CLOSED:
-        return answer_offering(await _pay_proceeds_again(tx, offering, bank_account_id, now), now)
+        return answer_offering(await _pay_proceeds_again(tx, offering, bank_account_id, makers, now), now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
     await insert_saga(
@@ -61,6 +66,7 @@ async def close_offering(
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
         proceeds_bank_account_id=bank_account_id,
+        makers=makers,
     )
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 
@@ -139,7 +145,7 @@ async def record_refused_release(database: Database, saga: Saga, refusal: Domain
 
 
 async def _pay_proceeds_again(
-    tx: AsyncConnection, offering: Offering, bank_account_id: str | None, now: datetime
+    tx: AsyncConnection, offering: Offering, bank_account_id: str | None, makers: frozenset[str], now: datetime
 ) -> Offering:
     """A new attempt, on behalf of whoever asks for it now."""
     person = current_principal().person
@@ -147,6 +153,7 @@ async def _pay_proceeds_again(
     again = replace(
         offering,
         proceeds_bank_account_id=bank_account_id or offering.proceeds_bank_account_id,
+        makers=makers,
         proceeds_failure=None,
     )
     last = await find_last_proceeds(tx, offering.offering_id)

@@ -36,7 +36,7 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
     """
     async with database.begin() as tx:
         offering = await find_offering(tx, offering_id)
-        investors = sorted({live.party_id for live in await _list_live(tx, offering_id)})
+        investors = sorted({live.party_id for live in await list_live(tx, offering_id)})
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
     status = balanced = None
     if account is not None:
@@ -56,7 +56,7 @@ async def list_gates(
         target_minor=offering.target_minor,
         disclosed_at=offering.open_at,
         deadline=offering.deadline_at,
-        subscriptions=[_to_subscription(live, peer_facts) for live in await _list_live(tx, offering.offering_id)],
+        subscriptions=[_to_subscription(live, peer_facts) for live in await list_live(tx, offering.offering_id)],
         escrow_status=peer_facts.escrow_status,
         escrow_balanced=peer_facts.escrow_balanced,
         early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,
@@ -64,7 +64,7 @@ async def list_gates(
     return closing.build_gates(facts, now)
 
 
-async def _list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
+async def list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
     """The investments a closing is about: with money in, and not on their way back."""
     return [
         investment

@@ -24,6 +24,7 @@ from services.distributions.domain.offering import Exemption, Offering, check_op
 from services.distributions.domain.refusals import EscrowAccountInUse, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
+from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import has_investments
 from services.distributions.store.offerings import insert_offering, lock_offering, save_offering
 
@@ -72,6 +73,7 @@ async def create_offering(
         external_id=request.external_id if request.HasField("external_id") else None,
         metadata=dict(request.metadata),
         created_by=current_principal().person,
+        makers=frozenset({current_principal().person}),
         created_at=now,
         updated_at=now,
     )
@@ -149,6 +151,9 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
         changed = replace(changed, metadata=dict(request.metadata))
     if changed == offering:
         return answer_offering(offering, now)
+    if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
+        changed = replace(changed, makers=changed.makers | {current_principal().person})
+        await cancel_closings(tx, offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 

@@ -18,6 +18,7 @@ from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import has_live_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
@@ -33,6 +34,7 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
         refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
         event = events.OfferingRefunding(reason=request.reason)
         offering = await save_offering(tx, offering, refunding, event, now)
+        await cancel_closings(tx, offering.offering_id, now)
         await request_all_refunds(tx, offering.offering_id, now)
     return answer_offering(await advance_refunds(tx, offering, now, again=True), now)
 
@@ -71,7 +73,9 @@ async def advance_refunds(
         if position.is_under_way:
             continue
         if position.may_go(again=again):
-            person = position.investment.refund_requested_by or current_principal().subject
+            # What nobody asked for goes back in the name of the service, not of whoever caused the event.
+            caller = current_principal().person if again else current_principal().subject
+            person = position.investment.refund_requested_by or caller
             due.setdefault(person, []).append(position)
         elif position.is_settled:
             settled.append(position.investment)

@@ -170,6 +170,7 @@ def _offerings() -> None:
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("makers", postgresql.JSONB(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
@@ -241,6 +242,8 @@ def _distributions() -> None:
         sa.Column("submitted_by", sa.Text(), nullable=True),
         sa.Column("approved_by", sa.Text(), nullable=True),
         sa.Column("approved_hash", sa.Text(), nullable=True),
+        sa.Column("makers", postgresql.JSONB(), nullable=False),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("declared_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -262,8 +265,10 @@ def _distributions() -> None:
         ),
         sa.CheckConstraint("amount_minor > 0", name="distributions_amount"),
         sa.CheckConstraint(
-            "approved_by IS NULL OR approved_by NOT IN (created_by, calculated_by, submitted_by)",
-            name="distributions_maker_is_not_checker",
+            "approved_by IS NULL OR NOT makers @> to_jsonb(approved_by)", name="distributions_maker_is_not_checker"
+        ),
+        sa.CheckConstraint(
+            "(status IN ('PENDING_APPROVAL', 'APPROVED')) = (expires_at IS NOT NULL)", name="distributions_expires"
         ),
         sa.CheckConstraint("paid_minor BETWEEN 0 AND amount_minor", name="distributions_paid"),
         sa.ForeignKeyConstraint(

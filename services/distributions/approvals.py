@@ -1,0 +1,237 @@
+"""What needs two persons about raises and distributions, and what the second one has to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from realco.escrow.v1.escrow_pb2 import LedgerAccount
+
+from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import Approval, Change, Dossier, Effect
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.money import Money
+from services.chassis.values.refusals import InvestmentNotFound
+from services.distributions.clients import Peers
+from services.distributions.commands.distributions.approvals import approve_waiting, end_waiting
+from services.distributions.commands.distributions.executions import read_cash
+from services.distributions.commands.payouts import resends
+from services.distributions.commands.raises import closings, gates, investments, refunds
+from services.distributions.domain import facts
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.refusals import AllocationNotFound
+from services.distributions.domain.spelling import spell_in
+from services.distributions.domain.states import OfferingStatus
+from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
+from services.distributions.store.approvals import APPROVALS, SUBMITTED
+from services.distributions.store.distributions import find_being_declared, find_distribution, lock_distribution
+from services.distributions.store.investments import INVESTMENTS, list_investments_of
+from services.distributions.store.offerings import find_offering
+from services.distributions.store.payouts import find_last_proceeds
+
+
+def build_approvals(operations: Operations, peers: Peers) -> Approvals:
+    """The approvals of this service."""
+    desk = _Desk(operations, peers)
+    kinds: list[ApprovalKind[Any]] = [
+        ApprovalKind(
+            offerings_pb2.CloseOfferingRequest,
+            offerings_pb2.CloseOfferingResponse,
+            desk.describe_closing,
+            desk.close_offering,
+            lambda offering: offerings_pb2.CloseOfferingResponse(offering=offering),
+            lambda request, _: f"/api/v1/offerings/{request.offering_id}",
+        ),
+        ApprovalKind(
+            offerings_pb2.RefundOfferingRequest,
+            offerings_pb2.RefundOfferingResponse,
+            desk.describe_refund,
+            desk.refund_offering,
+            lambda offering: offerings_pb2.RefundOfferingResponse(offering=offering),
+            lambda request, _: f"/api/v1/offerings/{request.offering_id}",
+        ),
+        ApprovalKind(
+            offerings_pb2.CancelInvestmentRequest,
+            offerings_pb2.CancelInvestmentResponse,
+            desk.describe_cancellation,
+            desk.cancel_investment,
+            lambda investment: offerings_pb2.CancelInvestmentResponse(investment=investment),
+            lambda request, _: f"/api/v1/investments/{request.investment_id}",
+        ),
+        ApprovalKind(
+            distributions_pb2.ResendAllocationRequest,
+            distributions_pb2.ResendAllocationResponse,
+            desk.describe_resend,
+            desk.resend_allocation,
+            lambda allocation: distributions_pb2.ResendAllocationResponse(allocation=allocation),
+            lambda request, _: f"/api/v1/distributions/{request.distribution_id}/allocations/{request.allocation_id}",
+        ),
+    ]
+    waiting = [WaitingKind(SUBMITTED, desk.describe_distribution, approve_waiting, end_waiting, lock_distribution)]
+    return Approvals(operations, kinds, APPROVALS, waiting)
+
+
+class _Desk:
+    """Does what was approved, and describes it to who decides."""
+
+    def __init__(self, operations: Operations, peers: Peers) -> None:
+        self._operations = operations
+        self._peers = peers
+
+    # --- raises ---
+
+    async def close_offering(self, request: offerings_pb2.CloseOfferingRequest) -> offerings_pb2.Offering:
+        async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
+            return await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
+
+        return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
+
+    async def refund_offering(self, request: offerings_pb2.RefundOfferingRequest) -> offerings_pb2.Offering:
+        return await self._operations.write(request, offerings_pb2.Offering, refunds.refund_offering)
+
+    async def cancel_investment(self, request: offerings_pb2.CancelInvestmentRequest) -> offerings_pb2.Investment:
+        return await self._operations.write(request, offerings_pb2.Investment, investments.cancel_investment)
+
+    async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> Dossier:
+        asked = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
+        async with self._operations.database.begin() as tx:
+            offering = await find_offering(tx, request.offering_id)
+            found = await gates.list_gates(tx, offering, asked, now)
+            is_closed = offering.status is OfferingStatus.CLOSED
+            last = await find_last_proceeds(tx, offering.offering_id) if is_closed else None
+            funded = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
+        # A closing that names none has none, whatever an earlier one named that escrow refused.
+        to = request.proceeds_bank_account_id or (offering.proceeds_bank_account_id if last else None)
+        account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
+        if last is not None:
+            summary, minor, moved = "Pay the proceeds of {} again", last.amount_minor, _out_of("ISSUER_PROCEEDS")
+            speaking, changes = [account], []
+        else:
+            summary, minor, moved = "Close {}", funded, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}
+            speaking = [*map(facts.explain_gate, found), account]
+            changes = [Change("status", offering.status.value, "CLOSED")]
+        if to != offering.proceeds_bank_account_id:
+            changes.append(Change("proceeds_bank_account_id", offering.proceeds_bank_account_id or "", to or ""))
+        return Dossier(
+            summary.format(offering.display_name),
+            offering.offering_id,
+            amount=Money(minor, offering.currency),
+            makers=offering.makers,
+            beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
+            changes=tuple(changes),
+            facts=tuple(speaking),
+            effects=await self._foresee(offering, minor, moved),
+        )
+
+    async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            offering = await find_offering(tx, request.offering_id)
+            found = await list_investments_of(tx, offering.offering_id)
+        back = [each for each in found if each.funded_minor > 0 and each.released_minor == 0]
+        minor = sum(each.funded_minor for each in back)
+        return Dossier(
+            f"Give all contributions to {offering.display_name} back: {request.reason}",
+            offering.offering_id,
+            amount=Money(minor, offering.currency),
+            beneficiary_party_ids=frozenset(each.party_id for each in back),
+            changes=(Change("status", offering.status.value, "REFUNDED"),),
+            effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
+        )
+
+    async def describe_cancellation(self, request: offerings_pb2.CancelInvestmentRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            investment = await INVESTMENTS.find(tx, request.investment_id)
+            if investment is None:
+                raise InvestmentNotFound
+            offering = await find_offering(tx, investment.offering_id)
+        # What a closing took stays: then only what came after it goes back.
+        minor = investment.funded_minor - investment.released_minor
+        return Dossier(
+            f"Cancel an investment of {spell_in(investment.currency)(investment.amount_minor)}"
+            f" in {offering.display_name}, and give back what was paid",
+            investment.investment_id,
+            amount=Money(minor, investment.currency),
+            beneficiary_party_ids=frozenset({investment.party_id}),
+            changes=() if investment.released_minor else (Change("status", investment.status.value, "CANCELLED"),),
+            effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
+        )
+
+    # --- distributions ---
+
+    async def resend_allocation(
+        self, request: distributions_pb2.ResendAllocationRequest
+    ) -> distributions_pb2.Allocation:
+        return await self._operations.write(request, distributions_pb2.Allocation, resends.resend_allocation)
+
+    async def describe_resend(self, request: distributions_pb2.ResendAllocationRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            allocation = await ALLOCATIONS.find(tx, request.allocation_id)
+            if allocation is None:
+                raise AllocationNotFound
+            offering = await find_offering(tx, allocation.offering_id)
+        minor, to = allocation.amount_minor, request.bank_account_id or None
+        account = await self._explain_bank_account(to, allocation.party_id, now)
+        return Dossier(
+            f"Pay {spell_in(allocation.currency)(minor)} of a distribution of {offering.display_name} again",
+            allocation.allocation_id,
+            amount=Money(minor, allocation.currency),
+            beneficiary_party_ids=frozenset({allocation.party_id}),
+            changes=(Change("bank_account_id", "", to),) if to else (),
+            facts=(facts.explain_failure(allocation), account),
+            effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
+        )
+
+    async def describe_distribution(self, approval: Approval, now: datetime) -> Dossier:
+        cash = await read_cash(self._operations.database, self._peers.escrow, approval.resource_id)
+        async with self._operations.database.begin() as tx:
+            distribution = await find_distribution(tx, approval.resource_id)
+            offering = await find_offering(tx, distribution.offering_id)
+            owed = await sum_by_payee(tx, distribution.distribution_id)
+            declaring = await find_being_declared(tx, offering.offering_id)
+        clearances = await self._peers.compliance.batch_get_clearances(sorted(owed))
+        spell = spell_in(distribution.currency)
+        return Dossier(
+            approval.summary,
+            approval.resource_id,
+            changes=tuple(Change(f"owed to {party_id}", "", spell(minor)) for party_id, minor in owed.items()),
+            facts=(
+                facts.explain_cash(distribution, cash.distributable_minor),
+                facts.explain_escrow_status(cash.escrow_status),
+                facts.explain_basis(offering, distribution, declaring),
+                facts.explain_clearances([each.party_id for each in clearances if not each.cleared]),
+            ),
+            effects=await self._foresee(offering, distribution.amount_minor, {"DISTRIBUTABLE": -1, "PAYABLE": 1}),
+        )
+
+    # --- what others know ---
+
+    async def _foresee(self, offering: Offering, minor: int, moved: Mapping[str, int]) -> tuple[Effect, ...]:
+        """What moving the amount does to the kinds of ledger accounts: +1 for one that grows by it, -1 that shrinks."""
+        balance = await self._peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
+        posted = {
+            LedgerAccount.Kind.Name(each.ledger_account.kind): each.posted.amount_minor
+            for each in balance.ledger_accounts
+        }
+        return tuple(
+            Effect(
+                kind,
+                None,
+                Money(posted.get(kind, 0), offering.currency),
+                Money(posted.get(kind, 0) + sign * minor, offering.currency),
+            )
+            for kind, sign in moved.items()
+        )
+
+    async def _explain_bank_account(self, bank_account_id: str | None, party_id: str, now: datetime) -> Explanation:
+        account = None
+        if bank_account_id is not None:
+            account = await self._peers.transactions.find_bank_account(bank_account_id)
+        return facts.explain_bank_account(bank_account_id, account, party_id, now)
+
+
+def _out_of(kind: str) -> dict[str, int]:
+    return {kind: -1, "CASH": -1}

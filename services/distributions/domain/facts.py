@@ -1,0 +1,103 @@
+"""What a second person has to know: each rule that will be asked, as it stands now, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from services.chassis.values.explanation import Explanation
+from services.distributions.domain.closing import Gate, name_some
+from services.distributions.domain.distribution import Allocation, Distribution
+from services.distributions.domain.offering import Offering
+from services.distributions.domain.spelling import spell_in
+
+_HOUSE: Final = "House rule"
+
+
+@dataclass(frozen=True, slots=True)
+class BankAccount:
+    """What transactions says of an account that money is to go to."""
+
+    party_id: str
+    holder: str
+    last4: str
+    status: str
+    added_at: datetime
+
+
+def explain_gate(gate: Gate) -> Explanation:
+    operands = (("gate", "open" if gate.passed else "shut"), *gate.explanation.operands)
+    return replace(gate.explanation, operands=operands)
+
+
+def explain_cash(distribution: Distribution, available_minor: int) -> Explanation:
+    spell = spell_in(distribution.currency)
+    available, amount = spell(available_minor), spell(distribution.amount_minor)
+    enough = available_minor >= distribution.amount_minor
+    statement = f"{available} can be distributed, {'enough' if enough else 'too little'} for {amount}."
+    return Explanation(statement, "DISTRIBUTABLE_CASH", (("available", available), ("amount", amount)), _HOUSE)
+
+
+def explain_escrow_status(status: str) -> Explanation:
+    return Explanation(f"The escrow account is {status}.", "ESCROW_ACTIVE", (("status", status),), _HOUSE)
+
+
+def explain_basis(offering: Offering, distribution: Distribution, declaring: str | None) -> Explanation:
+    """
+    Args:
+        declaring: The distribution of the offering that is being declared, if one is.
+    """
+    if distribution.basis_version != offering.declarations:
+        statement = "Another distribution of the offering was declared since it was calculated: it must go back."
+    elif declaring is not None:
+        statement = f"Another one of the offering is being declared, {declaring}: this one will have to go back."
+    else:
+        statement = "No other distribution of the offering was declared since it was calculated."
+    return Explanation(statement, "BASIS_CURRENT", (), _HOUSE)
+
+
+def explain_clearances(uncleared: Collection[str]) -> Explanation:
+    """
+    Args:
+        uncleared: The payees that compliance does not let be paid now.
+    """
+    statement = f"Not cleared, and so not paid: {name_some(uncleared)}." if uncleared else "Every payee is cleared."
+    return Explanation(statement, "PAYEES_CLEARED", (("not cleared", str(len(uncleared))),), _HOUSE)
+
+
+def explain_failure(allocation: Allocation) -> Explanation:
+    failure = allocation.failure
+    why = f": {failure.code}, {failure.message}" if failure is not None else "."
+    statement = f"Attempt {allocation.attempts} ended {allocation.status.value}{why}"
+    return Explanation(statement, "LAST_ATTEMPT", (("attempts", str(allocation.attempts)),))
+
+
+def explain_bank_account(
+    bank_account_id: str | None, account: BankAccount | None, party_id: str, now: datetime
+) -> Explanation:
+    """
+    Args:
+        bank_account_id: The one that was named, if one was.
+        account: What is known of it; None where it is not known.
+        party_id: Who is to be paid.
+    """
+    rule = "BANK_ACCOUNT"
+    if bank_account_id is None:
+        return Explanation("No bank account is named: it goes to the party's default for payouts.", rule)
+    if account is None or account.party_id != party_id:
+        statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
+        return Explanation(statement, rule, (("bank account", bank_account_id),))
+    days = (now - account.added_at).days
+    statement = (
+        f"It goes to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
+        f" and was added {days} {'day' if days == 1 else 'days'} ago."
+    )
+    operands = (
+        ("bank account", bank_account_id),
+        ("status", account.status),
+        ("added", f"{account.added_at:%Y-%m-%d}"),
+        ("days", str(days)),
+    )
+    return Explanation(statement, rule, operands, _HOUSE)

@@ -1,0 +1,25 @@
+"""What of this service waits for a second person."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.waiting import Waiting
+
+APPROVALS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
+# Submitted distributions.
+SUBMITTED = Waiting(
+    "APPROVE_DISTRIBUTION",
+    "/api/v1/distributions/{}",
+    APPROVALS,
+    "realco.distributions.v1.DistributionsService/ApproveDistribution",
+)
+
+
+async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """The offering is not what it was when somebody asked for its closing: they ask anew."""
+    await APPROVALS.cancel_all(tx, "CLOSE_OFFERING", offering_id, now)

@@ -1,0 +1,382 @@
+"""Nobody alone: what closes, gives back, sends again or distributes is decided by another person, who gains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from google.protobuf.field_mask_pb2 import FieldMask
+from realco.compliance.v1 import approvals_pb2
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.transactions.v1.bank_accounts_pb2 import BankAccount
+from realco.type.v1.approval_pb2 import Approval
+
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import Database
+from services.chassis.values.approvals import VALIDITY
+from services.chassis.values.errors import DomainError
+from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
+from tests.support.peers.transactions import fail_payout
+
+ACCOUNT = "ba_01jd0000000000000000000000"
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def refusal_of(call: Awaitable[Any]) -> str:
+    with pytest.raises(DomainError) as refusal:
+        await call
+    return refusal.value.reason
+
+
+async def full_offering(service: DistributionsHarness) -> opb.Offering:
+    """Opened by `admin-1` for `sponsor-1`, funded, and its deadline is over."""
+    offering = await service.offering(150_00)
+    await service.invest(offering, "inv-001", 100_00)
+    await service.invest(offering, "inv-002", 50_00)
+    service.clock.set(CLOSING)
+    return offering
+
+
+async def ask_to_close(service: DistributionsHarness, offering: opb.Offering, person: str = "admin-3") -> Approval:
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
+    return await service.ask(service.offerings.CloseOffering, request, person)
+
+
+async def submitted(service: DistributionsHarness) -> dpb.Distribution:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    return await service.submit(await service.calculate(await service.draft(offering, 15_000_00)))
+
+
+def effects_of(approval: Approval) -> dict[str, tuple[int, int]]:
+    return {each.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}
+
+
+# --- the raise -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_closing_is_asked_for_shown_whole_and_done_once_another_person_approves(
+    service: DistributionsHarness,
+) -> None:
+    offering = await full_offering(service)
+    approval = await ask_to_close(service, offering)
+    assert (await service.get(offering)).status == opb.Offering.OPEN, "nothing has happened"
+    read = await service.read_approval(approval.approval_id)
+    assert (read.kind, read.amount.amount_minor, set(read.makers)) == ("CLOSE_OFFERING", 150_00, {"admin-1", "admin-3"})
+    assert list(read.beneficiary_party_ids) == ["sponsor-1"]
+    gates = {fact.rule for fact in read.facts if ("gate", "open") in [(one.name, one.value) for one in fact.operands]}
+    assert {"TARGET_REACHED", "INVESTORS_CLEARED", "ESCROW_BALANCED"} <= gates
+    assert effects_of(read) == {"SUBSCRIPTION": (150_00, 0), "ISSUER_PROCEEDS": (0, 150_00)}
+    done = await service.grant(read)
+    assert (done.status, done.result_path) == (Approval.EXECUTED, f"/api/v1/offerings/{offering.offering_id}")
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.CLOSED
+    assert service.wire.persons["ReleaseSubscriptions"] == "admin-3", "in the name of its maker"
+
+
+async def test_what_the_gates_refuse_is_not_asked_for(service: DistributionsHarness) -> None:
+    offering = await service.offering(150_00)
+    assert await refusal_of(ask_to_close(service, offering)) == "CLOSING_GATES_NOT_MET"
+
+
+async def test_a_gate_that_shut_after_the_asking_keeps_the_offering_open(service: DistributionsHarness) -> None:
+    offering = await full_offering(service)
+    approval = await ask_to_close(service, offering)
+    service.escrow.balanced = False
+    done = await service.grant(approval)
+    assert (done.status, done.failure.code) == (Approval.FAILED, "CLOSING_GATES_NOT_MET")
+    assert (await service.get(offering)).status == opb.Offering.OPEN
+
+
+@pytest.mark.parametrize(
+    ("person", "verdict"),
+    [
+        ("admin-3", "MAKER_IS_CHECKER"),  # asks for it
+        ("admin-1", "MAKER_IS_CHECKER"),  # opened the offering
+        ("editor", "MAKER_IS_CHECKER"),  # moved its deadline
+        ("sponsor-staff", "BENEFICIARY_IS_CHECKER"),
+        ("admin-2", None),
+    ],
+)
+async def test_who_may_approve_a_closing(service: DistributionsHarness, person: str, verdict: str | None) -> None:
+    offering = await service.offering(150_00)
+    await service.invest(offering, "inv-001", 150_00)
+    request = opb.UpdateOfferingRequest(
+        offering_id=offering.offering_id,
+        deadline_time=to_timestamp(START + timedelta(days=50)),
+        update_mask=FieldMask(paths=["deadline_time"]),
+        etag=offering.etag,
+    )
+    await service.call(service.offerings.UpdateOffering, request, "editor")
+    service.clock.set(CLOSING)
+    service.persons.parties["sponsor-staff"] = frozenset({"sponsor-1"})
+    approval = await ask_to_close(service, offering)
+    if verdict is None:
+        assert (await service.grant(approval, person)).status == Approval.EXECUTED
+    else:
+        assert await refusal_of(service.grant(approval, person)) == verdict
+
+
+async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_are_paid_there_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await full_offering(service)
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=ACCOUNT)
+    await service.call(service.offerings.CloseOffering, request, "namer")
+    await service.work()
+    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    again = await ask_to_close(service, offering)
+    assert "proceeds" in again.summary
+    assert await refusal_of(service.grant(again, "namer")) == "MAKER_IS_CHECKER"
+    assert (await service.grant(again)).status == Approval.EXECUTED
+
+
+async def test_a_closing_that_names_no_account_does_not_speak_of_the_one_that_an_earlier_closing_named(
+    service: DistributionsHarness,
+) -> None:
+    offering = await full_offering(service)
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=ACCOUNT)
+    await service.call(service.offerings.CloseOffering, request, "namer")
+    account = service.escrow.accounts[offering.escrow_account_id]
+    account.status = EscrowAccount.FROZEN  # so escrow refuses the release
+    await service.work()
+    account.status = EscrowAccount.ACTIVE
+    again = await ask_to_close(service, offering)
+    assert ("proceeds_bank_account_id", ACCOUNT, "") in [(one.field, one.before, one.after) for one in again.changes]
+    await service.grant(again)
+    await service.work()
+    assert not service.transactions.newest("sponsor-1").bank_account_id
+
+
+async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:
+    offering = await full_offering(service)
+    both = [await ask_to_close(service, offering, person) for person in ("admin-3", "admin-4")]
+    request = opb.UpdateOfferingRequest(
+        offering_id=offering.offering_id,
+        deadline_time=to_timestamp(CLOSING + timedelta(days=50)),
+        update_mask=FieldMask(paths=["deadline_time"]),
+        etag=(await service.get(offering)).etag,
+    )
+    await service.call(service.offerings.UpdateOffering, request, "editor")
+    read = [await service.read_approval(approval.approval_id) for approval in both]
+    assert [approval.status for approval in read] == [Approval.CANCELLED, Approval.CANCELLED]
+
+
+async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: DistributionsHarness) -> None:
+    offering = await full_offering(service)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="The sale fell through.")
+    approval = await service.ask(service.offerings.RefundOffering, request)
+    assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
+    assert effects_of(approval) == {"SUBSCRIPTION": (150_00, 0), "CASH": (150_00, 0)}
+    service.persons.parties["admin-2"] = frozenset({"inv-002"})
+    assert await refusal_of(service.grant(approval)) == "BENEFICIARY_IS_CHECKER"
+    await service.grant(approval, "admin-3")
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.REFUNDING
+    assert service.wire.persons["BatchCreatePayouts"] == "admin-1"
+
+
+async def test_staff_cancels_an_investment_together_and_an_investor_its_own_at_once(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(150_00)
+    theirs, own = [await service.invest(offering, name, 50_00) for name in ("inv-001", "inv-002")]
+    request = opb.CancelInvestmentRequest(investment_id=theirs.investment_id)
+    approval = await service.ask(service.investments.CancelInvestment, request)
+    assert (await service.get(theirs)).allowed_actions == ["cancel"], "nothing has happened"
+    assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (50_00, ["inv-001"])
+    await service.grant(approval)
+    request = opb.CancelInvestmentRequest(investment_id=own.investment_id)
+    await service.call(service.investments.CancelInvestment, request, "inv-002", "investor")
+    await service.work()
+    assert {payout.party_id for payout in service.transactions.by_key.values()} == {"inv-001", "inv-002"}
+
+
+# --- the distribution ------------------------------------------------------------------------------------------------
+
+
+async def test_a_submitted_distribution_stands_in_the_inbox_with_what_it_does(service: DistributionsHarness) -> None:
+    distribution = await submitted(service)
+    offering = opb.Offering(offering_id=distribution.offering_id)
+    service.deposit(await service.get(offering), 15_000_00)
+    approval = await service.find_approval(distribution.distribution_id)
+    assert (approval.kind, approval.content_hash) == ("APPROVE_DISTRIBUTION", distribution.content_hash)
+    assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
+    assert approval.expire_time == distribution.expire_time
+    assert effects_of(approval) == {"DISTRIBUTABLE": (15_000_00, 0), "PAYABLE": (0, 15_000_00)}
+    assert [change.after for change in approval.changes] == ["10,000.00 USD", "5,000.00 USD"]
+    statements = {fact.rule: fact.statement for fact in approval.facts}
+    assert statements["DISTRIBUTABLE_CASH"] == "15,000.00 USD can be distributed, enough for 15,000.00 USD."
+    assert (statements["ESCROW_ACTIVE"], statements["PAYEES_CLEARED"]) == (
+        "The escrow account is ACTIVE.",
+        "Every payee is cleared.",
+    )
+
+
+async def test_to_approve_it_in_the_inbox_is_to_approve_it(service: DistributionsHarness) -> None:
+    distribution = await submitted(service)
+    done = await service.grant(await service.find_approval(distribution.distribution_id))
+    assert (done.status, done.decided_by) == (Approval.EXECUTED, "admin-2")
+    approved = await service.get(distribution)
+    assert (approved.status, approved.approved_by) == (dpb.Distribution.APPROVED, "admin-2")
+
+
+async def test_to_approve_it_by_its_own_route_settles_the_inbox(service: DistributionsHarness) -> None:
+    distribution = await submitted(service)
+    await service.approve(distribution)
+    approval = await service.find_approval(distribution.distribution_id)
+    assert (approval.status, approval.decided_by) == (Approval.EXECUTED, "admin-2")
+
+
+async def reject(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    request = dpb.RejectDistributionRequest(
+        distribution_id=distribution.distribution_id, reason="no", etag=distribution.etag
+    )
+    await service.call(service.distributions.RejectDistribution, request, "admin-2")
+
+
+async def reject_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    approval = await service.find_approval(distribution.distribution_id)
+    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, reason="no", etag=approval.etag)
+    await service.call(service.approvals.RejectApproval, request, "admin-2")
+
+
+async def take_back(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    approval = await service.find_approval(distribution.distribution_id)
+    request = approvals_pb2.CancelApprovalRequest(approval_id=approval.approval_id)
+    await service.call(service.approvals.CancelApproval, request)
+
+
+async def cancel(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    request = dpb.CancelDistributionRequest(distribution_id=distribution.distribution_id)
+    await service.call(service.distributions.CancelDistribution, request)
+
+
+async def let_expire(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    service.clock.set(service.clock.now() + VALIDITY)
+    assert await refusal_of(service.approve(distribution)) == "APPROVAL_EXPIRED", "before any job has run"
+    await service.work()
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "ended", "said"),
+    [
+        (reject, "DRAFT", "REJECTED", ["no"]),
+        (reject_in_inbox, "DRAFT", "REJECTED", ["no"]),
+        (take_back, "DRAFT", "CANCELLED", ["Taken back."]),
+        (cancel, "CANCELLED", "CANCELLED", []),
+        (let_expire, "DRAFT", "EXPIRED", ["Nobody approved it in time."]),
+    ],
+)
+async def test_however_it_ends_the_distribution_and_its_approval_end_together(
+    service: DistributionsHarness,
+    end: Callable[[DistributionsHarness, dpb.Distribution], Awaitable[None]],
+    status: str,
+    ended: str,
+    said: list[str],
+) -> None:
+    distribution = await submitted(service)
+    await end(service, distribution)
+    read = await service.get(distribution)
+    assert (dpb.Distribution.Status.Name(read.status), read.HasField("expire_time")) == (status, False)
+    assert Approval.Status.Name((await service.find_approval(read.distribution_id)).status) == ended
+    assert [told.reason for told in await service.told(events.DistributionRejected)] == said
+    if status == "DRAFT":  # and it may be asked for again
+        again = await service.submit(await service.calculate(read))
+        assert (await service.approve(again)).status == dpb.Distribution.APPROVED
+
+
+async def test_who_calculated_or_submitted_it_once_never_approves_it(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    draft = await service.calculate(await service.draft(offering, 10_000_00), "early")
+    await reject(service, await service.submit(draft, "submitter"))
+    again = await service.submit(await service.calculate(draft, "late"), "admin-1")
+    for person in ("early", "submitter", "late"):
+        assert await refusal_of(service.approve(again, person)) == "MAKER_IS_CHECKER"
+        approval = await service.find_approval(again.distribution_id)
+        assert await refusal_of(service.grant(approval, person)) == "MAKER_IS_CHECKER"
+        assert "approve" not in (await service.call(*_reading(service, again), person)).allowed_actions
+
+
+def _reading(service: DistributionsHarness, distribution: dpb.Distribution) -> tuple[Any, dpb.GetDistributionRequest]:
+    request = dpb.GetDistributionRequest(distribution_id=distribution.distribution_id)
+    return service.distributions.GetDistribution, request
+
+
+async def test_whoever_acts_for_a_payee_approves_it_by_no_route(service: DistributionsHarness) -> None:
+    distribution = await submitted(service)
+    service.persons.parties["admin-2"] = frozenset({"inv-002"})
+    assert await refusal_of(service.approve(distribution)) == "BENEFICIARY_IS_CHECKER"
+    approval = await service.find_approval(distribution.distribution_id)
+    assert await refusal_of(service.grant(approval)) == "BENEFICIARY_IS_CHECKER"
+    assert (await service.get(distribution)).status == dpb.Distribution.PENDING_APPROVAL
+
+
+@pytest.mark.parametrize("days", [7, 200])
+async def test_an_approval_that_is_old_pays_nothing(service: DistributionsHarness, days: int) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    service.clock.set(service.clock.now() + timedelta(days=days))
+    assert await refusal_of(service.execute(approved)) == "APPROVAL_EXPIRED"
+    read = await service.get(approved)
+    assert "execute" not in read.allowed_actions
+    await reject(service, read)
+    fresh = await service.approve(await service.submit(await service.calculate(read)))
+    assert (await service.execute(fresh)).status == dpb.Distribution.QUEUED
+
+
+async def test_what_was_altered_after_its_approval_is_not_paid(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    async with service.database.begin(ORG) as tx:  # so that it would pay profit, and not capital
+        await tx.execute(sa.text("UPDATE investments SET unreturned_minor = 0"))
+    assert await refusal_of(service.execute(approved)) == "CONTENT_CHANGED"
+
+
+async def test_a_calculation_that_is_stale_is_not_submitted(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    stale = await service.calculate(await service.draft(offering, 10_000_00))
+    await service.executed(offering, 20_000_00)
+    assert await refusal_of(service.submit(stale)) == "CONTENT_CHANGED"
+
+
+async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    distribution = await service.executed(offering, 10_000_00)
+    await service.deliver(fail_payout(service.transactions.newest("inv-001"), "R03"))
+    owed = (await service.allocations(distribution))["inv-001"]
+    service.transactions.bank_accounts[ACCOUNT] = BankAccount(
+        bank_account_id=ACCOUNT,
+        party_id="inv-001",
+        account_holder_name="Ann Lee",
+        account_number_last4="6789",
+        status=BankAccount.ACTIVE,
+        create_time=to_timestamp(service.clock.now() - timedelta(days=3)),
+    )
+    request = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=ACCOUNT
+    )
+    approval = await service.ask(service.distributions.ResendAllocation, request)
+    statements = {fact.rule: fact.statement for fact in approval.facts}
+    assert statements == {
+        "LAST_ATTEMPT": "Attempt 1 ended FAILED: R03, R03 it is",
+        "BANK_ACCOUNT": "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE"
+        " and was added 3 days ago.",
+    }
+    assert (list(approval.beneficiary_party_ids), approval.resource_id) == (["inv-001"], owed.allocation_id)
+    assert (await service.allocations(distribution))["inv-001"].attempts == 1, "nothing has happened"
+    done = await service.grant(approval)
+    await service.work()
+    assert done.result_path.endswith(f"/allocations/{owed.allocation_id}")
+    assert service.transactions.newest("inv-001").bank_account_id == ACCOUNT
