@@ -11,7 +11,7 @@ UV       := UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true $(VENV)/bin/uv
 PROTOS   := $(shell find protos -name '*.proto')
 WORKERS  ?= 2
 # What an instance keeps in its DATA_DIR. Whatever else lies there is not ours to remove.
-KEPT     := bank clock.json consumers.json demo.json event_keys.json instance.json instance.lock jwks.json logs nats postgres processes secrets
+KEPT     := bank clock.json consumers.json demo.json event_keys.json instance.json instance.lock issuers.json jwks.json logs nats postgres processes secrets service_keys.json
 
 # An environment that was moved with its folder, or whose Python is gone, is made anew.
 $(shell [ -x $(PY) ] && grep -qsxF "$(CURDIR)" $(VENV)/installed || rm -f $(VENV)/installed)
@@ -21,6 +21,7 @@ run token stop clean: export DATA_DIR := $(DATA_DIR)
 run: export PORT := $(PORT)
 token: export ROLE := $(or $(ROLE),admin)
 token: export SUB := $(SUB)
+token: export PERSON := $(PERSON)
 token: export ORG := $(ORG)
 
 .PHONY: help setup run demo test check bench chaos contracts token stop clean
@@ -53,8 +54,8 @@ chaos: setup ## long reliability runs (MINUTES=10, SEED=)
 contracts: setup ## the contracts for other teams, in dist/contracts: a typed wheel, descriptors, OpenAPI, changelog
 	@$(PY) -m deploy.contracts
 
-token: setup ## a bearer token for the local instance (ROLE=admin, SUB=, ORG=)
-	@$(PY) -m deploy.local.token --role "$$ROLE" --sub "$$SUB" --org "$$ORG"
+token: setup ## a bearer token for the local instance (ROLE=admin, SUB=, PERSON=, ORG=)
+	@$(PY) -m deploy.local.token --role "$$ROLE" --sub "$$SUB" --person "$$PERSON" --org "$$ORG"
 
 stop: ## stop what `make run` left running
 	@[ ! -e $(VENV)/installed ] || $(PY) -m deploy.local stop

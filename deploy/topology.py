@@ -105,8 +105,6 @@ PROCESSES = (
 # The servers that the processes need, and that an installation may have already.
 SERVERS = ("postgres", "nats")
 PROCESS_NAMES = (*SERVERS, *(process.name for process in PROCESSES))
-# Processes that prove who they are with a private key: the gateway and every service.
-KEY_HOLDERS = (*SERVICE_NAMES, GATEWAY)
 METRICS_PORTS = tuple(f"{process.name}_metrics" for process in PROCESSES if process.has_metrics)
 # Ports that only the installation itself uses. The gateway's is the one that people choose.
 INNER_PORTS = (*(process.name for process in PROCESSES if process.name != GATEWAY), *METRICS_PORTS)

@@ -12,7 +12,7 @@ from gateway.http_server import HttpServer
 from gateway.pages import Pages
 from gateway.settings import Settings
 from gateway.upstream import Upstream
-from services.chassis.calls.auth import Verifier
+from services.chassis.calls.tokens import Verifier
 from services.chassis.process import telemetry
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
 from services.chassis.process.main import run

@@ -219,7 +219,9 @@ def _problem_response(status: int) -> dict[str, Any]:
         wait = {"description": "Seconds to wait.", "required": True}
         headers["Retry-After"] = {**wait, "schema": {"type": "integer", "minimum": 1}}
     if status == 401:
-        headers["WWW-Authenticate"] = _described_header("Bearer.", required=True)
+        headers["WWW-Authenticate"] = _described_header(
+            "Bearer. Where a fresh sign-in is needed, RFC 9470 says what else stands here.", required=True
+        )
     return {
         "description": f"{title_of(status)}.",
         "headers": headers,

@@ -7,6 +7,7 @@ never repeats a value the caller sent, and of a failure inside it shows an opaqu
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ from services.chassis.values.ids import new_id
 MEDIA_TYPE = "application/problem+json"
 REPLAYED_HEADER = "Idempotency-Replayed"
 _ERRORS_MAX = 100
+# What cannot stand between the quotes of a header.
+_QUOTED = re.compile(r"[^ !#-\[\]-~]")
 
 # Codes that only HTTP knows, beside those of the ErrorReason enums.
 HTTP_CODES: Mapping[str, tuple[int, str]] = {
@@ -220,9 +223,18 @@ def is_replayed(metadata: aio.Metadata | None) -> bool:
 
 def _add_headers(problem: Problem, retry_after_seconds: float | None) -> None:
     if problem.status == 401:
-        problem.headers["WWW-Authenticate"] = "Bearer"
+        problem.headers["WWW-Authenticate"] = _challenge(problem)
     if problem.status in (429, 503) or retry_after_seconds is not None:
         problem.headers["Retry-After"] = _whole_seconds(retry_after_seconds or 1)
+
+
+def _challenge(problem: Problem) -> str:
+    """What a caller must bring. Source: RFC 6750, section 3; RFC 9470, section 3."""
+    if problem.code != "INSUFFICIENT_USER_AUTHENTICATION":
+        return "Bearer"
+    wanted = {"error": "insufficient_user_authentication", "error_description": problem.detail}
+    wanted |= dict(sorted(problem.metadata.items()))
+    return "Bearer " + ", ".join(f'{name}="{_QUOTED.sub("", value)}"' for name, value in wanted.items())
 
 
 def _whole_seconds(seconds: float) -> str:

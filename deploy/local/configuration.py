@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local.clock import clock_file
-from deploy.local.identity import AUDIENCE, ISSUER, LIFETIME_SECONDS, Identity
+from deploy.local.identity import Identity
 from deploy.local.ports import LOOPBACK
 from deploy.local.secrets import private_folder, write_private
-from deploy.topology import BANK, GATEWAY, KEY_HOLDERS, NATS_USER_NAMES, PROCESSES, PROVISIONER, SERVICE_NAMES
+from deploy.topology import BANK, GATEWAY, NATS_USER_NAMES, PROCESSES, PROVISIONER, SERVICE_NAMES
 
 # Set by a developer who tries a real provider, and passed on to the service that calls it.
 _PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
@@ -78,12 +78,13 @@ class Configuration:
         settings = self._common(folder) | self._addresses(process)
         if f"{process}_metrics" in self.ports:
             settings["METRICS_PORT"] = str(self.ports[f"{process}_metrics"])
-        if process in KEY_HOLDERS:
-            settings["SERVICE_KEY_FILE"] = str(folder / "service_key.pem")
         if process in SERVICE_NAMES:
-            settings["EVENT_KEY_FILE"] = str(folder / "event_key.pem")
-        if process in SERVICE_NAMES:
-            settings["GRPC_PORT"] = str(self.ports[process])
+            settings |= {
+                "GRPC_PORT": str(self.ports[process]),
+                "SERVICE_KEY_FILE": str(folder / "service_key.pem"),
+                "SERVICE_JWKS": str(self.identity.service_jwks_file),
+                "EVENT_KEY_FILE": str(folder / "event_key.pem"),
+            }
         if process == "transactions":
             settings |= {
                 "SANDBOX_BANK_URL": f"http://{LOOPBACK}:{self.ports[BANK]}",
@@ -119,11 +120,8 @@ class Configuration:
             "BIND_HOST": LOOPBACK,
             "ENVIRONMENT": "local",
             "SECRETS_DIR": str(folder),
-            "JWKS": str(self.identity.jwks_file),
+            "ISSUERS_FILE": str(self.identity.issuers_file),
             "EVENT_JWKS": str(self.identity.event_jwks_file),
-            "JWT_ISSUER": ISSUER,
-            "JWT_AUDIENCE": AUDIENCE,
-            "TOKEN_LIFETIME_SECONDS_MAX": str(LIFETIME_SECONDS),
             "CLOCK_FILE": str(clock_file(self.data_dir)),
             "DRAIN_WAIT_SECONDS": "0",  # no load balancer has to notice first
         }
@@ -137,9 +135,8 @@ class Configuration:
             files["migration_database_url"] = self.databases[process.removeprefix("migrate-")].owner_url
         if process in self.nats_urls:
             files["nats_url"] = self.nats_urls[process]
-        if process in KEY_HOLDERS:
-            files["service_key.pem"] = self.identity.service_key(process)
         if process in SERVICE_NAMES:
+            files["service_key.pem"] = self.identity.service_key(process)
             files["event_key.pem"] = self.identity.event_key(process)
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()

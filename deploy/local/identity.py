@@ -1,8 +1,8 @@
-"""The local instance's own issuer of tokens, and the key each of its processes proves itself with.
+"""The local instance's own issuer of tokens, and the keys its services prove themselves with.
 
 - ES256 throughout; private keys are mode-0600 files, made when first needed and never changed.
-- The JWKS holds the issuer's public key and every service's (kid `service:<name>`), and nothing private.
-- Another JWKS holds the public keys that the services sign their events with: whoever hears events may have it.
+- One JWKS holds the issuer's public key, another every service's (kid `service:<name>`), and none anything private.
+- A third holds the public keys that the services sign their events with: whoever hears events may have it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets as randomness
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from deploy.local.secrets import Secrets, write_private
-from deploy.topology import KEY_HOLDERS, SERVICE_NAMES
+from deploy.topology import SERVICE_NAMES
+from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.events.signatures import EventKey
 
 ISSUER = "urn:realco:local"
@@ -37,34 +39,58 @@ class Identity:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = Path(data_dir).resolve()
         self._secrets = Secrets(self._data_dir / "secrets")
+        self.issuers_file = self._data_dir / "issuers.json"
         self.jwks_file = self._data_dir / "jwks.json"
+        self.service_jwks_file = self._data_dir / "service_keys.json"
         self.event_jwks_file = self._data_dir / "event_keys.json"
 
     def prepare(self) -> None:
-        """Makes the keys that are missing and writes the JWKS."""
-        keys = [_public(self._issuer_key(), ISSUER_KEY_ID)]
-        keys += [_public(ECKey.import_key(self.service_key(name)), f"service:{name}") for name in KEY_HOLDERS]
-        write_private(self.jwks_file, json.dumps({"keys": keys}, indent=2))
+        """Makes the keys that are missing and writes the key sets, and who the issuer is."""
+        issuer_key = {**self._issuer_key().as_dict(private=False), "kid": ISSUER_KEY_ID, "use": "sig", "alg": "ES256"}
+        _write(self.jwks_file, {"keys": [issuer_key]})
+        services = [ServiceIdentity(name, self.service_key(name)).public_jwk() for name in SERVICE_NAMES]
+        _write(self.service_jwks_file, {"keys": services})
         told = [EventKey.read(name, self.event_key(name).encode()).public_jwk() for name in SERVICE_NAMES]
-        write_private(self.event_jwks_file, json.dumps({"keys": told}, indent=2))
+        _write(self.event_jwks_file, {"keys": told})
+        issuer: dict[str, Any] = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(self.jwks_file)}
+        issuer |= {"lifetime_seconds_max": LIFETIME_SECONDS, "claims": {"person": "person"}}
+        _write(self.issuers_file, [issuer])
 
     def issue_token(
-        self, role: str, sub: str | None = None, org: str = ORGANIZATION, lifetime: int = LIFETIME_SECONDS
+        self,
+        role: str,
+        sub: str | None = None,
+        org: str = ORGANIZATION,
+        lifetime: int = LIFETIME_SECONDS,
+        *,
+        person: str | None = None,
+        signed_in: Sequence[str] = ("pwd", "otp", "mfa"),
     ) -> str:
         """A user's bearer token, valid for `lifetime` seconds of system time (negative: already expired).
 
-        `sub` is by default the demo's person of that role.
+        Args:
+            sub: The account; by default the demo's person of that role.
+            person: Whose account it is; by default nobody else has it.
+            signed_in: How, just now. Source: RFC 8176
         """
         if role not in SUBJECTS:
             raise ValueError(f"No role {role!r}: there are {', '.join(SUBJECTS)}")
         now = int(time.time())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": sub or SUBJECTS[role], "iat": now, "exp": now + lifetime}
-        claims |= {"role": role, "org_id": org}
+        sub = sub or SUBJECTS[role]
+        claims: dict[str, Any] = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": sub,
+            "person": person or sub,
+            "role": role,
+            "org_id": org,
+        }
+        claims |= {"iat": now, "exp": now + lifetime, "auth_time": now, "amr": list(signed_in)}
         header = {"alg": "ES256", "typ": "at+jwt", "kid": ISSUER_KEY_ID}
         return jwt.encode(header, claims, self._issuer_key(), algorithms=["ES256"])
 
     def service_key(self, name: str) -> str:
-        """The PEM of a process's own private key."""
+        """The PEM of a service's own private key."""
         return self._secrets.get(f"service_key_{name}", _new_key)
 
     def event_key(self, name: str) -> str:
@@ -92,5 +118,5 @@ def _new_event_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def _public(key: ECKey, kid: str) -> dict[str, Any]:
-    return {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": "ES256"}
+def _write(path: Path, document: object) -> None:
+    write_private(path, json.dumps(document, indent=2))

@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.token", description=__doc__)
     parser.add_argument("--role", choices=sorted(SUBJECTS), default="admin")
     parser.add_argument("--sub", default="", help="who it is; by default the demo's person of that role")
+    parser.add_argument("--person", default="", help="whose account it is; by default nobody else has it")
     parser.add_argument("--org", default=ORGANIZATION, help="the organization (default: %(default)s)")
     parser.add_argument("--lifetime", type=int, default=LIFETIME_SECONDS, help="seconds (default: %(default)s)")
     parser.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
@@ -26,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    print(identity.issue_token(given.role, given.sub or None, given.org or ORGANIZATION, given.lifetime))
+    org, person = given.org or ORGANIZATION, given.person or None
+    print(identity.issue_token(given.role, given.sub or None, org, given.lifetime, person=person))
     return 0
 
 

@@ -129,4 +129,4 @@ class OwnParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
             async with self._database.begin() as tx:
-                return frozenset(await list_parties_of_person(tx, principal.org_id, principal.subject))
+                return frozenset(await list_parties_of_person(tx, principal.org_id, principal.person))

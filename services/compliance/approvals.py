@@ -19,6 +19,7 @@ from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import spell_money
 from services.chassis.values.refusals import PartyNotFound
+from services.chassis.values.text import normalize_person
 from services.compliance import messages
 from services.compliance.commands import checks, limits, parties
 from services.compliance.commands.checks import REVIEWS
@@ -75,19 +76,20 @@ class _Desk:
         return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_party_person)
 
     async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> Dossier:
+        person = normalize_person(request.person)
         async with self._operations.database.begin() as tx:
             party = await _find_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
-        before = next((one for one in persons if one.person == request.person), None)
+        before = next((one for one in persons if one.person == person), None)
         title = request.title if request.HasField("title") else before and before.title
-        changes = [] if before else [Change("person", "", request.person)]
+        changes = [] if before else [Change("person", "", person)]
         if before is None or title != before.title:
             changes.append(Change("title", (before and before.title) or "", title or ""))
         return Dossier(
-            f"Let {request.person} act for {request.party_id}",
+            f"Let {person} act for {request.party_id}",
             request.party_id,
             # Nobody gives this power to oneself, whoever asks for it.
-            makers=frozenset({request.person}),
+            makers=frozenset({person}),
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
             facts=(_explain_party(party), *map(_explain_person, persons)),

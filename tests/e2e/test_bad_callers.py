@@ -39,7 +39,14 @@ def _tokens(instance: Instance, org_id: str) -> dict[str, str]:
     """Title -> a token that must not be believed. Each would be an admin's."""
     now, issuer = int(time.time()), _issuer_key(instance)
     header = {"alg": "ES256", "typ": "at+jwt", "kid": ISSUER_KEY_ID}
-    claims: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE, "sub": "admin-1", "iat": now, "exp": now + 300}
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "admin-1",
+        "person": "admin-1",
+        "iat": now,
+        "exp": now + 300,
+    }
     claims |= {"role": "admin", "org_id": org_id}
 
     def signed(changed: Mapping[str, Any], *, key: ECKey = issuer, **protected: str) -> str:

@@ -10,7 +10,8 @@ import time
 import pytest
 from joserfc.jwk import ECKey
 
-from services.chassis.calls.auth import Principal, ServiceIdentity
+from services.chassis.calls.auth import Principal
+from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import PermissionDenied, Unauthenticated, Unavailable
 from tests.support.identity import Issuer
@@ -49,6 +50,35 @@ async def test_a_good_token_names_its_caller(issuer, claims, principal):
         {"iat": NOW + 3600, "exp": NOW + 3660},
         {"iat": None},
         {"nbf": NOW + 3600},
+        {"nbf": "tomorrow"},
+        {"nbf": [NOW]},
+        {"nbf": {"a": 1}},
+        {"nbf": True},
+        {"iat": True},
+        {"iat": -1},
+        {"exp": 10**400},
+        {"iat": 10**400, "exp": 10**400 + 1},
+        {"aud": {"realco": 1}},
+        {"aud": ["realco", ["realco"]]},
+        {"aud": []},
+        {"iss": ["https://issuer.test"]},
+        {"iss": {}},
+        {"role": ["admin", "investor"]},
+        {"role": {"admin": True}},
+        {"org_id": ["org_1", "org_2"]},
+        {"org_id": 7},
+        {"sub": ["admin-1"]},
+        {"sub": 1},
+        {"sub": "Service:escrow"},
+        {"sub": "\uff53ervice:escrow"},
+        {"sub": "\ufdfa" * 80},  # eighteen characters each, as a person's name is kept
+        {"sub": "admin-1\u2028"},
+        {"sub": "\ud800"},
+        {"auth_time": "now"},
+        {"auth_time": 1.5},
+        {"amr": 7},
+        {"amr": [["mfa"]]},
+        {"acr": {"value": "2"}},
         {"aud": "somebody-else"},
         {"aud": ["realco", "somebody-else"]},
         {"aud": None},
@@ -130,9 +160,9 @@ async def test_a_remembered_token_still_expires(issuer, monkeypatch):
 
 async def test_a_service_acts_where_and_for_whom_it_says(issuer):
     verifier = issuer.verifier()
-    token = issuer.escrow.token()
+    token = issuer.transactions.token("escrow")
     found = await verifier.verify(token, org_id="org_2", on_behalf_of="admin-7")
-    assert found == Principal("service:escrow", "service", "org_2", "admin-7")
+    assert found == Principal("service:transactions", "service", "org_2", "admin-7")
     assert found.person == "admin-7"
     for org_id in (None, "", "*", "a b"):
         with pytest.raises(PermissionDenied):
@@ -144,7 +174,7 @@ async def test_a_service_acts_where_and_for_whom_it_says(issuer):
 async def test_a_service_cannot_pass_for_another(issuer):
     forged = ServiceIdentity("transactions", issuer.escrow._key)  # escrow's key under another name
     as_person = issuer.token(header={"kid": "service:escrow"}, key=issuer.escrow._key)
-    for token in (forged.token(), as_person):
+    for token in (forged.token("escrow"), as_person):
         with pytest.raises(Unauthenticated):
             await issuer.verifier().verify(token, org_id="org_1")
 
@@ -163,10 +193,10 @@ async def test_keys_are_read_again_for_a_new_kid_but_not_for_every_guess(issuer,
 
 
 async def test_without_keys_nobody_is_refused_for_good(issuer):
-    issuer.path.unlink()
+    issuer.jwks.unlink()
     with pytest.raises(Unavailable):
         await issuer.verifier().verify(issuer.token())
-    issuer.path.write_text("{}")
+    issuer.jwks.write_text("{}")
     with pytest.raises(Unavailable):
         await issuer.verifier().verify(issuer.token())
 
@@ -174,7 +204,7 @@ async def test_without_keys_nobody_is_refused_for_good(issuer):
 async def test_keys_that_cannot_be_read_again_stay_good(issuer, monkeypatch):
     verifier = issuer.verifier()
     await verifier.verify(issuer.token())
-    issuer.path.unlink()
+    issuer.jwks.unlink()
     later = time.monotonic() + 1000
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert (await verifier.verify(issuer.token(sub="admin-2"))).subject == "admin-2"
@@ -204,5 +234,7 @@ def test_a_key_file_is_private_and_holds_the_right_key(tmp_path, content, mode, 
 
 
 def test_a_verifier_needs_to_know_whom_to_trust():
-    with pytest.raises(ConfigurationError, match="JWKS, JWT_ISSUER"):
-        Issuer.verifier(type("_", (), {"settings": Settings()}))
+    with pytest.raises(ConfigurationError, match="ISSUERS_FILE, SERVICE_JWKS"):
+        Verifier(Settings(), "escrow")
+    with pytest.raises(ConfigurationError, match=r"missing: ISSUERS_FILE$"):
+        Verifier(Settings())

@@ -15,8 +15,9 @@ from realco.escrow.v1 import escrow_pb2_grpc
 
 from services.chassis.calls import server
 from services.chassis.calls.access import rules_of
-from services.chassis.calls.auth import ServiceIdentity, current_principal
+from services.chassis.calls.auth import current_principal
 from services.chassis.calls.grants import merge_grants, read_grants
+from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.process.settings import ConfigurationError
 from tests.support.identity import Issuer
 
@@ -41,9 +42,9 @@ def write_grants(tmp_path, document):
 
 @contextlib.asynccontextmanager
 async def served(tmp_path, grants) -> AsyncIterator[tuple[escrow_pb2_grpc.EscrowServiceStub, ServiceIdentity]]:
-    """A service with these grants, and the stub and identity of `reporting`, whose public key is in the JWKS."""
+    """A service with these grants, and the stub and identity of `reporting`, whose public key is in SERVICE_JWKS."""
     issuer, reporting = Issuer(tmp_path), ServiceIdentity("reporting", ECKey.generate_key("P-256"))
-    issuer.publish(reporting.public_jwk())
+    issuer.admit(reporting)
     interceptor = server.Interceptor("escrow", issuer.verifier(), [SERVICE], grants=grants)
     running = server.build(interceptor, 10)
     escrow_pb2_grpc.add_EscrowServiceServicer_to_server(Servicer(), running)
@@ -55,7 +56,7 @@ async def served(tmp_path, grants) -> AsyncIterator[tuple[escrow_pb2_grpc.Escrow
 
 
 def metadata_of(identity, org_id="org_1"):
-    return (("authorization", f"Bearer {identity.token()}"), ("x-realco-org", org_id))
+    return (("authorization", f"Bearer {identity.token('escrow')}"), ("x-realco-org", org_id))
 
 
 async def test_a_service_calls_what_it_was_granted_and_nothing_else(tmp_path):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
-from services.chassis.calls.auth import acting_as
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.once import (
     IdempotencyKeyReused,
     RequestInFlight,
@@ -109,6 +109,7 @@ async def test_another_body_under_the_same_key_is_refused_and_nothing_is_done(da
     [
         dataclasses.replace(chassis.ADMIN, subject="admin-2"),
         dataclasses.replace(chassis.ADMIN, org_id="org_2"),
+        service_principal("escrow", "org_1", on_behalf_of="admin-1"),
     ],
 )
 async def test_keys_of_different_callers_have_nothing_to_do_with_each_other(database, other):
@@ -119,8 +120,9 @@ async def test_keys_of_different_callers_have_nothing_to_do_with_each_other(data
         return pb.Hold(hold_id=f"hold_{len(ran)}")
 
     assert (await once(database, request(), pb.Hold, run)).hold_id == "hold_1"
-    with acting_as(other):
-        assert (await once(database, request(), pb.Hold, run)).hold_id == "hold_2"
+    for number, caller in enumerate((other, service_principal("transactions", "org_1", on_behalf_of="admin-1")), 2):
+        with acting_as(caller):
+            assert (await once(database, request(), pb.Hold, run)).hold_id == f"hold_{number}"
 
 
 async def test_a_request_without_a_key_is_just_run(database):

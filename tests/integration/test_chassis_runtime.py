@@ -27,7 +27,7 @@ from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service, servers
 from tests.support.event_keys import event_key_settings
-from tests.support.identity import ISSUER, Issuer
+from tests.support.identity import Issuer
 
 pytestmark = pytest.mark.usefixtures("durable")
 
@@ -100,8 +100,7 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment:
         "ENVIRONMENT": "local",
         "GRPC_PORT": str(port),
         "METRICS_PORT": str(metrics),
-        "JWKS": str(issuer.path),
-        "JWT_ISSUER": ISSUER,
+        **issuer.environment(),
         "SERVICE_KEY_FILE": str(key),
         "DRAIN_WAIT_SECONDS": "0",
         **event_key_settings(tmp_path, "escrow"),
@@ -233,7 +232,8 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"JWKS": ""}, "missing: JWKS"),
+        ({"ISSUERS_FILE": "/nonexistent/issuers.json"}, "ISSUERS_FILE: issuers.json: No such file"),
+        ({"SERVICE_JWKS": ""}, "missing: SERVICE_JWKS"),
         ({"GRPC_PORT": "many"}, "GRPC_PORT"),
         ({"SERVICE_KEY_FILE": "/nonexistent/key.pem"}, "key.pem: No such file"),
         ({"EVENT_KEY_FILE": "/nonexistent/key.pem"}, "EVENT_KEY_FILE: key.pem: No such file"),

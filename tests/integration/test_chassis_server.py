@@ -265,7 +265,7 @@ async def test_a_caller_that_leaves_cancels_the_work(call, servicer):
 
 @pytest.fixture
 async def peer(issuer, address):
-    channel = client.channel(address, issuer.transactions)
+    channel = client.channel(address, issuer.transactions, "escrow")
     yield escrow_pb2_grpc.EscrowServiceStub(channel)
     await channel.close()
 
@@ -330,7 +330,7 @@ async def test_a_peers_refusal_passes_through_to_our_caller_as_it_was(call, peer
 
 
 async def test_a_peer_that_is_away_makes_us_unavailable_not_broken(call, issuer, servicer):
-    channel = client.channel("127.0.0.1:1", issuer.transactions)
+    channel = client.channel("127.0.0.1:1", issuer.transactions, "escrow")
 
     async def ask(request):
         return await escrow_pb2_grpc.EscrowServiceStub(channel).GetEscrowAccount(request)
@@ -343,7 +343,7 @@ async def test_a_peer_that_is_away_makes_us_unavailable_not_broken(call, issuer,
 async def test_a_peer_that_restarts_is_waited_for_where_asking_twice_has_no_second_effect(issuer, servicer):
     async with served(issuer, servicer) as (address, _):
         pass  # its port is free again
-    channel = client.channel(address, issuer.transactions)
+    channel = client.channel(address, issuer.transactions, "escrow")
     peer = escrow_pb2_grpc.EscrowServiceStub(channel)
     with acting_as(chassis.ADMIN):
         reading = asyncio.ensure_future(peer.GetEscrowAccount(REQUEST))

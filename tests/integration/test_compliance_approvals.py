@@ -230,9 +230,10 @@ async def test_who_acts_for_a_new_party_is_named_with_it(desk):
     assert list(created.party.persons) == ["auth0|ann", "cleo"]
 
 
-async def test_a_person_is_named_once(desk):
+@pytest.mark.parametrize("again", ["cleo", "CLEO"])
+async def test_a_person_is_named_once(desk, again):
     with pytest.raises(InvalidField) as refused:
-        await desk.create(persons=[person("cleo"), person("cleo", "Trustee")])
+        await desk.create(persons=[person("cleo"), person(again, "Trustee")])
     assert set(refused.value.fields) == {"persons"}
 
 
@@ -253,9 +254,10 @@ async def test_nobody_lets_a_person_act_for_a_party_alone(desk):
     assert await desk.list_persons() == ["auth0|ann", "auth0|bob"]
 
 
-async def test_neither_who_is_added_nor_who_acts_for_the_party_approves_it(desk):
-    await desk.create(persons=[person(THIRD.person)])
-    asked = await desk.ask_for(CHECKER.person)
+@pytest.mark.parametrize("spell", [str, str.upper])
+async def test_neither_who_is_added_nor_who_acts_for_the_party_approves_it(desk, spell):
+    await desk.create(persons=[person(spell(THIRD.person))])
+    asked = await desk.ask_for(spell(CHECKER.person))
     with pytest.raises(MakerIsChecker):
         await desk.decide(asked, principal=CHECKER)
     with pytest.raises(BeneficiaryIsChecker):

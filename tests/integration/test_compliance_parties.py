@@ -48,8 +48,13 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
     await compliance.add("auth0|ann", title="Managing Member")
     await compliance.add("ben@example.org")
     second = (await compliance.create(kind=_PARTY.IRA)).party_id
-    await compliance.add("auth0|ann")
-    for person, parties in (("auth0|ann", [first, second]), ("ben@example.org", [first]), ("cleo", [])):
+    await compliance.add("Auth0|Ann")
+    for person, parties in (
+        ("auth0|ann", [first, second]),
+        ("AUTH0|ANN", [first, second]),
+        ("ben@example.org", [first]),
+        ("cleo", []),
+    ):
         request = parties_pb2.ListPartiesOfPersonRequest(person=person)
         with acting_as(TRANSACTIONS):
             found = await compliance.parties.ListPartiesOfPerson(request, None)
@@ -57,7 +62,7 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
         assert await OwnParties(compliance.database).list_current(Principal(person, "investor", ORG)) == set(parties)
     again = await compliance.add("auth0|ann", title="Trustee", party_id=first)
     assert (again.title, again.created_by) == ("Trustee", "admin-1")
-    left = await compliance.remove("auth0|ann")  # of the second
+    left = await compliance.remove("auth0|ANN")  # of the second
     assert list(left.persons) == []
 
 

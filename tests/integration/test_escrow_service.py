@@ -30,7 +30,7 @@ from services.chassis.events.streams import subject_of
 from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
 from tests.support.event_keys import event_key_settings, signed
-from tests.support.identity import ISSUER, Issuer
+from tests.support.identity import Issuer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,8 +51,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "local",
         "GRPC_PORT": str(port),
-        "JWKS": str(issuer.path),
-        "JWT_ISSUER": ISSUER,
+        **issuer.environment(),
         "SERVICE_KEY_FILE": str(key_file),
         "DRAIN_WAIT_SECONDS": "0",
         "COMPLIANCE_ADDRESS": "127.0.0.1:1",  # nobody is there: only who approves needs it

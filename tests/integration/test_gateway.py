@@ -12,12 +12,12 @@ from google.protobuf.empty_pb2 import Empty
 from joserfc.jwk import ECKey
 from realco.transactions.v1 import transactions_pb2
 
+from services.chassis.calls.tokens import ServiceIdentity
 from tests.support.gateway import (
     ESCROW_ACCOUNT,
     ISSUER_KEY,
     KEY,
     KEY_ID,
-    SERVICE,
     TRANSACTION,
     is_problem,
     new_transaction,
@@ -165,9 +165,11 @@ async def test_a_role_that_may_not_is_refused_before_its_body_is_read(gateway):
 
 
 async def test_a_services_own_token_does_not_pass(gateway):
-    headers = {"Authorization": f"Bearer {SERVICE.token()}", "X-Realco-Org": "org-1"}
-    response = await gateway.request("GET", f"/api/v1/escrow-accounts/{ESCROW_ACCOUNT}", role=None, headers=headers)
-    is_problem(response, 403, "PERMISSION_DENIED")
+    service = ServiceIdentity("transactions", ECKey.generate_key("P-256"))
+    for callee in ("gateway", "escrow", ""):
+        headers = {"Authorization": f"Bearer {service.token(callee)}", "X-Realco-Org": "org-1"}
+        response = await gateway.request("GET", f"/api/v1/escrow-accounts/{ESCROW_ACCOUNT}", role=None, headers=headers)
+        is_problem(response, 401, "UNAUTHENTICATED")
 
 
 async def test_the_callers_token_goes_with_the_call_and_not_with_a_public_one(gateway):

@@ -16,16 +16,16 @@ from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 from gateway import contracts
 from gateway.descriptors import camel_case
 from gateway.upstream import PATIENCE_SECONDS
+from services.chassis.calls.sign_in import InsufficientUserAuthentication
 from services.chassis.values import errors
 from services.chassis.values.refusals import PartyNotFound
 from tests.support.gateway import (
-    ISSUER,
     KEY,
     TRANSACTION,
     is_problem,
     new_transaction,
     run_gateway,
-    write_jwks,
+    write_issuers,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,6 +66,23 @@ async def test_a_services_refusal_is_a_problem_with_its_code(gateway, refusal, s
     problem = is_problem(response, status, refusal.reason)
     assert problem["detail"] == refusal.message
     assert problem.get("metadata", {}) == {camel_case(key): value for key, value in refusal.metadata.items()}
+
+
+async def test_a_caller_who_must_sign_in_again_is_told_how(gateway):
+    refusal = InsufficientUserAuthentication("Sign in again.", max_age=300, acr_values="gold")
+    gateway.services.answers["CreateTransaction"] = refusal
+    response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(), headers=KEY)
+    is_problem(response, 401, "INSUFFICIENT_USER_AUTHENTICATION")
+    scheme, _, wanted = response.headers["www-authenticate"].partition(" ")
+    assert (scheme, dict(pair.split("=") for pair in wanted.split(", "))) == (
+        "Bearer",
+        {
+            "error": '"insufficient_user_authentication"',
+            "error_description": '"Sign in again."',
+            "acr_values": '"gold"',
+            "max_age": '"300"',
+        },
+    )
 
 
 async def test_the_fields_a_service_refuses_are_placed_in_the_body_and_headers(gateway):
@@ -229,8 +246,7 @@ async def start_process(**environment: str) -> asyncio.subprocess.Process:
 
 
 async def test_the_process_serves_until_it_is_told_to_end(tmp_path):
-    jwks = str(write_jwks(tmp_path / "jwks.json"))
-    process = await start_process(JWKS=jwks, JWT_ISSUER=ISSUER, **ADDRESSES)
+    process = await start_process(ISSUERS_FILE=str(write_issuers(tmp_path)), **ADDRESSES)
     try:
         serving = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
         assert serving["event"] == "serving"
@@ -247,7 +263,7 @@ async def test_the_process_serves_until_it_is_told_to_end(tmp_path):
     ("environment", "named"),
     [
         ({}, ", ".join(ADDRESSES).encode()),
-        (ADDRESSES, b"JWKS"),
+        (ADDRESSES, b"ISSUERS_FILE"),
         ({"PORT": "x"}, b"PORT"),
         ({"RATE_PER_ADDRESS": "often"}, b"RATE_PER_ADDRESS"),
     ],

@@ -131,7 +131,7 @@ class Edge:
         await self._health.Check(request, timeout=_SECONDS)
 
     def _as_importer(self) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self._importer.token()}"), ("x-realco-org", load.ORG))
+        return (("authorization", f"Bearer {self._importer.token('escrow')}"), ("x-realco-org", load.ORG))
 
     async def _post_one(self, request: escrow_pb2.PostJournalEntryRequest) -> None:
         await self._escrow.PostJournalEntry(request, metadata=self._as_importer(), timeout=_SECONDS)

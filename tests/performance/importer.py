@@ -8,7 +8,7 @@ from pathlib import Path
 from joserfc.jwk import ECKey
 
 from deploy.local.instance import Instance
-from services.chassis.calls.auth import ServiceIdentity
+from services.chassis.calls.tokens import ServiceIdentity
 
 _NAME = "importer"
 _RPCS = ("PostJournalEntry", "BatchPostJournalEntries", "GetTrialBalance")
@@ -24,7 +24,7 @@ def write_grants(folder: Path) -> Path:
 def sign_in(instance: Instance) -> ServiceIdentity:
     """Makes it known to a running instance, as the documentation of services says."""
     identity = ServiceIdentity(_NAME, ECKey.generate_key("P-256"))
-    path = instance.identity.jwks_file
+    path = instance.identity.service_jwks_file
     keys = json.loads(path.read_text())
     keys["keys"].append(identity.public_jwk())
     path.write_text(json.dumps(keys))

@@ -28,14 +28,13 @@ from gateway.http_server import HttpServer
 from gateway.settings import Settings
 from gateway.upstream import Upstream
 from services.chassis.calls.answer import REPLAYED
-from services.chassis.calls.auth import ServiceIdentity, Verifier
 from services.chassis.calls.status import to_status
+from services.chassis.calls.tokens import Verifier
 from services.chassis.values.errors import DomainError
 
 ISSUER = "https://issuer.test"
 KEY_ID = "issuer-1"
 ISSUER_KEY = ECKey.generate_key("P-256", private=True)
-SERVICE = ServiceIdentity("escrow", ECKey.generate_key("P-256", private=True))
 
 TRANSACTION = "/api/v1/transactions/txn_" + "0" * 26
 ESCROW_ACCOUNT = "esc_" + "0" * 26
@@ -152,10 +151,12 @@ class GatewayHarness:
             writer.close()
 
 
-def write_jwks(path: Path) -> Path:
-    issuer = {**ISSUER_KEY.as_dict(private=False), "kid": KEY_ID, "use": "sig", "alg": "ES256"}
-    path.write_text(json.dumps({"keys": [issuer, SERVICE.public_jwk()]}))
-    return path
+def write_issuers(folder: Path) -> Path:
+    key = {**ISSUER_KEY.as_dict(private=False), "kid": KEY_ID, "use": "sig", "alg": "ES256"}
+    jwks, issuers = folder / "jwks.json", folder / "issuers.json"
+    jwks.write_text(json.dumps({"keys": [key]}))
+    issuers.write_text(json.dumps([{"issuer": ISSUER, "audience": "realco", "jwks": str(jwks)}]))
+    return issuers
 
 
 def token(role: str = "admin", *, header: dict[str, Any] | None = None, key: Any = None, **claims: Any) -> str:
@@ -173,8 +174,8 @@ def token(role: str = "admin", *, header: dict[str, Any] | None = None, key: Any
     )
 
 
-def settings(jwks: Path, **changes: Any) -> Settings:
-    known = {"port": 0, "jwks": str(jwks), "jwt_issuer": ISSUER, "environment": "local"}
+def settings(issuers: Path, **changes: Any) -> Settings:
+    known = {"port": 0, "issuers_file": issuers, "environment": "local"}
     return Settings(**{**known, **changes})
 
 
@@ -184,7 +185,7 @@ async def run_gateway(directory: Path, **changes: Any) -> AsyncIterator[GatewayH
     services = Services()
     grpc_server, grpc_port = await services.start()
     address = f"127.0.0.1:{grpc_port}"
-    configured = settings(write_jwks(directory / "jwks.json"), **changes)
+    configured = settings(write_issuers(directory), **changes)
     upstream = Upstream(dict.fromkeys(contracts.areas(), address))
     stop = asyncio.Event()
     server = HttpServer(build(configured, Guard(configured, Verifier(configured)), upstream, stop), configured)

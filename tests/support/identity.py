@@ -14,29 +14,45 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.jwk import ECKey
 
-from services.chassis.calls.auth import ServiceIdentity, Verifier
+from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.process.settings import Settings
 
 ISSUER = "https://issuer.test"
 
 
 class Issuer:
-    """Signs tokens of people under kid `people-1` and knows the keys of two services."""
+    """Signs tokens of people under kid `people-1`; beside it are the keys of two services."""
 
     def __init__(self, folder: Path) -> None:
         self.key = ECKey.generate_key("P-256")
         self.escrow = ServiceIdentity("escrow", ECKey.generate_key("P-256"))
         self.transactions = ServiceIdentity("transactions", ECKey.generate_key("P-256"))
-        self.path = folder / "jwks.json"
+        self.jwks, self.service_jwks = folder / "jwks.json", folder / "service_keys.json"
         self.publish({**self.key.as_dict(private=False), "kid": "people-1"})
-        self.settings = Settings(jwks=str(self.path), jwt_issuer=ISSUER)
+        self.admit(self.escrow, self.transactions)
+        self.issuers = folder / "issuers.json"
+        self.describe()
+        self.settings = Settings(issuers_file=self.issuers, service_jwks=str(self.service_jwks))
 
     def publish(self, *keys: dict[str, Any]) -> None:
-        services = [identity.public_jwk() for identity in (self.escrow, self.transactions)]
-        self.path.write_text(json.dumps({"keys": [*keys, *services]}))
+        """Its keys are these from now on."""
+        self.jwks.write_text(json.dumps({"keys": keys}))
 
-    def verifier(self) -> Verifier:
-        return Verifier(self.settings)
+    def admit(self, *services: ServiceIdentity) -> None:
+        """These are the services there are from now on."""
+        self.service_jwks.write_text(json.dumps({"keys": [service.public_jwk() for service in services]}))
+
+    def describe(self, **more: Any) -> None:
+        """What the configuration says of this issuer."""
+        issuer = {"issuer": ISSUER, "audience": "realco", "jwks": str(self.jwks)} | more
+        self.issuers.write_text(json.dumps([_without_none(issuer)]))
+
+    def environment(self) -> dict[str, str]:
+        """The settings of a process that believes it."""
+        return {"ISSUERS_FILE": str(self.issuers), "SERVICE_JWKS": str(self.service_jwks)}
+
+    def verifier(self, service: str = "escrow") -> Verifier:
+        return Verifier(self.settings, service)
 
     def token(self, *, header: dict[str, Any] | None = None, key: ECKey | None = None, **claims: Any) -> str:
         """A good token of an admin, but for what is given; None leaves a claim or header out."""

@@ -129,4 +129,4 @@ def test_an_address_that_is_missing_or_none_is_named(monkeypatch, given, said):
 
 def test_missing_settings_are_named_together():
     with pytest.raises(ConfigurationError, match="missing: DATABASE_URL, SERVICE_KEY_FILE"):
-        Settings().require("database_url", "service_key_file", "jwt_audience")
+        Settings().require("database_url", "service_key_file", "bind_host")

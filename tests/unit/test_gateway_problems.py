@@ -134,6 +134,16 @@ def test_an_unauthenticated_answer_says_how_to_authenticate():
     assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+def test_an_answer_that_wants_a_fresh_sign_in_says_which():
+    wanted = info("INSUFFICIENT_USER_AUTHENTICATION", max_age="300", acr_values='gold "x"\r\nSet-Cookie: a=b')
+    problem = answer(rpc_error("UNAUTHENTICATED", wanted, words="Sign in again."))
+    assert (problem.status, problem.code) == (401, "INSUFFICIENT_USER_AUTHENTICATION")
+    assert problem.headers["WWW-Authenticate"] == (
+        'Bearer error="insufficient_user_authentication", error_description="Sign in again.", '
+        'acr_values="gold xSet-Cookie: a=b", max_age="300"'
+    )
+
+
 @pytest.mark.parametrize("kind", errors.Kind)
 def test_every_kind_of_domain_error_has_its_status(kind):
     refusal = errors.Refused(kind, "SOME_REASON", "Because.", {}, {}, "escrow.realco")

@@ -70,8 +70,8 @@ def test_who_a_token_is_for_may_be_spelled_as_an_issuer_spells_it(checkout: Path
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')  # says what it was called with
     python.chmod(0o755)
-    said = make(checkout, "token", "-o", "setup", "SUB=auth0|o'x y", "ORG=a;b").stdout.splitlines()
-    assert said[-6:] == ["--role", "admin", "--sub", "auth0|o'x y", "--org", "a;b"]
+    said = make(checkout, "token", "-o", "setup", "SUB=auth0|o'x y", "PERSON=o'x", "ORG=a;b").stdout.splitlines()
+    assert said[-8:] == ["--role", "admin", "--sub", "auth0|o'x y", "--person", "o'x", "--org", "a;b"]
 
 
 def test_clean_removes_the_instance_and_leaves_what_else_lies_in_its_folder(checkout: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local import token
-from deploy.local.identity import AUDIENCE, ISSUER, LIFETIME_SECONDS, Identity
-from deploy.topology import KEY_HOLDERS
-from services.chassis.calls.auth import Principal, ServiceIdentity, Verifier
+from deploy.local.identity import LIFETIME_SECONDS, Identity
+from deploy.topology import SERVICE_NAMES
+from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.process.settings import Settings
 from services.chassis.values.errors import Unauthenticated
 
@@ -24,30 +24,39 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 
 @pytest.fixture
 def verifier(identity: Identity) -> Verifier:
-    return Verifier(
-        Settings(
-            jwks=str(identity.jwks_file),
-            jwt_issuer=ISSUER,
-            jwt_audience=AUDIENCE,
-            token_lifetime_seconds_max=LIFETIME_SECONDS,
-        )
-    )
+    settings = Settings(issuers_file=identity.issuers_file, service_jwks=str(identity.service_jwks_file))
+    return Verifier(settings, "escrow")
 
 
 @pytest.mark.parametrize(
-    ("role", "sub", "org", "principal"),
+    ("role", "sub", "org", "subject"),
     [
-        ("admin", None, "org-demo", Principal("admin-1", "admin", "org-demo")),
-        ("sponsor", None, "org-demo", Principal("sponsor-1", "sponsor", "org-demo")),
-        ("investor", None, "org-demo", Principal("inv-001", "investor", "org-demo")),
-        ("auditor", None, "org-demo", Principal("auditor-1", "auditor", "org-demo")),
-        ("admin", "admin-2", "org-other", Principal("admin-2", "admin", "org-other")),
+        ("admin", None, "org-demo", "admin-1"),
+        ("sponsor", None, "org-demo", "sponsor-1"),
+        ("investor", None, "org-demo", "inv-001"),
+        ("auditor", None, "org-demo", "auditor-1"),
+        ("admin", "admin-2", "org-other", "admin-2"),
     ],
 )
 async def test_a_token_proves_its_person(
-    identity: Identity, verifier: Verifier, role: str, sub: str | None, org: str, principal: Principal
+    identity: Identity, verifier: Verifier, role: str, sub: str | None, org: str, subject: str
 ) -> None:
-    assert await verifier.verify(identity.issue_token(role, sub, org)) == principal
+    found = await verifier.verify(identity.issue_token(role, sub, org))
+    assert (found.subject, found.person, found.role, found.org_id) == (subject, subject, role, org)
+    assert found.strong_sign_in_at is not None
+
+
+async def test_two_accounts_may_be_one_person(identity: Identity, verifier: Verifier) -> None:
+    tokens = [
+        identity.issue_token("admin", sub, person=name) for sub, name in (("a1", "Ann@X.org"), ("a2", "ann@x.org"))
+    ]
+    found = [await verifier.verify(token) for token in tokens]
+    assert [one.subject for one in found] == ["a1", "a2"]
+    assert {one.person for one in found} == {"ann@x.org"}
+
+
+async def test_a_sign_in_by_password_alone_is_not_strong(identity: Identity, verifier: Verifier) -> None:
+    assert (await verifier.verify(identity.issue_token("admin", signed_in=["pwd"]))).strong_sign_in_at is None
 
 
 @pytest.mark.parametrize("lifetime", [-1, 0, LIFETIME_SECONDS + 1])
@@ -63,21 +72,22 @@ async def test_a_stranger_with_a_key_of_their_own_proves_nothing(verifier: Verif
         await verifier.verify(Identity(tmp_path).issue_token("admin"))
 
 
-@pytest.mark.parametrize("name", KEY_HOLDERS)
-async def test_each_process_proves_itself_with_its_own_key(identity: Identity, verifier: Verifier, name: str) -> None:
+@pytest.mark.parametrize("name", SERVICE_NAMES)
+async def test_each_service_proves_itself_with_its_own_key(identity: Identity, verifier: Verifier, name: str) -> None:
     own = ServiceIdentity(name, identity.service_key(name))
-    principal = await verifier.verify(own.token(), org_id="org-demo", on_behalf_of="admin-1")
+    principal = await verifier.verify(own.token("escrow"), org_id="org-demo", on_behalf_of="admin-1")
     assert (principal.subject, principal.person) == (f"service:{name}", "admin-1")
-    others = [ServiceIdentity(name, identity.service_key(other)) for other in KEY_HOLDERS if other != name]
+    others = [ServiceIdentity(name, identity.service_key(other)) for other in SERVICE_NAMES if other != name]
     for impostor in others:
         with pytest.raises(Unauthenticated):
-            await verifier.verify(impostor.token(), org_id="org-demo")
+            await verifier.verify(impostor.token("escrow"), org_id="org-demo")
 
 
 def test_the_key_set_holds_nothing_private(identity: Identity) -> None:
-    keys = json.loads(identity.jwks_file.read_text())["keys"]
-    assert len(keys) == 1 + len(KEY_HOLDERS)
-    assert not any("d" in key for key in keys)
+    for path, count in ((identity.jwks_file, 1), (identity.service_jwks_file, len(SERVICE_NAMES))):
+        keys = json.loads(path.read_text())["keys"]
+        assert len(keys) == count
+        assert not any("d" in key for key in keys)
 
 
 def test_keys_outlive_a_restart(identity: Identity) -> None:

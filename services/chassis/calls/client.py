@@ -21,9 +21,10 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from grpc import aio
 
-from services.chassis.calls.auth import ServiceIdentity, principal_or_none
+from services.chassis.calls.auth import principal_or_none
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import status_in
+from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.process import telemetry
 
 C = TypeVar("C")
@@ -56,9 +57,9 @@ def open_channel(address: str, *interceptors: aio.ClientInterceptor) -> aio.Chan
     return aio.insecure_channel(f"dns:///{address}", options=_OPTIONS, interceptors=interceptors)
 
 
-def channel(address: str, identity: ServiceIdentity) -> aio.Channel:
-    """A service's channel to another one."""
-    as_service = _AsService(identity)
+def channel(address: str, identity: ServiceIdentity, callee: str) -> aio.Channel:
+    """A service's channel to another one, named `callee`: what is sent there proves nothing anywhere else."""
+    as_service = _AsService(identity, callee)
     as_service.channel = open_channel(address, as_service)
     return as_service.channel
 
@@ -125,8 +126,9 @@ def _connection_failed(error: aio.AioRpcError) -> bool:
 class _AsService(aio.UnaryUnaryClientInterceptor):
     channel: aio.Channel  # the one it is an interceptor of
 
-    def __init__(self, identity: ServiceIdentity) -> None:
+    def __init__(self, identity: ServiceIdentity, callee: str) -> None:
         self._identity = identity
+        self._callee = callee
 
     async def intercept_unary_unary(
         self,
@@ -150,7 +152,7 @@ class _AsService(aio.UnaryUnaryClientInterceptor):
 
     def _details(self, given: aio.ClientCallDetails, seconds: float) -> aio.ClientCallDetails:
         metadata = aio.Metadata(*(given.metadata or ()))
-        metadata.add("authorization", f"Bearer {self._identity.token()}")
+        metadata.add("authorization", f"Bearer {self._identity.token(self._callee)}")
         for key, value in self._context().items():
             metadata.add(key, value)
         principal = principal_or_none()

@@ -1,8 +1,8 @@
 """What other internal services of the company may call beside those of this system: granted where it is deployed.
 
 The file SERVICE_GRANTS_FILE is JSON, and one file may serve all processes: the name of a service -> the full names of
-the RPCs it may call. The service proves its name by a key of its own, whose public part stands in the JWKS under the
-`kid` `service:<name>`.
+the RPCs it may call. The service proves its name by a key of its own, whose public part stands in SERVICE_JWKS under
+the `kid` `service:<name>`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -25,13 +24,14 @@ from grpc_status import rpc_status
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.answer import answer_metadata, begin_answer
-from services.chassis.calls.auth import Principal, Verifier, acting_as
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.client import ACTOR_TOKEN
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.parties import NoParties, Parties, find_parties
 from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
+from services.chassis.calls.tokens import Verifier
 from services.chassis.data.database import is_transient, sqlstate
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
@@ -178,7 +178,7 @@ class Interceptor(aio.ServerInterceptor):
         actor = await self._verifier.verify_actor(principal, token)
         if principal.service in rule.passed_on_by:
             return actor
-        return replace(principal, on_behalf_of=actor.person, token=token)
+        return principal.for_person(actor)
 
     def _request(self, raw: bytes, handler: Handler) -> Message:
         message = validation.parse(raw, handler.request_deserializer)

@@ -122,11 +122,11 @@ class HeardParties:
         c = heard_persons.c
         with acting_as(principal):
             async with self._database.begin() as tx:
-                mine = sa.select(c.party_id).where(c.org_id == principal.org_id, c.person == principal.subject)
+                mine = sa.select(c.party_id).where(c.org_id == principal.org_id, c.person == principal.person)
                 heard = frozenset(await tx.scalars(mine))
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return frozenset(await self._ask(principal.subject))
+            return frozenset(await self._ask(principal.person))

@@ -28,7 +28,7 @@ from nats.js import JetStreamContext
 from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import acting_as, organization, service_principal
+from services.chassis.calls.auth import acting_as, is_organization, service_principal
 from services.chassis.data.database import Database, is_transient, sqlstate
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, Position, record_position
@@ -157,12 +157,12 @@ async def apply(
 def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:
     """The event's id and its organization, which the subject names too: a team hears by subject."""
     try:
-        event_id, org_id = str(uuid.UUID(meta.event_id)), organization(meta.org_id)
+        event_id = str(uuid.UUID(meta.event_id))
     except ValueError:
-        raise Malformed("an event says its id and its organization") from None
-    if subject.split(".")[4:5] != [org_id]:
-        raise Malformed("an event is published under its own organization")
-    return event_id, org_id
+        raise Malformed("an event says its id") from None
+    if not is_organization(meta.org_id) or subject.split(".")[4:5] != [meta.org_id]:
+        raise Malformed("an event says its organization, and is published under it")
+    return event_id, meta.org_id
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from nats.js import JetStreamContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.calls import client, server
-from services.chassis.calls.auth import ServiceIdentity, Verifier
 from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
+from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
@@ -66,8 +66,8 @@ class Runtime:
         self.js: JetStreamContext = streams.jetstream(nats)
         self.clock = clock_from(settings)
         assert settings.service_key_file is not None  # required before
-        self.identity = ServiceIdentity.load(name, settings.service_key_file, settings.jwt_audience)
-        self.verifier = Verifier(settings)
+        self.identity = ServiceIdentity.load(name, settings.service_key_file)
+        self.verifier = Verifier(settings, name)
         assert settings.event_key_file is not None  # required before
         self.event_key = EventKey.load(name, settings.event_key_file)
         self.event_keys = EventKeys(settings.event_jwks)
@@ -93,7 +93,7 @@ class Runtime:
         """
         telemetry.configure_logging(name)
         settings.require("database_url", "worker_database_url", "nats_url", "service_key_file")
-        settings.require("jwks", "jwt_issuer", "event_key_file", "event_jwks")
+        settings.require("issuers_file", "service_jwks", "event_key_file", "event_jwks")
         database = Database.open(settings, name)
         nats: Client | None = None
         runtime: Runtime | None = None
@@ -119,7 +119,7 @@ class Runtime:
         """
         if service_name not in self._channels:
             address = addresses_of([service_name])[service_name]
-            self._channels[service_name] = client.channel(address, self.identity)
+            self._channels[service_name] = client.channel(address, self.identity, service_name)
         return self._channels[service_name]
 
     async def close_channels(self) -> None:

@@ -44,11 +44,10 @@ class Settings(BaseSettings):
     # None: no metrics are served.
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
 
-    # Who may call.
-    jwks: str = ""
-    jwt_issuer: str = ""
-    jwt_audience: str = "realco"
-    token_lifetime_seconds_max: int = Field(default=300, ge=1)
+    # Who may call: people by tokens of these issuers (services/chassis/calls/issuers.py), and services by tokens that
+    # they sign themselves: their public keys are a JWKS of their own.
+    issuers_file: Path | None = None
+    service_jwks: str = ""
     service_key_file: Path | None = None
     # What this service signs its events with, and the public keys of all services that tell any: a JWKS.
     event_key_file: Path | None = None

@@ -7,6 +7,7 @@ Unicode without lone surrogates, without control characters, and on one line unl
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Control characters, the separators of lines and paragraphs, what turns the direction of reading (a text then shows
 # something else than it is), and halves of surrogate pairs, which no encoding of ours can carry.
@@ -41,6 +42,15 @@ def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
     if fault := find_fault(value):
         raise ValueError(fault)
     return value
+
+
+def normalize_person(name: str) -> str:
+    """The one spelling in which persons are kept and compared: `Ann@Example.org` and `ann@example.org` are one.
+
+    Source: The Unicode Standard, section 3.13, D146 (caseless matching of compatible characters)
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", name).casefold())
+    return unicodedata.normalize("NFKC", folded.casefold()).strip()
 
 
 def clean_text(value: object, length_max: int) -> str:

@@ -14,6 +14,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import PartyNotFound
+from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
 from services.compliance.store import checks as checks_store
@@ -33,7 +34,8 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
         within_reach(c.party_id), *one_of(c.party_id, request.ids), *one_of(c.external_id, request.external_id)
     )
     if request.person:
-        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person.in_(list(request.person)))
+        persons = [normalize_person(person) for person in request.person]
+        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person.in_(persons))
         statement = statement.where(c.party_id.in_(acting))
     if request.HasField("cleared"):
         cleared = c.party_id.in_(_select_cleared(now))
@@ -76,7 +78,7 @@ async def list_party_persons(
 async def list_parties_of_person(
     tx: AsyncConnection, request: pb.ListPartiesOfPersonRequest, now: datetime
 ) -> pb.ListPartiesOfPersonResponse:
-    found = await store.list_parties_of_person(tx, current_principal().org_id, request.person)
+    found = await store.list_parties_of_person(tx, current_principal().org_id, normalize_person(request.person))
     return pb.ListPartiesOfPersonResponse(party_ids=found)
 
 
@@ -87,7 +89,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
     limits = await limits_store.list_limits_in_force(tx)
     return pb.Me(
-        person=principal.subject,
+        person=principal.person,
         roles=[principal.role.upper()],
         org_id=principal.org_id,
         parties=[messages.to_acting_for(row, checks.get(row.party_id, {}), now) for row in rows],

@@ -1,0 +1,35 @@
+"""A decision may ask for a person who signed in just now, and with more than a password.
+
+A token that was good all morning says who was there this morning. Source: RFC 9470
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import DomainError, Kind
+
+
+class InsufficientUserAuthentication(DomainError):
+    """The person must sign in again. Metadata: max_age, acr_values."""
+
+    kind = Kind.UNAUTHENTICATED
+    reason = "INSUFFICIENT_USER_AUTHENTICATION"
+
+
+def check_fresh_sign_in(principal: Principal, seconds_max: int) -> None:
+    """Whether the person, as proven by a token of its own, signed in with more than one factor and not long ago.
+
+    In the time of this machine, as everything about tokens: whatever a test clock says.
+
+    Raises:
+        InsufficientUserAuthentication
+    """
+    at = principal.strong_sign_in_at
+    if principal.token and at is not None and time.time() - at <= seconds_max:
+        return
+    wanted: dict[str, Any] = {"acr_values": principal.strong_levels} if principal.strong_levels else {}
+    message = "This needs a sign-in with more than one factor, made just now. Sign in again, and repeat the request."
+    raise InsufficientUserAuthentication(message, max_age=seconds_max, **wanted)

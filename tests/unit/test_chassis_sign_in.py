@@ -1,0 +1,71 @@
+"""A decision may ask for a person who signed in just now, and with more than a password."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chassis.calls.auth import Principal, service_principal
+from services.chassis.calls.sign_in import InsufficientUserAuthentication, check_fresh_sign_in
+from services.chassis.values.text import normalize_person
+
+ANN = Principal("ann", "admin", "org_1", strong_levels="gold", token="t")
+ESCROW = service_principal("escrow", "org_1", on_behalf_of="ann")
+
+
+@pytest.mark.parametrize(
+    ("title", "principal", "seconds_ago", "fresh"),
+    [
+        ("just now", ANN, 0, True),
+        ("nearly too long ago", ANN, 290, True),
+        ("too long ago", ANN, 301, False),
+        ("with a password alone", ANN, None, False),
+        ("a service that says it acts for a person", ESCROW, 0, False),
+        ("a service", service_principal("escrow", "org_1"), None, False),
+    ],
+)
+def test_a_fresh_sign_in_is_strong_recent_and_the_persons_own(
+    title: str, principal: Principal, seconds_ago: int | None, fresh: bool
+) -> None:
+    at = None if seconds_ago is None else int(time.time()) - seconds_ago
+    principal = replace(principal, strong_sign_in_at=at)
+    if fresh:
+        check_fresh_sign_in(principal, 300)
+        check_fresh_sign_in(ESCROW.for_person(principal), 300)
+    else:
+        with pytest.raises(InsufficientUserAuthentication) as refused:
+            check_fresh_sign_in(principal, 300)
+        assert refused.value.metadata["max_age"] == "300", title
+
+
+def test_the_refusal_names_what_the_persons_issuer_calls_a_strong_sign_in() -> None:
+    for levels, metadata in (("gold", {"acr_values": "gold"}), ("", {})):
+        with pytest.raises(InsufficientUserAuthentication) as refused:
+            check_fresh_sign_in(replace(ANN, strong_levels=levels), 60)
+        assert refused.value.metadata == {"max_age": "60", **metadata}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ann@Example.org", "ann@example.org"),
+        ("ann@example.org", "\uff41nn@example.org"),  # full width
+        ("Stra\u00dfe", "STRASSE"),
+        ("Jose\u0301", "Jos\u00e9"),
+        ("\ufb01nn", "Finn"),  # a ligature
+        ("ann\u00a0", "ann"),
+        ("\u03a3\u03a3", "\u03c3\u03c2"),
+    ],
+)
+def test_a_person_has_one_spelling(one: str, other: str) -> None:
+    assert normalize_person(one) == normalize_person(other)
+    assert Principal(one, "admin", "org_1").person == Principal("x", "admin", "org_1", known_as=other).person
+
+
+@given(st.text(max_size=40))
+def test_the_one_spelling_of_a_person_stays_as_it_is(name: str) -> None:
+    assert normalize_person(normalize_person(name)) == normalize_person(name)
