@@ -65,6 +65,7 @@ OPENING = datetime(2024, 12, 3, 15, tzinfo=UTC)
 DEADLINE = "2024-12-31T23:59:59Z"
 CLOSING = datetime(2025, 1, 1, 15, tzinfo=UTC)
 DISTRIBUTING = datetime(2026, 1, 1, 15, tzinfo=UTC)
+PAYING_AGAIN = datetime(2026, 1, 2, 16, tzinfo=UTC)  # a day after the new bank account was confirmed
 
 # What each tier pays: (to investors, to the sponsor).
 TIERS = MappingProxyType(

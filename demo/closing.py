@@ -30,7 +30,7 @@ def close_offering(run: DemoRun) -> str:
         "all closing gates to be open", lambda: read_closing_gates(run), lambda gates: bool(gates["allPassed"])
     )
     run.admin.post(f"/offerings/{run.offering_id}/close", deed="closes the offering")
-    approval = run.approve("CLOSE_OFFERING")
+    approval = run.approve(run.read_in_inbox(kind="CLOSE_OFFERING"))
     closed = wait_for("the offering to be CLOSED and the payout asked for", lambda: read_offering(run), is_closed)
     return (
         f"in the inbox: {describe(approval)}\n"
@@ -58,10 +58,13 @@ def pay_proceeds(run: DemoRun) -> str:
     payout = run.wait_for_transaction(transaction_id, "PENDING_APPROVAL")
     path, deed = f"/transactions/{transaction_id}", "approves their own payout"
     own = run.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", deed=deed, etag=payout["etag"])
-    run.officer.decide(path, "approve", deed="approves the sponsor's payout")
+    read = run.read_in_inbox(resourceId=transaction_id)
+    run.approve(read)
     paid = run.wait_for_transaction(transaction_id, "COMPLETED")
     run.wait_for_ledger_account("CASH", posted=0)
+    facts = "".join(f"\n      {fact['statement']}" for fact in read["facts"])
     return (
         f"{format_minor(minor_of(payout['amount']))} waits for approval; the closer's own is refused "
-        f"({own.status} {own.code}), {paid['approvedBy']}'s accepted; {paid['status']}"
+        f"({own.status} {own.code}), {paid['approvedBy']}'s accepted in the inbox; {paid['status']}"
+        f"\n      inbox: {read['summary']}{facts}"
     )

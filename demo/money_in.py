@@ -57,10 +57,8 @@ def review_all_checks(run: DemoRun) -> int:
 
     def review_waiting() -> list[str]:
         """The parties that are not cleared yet."""
-        for asked in run.list_inbox("REVIEW_COMPLIANCE_CHECK"):
-            path, decision = f"/approvals/{asked['approvalId']}/approve", {"contentHash": asked["contentHash"]}
-            run.officer.post(path, decision, deed=f"approves {asked['approvalId']}", etag=asked["etag"])
-            reviewed.add(asked["approvalId"])
+        for asked in run.list_inbox(kind="REVIEW_COMPLIANCE_CHECK"):
+            reviewed.add(run.approve(asked)["approvalId"])
         parties = run.auditor.list_all("/parties", "parties", cleared="false")
         return [party["externalId"] for party in parties if party["partyId"] in run.party_ids.values()]
 
@@ -108,6 +106,14 @@ def add_bank_accounts(run: DemoRun) -> str:
     run.bank_accounts[OAK.id] = run.add_bank_account(cast.SPONSOR_STAFF, OAK, OAK.test_value)
     run.add_bank_account(BEN.id, BEN, PAYOUT_FAILS, for_payouts=True)
     return f"{BEN.id} wants payouts at a second one, which will turn out to be wrong"
+
+
+def confirm_bank_accounts(run: DemoRun) -> str:
+    waiting = run.list_inbox(kind="CONFIRM_BANK_ACCOUNT")
+    for approval in waiting:
+        run.approve(approval)
+    rows = "".join(f"\n      {each['summary']}, asked by {each['createdBy']}" for each in waiting)
+    return f"{len(waiting)} were in the inbox; money goes to them from a day later on{rows}"
 
 
 def make_commitments(run: DemoRun) -> str:

@@ -92,7 +92,7 @@ def approve_distribution(run: DemoRun) -> str:
     own = run.sponsor.expect_refusal(
         403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", content, deed="approves their own distribution", etag=etag
     )
-    [waiting] = run.list_inbox("APPROVE_DISTRIBUTION")
+    waiting = run.read_in_inbox(kind="APPROVE_DISTRIBUTION")
     if waiting["contentHash"] != submitted["contentHash"]:
         raise UnexpectedAnswer("The inbox asks for another content than the distribution's")
     approved = run.admin.post(f"{path}/approve", content, deed="approves the distribution", etag=etag)
@@ -121,10 +121,12 @@ def execute_distribution(run: DemoRun) -> str:
 
 def pay_again(run: DemoRun) -> str:
     account = run.add_bank_account(BEN.id, BEN, AT_ONCE, for_payouts=True)
+    run.approve(run.read_in_inbox(resourceId=account))
+    run.move_clock(cast.PAYING_AGAIN)
     allocation_id = run.failed_allocation["allocationId"]
     path = f"/distributions/{run.distribution_id}/allocations/{allocation_id}/resend"
     run.admin.post(path, {"bankAccountId": account}, deed="pays inv-002 again")
-    approval = run.approve("RESEND_ALLOCATION")
+    approval = run.approve(run.read_in_inbox(kind="RESEND_ALLOCATION"))
     distribution = run.wait_for_distribution("COMPLETED")
     run.wait_for_ledger_account("CASH", posted=0)
     run.wait_for_ledger_account("IN_TRANSIT", posted=0, pending=0)

@@ -126,27 +126,30 @@ class DemoRun:
         )
         return str(account["bankAccountId"])
 
+    def list_inbox(self, **filters: str) -> list[Json]:
+        """What waits for the compliance officer, who made none of it, the oldest first."""
+        mine = {"status": "PENDING", "mine": "false", "order": "OLDEST_FIRST"}
+        return self.officer.list_all("/approvals", "approvals", **mine, **filters)
+
+    def read_in_inbox(self, **filters: str) -> Json:
+        """The only one in the inbox, with all that is said of it."""
+        listed = self.list_inbox(**filters)
+        if len(listed) != 1:
+            raise UnexpectedAnswer(f"In the inbox are {len(listed)} of {filters}, not one")
+        return self.officer.get(f"/approvals/{listed[0]['approvalId']}")
+
+    def approve(self, read: Json) -> Json:
+        """The compliance officer approves exactly what was read. Returns: the approval."""
+        path, yes = f"/approvals/{read['approvalId']}", {"contentHash": read["contentHash"]}
+        done = self.officer.post(f"{path}/approve", yes, deed=f"approves {read['approvalId']}", etag=read["etag"])
+        if done["status"] != "EXECUTED":
+            raise UnexpectedAnswer(f"{read['kind']} is {done['status']}: {done.get('failure')}")
+        return done
+
     def list_pending_checks(self) -> list[Json]:
         """The checks of the story's parties that wait for a person."""
         checks = self.officer.list_all("/compliance-checks", "complianceChecks", status="MANUAL_REVIEW")
         return [check for check in checks if check["partyId"] in self.party_ids.values()]
-
-    def list_inbox(self, kind: str) -> list[Json]:
-        """What waits for the compliance officer, who made none of it."""
-        return self.officer.list_all("/approvals", "approvals", status="PENDING", kind=kind, mine="false")
-
-    def approve(self, kind: str) -> Json:
-        """The compliance officer reads what waits in the inbox, and approves exactly that. Returns: the approval."""
-        listed = self.list_inbox(kind)
-        if len(listed) != 1:
-            raise UnexpectedAnswer(f"In the inbox are {len(listed)} of {kind}, not one")
-        path = f"/approvals/{listed[0]['approvalId']}"
-        read = self.officer.get(path)
-        decision, deed = {"contentHash": read["contentHash"]}, f"approves {read['approvalId']}"
-        done = self.officer.post(f"{path}/approve", decision, deed=deed, etag=read["etag"])
-        if done["status"] != "EXECUTED":
-            raise UnexpectedAnswer(f"{kind} is {done['status']}: {done.get('failure')}")
-        return done
 
     # --- what is waited for -----------------------------------------------------------------------------------------
 

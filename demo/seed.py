@@ -67,6 +67,7 @@ def play_first_steps(run: DemoRun) -> None:
     money_in.review_all_checks(run)
     money_in.open_offering(run)
     money_in.add_bank_accounts(run)
+    money_in.confirm_bank_accounts(run)
     money_in.make_commitments(run)
     money_in.pay_contribution(run, cast.ANA, "SETTLED", "COMPLETED")
     # By the time a seed is completed the money may have arrived.

@@ -27,6 +27,7 @@ STEPS = (
     Step("admin-2, compliance officer, reviews them", money_in.clear_parties),
     Step("admin-1 opens the escrow account and the offering", money_in.open_offering),
     Step("everybody adds a bank account", money_in.add_bank_accounts),
+    Step("admin-2 confirms that money may go to them", money_in.confirm_bank_accounts),
     Step("the investors commit", money_in.make_commitments),
     Step(f"{ANA.id} pays {format_minor(ANA.commitment_minor)} by ACH", money_in.pay_at_once),
     Step(f"{BEN.id} pays {format_minor(BEN.commitment_minor)} by ACH", money_in.pay_in_two_days),
@@ -46,5 +47,5 @@ STEPS = (
     Step("sponsor-1 drafts and calculates the distribution", money_out.calculate_distribution),
     Step("it is submitted and approved", money_out.approve_distribution),
     Step("admin-1 executes it", money_out.execute_distribution),
-    Step(f"{BEN.id} names another bank account, and is paid again", money_out.pay_again),
+    Step(f"{BEN.id} names another bank account, admin-2 confirms it, and a day later it is paid", money_out.pay_again),
 )

@@ -61,7 +61,7 @@ SERVICES = (
     Service("transactions", calls=("escrow", "distributions", "compliance")),
     Service("escrow", calls=("compliance",)),
     Service("distributions", calls=("transactions", "escrow", "compliance")),
-    Service("compliance", calls=("escrow", "distributions")),
+    Service("compliance", calls=("transactions", "escrow", "distributions")),
 )
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 

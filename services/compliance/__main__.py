@@ -27,7 +27,7 @@ async def main(settings: Settings) -> None:
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
         approvals, own_parties = build_approvals(operations), OwnParties(runtime.database)
         compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
-        others = [runtime.channel("escrow"), runtime.channel("distributions")]
+        others = [runtime.channel("transactions"), runtime.channel("escrow"), runtime.channel("distributions")]
         inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), others)
         await runtime.serve(
             servicers=[

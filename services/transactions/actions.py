@@ -18,6 +18,7 @@ from services.chassis.calls.wire import to_explanation
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
+from services.transactions.domain.bank_accounts import DELETED, LIVE
 from services.transactions.domain.transaction import Transaction
 
 
@@ -45,8 +46,8 @@ def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Tran
 def answer_bank_account(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccount:
     actions = list_allowed_actions(
         bank_accounts_pb2.BankAccount,
-        ("BankAccountsService/UpdateBankAccount", row.status == "ACTIVE"),
-        ("BankAccountsService/DeleteBankAccount", row.status != "DELETED"),
+        ("BankAccountsService/UpdateBankAccount", row.status in LIVE),
+        ("BankAccountsService/DeleteBankAccount", row.status != DELETED),
     )
     return messages.to_bank_account(row, actions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
+from services.chassis.approvals.book import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
@@ -60,7 +62,9 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def ApproveTransaction(
         self, request: pb.ApproveTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.approve_transaction)
+        return await self._dependencies.write_on_facts(
+            request, pb.Transaction, self._list_own_parties, decisions.approve_transaction
+        )
 
     async def RejectTransaction(self, request: pb.RejectTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write(request, pb.Transaction, decisions.reject_transaction)
@@ -68,7 +72,13 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def ConfirmTransaction(
         self, request: pb.ConfirmTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.confirm_transaction)
+        return await self._dependencies.write_on_facts(
+            request, pb.Transaction, self._list_own_parties, decisions.confirm_transaction
+        )
+
+    async def _list_own_parties(self, _: object) -> Collection[str]:
+        """Those the caller acts for at this moment: nobody decides what those gain from. Raises Unavailable."""
+        return await self._dependencies.peers.compliance.list_parties_of_person(current_principal().person)
 
     async def BatchCreatePayouts(
         self, request: pb.BatchCreatePayoutsRequest, context: ServicerContext
@@ -116,8 +126,9 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
 
 
 class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
-    def __init__(self, dependencies: Dependencies) -> None:
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
         self._dependencies = dependencies
+        self._approvals = approvals
 
     async def _receive(self, request: Any, context: ServicerContext) -> hook_pb.ReceiveWebhookResponse:
         """Takes a webhook of any provider: the type of the request says whose it claims to be."""
@@ -141,5 +152,8 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
     ) -> hook_pb.ListWebhooksResponse:
         return await self._dependencies.read(request, queries.list_webhooks)
 
-    async def ReplayWebhook(self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext) -> hook_pb.Webhook:
-        return await self._dependencies.write(request, hook_pb.Webhook, webhooks.replay_webhook)
+    async def ReplayWebhook(
+        self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext
+    ) -> hook_pb.ReplayWebhookResponse:
+        answer: hook_pb.ReplayWebhookResponse = await self._approvals.carry_out(request)
+        return answer

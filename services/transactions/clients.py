@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grpc import aio
-from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc, parties_pb2, parties_pb2_grpc
+from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
+from services.chassis.calls.parties import ask_parties_of
 from services.chassis.calls.peers import ask, check_answers, find
 
 EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
@@ -45,6 +46,10 @@ class Compliance(Protocol):
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
         """Whether money of each party may move just now, and what is missing."""
+        ...
+
+    async def list_parties_of_person(self, person: str) -> Collection[str]:
+        """The parties a person acts for at this moment."""
         ...
 
 
@@ -84,7 +89,7 @@ class EscrowClient:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._compliance: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
-        self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
+        self._channel = channel
 
     async def evaluate_transactions(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
         request = compliance_pb2.EvaluateTransactionsRequest(items=items)
@@ -100,11 +105,8 @@ class ComplianceClient:
         check_answers(request.party_ids, (clearance.party_id for clearance in clearances), "compliance")
         return clearances
 
-    async def list_parties_of_person(self, person: str) -> Sequence[str]:
-        """The parties a person acts for at this moment."""
-        request = parties_pb2.ListPartiesOfPersonRequest(person=person)
-        party_ids: Sequence[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
-        return party_ids
+    async def list_parties_of_person(self, person: str) -> Collection[str]:
+        return await ask_parties_of(self._channel, person)
 
 
 class DistributionsClient:

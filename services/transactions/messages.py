@@ -13,6 +13,7 @@ from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks
 from services.chassis.calls.wire import to_failure, to_money, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
+from services.transactions.domain.bank_accounts import compute_payout_start
 from services.transactions.domain.transaction import Transaction
 
 _T = transactions_pb2.Transaction
@@ -98,6 +99,8 @@ def _build_bank_account_fields(row: sa.Row[Any]) -> dict[str, Any]:
         "create_time": to_timestamp(row.created_at),
         "update_time": to_timestamp(row.updated_at),
         "etag": build_bank_account_etag(row),
+        "confirm_time": _to_time(row.confirmed_at),
+        "payout_start_time": _to_time(compute_payout_start(row.confirmed_at)),
     }
 
 

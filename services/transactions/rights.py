@@ -26,6 +26,8 @@ RIGHTS: Table = {
             "default_for_payouts",
             "status",
             "block_reason",
+            "makers",
+            "confirmed_at",
             "external_id",
             "metadata",
             "version",

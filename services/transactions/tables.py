@@ -56,6 +56,7 @@ bank_accounts = sa.Table(
     sa.Column("account_holder_name", sa.Text, nullable=False),
     sa.Column("routing_number", sa.Text, nullable=False),
     sa.Column("account_number_encrypted", pg.BYTEA, nullable=False),  # vault.py; the only copy
+    sa.Column("account_number_digest", sa.Text, nullable=False),  # vault.py: the same for the same account
     sa.Column("account_number_last4", sa.Text, nullable=False),
     sa.Column("account_type", sa.Text, nullable=False),
     sa.Column("default_for_payouts", sa.Boolean, nullable=False),
@@ -65,17 +66,21 @@ bank_accounts = sa.Table(
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),  # who made it, or changed where its money goes
+    _time("confirmed_at"),
     _time("created_at", nullable=False),
     _time("updated_at", nullable=False),
-    _one_of("status", "ACTIVE", "BLOCKED", "DELETED"),
+    _one_of("status", "PENDING", "ACTIVE", "BLOCKED", "DELETED"),
     _one_of("account_type", "CHECKING", "SAVINGS"),
-    sa.CheckConstraint("NOT default_for_payouts OR status = 'ACTIVE'", name="default_is_active"),
+    # Of a PENDING one: it becomes the default when it is confirmed.
+    sa.CheckConstraint("NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE')", name="default_is_live"),
+    sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
     sa.Index(
         "bank_accounts_default",
         "org_id",
         "party_id",
         unique=True,
-        postgresql_where=sa.text("default_for_payouts"),
+        postgresql_where=sa.text("default_for_payouts AND status = 'ACTIVE'"),
     ),
     sa.Index("bank_accounts_party", "org_id", "party_id", "created_at", "bank_account_id"),
     sa.Index("bank_accounts_newest", "org_id", "created_at", "bank_account_id"),
@@ -98,6 +103,8 @@ transactions = sa.Table(
     sa.Column("escrow_account_id", sa.Text, nullable=False),
     sa.Column("party_id", sa.Text, nullable=False),
     sa.Column("bank_account_id", sa.Text),  # NULL for wires and checks
+    _text("account_number_digest"),  # of that account, as it was: nothing else is paid or drawn from
+    _text("approval_reason"),  # why a second person approves it, whatever compliance says
     _text("investment_id"),
     _text("distribution_id"),
     _text("allocation_id"),
@@ -143,6 +150,12 @@ transactions = sa.Table(
     sa.CheckConstraint("(failure_code IS NULL) = (failure_message IS NULL)", name="failure_whole"),
     sa.CheckConstraint("(confirmed_by = '') = (bank_reference = '')", name="confirmation_whole"),
     sa.CheckConstraint("created_by NOT IN (approved_by, confirmed_by)", name="maker_is_not_checker"),
+    sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest = '')", name="account_is_bound"),
+    sa.CheckConstraint(
+        "approval_reason = '' OR approved_by <> ''"
+        " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
+        name="approved_by_a_person",
+    ),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
     _one_of("type", "DEPOSIT", "ESCROW_DEPOSIT", "DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"),

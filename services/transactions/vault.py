@@ -64,7 +64,7 @@ class Vault:
             raise ConfigurationError("FIELD_KEY_FILE: must hold 32 bytes in hexadecimal")
         self._key_id = _build_key_id(key)
         self._ciphers: Mapping[bytes, AESGCM] = {_build_key_id(each): AESGCM(each) for each in (*older_keys, key)}
-        self._blind_key = hashlib.sha256(b"realco blind index\0" + key).digest()
+        self._blind_keys = [hashlib.sha256(b"realco blind index\0" + each).digest() for each in (key, *older_keys)]
 
     @classmethod
     def load(cls, path: Path) -> Vault:
@@ -92,9 +92,22 @@ class Vault:
         except InvalidTag:
             raise VaultError("the value or its account was altered, or it belongs to another account") from None
 
+    def digest(self, routing_number: str, account_number: str) -> str:
+        """Stands for the account, in what is decided on: the same for the same account at the same bank."""
+        return self._blind(self._blind_keys[0], f"{routing_number}|{account_number}")
+
+    def is_digest(self, digest: str, routing_number: str, account_number: str) -> bool:
+        """Whether it is the digest of this account, under the key of now or an older one."""
+        account = f"{routing_number}|{account_number}"
+        return any(hmac.compare_digest(digest, self._blind(key, account)) for key in self._blind_keys)
+
     def blind(self, account_number: str) -> str:
         """A stand-in that is equal for equal numbers and says nothing about them to whoever lacks the key."""
-        return hmac.new(self._blind_key, account_number.encode(), hashlib.sha256).hexdigest()
+        return self._blind(self._blind_keys[0], account_number)
+
+    @staticmethod
+    def _blind(key: bytes, text: str) -> str:
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def _build_key_id(key: bytes) -> bytes:

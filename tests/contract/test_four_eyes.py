@@ -11,15 +11,9 @@ from realco.type.v1 import access_pb2, approval_pb2
 from gateway import contracts
 from services.chassis.calls.access import rules_of
 
-# Those that say it; each service joins as it is made so.
-AREAS = ("escrow", "distributions", "compliance")
 _ACCESS: Any = access_pb2.access
 _FOUR_EYES: Any = approval_pb2.four_eyes
 METHODS = [method for service in contracts.services() for method in service.methods]
-
-
-def area_of(method: MethodDescriptor) -> str:
-    return str(contracts.area_of(method.full_name))
 
 
 def writes_for_a_person(method: MethodDescriptor) -> bool:
@@ -27,7 +21,7 @@ def writes_for_a_person(method: MethodDescriptor) -> bool:
     return bool(rule.roles) and not rule.reads_only
 
 
-WRITES = [method for method in METHODS if area_of(method) in AREAS and writes_for_a_person(method)]
+WRITES = [method for method in METHODS if writes_for_a_person(method)]
 TWO_PERSONS = [method for method in METHODS if method.GetOptions().Extensions[_FOUR_EYES].two_persons]
 
 

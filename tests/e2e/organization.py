@@ -102,7 +102,7 @@ class Organization:
     def sponsor_party_id(self) -> str:
         """A cleared sponsor with a bank account that pays at once."""
         party = self.add_cleared_party(sponsor=True)
-        self.add_bank_account(party)
+        self.add_payable_account(party)
         return party
 
     def add_cleared_party(self, *, sponsor: bool = False, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
@@ -131,6 +131,22 @@ class Organization:
     def add_person(self, party: str, person: str) -> None:
         """Lets the person act for the party."""
         self.do_together(f"/parties/{party}/persons", {"person": person})
+
+    def add_payable_account(self, party: str, test_value: int = AT_ONCE) -> str:
+        """One that money goes to: the party's default from now on, which a second person confirmed a day ago."""
+        account = self.add_bank_account(party, test_value)
+        self.confirm_bank_account(account)
+        self.move_clock(datetime.fromisoformat(self.admin.get(f"/bank-accounts/{account}")["payoutStartTime"]))
+        return account
+
+    def confirm_bank_account(self, account: str) -> None:
+        """Money goes there a day later."""
+        self.approve_in_inbox(account)
+
+    def approve_in_inbox(self, resource_id: str) -> Json:
+        """The second admin finds what waits about it, and approves it. Returns: the approval."""
+        [waiting] = self.second_admin.get("/approvals", resourceId=resource_id, status="PENDING")["approvals"]
+        return self.approve({"approval": waiting})
 
     def add_bank_account(self, party: str, test_value: int = AT_ONCE, *, default: bool = True) -> str:
         body = {
@@ -178,10 +194,12 @@ class Organization:
         }
 
     def contribute(self, offering: Json, investor: str, amount_minor: int, test_value: int = AT_ONCE) -> Json:
-        """A commitment and its debit, just created."""
+        """A commitment and its debit, just created by the investor, from an account that a refund may go back to."""
         investment = self.invest(offering, investor, amount_minor)
         bank_account = self.add_bank_account(investor, test_value)
-        return self.admin.post("/transactions", self.build_contribution(offering, investment, bank_account))
+        self.confirm_bank_account(bank_account)
+        body = self.build_contribution(offering, investment, bank_account)
+        return self.sign_in_investor(investor).post("/transactions", body)
 
     def announce_wire(self, offering: Json, investor: str, amount_minor: int) -> Json:
         """A contribution by wire that finance waits for."""
@@ -235,6 +253,7 @@ class Organization:
             "bankAccountId": self.add_bank_account(self.sponsor_party_id),
         }
         transaction = self.admin.post("/transactions", body)
+        self.approve_in_inbox(transaction["transactionId"])
         settled = self.wait_for_transaction(transaction["transactionId"], "SETTLED", "COMPLETED")
         self.wait_for_ledger(offering["escrowAccountId"], "distributable", total_minor or amount_minor)
         return settled

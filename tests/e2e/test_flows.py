@@ -49,10 +49,10 @@ def test_the_same_request_sent_eight_times_at_once_is_one_transaction(org: Organ
     offering, investor = org.open_offering(1_000_00), org.add_cleared_party()
     investment = org.invest(offering, investor, 1_000_00)
     body = org.build_contribution(offering, investment, org.add_bank_account(investor))
-    headers = {"Idempotency-Key": new_key()}
+    headers, payer = {"Idempotency-Key": new_key()}, org.sign_in_investor(investor)
 
     with ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(org.admin.request, "POST", "/transactions", json=body, headers=headers) for _ in range(8)]
+        calls = [pool.submit(payer.request, "POST", "/transactions", json=body, headers=headers) for _ in range(8)]
         answers = [call.result() for call in calls]
 
     assert {answer.status_code for answer in answers} <= {201, 409}, [answer.text for answer in answers]
@@ -85,11 +85,13 @@ def test_two_contributions_at_once_never_pass_a_limit_together(org: Organization
     assert (failed["status"], failed["failure"]["retryable"]) == ("FAILED", False)
     # What was refused counts nothing: exactly the rest may still come.
     rest = org.build_contribution(offering, org.invest(offering, investor, 20_000_00), bank_account)
-    assert org.admin.post("/transactions", rest)["status"] == "QUEUED"
+    assert org.sign_in_investor(investor).post("/transactions", rest)["status"] == "QUEUED"
 
 
 def _create(org: Organization, body: Json, headers: Json) -> tuple[int, Json]:
-    answer = org.admin.request("POST", "/transactions", json=body, headers=headers)
+    """A contribution, by who pays it."""
+    payer = org.sign_in_investor(body["partyId"])
+    answer = payer.request("POST", "/transactions", json=body, headers=headers)
     return answer.status_code, answer.json()
 
 

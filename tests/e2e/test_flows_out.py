@@ -116,7 +116,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org:
     investor = org.add_cleared_party()
     offering = org.make_closed_offering({investor: 1_000_00})
     org.add_distributable_cash(offering, 500_00)
-    org.add_bank_account(investor, COMES_BACK_AS_R02)
+    org.add_payable_account(investor, COMES_BACK_AS_R02)
     approved = org.approve_distribution(offering, 500_00)
     path = f"/distributions/{approved['distributionId']}"
     org.admin.post(f"{path}/execute")
@@ -132,7 +132,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org:
     owed = minor_of(returned["amount"])
     account = offering["escrowAccountId"]
     assert org.wait_for_ledger(account, f"payable:{investor}", owed) == {"cash": owed, f"payable:{investor}": owed}
-    other = org.add_bank_account(investor, AT_ONCE)
+    other = org.add_payable_account(investor, AT_ONCE)
     org.do_together(f"{path}/allocations/{returned['allocationId']}/resend", {"bankAccountId": other})
 
     done = org.wait_for_distribution(approved["distributionId"], "COMPLETED")

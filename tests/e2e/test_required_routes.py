@@ -102,14 +102,15 @@ def stubs(instance: Instance) -> Iterator[Stubs]:
 
 
 def test_a_transaction_is_created_read_and_listed(org: Organization, stubs: Stubs) -> None:
-    me = metadata_of(org.admin)
     investor = org.add_cleared_party()
+    payer = org.sign_in_investor(investor)
+    me = metadata_of(payer)
     offering = org.open_offering(1_000_00)
     investment = org.invest(offering, investor, 1_000_00)
     body = org.build_contribution(offering, investment, org.add_bank_account(investor))
     key = new_key()
 
-    created = org.admin.request("POST", "/transactions", json=body, headers={"Idempotency-Key": key})
+    created = payer.request("POST", "/transactions", json=body, headers={"Idempotency-Key": key})
 
     assert created.status_code == 201
     resource = created.json()
@@ -122,12 +123,12 @@ def test_a_transaction_is_created_read_and_listed(org: Organization, stubs: Stub
 
     transaction_id = resource["transactionId"]
     org.wait_for_transaction(transaction_id, "SETTLED")
-    read = org.admin.request("GET", f"/transactions/{transaction_id}")
+    read = payer.request("GET", f"/transactions/{transaction_id}")
     assert read.status_code == 200
     wanted = txn.GetTransactionRequest(transaction_id=transaction_id)
     assert stubs.transactions.GetTransaction(wanted, metadata=me) == message_of(txn.Transaction, read.json())
 
-    listed = org.admin.request("GET", "/transactions", params={"partyId": investor, "status": "SETTLED"})
+    listed = payer.request("GET", "/transactions", params={"partyId": investor, "status": "SETTLED"})
     assert listed.status_code == 200
     [in_list] = listed.json()["transactions"]
     assert in_list == {name: value for name, value in read.json().items() if name != "explanations"} | {

@@ -25,6 +25,10 @@ class MemoryOffice:
 
     def __init__(self) -> None:
         self.servicer = MemoryCompliance()
+        self.servicers: tuple[object, ...] = (self.servicer,)
+
+    async def add_person(self, party_id: str, person: str) -> None:
+        self.servicer.parties.setdefault(person, set()).add(party_id)
 
     async def add_party(self, *, cleared: bool) -> str:
         party_id = new_id("pty")
@@ -50,6 +54,10 @@ class RealOffice:
     def __init__(self, database: Database) -> None:
         self._harness = ComplianceHarness(database)
         self.servicer = self._harness.servicer
+        self.servicers: tuple[object, ...] = (self.servicer, self._harness.parties)
+
+    async def add_person(self, party_id: str, person: str) -> None:
+        await self._harness.add(person, party_id=party_id)
 
     async def add_party(self, *, cleared: bool) -> str:
         party_id: str = (await self._harness.create()).party_id
@@ -163,3 +171,12 @@ async def test_a_party_that_is_not_there_is_told_from_one_that_is_not_cleared(of
     [decision] = await evaluate(office, move(nobody, 1))
     assert describe(decision) == ("FAILED", "PARTY_NOT_FOUND")
     assert (decision.failure.message, dict(decision.failure.metadata)) == ("There is no such party.", {})
+
+
+async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
+    party, _ = [await office.add_party(cleared=True) for _ in range(2)]
+    client = ComplianceClient(Wire("transactions").open_channel(*office.servicers))
+    with acting_as(MAKER):
+        assert list(await client.list_parties_of_person("ann")) == []
+        await office.add_person(party, "ann")
+        assert list(await client.list_parties_of_person("ann")) == [party]

@@ -41,7 +41,7 @@ class RealPayments:
 
     async def add_party(self, party_id: str, *, has_bank_account: bool) -> None:
         if has_bank_account:
-            await self._harness.bank_account(party_id)
+            await self._harness.confirm(await self._harness.bank_account(party_id))
 
 
 Payments = MemoryPayments | RealPayments

@@ -37,7 +37,7 @@ async def refused(service: TransactionsHarness, rpc: str, request) -> DomainErro
 
 async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(service: TransactionsHarness) -> None:
     account = await service.ask(ADMIN, "CreateBankAccount", an_account())
-    assert (account.account_number_last4, account.status) == ("1234", pb.BankAccount.ACTIVE)
+    assert (account.account_number_last4, account.status) == ("1234", pb.BankAccount.PENDING)
     assert account.account_type == pb.BankAccount.CHECKING
     assert NUMBER not in str(account)
     async with service.database.begin_for_all() as tx:
@@ -79,11 +79,13 @@ async def test_a_party_has_one_default_which_the_newest_that_asks_for_it_is(serv
         answer = await service.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest(party_id=["inv-001"]))
         return [account.bank_account_id for account in answer.bank_accounts if account.default_for_payouts]
 
-    first = await service.bank_account("inv-001")
-    await service.bank_account("inv-001")
-    await service.bank_account("inv-002")
+    first = await service.confirm(await service.bank_account("inv-001"))
+    await service.confirm(await service.bank_account("inv-001"))
+    await service.confirm(await service.bank_account("inv-002"))
     assert await defaults() == [first.bank_account_id]
     third = await service.bank_account("inv-001", default_for_payouts=True)
+    assert await defaults() == [third.bank_account_id, first.bank_account_id], "until it is confirmed, the former stays"
+    await service.confirm(third)
     assert await defaults() == [third.bank_account_id]
     for _ in (1, 2):  # the second changes nothing
         await service.ask(
@@ -125,12 +127,21 @@ async def test_a_change_takes_over_the_named_fields_of_the_version_that_was_read
     assert not taken_away.HasField("external_id")
 
 
-async def test_another_account_becomes_the_default_by_a_change(service: TransactionsHarness) -> None:
-    first, second = await service.bank_account("inv-001"), await service.bank_account("inv-001")
+async def test_another_account_becomes_the_default_by_a_change_that_a_second_person_confirms(
+    service: TransactionsHarness,
+) -> None:
+    first, second = [await service.confirm(await service.bank_account("inv-001")) for _ in range(2)]
     change = a_change(second, "default_for_payouts", default_for_payouts=True)
-    assert (await service.ask(ADMIN, "UpdateBankAccount", change)).default_for_payouts
-    former = await service.ask(ADMIN, "GetBankAccount", pb.GetBankAccountRequest(bank_account_id=first.bank_account_id))
+    changed = await service.ask(ADMIN, "UpdateBankAccount", change)
+    assert (changed.default_for_payouts, changed.status) == (True, pb.BankAccount.PENDING)
+    assert await get(service, first) == first
+    await service.confirm(changed)
+    former = await get(service, first)
     assert (former.default_for_payouts, former.etag != first.etag) == (False, True)
+
+
+async def get(service: TransactionsHarness, account: pb.BankAccount) -> pb.BankAccount:
+    return await service.ask(ADMIN, "GetBankAccount", pb.GetBankAccountRequest(bank_account_id=account.bank_account_id))
 
 
 async def test_an_account_is_retired_once_in_the_version_that_was_read(service: TransactionsHarness) -> None:
@@ -139,12 +150,11 @@ async def test_an_account_is_retired_once_in_the_version_that_was_read(service: 
         idempotency_key="away", bank_account_id=account.bank_account_id, etag=account.etag, validate_only=True
     )
     await service.ask(ADMIN, "DeleteBankAccount", request)
-    get = pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
-    assert (await service.ask(ADMIN, "GetBankAccount", get)).status == pb.BankAccount.ACTIVE
+    assert (await get(service, account)).status == pb.BankAccount.PENDING
     request.validate_only = False
     for _ in (1, 2):  # the second is a replay, though the version is another now
         await service.ask(ADMIN, "DeleteBankAccount", request)
-    retired = await service.ask(ADMIN, "GetBankAccount", get)
+    retired = await get(service, account)
     assert (retired.status, list(retired.allowed_actions)) == (pb.BankAccount.DELETED, [])
     change = a_change(retired, "external_id", external_id="late")
     assert (await refused(service, "UpdateBankAccount", change)).reason == "BANK_ACCOUNT_NOT_USABLE"

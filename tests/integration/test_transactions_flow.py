@@ -19,6 +19,7 @@ from tests.support.peers.compliance import Decision
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
+    IMPORT,
     MONDAY,
     TransactionsHarness,
 )
@@ -129,7 +130,7 @@ async def test_a_return_after_completion_is_still_a_return_and_retires_the_accou
     assert (returned.status, returned.failure.code, returned.failure.retryable) == (T.RETURNED, "R10", False)
     again = await service.deposit_request()
     again.bank_account_id = created.bank_account_id
-    refusal = await refused(service, ADMIN, "CreateTransaction", again)
+    refusal = await refused(service, IMPORT, "CreateTransaction", again)
     assert (refusal.reason, refusal.metadata["status"]) == ("BANK_ACCOUNT_NOT_USABLE", "BLOCKED")
 
 
@@ -277,10 +278,10 @@ async def test_a_returned_debit_need_not_wait_for_its_day(service: TransactionsH
 async def test_nothing_moves_while_compliance_is_away_and_everything_does_when_it_is_back(
     service: TransactionsHarness,
 ) -> None:
+    payouts = [await service.payout(f"inv-{number}") for number in range(3)]
     with service.wire.cut(service.compliance):
         created = await service.deposit()
         assert created.status == T.INITIATED
-        payouts = [await service.payout(f"inv-{number}") for number in range(3)]
         await service.hurry()
         await service.work()
         assert (await service.get(created.transaction_id)).status == T.INITIATED
@@ -317,7 +318,7 @@ async def test_a_blocked_account_ends_what_waits_for_its_next_presentment(servic
     await service.work(hurried=True)
     request = await service.deposit_request()
     request.bank_account_id = waiting.bank_account_id
-    other = await service.ask(ADMIN, "CreateTransaction", request)
+    other = await service.ask(IMPORT, "CreateTransaction", request)
     await service.work()
     service.bank.report(other.transaction_id, PaymentStatus.RETURNED, "R02")
     await service.work(hurried=True)
@@ -334,7 +335,7 @@ async def test_retiring_a_blocked_account_lets_nothing_through_to_it(
     sent = await service.deposit()
     await service.work()
     request = await service.deposit_request(bank_account_id=sent.bank_account_id)
-    queued = await service.ask(ADMIN, "CreateTransaction", request)
+    queued = await service.ask(IMPORT, "CreateTransaction", request)
     retire = bank_pb.DeleteBankAccountRequest(bank_account_id=sent.bank_account_id)
     if retired_first:
         await service.ask(ADMIN, "DeleteBankAccount", retire)

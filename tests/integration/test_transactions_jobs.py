@@ -30,7 +30,7 @@ from tests.support import servers
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Killed
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
-from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness, unknown
+from tests.support.transactions import IMPORT, MONDAY, TransactionsHarness, unknown
 
 T = pb.Transaction
 
@@ -172,10 +172,10 @@ async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with
 ) -> None:
     request = await service.deposit_request()
     with service.wire.cut(service.compliance):  # as if the process had died before it could ask
-        await service.ask(ADMIN, "CreateTransaction", request)
+        await service.ask(IMPORT, "CreateTransaction", request)
     await service.hurry()
     await service.run(evaluate_initiated)
-    replay = await service.ask(ADMIN, "CreateTransaction", request)
+    replay = await service.ask(IMPORT, "CreateTransaction", request)
     assert replay.status == T.QUEUED
     assert list(service.compliance.made) == [replay.transaction_id]
 
@@ -188,7 +188,7 @@ async def test_a_refusal_that_a_job_heard_first_is_the_requests_answer_too(servi
     compliance.meanwhile = [service.hurry, partial(service.run, evaluate_initiated)]
     for _ in (1, 2):
         with pytest.raises(DomainError) as refusal:
-            await service.ask(ADMIN, "CreateTransaction", request)
+            await service.ask(IMPORT, "CreateTransaction", request)
         assert refusal.value.reason == "PARTY_NOT_CLEARED"
     assert await service.path(refusal.value.metadata["transaction_id"]) == ["INITIATED", "FAILED"]
 

@@ -18,7 +18,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from services.transactions.subscribers import SUBSCRIPTIONS
-from tests.support.transactions import ADMIN, TransactionsHarness
+from tests.support.transactions import ADMIN, IMPORT, TransactionsHarness
 
 T = pb.Transaction
 
@@ -60,10 +60,10 @@ async def test_a_transaction_is_of_a_party_that_is_there(service: TransactionsHa
     party_id = new_id("pty")
     request = await service.deposit_request(party_id)
     service.compliance.unknown.add(party_id)
-    refusal = await refused(service.ask(ADMIN, "CreateTransaction", request))
+    refusal = await refused(service.ask(IMPORT, "CreateTransaction", request))
     assert (refusal.reason, list(refusal.fields), refusal.metadata) == ("PARTY_NOT_FOUND", ["party_id"], {})
     service.compliance.unknown.clear()
-    assert (await service.ask(ADMIN, "CreateTransaction", request)).status == T.QUEUED, "the key stayed free"
+    assert (await service.ask(IMPORT, "CreateTransaction", request)).status == T.QUEUED, "the key stayed free"
 
 
 async def test_while_compliance_is_away_a_transaction_waits_and_is_refused_once_its_party_proves_unknown(
@@ -73,13 +73,13 @@ async def test_while_compliance_is_away_a_transaction_waits_and_is_refused_once_
     request = await service.deposit_request(party_id)
     service.compliance.unknown.add(party_id)
     with service.wire.cut(service.compliance):
-        made = await service.ask(ADMIN, "CreateTransaction", request)
+        made = await service.ask(IMPORT, "CreateTransaction", request)
     assert made.status == T.INITIATED
     await service.hurry()
     await service.run(evaluate_initiated)
     ended = await service.get(made.transaction_id)
     assert (ended.status, ended.failure.code) == (T.FAILED, "PARTY_NOT_FOUND")
-    repeated = await refused(service.ask(ADMIN, "CreateTransaction", request))
+    repeated = await refused(service.ask(IMPORT, "CreateTransaction", request))
     assert (repeated.kind.name, repeated.reason, list(repeated.fields), repeated.metadata) == (
         "NOT_FOUND",
         "PARTY_NOT_FOUND",

@@ -26,7 +26,7 @@ async def service(service_database) -> TransactionsHarness:
 
 
 async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: TransactionsHarness) -> None:
-    await service.bank_account("inv-001")
+    await service.confirm(await service.bank_account("inv-001"))
     blocked = await service.bank_account("inv-002")
     foreign = await service.bank_account("inv-003")
 
@@ -59,14 +59,14 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
         "IDEMPOTENCY_KEY_REUSED",
     ]
     assert answer.results[0].transaction == answer.results[4].transaction
-    await service.bank_account("inv-nobody")  # comes too late for a key that was refused
+    await service.confirm(await service.bank_account("inv-nobody"))  # comes too late for a key that was refused
     assert await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request) == answer
     listed = await service.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
     assert [each.transaction_id for each in listed.transactions] == [answer.results[0].transaction.transaction_id]
 
 
 async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(service: TransactionsHarness) -> None:
-    await service.bank_account("inv-001")
+    await service.confirm(await service.bank_account("inv-001"))
     items = [
         pb.BatchCreatePayoutsRequest.Item(
             idempotency_key=f"alloc:{number}:1",

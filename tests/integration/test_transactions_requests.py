@@ -16,7 +16,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
-from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, INVESTOR, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, IMPORT, INVESTOR, TransactionsHarness, usd
 
 T = pb.Transaction
 STRANGER = Principal("inv-999", "investor", "org-1", parties=frozenset({"inv-999"}))
@@ -43,10 +43,10 @@ async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the
 ) -> None:
     service.compliance.daily_deposit_minor = 50_00
     request = await service.deposit_request()
-    first = await refused(service, ADMIN, "CreateTransaction", request)
+    first = await refused(service, IMPORT, "CreateTransaction", request)
     service.compliance.daily_deposit_minor = None
     with service.wire.cut(service.escrow):  # a replay asks nobody
-        again = await refused(service, ADMIN, "CreateTransaction", request)
+        again = await refused(service, IMPORT, "CreateTransaction", request)
     for refusal in (first, again):
         assert refusal.reason == "TRANSACTION_LIMIT_EXCEEDED"
         assert refusal.message == "10000 more than the 0 of today would pass 5000."
@@ -60,13 +60,13 @@ async def test_over_the_limit_is_refused_with_the_working_and_a_replay_hears_the
 
 async def test_the_same_key_is_the_same_transaction_even_in_a_crowd(service: TransactionsHarness) -> None:
     request = await service.deposit_request()
-    answers = await asyncio.gather(*(service.ask(ADMIN, "CreateTransaction", request) for _ in range(5)))
+    answers = await asyncio.gather(*(service.ask(IMPORT, "CreateTransaction", request) for _ in range(5)))
     assert {answer.transaction_id for answer in answers} == {answers[0].transaction_id}
     assert await stored(service) == 1
     changed = pb.CreateTransactionRequest()
     changed.CopyFrom(request)
     changed.amount.amount_minor += 1
-    assert (await refused(service, ADMIN, "CreateTransaction", changed)).reason == "IDEMPOTENCY_KEY_REUSED"
+    assert (await refused(service, IMPORT, "CreateTransaction", changed)).reason == "IDEMPOTENCY_KEY_REUSED"
     # Another person's key is another key.
     other = await service.ask(Principal("admin-7", "admin", "org-1"), "CreateTransaction", request)
     assert other.transaction_id != answers[0].transaction_id
@@ -90,7 +90,7 @@ async def test_what_cannot_be_received_is_refused_and_nothing_is_kept(service: T
     good = await service.deposit_request()
     for number, (change, reason, fields) in enumerate(REFUSED):
         values = {field.name: value for field, value in good.ListFields()} | {"idempotency_key": f"key-{number}"}
-        refusal = await refused(service, ADMIN, "CreateTransaction", pb.CreateTransactionRequest(**values | change))
+        refusal = await refused(service, IMPORT, "CreateTransaction", pb.CreateTransactionRequest(**values | change))
         assert (change, refusal.reason, list(refusal.fields)) == (change, reason, fields)
     assert await stored(service) == 0
 
@@ -155,7 +155,7 @@ async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the
     request = await service.deposit_request()
     await change(service)
     for _ in (1, 2):
-        refusal = await refused(service, ADMIN, "CreateTransaction", request)
+        refusal = await refused(service, IMPORT, "CreateTransaction", request)
         assert (refusal.reason, list(refusal.fields)) == (reason, fields)
         assert facts.items() <= refusal.metadata.items()
     assert await stored(service) == 0
@@ -164,7 +164,7 @@ async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the
 async def test_contributions_on_their_way_count_against_the_commitment(service: TransactionsHarness) -> None:
     investment_id = service.distributions.invest("inv-001", 150_00)
     requests = [await service.deposit_request(investment_id=investment_id) for _ in range(4)]  # of 100.00 each
-    asked = [service.ask(ADMIN, "CreateTransaction", request) for request in requests]
+    asked = [service.ask(IMPORT, "CreateTransaction", request) for request in requests]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     [made] = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     for refusal in (outcome for outcome in outcomes if isinstance(outcome, BaseException)):
@@ -180,7 +180,7 @@ async def test_contributions_on_their_way_count_against_the_commitment(service: 
     for funded_minor in (0, 100_00):
         service.distributions.investments[investment_id].funded_amount.amount_minor = funded_minor
         request = await service.deposit_request(investment_id=investment_id, amount=usd(50_01))
-        assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "COMMITMENT_EXCEEDED"
+        assert (await refused(service, IMPORT, "CreateTransaction", request)).reason == "COMMITMENT_EXCEEDED"
     assert (await service.deposit(investment_id=investment_id, amount=usd(50_00))).status == T.QUEUED
 
 
@@ -209,9 +209,9 @@ async def test_a_declined_contribution_gives_its_room_back_and_is_not_retried_in
 async def test_a_peer_that_is_away_leaves_nothing_and_the_key_free(service: TransactionsHarness) -> None:
     request = await service.deposit_request()
     with service.wire.cut(service.escrow):
-        assert (await refused(service, ADMIN, "CreateTransaction", request)).reason == "UNAVAILABLE"
+        assert (await refused(service, IMPORT, "CreateTransaction", request)).reason == "UNAVAILABLE"
     assert await stored(service) == 0
-    assert (await service.ask(ADMIN, "CreateTransaction", request)).status == T.QUEUED
+    assert (await service.ask(IMPORT, "CreateTransaction", request)).status == T.QUEUED
 
 
 async def test_an_investor_moves_only_its_own_money_and_only_as_a_contribution(service: TransactionsHarness) -> None:

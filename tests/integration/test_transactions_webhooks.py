@@ -26,7 +26,7 @@ from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from tests.e2e.providers import STRIPE_SECRET, Plaid, event, signed
-from tests.support.transactions import ADMIN, TransactionsHarness
+from tests.support.transactions import ADMIN, IMPORT, TransactionsHarness
 
 T = transactions_pb2.Transaction
 PLAID_BODY = event("plaid", "item-1")
@@ -189,7 +189,7 @@ async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_
     assert [await forget_after(days) for days in (89, 2, 1)] == [0, 1, 0]
     [webhook] = await listed(service)
     assert (webhook.status, webhook.transaction_id) == (Webhook.APPLIED, made.transaction_id)
-    await service.ask(ADMIN, "ReplayWebhook", webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id))
+    await service.ask(IMPORT, "ReplayWebhook", webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id))
     await service.run(apply_webhooks)
     assert [webhook.status for webhook in await listed(service)] == [Webhook.APPLIED]
 
@@ -210,7 +210,7 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
     await service.work()
     [webhook] = await listed(service)
     request = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)
-    assert (await service.ask(ADMIN, "ReplayWebhook", request)).status == Webhook.RECEIVED
+    assert (await service.ask(IMPORT, "ReplayWebhook", request)).webhook.status == Webhook.RECEIVED
     await service.work()
     [replayed] = await listed(service)
     assert replayed.status == Webhook.APPLIED

@@ -13,17 +13,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from realco.compliance.v1 import approvals_pb2
 from realco.escrow.v1.escrow_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.parties import CurrentParties
 from services.chassis.data.database import Database
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
+from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
-from services.transactions.dependencies import Dependencies
+from services.transactions.dependencies import NAME, Dependencies
+from services.transactions.domain.bank_accounts import COOL_DOWN
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.jobs import JOBS
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
@@ -57,6 +63,7 @@ ADMIN = Principal("admin-1", "admin", ORG)
 CHECKER = Principal("admin-2", "admin", ORG)
 INVESTOR = Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"}))
 DISTRIBUTIONS = Principal("service:distributions", "service", ORG, "admin-1")
+IMPORT = Principal("service:import", "service", ORG, "admin-1")
 
 
 class MemoryBank:
@@ -68,9 +75,11 @@ class MemoryBank:
         self.by_key: dict[str, str] = {}
         self.after_effect: list[BaseException] = []  # raised once the payment is made
         self.before_effect: list[BaseException] = []
+        self.orders: list[PaymentOrder] = []
         self.look_ups = 0
 
     async def submit(self, order: PaymentOrder) -> Payment:
+        self.orders.append(order)
         self.keys[order.key] += 1
         if self.before_effect:
             raise self.before_effect.pop(0)
@@ -143,9 +152,12 @@ class TransactionsHarness:
                 distributions=DistributionsClient(self.wire.open_channel(self.distributions)),
             ),
         )
+        self.approvals = build_approvals(self.dependencies)
         self.transactions: Any = TransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies)
-        self.webhooks: Any = WebhooksServicer(self.dependencies)
+        self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
+        asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
+        self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 
     async def run(self, job: Callable[[Dependencies], Awaitable[int]]) -> int:
         """Runs a job once; how much it did."""
@@ -154,7 +166,7 @@ class TransactionsHarness:
     async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
         """Calls an RPC as somebody, as the interceptor would."""
         with acting_as(principal):
-            for servicer in (self.transactions, self.accounts, self.webhooks):
+            for servicer in (self.transactions, self.accounts, self.webhooks, self.inbox):
                 if rpc in type(servicer).__dict__:
                     return await getattr(servicer, rpc)(request, None)
         raise AssertionError(f"no such RPC: {rpc}")
@@ -174,6 +186,40 @@ class TransactionsHarness:
         )
         return await self.ask(principal or owner, "CreateBankAccount", request)
 
+    async def waiting(self, resource_id: str) -> Any:
+        """What waits about it in the inbox, as a second person reads it."""
+        request = approvals_pb2.ListApprovalsRequest(resource_id=[resource_id], status=["PENDING"])
+        [found] = (await self.ask(CHECKER, "ListApprovals", request)).approvals
+        return await self.ask(CHECKER, "GetApproval", approvals_pb2.GetApprovalRequest(approval_id=found.approval_id))
+
+    async def grant(self, approval: Any, principal: Principal = CHECKER) -> Any:
+        """The second person's yes to what was read."""
+        request = approvals_pb2.GrantApprovalRequest(
+            idempotency_key=new_id("key"),
+            approval_id=approval.approval_id,
+            content_hash=approval.content_hash,
+            etag=approval.etag,
+        )
+        return await self.ask(principal, "GrantApproval", request)
+
+    async def expire_approvals(self) -> None:
+        """Writes down what nobody decided in time."""
+        [job] = [
+            job
+            for job in build_approval_jobs(NAME, self.dependencies, self.approvals)
+            if job.name == "expire_approvals"
+        ]
+        await job.run()
+
+    async def confirm(self, account: Any, *, cooled_down: bool = True) -> Any:
+        """The account, confirmed by a second person, a day ago unless said otherwise."""
+        now, waiting = self.clock.now(), await self.waiting(account.bank_account_id)
+        self.clock.set(now - COOL_DOWN if cooled_down else now)
+        await self.grant(waiting)
+        self.clock.set(now)
+        request = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
+        return await self.ask(ADMIN, "GetBankAccount", request)
+
     async def deposit_request(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
         """A contribution by ACH that nothing stands against."""
         account = await self.bank_account(party_id, suffix)
@@ -190,23 +236,30 @@ class TransactionsHarness:
         return pb.CreateTransactionRequest(**values | more)  # what a test says goes over what stands here
 
     async def deposit(self, party_id: str = "inv-001", suffix: str = "02", **more: Any) -> Any:
-        return await self.ask(ADMIN, "CreateTransaction", await self.deposit_request(party_id, suffix, **more))
+        """Ordered by a service in an admin's name: what an admin orders alone waits for a second person."""
+        return await self.ask(IMPORT, "CreateTransaction", await self.deposit_request(party_id, suffix, **more))
 
     async def payout(self, party_id: str = "inv-001", suffix: str = "01", *, owed: bool = True, **more: Any) -> Any:
         """A payout of 50.00 to a party with a bank account; escrow has the money for it, if it is `owed`."""
-        await self.bank_account(party_id, suffix)
+        await self.confirm(await self.bank_account(party_id, suffix))
         if owed:
             self.owe(party_id)
+        return await self.payout_to(None, party_id, **more)
+
+    async def payout_to(self, bank_account_id: str | None, party_id: str, **more: Any) -> Any:
+        """The transaction, or the result that says why there is none. None is the party's default account."""
         values: dict[str, Any] = {
             "idempotency_key": new_id("key"),
             "type": pb.Transaction.DISTRIBUTION,
             "amount": usd(50_00),
             "escrow_account_id": ESCROW_ACCOUNT,
             "party_id": party_id,
+            "bank_account_id": bank_account_id,
         }
         item = pb.BatchCreatePayoutsRequest.Item(**values | more)
         answer = await self.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=[item]))
-        return answer.results[0].transaction
+        result = answer.results[0]
+        return result.transaction if result.HasField("transaction") else result
 
     def owe(self, party_id: str) -> None:
         """Escrow has enough for any payout to the party: declared, released, or contributed."""

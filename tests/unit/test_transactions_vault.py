@@ -74,6 +74,17 @@ def test_equal_numbers_have_equal_stand_ins_that_do_not_tell_them() -> None:
     assert len({vault.blind("42"), vault.blind("43"), Vault(OTHER).blind("42")}) == 3
 
 
+def test_an_account_is_known_again_by_its_digest_after_the_key_was_changed() -> None:
+    digest = Vault(KEY).digest("021000021", "42")
+    assert Vault(OTHER, (KEY,)).is_digest(digest, "021000021", "42")
+    for vault, routing_number, number in (
+        (Vault(OTHER), "021000021", "42"),
+        (Vault(KEY), "021000021", "43"),
+        (Vault(KEY), "011000015", "42"),
+    ):
+        assert not vault.is_digest(digest, routing_number, number)
+
+
 @pytest.mark.parametrize(("text", "mode", "fault"), [
     ("00" * 32, 0o600, None),
     ("00" * 32 + "\n", 0o600, None),

@@ -180,7 +180,12 @@ def check_checker(approval: Approval, person: str, parties: Collection[str]) -> 
     """
     if person in approval.makers:
         raise MakerIsChecker("You had a part in making it; another person decides.")
-    if gaining := sorted(approval.beneficiary_party_ids & frozenset(parties)):
+    check_beneficiary(approval.beneficiary_party_ids, parties)
+
+
+def check_beneficiary(beneficiary_party_ids: Collection[str], parties: Collection[str]) -> None:
+    """Raises BeneficiaryIsChecker where somebody who acts for these parties is to decide what those gain from."""
+    if gaining := sorted(frozenset(beneficiary_party_ids) & frozenset(parties)):
         message = "You act for a party that gains from it; another person decides."
         raise BeneficiaryIsChecker(message, party_id=gaining[0])
 

@@ -1,7 +1,8 @@
-"""Bank accounts: added once, their number sealed before it is stored; changed, retired, never erased."""
+"""Bank accounts: added once, their number sealed before it is stored; confirmed, changed, retired, never erased."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_bank_account
+from services.transactions.commands.waiting import CONFIRMATIONS, ask_for_confirmation
+from services.transactions.domain.bank_accounts import ACTIVE, BLOCKED, DELETED, LIVE, PENDING, is_usable
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.domain.routing import has_check_digit
 from services.transactions.messages import build_bank_account_etag
@@ -47,61 +50,93 @@ async def create_bank_account(
     vault: Vault,
     now: datetime,
 ) -> pb.BankAccount:
-    """Adds an account; `unknown` is the refusal of a party that is not there, asked for before the transaction."""
+    """Adds an account, which waits for a second person before money goes to it.
+
+    Args:
+        unknown: The refusal of a party that is not there, asked for before the transaction.
+    """
     if unknown is not None:
         raise unknown
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
-    former = await store.lock_default_account(tx, principal.org_id, party_id)
-    is_default = request.default_for_payouts or former is None
-    if is_default and former is not None:
-        await store.save_bank_account(tx, former, now, default_for_payouts=False)
-    account = SealedFor(
+    await store.lock_default(tx, principal.org_id, party_id)
+    is_first = not await store.has_default(tx, principal.org_id, party_id)
+    seal = SealedFor(
         org_id=principal.org_id,
         bank_account_id=new_id("ba"),
         party_id=party_id,
-        account_holder_name=request.account_holder_name,
         routing_number=request.routing_number,
         account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
+        account_holder_name=request.account_holder_name,
     )
     row = await store.insert_bank_account(
         tx,
         now,
-        **asdict(account),
-        account_number_encrypted=vault.seal(request.account_number, account),
+        **asdict(seal),
+        account_number_encrypted=vault.seal(request.account_number, seal),
+        account_number_digest=vault.digest(request.routing_number, request.account_number),
         account_number_last4=request.account_number[-4:],
-        default_for_payouts=is_default,
-        status="ACTIVE",
+        default_for_payouts=request.default_for_payouts or is_first,
+        status=PENDING,
         external_id=request.external_id,
         metadata=dict(request.metadata),
         created_by=principal.person,
+        makers=[principal.person],
     )
+    await ask_for_confirmation(tx, row, now)
     return answer_bank_account(row)
 
 
 async def update_bank_account(
     tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now: datetime
 ) -> pb.BankAccount:
-    """Takes over the fields that the mask names. Raises BankAccountNotFound, EtagMismatch, BankAccountNotUsable."""
+    """Takes over the fields that the mask names. An account that is to be the default waits for a second person again.
+
+    Raises:
+        BankAccountNotFound, EtagMismatch, BankAccountNotUsable
+    """
     row = await _lock_as_read(tx, request.bank_account_id, request.etag)
-    check_usable(row, row.party_id)
+    check_usable(row, row.party_id, is_debit=True)
     changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
     if "metadata" in changes:
         changes["metadata"] = dict(request.metadata)
-    if changes.get("default_for_payouts"):
-        former = await store.lock_default_account(tx, row.org_id, row.party_id)
-        if former is not None and former.bank_account_id != row.bank_account_id:
-            await store.save_bank_account(tx, former, now, default_for_payouts=False)
+    is_redirected = changes.get("default_for_payouts", False) and not row.default_for_payouts
+    if is_redirected:
+        makers = sorted({*row.makers, current_principal().person})
+        changes |= {"status": PENDING, "confirmed_at": None, "makers": makers}
     if any(getattr(row, name) != value for name, value in changes.items()):
         row = await store.save_bank_account(tx, row, now, **changes)
+    # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
+    if "default_for_payouts" in changes and row.status == PENDING:
+        await ask_for_confirmation(tx, row, now)
     return answer_bank_account(row)
+
+
+async def confirm_bank_account(
+    tx: AsyncConnection, bank_account_id: str, parties: Collection[str], now: datetime
+) -> None:
+    """A second person says that money may go there: from the end of the cool-down on.
+
+    Raises:
+        BankAccountNotFound, ApprovalNotPending, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
+    """
+    row = await store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
+    if row is None:
+        raise BankAccountNotFound()
+    await CONFIRMATIONS.approve(tx, bank_account_id, parties, now)
+    if row.default_for_payouts:
+        await store.lock_default(tx, row.org_id, row.party_id)
+        for former in (await store.list_default_accounts(tx, row.org_id, [row.party_id])).values():
+            await store.save_bank_account(tx, former, now, default_for_payouts=False)
+    await store.save_bank_account(tx, row, now, status=ACTIVE, confirmed_at=now)
 
 
 async def delete_bank_account(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime) -> Empty:
     """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
     row = await _lock_as_read(tx, request.bank_account_id, request.etag)
-    if row.status != "DELETED":
-        await store.save_bank_account(tx, row, now, status="DELETED", default_for_payouts=False)
+    if row.status != DELETED:
+        await CONFIRMATIONS.cancel(tx, row.bank_account_id, now)
+        await store.save_bank_account(tx, row, now, status=DELETED, default_for_payouts=False)
     return Empty()
 
 
@@ -112,29 +147,33 @@ async def block_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: 
     """
     row = await store.lock_bank_account(tx, org_id, bank_account_id)
     if row is not None and not row.block_reason:
-        status = "BLOCKED" if row.status == "ACTIVE" else row.status
+        status = BLOCKED if row.status in LIVE else row.status
+        await CONFIRMATIONS.cancel(tx, bank_account_id, now)
         await store.save_bank_account(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
 
 
-def check_usable(account: sa.Row[Any] | None, party_id: str, *, field: str | None = None) -> None:
-    """Whether money of the party may go over this account.
+def check_usable(
+    account: sa.Row[Any] | None, party_id: str, *, is_debit: bool, field: str | None = None
+) -> sa.Row[Any]:
+    """The account, if money of the party may come from it, or go to it.
 
     Args:
         field: The request's field that names the account, where it has one.
 
     Raises:
         BankAccountNotFound: there is none, or it is another party's.
-        BankAccountNotUsable: it is blocked or retired.
+        BankAccountNotUsable: it is blocked or retired, or money is to go to it and nobody has confirmed it.
     """
     if account is None or account.party_id != party_id:
         raise BankAccountNotFound(field)
-    if account.status != "ACTIVE":
+    if not is_usable(account.status, is_debit=is_debit):
         raise BankAccountNotUsable(
             f"The bank account is {account.status}.",
             fields={field: f"is {account.status}"} if field else None,
             bank_account_id=account.bank_account_id,
             status=account.status,
         )
+    return account
 
 
 async def _lock_as_read(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:

@@ -16,6 +16,7 @@ from services.transactions.commands.inflow import Inflow, InflowVerdict, check_c
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
+from services.transactions.domain.transaction import STAFFS_DEBIT
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -74,9 +75,11 @@ async def create_transaction(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     verdict.check()
+    digest = reason = ""
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, principal.org_id, request.bank_account_id)
-        check_usable(account, party_id, field="bank_account_id")
+        digest = check_usable(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
+        reason = "" if principal.confined or principal.service else STAFFS_DEBIT
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {
@@ -89,6 +92,8 @@ async def create_transaction(
         "escrow_account_id": request.escrow_account_id,
         "party_id": party_id,
         "bank_account_id": request.bank_account_id or None,
+        "account_number_digest": digest,
+        "approval_reason": reason,
         "investment_id": request.investment_id,
         "description": request.description,
         "external_id": request.external_id,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approvals import check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
+from services.transactions.commands.waiting import APPROVALS
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
 from services.transactions.domain.decisions import (
@@ -30,14 +33,34 @@ from services.transactions.store import transactions as store
 
 
 async def approve_transaction(
-    tx: AsyncConnection, request: pb.ApproveTransactionRequest, now: datetime
+    tx: AsyncConnection, request: pb.ApproveTransactionRequest, parties: Collection[str], now: datetime
 ) -> pb.Transaction:
-    """PENDING_APPROVAL -> APPROVED -> QUEUED. Raises EtagMismatch, MakerIsChecker, IllegalStatusChange."""
-    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    """PENDING_APPROVAL -> APPROVED -> QUEUED. Raises EtagMismatch, and as approve_waiting."""
+    row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
+    return answer_transaction(await _approve(tx, row, parties, now), now)
+
+
+async def approve_waiting(
+    tx: AsyncConnection, transaction_id: str, parties: Collection[str], now: datetime
+) -> Transaction:
+    """The same, decided in the inbox.
+
+    Args:
+        parties: Those the caller acts for at this moment.
+
+    Raises:
+        MakerIsChecker, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired
+    """
+    row, _ = await _lock(tx, transaction_id)
+    return await _approve(tx, row, parties, now)
+
+
+async def _approve(tx: AsyncConnection, row: Transaction, parties: Collection[str], now: datetime) -> Transaction:
+    person = current_principal().person
     check_may_approve(row, person)
+    await APPROVALS.approve(tx, row.transaction_id, parties, now)
     row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
-    row = await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
-    return answer_transaction(row, now)
+    return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
 
 
 async def reject_transaction(
@@ -46,8 +69,16 @@ async def reject_transaction(
     """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange."""
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
+    await APPROVALS.reject(tx, row.transaction_id, request.reason, now)
     row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=f"rejected: {request.reason}")
     return answer_transaction(row, now)
+
+
+async def end_waiting(tx: AsyncConnection, transaction_id: str, reason: str, now: datetime) -> None:
+    """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
+    row, person = await _lock(tx, transaction_id)
+    if row.status is Status.PENDING_APPROVAL:
+        await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason)
 
 
 async def cancel_transaction(
@@ -57,6 +88,7 @@ async def cancel_transaction(
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
+        await APPROVALS.cancel(tx, row.transaction_id, now)
         reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}
         row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)
@@ -64,15 +96,16 @@ async def cancel_transaction(
 
 
 async def confirm_transaction(
-    tx: AsyncConnection, request: pb.ConfirmTransactionRequest, now: datetime
+    tx: AsyncConnection, request: pb.ConfirmTransactionRequest, parties: Collection[str], now: datetime
 ) -> pb.Transaction:
     """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
-        EtagMismatch, MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange
+        EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange
     """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
+    check_beneficiary({row.party_id}, parties)  # whose money it says is there
     return_risk_end_at = schedule.compute_return_risk_end(now, row.rail, is_debit=row.is_debit)
     row = await store.save_move(
         tx,
@@ -123,7 +156,8 @@ async def retry_transaction(
     if verdict.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
         await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
     if row.bank_account_id:
-        check_usable(await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id), row.party_id)
+        account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
+        check_usable(account, row.party_id, is_debit=row.is_debit)
     if row.status is not Status.PENDING_RETRY:
         row = await store.save_move(
             tx,
@@ -156,15 +190,16 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
 
 
 async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Transaction, str]:
-    """The transaction, locked, in the version that was read, and who decides.
+    """The transaction, locked, in the version that was read, and who decides. Raises EtagMismatch, and as `_lock`."""
+    row, person = await _lock(tx, transaction_id)
+    check_etag(etag, row.etag)
+    return row, person
 
-    Raises:
-        TransactionNotFound: also for the transaction of a party the caller does not act for.
-        EtagMismatch
-    """
+
+async def _lock(tx: AsyncConnection, transaction_id: str) -> tuple[Transaction, str]:
+    """Raises TransactionNotFound: also for the transaction of a party the caller does not act for."""
     principal = current_principal()
     row = await store.lock_transaction(tx, principal.org_id, transaction_id)
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound()
-    check_etag(etag, row.etag)
     return row, principal.person

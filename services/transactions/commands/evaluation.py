@@ -19,9 +19,10 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import Decision, EvaluateItem
+from services.transactions.commands.waiting import ask_for_approval
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import ALWAYS_APPROVED_BY_A_PERSON, Transaction
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 
 _C = ComplianceCheck
@@ -95,13 +96,15 @@ async def apply_decisions(
         if decision.status == _C.FAILED:
             outcomes[row.transaction_id] = await _refuse(tx, row, decision, now)
         elif decision.status == _C.MANUAL_REVIEW:
-            reviewed[decision.explanation.statement].append(row)
-        elif decision.status == _C.PASSED and row.type in ALWAYS_APPROVED_BY_A_PERSON:
-            reviewed["a second person approves it"].append(row)
+            reasons = (decision.explanation.statement, row.approval_reason)
+            reviewed["; ".join(filter(None, reasons))].append(row)
+        elif decision.status == _C.PASSED and row.approval_reason:
+            reviewed[row.approval_reason].append(row)
         elif decision.status == _C.PASSED:
             passed.append(row)
     for reason, waiting in reviewed.items():
         moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
+        await ask_for_approval(tx, moved, reason, now)
         outcomes |= {row.transaction_id: answer_transaction(row, now) for row in moved}
     passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, reason="compliance passed it")
     passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)

@@ -1,7 +1,7 @@
 """Payouts that another service decided on: up to 1000 at once, each created or refused by itself, and only once.
 
 The key of an item belongs to its organization. The first decision about it is kept for good, a refusal as well: a
-repeated item gets it again.
+repeated item gets it again. A refund goes back to where the money came from; anything else waits for a second person.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from services.transactions import messages
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount
-from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.transaction import PROCEEDS, REFUND_ELSEWHERE, Transaction
 from services.transactions.store import bank_accounts, payout_requests
 from services.transactions.store import transactions as store
 
@@ -36,11 +36,16 @@ Result = pb.BatchCreatePayoutsResponse.Result
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to become of a new item: a transaction, or a refusal."""
+    """What is to become of a new item: a transaction to this account, or a refusal.
+
+    Args:
+        approval_reason: Why a second person approves it, if one does.
+    """
 
     item: Item
     transaction_id: str
-    bank_account_id: str
+    account: sa.Row[Any] | None
+    approval_reason: str
     refusal: DomainError | None
 
 
@@ -68,26 +73,42 @@ async def batch_create_payouts(
 
 
 async def _plan_items(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
-    named = await bank_accounts.list_bank_accounts(
-        tx, org_id, {item.bank_account_id for item in items if item.bank_account_id}
-    )
+    refunded = {item.investment_id for item in items if item.type == pb.Transaction.REFUND}
+    sources = await store.list_contributing_accounts(tx, org_id, refunded) if refunded else {}
+    chosen = [_choose_account(item, sources) for item in items]
+    named = await bank_accounts.list_bank_accounts(tx, org_id, {account_id for account_id, _ in chosen if account_id})
     defaults = await bank_accounts.list_default_accounts(
-        tx, org_id, {item.party_id for item in items if not item.bank_account_id}
+        tx, org_id, {item.party_id for item, (account_id, _) in zip(items, chosen, strict=True) if not account_id}
     )
     plans = []
-    for item in items:
-        account = named.get(item.bank_account_id) if item.bank_account_id else defaults.get(item.party_id)
-        refusal = _find_refusal(item, account)
-        account_id = "" if account is None else account.bank_account_id
-        plans.append(_Plan(item, new_id("txn"), account_id, refusal))
+    for item, (account_id, reason) in zip(items, chosen, strict=True):
+        account = named.get(account_id) if account_id else defaults.get(item.party_id)
+        plans.append(_Plan(item, new_id("txn"), account, reason, _find_refusal(item, account_id, account)))
     return plans
 
 
-def _find_refusal(item: Item, account: sa.Row[Any] | None) -> DomainError | None:
-    if account is None and not item.bank_account_id:
-        return NoPayoutBankAccount("The party has no bank account for payouts.", party_id=item.party_id)
+def _choose_account(item: Item, sources: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, str]:
+    """The account to pay, empty for the party's default; and why a second person approves that, if one does.
+
+    Args:
+        sources: From which accounts the contributions to an investment came, by (party, investment), the last one
+            first; an empty text stands for a wire or a check.
+    """
+    if item.type == pb.Transaction.ESCROW_WITHDRAWAL:
+        return item.bank_account_id, PROCEEDS
+    if item.type != pb.Transaction.REFUND:
+        return item.bank_account_id, ""
+    came_from = sources.get((item.party_id, item.investment_id), [])
+    chosen = item.bank_account_id or next(iter(came_from), "")
+    return chosen, "" if chosen and set(came_from) == {chosen} else REFUND_ELSEWHERE
+
+
+def _find_refusal(item: Item, account_id: str, account: sa.Row[Any] | None) -> DomainError | None:
+    if account is None and not account_id:
+        message = "The party has no confirmed bank account for payouts."
+        return NoPayoutBankAccount(message, party_id=item.party_id)
     try:
-        check_usable(account, item.party_id)
+        check_usable(account, item.party_id, is_debit=False)
     except DomainError as refusal:
         return refusal
     return None
@@ -106,7 +127,8 @@ def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any
 
 
 def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
-    item = plan.item
+    item, account = plan.item, plan.account
+    assert account is not None  # else it was refused
     return {
         "org_id": principal.org_id,
         "transaction_id": plan.transaction_id,
@@ -116,7 +138,9 @@ def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
         "currency": item.amount.currency_code,
         "escrow_account_id": item.escrow_account_id,
         "party_id": item.party_id,
-        "bank_account_id": plan.bank_account_id,
+        "bank_account_id": account.bank_account_id,
+        "account_number_digest": account.account_number_digest,
+        "approval_reason": plan.approval_reason,
         "investment_id": item.investment_id,
         "distribution_id": item.distribution_id,
         "allocation_id": item.allocation_id,

@@ -1,10 +1,12 @@
-"""Why a time of a transaction is what it is: the rule, what went into it, and where the rule comes from."""
+"""Why a time of a transaction is what it is, and what speaks for and against paying: rules, and what went into them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from services.chassis.values.explanation import Explanation
+from services.transactions.domain.bank_accounts import compute_payout_start
 from services.transactions.domain.rails import Period
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.transaction import Transaction
@@ -57,3 +59,32 @@ def _spell(period: Period) -> str:
 
 def _date(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
+
+
+def explain_account(status: str, created_at: datetime, confirmed_at: datetime | None, now: datetime) -> Explanation:
+    """How old a bank account is, and since when money may go to it."""
+    age_days = (now - created_at).days
+    start = compute_payout_start(confirmed_at)
+    payable = "nobody has confirmed it" if start is None else f"money may go to it from {start:%Y-%m-%d %H:%M} UTC"
+    operands = (("status", status), ("added", _date(created_at)), ("days", str(age_days)))
+    return Explanation(f"Added {age_days} days ago; {payable}.", "BANK_ACCOUNT_AGE", operands, "house rule")
+
+
+def explain_first_use(first_at: datetime | None) -> Explanation:
+    """Whether a payout has ever arrived there."""
+    statement = "Nothing was ever paid to it." if first_at is None else f"First paid to on {_date(first_at)}."
+    return Explanation(statement, "BANK_ACCOUNT_FIRST_USE")
+
+
+def explain_owners(count: int) -> Explanation:
+    """How many parties of the organization have the same account at the same bank."""
+    operands = (("parties", str(count)),)
+    statement = "No other party has this account." if count <= 1 else f"{count} parties have this account."
+    return Explanation(statement, "BANK_ACCOUNT_OWNERS", operands)
+
+
+def explain_clearance(missing: Sequence[str] | None) -> Explanation:
+    """Whether compliance lets the party's money move now; None: it cannot be asked."""
+    if missing is None:
+        return Explanation("Compliance cannot be asked now.", "PARTY_CLEARED")
+    return Explanation("; ".join(missing) or "Compliance clears the party.", "PARTY_CLEARED")

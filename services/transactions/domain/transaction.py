@@ -17,8 +17,10 @@ PROVISIONAL, FINAL = "PROVISIONAL", "FINAL"
 
 # They bring money in; every other type that is offered pays it out.
 DEBIT_TYPES = frozenset({"DEPOSIT", "ESCROW_DEPOSIT"})
-# A second person looks at these whatever compliance says.
-ALWAYS_APPROVED_BY_A_PERSON = frozenset({"ESCROW_WITHDRAWAL"})
+# Why a second person approves a transaction, whatever compliance says.
+STAFFS_DEBIT = "somebody else has it drawn from the party's bank account"
+PROCEEDS = "the proceeds of an offering are paid out"
+REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Transaction:
     escrow_account_id: str
     party_id: str
     bank_account_id: str
+    account_number_digest: str
+    approval_reason: str
     investment_id: str
     distribution_id: str
     allocation_id: str

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.refusals import PartyNotCleared
 from services.transactions.dependencies import ACTOR
+from services.transactions.domain.bank_accounts import is_cooling_down, is_usable
 from services.transactions.domain.decisions import check_window
 from services.transactions.domain.refusals import BankAccountNotUsable, NotRetryable
 from services.transactions.domain.states import Status
@@ -41,15 +42,29 @@ async def end_hopeless(
     return possible
 
 
+async def hold_back(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
+    """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
+    ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_debit}
+    accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids) if ids else {}
+    cooling = {each.bank_account_id for each in accounts.values() if is_cooling_down(each.confirmed_at, now)}
+    ready = []
+    for row in rows:
+        if row.bank_account_id in cooling and not row.is_debit:
+            await store.postpone_transaction(tx, row)
+        else:
+            ready.append(row)
+    return ready
+
+
 def _find_obstacle(
     row: Transaction, account: sa.Row[Any] | None, now: datetime, uncleared: Mapping[str, str]
 ) -> Failure | None:
-    """The party is not cleared any more, a return has blocked the account, or the 180 days are over."""
+    """The party is not cleared any more, the account is not what it was, or the 180 days are over."""
     if (missing := uncleared.get(row.party_id)) is not None:
         return make_failure(PartyNotCleared(row.party_id, missing))
-    # The reason, not the status: a retired account still serves what is under way, unless a return has blocked it.
-    if account is not None and account.block_reason:
-        message = f"The bank account is blocked ({account.block_reason})."
+    # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
+    if account is not None and not is_usable(account.status, is_debit=row.is_debit):
+        message = f"The bank account is {account.status}."
         refusal = BankAccountNotUsable(message, bank_account_id=row.bank_account_id, status=account.status)
         return make_failure(refusal)
     try:

@@ -17,7 +17,7 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
 from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
-from services.transactions.jobs.obstacles import end_hopeless
+from services.transactions.jobs.obstacles import end_hopeless, hold_back
 from services.transactions.store import provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
@@ -62,9 +62,10 @@ async def _begin_attempts(
     tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], uncleared: Mapping[str, str]
 ) -> None:
     t, now = transactions.c, dependencies.clock.now()
+    possible = await end_hopeless(tx, rows, now, uncleared)
     started = await store.save_moves(
         tx,
-        await end_hopeless(tx, rows, now, uncleared),
+        await hold_back(tx, possible, now) if possible else [],
         Status.PROCESSING,
         actor=ACTOR,
         now=now,

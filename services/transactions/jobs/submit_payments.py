@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
+import sqlalchemy as sa
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
-from services.transactions.commands.bank_accounts import block_bank_account
+from services.transactions.commands.bank_accounts import block_bank_account, check_usable
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
+from services.transactions.domain.refusals import BankAccountNotUsable
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
@@ -32,11 +36,22 @@ from services.transactions.vault import KeyMissing, SealedFor, VaultError
 ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
 
 
-class AccountAltered(Declined):
+# An order that the provider does not have after so many tries, some minutes later, never reached it.
+LOST_AFTER_TRIES = 20
+
+
+class AccountNotUsable(Declined):
+    """Nothing is ordered for this account any more."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(BankAccountNotUsable.reason, message, retryable=False)
+
+
+class AccountAltered(AccountNotUsable):
     """What says where the money goes is not what was sealed with its number: somebody changed it in the database."""
 
     def __init__(self, bank_account_id: str) -> None:
-        super().__init__("BANK_ACCOUNT_NOT_USABLE", "The bank account is not what it was added as.", retryable=False)
+        super().__init__("The bank account is not what it was added as.")
         self.bank_account_id = bank_account_id
 
 
@@ -67,13 +82,16 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
     async with dependencies.database.begin() as tx:
         earlier = await provider_payments.list_earlier_references(tx, row)
-        order = await _build_order(tx, dependencies, row)
+        account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
+    order = _build_order(dependencies, row, account)
     if row.tries > 1:  # somebody tried before, and did not live to record the outcome
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
     if isinstance(order, AccountAltered):
         raise order
+    if row.bank_account_id:
+        _check_account(row, account)
     try:
         return await dependencies.providers.orders[row.provider].submit(order)
     except OutcomeUnknown:
@@ -83,20 +101,32 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
         return found
 
 
-async def _build_order(
-    tx: AsyncConnection, dependencies: Dependencies, row: Transaction
+def _check_account(row: Transaction, account: sa.Row[Any] | None) -> None:
+    """Whether the account may still be used, asked whenever the provider is about to be sent an order.
+
+    Raises:
+        AccountNotUsable
+    """
+    try:
+        check_usable(account, row.party_id, is_debit=row.is_debit)
+    except DomainError as refusal:
+        raise AccountNotUsable(refusal.message) from None
+
+
+def _build_order(
+    dependencies: Dependencies, row: Transaction, account: sa.Row[Any] | None
 ) -> PaymentOrder | AccountAltered:
-    account = (
-        await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id) if row.bank_account_id else None
-    )
     number = ""
     if account is not None:
+        vault = dependencies.vault
         try:
-            number = dependencies.vault.open(account.account_number_encrypted, SealedFor.of(account))
+            number = vault.open(account.account_number_encrypted, SealedFor.of(account))
         except KeyMissing:  # for an operator to mend; until then nothing is decided about the account
             raise
         except VaultError:
             return AccountAltered(account.bank_account_id)
+        if not vault.is_digest(row.account_number_digest, account.routing_number, number):
+            return AccountAltered(account.bank_account_id)  # not the one that the transaction was approved for
     return PaymentOrder(
         key=row.provider_key,
         reference=row.transaction_id,
@@ -143,9 +173,9 @@ async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Decli
         ACCOUNTS_ALTERED.inc()
         log.error("bank_account_altered", bank_account_id=declined.bank_account_id, transaction_id=row.transaction_id)
         await block_bank_account(tx, row.org_id, declined.bank_account_id, "ALTERED", now)
-        if row.tries > 1:  # an earlier try may have reached the provider: what became of it is not known yet
-            await store.postpone_transaction(tx, row)
-            return
+    if isinstance(declined, AccountNotUsable) and 1 < row.tries < LOST_AFTER_TRIES:
+        await store.postpone_transaction(tx, row)  # an earlier try may have reached the provider: look for it again
+        return
     retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_debit  # the bank never saw this one
     await store.save_move(

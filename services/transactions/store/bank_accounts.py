@@ -1,4 +1,4 @@
-"""Bank accounts: at most one default for payouts a party, which is ACTIVE. Every change is published with its state."""
+"""Bank accounts: at most one ACTIVE default for payouts a party. Every change is published with its state."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.transactions import messages
+from services.transactions.domain.bank_accounts import ACTIVE, LIVE
 from services.transactions.tables import bank_accounts
 
 _c = bank_accounts.c
@@ -34,16 +35,27 @@ async def list_bank_accounts(
 
 async def list_default_accounts(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Where each party is paid, by party."""
-    statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.party_id.in_(party_ids), _c.default_for_payouts)
+    theirs = (_c.org_id == org_id, _c.party_id.in_(party_ids))
+    statement = sa.select(bank_accounts).where(*theirs, _c.default_for_payouts, _c.status == ACTIVE)
     return {row.party_id: row for row in await tx.execute(statement)}
 
 
-async def lock_default_account(tx: AsyncConnection, org_id: str, party_id: str) -> sa.Row[Any] | None:
-    """The party's default, locked; two requests that change a party's default go one after the other."""
+async def lock_default(tx: AsyncConnection, org_id: str, party_id: str) -> None:
+    """Lets requests that make a default of the party go one by one. Who locks an account, too, does so first."""
     key = sa.func.hashtextextended(f"bank_accounts|{org_id}|{party_id}", 0)
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
-    statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.party_id == party_id, _c.default_for_payouts)
-    return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
+
+
+async def has_default(tx: AsyncConnection, org_id: str, party_id: str) -> bool:
+    """Whether the party has a default for payouts, or one that becomes it when it is confirmed."""
+    theirs = sa.select(_c.bank_account_id).where(_c.org_id == org_id, _c.party_id == party_id, _c.default_for_payouts)
+    return bool(await tx.scalar(sa.select(theirs.exists())))
+
+
+async def count_owners(tx: AsyncConnection, org_id: str, digest: str) -> int:
+    """How many parties have this account at this bank."""
+    same = (_c.org_id == org_id, _c.account_number_digest == digest, _c.status.in_(LIVE))
+    return (await tx.execute(sa.select(sa.func.count(sa.distinct(_c.party_id))).where(*same))).scalar_one()
 
 
 async def insert_bank_account(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:

@@ -23,7 +23,7 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions import messages
 from services.transactions.domain.states import NONE, Status, check_move
-from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
+from services.transactions.domain.transaction import DEBIT_TYPES, FINAL, PROVISIONAL, Transaction
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
@@ -111,6 +111,30 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
     )
     total_minor, unsettled_minor = (await tx.execute(statement)).one()
     return total_minor, unsettled_minor
+
+
+async def list_contributing_accounts(
+    tx: AsyncConnection, org_id: str, investment_ids: Collection[str]
+) -> dict[tuple[str, str], list[str]]:
+    """From which bank accounts money arrived for each (party, investment), the last one first; "" is none of ours."""
+    arrived = _c.status.in_([Status.SETTLED, Status.COMPLETED])
+    statement = (
+        sa.select(_c.party_id, _c.investment_id, sa.func.coalesce(_c.bank_account_id, "").label("bank_account_id"))
+        .where(_c.org_id == org_id, _c.investment_id.in_(investment_ids), _c.type == "ESCROW_DEPOSIT", arrived)
+        .order_by(_c.settled_at.desc(), _c.transaction_id.desc())
+    )
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in await tx.execute(statement):
+        found.setdefault((row.party_id, row.investment_id), []).append(row.bank_account_id)
+    return found
+
+
+async def find_first_payout(tx: AsyncConnection, org_id: str, party_id: str, bank_account_id: str) -> datetime | None:
+    """When money first arrived at a party's account."""
+    theirs = (_c.org_id == org_id, _c.party_id == party_id, _c.bank_account_id == bank_account_id)
+    paid = (_c.type.not_in(sorted(DEBIT_TYPES)), _c.status.in_([Status.SETTLED, Status.COMPLETED]))
+    first: datetime | None = await tx.scalar(sa.select(sa.func.min(_c.settled_at)).where(*theirs, *paid))
+    return first
 
 
 async def insert_transactions(

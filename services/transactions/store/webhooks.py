@@ -69,9 +69,16 @@ async def lock_or_insert_webhook(
     return found
 
 
+async def find_webhook(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_select_one(org_id, webhook_id))).one_or_none()
+
+
 async def lock_webhook(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
-    statement = sa.select(webhooks).where(_c.org_id == org_id, _c.webhook_id == webhook_id)
-    return (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
+    return (await tx.execute(_select_one(org_id, webhook_id).with_for_update(key_share=True))).one_or_none()
+
+
+def _select_one(org_id: str, webhook_id: str) -> sa.Select[Any]:
+    return sa.select(webhooks).where(_c.org_id == org_id, _c.webhook_id == webhook_id)
 
 
 async def save_webhook(

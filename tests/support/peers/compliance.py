@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 
@@ -21,6 +22,7 @@ class MemoryCompliance:
     def __init__(self) -> None:
         self.uncleared: dict[str, str] = {}
         self.unknown: set[str] = set()  # parties that there are not
+        self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
         self.decisions: dict[str, Decision] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Decision] = {}  # transaction -> the decision about it
@@ -43,6 +45,11 @@ class MemoryCompliance:
             if missing is not None:
                 clearance.missing.add(statement=missing)
         return answer
+
+    async def ListPartiesOfPerson(
+        self, request: parties_pb2.ListPartiesOfPersonRequest, _: None
+    ) -> parties_pb2.ListPartiesOfPersonResponse:
+        return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(self.parties.get(request.person, ())))
 
     def _decide(self, item: _Item) -> Decision:
         decision = Decision()

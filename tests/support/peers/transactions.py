@@ -56,7 +56,7 @@ class MemoryTransactions:
 
     def _decide(self, item: _Item) -> _Result:
         if item.party_id in self.without_bank_account:
-            message = "The party has no bank account for payouts."
+            message = "The party has no confirmed bank account for payouts."
             return _refuse(item, "NO_PAYOUT_BANK_ACCOUNT", message, party_id=item.party_id)
         named = ("bank_account_id", "investment_id", "distribution_id", "allocation_id")
         self.by_key[item.idempotency_key] = Txn(

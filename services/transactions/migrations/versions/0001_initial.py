@@ -57,10 +57,10 @@ BEGIN
     RAISE EXCEPTION 'the version counts each change' USING ERRCODE = '23514';
   END IF;
   IF (NEW.org_id, NEW.transaction_id, NEW.type, NEW.amount_minor, NEW.currency, NEW.party_id, NEW.escrow_account_id,
-      NEW.bank_account_id, NEW.payment_method, NEW.created_by)
+      NEW.bank_account_id, NEW.account_number_digest, NEW.approval_reason, NEW.payment_method, NEW.created_by)
      IS DISTINCT FROM
      (OLD.org_id, OLD.transaction_id, OLD.type, OLD.amount_minor, OLD.currency, OLD.party_id, OLD.escrow_account_id,
-      OLD.bank_account_id, OLD.payment_method, OLD.created_by) THEN
+      OLD.bank_account_id, OLD.account_number_digest, OLD.approval_reason, OLD.payment_method, OLD.created_by) THEN
     RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
   END IF;
   RETURN NEW;
@@ -98,7 +98,10 @@ BEGIN
 END $$
 """
 _OTHER_MOVES = {
-    "bank_accounts": ">ACTIVE ACTIVE>BLOCKED ACTIVE>DELETED BLOCKED>DELETED",
+    "bank_accounts": """
+        >PENDING PENDING>ACTIVE PENDING>BLOCKED PENDING>DELETED ACTIVE>PENDING ACTIVE>BLOCKED ACTIVE>DELETED
+        BLOCKED>DELETED
+    """,
     "webhooks": ">RECEIVED RECEIVED>APPLIED RECEIVED>FAILED APPLIED>RECEIVED FAILED>RECEIVED",
 }
 
@@ -150,6 +153,7 @@ def _create_bank_accounts() -> None:
         sa.Column("account_holder_name", sa.Text(), nullable=False),
         sa.Column("routing_number", sa.Text(), nullable=False),
         sa.Column("account_number_encrypted", pg.BYTEA(), nullable=False),
+        sa.Column("account_number_digest", sa.Text(), nullable=False),
         sa.Column("account_number_last4", sa.Text(), nullable=False),
         sa.Column("account_type", sa.Text(), nullable=False),
         sa.Column("default_for_payouts", sa.Boolean(), nullable=False),
@@ -159,11 +163,14 @@ def _create_bank_accounts() -> None:
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("makers", pg.ARRAY(sa.Text()), nullable=False),
+        sa.Column("confirmed_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.CheckConstraint("NOT default_for_payouts OR status = 'ACTIVE'", name="default_is_active"),
+        sa.CheckConstraint("NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE')", name="default_is_live"),
+        sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
         sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
-        sa.CheckConstraint("status IN ('ACTIVE', 'BLOCKED', 'DELETED')", name="status_known"),
+        sa.CheckConstraint("status IN ('PENDING', 'ACTIVE', 'BLOCKED', 'DELETED')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "bank_account_id"),
     )
     op.create_index(
@@ -171,7 +178,7 @@ def _create_bank_accounts() -> None:
         "bank_accounts",
         ["org_id", "party_id"],
         unique=True,
-        postgresql_where=sa.text("default_for_payouts"),
+        postgresql_where=sa.text("default_for_payouts AND status = 'ACTIVE'"),
     )
     op.create_index("bank_accounts_newest", "bank_accounts", ["org_id", "created_at", "bank_account_id"], unique=False)
     op.create_index(
@@ -198,6 +205,9 @@ _TRANSACTION_CHECKS = {
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
     "confirmation_whole": "(confirmed_by = '') = (bank_reference = '')",
     "maker_is_not_checker": "created_by NOT IN (approved_by, confirmed_by)",
+    "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest = '')",
+    "approved_by_a_person": "approval_reason = '' OR approved_by <> ''"
+    " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
 }
 
 
@@ -216,6 +226,8 @@ def _create_transactions() -> None:
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("bank_account_id", sa.Text(), nullable=True),
+        sa.Column("account_number_digest", sa.Text(), server_default="", nullable=False),
+        sa.Column("approval_reason", sa.Text(), server_default="", nullable=False),
         sa.Column("investment_id", sa.Text(), server_default="", nullable=False),
         sa.Column("distribution_id", sa.Text(), server_default="", nullable=False),
         sa.Column("allocation_id", sa.Text(), server_default="", nullable=False),

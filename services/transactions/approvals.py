@@ -1,0 +1,156 @@
+"""What needs two persons, or waits for a second one, and what that one has to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.transactions.v1 import webhooks_pb2 as hook_pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.calls.auth import current_principal
+from services.chassis.values.approvals import Approval, Change, Dossier
+from services.chassis.values.errors import Unavailable
+from services.chassis.values.explanation import Explanation
+from services.transactions.commands import bank_accounts, decisions, webhooks
+from services.transactions.commands.waiting import (
+    APPROVALS,
+    CONFIRMATIONS,
+    EVENTS,
+    build_confirmation,
+    build_dossier,
+)
+from services.transactions.dependencies import Dependencies
+from services.transactions.domain.bank_accounts import ACTIVE
+from services.transactions.domain.explanations import (
+    explain_account,
+    explain_clearance,
+    explain_first_use,
+    explain_owners,
+)
+from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.store import bank_accounts as account_store
+from services.transactions.store import transactions as store
+from services.transactions.store import webhooks as hook_store
+
+
+def build_approvals(dependencies: Dependencies) -> Approvals:
+    """The approvals of transactions."""
+    desk = _Desk(dependencies)
+    kinds: list[ApprovalKind[Any]] = [
+        ApprovalKind(
+            hook_pb.ReplayWebhookRequest,
+            hook_pb.ReplayWebhookResponse,
+            desk.describe_replay,
+            desk.replay_webhook,
+            lambda webhook: hook_pb.ReplayWebhookResponse(webhook=webhook),
+            lambda request, _: f"/api/v1/webhooks/{request.webhook_id}",
+        )
+    ]
+    waiting = [
+        WaitingKind(APPROVALS, desk.describe_transaction, _approve_transaction, _end_transaction, _lock_transaction),
+        WaitingKind(
+            CONFIRMATIONS, desk.describe_bank_account, _confirm_bank_account, _leave_bank_account, _lock_bank_account
+        ),
+    ]
+    return Approvals(dependencies, kinds, EVENTS, waiting)
+
+
+async def _approve_transaction(
+    tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime
+) -> None:
+    await decisions.approve_waiting(tx, approval.resource_id, parties, now)
+
+
+async def _end_transaction(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    await decisions.end_waiting(tx, approval.resource_id, why, now)
+
+
+async def _lock_transaction(tx: AsyncConnection, transaction_id: str) -> None:
+    await store.lock_transaction(tx, current_principal().org_id, transaction_id)
+
+
+async def _lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> None:
+    await account_store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
+
+
+async def _confirm_bank_account(
+    tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime
+) -> None:
+    await bank_accounts.confirm_bank_account(tx, approval.resource_id, parties, now)
+
+
+async def _leave_bank_account(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    """It stays PENDING: money may come from it, and none goes to it."""
+
+
+class _Desk:
+    """Does what was approved, and describes it to who decides."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def replay_webhook(self, request: hook_pb.ReplayWebhookRequest) -> hook_pb.Webhook:
+        return await self._dependencies.write(request, hook_pb.Webhook, webhooks.replay_webhook)
+
+    async def describe_replay(self, request: hook_pb.ReplayWebhookRequest, now: datetime) -> Dossier:
+        org_id = current_principal().org_id
+        async with self._dependencies.database.begin() as tx:
+            hook = await hook_store.find_webhook(tx, org_id, request.webhook_id)
+            found = {} if hook is None else await store.list_transactions(tx, org_id, [hook.transaction_id])
+        if hook is None:
+            raise WebhookNotFound()
+        transaction = found[hook.transaction_id]
+        return Dossier(
+            f"Apply a webhook of {hook.provider} again: {hook.event_type}",
+            request.webhook_id,
+            amount=transaction.amount,
+            beneficiary_party_ids=frozenset({transaction.party_id}),
+            changes=(Change("status", hook.status, "RECEIVED"),),
+        )
+
+    async def describe_transaction(self, approval: Approval, now: datetime) -> Dossier:
+        org_id, transaction_id = current_principal().org_id, approval.resource_id
+        async with self._dependencies.database.begin() as tx:
+            row = (await store.list_transactions(tx, org_id, [transaction_id])).get(transaction_id)
+            if row is None:
+                raise TransactionNotFound()
+            account, facts = None, [Explanation(f"{json.loads(approval.content)['reason']}.", "APPROVAL_REASON")]
+            if row.bank_account_id:
+                account = await account_store.find_bank_account(tx, org_id, row.bank_account_id)
+            if account is not None:
+                facts += await _explain(tx, account, now)
+        facts.append(await self._explain_clearance(row.party_id))
+        changes = (Change("status", row.status, "APPROVED"),)
+        return replace(build_dossier(row, account), changes=changes, facts=tuple(facts))
+
+    async def describe_bank_account(self, approval: Approval, now: datetime) -> Dossier:
+        org_id = current_principal().org_id
+        async with self._dependencies.database.begin() as tx:
+            row = await account_store.find_bank_account(tx, org_id, approval.resource_id)
+            if row is None:
+                raise BankAccountNotFound()
+            formers = await account_store.list_default_accounts(tx, org_id, [row.party_id])
+            facts = await _explain(tx, row, now)
+            owners = await account_store.count_owners(tx, org_id, row.account_number_digest)
+        facts += [explain_owners(owners), await self._explain_clearance(row.party_id)]
+        return replace(build_confirmation(row, formers.get(row.party_id)), facts=tuple(facts))
+
+    async def _explain_clearance(self, party_id: str) -> Explanation:
+        try:
+            [clearance] = await self._dependencies.peers.compliance.batch_get_clearances([party_id])
+        except Unavailable:
+            return explain_clearance(None)
+        return explain_clearance([missing.statement for missing in clearance.missing])
+
+
+async def _explain(tx: AsyncConnection, account: sa.Row[Any], now: datetime) -> list[Explanation]:
+    first = await store.find_first_payout(tx, account.org_id, account.party_id, account.bank_account_id)
+    since = account.confirmed_at if account.status == ACTIVE else None
+    return [explain_account(account.status, account.created_at, since, now), explain_first_use(first)]

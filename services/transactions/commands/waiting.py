@@ -1,0 +1,105 @@
+"""What waits for a second person, as the inbox keeps it: transactions, and bank accounts that money is to go to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from realco.transactions.v1 import events_pb2 as events
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.waiting import Waiting
+from services.chassis.values.approvals import Change, Dossier
+from services.chassis.values.money import spell_money
+from services.transactions.domain.transaction import Transaction
+from services.transactions.store import bank_accounts
+
+EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
+APPROVALS = Waiting(
+    "APPROVE_TRANSACTION",
+    "/api/v1/transactions/{}",
+    EVENTS,
+    rpc="realco.transactions.v1.TransactionsService/ApproveTransaction",
+)
+CONFIRMATIONS = Waiting("CONFIRM_BANK_ACCOUNT", "/api/v1/bank-accounts/{}", EVENTS)
+
+_WORDS = {
+    "DEPOSIT": "Cash of the issuer",
+    "ESCROW_DEPOSIT": "Contribution",
+    "DISTRIBUTION": "Distribution",
+    "ESCROW_WITHDRAWAL": "Proceeds of an offering",
+    "REFUND": "Refund of a contribution",
+}
+
+
+async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime) -> None:
+    """Transactions of one organization begin to wait, for this reason."""
+    ids = {row.bank_account_id for row in rows if row.bank_account_id}
+    accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids) if ids else {}
+    for row in rows:
+        content = {
+            "transactionId": row.transaction_id,
+            "type": row.type,
+            "paymentMethod": row.payment_method,
+            "amountMinor": str(row.amount.amount_minor),
+            "currencyCode": row.amount.currency,
+            "escrowAccountId": row.escrow_account_id,
+            "partyId": row.party_id,
+            "bankAccountId": row.bank_account_id,
+            "accountNumberDigest": row.account_number_digest,
+            "reason": reason,
+        }
+        await APPROVALS.open(tx, build_dossier(row, accounts.get(row.bank_account_id)), content, now)
+
+
+def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:
+    """Who made the bank account that is paid has a part in the payout; whoever is paid gains from it."""
+    amount = spell_money(row.amount.amount_minor, row.amount.currency)
+    way = f"by {row.payment_method.lower()}"
+    if account is not None:
+        way = f"{'drawn from' if row.is_debit else 'paid to'} account …{account.account_number_last4}"
+    return Dossier(
+        f"{_WORDS[row.type]}: {amount}, {way}",
+        row.transaction_id,
+        amount=row.amount,
+        makers=frozenset({row.created_by, *(() if account is None or row.is_debit else account.makers)}),
+        beneficiary_party_ids=frozenset() if row.is_debit else frozenset({row.party_id}),
+    )
+
+
+async def ask_for_confirmation(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+    """A bank account begins to wait, or waits with another content."""
+    await CONFIRMATIONS.cancel(tx, row.bank_account_id, now)
+    content = {
+        "bankAccountId": row.bank_account_id,
+        "partyId": row.party_id,
+        "accountHolderName": row.account_holder_name,
+        "routingNumber": row.routing_number,
+        "accountNumberLast4": row.account_number_last4,
+        "accountNumberDigest": row.account_number_digest,
+        "accountType": row.account_type,
+        "defaultForPayouts": row.default_for_payouts,
+    }
+    await CONFIRMATIONS.open(tx, build_confirmation(row, None), content, now)
+
+
+def build_confirmation(row: sa.Row[Any], former: sa.Row[Any] | None) -> Dossier:
+    """Who acts for the account's party does not confirm it.
+
+    Args:
+        former: Where the party is paid now, if it is paid here instead afterwards.
+    """
+    changes = [Change("status", row.status, "ACTIVE")]
+    if row.default_for_payouts:
+        before = "" if former is None else former.bank_account_id
+        changes.append(Change("default_for_payouts", before, row.bank_account_id))
+    return Dossier(
+        f"Money may go to account …{row.account_number_last4}",
+        row.bank_account_id,
+        makers=frozenset(row.makers),
+        beneficiary_party_ids=frozenset({row.party_id}),
+        changes=tuple(changes),
+    )

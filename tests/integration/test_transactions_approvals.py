@@ -1,0 +1,206 @@
+"""No single person moves money: what waits for a second one, who that may be, and what they are told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from google.api.httpbody_pb2 import HttpBody
+from realco.compliance.v1 import approvals_pb2
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import transactions_pb2 as pb
+from realco.transactions.v1 import webhooks_pb2
+from realco.type.v1.approval_pb2 import Approval
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.approvals import VALIDITY
+from services.chassis.values.errors import DomainError
+from services.transactions.domain.payments import PaymentStatus
+from tests.support.transactions import (
+    ADMIN,
+    CHECKER,
+    IMPORT,
+    INVESTOR,
+    ORG,
+    TransactionsHarness,
+)
+
+T = pb.Transaction
+THIRD = Principal("admin-3", "admin", ORG)
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def refused(work: Any) -> str:
+    with pytest.raises(DomainError) as refusal:
+        await work
+    return refusal.value.reason
+
+
+async def approval_of(service: TransactionsHarness, resource_id: str) -> Approval:
+    """The newest about it."""
+    request = approvals_pb2.ListApprovalsRequest(resource_id=[resource_id])
+    newest: Approval = (await service.ask(CHECKER, "ListApprovals", request)).approvals[0]
+    return newest
+
+
+async def approve(service: TransactionsHarness, transaction_id: str, principal: Principal) -> Any:
+    read = await service.get(transaction_id)
+    request = pb.ApproveTransactionRequest(transaction_id=transaction_id, etag=read.etag)
+    return await service.ask(principal, "ApproveTransaction", request)
+
+
+async def proceeds(service: TransactionsHarness, party_id: str = "sponsor-1") -> Any:
+    """Proceeds that admin-1 asked for, and that wait."""
+    payout = await service.payout(party_id, type=T.ESCROW_WITHDRAWAL)
+    await service.work()
+    return await service.get(payout.transaction_id)
+
+
+@pytest.mark.parametrize(("who", "status"), [(ADMIN, T.PENDING_APPROVAL), (INVESTOR, T.QUEUED), (IMPORT, T.QUEUED)])
+async def test_what_staff_draws_from_an_account_waits_and_what_its_owner_pays_does_not(
+    service: TransactionsHarness, who: Principal, status: int
+) -> None:
+    made = await service.ask(who, "CreateTransaction", await service.deposit_request())
+    assert made.status == status
+
+
+async def test_staffs_debit_is_approved_in_the_inbox_in_the_name_of_who_approves(service: TransactionsHarness) -> None:
+    made = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+    waiting = await service.waiting(made.transaction_id)
+    assert (waiting.kind, waiting.amount, list(waiting.makers)) == ("APPROVE_TRANSACTION", made.amount, ["admin-1"])
+    assert waiting.summary == "Contribution: 100.00 USD, drawn from account …1102"
+    assert await refused(service.grant(waiting, ADMIN)) == "MAKER_IS_CHECKER"
+    done = await service.grant(waiting)
+    assert (done.status, done.result_path) == (Approval.EXECUTED, f"/api/v1/transactions/{made.transaction_id}")
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.approved_by) == (T.QUEUED, CHECKER.person)
+
+
+async def test_whoever_made_the_account_does_not_approve_what_is_paid_to_it(service: TransactionsHarness) -> None:
+    account = await service.bank_account("sponsor-1", principal=THIRD)
+    await service.confirm(account)
+    service.owe("sponsor-1")
+    waiting = await proceeds(service)
+    await service.ask(
+        THIRD, "DeleteBankAccount", bank_pb.DeleteBankAccountRequest(bank_account_id=waiting.bank_account_id)
+    )  # so that the account of the harness is not the one
+    assert waiting.bank_account_id == account.bank_account_id
+    assert await refused(approve(service, waiting.transaction_id, THIRD)) == "MAKER_IS_CHECKER"
+
+
+async def test_who_acts_for_the_party_that_is_paid_does_not_approve(service: TransactionsHarness) -> None:
+    waiting = await proceeds(service)
+    service.compliance.parties[CHECKER.person] = {"sponsor-1"}
+    assert await refused(approve(service, waiting.transaction_id, CHECKER)) == "BENEFICIARY_IS_CHECKER"
+    assert await refused(service.grant(await service.waiting(waiting.transaction_id))) == "BENEFICIARY_IS_CHECKER"
+    assert (await service.get(waiting.transaction_id)).status == T.PENDING_APPROVAL
+
+
+async def test_who_acts_for_a_party_does_not_say_that_its_wire_arrived(service: TransactionsHarness) -> None:
+    made = await service.deposit(payment_method=T.WIRE, bank_account_id=None)
+    await service.work()
+    service.compliance.parties[CHECKER.person] = {"inv-001"}
+    etag = (await service.get(made.transaction_id)).etag
+    request = pb.ConfirmTransactionRequest(transaction_id=made.transaction_id, bank_reference="F", etag=etag)
+    assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "BENEFICIARY_IS_CHECKER"
+
+
+async def test_a_decision_by_the_own_route_is_the_inboxs(service: TransactionsHarness) -> None:
+    approved, rejected, cancelled = [await proceeds(service, f"sponsor-{number}") for number in range(3)]
+    await approve(service, approved.transaction_id, CHECKER)
+    reject = pb.RejectTransactionRequest(transaction_id=rejected.transaction_id, reason="no", etag=rejected.etag)
+    await service.ask(CHECKER, "RejectTransaction", reject)
+    await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=cancelled.transaction_id))
+    outcomes = [await approval_of(service, each.transaction_id) for each in (approved, rejected, cancelled)]
+    assert [each.status for each in outcomes] == [Approval.EXECUTED, Approval.REJECTED, Approval.CANCELLED]
+    assert outcomes[1].reason == "no"
+
+
+async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(service: TransactionsHarness) -> None:
+    rejected, forgotten = await proceeds(service), await proceeds(service, "sponsor-2")
+    waiting = await service.waiting(rejected.transaction_id)
+    no = approvals_pb2.RejectApprovalRequest(approval_id=waiting.approval_id, reason="no", etag=waiting.etag)
+    await service.ask(CHECKER, "RejectApproval", no)
+    service.clock.advance(VALIDITY)
+    assert await refused(approve(service, forgotten.transaction_id, CHECKER)) == "APPROVAL_EXPIRED"
+    await service.expire_approvals()
+    for each, why in ((rejected, "rejected: no"), (forgotten, "nobody approved it in time")):
+        request = pb.GetTransactionHistoryRequest(transaction_id=each.transaction_id)
+        last = (await service.ask(ADMIN, "GetTransactionHistory", request)).moves[-1]
+        assert (last.to_status, last.reason) == (T.CANCELLED, why)
+
+
+async def test_the_dossier_says_how_old_the_account_is_and_whether_it_was_ever_paid(
+    service: TransactionsHarness,
+) -> None:
+    first = await proceeds(service)
+    facts = {fact.rule: fact.statement for fact in (await service.waiting(first.transaction_id)).facts}
+    assert facts["APPROVAL_REASON"] == "the proceeds of an offering are paid out."
+    assert facts["BANK_ACCOUNT_AGE"].startswith("Added 0 days ago; money may go to it from 2024-12-02")
+    assert facts["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
+    assert facts["PARTY_CLEARED"] == "Compliance clears the party."
+    await approve(service, first.transaction_id, CHECKER)
+    await service.work()
+    service.bank.report(first.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    service.compliance.uncleared["sponsor-1"] = "KYC is EXPIRED"
+    payout = await service.payout_to(first.bank_account_id, "sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    del service.compliance.uncleared["sponsor-1"]
+    await service.work()
+    service.compliance.uncleared["sponsor-1"] = "KYC is EXPIRED"
+    facts = {fact.rule: fact.statement for fact in (await service.waiting(payout.transaction_id)).facts}
+    assert facts["BANK_ACCOUNT_FIRST_USE"] == "First paid to on 2024-12-02."
+    assert facts["PARTY_CLEARED"] == "KYC is EXPIRED"
+
+
+async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: TransactionsHarness) -> None:
+    made = await service.deposit()
+    await service.work()
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+    body = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
+    await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+    await service.work()
+    [hook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
+    request = webhooks_pb2.ReplayWebhookRequest(webhook_id=hook.webhook_id)
+    asked = (await service.ask(ADMIN, "ReplayWebhook", request)).approval
+    get = webhooks_pb2.GetWebhookRequest(webhook_id=hook.webhook_id)
+    assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.APPLIED
+    assert (asked.kind, asked.amount, list(asked.beneficiary_party_ids)) == ("REPLAY_WEBHOOK", made.amount, ["inv-001"])
+    sponsor = Principal("staff-1", "sponsor", ORG)
+    assert await refused(service.grant(asked, sponsor)) == "PERMISSION_DENIED", "who may not ask may not approve"
+    assert (await service.grant(asked)).status == Approval.EXECUTED
+    assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.RECEIVED
+
+
+async def test_the_database_lets_nothing_on_that_needed_approval_and_has_none(service: TransactionsHarness) -> None:
+    waiting = await proceeds(service)
+    jump = sa.text(
+        "UPDATE transactions SET status = 'APPROVED', previous_status = status, version = version + 1"
+        " WHERE transaction_id = :id"
+    )
+    with pytest.raises(sa.exc.IntegrityError, match="approved_by_a_person"):
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(jump, {"id": waiting.transaction_id})
+    forget = sa.text("UPDATE transactions SET approval_reason = '' WHERE transaction_id = :id")
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(forget, {"id": waiting.transaction_id})
+
+
+async def test_a_bank_account_that_waits_too_long_can_be_asked_for_again(service: TransactionsHarness) -> None:
+    account = await service.bank_account("inv-001")
+    service.clock.advance(VALIDITY + timedelta(seconds=1))
+    await service.expire_approvals()
+    assert (await approval_of(service, account.bank_account_id)).status == Approval.EXPIRED
+    change = bank_pb.UpdateBankAccountRequest(
+        bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=True
+    )
+    change.update_mask.paths.append("default_for_payouts")
+    assert await service.ask(INVESTOR, "UpdateBankAccount", change) == account
+    assert (await service.confirm(account)).status == bank_pb.BankAccount.ACTIVE
