@@ -54,6 +54,7 @@ class Identity:
         _write(self.event_jwks_file, {"keys": told})
         issuer: dict[str, Any] = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(self.jwks_file)}
         issuer |= {"lifetime_seconds_max": LIFETIME_SECONDS, "claims": {"person": "person"}}
+        issuer |= {"strong_seconds_max": LIFETIME_SECONDS}  # nobody signs in here: a token is one as long as it is good
         _write(self.issuers_file, [issuer])
 
     def issue_token(

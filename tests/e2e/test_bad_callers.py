@@ -19,12 +19,12 @@ from realco.transactions.v1 import transactions_pb2 as txn
 from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
 
 from demo.harness.rest import API, RestClient, new_key
-from deploy.local.identity import AUDIENCE, ISSUER, ISSUER_KEY_ID
+from deploy.local.identity import AUDIENCE, ISSUER, ISSUER_KEY_ID, LIFETIME_SECONDS
 from deploy.local.instance import Instance
 from deploy.local.secrets import Secrets
 from tests.e2e.bad_requests import ROUTES, BadRequest, Route, Targets, find_faults, send_bad_request
 from tests.e2e.digest import digest, digest_when_settled
-from tests.e2e.organization import open_client
+from tests.e2e.organization import Organization, open_client
 
 
 def _issuer_key(instance: Instance) -> ECKey:
@@ -126,6 +126,26 @@ def test_a_token_that_is_not_acceptable_opens_nothing(instance: Instance, target
 
     assert faults == []
     assert digest(instance) == before
+
+
+def test_who_signed_in_with_a_password_alone_approves_after_the_next_sign_in(org: Organization) -> None:
+    account = org.open_escrow_account()
+    asked = org.admin.decide(f"/escrow-accounts/{account}", "close")["approval"]
+    read = org.second_admin.get(f"/approvals/{asked['approvalId']}")
+    request = {"json": {"contentHash": read["contentHash"]}}
+    headers = {"Idempotency-Key": new_key(), "If-Match": f'"{read["etag"]}"'}
+    answers = []
+    for methods in (["pwd"], ["pwd", "otp", "mfa"]):
+        token = org.instance.identity.issue_token("admin", "admin-2", org.org_id, signed_in=methods)
+        client = open_client(org.instance, "admin-2", token)
+        answers.append(client.request("POST", f"/approvals/{asked['approvalId']}/approve", headers=headers, **request))
+        client.close()
+    refused, done = answers
+    assert (refused.status_code, refused.json()["code"]) == (401, "INSUFFICIENT_USER_AUTHENTICATION")
+    challenge = refused.headers["WWW-Authenticate"]
+    assert challenge.startswith('Bearer error="insufficient_user_authentication", ')
+    assert challenge.endswith(f'max_age="{LIFETIME_SECONDS}"')
+    assert (done.status_code, done.json()["status"]) == (200, "EXECUTED")
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)

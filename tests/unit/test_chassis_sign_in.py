@@ -1,4 +1,4 @@
-"""A decision may ask for a person who signed in just now, and with more than a password."""
+"""A decision asks for a person who signed in just now, and with more than a password."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.calls.sign_in import InsufficientUserAuthentication, check_fresh_sign_in
 from services.chassis.values.text import normalize_person
 
-ANN = Principal("ann", "admin", "org_1", strong_levels="gold", token="t")
-ESCROW = service_principal("escrow", "org_1", on_behalf_of="ann")
+ANN = Principal("ann", "admin", "org_1", strong_levels="gold", strong_seconds_max=300, token="t")
+ESCROW = service_principal("escrow", "org_1")
 
 
 @pytest.mark.parametrize(
-    ("title", "principal", "seconds_ago", "fresh"),
+    ("title", "seconds_ago", "seconds_max", "fresh"),
     [
-        ("just now", ANN, 0, True),
-        ("nearly too long ago", ANN, 290, True),
-        ("too long ago", ANN, 301, False),
-        ("with a password alone", ANN, None, False),
-        ("a service that says it acts for a person", ESCROW, 0, False),
-        ("a service", service_principal("escrow", "org_1"), None, False),
+        ("just now", 0, 300, True),
+        ("nearly too long ago", 290, 300, True),
+        ("too long ago", 301, 300, False),
+        ("with a password alone", None, 300, False),
+        ("too long ago for a stricter issuer", 61, 60, False),
+        ("at an issuer that cannot tell", None, None, True),
     ],
 )
-def test_a_fresh_sign_in_is_strong_recent_and_the_persons_own(
-    title: str, principal: Principal, seconds_ago: int | None, fresh: bool
+def test_a_fresh_sign_in_is_strong_and_as_recent_as_its_issuers_settings_want(
+    title: str, seconds_ago: int | None, seconds_max: int | None, fresh: bool
 ) -> None:
     at = None if seconds_ago is None else int(time.time()) - seconds_ago
-    principal = replace(principal, strong_sign_in_at=at)
-    if fresh:
-        check_fresh_sign_in(principal, 300)
-        check_fresh_sign_in(ESCROW.for_person(principal), 300)
-    else:
-        with pytest.raises(InsufficientUserAuthentication) as refused:
-            check_fresh_sign_in(principal, 300)
-        assert refused.value.metadata["max_age"] == "300", title
+    person = replace(ANN, strong_sign_in_at=at, strong_seconds_max=seconds_max)
+    for principal in (person, ESCROW.for_person(person)):
+        if fresh:
+            check_fresh_sign_in(principal)
+        else:
+            with pytest.raises(InsufficientUserAuthentication) as refused:
+                check_fresh_sign_in(principal)
+            assert refused.value.metadata["max_age"] == str(seconds_max), title
 
 
 def test_the_refusal_names_what_the_persons_issuer_calls_a_strong_sign_in() -> None:
     for levels, metadata in (("gold", {"acr_values": "gold"}), ("", {})):
         with pytest.raises(InsufficientUserAuthentication) as refused:
-            check_fresh_sign_in(replace(ANN, strong_levels=levels), 60)
-        assert refused.value.metadata == {"max_age": "60", **metadata}
+            check_fresh_sign_in(replace(ANN, strong_levels=levels))
+        assert refused.value.metadata == {"max_age": "300", **metadata}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from deploy.local import token
 from deploy.local.identity import LIFETIME_SECONDS, Identity
 from deploy.topology import SERVICE_NAMES
+from services.chassis.calls.sign_in import InsufficientUserAuthentication, check_fresh_sign_in
 from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.process.settings import Settings
 from services.chassis.values.errors import Unauthenticated
@@ -43,7 +44,7 @@ async def test_a_token_proves_its_person(
 ) -> None:
     found = await verifier.verify(identity.issue_token(role, sub, org))
     assert (found.subject, found.person, found.role, found.org_id) == (subject, subject, role, org)
-    assert found.strong_sign_in_at is not None
+    check_fresh_sign_in(found)
 
 
 async def test_two_accounts_may_be_one_person(identity: Identity, verifier: Verifier) -> None:
@@ -56,7 +57,9 @@ async def test_two_accounts_may_be_one_person(identity: Identity, verifier: Veri
 
 
 async def test_a_sign_in_by_password_alone_is_not_strong(identity: Identity, verifier: Verifier) -> None:
-    assert (await verifier.verify(identity.issue_token("admin", signed_in=["pwd"]))).strong_sign_in_at is None
+    found = await verifier.verify(identity.issue_token("admin", signed_in=["pwd"]))
+    with pytest.raises(InsufficientUserAuthentication):
+        check_fresh_sign_in(found)
 
 
 @pytest.mark.parametrize("lifetime", [-1, 0, LIFETIME_SECONDS + 1])

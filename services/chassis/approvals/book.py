@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.second_person import check_second_person
 from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
@@ -36,7 +37,6 @@ from services.chassis.values.approvals import (
     Dossier,
     NotAMaker,
     Status,
-    check_checker,
     check_content,
     check_pending,
 )
@@ -155,7 +155,8 @@ class Approvals:
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, ContentChanged, PermissionDenied,
-            MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource that waits refuses
+            MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication, or what the command of a resource that
+            waits refuses
         """
         approval = await self._lock_pending(tx, request, now)
         check_content(approval, request.content_hash)
@@ -163,8 +164,7 @@ class Approvals:
         if (waiting := self._waiting.get(approval.kind)) is not None:
             await waiting.approve(tx, approval, parties, now)
             return await self._lock(tx, approval.approval_id)
-        person = current_principal().person
-        check_checker(approval, person, parties)
+        person = check_second_person(approval, parties)
         granted = replace(approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1)
         return await self._events.save(tx, granted, now, due_at=due_in(EXECUTION_LEASE_MS))
 

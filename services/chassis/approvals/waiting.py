@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.second_person import check_second_person
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import (
     VALIDITY,
@@ -23,7 +24,6 @@ from services.chassis.values.approvals import (
     ApprovalNotPending,
     Dossier,
     Status,
-    check_checker,
     check_pending,
     write_content,
 )
@@ -62,14 +62,13 @@ class Waiting:
             parties: Those the caller acts for at this moment.
 
         Raises:
-            ApprovalNotPending, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
+            ApprovalNotPending, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
         """
         approval = await self._lock(tx, resource_id)
         if approval is None:
             raise ApprovalNotPending("Nobody asks for it.")
         check_pending(approval, now)
-        person = current_principal().person
-        check_checker(approval, person, parties)
+        person = check_second_person(approval, parties)
         path = self.path.format(resource_id)
         done = replace(approval, status=Status.EXECUTED, decided_by=person, decided_at=now, result_path=path)
         await self.events.save(tx, done, now)

@@ -37,10 +37,11 @@ class Principal:
     parties: frozenset[str] = frozenset()
     # Who signed in with the account, where the issuer says it; otherwise the account is who somebody is.
     known_as: str = ""
-    # When the person last signed in with more than one factor, in seconds since 1970, if it did; and what its issuer
-    # calls such a sign-in.
+    # When the person last signed in with more than one factor, in seconds since 1970, if it did; what its issuer calls
+    # such a sign-in; and for how long one is good for a decision. None: a decision asks for none.
     strong_sign_in_at: int | None = None
     strong_levels: str = ""
+    strong_seconds_max: int | None = None
     # The person's own token, which travels with what is asked of other services for this call.
     token: str = field(default="", repr=False, compare=False)
 
@@ -64,6 +65,7 @@ class Principal:
             on_behalf_of=actor.person,
             strong_sign_in_at=actor.strong_sign_in_at,
             strong_levels=actor.strong_levels,
+            strong_seconds_max=actor.strong_seconds_max,
             token=actor.token,
         )
 

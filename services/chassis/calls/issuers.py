@@ -74,6 +74,8 @@ class Issuer(BaseModel):
     # Any of them is a strong sign-in.
     strong_methods: frozenset[Text] = frozenset({"mfa"})
     strong_levels: frozenset[Level] = frozenset()
+    # How long ago a person who decides may have signed in like that; None, where the issuer cannot tell, asks nobody.
+    strong_seconds_max: Annotated[int, Field(ge=1)] | None = 900
 
     @field_validator("roles")
     @classmethod

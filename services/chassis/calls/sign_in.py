@@ -1,4 +1,4 @@
-"""A decision may ask for a person who signed in just now, and with more than a password.
+"""A decision asks for a person who signed in just now, and with more than a password.
 
 A token that was good all morning says who was there this morning. Source: RFC 9470
 """
@@ -19,16 +19,16 @@ class InsufficientUserAuthentication(DomainError):
     reason = "INSUFFICIENT_USER_AUTHENTICATION"
 
 
-def check_fresh_sign_in(principal: Principal, seconds_max: int) -> None:
-    """Whether the person, as proven by a token of its own, signed in with more than one factor and not long ago.
+def check_fresh_sign_in(principal: Principal) -> None:
+    """Whether the person signed in with more than one factor, and as lately as its issuer's settings want.
 
     In the time of this machine, as everything about tokens: whatever a test clock says.
 
     Raises:
         InsufficientUserAuthentication
     """
-    at = principal.strong_sign_in_at
-    if principal.token and at is not None and time.time() - at <= seconds_max:
+    at, seconds_max = principal.strong_sign_in_at, principal.strong_seconds_max
+    if seconds_max is None or (at is not None and time.time() - at <= seconds_max):
         return
     wanted: dict[str, Any] = {"acr_values": principal.strong_levels} if principal.strong_levels else {}
     message = "This needs a sign-in with more than one factor, made just now. Sign in again, and repeat the request."

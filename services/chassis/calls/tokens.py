@@ -266,6 +266,7 @@ def _person_of(header: _Header, claims: Claims, issuer: Issuer, grace_seconds: i
         known_as=known_as,
         strong_sign_in_at=at if strong and at is not None and at <= now + _CLOCK_SKEW_SECONDS else None,
         strong_levels=" ".join(sorted(issuer.strong_levels)),
+        strong_seconds_max=issuer.strong_seconds_max,
     )
 
 
