@@ -13,12 +13,13 @@ from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.distributions.domain import distribution as distribution_rules
 from services.distributions.domain.distribution import Allocation, Distribution
-from services.distributions.domain.investment import Investment, check_may_cancel
+from services.distributions.domain.investment import Investment, check_may_cancel, check_may_resend_refund
 from services.distributions.domain.offering import (
     Offering,
     check_may_close,
     check_may_distribute,
     check_may_refund,
+    check_may_resend_proceeds,
     check_takes_investments,
 )
 from services.distributions.messages import (
@@ -38,6 +39,7 @@ def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering
         ("OfferingsService/UpdateOffering", True),
         ("OfferingsService/CloseOffering", lambda: check_may_close(offering)),
         ("OfferingsService/RefundOffering", lambda: check_may_refund(offering)),
+        ("OfferingsService/ResendProceeds", lambda: check_may_resend_proceeds(offering)),
         ("InvestmentsService/CreateInvestment", lambda: check_takes_investments(offering, now)),
         ("DistributionsService/CreateDistribution", lambda: check_may_distribute(offering)),
     )
@@ -49,6 +51,7 @@ def answer_investment(offering: Offering, investment: Investment, now: datetime)
     answer.allowed_actions[:] = list_allowed_actions(
         offerings_pb2.Investment,
         ("InvestmentsService/CancelInvestment", lambda: check_may_cancel(offering, investment, now)),
+        ("InvestmentsService/ResendRefund", lambda: check_may_resend_refund(investment)),
     )
     return answer
 

@@ -79,6 +79,12 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
         answer: offerings_pb2.RefundOfferingResponse = await self._book.carry_out(request)
         return answer
 
+    async def ResendProceeds(
+        self, request: offerings_pb2.ResendProceedsRequest, context: Context
+    ) -> offerings_pb2.ResendProceedsResponse:
+        answer: offerings_pb2.ResendProceedsResponse = await self._book.carry_out(request)
+        return answer
+
 
 class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     """Investors' commitments."""
@@ -112,6 +118,12 @@ class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
         self, request: offerings_pb2.CancelInvestmentRequest, context: Context
     ) -> offerings_pb2.CancelInvestmentResponse:
         answer: offerings_pb2.CancelInvestmentResponse = await self._book.carry_out(request)
+        return answer
+
+    async def ResendRefund(
+        self, request: offerings_pb2.ResendRefundRequest, context: Context
+    ) -> offerings_pb2.ResendRefundResponse:
+        answer: offerings_pb2.ResendRefundResponse = await self._book.carry_out(request)
         return answer
 
 

@@ -14,6 +14,7 @@ from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import Approval, Change, Dossier, Effect
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.clients import Peers
@@ -22,10 +23,10 @@ from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, gates, investments, refunds
 from services.distributions.domain import facts
-from services.distributions.domain.offering import Offering
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.spelling import spell_in
-from services.distributions.domain.states import OfferingStatus
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import APPROVALS, SUBMITTED
 from services.distributions.store.distributions import find_being_declared, find_distribution, lock_distribution
@@ -55,11 +56,27 @@ def build_approvals(operations: Operations, peers: Peers) -> Approvals:
             lambda request, _: f"/api/v1/offerings/{request.offering_id}",
         ),
         ApprovalKind(
+            offerings_pb2.ResendProceedsRequest,
+            offerings_pb2.ResendProceedsResponse,
+            desk.describe_proceeds,
+            desk.resend_proceeds,
+            lambda offering: offerings_pb2.ResendProceedsResponse(offering=offering),
+            lambda request, _: f"/api/v1/offerings/{request.offering_id}",
+        ),
+        ApprovalKind(
             offerings_pb2.CancelInvestmentRequest,
             offerings_pb2.CancelInvestmentResponse,
             desk.describe_cancellation,
             desk.cancel_investment,
             lambda investment: offerings_pb2.CancelInvestmentResponse(investment=investment),
+            lambda request, _: f"/api/v1/investments/{request.investment_id}",
+        ),
+        ApprovalKind(
+            offerings_pb2.ResendRefundRequest,
+            offerings_pb2.ResendRefundResponse,
+            desk.describe_refund_again,
+            desk.resend_refund,
+            lambda investment: offerings_pb2.ResendRefundResponse(investment=investment),
             lambda request, _: f"/api/v1/investments/{request.investment_id}",
         ),
         ApprovalKind(
@@ -93,6 +110,12 @@ class _Desk:
     async def refund_offering(self, request: offerings_pb2.RefundOfferingRequest) -> offerings_pb2.Offering:
         return await self._operations.write(request, offerings_pb2.Offering, refunds.refund_offering)
 
+    async def resend_proceeds(self, request: offerings_pb2.ResendProceedsRequest) -> offerings_pb2.Offering:
+        return await self._operations.write(request, offerings_pb2.Offering, resends.resend_proceeds)
+
+    async def resend_refund(self, request: offerings_pb2.ResendRefundRequest) -> offerings_pb2.Investment:
+        return await self._operations.write(request, offerings_pb2.Investment, resends.resend_refund)
+
     async def cancel_investment(self, request: offerings_pb2.CancelInvestmentRequest) -> offerings_pb2.Investment:
         return await self._operations.write(request, offerings_pb2.Investment, investments.cancel_investment)
 
@@ -101,30 +124,39 @@ class _Desk:
         async with self._operations.database.begin() as tx:
             offering = await find_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
-            is_closed = offering.status is OfferingStatus.CLOSED
-            last = await find_last_proceeds(tx, offering.offering_id) if is_closed else None
-            funded = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
+            minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
         # A closing that names none has none, whatever an earlier one named that escrow refused.
-        to = request.proceeds_bank_account_id or (offering.proceeds_bank_account_id if last else None)
+        to = request.proceeds_bank_account_id or None
         account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
-        if last is not None:
-            summary, minor, moved = "Pay the proceeds of {} again", last.amount_minor, _out_of("ISSUER_PROCEEDS")
-            speaking, changes = [account], []
-        else:
-            summary, minor, moved = "Close {}", funded, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}
-            speaking = [*map(facts.explain_gate, found), account]
-            changes = [Change("status", offering.status.value, "CLOSED")]
-        if to != offering.proceeds_bank_account_id:
-            changes.append(Change("proceeds_bank_account_id", offering.proceeds_bank_account_id or "", to or ""))
         return Dossier(
-            summary.format(offering.display_name),
+            f"Close {offering.display_name}",
             offering.offering_id,
             amount=Money(minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=tuple(changes),
-            facts=tuple(speaking),
-            effects=await self._foresee(offering, minor, moved),
+            changes=(Change("status", offering.status.value, "CLOSED"), *_list_account_changes(offering, to)),
+            facts=(*map(facts.explain_gate, found), account),
+            effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
+        )
+
+    async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            offering = await find_offering(tx, request.offering_id)
+            last = await find_last_proceeds(tx, offering.offering_id)
+        check_may_resend_proceeds(offering)
+        invariant(last is not None, "proceeds that failed were asked for")
+        assert last is not None
+        to = request.bank_account_id or offering.proceeds_bank_account_id
+        account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
+        return Dossier(
+            f"Pay the proceeds of {offering.display_name} again",
+            offering.offering_id,
+            amount=Money(last.amount_minor, offering.currency),
+            makers=offering.makers,
+            beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
+            changes=_list_account_changes(offering, to),
+            facts=(*facts.explain_failure(offering.proceeds_failure), account),
+            effects=await self._foresee(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
 
     async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> Dossier:
@@ -143,22 +175,37 @@ class _Desk:
         )
 
     async def describe_cancellation(self, request: offerings_pb2.CancelInvestmentRequest, now: datetime) -> Dossier:
-        async with self._operations.database.begin() as tx:
-            investment = await INVESTMENTS.find(tx, request.investment_id)
-            if investment is None:
-                raise InvestmentNotFound
-            offering = await find_offering(tx, investment.offering_id)
-        # What a closing took stays: then only what came after it goes back.
-        minor = investment.funded_minor - investment.released_minor
+        offering, investment = await self._find_investment(request.investment_id)
+        minor = investment.funded_minor
         return Dossier(
             f"Cancel an investment of {spell_in(investment.currency)(investment.amount_minor)}"
             f" in {offering.display_name}, and give back what was paid",
             investment.investment_id,
             amount=Money(minor, investment.currency),
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=() if investment.released_minor else (Change("status", investment.status.value, "CANCELLED"),),
+            changes=(Change("status", investment.status.value, "CANCELLED"),),
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
+
+    async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> Dossier:
+        offering, investment = await self._find_investment(request.investment_id)
+        # What a closing took stays: then only what came after it goes back.
+        minor = investment.funded_minor - investment.released_minor
+        return Dossier(
+            f"Give {spell_in(investment.currency)(minor)} of an investment in {offering.display_name} back again",
+            investment.investment_id,
+            amount=Money(minor, investment.currency),
+            beneficiary_party_ids=frozenset({investment.party_id}),
+            facts=facts.explain_failure(investment.refund_failure),
+            effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
+        )
+
+    async def _find_investment(self, investment_id: str) -> tuple[Offering, Investment]:
+        async with self._operations.database.begin() as tx:
+            investment = await INVESTMENTS.find(tx, investment_id)
+            if investment is None:
+                raise InvestmentNotFound
+            return await find_offering(tx, investment.offering_id), investment
 
     # --- distributions ---
 
@@ -181,7 +228,7 @@ class _Desk:
             amount=Money(minor, allocation.currency),
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(Change("bank_account_id", "", to),) if to else (),
-            facts=(facts.explain_failure(allocation), account),
+            facts=(facts.explain_attempt(allocation), account),
             effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
         )
 
@@ -231,6 +278,12 @@ class _Desk:
         if bank_account_id is not None:
             account = await self._peers.transactions.find_bank_account(bank_account_id)
         return facts.explain_bank_account(bank_account_id, account, party_id, now)
+
+
+def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:
+    """Where the proceeds go, if elsewhere than before."""
+    before = offering.proceeds_bank_account_id
+    return () if to == before else (Change("proceeds_bank_account_id", before or "", to or ""),)
 
 
 def _out_of(kind: str) -> dict[str, int]:

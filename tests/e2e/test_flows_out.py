@@ -53,7 +53,7 @@ def test_proceeds_are_let_go_or_kept_by_a_second_person(org: Organization) -> No
 def _pay_proceeds_again(org: Organization, closed: Json) -> str:
     path = f"/offerings/{closed['offeringId']}"
     wait_for("the offering to know why", lambda: org.admin.get(path), lambda read: read.get("proceedsFailure"))
-    org.do_together(f"{path}/close")
+    org.do_together(f"{path}/proceeds/resend")
     read = org.wait_for_offering(
         closed["offeringId"],
         lambda read: read["proceedsTransactionId"] != closed["proceedsTransactionId"],

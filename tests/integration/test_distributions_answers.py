@@ -78,6 +78,14 @@ async def test_every_write_answers_what_its_caller_reads_after_it(service: Readi
     service.clock.set(CLOSING)
     await service.close(offering)
     await service.work()
+    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    assert list((await service.get(offering)).allowed_actions) == ["update", "resend_proceeds", "create_distribution"]
+    await service.resend_proceeds(offering)
+    await service.fund(offering, held, 5_00)
+    await service.work()
+    await service.deliver(fail_payout(service.transactions.newest("inv-001")))
+    await service.resend_refund(held)
+    await service.work()
 
     dropped = await service.calculate(await service.draft(offering, 10_000_00))
     drop = dpb.CancelDistributionRequest(distribution_id=dropped.distribution_id)

@@ -1,4 +1,4 @@
-"""Nobody alone: what closes, gives back, sends again or distributes is decided by another person, who gains nothing."""
+"""Nobody alone: a distribution is decided by another person, who gains nothing from it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from google.protobuf.field_mask_pb2 import FieldMask
 from realco.compliance.v1 import approvals_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1.bank_accounts_pb2 import BankAccount
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.approvals import VALIDITY
-from services.chassis.values.errors import DomainError
-from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
+from tests.support.distributions import ACCOUNT, ORG, DistributionsHarness, effects_of, refusal_of
 from tests.support.peers.transactions import fail_payout
-
-ACCOUNT = "ba_01jd0000000000000000000000"
 
 
 @pytest.fixture
@@ -32,176 +27,9 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Dis
     return DistributionsHarness(await service_database("distributions"))
 
 
-async def refusal_of(call: Awaitable[Any]) -> str:
-    with pytest.raises(DomainError) as refusal:
-        await call
-    return refusal.value.reason
-
-
-async def full_offering(service: DistributionsHarness) -> opb.Offering:
-    """Opened by `admin-1` for `sponsor-1`, funded, and its deadline is over."""
-    offering = await service.offering(150_00)
-    await service.invest(offering, "inv-001", 100_00)
-    await service.invest(offering, "inv-002", 50_00)
-    service.clock.set(CLOSING)
-    return offering
-
-
-async def ask_to_close(service: DistributionsHarness, offering: opb.Offering, person: str = "admin-3") -> Approval:
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
-    return await service.ask(service.offerings.CloseOffering, request, person)
-
-
 async def submitted(service: DistributionsHarness) -> dpb.Distribution:
     offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
     return await service.submit(await service.calculate(await service.draft(offering, 15_000_00)))
-
-
-def effects_of(approval: Approval) -> dict[str, tuple[int, int]]:
-    return {each.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}
-
-
-# --- the raise -------------------------------------------------------------------------------------------------------
-
-
-async def test_a_closing_is_asked_for_shown_whole_and_done_once_another_person_approves(
-    service: DistributionsHarness,
-) -> None:
-    offering = await full_offering(service)
-    approval = await ask_to_close(service, offering)
-    assert (await service.get(offering)).status == opb.Offering.OPEN, "nothing has happened"
-    read = await service.read_approval(approval.approval_id)
-    assert (read.kind, read.amount.amount_minor, set(read.makers)) == ("CLOSE_OFFERING", 150_00, {"admin-1", "admin-3"})
-    assert list(read.beneficiary_party_ids) == ["sponsor-1"]
-    gates = {fact.rule for fact in read.facts if ("gate", "open") in [(one.name, one.value) for one in fact.operands]}
-    assert {"TARGET_REACHED", "INVESTORS_CLEARED", "ESCROW_BALANCED"} <= gates
-    assert effects_of(read) == {"SUBSCRIPTION": (150_00, 0), "ISSUER_PROCEEDS": (0, 150_00)}
-    done = await service.grant(read)
-    assert (done.status, done.result_path) == (Approval.EXECUTED, f"/api/v1/offerings/{offering.offering_id}")
-    await service.work()
-    assert (await service.get(offering)).status == opb.Offering.CLOSED
-    assert service.wire.persons["ReleaseSubscriptions"] == "admin-3", "in the name of its maker"
-
-
-async def test_what_the_gates_refuse_is_not_asked_for(service: DistributionsHarness) -> None:
-    offering = await service.offering(150_00)
-    assert await refusal_of(ask_to_close(service, offering)) == "CLOSING_GATES_NOT_MET"
-
-
-async def test_a_gate_that_shut_after_the_asking_keeps_the_offering_open(service: DistributionsHarness) -> None:
-    offering = await full_offering(service)
-    approval = await ask_to_close(service, offering)
-    service.escrow.balanced = False
-    done = await service.grant(approval)
-    assert (done.status, done.failure.code) == (Approval.FAILED, "CLOSING_GATES_NOT_MET")
-    assert (await service.get(offering)).status == opb.Offering.OPEN
-
-
-@pytest.mark.parametrize(
-    ("person", "verdict"),
-    [
-        ("admin-3", "MAKER_IS_CHECKER"),  # asks for it
-        ("admin-1", "MAKER_IS_CHECKER"),  # opened the offering
-        ("editor", "MAKER_IS_CHECKER"),  # moved its deadline
-        ("sponsor-staff", "BENEFICIARY_IS_CHECKER"),
-        ("admin-2", None),
-    ],
-)
-async def test_who_may_approve_a_closing(service: DistributionsHarness, person: str, verdict: str | None) -> None:
-    offering = await service.offering(150_00)
-    await service.invest(offering, "inv-001", 150_00)
-    request = opb.UpdateOfferingRequest(
-        offering_id=offering.offering_id,
-        deadline_time=to_timestamp(START + timedelta(days=50)),
-        update_mask=FieldMask(paths=["deadline_time"]),
-        etag=offering.etag,
-    )
-    await service.call(service.offerings.UpdateOffering, request, "editor")
-    service.clock.set(CLOSING)
-    service.persons.parties["sponsor-staff"] = frozenset({"sponsor-1"})
-    approval = await ask_to_close(service, offering)
-    if verdict is None:
-        assert (await service.grant(approval, person)).status == Approval.EXECUTED
-    else:
-        assert await refusal_of(service.grant(approval, person)) == verdict
-
-
-async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_are_paid_there_again(
-    service: DistributionsHarness,
-) -> None:
-    offering = await full_offering(service)
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=ACCOUNT)
-    await service.call(service.offerings.CloseOffering, request, "namer")
-    await service.work()
-    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
-    again = await ask_to_close(service, offering)
-    assert "proceeds" in again.summary
-    assert await refusal_of(service.grant(again, "namer")) == "MAKER_IS_CHECKER"
-    assert (await service.grant(again)).status == Approval.EXECUTED
-
-
-async def test_a_closing_that_names_no_account_does_not_speak_of_the_one_that_an_earlier_closing_named(
-    service: DistributionsHarness,
-) -> None:
-    offering = await full_offering(service)
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=ACCOUNT)
-    await service.call(service.offerings.CloseOffering, request, "namer")
-    account = service.escrow.accounts[offering.escrow_account_id]
-    account.status = EscrowAccount.FROZEN  # so escrow refuses the release
-    await service.work()
-    account.status = EscrowAccount.ACTIVE
-    again = await ask_to_close(service, offering)
-    assert ("proceeds_bank_account_id", ACCOUNT, "") in [(one.field, one.before, one.after) for one in again.changes]
-    await service.grant(again)
-    await service.work()
-    assert not service.transactions.newest("sponsor-1").bank_account_id
-
-
-async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:
-    offering = await full_offering(service)
-    both = [await ask_to_close(service, offering, person) for person in ("admin-3", "admin-4")]
-    request = opb.UpdateOfferingRequest(
-        offering_id=offering.offering_id,
-        deadline_time=to_timestamp(CLOSING + timedelta(days=50)),
-        update_mask=FieldMask(paths=["deadline_time"]),
-        etag=(await service.get(offering)).etag,
-    )
-    await service.call(service.offerings.UpdateOffering, request, "editor")
-    read = [await service.read_approval(approval.approval_id) for approval in both]
-    assert [approval.status for approval in read] == [Approval.CANCELLED, Approval.CANCELLED]
-
-
-async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: DistributionsHarness) -> None:
-    offering = await full_offering(service)
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="The sale fell through.")
-    approval = await service.ask(service.offerings.RefundOffering, request)
-    assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
-    assert effects_of(approval) == {"SUBSCRIPTION": (150_00, 0), "CASH": (150_00, 0)}
-    service.persons.parties["admin-2"] = frozenset({"inv-002"})
-    assert await refusal_of(service.grant(approval)) == "BENEFICIARY_IS_CHECKER"
-    await service.grant(approval, "admin-3")
-    await service.work()
-    assert (await service.get(offering)).status == opb.Offering.REFUNDING
-    assert service.wire.persons["BatchCreatePayouts"] == "admin-1"
-
-
-async def test_staff_cancels_an_investment_together_and_an_investor_its_own_at_once(
-    service: DistributionsHarness,
-) -> None:
-    offering = await service.offering(150_00)
-    theirs, own = [await service.invest(offering, name, 50_00) for name in ("inv-001", "inv-002")]
-    request = opb.CancelInvestmentRequest(investment_id=theirs.investment_id)
-    approval = await service.ask(service.investments.CancelInvestment, request)
-    assert (await service.get(theirs)).allowed_actions == ["cancel"], "nothing has happened"
-    assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (50_00, ["inv-001"])
-    await service.grant(approval)
-    request = opb.CancelInvestmentRequest(investment_id=own.investment_id)
-    await service.call(service.investments.CancelInvestment, request, "inv-002", "investor")
-    await service.work()
-    assert {payout.party_id for payout in service.transactions.by_key.values()} == {"inv-001", "inv-002"}
-
-
-# --- the distribution ------------------------------------------------------------------------------------------------
 
 
 async def test_a_submitted_distribution_stands_in_the_inbox_with_what_it_does(service: DistributionsHarness) -> None:

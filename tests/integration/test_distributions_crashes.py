@@ -13,7 +13,8 @@ from realco.escrow.v1.escrow_pb2 import DeclareDistributionRequest, EscrowAccoun
 from realco.transactions.v1 import events_pb2 as transactions_events
 
 from services.chassis.data.database import Database
-from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import IllegalStatusChange
+from services.distributions.domain.refusals import NothingToResend
 from tests.support.distributions import CLOSING, DistributionsHarness
 from tests.support.peers.transactions import Txn, complete_payout, fail_payout, move_payout
 from tests.support.peers.wire import Killed
@@ -194,14 +195,19 @@ async def test_an_event_of_an_earlier_attempt_does_not_touch_the_later_one(servi
     assert (allocation.status, allocation.attempts) == (dpb.Allocation.PROCESSING, 2)
 
 
-async def test_proceeds_that_were_rejected_are_asked_for_again_by_closing_again(service: DistributionsHarness) -> None:
+async def test_proceeds_are_sent_again_once_they_were_rejected_and_the_offering_is_not_closed_again(
+    service: DistributionsHarness,
+) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     first = service.transactions.newest("sponsor-1")
-    with pytest.raises(DomainError) as refusal:
-        await service.close(offering)
-    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+    with pytest.raises(NothingToResend):
+        await service.resend_proceeds(offering)
     await service.deliver(move_payout(first, transactions_events.TransactionCancelled, Txn.CANCELLED))
-    await service.close(offering, "admin-2")
+    with pytest.raises(IllegalStatusChange):
+        await service.close(offering)
+    await service.resend_proceeds(offering, "admin-2")
+    with pytest.raises(NothingToResend):
+        await service.resend_proceeds(offering)
     await service.work()
     second = service.transactions.newest("sponsor-1")
     assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (100_000_00, True)
@@ -217,13 +223,13 @@ async def test_proceeds_that_were_not_paid_say_why_on_the_offering_until_they_ar
     assert offering.proceeds_failure.code == "NO_PAYOUT_BANK_ACCOUNT"
     assert offering.proceeds_failure.message == "The party has no bank account for payouts."
     service.transactions.without_bank_account.remove("sponsor-1")
-    assert not (await service.close(offering)).HasField("proceeds_failure")
+    assert not (await service.resend_proceeds(offering)).HasField("proceeds_failure")
     await service.work()
     payout = service.transactions.newest("sponsor-1")
     await service.deliver(fail_payout(payout))
     told = await service.get(offering)
     assert (told.proceeds_transaction_id, told.proceeds_failure.code) == (payout.transaction_id, "R03")
-    await service.close(offering)
+    await service.resend_proceeds(offering)
     await service.work()
     again = service.transactions.newest("sponsor-1")
     await service.deliver(complete_payout(again))

@@ -12,6 +12,8 @@ from realco.escrow.v1.escrow_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import IllegalStatusChange
+from services.distributions.domain.refusals import NothingToResend
 from tests.support.distributions import CLOSING, START, DistributionsHarness
 from tests.support.money import usd
 from tests.support.peers.transactions import complete_payout, fail_payout, return_payout
@@ -59,26 +61,22 @@ async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when
     offering = await service.closed_offering(("inv-001", 100_00))
     held = (await service.positions(offering))["inv-001"]
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    with pytest.raises(DomainError) as refusal:
+    with pytest.raises(IllegalStatusChange):  # what the closing took is not withdrawn
         await service.call(service.investments.CancelInvestment, request)
-    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE", "what the closing took is not withdrawn"
     await service.fund(offering, held, 5_00)
     await service.work()
     first = service.transactions.newest("inv-001")
     await service.deliver(service.gave_back(first), end(first), service.bounced(first))
     assert await service.work() == 0, "nothing is sent to the same account again by itself"
-    request.idempotency_key = ""
-    assert (await service.call(service.investments.CancelInvestment, request)).status == opb.Investment.ACTIVE
+    assert (await service.resend_refund(held)).status == opb.Investment.ACTIVE
     await service.work()
     second = service.transactions.newest("inv-001")
     assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (5_00, True)
     await service.deliver(service.gave_back(second), complete_payout(second))
     after = (await service.positions(offering))["inv-001"]
     assert (after.status, after.funded_amount) == (opb.Investment.ACTIVE, usd(100_00))
-    request.idempotency_key = ""
-    with pytest.raises(DomainError) as refusal:
-        await service.call(service.investments.CancelInvestment, request)
-    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+    with pytest.raises(NothingToResend):
+        await service.resend_refund(held)
 
 
 async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(service: DistributionsHarness) -> None:
@@ -113,7 +111,7 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
     service: DistributionsHarness, end: Callable[..., object]
 ) -> None:
     offering = await service.offering(100_00)
-    await service.invest(offering, "inv-001", 60_00)
+    held = await service.invest(offering, "inv-001", 60_00)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
@@ -123,7 +121,9 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
     assert await service.work() == 0
     assert (await service.get(offering)).status == opb.Offering.REFUNDING
     request.idempotency_key = "again"
-    await service.call(service.offerings.RefundOffering, request)
+    with pytest.raises(IllegalStatusChange):
+        await service.call(service.offerings.RefundOffering, request)
+    await service.resend_refund(held)
     await service.work()
     again = service.transactions.newest("inv-001")
     assert again.transaction_id != payout.transaction_id
@@ -232,7 +232,9 @@ async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_unt
     assert (await service.get(held)).refund_failure.code == "NO_PAYOUT_BANK_ACCOUNT"
     service.transactions.without_bank_account.remove("inv-001")
     request.idempotency_key = ""
-    again = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
+    with pytest.raises(IllegalStatusChange):  # it is withdrawn already
+        await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
+    again = await service.resend_refund(held, "inv-001", "investor")
     assert not again.HasField("refund_failure"), "what the last attempt met says nothing of the one under way"
     await service.work()
     payout = service.transactions.newest("inv-001")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
+import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from google.type import date_pb2
@@ -26,6 +27,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
+from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
@@ -45,7 +47,11 @@ CLOSING = datetime(2025, 1, 1, 12, tzinfo=UTC)
 M = TypeVar("M", bound=Message)
 
 
-TWO_PERSONS = {"CloseOffering", "RefundOffering", "CancelInvestment", "ResendAllocation"}
+ACCOUNT = "ba_01jd0000000000000000000000"
+TWO_PERSONS = {
+    *("CloseOffering", "RefundOffering", "ResendProceeds"),
+    *("CancelInvestment", "ResendRefund", "ResendAllocation"),
+}
 
 
 class Persons:
@@ -258,6 +264,18 @@ class DistributionsHarness:
         request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
         return await self.call(self.offerings.CloseOffering, request, person)
 
+    async def resend_proceeds(self, offering: opb.Offering, person: str = "admin-1") -> opb.Offering:
+        request = opb.ResendProceedsRequest(offering_id=offering.offering_id)
+        return await self.call(self.offerings.ResendProceeds, request, person)
+
+    async def resend_refund(self, investment: opb.Investment, *who: str) -> opb.Investment:
+        """
+        Args:
+            who: The person and the role, if not an admin.
+        """
+        request = opb.ResendRefundRequest(investment_id=investment.investment_id)
+        return await self.call(self.investments.ResendRefund, request, *who)
+
     def deposit(self, offering: opb.Offering, minor: int) -> None:
         """Cash to distribute is moved in."""
         self.escrow.post(offering.escrow_account_id, Entry.DEPOSIT, "cash", "distributable", minor)
@@ -333,3 +351,14 @@ class DistributionsHarness:
         request = opb.ListInvestmentsRequest(offering_id=[offering.offering_id], page_size=1000)
         answer = await self.call(self.investments.ListInvestments, request)
         return {investment.party_id: investment for investment in answer.investments}
+
+
+async def refusal_of(call: Awaitable[Any]) -> str:
+    with pytest.raises(DomainError) as refusal:
+        await call
+    return refusal.value.reason
+
+
+def effects_of(approval: Approval) -> dict[str, tuple[int, int]]:
+    """By kind of ledger account, in minor units: what is there now, and what would be."""
+    return {each.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}

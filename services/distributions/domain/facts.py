@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure
 from services.distributions.domain.closing import Gate, name_some
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
@@ -67,7 +68,14 @@ def explain_clearances(uncleared: Collection[str]) -> Explanation:
     return Explanation(statement, "PAYEES_CLEARED", (("not cleared", str(len(uncleared))),), _HOUSE)
 
 
-def explain_failure(allocation: Allocation) -> Explanation:
+def explain_failure(failure: Failure | None) -> tuple[Explanation, ...]:
+    """Why the last attempt to pay it came to nothing; nothing where it did not."""
+    if failure is None:
+        return ()
+    return (Explanation(f"The last attempt came to nothing: {failure.code}, {failure.message}", "LAST_ATTEMPT"),)
+
+
+def explain_attempt(allocation: Allocation) -> Explanation:
     failure = allocation.failure
     why = f": {failure.code}, {failure.message}" if failure is not None else "."
     statement = f"Attempt {allocation.attempts} ended {allocation.status.value}{why}"

@@ -12,7 +12,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IllegalStatusChange
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.refusals import CancellationWindowOver
+from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend
 from services.distributions.domain.states import InvestmentStatus
 
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
@@ -61,22 +61,20 @@ class Investment:
 
 
 def check_may_cancel(offering: Offering, investment: Investment, now: datetime) -> None:
-    """Whether a cancellation may be asked for: to withdraw, or again where money could not go back.
-
-    Raises: IllegalStatusChange, CancellationWindowOver.
-    """
-    if investment.refund_requested_by is None and investment.refund_failure is None:
-        check_withdrawal(offering, investment, now)
-
-
-def check_withdrawal(offering: Offering, investment: Investment, now: datetime) -> None:
     """Whether the investor may withdraw the commitment.
 
     Raises: IllegalStatusChange, CancellationWindowOver.
     Source: 17 CFR 227.304(a). After a material change the investor may still decide.
     """
-    if investment.status not in LIVE or investment.released_minor:
+    is_withdrawn = investment.refund_requested_by is not None
+    if investment.status not in LIVE or investment.released_minor or is_withdrawn:
         raise IllegalStatusChange(investment.status.value, InvestmentStatus.CANCELLED.value)
     cancel_until = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
     if now > cancel_until and investment.status is InvestmentStatus.PENDING:
         raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until.isoformat())
+
+
+def check_may_resend_refund(investment: Investment) -> None:
+    """Raises: NothingToResend."""
+    if investment.refund_failure is None:
+        raise NothingToResend("No refund of the investment has failed.")

@@ -10,7 +10,7 @@ from enum import Enum
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import OfferingNotOpen
-from services.distributions.domain.refusals import OfferingNotClosed
+from services.distributions.domain.refusals import NothingToResend, OfferingNotClosed
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
 from services.distributions.domain.terms import Terms
 
@@ -94,19 +94,28 @@ def _build_refusal(offering: Offering, message: str) -> OfferingNotOpen:
 
 
 def check_may_close(offering: Offering) -> None:
-    """Whether a closing may be asked for: of an open offering, or again where the proceeds could not be paid.
-
-    Its gates are another question. Raises: IllegalStatusChange.
-    """
-    if offering.status is OfferingStatus.CLOSED and offering.proceeds_failure is not None:
-        return
+    """Its gates are another question. Raises: IllegalStatusChange."""
     check_move(OFFERING_MOVES, offering.status, OfferingStatus.CLOSING)
 
 
+def name_proceeds_account(offering: Offering, bank_account_id: str | None, person: str) -> Offering:
+    """The offering with its proceeds to go to an account, or to the sponsor's default where none is named.
+
+    Who names one makes the closing what it is.
+    """
+    makers = offering.makers if bank_account_id is None else offering.makers | {person}
+    return replace(offering, proceeds_bank_account_id=bank_account_id, makers=makers)
+
+
 def check_may_refund(offering: Offering) -> None:
-    """Asked again, a refund sends those again that failed. Raises: IllegalStatusChange."""
-    if offering.status is not OfferingStatus.REFUNDING:
-        check_move(OFFERING_MOVES, offering.status, OfferingStatus.REFUNDING)
+    """Raises: IllegalStatusChange."""
+    check_move(OFFERING_MOVES, offering.status, OfferingStatus.REFUNDING)
+
+
+def check_may_resend_proceeds(offering: Offering) -> None:
+    """Raises: NothingToResend."""
+    if offering.proceeds_failure is None:
+        raise NothingToResend("No payment of the proceeds has failed.")
 
 
 def check_may_distribute(offering: Offering) -> None:

@@ -117,6 +117,13 @@ class DistributionInProgress(DomainError):
     reason = "DISTRIBUTION_IN_PROGRESS"
 
 
+class NothingToResend(DomainError):
+    """No attempt to pay it has failed, whatever the status."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NOTHING_TO_RESEND"
+
+
 class AllocationNotFailed(DomainError):
     """Only what failed or came back is sent again."""
 

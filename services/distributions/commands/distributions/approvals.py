@@ -34,8 +34,6 @@ async def submit_distribution(
 ) -> pb.Distribution:
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
-    if distribution.status is DistributionStatus.PENDING_APPROVAL:
-        return answer_distribution(offering, distribution, now)
     check_may_submit(offering, distribution)
     person = current_principal().person
     submitted = replace(

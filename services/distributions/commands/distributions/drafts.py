@@ -72,8 +72,6 @@ async def cancel_distribution(
 ) -> pb.Distribution:
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
-    if distribution.status is DistributionStatus.CANCELLED:
-        return answer_distribution(offering, distribution, now)
     check_may_cancel(distribution)
     await SUBMITTED.cancel(tx, distribution.distribution_id, now)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED, expires_at=None)

@@ -1,4 +1,7 @@
-"""Another attempt to pay an allocation, only after the last one has definitely ended."""
+"""Another attempt to pay an allocation, the proceeds or a refund, only after the last one has definitely ended.
+
+It is made on behalf of whoever asks for it now.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,26 @@ from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag
-from services.distributions.actions import answer_allocation
+from services.chassis.values.invariant import invariant
+from services.distributions.actions import answer_allocation, answer_investment, answer_offering
+from services.distributions.commands.raises.investments import lock_reachable
+from services.distributions.commands.raises.refunds import advance_refunds
 from services.distributions.domain.distribution import check_may_resend
-from services.distributions.domain.payout import build_allocation_payout
+from services.distributions.domain.investment import check_may_resend_refund
+from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
+from services.distributions.domain.payout import build_allocation_payout, build_proceeds_payout
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import lock_distribution, save_distribution
-from services.distributions.store.payouts import PAYOUTS
+from services.distributions.store.investments import INVESTMENTS
+from services.distributions.store.offerings import lock_offering, save_offering
+from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
 from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
 
 
@@ -41,3 +52,32 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
     payout = build_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])
+
+
+async def resend_proceeds(
+    tx: AsyncConnection, request: offerings_pb2.ResendProceedsRequest, now: datetime
+) -> offerings_pb2.Offering:
+    offering = await lock_offering(tx, request.offering_id)
+    check_etag(request.etag, offering.etag)
+    check_may_resend_proceeds(offering)
+    person = current_principal().person
+    saga_id = await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    again = replace(offering, proceeds_failure=None)
+    if request.bank_account_id:
+        again = name_proceeds_account(again, request.bank_account_id, person)
+    last = await find_last_proceeds(tx, offering.offering_id)
+    invariant(last is not None, "proceeds that failed were asked for")
+    assert last is not None
+    await PAYOUTS.insert_all(tx, [build_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
+    return answer_offering(await save_offering(tx, offering, again, events.OfferingUpdated(), now), now)
+
+
+async def resend_refund(
+    tx: AsyncConnection, request: offerings_pb2.ResendRefundRequest, now: datetime
+) -> offerings_pb2.Investment:
+    offering, investment = await lock_reachable(tx, request.investment_id)
+    check_etag(request.etag, investment.etag)
+    check_may_resend_refund(investment)
+    ids = [investment.investment_id]
+    offering = await advance_refunds(tx, offering, now, investment_ids=ids, again=True)
+    return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

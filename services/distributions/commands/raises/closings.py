@@ -16,42 +16,30 @@ from services.chassis.data.database import Database
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
-from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_offering
 from services.distributions.commands.raises import refunds
 from services.distributions.commands.raises.gates import PeerFacts, list_gates
 from services.distributions.domain.closing import check_gates
 from services.distributions.domain.investment import Investment
-from services.distributions.domain.offering import Offering, check_may_close
+from services.distributions.domain.offering import check_may_close, name_proceeds_account
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
 from services.distributions.store.offerings import find_offering, lock_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
+from services.distributions.store.payouts import PAYOUTS
 from services.distributions.store.sagas import Saga, SagaKind, SagaStep, insert_saga, save_step
 
 
 async def close_offering(
     tx: AsyncConnection, request: pb.CloseOfferingRequest, peer_facts: PeerFacts, now: datetime
 ) -> pb.Offering:
-    """Begins the closing; the saga does the rest. `peer_facts` were read before the transaction.
-
-    On a closed offering whose proceeds could not be paid, it asks for the payment again.
-    """
+    """Begins the closing; the saga does the rest. `peer_facts` were read before the transaction."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
-    if offering.status is OfferingStatus.CLOSING:
-        return answer_offering(offering, now)
     check_may_close(offering)
     await cancel_closings(tx, offering.offering_id, now)
-    bank_account_id = request.proceeds_bank_account_id or None
-    makers = offering.makers
-    if bank_account_id is not None:
-        makers |= {current_principal().person}
-    if offering.status is OfferingStatus.CLOSED:
-        return answer_offering(await _pay_proceeds_again(tx, offering, bank_account_id, makers, now), now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
     await insert_saga(
@@ -62,11 +50,9 @@ async def close_offering(
         current_principal().person,
     )
     closing = replace(
-        offering,
+        name_proceeds_account(offering, request.proceeds_bank_account_id or None, current_principal().person),
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
-        proceeds_bank_account_id=bank_account_id,
-        makers=makers,
     )
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 
@@ -142,22 +128,3 @@ async def record_refused_release(database: Database, saga: Saga, refusal: Domain
             for each in await lock_investments_of(tx, offering.offering_id)
         ]
         await save_investments(tx, changes, events.InvestmentUpdated, now)
-
-
-async def _pay_proceeds_again(
-    tx: AsyncConnection, offering: Offering, bank_account_id: str | None, makers: frozenset[str], now: datetime
-) -> Offering:
-    """A new attempt, on behalf of whoever asks for it now."""
-    person = current_principal().person
-    saga_id = await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
-    again = replace(
-        offering,
-        proceeds_bank_account_id=bank_account_id or offering.proceeds_bank_account_id,
-        makers=makers,
-        proceeds_failure=None,
-    )
-    last = await find_last_proceeds(tx, offering.offering_id)
-    invariant(last is not None, "proceeds that failed were asked for")
-    assert last is not None
-    await PAYOUTS.insert_all(tx, [build_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
-    return await save_offering(tx, offering, again, events.OfferingUpdated(), now)

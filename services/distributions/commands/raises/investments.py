@@ -17,7 +17,7 @@ from services.chassis.values.refusals import InvestmentNotFound, PartyNotFound, 
 from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
 from services.distributions.domain.investment import Investment, check_may_cancel
-from services.distributions.domain.offering import check_takes_investments
+from services.distributions.domain.offering import Offering, check_takes_investments
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import OfferingFull
 from services.distributions.store.investments import INVESTMENTS, insert_investment, save_investments
@@ -66,21 +66,21 @@ async def create_investment(
 
 
 async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
-    """Withdraws a commitment; what was contributed goes back first.
+    """Withdraws a commitment; what was contributed goes back first."""
+    offering, investment = await lock_reachable(tx, request.investment_id)
+    check_etag(request.etag, investment.etag)
+    check_may_cancel(offering, investment, now)
+    withdrawn = replace(investment, refund_requested_by=current_principal().person)
+    await save_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
+    ids = [investment.investment_id]
+    offering = await refunds.advance_refunds(tx, offering, now, investment_ids=ids)
+    return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)
 
-    Where a refund failed it asks for that refund again: of a withdrawn investment, and of money that came after the
-    closing to one that stays active. Nothing else would ever send it.
-    """
-    found = await INVESTMENTS.find(tx, request.investment_id)
+
+async def lock_reachable(tx: AsyncConnection, investment_id: str) -> tuple[Offering, Investment]:
+    """An investment that the caller may reach, and its offering, locked in that order. Raises: InvestmentNotFound."""
+    found = await INVESTMENTS.find(tx, investment_id)
     if found is None or not current_principal().may_reach(found.party_id):
         raise InvestmentNotFound
     offering = await OFFERINGS.lock_known(tx, found.offering_id)
-    investment = await INVESTMENTS.lock_known(tx, request.investment_id)
-    check_etag(request.etag, investment.etag)
-    check_may_cancel(offering, investment, now)
-    if investment.refund_requested_by is None and investment.refund_failure is None:
-        withdrawn = replace(investment, refund_requested_by=current_principal().person)
-        await save_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
-    ids = [investment.investment_id]
-    offering = await refunds.advance_refunds(tx, offering, now, investment_ids=ids, again=True)
-    return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)
+    return offering, await INVESTMENTS.lock_known(tx, investment_id)

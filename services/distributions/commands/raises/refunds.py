@@ -26,17 +26,16 @@ from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
 
 
 async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
-    """Ends the raise; every contribution goes back. Asked again, it sends refunds again that failed."""
+    """Ends the raise; every contribution goes back."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_refund(offering)
-    if offering.status is OfferingStatus.OPEN:
-        refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
-        event = events.OfferingRefunding(reason=request.reason)
-        offering = await save_offering(tx, offering, refunding, event, now)
-        await cancel_closings(tx, offering.offering_id, now)
-        await request_all_refunds(tx, offering.offering_id, now)
-    return answer_offering(await advance_refunds(tx, offering, now, again=True), now)
+    refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
+    event = events.OfferingRefunding(reason=request.reason)
+    offering = await save_offering(tx, offering, refunding, event, now)
+    await cancel_closings(tx, offering.offering_id, now)
+    await request_all_refunds(tx, offering.offering_id, now)
+    return answer_offering(await advance_refunds(tx, offering, now), now)
 
 
 async def request_all_refunds(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
@@ -74,8 +73,8 @@ async def advance_refunds(
             continue
         if position.may_go(again=again):
             # What nobody asked for goes back in the name of the service, not of whoever caused the event.
-            caller = current_principal().person if again else current_principal().subject
-            person = position.investment.refund_requested_by or caller
+            asked_by = position.investment.refund_requested_by or current_principal().subject
+            person = current_principal().person if again else asked_by
             due.setdefault(person, []).append(position)
         elif position.is_settled:
             settled.append(position.investment)
