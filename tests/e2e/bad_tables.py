@@ -268,7 +268,7 @@ def _cancel(targets: Targets, route: Route) -> Iterator[BadRequest]:
 
 
 def _execute(targets: Targets, route: Route) -> Iterator[BadRequest]:
-    yield BadRequest("nobody approved it", 422, "NOT_APPROVED")
+    yield BadRequest("nobody approved it", 422, "ILLEGAL_STATUS_CHANGE")
 
 
 def _of_the_route_alone(targets: Targets, route: Route) -> Iterator[BadRequest]:

@@ -86,7 +86,7 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
     org.add_distributable_cash(offering, 99_99)
     draft = org.calculate_distribution(offering, 100_00)
     path = f"/distributions/{draft['distributionId']}"
-    org.admin.expect_refusal(422, "NOT_APPROVED", "POST", f"{path}/execute", {})
+    org.admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{path}/execute", {})
     etag = org.admin.post(f"{path}/submit")["etag"]
 
     seen = {"contentHash": draft["contentHash"]}
@@ -109,7 +109,7 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
     org.admin.post(f"{path}/execute")
     org.wait_for_distribution(draft["distributionId"], "COMPLETED")
     wait_for("the ledger to be empty", lambda: org.read_ledger(offering["escrowAccountId"]), lambda read: read == {})
-    org.admin.expect_refusal(422, "NOT_APPROVED", "POST", f"{path}/execute", {})
+    org.admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{path}/execute", {})
 
 
 def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org: Organization) -> None:

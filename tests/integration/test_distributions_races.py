@@ -74,7 +74,7 @@ async def test_an_execution_asked_for_many_times_at_once_happens_once(service: D
     )
     # The one that is executed may be that of the shared key, whose repetitions have its answer, or one of the others.
     assert ended["answered"] >= 1
-    assert set(ended) <= {"answered", "NOT_APPROVED", "REQUEST_IN_FLIGHT"}
+    assert set(ended) <= {"answered", "ILLEGAL_STATUS_CHANGE", "REQUEST_IN_FLIGHT"}
     await asyncio.gather(*(service.work() for _ in range(3)))
     assert len(await service.told(events.DistributionDeclared)) == 1
     assert service.escrow.book[offering.escrow_account_id, "distributable"] == 40_000_00
@@ -101,7 +101,7 @@ async def test_a_failed_payout_resent_by_two_at_once_is_sent_once_each_time(serv
         resend, request = service.distributions.ResendAllocation, dpb.ResendAllocationRequest
         where = {"distribution_id": distribution.distribution_id, "allocation_id": owed.allocation_id}
         ended = await at_once(*(service.call(resend, request(**where)) for _ in range(3)))
-        assert ended == {"answered": 1, "ALLOCATION_NOT_FAILED": 2}
+        assert ended == {"answered": 1, "ILLEGAL_STATUS_CHANGE": 2}
         await asyncio.gather(*(service.work() for _ in range(2)))
         assert (await service.allocations(distribution))["inv-001"].attempts == attempt
         assert len(service.transactions.by_key) == 1 + attempt  # and the proceeds

@@ -161,7 +161,10 @@ async def test_execution_needs_approval_and_the_cash(service: DistributionsHarne
     drafted = await service.calculate(await service.draft(offering, 10_000_00))
     with pytest.raises(DomainError) as refusal:
         await service.execute(drafted)
-    assert refusal.value.reason == "NOT_APPROVED"
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "ILLEGAL_STATUS_CHANGE",
+        {"status": "DRAFT", "wanted": "QUEUED"},
+    )
     service.deposit(offering, 9_999_99)
     approved = await service.approve(await service.submit(drafted))
     with pytest.raises(DomainError) as refusal:
@@ -230,7 +233,10 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
     request.idempotency_key = "another"
     with pytest.raises(DomainError) as refusal:
         await service.call(service.distributions.ResendAllocation, request)
-    assert refusal.value.reason == "ALLOCATION_NOT_FAILED"
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "ILLEGAL_STATUS_CHANGE",
+        {"status": "COMPLETED", "wanted": "PROCESSING"},
+    )
 
 
 async def test_a_payout_that_comes_back_is_owed_again(service: DistributionsHarness) -> None:

@@ -103,7 +103,7 @@ async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
         escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
     ) == (
         "ILLEGAL_STATUS_CHANGE",
-        {"from": "FROZEN", "to": "CLOSED"},
+        {"status": "FROZEN", "wanted": "CLOSED"},
     )
     active = await escrow.unfreeze(account)
     assert (active.status, active.freeze_reason) == (pb.EscrowAccount.ACTIVE, "")

@@ -246,7 +246,7 @@ async def test_what_a_provider_has_taken_is_not_cancelled(service: TransactionsH
     )
     assert (refusal.reason, refusal.metadata) == (
         "ILLEGAL_STATUS_CHANGE",
-        {"from": "PENDING_SETTLEMENT", "to": "CANCELLED"},
+        {"status": "PENDING_SETTLEMENT", "wanted": "CANCELLED"},
     )
     assert [payment.reference for payment in service.bank.payments.values()] == [sent.transaction_id]
     assert (await service.events(queued.transaction_id))[-1] == "TransactionCancelled"

@@ -79,7 +79,7 @@ def test_an_escrow_account_lives_one_way(current, wanted, verdict):
     else:
         with pytest.raises(IllegalStatusChange) as refusal:
             check_move(current, wanted)
-        assert refusal.value.metadata == {"from": current.value, "to": wanted.value}
+        assert refusal.value.metadata == {"status": current.value, "wanted": wanted.value}
 
 
 @pytest.mark.parametrize("left", [Balance(FEES, 1, 0, 0), Balance(CASH, 0, 1, 0), Balance(CASH, 0, 0, 1)])

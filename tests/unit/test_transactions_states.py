@@ -41,7 +41,7 @@ def test_each_of_the_169_pairs_is_a_move_no_move_or_refused(before: str, after: 
     if verdict == ".":
         with pytest.raises(IllegalStatusChange) as refusal:
             check_move(Status(before), Status(after))
-        assert refusal.value.metadata == {"from": before, "to": after}
+        assert refusal.value.metadata == {"status": before, "wanted": after}
     else:
         assert check_move(Status(before), Status(after)) is (verdict == "x")
 

@@ -35,14 +35,17 @@ class MakerIsChecker(DomainError):
 
 
 class IllegalStatusChange(DomainError):
-    """The move is not allowed from the status the resource has. Metadata: from, to."""
+    """The status that the resource has does not allow it. Metadata: status, wanted.
+
+    Args:
+        wanted: The status that it was to have.
+    """
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ILLEGAL_STATUS_CHANGE"
 
-    def __init__(self, before: str, after: str) -> None:
-        super().__init__(f"The status cannot go from {before} to {after}.")
-        self.metadata = {"from": before, "to": after}
+    def __init__(self, status: str, wanted: str, message: str = "") -> None:
+        super().__init__(message or f"The status cannot go from {status} to {wanted}.", status=status, wanted=wanted)
 
 
 class CurrencyMismatch(DomainError):

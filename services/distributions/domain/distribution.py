@@ -14,11 +14,7 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.refusals import (
-    AllocationNotFailed,
-    NotApproved,
-    NotCalculated,
-)
+from services.distributions.domain.refusals import NotCalculated
 from services.distributions.domain.states import (
     DISTRIBUTION_MOVES,
     AllocationStatus,
@@ -153,9 +149,8 @@ def check_may_reject(distribution: Distribution) -> None:
 
 
 def check_may_execute(offering: Offering, distribution: Distribution, now: datetime) -> None:
-    """Raises: NotApproved, ApprovalExpired, ContentChanged."""
-    if distribution.status is not DistributionStatus.APPROVED:
-        raise NotApproved("Only an approved distribution is executed.", status=distribution.status.value)
+    """Raises: IllegalStatusChange, ApprovalExpired, ContentChanged."""
+    check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.QUEUED)
     _check_not_expired(distribution, now)
     check_basis(offering, distribution)
 
@@ -166,10 +161,10 @@ def check_may_cancel(distribution: Distribution) -> None:
 
 
 def check_may_resend(allocation: Allocation) -> None:
-    """Raises: AllocationNotFailed."""
+    """Raises: IllegalStatusChange."""
     if allocation.status not in UNPAID:
-        status = allocation.status.value
-        raise AllocationNotFailed("Only a failed or returned allocation is sent again.", status=status)
+        message = "Only a failed or returned allocation is sent again."
+        raise IllegalStatusChange(allocation.status.value, AllocationStatus.PROCESSING.value, message)
 
 
 def check_basis(offering: Offering, distribution: Distribution) -> None:

@@ -66,9 +66,11 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
     Raises: IllegalStatusChange, CancellationWindowOver.
     Source: 17 CFR 227.304(a). After a material change the investor may still decide.
     """
-    is_withdrawn = investment.refund_requested_by is not None
-    if investment.status not in LIVE or investment.released_minor or is_withdrawn:
-        raise IllegalStatusChange(investment.status.value, InvestmentStatus.CANCELLED.value)
+    status, wanted = investment.status.value, InvestmentStatus.CANCELLED.value
+    if investment.status not in LIVE or investment.released_minor:
+        raise IllegalStatusChange(status, wanted)
+    if investment.refund_requested_by is not None:
+        raise IllegalStatusChange(status, wanted, "It was withdrawn, and is cancelled once its money has gone back.")
     cancel_until = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
     if now > cancel_until and investment.status is InvestmentStatus.PENDING:
         raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until.isoformat())

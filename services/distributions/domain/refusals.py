@@ -96,13 +96,6 @@ class NotCalculated(DomainError):
     reason = "NOT_CALCULATED"
 
 
-class NotApproved(DomainError):
-    """Only an approved distribution is executed."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "NOT_APPROVED"
-
-
 class InsufficientDistributableCash(DomainError):
     """Escrow holds less distributable cash than the distribution pays."""
 
@@ -122,10 +115,3 @@ class NothingToResend(DomainError):
 
     kind = Kind.FAILED_PRECONDITION
     reason = "NOTHING_TO_RESEND"
-
-
-class AllocationNotFailed(DomainError):
-    """Only what failed or came back is sent again."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "ALLOCATION_NOT_FAILED"
