@@ -27,7 +27,8 @@ class Principal:
 
     `subject` is the account that proved itself. `on_behalf_of` is the person a service acts for: proven where `token`
     is that person's own, and else what the service says, which is for the log alone. `parties` are those an investor
-    acts for, which no token says, and empty for everybody else.
+    acts for, which no token says, and empty for everybody else. How somebody signed in is not compared: it makes nobody
+    somebody else.
     """
 
     subject: str
@@ -39,9 +40,9 @@ class Principal:
     known_as: str = ""
     # When the person last signed in with more than one factor, in seconds since 1970, if it did; what its issuer calls
     # such a sign-in; and for how long one is good for a decision. None: a decision asks for none.
-    strong_sign_in_at: int | None = None
-    strong_levels: str = ""
-    strong_seconds_max: int | None = None
+    strong_sign_in_at: int | None = field(default=None, compare=False)
+    strong_levels: str = field(default="", compare=False)
+    strong_seconds_max: int | None = field(default=None, compare=False)
     # The person's own token, which travels with what is asked of other services for this call.
     token: str = field(default="", repr=False, compare=False)
 
