@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
 from services.compliance.domain import clearance
-from services.compliance.domain.refusals import CheckNotInReview
 from services.compliance.store import checks, parties
 
 
@@ -37,7 +37,7 @@ async def answer_check(tx: AsyncConnection, row: Any) -> pb.ComplianceCheck:
 
 def _check_review(row: Any, persons: Collection[str]) -> None:
     if row.status != "MANUAL_REVIEW":
-        raise CheckNotInReview("The check does not wait for a person.", status=row.status)
+        raise IllegalStatusChange(row.status, "PASSED")
     clearance.check_reviewer(row.makers, persons, row.party_id, current_principal().person)
 
 

@@ -55,8 +55,10 @@ class Inbox(pb_grpc.ApprovalsServiceServicer):
             approvals=cut.rows, next_page_token=cut.next_page_token, previous_page_token=cut.previous_page_token
         )
 
-    async def GrantApproval(self, request: pb.GrantApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
-        return await self._pass_on("GrantApproval", request, context)
+    async def ApproveApproval(
+        self, request: pb.ApproveApprovalRequest, context: ServicerContext
+    ) -> approval_pb2.Approval:
+        return await self._pass_on("ApproveApproval", request, context)
 
     async def RejectApproval(
         self, request: pb.RejectApprovalRequest, context: ServicerContext

@@ -131,6 +131,7 @@ class _Desk:
         return Dossier(
             f"Close {offering.display_name}",
             offering.offering_id,
+            offering.offering_id,
             amount=Money(minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
@@ -151,6 +152,7 @@ class _Desk:
         return Dossier(
             f"Pay the proceeds of {offering.display_name} again",
             offering.offering_id,
+            offering.offering_id,
             amount=Money(last.amount_minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
@@ -168,6 +170,7 @@ class _Desk:
         return Dossier(
             f"Give all contributions to {offering.display_name} back: {request.reason}",
             offering.offering_id,
+            offering.offering_id,
             amount=Money(minor, offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"),),
@@ -181,6 +184,7 @@ class _Desk:
             f"Cancel an investment of {spell_in(investment.currency)(investment.amount_minor)}"
             f" in {offering.display_name}, and give back what was paid",
             investment.investment_id,
+            offering.offering_id,
             amount=Money(minor, investment.currency),
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(Change("status", investment.status.value, "CANCELLED"),),
@@ -194,6 +198,7 @@ class _Desk:
         return Dossier(
             f"Give {spell_in(investment.currency)(minor)} of an investment in {offering.display_name} back again",
             investment.investment_id,
+            offering.offering_id,
             amount=Money(minor, investment.currency),
             beneficiary_party_ids=frozenset({investment.party_id}),
             facts=facts.explain_failure(investment.refund_failure),
@@ -225,6 +230,7 @@ class _Desk:
         return Dossier(
             f"Pay {spell_in(allocation.currency)(minor)} of a distribution of {offering.display_name} again",
             allocation.allocation_id,
+            offering.offering_id,
             amount=Money(minor, allocation.currency),
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(Change("bank_account_id", "", to),) if to else (),
@@ -244,6 +250,7 @@ class _Desk:
         return Dossier(
             approval.summary,
             approval.resource_id,
+            offering.offering_id,
             changes=tuple(Change(f"owed to {party_id}", "", spell(minor)) for party_id, minor in owed.items()),
             facts=(
                 facts.explain_cash(distribution, cash.distributable_minor),

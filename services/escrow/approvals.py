@@ -134,6 +134,7 @@ class _Book:
         return Dossier(
             f"{summary} ({account.display_name})",
             escrow_account_id,
+            escrow_account_id,
             amount=Money(moved, account.currency),
             beneficiary_party_ids=frozenset(gaining),
             effects=tuple(effects),
@@ -178,7 +179,7 @@ class _Book:
         async with self._operations.database.begin() as tx:
             account = await self._find_account(tx, escrow_account_id)
         changes = (Change("status", account.status, wanted.value),)
-        return Dossier(f"{verb}: {account.display_name}", escrow_account_id, changes=changes)
+        return Dossier(f"{verb}: {account.display_name}", escrow_account_id, escrow_account_id, changes=changes)
 
     # --- holds ---
 
@@ -202,6 +203,7 @@ class _Book:
         return Dossier(
             f"Capture {_spell(amount)} of a hold on {held}, for {receiving} ({account.display_name})",
             request.escrow_account_id,
+            request.escrow_account_id,
             amount=amount,
             makers=frozenset({hold.created_by}),
             beneficiary_party_ids=_parties(receiving),
@@ -213,6 +215,7 @@ class _Book:
         held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
         return Dossier(
             f"Release a hold of {_spell(amount)} on {held}",
+            request.escrow_account_id,
             request.escrow_account_id,
             amount=amount,
             beneficiary_party_ids=_parties(held),

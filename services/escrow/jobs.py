@@ -11,10 +11,9 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
 from services.chassis.values.clock import Clock
-from services.chassis.values.refusals import EscrowAccountFrozen
+from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
 from services.escrow import store
 from services.escrow.commands import holds
-from services.escrow.domain.refusals import HoldNotOpen
 
 _BATCH_MAX = 100
 _REFUSALS_MAX = 5_000
@@ -44,7 +43,7 @@ async def expire_holds(database: Database, clock: Clock) -> int:
                 try:
                     async with database.begin() as tx:
                         await holds.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)
-                except (HoldNotOpen, EscrowAccountFrozen):
+                except (IllegalStatusChange, EscrowAccountFrozen):
                     continue  # somebody was faster
             ended += 1
     return ended

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.values.ids import derived_id, new_id
-from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound
+from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
 from services.escrow import store
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
@@ -149,7 +149,7 @@ async def _end_return_risk(
     account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
     try:
         await holds.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
-    except (refusals.HoldNotFound, refusals.HoldNotOpen):
+    except (refusals.HoldNotFound, IllegalStatusChange):
         return  # what was never at risk has none, and a person may have ended it
     except EscrowAccountFrozen:
         await holds.let_hold_expire(tx, account_id, hold_id, now, now)

@@ -110,6 +110,7 @@ class _Desk:
         return Dossier(
             f"Apply a webhook of {hook.provider} again: {hook.event_type}",
             request.webhook_id,
+            transaction.escrow_account_id,
             amount=transaction.amount,
             beneficiary_party_ids=frozenset({transaction.party_id}),
             changes=(Change("status", hook.status, "RECEIVED"),),

@@ -24,7 +24,6 @@ from services.chassis.values.approvals import (
     VALIDITY,
     ApprovalExpired,
     ApprovalNotFound,
-    ApprovalNotPending,
     BeneficiaryIsChecker,
     Dossier,
     NotAMaker,
@@ -32,7 +31,7 @@ from services.chassis.values.approvals import (
 from services.chassis.values.errors import DomainError, Kind, Unavailable
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import ContentChanged, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
 
 MAKER = chassis.ADMIN
@@ -134,7 +133,7 @@ class Desk:
         read = {"approval_id": approval.approval_id, "content_hash": approval.content_hash, "etag": approval.etag}
         asked = read | changes
         with acting_as(who):
-            return await self.service.GrantApproval(pb.GrantApprovalRequest(idempotency_key=key, **asked), None)
+            return await self.service.ApproveApproval(pb.ApproveApprovalRequest(idempotency_key=key, **asked), None)
 
     async def get(self, approval: S, who=CHECKER) -> S:
         with acting_as(who):
@@ -293,7 +292,7 @@ async def test_two_who_decide_at_once_have_it_done_once(desk):
     outcomes = await asyncio.gather(
         desk.grant(approval, key="a"), desk.grant(approval, third, key="b"), return_exceptions=True
     )
-    refused = [outcome for outcome in outcomes if isinstance(outcome, EtagMismatch | ApprovalNotPending)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, EtagMismatch | IllegalStatusChange)]
     assert (len(refused), await desk.notes()) == (1, ["captured hold_1"])
 
 
@@ -303,7 +302,7 @@ async def test_a_rejected_one_stays_undone(desk):
         request = pb.RejectApprovalRequest(approval_id=approval.approval_id, reason="no", etag=approval.etag)
         rejected = await desk.service.RejectApproval(request, None)
     assert (rejected.status, rejected.reason) == (S.REJECTED, "no")
-    with pytest.raises(ApprovalNotPending):
+    with pytest.raises(IllegalStatusChange):
         await desk.grant(rejected)
 
 
@@ -333,7 +332,7 @@ async def test_whoever_looks_sees_what_that_person_may_do(desk):
     approval = await desk.ask()
     auditor = Principal("auditor", "auditor", MAKER.org_id)
     assert list((await desk.get(approval, MAKER)).allowed_actions) == ["cancel", "comment"]
-    assert list((await desk.get(approval, CHECKER)).allowed_actions) == ["grant", "reject", "comment"]
+    assert list((await desk.get(approval, CHECKER)).allowed_actions) == ["approve", "reject", "comment"]
     assert list((await desk.get(approval, auditor)).allowed_actions) == []
 
 

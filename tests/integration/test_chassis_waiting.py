@@ -22,14 +22,14 @@ from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
     VALIDITY,
     ApprovalExpired,
-    ApprovalNotPending,
+    ApprovalNotFound,
     BeneficiaryIsChecker,
     Change,
     Dossier,
 )
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import PermissionDenied
-from services.chassis.values.refusals import MakerIsChecker
+from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
 
 MAKER = chassis.ADMIN
@@ -85,15 +85,15 @@ class Desk:
             [found] = (await self.service.ListApprovals(pb.ListApprovalsRequest(), None)).approvals
             return await self.service.GetApproval(pb.GetApprovalRequest(approval_id=found.approval_id), None)
 
-    async def grant(self, approval: S, who=CHECKER) -> S:
-        request = pb.GrantApprovalRequest(
-            idempotency_key="grant",
+    async def approve_in_inbox(self, approval: S, who=CHECKER) -> S:
+        request = pb.ApproveApprovalRequest(
+            idempotency_key="approve",
             approval_id=approval.approval_id,
             content_hash=approval.content_hash,
             etag=approval.etag,
         )
         with acting_as(who):
-            return await self.service.GrantApproval(request, None)
+            return await self.service.ApproveApproval(request, None)
 
     async def approve_by_route(self, who=CHECKER) -> None:
         with acting_as(who):
@@ -117,7 +117,7 @@ async def test_the_inbox_shows_what_waits_and_what_would_change(desk):
 
 
 async def test_a_yes_of_the_inbox_is_the_checkers_and_done_with_it(desk):
-    done = await desk.grant(await desk.begin())
+    done = await desk.approve_in_inbox(await desk.begin())
     assert (done.status, done.decided_by, done.result_path) == (S.EXECUTED, CHECKER.person, f"/holds/{HOLD}")
     assert await desk.notes() == [f"approved by {CHECKER.person}"]
 
@@ -127,9 +127,9 @@ async def test_a_yes_by_the_own_route_is_the_inboxs_too(desk):
     await desk.approve_by_route()
     seen = await desk.get()
     assert (seen.status, seen.decided_by) == (S.EXECUTED, CHECKER.person)
-    with pytest.raises(ApprovalNotPending):
-        await desk.grant(await desk.get())
-    with pytest.raises(ApprovalNotPending):
+    with pytest.raises(IllegalStatusChange):
+        await desk.approve_in_inbox(await desk.get())
+    with pytest.raises(ApprovalNotFound):
         await desk.approve_by_route()
     assert (await desk.notes(), approval.status) == ([f"approved by {CHECKER.person}"], S.PENDING)
 
@@ -139,7 +139,7 @@ async def test_neither_a_maker_nor_who_acts_for_a_party_that_gains_decides_by_ei
     approval = await desk.begin()
 
     async def decide(who) -> None:
-        await (desk.grant(approval, who) if route == "inbox" else desk.approve_by_route(who))
+        await (desk.approve_in_inbox(approval, who) if route == "inbox" else desk.approve_by_route(who))
 
     with pytest.raises(MakerIsChecker):
         await decide(MAKER)
@@ -154,7 +154,7 @@ async def test_who_decides_by_either_way_signed_in_just_now(desk, route):
     approval = await desk.begin()
 
     async def decide(who) -> None:
-        await (desk.grant(approval, who) if route == "inbox" else desk.approve_by_route(who))
+        await (desk.approve_in_inbox(approval, who) if route == "inbox" else desk.approve_by_route(who))
 
     stale = dataclasses.replace(CHECKER, strong_sign_in_at=int(time.time()) - 310, strong_seconds_max=300)
     with pytest.raises(InsufficientUserAuthentication):
@@ -199,10 +199,10 @@ async def test_whoever_may_not_approve_by_the_own_route_may_not_by_the_inbox(des
     desk = Desk(desk.database, "realco.transactions.v1.TransactionsService/ApproveTransaction")
     approval = await desk.begin()
     sponsor = dataclasses.replace(CHECKER, role="sponsor")
-    assert "grant" not in (await desk.get(sponsor)).allowed_actions
+    assert "approve" not in (await desk.get(sponsor)).allowed_actions
     with pytest.raises(PermissionDenied):
-        await desk.grant(approval, sponsor)
-    assert "grant" in (await desk.get()).allowed_actions
+        await desk.approve_in_inbox(approval, sponsor)
+    assert "approve" in (await desk.get()).allowed_actions
 
 
 def test_the_rpc_of_a_request_is_found_in_its_file():

@@ -13,13 +13,12 @@ from realco.type.v1 import approval_pb2, money_pb2
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.approvals import (
     ApprovalNotCancellable,
-    ApprovalNotPending,
     BeneficiaryIsChecker,
     NotAMaker,
 )
 from services.chassis.values.errors import InvalidField, PermissionDenied
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import MakerIsChecker
+from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.compliance.jobs import build_jobs
 from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness
 
@@ -33,10 +32,10 @@ SPONSOR = Principal("sponsor-staff-1", "sponsor", ORG)
 class Desk(ComplianceHarness):
     """The service, and the inbox of its approvals."""
 
-    async def decide(self, approval: S, verb: str = "Grant", principal: Principal = CHECKER, **more: Any) -> S:
+    async def decide(self, approval: S, verb: str = "Approve", principal: Principal = CHECKER, **more: Any) -> S:
         """What a person decides on the approval as it is now, by its id."""
         read = await self.read(approval, principal)
-        if verb == "Grant":
+        if verb == "Approve":
             more = {"idempotency_key": new_id("key"), "content_hash": read.content_hash, **more}
         if verb == "Reject":
             more = {"reason": "No passport.", **more}
@@ -135,7 +134,7 @@ async def test_a_review_by_its_own_route_settles_what_waits_in_the_inbox(desk, d
     await desk.review(check.compliance_check_id, decision=decision)
     settled = await desk.about(check)
     assert (settled.status, settled.decided_by) == (status, CHECKER.person)
-    with pytest.raises(ApprovalNotPending):
+    with pytest.raises(IllegalStatusChange):
         await desk.decide(settled)
 
 
@@ -159,7 +158,7 @@ async def test_a_decision_in_the_inbox_and_a_change_of_the_name_at_once_never_le
         decisions = [desk.decide(one) for one in await desk.list_waiting()]
         change = desk.update(etag=party.etag, legal_name="Ada Parker")
         outcomes = await asyncio.gather(*decisions, change, return_exceptions=True)
-        assert {type(one).__name__ for one in outcomes} <= {"Approval", "Party", "EtagMismatch", "ApprovalNotPending"}
+        assert {type(one).__name__ for one in outcomes} <= {"Approval", "Party", "EtagMismatch", "IllegalStatusChange"}
         read = await desk.get()
         assert (read.legal_name, read.cleared) == ("Ada Parker", False)
         waiting = await desk.list_waiting()
@@ -189,7 +188,7 @@ async def test_no_party_passes_its_own_check_by_either_way(desk):
         for decision in (_CHECK.PASSED, _CHECK.FAILED):
             with pytest.raises(BeneficiaryIsChecker):
                 await desk.review(check.compliance_check_id, CHECKER, decision)
-        for verb in ("Grant", "Reject"):
+        for verb in ("Approve", "Reject"):
             with pytest.raises(BeneficiaryIsChecker):
                 await desk.decide(await desk.about(check), verb, CHECKER)
         assert (await desk.about(check)).status == S.PENDING
@@ -203,7 +202,7 @@ async def test_no_maker_passes_or_takes_back_a_check_in_the_inbox(desk):
     for one in await desk.list_waiting():
         for maker in (MAKER, CHECKER):
             assert list((await desk.read(one, maker)).allowed_actions) == ["comment"]
-            for verb in ("Grant", "Reject"):
+            for verb in ("Approve", "Reject"):
                 with pytest.raises(MakerIsChecker):
                     await desk.decide(one, verb, maker)
             with pytest.raises(ApprovalNotCancellable):
@@ -215,7 +214,7 @@ async def test_who_may_not_review_does_not_decide_in_the_inbox_either(desk):
     await desk.create()
     [one, _] = await desk.list_waiting()
     assert list((await desk.read(one, SPONSOR)).allowed_actions) == ["comment"]
-    for verb in ("Grant", "Reject"):
+    for verb in ("Approve", "Reject"):
         with pytest.raises(PermissionDenied):
             await desk.decide(one, verb, SPONSOR)
 

@@ -14,10 +14,9 @@ from realco.type.v1.sort_pb2 import Sort
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
-from services.chassis.values.refusals import MakerIsChecker
+from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import RequiredCheck
-from services.compliance.domain.refusals import CheckNotInReview
 from services.compliance.jobs import build_jobs
 from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness, money_in
 
@@ -144,7 +143,7 @@ async def test_a_check_that_waited_about_former_facts_cannot_be_passed_any_more(
             await compliance.servicer.ReviewComplianceCheck(
                 pb.ReviewComplianceCheckRequest(**known, etag=check.etag), None
             )
-        with pytest.raises(CheckNotInReview):
+        with pytest.raises(IllegalStatusChange):
             await compliance.review(check.compliance_check_id)
     assert len(await compliance.waiting()) == 2
 

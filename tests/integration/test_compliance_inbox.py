@@ -70,8 +70,8 @@ async def desk(service_urls):
         yield Desk(await stack.enter_async_context(Escrow(await service_urls("escrow"))), database)
 
 
-def grant_of(approval: S) -> pb.GrantApprovalRequest:
-    return pb.GrantApprovalRequest(
+def grant_of(approval: S) -> pb.ApproveApprovalRequest:
+    return pb.ApproveApprovalRequest(
         idempotency_key=key(),
         approval_id=approval.approval_id,
         content_hash=approval.content_hash,
@@ -86,7 +86,7 @@ async def test_a_second_person_sees_the_effect_and_has_it_booked(desk):
     effects = {one.kind: (one.before.amount_minor, one.after.amount_minor) for one in read.effects}
     assert effects == {"CASH": (0, 100), "SUSPENSE": (0, 100)}
     assert await desk.escrow.posted(account) == {}
-    done = await desk.call("GrantApproval", grant_of(read))
+    done = await desk.call("ApproveApproval", grant_of(read))
     assert (done.status, await desk.escrow.posted(account)) == (S.EXECUTED, {"cash": 100, "suspense": 100})
     [entry] = await desk.escrow.journal()
     assert (entry.created_by, done.decided_by) == ("admin-1", "admin-2")
@@ -101,7 +101,7 @@ async def test_who_may_not_decide_at_escrow_may_not_decide_by_way_of_compliance(
     account = await desk.escrow.open()
     asked = await desk.ask(account)
     with pytest.raises(DomainError) as refused:
-        await desk.call("GrantApproval", grant_of(asked), who, role)
+        await desk.call("ApproveApproval", grant_of(asked), who, role)
     assert (refused.value.reason, await desk.escrow.posted(account)) == (reason, {})
 
 

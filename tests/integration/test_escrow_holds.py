@@ -136,8 +136,8 @@ async def test_a_hold_ends_once(escrow, account, ending):
     hold = await escrow.hold(account, SUBSCRIPTION, 60)
     await (capture(escrow, hold, 60) if ending == "capture" else release(escrow, hold))
     status = "CAPTURED" if ending == "capture" else "RELEASED"
-    for again in (capture(escrow, hold, 60), release(escrow, hold)):
-        assert await refusal(again) == ("HOLD_NOT_OPEN", {"hold_id": hold.hold_id, "status": status})
+    for again, wanted in ((capture(escrow, hold, 60), "CAPTURED"), (release(escrow, hold), "RELEASED")):
+        assert await refusal(again) == ("ILLEGAL_STATUS_CHANGE", {"status": status, "wanted": wanted})
     assert (await escrow.trial_balance(account)).balanced
 
 
@@ -165,7 +165,7 @@ async def test_of_many_endings_at_once_one_wins(escrow, account):
         return_exceptions=True,
     )
     assert sum(isinstance(outcome, pb.Hold) for outcome in outcomes) == 1
-    assert {type(outcome).__name__ for outcome in outcomes} == {"Hold", "HoldNotOpen"}
+    assert {type(outcome).__name__ for outcome in outcomes} == {"Hold", "IllegalStatusChange"}
     assert await escrow.held(account) == {}
     assert (await escrow.trial_balance(account)).balanced
 

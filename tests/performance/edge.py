@@ -138,7 +138,7 @@ class Edge:
 
     async def _post_together(self, request: escrow_pb2.BatchPostJournalEntriesRequest) -> None:
         answer = await self._escrow.BatchPostJournalEntries(request, metadata=self._as_importer(), timeout=_SECONDS)
-        assert all(result.HasField("journal_entry") for result in answer.results), "a posting was refused"
+        assert all(result.HasField("journal_entry") for result in answer.posted.results), "a posting was refused"
 
     def _unary(self, number: int) -> escrow_pb2.PostJournalEntryRequest:
         return escrow_pb2.PostJournalEntryRequest(

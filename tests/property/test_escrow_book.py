@@ -72,7 +72,7 @@ class Model:
     def end(self, number: int, captured: int | None, to: str) -> str:
         code, minor, status, _ = self.holds[number]
         if status != "PLACED":
-            return "HOLD_NOT_OPEN"
+            return "ILLEGAL_STATUS_CHANGE"
         if self.frozen:
             return "ESCROW_ACCOUNT_FROZEN"
         if captured is not None:

@@ -135,10 +135,10 @@ class DistributionsHarness:
         return await self.read_approval(listed[0].approval_id)
 
     async def grant(self, approval: Approval, person: str = "admin-2") -> Approval:
-        request = approvals_pb2.GrantApprovalRequest(
+        request = approvals_pb2.ApproveApprovalRequest(
             approval_id=approval.approval_id, content_hash=approval.content_hash, etag=approval.etag
         )
-        return await self.call(self.approvals.GrantApproval, request, person)
+        return await self.call(self.approvals.ApproveApproval, request, person)
 
     async def deliver(self, *events: Message) -> None:
         """Hands each event to its handler as the consumer does, in one transaction each."""

@@ -169,7 +169,7 @@ class Escrow:
             escrow_account_id=account,
             items=[item(idempotency_key=name, journal_entry=entry) for name, entry in entries],
         )
-        return list((await self.call("BatchPostJournalEntries", request)).results)
+        return list((await self.call("BatchPostJournalEntries", request)).posted.results)
 
     async def balance(self, account: str, as_of: datetime | None = None) -> pb.EscrowAccountBalance:
         request = pb.GetEscrowAccountBalanceRequest(escrow_account_id=account)

@@ -194,13 +194,13 @@ class TransactionsHarness:
 
     async def grant(self, approval: Any, principal: Principal = CHECKER) -> Any:
         """The second person's yes to what was read."""
-        request = approvals_pb2.GrantApprovalRequest(
+        request = approvals_pb2.ApproveApprovalRequest(
             idempotency_key=new_id("key"),
             approval_id=approval.approval_id,
             content_hash=approval.content_hash,
             etag=approval.etag,
         )
-        return await self.ask(principal, "GrantApproval", request)
+        return await self.ask(principal, "ApproveApproval", request)
 
     async def expire_approvals(self) -> None:
         """Writes down what nobody decided in time."""

@@ -77,14 +77,14 @@ def test_a_reused_key_is_a_422(code):
 
 
 def test_a_refusal_carries_its_reason_words_and_facts():
-    problem = answer(rpc_error("FAILED_PRECONDITION", info("HOLD_NOT_OPEN", hold_id="hold_1"), words="It is over."))
+    problem = answer(rpc_error("FAILED_PRECONDITION", info("HOLD_NOT_FOUND", hold_id="hold_1"), words="It is over."))
     assert problem.body("req_1") == {
-        "type": "/docs#HOLD_NOT_OPEN",
-        "title": "Hold not open",
+        "type": "/docs#HOLD_NOT_FOUND",
+        "title": "Hold not found",
         "status": 422,
         "detail": "It is over.",
         "instance": "urn:realco:request:req_1",
-        "code": "HOLD_NOT_OPEN",
+        "code": "HOLD_NOT_FOUND",
         "requestId": "req_1",
         "errors": [],
         "metadata": {"holdId": "hold_1"},

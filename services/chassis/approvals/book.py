@@ -46,10 +46,10 @@ from services.chassis.values.failure import make_failure
 
 Request = TypeVar("Request", bound=Message)
 
-# Long enough for the slowest deed; whoever granted it does it at once, and a job only what that process left behind.
+# Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
 EXECUTION_LEASE_MS = 30_000
 _SUBJECT = "service:approvals"
-_GRANT = "realco.compliance.v1.ApprovalsService/GrantApproval"
+_APPROVE = "realco.compliance.v1.ApprovalsService/ApproveApproval"
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,11 @@ class Approvals:
         if principal.person in approval.makers:
             return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]
         if self._rule_of(approval).admits(principal):
-            return ["grant", "reject", "comment"]
+            return ["approve", "reject", "comment"]
         return ["comment"] if self._must_be_decided(approval) else ["reject", "comment"]
 
-    async def grant(
-        self, tx: AsyncConnection, request: approvals_pb2.GrantApprovalRequest, parties: frozenset[str], now: datetime
+    async def approve(
+        self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, parties: frozenset[str], now: datetime
     ) -> Approval:
         """The second person's yes: done by it where a resource waited; else `execute` does what is APPROVED now.
 
@@ -154,25 +154,27 @@ class Approvals:
             parties: Those the caller acts for at this moment.
 
         Raises:
-            ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, ContentChanged, PermissionDenied,
-            MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication, or what the command of a resource that
-            waits refuses
+            ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
+            MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication, or what the command of a resource
+            that waits refuses
         """
-        approval = await self._lock_pending(tx, request, now)
+        approval = await self._lock_pending(tx, request, now, Status.APPROVED)
         check_content(approval, request.content_hash)
         self._rule_of(approval).admit(current_principal())
         if (waiting := self._waiting.get(approval.kind)) is not None:
             await waiting.approve(tx, approval, parties, now)
             return await self._lock(tx, approval.approval_id)
         person = check_second_person(approval, parties)
-        granted = replace(approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1)
-        return await self._events.save(tx, granted, now, due_at=due_in(EXECUTION_LEASE_MS))
+        approved = replace(
+            approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1
+        )
+        return await self._events.save(tx, approved, now, due_at=due_in(EXECUTION_LEASE_MS))
 
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
     ) -> Approval:
-        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, PermissionDenied."""
-        approval = await self._lock_pending(tx, request, now)
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied."""
+        approval = await self._lock_pending(tx, request, now, Status.REJECTED)
         if self._must_be_decided(approval):  # then a no is an answer, too
             self._rule_of(approval).admit(current_principal())
         person = current_principal().person
@@ -184,9 +186,9 @@ class Approvals:
     ) -> Approval:
         """
         Raises:
-            ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired, NotAMaker, ApprovalNotCancellable
+            ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, NotAMaker, ApprovalNotCancellable
         """
-        approval = await self._lock_pending(tx, request, now)
+        approval = await self._lock_pending(tx, request, now, Status.CANCELLED)
         if self._must_be_decided(approval):
             raise ApprovalNotCancellable("What it is about waits until somebody decides.")
         if current_principal().person not in approval.makers:
@@ -196,7 +198,7 @@ class Approvals:
     async def comment(
         self, tx: AsyncConnection, request: approvals_pb2.CommentApprovalRequest, now: datetime
     ) -> Approval:
-        """Raises: ApprovalNotFound, EtagMismatch, ApprovalNotPending, ApprovalExpired."""
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange."""
         approval = await self._lock_pending(tx, request, now)
         comment = Comment(current_principal().person, request.text, now)
         return await self._events.save(tx, replace(approval, comments=(*approval.comments, comment)), now)
@@ -207,23 +209,24 @@ class Approvals:
         if approval.status is Status.PENDING and approval.status_at(now) is Status.EXPIRED:
             await self._end(tx, replace(approval, status=Status.EXPIRED), "nobody approved it in time", now)
 
-    async def execute(self, granted: Approval) -> Approval:
-        """Does what was granted, and records what became of it.
+    async def execute(self, approved: Approval) -> Approval:
+        """Does what was approved, and records what became of it.
 
         Raises:
             DomainError: a service it needs is away; a job goes on with it.
         """
-        kind = self._kinds[granted.kind]
-        request = messages.read_content(granted.content, kind.request_type, granted.approval_id)
+        kind = self._kinds[approved.kind]
+        request = messages.read_content(approved.content, kind.request_type, approved.approval_id)
         # No token has this subject, so nobody else can have used the key that the deed is done under.
-        with acting_as(Principal(_SUBJECT, granted.created_role, granted.org_id, on_behalf_of=granted.created_by)):
+        with acting_as(Principal(_SUBJECT, approved.created_role, approved.org_id, on_behalf_of=approved.created_by)):
             try:
-                result_path = kind.locate(request, await kind.execute(request))
-                done = replace(granted, status=Status.EXECUTED, result_path=result_path)
+                outcome = await kind.execute(request)
+                path, result = kind.locate(request, outcome), messages.to_result(kind.answer(outcome))
+                done = replace(approved, status=Status.EXECUTED, result_path=path, result=result)
             except DomainError as refusal:
                 if _may_pass(refusal):
                     raise
-                done = replace(granted, status=Status.FAILED, failure=make_failure(refusal))
+                done = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
             return await self._finish(done)
 
     async def _finish(self, done: Approval) -> Approval:
@@ -242,11 +245,13 @@ class Approvals:
             await waiting.end(tx, saved, why, now)
         return saved
 
-    async def _lock_pending(self, tx: AsyncConnection, request: Any, now: datetime) -> Approval:
+    async def _lock_pending(
+        self, tx: AsyncConnection, request: Any, now: datetime, wanted: Status = Status.PENDING
+    ) -> Approval:
         """The approval of a request about one that waits, in the version that was read."""
         approval = await self._lock(tx, request.approval_id)
         check_etag(request.etag, etag_of(approval.approval_id, approval.version))
-        check_pending(approval, now)
+        check_pending(approval, now, wanted)
         return approval
 
     async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:
@@ -269,7 +274,7 @@ class Approvals:
         waiting = self._waiting.get(approval.kind)
         if waiting is None:
             return rule_of(find_rpc(self._kinds[approval.kind].request_type))
-        return rule_of(waiting.waiting.rpc or _GRANT)
+        return rule_of(waiting.waiting.rpc or _APPROVE)
 
     def _kind_of(self, request: Message) -> ApprovalKind[Any]:
         return self._kinds[messages.name_kind(type(request))]

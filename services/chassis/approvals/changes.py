@@ -48,6 +48,7 @@ class ApprovalEvents:
             summary=dossier.summary,
             status=Status.PENDING,
             resource_id=dossier.resource_id,
+            scope_id=dossier.scope_id,
             amount=dossier.amount,
             content=content,
             content_hash=hash_content(content),

@@ -34,6 +34,11 @@ def to_content(request: Message) -> str:
     return write_content(json_format.MessageToDict(body))
 
 
+def to_result(answer: Message) -> str:
+    """What an RPC answered about what was done, as canonical text."""
+    return write_content(json_format.MessageToDict(answer))
+
+
 def read_content(content: str, request_type: type[Message], idempotency_key: str) -> Any:
     """The request that was decided on, to be done under a key of its own."""
     request: Any = json_format.Parse(content, request_type())
@@ -51,7 +56,7 @@ def to_approval(
         dossier: What stands for and against it now, where that is asked for.
     """
     answer = to_listed_approval(approval, now)
-    answer.content = approval.content
+    answer.MergeFrom(pb.Approval(content=approval.content, result=approval.result))
     answer.beneficiary_party_ids.extend(sorted(approval.beneficiary_party_ids))
     answer.comments.extend(
         pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
@@ -87,6 +92,7 @@ def to_told_approval(approval: Approval) -> pb.Approval:
         summary=approval.summary,
         status=approval.status.value,
         resource_id=approval.resource_id,
+        scope_id=approval.scope_id,
         amount=to_money(approval.amount) if approval.amount else None,
         content_hash=approval.content_hash,
         makers=sorted(approval.makers),

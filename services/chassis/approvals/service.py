@@ -49,23 +49,27 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     ) -> pb.ListApprovalsResponse:
         return await self._operations.read(request, list_approvals)
 
-    async def GrantApproval(self, request: pb.GrantApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
+    async def ApproveApproval(
+        self, request: pb.ApproveApprovalRequest, context: ServicerContext
+    ) -> approval_pb2.Approval:
         before = await answered_before(self._operations.database, request, approval_pb2.Approval)
         if before is not None:
             return before
         principal = current_principal()
         parties = await self._parties.list_current(principal)
-        granted: list[Approval] = []
+        approved: list[Approval] = []
 
-        async def grant(tx: AsyncConnection, request: pb.GrantApprovalRequest, now: datetime) -> approval_pb2.Approval:
-            approval = await self._approvals.grant(tx, request, parties, now)
-            granted[:] = [approval]
+        async def approve(
+            tx: AsyncConnection, request: pb.ApproveApprovalRequest, now: datetime
+        ) -> approval_pb2.Approval:
+            approval = await self._approvals.approve(tx, request, parties, now)
+            approved[:] = [approval]
             return messages.to_approval(approval, now)
 
-        answer = await self._operations.write(request, approval_pb2.Approval, grant)
-        if request.validate_only or not granted or granted[0].status is not Status.APPROVED:
+        answer = await self._operations.write(request, approval_pb2.Approval, approve)
+        if request.validate_only or not approved or approved[0].status is not Status.APPROVED:
             return answer
-        done = await self._approvals.execute(granted[0])
+        done = await self._approvals.execute(approved[0])
         answer = await self._show(done, self._operations.clock.now())
         async with self._operations.database.begin() as tx:
             await replace_answer(tx, request, answer)

@@ -21,7 +21,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import (
     VALIDITY,
     Approval,
-    ApprovalNotPending,
+    ApprovalNotFound,
     Dossier,
     Status,
     check_pending,
@@ -62,12 +62,13 @@ class Waiting:
             parties: Those the caller acts for at this moment.
 
         Raises:
-            ApprovalNotPending, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
+            ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker,
+            InsufficientUserAuthentication
         """
         approval = await self._lock(tx, resource_id)
         if approval is None:
-            raise ApprovalNotPending("Nobody asks for it.")
-        check_pending(approval, now)
+            raise ApprovalNotFound()
+        check_pending(approval, now, Status.EXECUTED)
         person = check_second_person(approval, parties)
         path = self.path.format(resource_id)
         done = replace(approval, status=Status.EXECUTED, decided_by=person, decided_at=now, result_path=path)

@@ -72,8 +72,8 @@ CHASSIS: Table = {
     "approvals": both(
         insert=EVERY,
         update=(
-            *("version", "status", "updated_at", "decided_by", "decided_at", "reason", "result_path", "failure"),
-            *("comments", *LEASE),
+            *("version", "status", "updated_at", "decided_by", "decided_at", "reason", "result_path", "result"),
+            *("failure", "comments", *LEASE),
         ),
     ),
 }

@@ -18,7 +18,7 @@ from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import ContentChanged, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
 VALIDITY = timedelta(days=7)
@@ -39,12 +39,9 @@ class ApprovalNotFound(NotFound):
     what = "approval"
 
 
-class ApprovalNotPending(DomainError):
-    kind = Kind.FAILED_PRECONDITION
-    reason = "APPROVAL_NOT_PENDING"
-
-
 class ApprovalExpired(DomainError):
+    """What it is about is asked for again. Metadata: expire_time."""
+
     kind = Kind.FAILED_PRECONDITION
     reason = "APPROVAL_EXPIRED"
 
@@ -92,6 +89,7 @@ class Dossier:
     Args:
         summary: One sentence for the person who decides.
         resource_id: What it is about.
+        scope_id: The escrow account or offering whose books it touches, if it is one's.
         amount: The money it moves, if it moves some.
         makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
         beneficiary_party_ids: The parties that gain from it.
@@ -100,6 +98,7 @@ class Dossier:
 
     summary: str
     resource_id: str
+    scope_id: str | None = None
     amount: Money | None = None
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
@@ -126,6 +125,7 @@ class Approval:
     summary: str
     status: Status
     resource_id: str
+    scope_id: str | None
     amount: Money | None
     content: str
     content_hash: str
@@ -140,6 +140,7 @@ class Approval:
     decided_at: datetime | None = None
     reason: str | None = None
     result_path: str | None = None
+    result: str | None = None
     failure: Failure | None = None
     epoch: int = 0
     comments: tuple[Comment, ...] = field(default=())
@@ -160,13 +161,20 @@ def hash_content(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def check_pending(approval: Approval, now: datetime) -> None:
-    """Raises: ApprovalNotPending, ApprovalExpired."""
+def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PENDING) -> None:
+    """
+    Args:
+        wanted: Where it is to go; PENDING for what leaves it as it is.
+
+    Raises:
+        ApprovalExpired: nobody decided it in time.
+        IllegalStatusChange: it was decided before.
+    """
     status = approval.status_at(now)
     if status is Status.EXPIRED:
         raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=approval.expires_at)
     if status is not Status.PENDING:
-        raise ApprovalNotPending("It was decided before.", status=status)
+        raise IllegalStatusChange(status, wanted, "It was decided before.")
 
 
 def check_checker(approval: Approval, person: str, parties: Collection[str]) -> None:

@@ -20,9 +20,10 @@ from services.chassis.values.approvals import Dossier
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
-from services.compliance.domain.refusals import CheckNotInReview, ComplianceCheckNotFound
+from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
 
@@ -40,7 +41,7 @@ REVIEWS = Waiting(
 async def review_compliance_check(
     tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, now: datetime
 ) -> pb.ComplianceCheck:
-    """Raises: ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker, BeneficiaryIsChecker."""
+    """Raises: ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker."""
     decision = pb.ComplianceCheck.Status.Name(request.decision)
     decided = await decide_check(tx, request.compliance_check_id, decision, request.note, now, etag=request.etag)
     return await actions.answer_check(tx, decided)
@@ -52,7 +53,7 @@ async def decide_check(
     """What a review does, by the check's own route or by the inbox.
 
     Raises:
-        ComplianceCheckNotFound, EtagMismatch, CheckNotInReview, MakerIsChecker, BeneficiaryIsChecker
+        ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
     """
     reviewer = current_principal().person
     party = await lock_party_of(tx, check_id)
@@ -61,7 +62,7 @@ async def decide_check(
         raise ComplianceCheckNotFound()
     check_etag(etag, messages.etag_of_check(check))
     if check.status != "MANUAL_REVIEW":
-        raise CheckNotInReview("The check does not wait for a person.", status=check.status)
+        raise IllegalStatusChange(check.status, decision)
     persons = [one.person for one in await parties_store.list_persons(tx, check.party_id)]
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
     if decision == "PASSED":
@@ -154,7 +155,12 @@ async def _open(
         explanation=None if because is None else messages.to_explanation_column(because),
     )
     # Events tell the summary, so it names nobody.
-    dossier = Dossier(f"Pass {check_type} of {party_id}", check_id, None, frozenset(makers), frozenset({party_id}))
+    dossier = Dossier(
+        f"Pass {check_type} of {party_id}",
+        check_id,
+        makers=frozenset(makers),
+        beneficiary_party_ids=frozenset({party_id}),
+    )
     facts = {name: party[name] for name in clearance.list_facts(check_type)}
     content = {"complianceCheckId": check_id, "partyId": party_id, "type": check_type, "facts": facts}
     await REVIEWS.open(tx, dossier, content | {"persons": sorted(persons)}, now)

@@ -25,11 +25,6 @@ class TransactionLimitIsDefault(DomainError):
     reason = "TRANSACTION_LIMIT_IS_DEFAULT"
 
 
-class CheckNotInReview(DomainError):
-    kind = Kind.FAILED_PRECONDITION
-    reason = "CHECK_NOT_IN_REVIEW"
-
-
 class TooManyPersons(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_PERSONS"

@@ -22,6 +22,7 @@ from services.chassis.values.refusals import (
     EscrowAccountClosed,
     EscrowAccountFrozen,
     EscrowAccountNotFound,
+    IllegalStatusChange,
     check_currency,
 )
 from services.escrow import actions, messages, store
@@ -222,7 +223,7 @@ def _refuse_ending(
                 currency_code=currency,
             )
         case _:
-            raise refusals.HoldNotOpen("The hold has ended.", hold_id=hold_id, status=verdict.subject)
+            raise IllegalStatusChange(verdict.subject, "CAPTURED" if captured_minor else "RELEASED")
 
 
 async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> sa.Row[Any]:

@@ -71,7 +71,8 @@ async def batch_post_journal_entries(
 ) -> pb.BatchPostJournalEntriesResponse:
     entries = await build_entries(database, request, now)
     outcomes = await poster.post(entries, validate_only=request.validate_only)
-    return pb.BatchPostJournalEntriesResponse(results=messages.to_posting_results(request.items, outcomes))
+    results = pb.PostingResults(results=messages.to_posting_results(request.items, outcomes))
+    return pb.BatchPostJournalEntriesResponse(posted=results)
 
 
 async def release_subscriptions(poster: Poster, request: pb.ReleaseSubscriptionsRequest) -> pb.JournalEntry:

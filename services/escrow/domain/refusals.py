@@ -52,12 +52,6 @@ class AlreadyReversed(_Refused):
     reason = "ALREADY_REVERSED"
 
 
-class HoldNotOpen(_Refused):
-    """Metadata: hold_id, status."""
-
-    reason = "HOLD_NOT_OPEN"
-
-
 class CaptureExceedsHold(_Refused):
     """Metadata: held_minor, requested_minor, currency_code."""
 

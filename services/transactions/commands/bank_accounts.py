@@ -118,7 +118,7 @@ async def confirm_bank_account(
     """A second person says that money may go there: from the end of the cool-down on.
 
     Raises:
-        BankAccountNotFound, ApprovalNotPending, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
+        BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
     """
     row = await store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
     if row is None:

@@ -64,6 +64,7 @@ def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:
     return Dossier(
         f"{_WORDS[row.type]}: {amount}, {way}",
         row.transaction_id,
+        row.escrow_account_id,
         amount=row.amount,
         makers=frozenset({row.created_by, *(() if account is None or row.is_debit else account.makers)}),
         beneficiary_party_ids=frozenset() if row.is_debit else frozenset({row.party_id}),

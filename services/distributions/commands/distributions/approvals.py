@@ -58,6 +58,7 @@ async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distributio
         f"Distribute {spell_money(amount.amount_minor, amount.currency)} of {offering.display_name}"
         f" to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
         distribution.distribution_id,
+        offering.offering_id,
         amount=amount,
         makers=distribution.makers,
         beneficiary_party_ids=frozenset(payees),
