@@ -15,11 +15,10 @@ from services.chassis.data.operations import Operations
 from services.chassis.values.refusals import PartyNotFound
 from services.distributions.clients import Peers
 from services.distributions.commands.distributions import approvals, calculations, drafts, executions
-from services.distributions.commands.raises import gates, investments, offerings
-from services.distributions.messages import to_closing_gates
+from services.distributions.commands.raises import investments, offerings
 from services.distributions.queries import distributions as distribution_queries
+from services.distributions.queries import gates
 from services.distributions.queries import raises as raise_queries
-from services.distributions.store.offerings import find_offering
 
 Context = ServicerContext[Any, Any]
 
@@ -62,10 +61,9 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
         self, request: offerings_pb2.GetClosingGatesRequest, context: Context
     ) -> offerings_pb2.ClosingGates:
         facts = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
-        async with self._operations.database.begin() as tx:
-            offering = await find_offering(tx, request.offering_id)
-            found = await gates.list_gates(tx, offering, facts, self._operations.clock.now())
-        return to_closing_gates(offering.offering_id, found)
+        return await self._operations.read(
+            request, lambda tx, request, now: gates.get_closing_gates(tx, request, facts, now)
+        )
 
     async def CloseOffering(
         self, request: offerings_pb2.CloseOfferingRequest, context: Context

@@ -21,12 +21,13 @@ from services.distributions.clients import Peers
 from services.distributions.commands.distributions.approvals import approve_waiting, end_waiting
 from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.payouts import resends
-from services.distributions.commands.raises import closings, gates, investments, refunds
+from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.domain import facts
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.spelling import spell_in
+from services.distributions.queries import gates
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import APPROVALS, SUBMITTED
 from services.distributions.store.distributions import find_being_declared, find_distribution, lock_distribution

@@ -19,12 +19,12 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_offering
 from services.distributions.commands.raises import refunds
-from services.distributions.commands.raises.gates import PeerFacts, list_gates
 from services.distributions.domain.closing import check_gates
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import check_may_close, name_proceeds_account
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
 from services.distributions.store.offerings import find_offering, lock_offering, save_offering

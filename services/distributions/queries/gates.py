@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_pb2 as escrow
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +15,7 @@ from services.distributions.clients import Peers
 from services.distributions.domain import closing
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering
+from services.distributions.messages import to_closing_gates
 from services.distributions.store.investments import list_investments_of
 from services.distributions.store.offerings import find_offering
 
@@ -44,6 +46,14 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
         balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
     return PeerFacts(status, balanced, {clearance.party_id: clearance.cleared for clearance in clearances})
+
+
+async def get_closing_gates(
+    tx: AsyncConnection, request: pb.GetClosingGatesRequest, peer_facts: PeerFacts, now: datetime
+) -> pb.ClosingGates:
+    """`peer_facts` were read before the transaction."""
+    offering = await find_offering(tx, request.offering_id)
+    return to_closing_gates(offering.offering_id, await list_gates(tx, offering, peer_facts, now))
 
 
 async def list_gates(
