@@ -221,7 +221,7 @@ async def test_proceeds_that_were_not_paid_say_why_on_the_offering_until_they_ar
     offering = await service.closed_offering(("inv-001", 100_000_00))
     assert not offering.HasField("proceeds_transaction_id")
     assert offering.proceeds_failure.code == "NO_PAYOUT_BANK_ACCOUNT"
-    assert offering.proceeds_failure.message == "The party has no bank account for payouts."
+    assert offering.proceeds_failure.message == "The party has no confirmed bank account for payouts."
     service.transactions.without_bank_account.remove("sponsor-1")
     assert not (await service.resend_proceeds(offering)).HasField("proceeds_failure")
     await service.work()
