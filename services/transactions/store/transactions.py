@@ -333,7 +333,7 @@ async def _record(
     ]
     await tx.execute(sa.insert(transaction_history), lines)
     event = _EVENTS[rows[0].status]
+    previous = {} if before == NONE else {"previous_status": before}
     invariant(all(row.org_id == current_principal().org_id for row in rows), "an event bears its own organization")
-    previous = before or "STATUS_UNSPECIFIED"
-    changed = [event(transaction=messages.to_transaction(row), previous_status=previous) for row in rows]
+    changed = [event(transaction=messages.to_transaction(row), **previous) for row in rows]
     await outbox.enqueue_all(tx, changed, now=now, actor=actor)
