@@ -64,7 +64,7 @@ def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
         aggregate_version=row.version,
         from_status=row.from_status or None,
         to_status=row.to_status,
-        reason=row.reason,
+        reason=row.reason or None,
         actor=row.actor,
         occur_time=to_timestamp(row.occurred_at),
     )

@@ -12,7 +12,13 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
-from services.transactions.actions import answer_bank_account, answer_transaction, answer_webhook
+from services.transactions.actions import (
+    answer_bank_account,
+    answer_transaction,
+    answer_webhook,
+    show_move,
+    show_transaction,
+)
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
@@ -60,7 +66,7 @@ async def list_transactions(
     )
     page = await read_list(tx, request, statement, _t.created_at, _t.transaction_id)
     return transactions_pb2.ListTransactionsResponse(
-        transactions=[messages.to_transaction(store.build_transaction(row)) for row in page.rows],
+        transactions=[show_transaction(store.build_transaction(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -77,7 +83,7 @@ async def get_transaction_history(
         .where(h.org_id == current_principal().org_id, h.transaction_id == request.transaction_id)
         .order_by(h.version)
     )
-    moves = [messages.to_move(row) for row in await tx.execute(statement)]
+    moves = [show_move(row) for row in await tx.execute(statement)]
     return transactions_pb2.GetTransactionHistoryResponse(moves=moves)
 
 

@@ -6,17 +6,28 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
-from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, IMPORT, INVESTOR, TransactionsHarness, usd
+from tests.support.peers.compliance import Decision
+from tests.support.transactions import (
+    ADMIN,
+    CHECKER,
+    ESCROW_ACCOUNT,
+    IMPORT,
+    INVESTOR,
+    TransactionsHarness,
+    usd,
+)
 
 T = pb.Transaction
 STRANGER = Principal("inv-999", "investor", "org-1", parties=frozenset({"inv-999"}))
@@ -247,6 +258,35 @@ async def test_what_is_anothers_looks_as_if_it_did_not_exist(
     assert (await refused(service, principal, "DeleteBankAccount", delete)).reason == "BANK_ACCOUNT_NOT_FOUND"
     assert len((await service.ask(principal, "ListTransactions", pb.ListTransactionsRequest())).transactions) == 0
     assert len((await service.ask(principal, "ListBankAccounts", bank_pb.ListBankAccountsRequest())).bank_accounts) == 0
+
+
+@pytest.mark.parametrize("creator", [ADMIN, INVESTOR])
+async def test_an_investor_reads_no_name_and_no_word_of_staff(service: TransactionsHarness, creator: Principal) -> None:
+    """A wire that staff, or the investor, announced; one person approved and another confirmed it."""
+    review = ComplianceCheck.MANUAL_REVIEW
+    service.compliance.decisions["inv-001"] = Decision(status=review, explanation=Explanation(statement="odd"))
+    request = await service.deposit_request(payment_method=T.WIRE, bank_account_id=None)
+    made = await service.ask(creator, "CreateTransaction", request)
+    await service.grant(await service.waiting(made.transaction_id))
+    await service.work()
+    etag = (await service.get(made.transaction_id)).etag
+    arrived = pb.ConfirmTransactionRequest(
+        idempotency_key="arrived", transaction_id=made.transaction_id, bank_reference="FED-1", etag=etag
+    )
+    await service.ask(CHECKER, "ConfirmTransaction", arrived)
+
+    named = {"created_by": creator.person, "approved_by": CHECKER.person, "confirmed_by": CHECKER.person}
+    for reader in (ADMIN, INVESTOR):
+        wanted = {name: person for name, person in named.items() if reader is ADMIN or person == reader.person}
+        listed = (await service.ask(reader, "ListTransactions", pb.ListTransactionsRequest())).transactions
+        for read in (await service.get(made.transaction_id, reader), *listed):
+            assert {name: getattr(read, name) for name in named if read.HasField(name)} == wanted
+        history = pb.GetTransactionHistoryRequest(transaction_id=made.transaction_id)
+        moves = (await service.ask(reader, "GetTransactionHistory", history)).moves
+        assert len(moves) == 8
+        by_staff = {move.actor for move in moves if move.HasField("actor")} & {ADMIN.person, CHECKER.person}
+        words = {move.reason for move in moves if move.HasField("reason")}
+        assert (bool(by_staff), "approved" in words) == ((True, True) if reader is ADMIN else (False, False))
 
 
 async def test_lists_come_newest_first_page_by_page_and_filtered(service: TransactionsHarness) -> None:
