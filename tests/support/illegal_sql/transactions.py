@@ -6,15 +6,15 @@ from __future__ import annotations
 ROWS = (
     (
         "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
-        " account_number_encrypted, account_number_last4, account_type, default_for_payouts, status, version,"
-        " created_by, created_at, updated_at) VALUES ('org_1', 'ba_1', 'pty_1', 'Ann', '021000021', 'x', '6789',"
-        " 'CHECKING', true, 'ACTIVE', 1, 'ann', now(), now())"
+        " account_number_encrypted, account_number_digest, account_number_last4, account_type, default_for_payouts,"
+        " status, version, created_by, makers, created_at, updated_at) VALUES ('org_1', 'ba_1', 'pty_1', 'Ann',"
+        " '021000021', 'x', 'd', '6789', 'CHECKING', true, 'PENDING', 1, 'ann', '{ann}', now(), now())"
     ),
     (
         "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
-        " amount_minor, currency, escrow_account_id, party_id, bank_account_id, provider, created_by, created_at,"
-        " updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', '', 1, 'ACH', 100, 'USD', 'esc_1', 'pty_1',"
-        " 'ba_1', 'sandbox', 'ann', now(), now())"
+        " amount_minor, currency, escrow_account_id, party_id, bank_account_id, account_number_digest, provider,"
+        " created_by, created_at, updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', '', 1, 'ACH', 100, 'USD', 'esc_1', 'pty_1',"
+        " 'ba_1', 'd', 'sandbox', 'ann', now(), now())"
     ),
     "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, '', 'INITIATED', '', 'ann', now())",
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
@@ -31,9 +31,9 @@ ROWS = (
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
     "bank_accounts": "org_id bank_account_id party_id account_holder_name routing_number account_number_encrypted"
-    " account_number_last4 account_type created_by created_at",
+    " account_number_digest account_number_last4 account_type created_by created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
-    " bank_account_id investment_id distribution_id allocation_id provider created_by request_subject"
+    " bank_account_id account_number_digest approval_reason investment_id distribution_id allocation_id provider created_by request_subject"
     " idempotency_key created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt",
@@ -54,14 +54,18 @@ RULES = {
         ),
         "23514",
     ),
+    "an account to which money goes at once": (
+        "UPDATE bank_accounts SET status = 'ACTIVE'",
+        "23514",
+    ),
     "an account that begins blocked": (
         (
             "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
-            " account_number_encrypted, account_number_last4, account_type, default_for_payouts, status, version,"
-            " created_by, created_at, updated_at) SELECT org_id, 'ba_2', party_id, account_holder_name,"
-            " routing_number,"
-            " account_number_encrypted, account_number_last4, account_type, false, 'BLOCKED', 1, created_by, now(),"
-            " updated_at FROM bank_accounts"
+            " account_number_encrypted, account_number_digest, account_number_last4, account_type,"
+            " default_for_payouts, status, version, created_by, makers, created_at, updated_at)"
+            " SELECT org_id, 'ba_2', party_id, account_holder_name, routing_number, account_number_encrypted,"
+            " account_number_digest, account_number_last4, account_type, false, 'BLOCKED', 1, created_by, makers,"
+            " now(), updated_at FROM bank_accounts"
         ),
         "23514",
     ),
