@@ -13,8 +13,8 @@ ROWS = (
     (
         "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
         " amount_minor, currency, escrow_account_id, party_id, bank_account_id, account_number_digest, provider,"
-        " created_by, created_at, updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', '', 1, 'ACH', 100, 'USD', 'esc_1', 'pty_1',"
-        " 'ba_1', 'd', 'sandbox', 'ann', now(), now())"
+        " created_by, created_at, updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', '', 1, 'ACH', 100,"
+        " 'USD', 'esc_1', 'pty_1', 'ba_1', 'd', 'sandbox', 'ann', now(), now())"
     ),
     "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, '', 'INITIATED', '', 'ann', now())",
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
@@ -33,8 +33,8 @@ FIXED = {
     "bank_accounts": "org_id bank_account_id party_id account_holder_name routing_number account_number_encrypted"
     " account_number_digest account_number_last4 account_type created_by created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
-    " bank_account_id account_number_digest approval_reason investment_id distribution_id allocation_id provider created_by request_subject"
-    " idempotency_key created_at",
+    " bank_account_id account_number_digest approval_reason investment_id distribution_id allocation_id provider"
+    " created_by request_subject idempotency_key created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt",
     "payout_requests": "fingerprint transaction_id refusal",
