@@ -6,9 +6,9 @@ from __future__ import annotations
 ROWS = (
     (
         "INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,"
-        " currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, created_by, created_at,"
-        " updated_at) VALUES ('org_1', 'off_1', 'x', 'pty_s', 'esc_1', 'REG_CF', 'USD', 100, 200, now(),"
-        " now() + interval '1 day', '[[1]]', 'OPEN', 'ann', now(), now())"
+        " currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, created_by, makers,"
+        " created_at, updated_at) VALUES ('org_1', 'off_1', 'x', 'pty_s', 'esc_1', 'REG_CF', 'USD', 100, 200, now(),"
+        " now() + interval '1 day', '[[1]]', 'OPEN', 'ann', '[\"ann\"]', now(), now())"
     ),
     (
         "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
@@ -17,8 +17,8 @@ ROWS = (
     "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false)",
     (
         "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
-        " distribution_date, status, created_by, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
-        " 'OPERATING', 'USD', 100, '2026-01-01', 'DRAFT', 'ann', now(), now())"
+        " distribution_date, status, created_by, makers, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
+        " 'OPERATING', 'USD', 100, '2026-01-01', 'DRAFT', 'ann', '[\"ann\"]', now(), now())"
     ),
     (
         "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type,"
@@ -44,7 +44,7 @@ ROWS = (
         "INSERT INTO sagas (org_id, saga_id, kind, subject_id, step, actor, due_at)"
         " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'REQUEST_PAYOUTS', 'ann', now())"
     ),
-    "UPDATE distributions SET status = 'PENDING_APPROVAL', submitted_by = 'ann'",
+    "UPDATE distributions SET status = 'PENDING_APPROVAL', submitted_by = 'ann', expires_at = now() + interval '1 day'",
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
