@@ -24,6 +24,7 @@ async def answer_escrow_account(tx: AsyncConnection, row: Any) -> pb.EscrowAccou
     actions = list_allowed_actions(
         pb.EscrowAccount,
         ("EscrowService/UpdateEscrowAccount", True),
+        ("EscrowService/ChangeEscrowAccountCustodian", True),
         ("EscrowService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
         ("EscrowService/UnfreezeEscrowAccount", status is Status.FROZEN),
         ("EscrowService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),

@@ -41,6 +41,12 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     ) -> pb.EscrowAccount:
         return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.update_escrow_account)
 
+    async def ChangeEscrowAccountCustodian(
+        self, request: pb.ChangeEscrowAccountCustodianRequest, context: ServicerContext
+    ) -> pb.ChangeEscrowAccountCustodianResponse:
+        answer: pb.ChangeEscrowAccountCustodianResponse = await self._approvals.carry_out(request)
+        return answer
+
     async def FreezeEscrowAccount(
         self, request: pb.FreezeEscrowAccountRequest, context: ServicerContext
     ) -> pb.EscrowAccount:

@@ -49,6 +49,14 @@ def build_approvals(operations: Operations, poster: Poster) -> Approvals:
             lambda request, _: f"{_path(request)}/journal-entries",
         ),
         ApprovalKind(
+            pb.ChangeEscrowAccountCustodianRequest,
+            pb.ChangeEscrowAccountCustodianResponse,
+            book.describe_custodian,
+            book.change_escrow_account_custodian,
+            lambda account: pb.ChangeEscrowAccountCustodianResponse(escrow_account=account),
+            lambda request, _: _path(request),
+        ),
+        ApprovalKind(
             pb.UnfreezeEscrowAccountRequest,
             pb.UnfreezeEscrowAccountResponse,
             book.describe_unfreezing,
@@ -162,6 +170,23 @@ class _Book:
         return account, effects
 
     # --- escrow accounts ---
+
+    async def change_escrow_account_custodian(
+        self, request: pb.ChangeEscrowAccountCustodianRequest
+    ) -> pb.EscrowAccount:
+        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.change_escrow_account_custodian)
+
+    async def describe_custodian(self, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime) -> Dossier:
+        async with self._operations.database.begin() as tx:
+            account = await self._find_account(tx, request.escrow_account_id)
+        wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
+        changes = (Change(name, getattr(account, name), value) for name, value in wanted.items())
+        return Dossier(
+            f"Another custodian: {account.display_name}",
+            request.escrow_account_id,
+            request.escrow_account_id,
+            changes=tuple(change for change in changes if change.before != change.after),
+        )
 
     async def unfreeze_escrow_account(self, request: pb.UnfreezeEscrowAccountRequest) -> pb.EscrowAccount:
         return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.unfreeze_escrow_account)

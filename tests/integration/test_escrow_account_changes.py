@@ -49,9 +49,25 @@ async def test_a_change_takes_over_the_named_fields_and_is_published(escrow):
     assert await get(escrow, before.escrow_account_id) == after
     [event] = await escrow.events(events.EscrowAccountUpdated)
     assert event.escrow_account == state_of(after)
-    cleared = await update(escrow, after, "external_id", "metadata", custodian_account_last4="0042")
+    cleared = await update(escrow, after, "external_id", "metadata")
     assert not cleared.HasField("external_id")
-    assert (dict(cleared.metadata), cleared.custodian_account_last4) == ({}, "0042")
+    assert dict(cleared.metadata) == {}
+
+
+async def test_nobody_alone_says_that_another_custodian_holds_the_money(escrow):
+    before = await get(escrow, await escrow.open())
+    wanted = {"custodian_name": "Second Trust", "custodian_account_last4": "0042"}
+    request = pb.ChangeEscrowAccountCustodianRequest(
+        escrow_account_id=before.escrow_account_id, etag=before.etag, **wanted
+    )
+    approval = await escrow.ask("ChangeEscrowAccountCustodian", request)
+    assert [(each.field, each.before, each.after) for each in approval.changes] == [
+        (name, getattr(before, name), value) for name, value in wanted.items()
+    ]
+    assert approval.scope_id == before.escrow_account_id
+    assert await get(escrow, before.escrow_account_id) == before, "it waits"
+    after = await escrow.call("ChangeEscrowAccountCustodian", request)
+    assert {name: getattr(after, name) for name in wanted} == wanted
 
 
 async def test_a_change_that_changes_nothing_is_no_new_version(escrow):
@@ -62,10 +78,9 @@ async def test_a_change_that_changes_nothing_is_no_new_version(escrow):
 
 async def test_what_an_account_must_have_cannot_be_taken_away(escrow):
     account = await get(escrow, await escrow.open())
-    for name in ("display_name", "custodian_name"):
-        with pytest.raises(InvalidField) as refused:
-            await update(escrow, account, name)
-        assert list(refused.value.fields) == [name]
+    with pytest.raises(InvalidField) as refused:
+        await update(escrow, account, "display_name")
+    assert list(refused.value.fields) == ["display_name"]
 
 
 async def test_who_decides_on_an_older_version_changes_nothing(escrow):
@@ -78,6 +93,11 @@ async def test_who_decides_on_an_older_version_changes_nothing(escrow):
             escrow.call(rpc, request(escrow_account_id=account, etag=first.etag, **values))
             for rpc, request, values in (
                 ("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest, {"reason": "x"}),
+                (
+                    "ChangeEscrowAccountCustodian",
+                    pb.ChangeEscrowAccountCustodianRequest,
+                    {"custodian_name": "x", "custodian_account_last4": "0042"},
+                ),
                 ("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest, {}),
                 ("CloseEscrowAccount", pb.CloseEscrowAccountRequest, {}),
             )
@@ -122,6 +142,11 @@ async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, pri
                 **same, etag=account.etag, update_mask=mask, display_name="Elm"
             )
             await escrow.call("UpdateEscrowAccount", request, principal)
+        case "change_custodian":
+            move = {"custodian_name": "x", "custodian_account_last4": "0042", "etag": account.etag}
+            await escrow.call(
+                "ChangeEscrowAccountCustodian", pb.ChangeEscrowAccountCustodianRequest(**same, **move), principal
+            )
         case "freeze":
             await escrow.call("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest(**same, reason="x"), principal)
         case "unfreeze":
@@ -149,7 +174,7 @@ async def test_an_action_is_allowed_where_its_write_goes_through(escrow, status)
         await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
     found = await get(escrow, account)
     unmoved = {"FROZEN": {"freeze"}, "CLOSED": {"close"}}.get(status, {"unfreeze"})
-    for action in ("update", "freeze", "unfreeze", "close", "place_hold", "post_journal_entry"):
+    for action in ("update", "change_custodian", "freeze", "unfreeze", "close", "place_hold", "post_journal_entry"):
         try:
             await try_action(escrow, action, found, escrow.admin)
             went_through = action not in unmoved

@@ -51,7 +51,14 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
     balance = await escrow.balance(account.escrow_account_id)
     assert {name_of(line.ledger_account) for line in balance.ledger_accounts} == FIXED
     assert {line.posted.amount_minor for line in balance.ledger_accounts} == {0}
-    assert list(account.allowed_actions) == ["update", "freeze", "close", "post_journal_entry", "place_hold"]
+    assert list(account.allowed_actions) == [
+        "update",
+        "change_custodian",
+        "freeze",
+        "close",
+        "post_journal_entry",
+        "place_hold",
+    ]
     [event] = await escrow.events(events.EscrowAccountOpened)
     account.ClearField("allowed_actions")
     assert (event.escrow_account, event.meta.actor) == (account, "admin-1")

@@ -11,6 +11,7 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
+from services.chassis.calls.validation import validate
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import InvalidField
 from services.escrow.queries import journal
@@ -35,6 +36,25 @@ async def listed(escrow: Escrow, account: str, **filters: Any) -> list[pb.Journa
         found += page.journal_entries
         if not (token := page.next_page_token):
             return found
+
+
+async def test_an_entry_got_alone_has_its_first_legs_and_the_ledger_all_of_them(escrow, monkeypatch):
+    account = await escrow.open()
+    booked = await escrow.post(account, ("cash", 3), *((f"subscription:inv-00{number}", -1) for number in (1, 2, 3)))
+    await escrow.post(account, ("cash", 1), ("fees", -1))
+    monkeypatch.setattr(journal, "LEGS_OF_ONE_MAX", 2)
+    read = await get(escrow, account, booked.journal_entry_id)
+    assert (read.leg_count, [leg.leg for leg in read.ledger_entries]) == (4, [1, 2])
+    legs = await escrow.ledger(account, journal_entry_id=[booked.journal_entry_id], order=Sort.OLDEST_FIRST)
+    assert list(legs.ledger_entries) == list(booked.ledger_entries)
+
+
+@pytest.mark.parametrize("type_", ["DISTRIBUTION", "HOLD", "RELEASE", "RETURN"])
+def test_what_is_declared_held_released_or_returned_is_posted_by_what_does_it(type_):
+    entry = new_entry(("cash", 1), ("fees", -1), type_=pb.JournalEntry.Type.Value(type_))
+    with pytest.raises(InvalidField) as refused:
+        validate(entry)
+    assert list(refused.value.fields) == ["type"]
 
 
 async def test_an_entry_is_read_as_it_was_answered_when_it_was_booked(escrow):

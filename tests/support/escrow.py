@@ -43,6 +43,7 @@ _numbers = itertools.count(1)
 TWO_PERSONS = {
     "PostJournalEntry",
     "BatchPostJournalEntries",
+    "ChangeEscrowAccountCustodian",
     "UnfreezeEscrowAccount",
     "CloseEscrowAccount",
     "CaptureHold",

@@ -50,12 +50,18 @@ async def update_escrow_account(
     changes: dict[str, Any] = {}
     for name in request.update_mask.paths:
         given = dict(request.metadata) if name == "metadata" else getattr(request, name)
-        if not given and name in ("display_name", "custodian_name"):
+        if not given and name == "display_name":
             raise InvalidField(f"The {name} cannot be taken away: it must be set.", fields={name: "must not be empty"})
         changes[name] = given if given or name != "external_id" else None
-    if all(getattr(row, name) == value for name, value in changes.items()):
-        return await actions.answer_escrow_account(tx, row)
-    return await _save(tx, row, now, changes)
+    return await _change(tx, row, now, changes)
+
+
+async def change_escrow_account_custodian(
+    tx: AsyncConnection, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime
+) -> pb.EscrowAccount:
+    row = await _lock(tx, request)
+    names = ("custodian_name", "custodian_account_last4")
+    return await _change(tx, row, now, {name: getattr(request, name) for name in names})
 
 
 async def freeze_escrow_account(
@@ -92,6 +98,13 @@ async def _lock(tx: AsyncConnection, request: Any) -> sa.Row[Any]:
         raise EscrowAccountNotFound()
     check_etag(request.etag, messages.to_etag(row))
     return row
+
+
+async def _change(tx: AsyncConnection, row: sa.Row[Any], now: datetime, changes: dict[str, Any]) -> pb.EscrowAccount:
+    """What changes nothing is no new version."""
+    if all(getattr(row, name) == value for name, value in changes.items()):
+        return await actions.answer_escrow_account(tx, row)
+    return await _save(tx, row, now, changes)
 
 
 async def _move(

@@ -23,6 +23,7 @@ from services.escrow.tables import journal_entries, ledger_entries
 
 _TIME = sa.TIMESTAMP(timezone=True)
 LEGS_MAX = 5_000  # of a page of journal entries
+LEGS_OF_ONE_MAX = 1_000  # of an entry that is got alone: 28,000 would not fit an answer
 
 _head, _leg = journal_entries.c, ledger_entries.c
 _HEAD_COLUMNS = (
@@ -53,7 +54,9 @@ async def list_ledger_entries(
             *within(_leg.effective_at, _effective_range(request)),
         )
     )
-    query = query.where(*one_of(_head.transaction_id, request.transaction_id))
+    query = query.where(
+        *one_of(_head.transaction_id, request.transaction_id), *one_of(_head.journal_entry_id, request.journal_entry_id)
+    )
     key: tuple[sa.Column[Any], ...] = (_leg.journal_sequence, _leg.leg) if only is None else (_leg.sequence,)
     query = query.where(*await _in_time(tx, request, account, only))
     page = Page.of(request)
@@ -147,7 +150,7 @@ async def get_journal_entry(tx: AsyncConnection, request: pb.GetJournalEntryRequ
     head = (await tx.execute(query)).mappings().one_or_none()
     if head is None:
         raise JournalEntryNotFound()
-    legs = await _read_legs(tx, account, [head["journal_sequence"]])
+    legs = await _read_legs(tx, account, [head["journal_sequence"]], _leg.leg <= LEGS_OF_ONE_MAX)
     return actions.answer_journal_entry(head, legs[head["journal_sequence"]], account.status)
 
 
@@ -219,7 +222,9 @@ def _in_account(account: sa.Row[Any]) -> tuple[sa.ColumnElement[bool], ...]:
     return _head.org_id == account.org_id, _head.escrow_account_id == account.escrow_account_id
 
 
-async def _read_legs(tx: AsyncConnection, account: sa.Row[Any], sequences: Sequence[int]) -> dict[int, list[Any]]:
+async def _read_legs(
+    tx: AsyncConnection, account: sa.Row[Any], sequences: Sequence[int], *conditions: sa.ColumnElement[bool]
+) -> dict[int, list[Any]]:
     """The legs of journal entries, by the entry's number, in order."""
     query = (
         sa.select(ledger_entries)
@@ -227,6 +232,7 @@ async def _read_legs(tx: AsyncConnection, account: sa.Row[Any], sequences: Seque
             _leg.org_id == account.org_id,
             _leg.escrow_account_id == account.escrow_account_id,
             _leg.journal_sequence.in_(sequences),
+            *conditions,
         )
         .order_by(_leg.journal_sequence, _leg.leg)
     )
