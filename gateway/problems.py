@@ -230,6 +230,8 @@ def _add_headers(problem: Problem, retry_after_seconds: float | None) -> None:
 
 def _challenge(problem: Problem) -> str:
     """What a caller must bring. Source: RFC 6750, section 3; RFC 9470, section 3."""
+    if problem.code == "SESSION_ENDED":
+        return 'Bearer error="invalid_token"'
     if problem.code != "INSUFFICIENT_USER_AUTHENTICATION":
         return "Bearer"
     wanted = {"error": "insufficient_user_authentication", "error_description": problem.detail}

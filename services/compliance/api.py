@@ -129,4 +129,5 @@ class OwnParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
             async with self._database.begin() as tx:
+                await parties_read.check_session_of(tx, principal)
                 return frozenset(await list_parties_of_person(tx, principal.org_id, principal.person))

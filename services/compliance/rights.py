@@ -15,6 +15,7 @@ RIGHTS: Table = {
         ),
     ),
     "party_persons": both(insert=EVERY, update=("title", "version", "updated_at"), delete=True),
+    "ended_sessions": read_only(),
     "compliance_checks": both(
         insert=EVERY,
         update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at"),

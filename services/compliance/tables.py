@@ -64,6 +64,17 @@ party_persons = sa.Table(
     sa.Index("party_persons_person", "org_id", "person", "party_id"),
 )
 
+# When the sessions of a person were ended: whoever signed in before moves no money any more. Written by operators.
+ended_sessions = sa.Table(
+    "ended_sessions",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    # In another spelling it would be nobody's, and end nothing.
+    sa.CheckConstraint("person = lower(btrim(person))", name="person_as_it_is_kept"),
+)
+
 compliance_checks = sa.Table(
     "compliance_checks",
     metadata,

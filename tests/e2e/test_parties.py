@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from realco.compliance.v1 import parties_pb2 as pty
@@ -23,9 +27,11 @@ from demo.harness.money import usd
 from demo.harness.rest import Json, RestClient, new_key
 from demo.harness.waiting import wait_for
 from deploy.local.instance import Instance
-from tests.e2e.organization import Organization, metadata_of
+from deploy.topology import database_of
+from tests.e2e.organization import Organization, metadata_of, open_client
 
 AMOUNT_MINOR = 200_00
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,55 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     )
     assert ann.get(f"/transactions/{bobs['transactionId']}")["partyId"] == llc
     assert {one["partyId"] for one in bob.get("/me")["parties"]} == {ira}
+
+
+def end_sessions(org: Organization, person: str) -> None:
+    """As an operator does it: the statements of the page, as the owner."""
+    statements = re.search(r"```sql\n(SET app.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    assert statements is not None
+
+    async def run(sql: str) -> None:
+        connection = await asyncpg.connect(org.instance.database_url("compliance"))
+        try:
+            await connection.execute(f"SET ROLE {database_of('compliance').owner_role}")
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(run(statements[1].replace("org-demo", org.org_id).replace("ann@example.org", person)))
+
+
+def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_again(org: Organization) -> None:
+    party = org.add_cleared_party()
+    offering = org.open_offering(10 * AMOUNT_MINOR)
+    ann = sign_in_person(org, party)
+    ordered = contribute(ann, org, offering, party)
+    asked = org.admin.decide(f"/escrow-accounts/{org.open_escrow_account()}", "close")["approval"]
+    read = org.second_admin.get(f"/approvals/{asked['approvalId']}")
+    approve = f"/approvals/{asked['approvalId']}/approve", {"contentHash": read["contentHash"]}
+
+    for user in (ann.user, org.second_admin.user):
+        end_sessions(org, user)
+    ended = 401, "SESSION_ENDED", "POST"
+    body = {"offeringId": offering["offeringId"], "partyId": party, "amount": usd(AMOUNT_MINOR)}
+    ann.expect_refusal(*ended, "/investments", body)
+    ann.expect_refusal(*ended, f"/transactions/{ordered['transactionId']}/cancel")
+    org.second_admin.expect_refusal(*ended, *approve, etag=read["etag"])
+
+    def send_again(role: str, user: str, path: str, body: Json, etag: str = "") -> int:
+        """With the token of a new sign-in; answers the status."""
+        client = open_client(org.instance, user, org.instance.issue_token(role, user, org.org_id))
+        headers = {"Idempotency-Key": f"{user}-again"} | ({"If-Match": f'"{etag}"'} if etag else {})
+        answer = client.request("POST", path, json=body, headers=headers)
+        client.close()
+        return answer.status_code
+
+    # Tokens tell the time in whole seconds: the sign-in may be of the second in which the sessions were ended.
+    for send in (
+        lambda: send_again("investor", ann.user, "/investments", body),
+        lambda: send_again("admin", org.second_admin.user, *approve, etag=read["etag"]),
+    ):
+        assert wait_for("the new sign-in to count", send, lambda status: status != 401) in (200, 201)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from services.chassis.calls import client, server
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds, set_deadline
+from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.refusals import PartyNotFound
@@ -327,6 +328,15 @@ async def test_a_peers_refusal_passes_through_to_our_caller_as_it_was(call, peer
     code, reason, details = await call()
     assert (code, reason) == ("FAILED_PRECONDITION", "ESCROW_ACCOUNT_FROZEN")
     assert details["metadata"] == {"escrow_account_id": ACCOUNT}
+
+
+async def test_a_peer_that_knows_our_callers_session_ended_tells_our_caller(call, peer, servicer):
+    async def ask(request):
+        servicer.answer = SessionEnded("Sign in again.")
+        return await peer.GetEscrowAccount(request)
+
+    servicer.answer = ask
+    assert (await call())[:2] == ("UNAUTHENTICATED", "SESSION_ENDED")
 
 
 async def test_a_peer_that_is_away_makes_us_unavailable_not_broken(call, issuer, servicer):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.calls.auth import Principal, service_principal
-from services.chassis.calls.sign_in import InsufficientUserAuthentication, check_fresh_sign_in
+from services.chassis.calls.sign_in import (
+    InsufficientUserAuthentication,
+    SessionEnded,
+    check_fresh_sign_in,
+    check_session,
+)
 from services.chassis.values.text import normalize_person
 
 ANN = Principal("ann", "admin", "org_1", strong_levels="gold", strong_seconds_max=300, token="t")
@@ -47,6 +53,28 @@ def test_the_refusal_names_what_the_persons_issuer_calls_a_strong_sign_in() -> N
         with pytest.raises(InsufficientUserAuthentication) as refused:
             check_fresh_sign_in(replace(ANN, strong_levels=levels))
         assert refused.value.metadata == {"max_age": "300", **metadata}
+
+
+@pytest.mark.parametrize(
+    ("title", "signed_in_at", "ended_at", "ended"),
+    [
+        ("nobody ended them", 1000, None, False),
+        ("before they were ended", 1000, 1000.5, True),
+        ("after it", 1001, 1000.5, False),
+        ("a service by itself", None, 1000.5, False),
+    ],
+)
+def test_a_session_ends_for_who_signed_in_before(
+    title: str, signed_in_at: int | None, ended_at: float | None, ended: bool
+) -> None:
+    moment = None if ended_at is None else datetime.fromtimestamp(ended_at, UTC)
+    person = replace(ANN, signed_in_at=signed_in_at)
+    for principal in (person, ESCROW.for_person(person)):
+        if ended:
+            with pytest.raises(SessionEnded):
+                check_session(principal, moment)
+        else:
+            check_session(principal, moment)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,11 @@ def test_an_answer_that_wants_a_fresh_sign_in_says_which():
     )
 
 
+def test_an_answer_to_who_was_signed_out_says_that_the_token_is_no_good():
+    problem = answer(rpc_error("UNAUTHENTICATED", info("SESSION_ENDED"), words="Sign in again."))
+    assert (problem.status, problem.headers["WWW-Authenticate"]) == (401, 'Bearer error="invalid_token"')
+
+
 @pytest.mark.parametrize("kind", errors.Kind)
 def test_every_kind_of_domain_error_has_its_status(kind):
     refusal = errors.Refused(kind, "SOME_REASON", "Because.", {}, {}, "escrow.realco")

@@ -196,6 +196,10 @@ async def test_a_strong_sign_in_has_a_level_or_method_and_a_time(
     found = await verifier(tmp_path, settings_of("Keycloak")).verify(sign(header, changed))
     assert (found.strong_sign_in_at is not None) is strong
     assert (found.strong_levels, found.strong_seconds_max) == ("gold", 900)
+    # Who does not say when somebody signed in says at least when the token was issued.
+    assert found.signed_in_at is not None
+    tells = changed.get("auth_time") == claims["auth_time"]
+    assert 30 * tells <= time.time() - found.signed_in_at < 30 * tells + 30
 
 
 KEYS = {"ES256": ECKey.generate_key("P-256"), "RS256": RSA, "EdDSA": OKPKey.generate_key("Ed25519")}

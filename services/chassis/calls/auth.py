@@ -38,6 +38,8 @@ class Principal:
     parties: frozenset[str] = frozenset()
     # Who signed in with the account, where the issuer says it; otherwise the account is who somebody is.
     known_as: str = ""
+    # When the person signed in, in seconds since 1970; None for a service by itself.
+    signed_in_at: int | None = field(default=None, compare=False)
     # When the person last signed in with more than one factor, in seconds since 1970, if it did; what its issuer calls
     # such a sign-in; and for how long one is good for a decision. None: a decision asks for none.
     strong_sign_in_at: int | None = field(default=None, compare=False)
@@ -64,6 +66,7 @@ class Principal:
         return replace(
             self,
             on_behalf_of=actor.person,
+            signed_in_at=actor.signed_in_at,
             strong_sign_in_at=actor.strong_sign_in_at,
             strong_levels=actor.strong_levels,
             strong_seconds_max=actor.strong_seconds_max,

@@ -1,8 +1,8 @@
 """Asking another service, and what its failure means to whoever asked us.
 
-Its refusal is raised as it came where it is about the business. A peer that finds our request malformed, or does not
-let us ask, tells of a bug of ours: our own caller did nothing wrong, and hears nothing of it. Whatever else happened,
-the same request may be sent again.
+Its refusal is raised as it came where it is about the business, or about our caller's own session. A peer that finds
+our request malformed, or does not let us ask, tells of a bug of ours: our own caller did nothing wrong, and hears
+nothing of it. Whatever else happened, the same request may be sent again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from grpc import aio
 
+from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.calls.status import from_status, status_in
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import Bug, DomainError, Kind, Unavailable
@@ -24,6 +25,8 @@ R = TypeVar("R")
 _REFUSALS = frozenset({Kind.NOT_FOUND, Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS})
 # Our request was wrong, or we may not ask.
 _OUR_FAULTS = frozenset({Kind.INVALID_ARGUMENT, Kind.PERMISSION_DENIED, Kind.UNAUTHENTICATED})
+# What it says of our own caller, whose token went along.
+_OF_OUR_CALLER = frozenset({SessionEnded.reason})
 
 
 async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
@@ -59,7 +62,7 @@ def explain_failure(error: aio.AioRpcError) -> DomainError:
     """What a call to a peer failed of, as our own caller may know it. Logs what it may not."""
     status = status_in(error)
     refusal = from_status(status) if status is not None else None
-    if refusal is not None and refusal.kind in _REFUSALS:
+    if refusal is not None and (refusal.kind in _REFUSALS or refusal.reason in _OF_OUR_CALLER):
         return refusal
     if refusal is not None and refusal.kind in _OUR_FAULTS:
         error_id = new_id("err")

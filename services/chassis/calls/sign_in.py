@@ -1,11 +1,13 @@
-"""A decision asks for a person who signed in just now, and with more than a password.
+"""When somebody signed in: a token that was good all morning says who was there this morning.
 
-A token that was good all morning says who was there this morning. Source: RFC 9470
+A decision asks for a person who signed in just now, and with more than a password (source: RFC 9470). And who moves
+money signed in after the sessions of that person were ended, if somebody ended them.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 from services.chassis.calls.auth import Principal
@@ -17,6 +19,25 @@ class InsufficientUserAuthentication(DomainError):
 
     kind = Kind.UNAUTHENTICATED
     reason = "INSUFFICIENT_USER_AUTHENTICATION"
+
+
+class SessionEnded(DomainError):
+    """Somebody ended the person's sessions; only a new sign-in counts."""
+
+    kind = Kind.UNAUTHENTICATED
+    reason = "SESSION_ENDED"
+
+
+def check_session(principal: Principal, ended_at: datetime | None) -> None:
+    """
+    Args:
+        ended_at: When the person's sessions were ended; None: nobody ended them.
+
+    Raises:
+        SessionEnded
+    """
+    if ended_at is not None and principal.signed_in_at is not None and principal.signed_in_at < ended_at.timestamp():
+        raise SessionEnded("The session was ended. Sign in again.")
 
 
 def check_fresh_sign_in(principal: Principal) -> None:

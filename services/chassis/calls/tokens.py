@@ -259,12 +259,15 @@ def _person_of(header: _Header, claims: Claims, issuer: Issuer, grace_seconds: i
         raise not_acceptable()
     strong = claims.texts(names.methods) & issuer.strong_methods or claims.texts(names.level) & issuer.strong_levels
     at = claims.seconds(names.sign_in_time) if claims.has(names.sign_in_time) else None
+    if at is not None and at > now + _CLOCK_SKEW_SECONDS:
+        at = None  # it would be fresh for long
     return Principal(
         subject,
         _role_of(claims, issuer),
         _organization_of(claims, issuer),
         known_as=known_as,
-        strong_sign_in_at=at if strong and at is not None and at <= now + _CLOCK_SKEW_SECONDS else None,
+        signed_in_at=claims.seconds("iat") if at is None else at,
+        strong_sign_in_at=at if strong else None,
         strong_levels=" ".join(sorted(issuer.strong_levels)),
         strong_seconds_max=issuer.strong_seconds_max,
     )

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from realco.compliance.v1 import parties_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.sign_in import check_session
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import within_reach
@@ -78,8 +79,16 @@ async def list_party_persons(
 async def list_parties_of_person(
     tx: AsyncConnection, request: pb.ListPartiesOfPersonRequest, now: datetime
 ) -> pb.ListPartiesOfPersonResponse:
-    found = await store.list_parties_of_person(tx, current_principal().org_id, normalize_person(request.person))
+    """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
+    principal = current_principal()
+    await check_session_of(tx, principal)
+    found = await store.list_parties_of_person(tx, principal.org_id, normalize_person(request.person))
     return pb.ListPartiesOfPersonResponse(party_ids=found)
+
+
+async def check_session_of(tx: AsyncConnection, principal: Principal) -> None:
+    """Raises SessionEnded."""
+    check_session(principal, await store.find_end_of_sessions(tx, principal.org_id, principal.person))
 
 
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:

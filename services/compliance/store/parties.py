@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data import outbox
 from services.compliance import messages
 from services.compliance.store import checks
-from services.compliance.tables import parties, party_persons
+from services.compliance.tables import ended_sessions, parties, party_persons
 
 _c = parties.c
 _p = party_persons.c
@@ -92,6 +92,13 @@ async def list_parties_of_person(tx: AsyncConnection, org_id: str, person: str) 
     """The parties the person acts for, in the order of their ids."""
     mine = sa.select(_p.party_id).where(_p.org_id == org_id, _p.person == person).order_by(_p.party_id)
     return list(await tx.scalars(mine))
+
+
+async def find_end_of_sessions(tx: AsyncConnection, org_id: str, person: str) -> datetime | None:
+    """When the person's sessions were last ended."""
+    c = ended_sessions.c
+    found: datetime | None = await tx.scalar(sa.select(c.ended_at).where(c.org_id == org_id, c.person == person))
+    return found
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person: str) -> sa.Row[Any] | None:

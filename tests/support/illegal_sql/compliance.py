@@ -55,5 +55,6 @@ RULES = {
         "23514",
     ),
     "an unknown role": ("UPDATE parties SET roles = '{KING}'", "23514"),
+    "an end of sessions": ("INSERT INTO ended_sessions VALUES ('org_1', 'ann', now())", "42501"),
     "a limit to begin with": ("INSERT INTO default_limits VALUES ('DAILY_DEPOSIT', 'EUR', 1, now())", "42501"),
 }

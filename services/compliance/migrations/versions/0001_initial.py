@@ -148,6 +148,14 @@ def _create_tables() -> None:
     )
     op.create_index("party_persons_person", "party_persons", ["org_id", "person", "party_id"], unique=False)
     op.create_table(
+        "ended_sessions",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("person = lower(btrim(person))", name="person_as_it_is_kept"),
+        sa.PrimaryKeyConstraint("org_id", "person"),
+    )
+    op.create_table(
         "limit_usage",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=False),
