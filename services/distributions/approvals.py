@@ -23,7 +23,6 @@ from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.domain import facts
-from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.spelling import spell_in
@@ -33,7 +32,7 @@ from services.distributions.store.approvals import APPROVALS, SUBMITTED
 from services.distributions.store.distributions import find_being_declared, find_distribution, lock_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import find_offering
-from services.distributions.store.payouts import find_last_proceeds
+from services.distributions.store.payouts import find_last_proceeds, find_refund_position
 
 
 def build_approvals(operations: Operations, peers: Peers) -> Approvals:
@@ -179,7 +178,11 @@ class _Desk:
         )
 
     async def describe_cancellation(self, request: offerings_pb2.CancelInvestmentRequest, now: datetime) -> Dossier:
-        offering, investment = await self._find_investment(request.investment_id)
+        async with self._operations.database.begin() as tx:
+            investment = await INVESTMENTS.find(tx, request.investment_id)
+            if investment is None:
+                raise InvestmentNotFound
+            offering = await find_offering(tx, investment.offering_id)
         minor = investment.funded_minor
         return Dossier(
             f"Cancel an investment of {spell_in(investment.currency)(investment.amount_minor)}"
@@ -193,9 +196,12 @@ class _Desk:
         )
 
     async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> Dossier:
-        offering, investment = await self._find_investment(request.investment_id)
-        # What a closing took stays: then only what came after it goes back.
-        minor = investment.funded_minor - investment.released_minor
+        async with self._operations.database.begin() as tx:
+            position = await find_refund_position(tx, request.investment_id)
+            if position is None:
+                raise InvestmentNotFound
+            offering = await find_offering(tx, position.investment.offering_id)
+        investment, minor = position.investment, position.owed_minor
         return Dossier(
             f"Give {spell_in(investment.currency)(minor)} of an investment in {offering.display_name} back again",
             investment.investment_id,
@@ -205,13 +211,6 @@ class _Desk:
             facts=facts.explain_failure(investment.refund_failure),
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
-
-    async def _find_investment(self, investment_id: str) -> tuple[Offering, Investment]:
-        async with self._operations.database.begin() as tx:
-            investment = await INVESTMENTS.find(tx, investment_id)
-            if investment is None:
-                raise InvestmentNotFound
-            return await find_offering(tx, investment.offering_id), investment
 
     # --- distributions ---
 

@@ -115,8 +115,7 @@ async def test_what_events_tell_is_what_can_be_read(
     for event in told:
         versions[event.meta.aggregate_id] = versions.get(event.meta.aggregate_id, 0) + 1
         assert event.meta.aggregate_version == versions[event.meta.aggregate_id], "no gaps"
-        if not isinstance(event, events.ApprovalRequested | events.ApprovalUpdated):
-            assert scope_of(event).startswith("off_"), "every event of the business belongs to an offering"
+        assert scope_of(event).startswith("off_"), "every event belongs to an offering"
 
 
 async def test_every_move_is_a_line_of_history_with_its_person(service: DistributionsHarness) -> None:

@@ -128,7 +128,8 @@ async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_on
         await service.fund(offering, held[name], 5_00)  # too late, so it goes back
         await service.work()
         payout = service.transactions.newest(name)
-        await service.deliver(service.gave_back(payout), fail_payout(payout), service.bounced(payout))
+        # That it came back is told before it is booked: what is owed does not depend on the order.
+        await service.deliver(service.gave_back(payout), fail_payout(payout))
     request = opb.ResendRefundRequest(investment_id=held["inv-001"].investment_id)
     approval = await service.ask(service.investments.ResendRefund, request)
     assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (5_00, ["inv-001"])

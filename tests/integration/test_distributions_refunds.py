@@ -243,6 +243,26 @@ async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_unt
     assert (after.status, after.HasField("refund_failure")) == (opb.Investment.CANCELLED, False)
 
 
+async def test_a_refund_that_failed_is_not_sent_again_while_money_that_came_since_may_still_come_back(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.call(service.investments.CancelInvestment, request)
+    await service.work()
+    first = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(first), fail_payout(first), service.bounced(first))
+    late = await service.fund(offering, held, 5_00, clear=False)
+    assert "resend_refund" not in (await service.get(held)).allowed_actions
+    with pytest.raises(NothingToResend):
+        await service.resend_refund(held)
+    await service.deliver(complete_payout(late))
+    await service.resend_refund(held)
+    await service.work()
+    assert service.transactions.newest("inv-001").amount == usd(65_00)
+
+
 async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_again(
     service: DistributionsHarness,
 ) -> None:

@@ -59,6 +59,11 @@ class Investment:
         """
         return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor))
 
+    @property
+    def is_cleared(self) -> bool:
+        """Whether all that came in is past the return risk: before that nothing of it goes back."""
+        return self.completed_minor >= self.funded_minor + self.refunded_minor
+
 
 def check_may_cancel(offering: Offering, investment: Investment, now: datetime) -> None:
     """Whether the investor may withdraw the commitment.
@@ -80,3 +85,5 @@ def check_may_resend_refund(investment: Investment) -> None:
     """Raises: NothingToResend."""
     if investment.refund_failure is None:
         raise NothingToResend("No refund of the investment has failed.")
+    if not investment.is_cleared:
+        raise NothingToResend("Money came in since that is not cleared yet; what is owed is sent once it is.")

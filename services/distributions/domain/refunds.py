@@ -38,8 +38,7 @@ class RefundPosition:
         investment = self.investment
         # Money that arrived after the closing, or after the investor withdrew, goes back without being asked for.
         wanted = investment.refund_requested_by is not None or investment.status not in LIVE
-        cleared = investment.completed_minor >= investment.funded_minor + investment.refunded_minor
-        return self.owed_minor > 0 and wanted and cleared and (again or not self.has_failed)
+        return self.owed_minor > 0 and wanted and investment.is_cleared and (again or not self.has_failed)
 
     @property
     def is_settled(self) -> bool:

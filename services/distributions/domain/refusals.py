@@ -111,7 +111,7 @@ class DistributionInProgress(DomainError):
 
 
 class NothingToResend(DomainError):
-    """No attempt to pay it has failed, whatever the status."""
+    """No attempt to pay it has failed, whatever the status, or nothing of it may go now."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "NOTHING_TO_RESEND"

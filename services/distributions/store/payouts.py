@@ -160,6 +160,19 @@ async def lock_refund_positions(
     Args:
         investment_ids: Only these; None is all of the offering.
     """
+    query = _select_refund_positions().where(investments.c.offering_id == offering_id)
+    if investment_ids is not None:
+        query = query.where(investments.c.investment_id.in_(investment_ids))
+    return [_read_position(row) for row in await tx.execute(query.with_for_update(key_share=True, of=investments))]
+
+
+async def find_refund_position(tx: AsyncConnection, investment_id: str) -> RefundPosition | None:
+    query = _select_refund_positions().where(investments.c.investment_id == investment_id)
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else _read_position(row)
+
+
+def _select_refund_positions() -> sa.Select[Any]:
     refunds = payouts.c
     mine = sa.and_(refunds.org_id == investments.c.org_id, refunds.investment_id == investments.c.investment_id)
     last = sa.select(refunds.status, refunds.attempt).where(mine).order_by(refunds.attempt.desc()).limit(1)
@@ -169,7 +182,7 @@ async def lock_refund_positions(
         sa.func.count().filter(refunds.status.in_(_OPEN)).label("open_count"),
     ).where(mine)
     newest, summed = last.lateral("newest"), sums.lateral("summed")
-    query = (
+    return (
         sa.select(
             investments,
             summed.c.paid_minor,
@@ -178,19 +191,16 @@ async def lock_refund_positions(
             newest.c.status.label("last_status"),
         )
         .select_from(investments.join(summed, sa.true()).outerjoin(newest, sa.true()))
-        .where(is_mine(investments), investments.c.offering_id == offering_id)
+        .where(is_mine(investments))
         .order_by(investments.c.investment_id)
-        .with_for_update(key_share=True, of=investments)
     )
-    if investment_ids is not None:
-        query = query.where(investments.c.investment_id.in_(investment_ids))
-    return [
-        RefundPosition(
-            investment=read_investment(row),
-            paid_minor=row.paid_minor,
-            is_under_way=row.open_count > 0,
-            last_attempt=row.last_attempt or 0,
-            last_status=None if row.last_status is None else PayoutStatus(row.last_status),
-        )
-        for row in await tx.execute(query)
-    ]
+
+
+def _read_position(row: Row) -> RefundPosition:
+    return RefundPosition(
+        investment=read_investment(row),
+        paid_minor=row.paid_minor,
+        is_under_way=row.open_count > 0,
+        last_attempt=row.last_attempt or 0,
+        last_status=None if row.last_status is None else PayoutStatus(row.last_status),
+    )
