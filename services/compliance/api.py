@@ -27,7 +27,8 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
         self, request: pb.EvaluateTransactionsRequest, context: ServicerContext
     ) -> pb.EvaluateTransactionsResponse:
         # Each transaction is its own key: asked again, it answers what it decided.
-        return await self._operations.read(request, evaluation.evaluate_transactions)
+        answer = pb.EvaluateTransactionsResponse
+        return await self._operations.write(request, answer, evaluation.evaluate_transactions)
 
     async def BatchGetClearances(
         self, request: pb.BatchGetClearancesRequest, context: ServicerContext

@@ -40,8 +40,10 @@ class Escrow(Protocol):
 class Compliance(Protocol):
     """What is forbidden."""
 
-    async def evaluate_transactions(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
-        """One decision an item, in order; asking again gives the first decision."""
+    async def evaluate_transactions(
+        self, items: Sequence[EvaluateItem], *, validate_only: bool = False
+    ) -> Sequence[Decision]:
+        """One decision an item, in order; asking again gives the first decision. Or what it would be."""
         ...
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
@@ -91,8 +93,10 @@ class ComplianceClient:
         self._compliance: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
         self._channel = channel
 
-    async def evaluate_transactions(self, items: Sequence[EvaluateItem]) -> Sequence[Decision]:
-        request = compliance_pb2.EvaluateTransactionsRequest(items=items)
+    async def evaluate_transactions(
+        self, items: Sequence[EvaluateItem], *, validate_only: bool = False
+    ) -> Sequence[Decision]:
+        request = compliance_pb2.EvaluateTransactionsRequest(items=items, validate_only=validate_only)
         answer = await ask(self._compliance.EvaluateTransactions, request)
         decisions: Sequence[Decision] = answer.decisions
         ids = (item.transaction_id for item in items)

@@ -84,10 +84,10 @@ async def office(request: pytest.FixtureRequest, service_database: Callable[[str
     return MemoryOffice() if request.param == "memory" else RealOffice(await service_database("compliance"))
 
 
-async def evaluate(office: Office, *items: Item) -> list[Any]:
+async def evaluate(office: Office, *items: Item, validate_only: bool = False) -> list[Any]:
     client = ComplianceClient(Wire("transactions").open_channel(office.servicer))
     with acting_as(MAKER):
-        return list(await client.evaluate_transactions(items))
+        return list(await client.evaluate_transactions(items, validate_only=validate_only))
 
 
 def move(party_id: str, minor: int, direction: int = Item.IN) -> Item:
@@ -115,6 +115,8 @@ async def test_money_moves_for_parties_that_are_cleared(office: Office, directio
 async def test_a_limit_counts_what_came_in_inside_one_question_too(office: Office) -> None:
     party, other = [await office.add_party(cleared=True) for _ in range(2)]
     await office.limit_deposits(100)
+    asked = await evaluate(office, move(party, 60), move(party, 41), validate_only=True)
+    assert [describe(decision)[0] for decision in asked] == ["PASSED", "FAILED"], "and nothing is counted:"
     decisions = await evaluate(
         office, move(party, 60), move(party, 41), move(party, 40), move(other, 100), move(party, 500, Item.OUT)
     )
@@ -126,6 +128,8 @@ async def test_a_limit_counts_what_came_in_inside_one_question_too(office: Offic
         ("PASSED", ""),
     ]
     [full] = await evaluate(office, move(party, 1))
+    [asked] = await evaluate(office, move(other, 1), validate_only=True)
+    assert describe(asked) == describe(full) == ("FAILED", "TRANSACTION_LIMIT_EXCEEDED")
     expected = {
         "limit_type": "DAILY_DEPOSIT",
         "limit_minor": "100",

@@ -15,6 +15,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import events_pb2, webhooks_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
@@ -182,6 +183,10 @@ async def test_what_is_only_validated_leaves_nothing(service: TransactionsHarnes
     before = len(await read_events(service))
     assert (await service.ask(IMPORT, "CreateTransaction", request)).status == T.INITIATED
     assert (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions == []
+    service.compliance.uncleared[request.party_id] = "KYC is FAILED"
+    with pytest.raises(DomainError, match="KYC is FAILED"):
+        await service.ask(IMPORT, "CreateTransaction", request)
+    del service.compliance.uncleared[request.party_id]
     assert (len(await read_events(service)), service.compliance.made) == (before, {})
     request.validate_only = False
     made = await service.ask(IMPORT, "CreateTransaction", request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -46,16 +47,34 @@ async def evaluate_now(
     recorded.
 
     Raises:
-        Refused: compliance forbids it; the transaction is FAILED, and a replay gets the same answer.
+        Refused: compliance forbids it; the transaction is FAILED, and a replay gets the same answer. Or it would be,
+            where the request only asks.
     """
     if request.validate_only:
-        return answer
+        return await _rehearse(dependencies, answer)
     if answer.status == pb.Transaction.INITIATED:
         answer = await _evaluate(dependencies, answer)
         dependencies.nudge.set()
     if answer.status == pb.Transaction.INITIATED:
         # A job may have decided meanwhile: the caller gets the answer that a replay would.
         answer = await decided_meanwhile(dependencies.database, request, pb.Transaction) or answer
+    return answer
+
+
+async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
+    item = EvaluateItem(
+        transaction_id=answer.transaction_id,
+        party_id=answer.party_id,
+        direction=EvaluateItem.IN if answer.direction == pb.Transaction.IN else EvaluateItem.OUT,
+        amount=answer.amount,
+    )
+    try:
+        [decision] = await dependencies.peers.compliance.evaluate_transactions([item], validate_only=True)
+    except DomainError as error:
+        log.warning("compliance_away", reason=error.reason)
+        return answer
+    if decision.status == _C.FAILED:
+        raise _to_refusal(decision.failure, dict(decision.failure.metadata))
     return answer
 
 
@@ -122,6 +141,10 @@ async def _refuse(tx: AsyncConnection, row: Transaction, decision: Decision, now
     facts = dict(why.metadata) | {"transaction_id": row.transaction_id}
     failure = Failure(why.code, why.message, retryable=False, metadata=facts)
     await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
+    return _to_refusal(why, facts)
+
+
+def _to_refusal(why: Any, facts: dict[str, str]) -> DomainError:
     unknown = PartyNotFound("party_id")
     kind, fields = (unknown.kind, unknown.fields) if why.code == unknown.reason else (Kind.FAILED_PRECONDITION, {})
     return Refused(kind, why.code, why.message, fields, facts, domain=f"{NAME}.realco")

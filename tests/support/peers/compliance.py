@@ -31,10 +31,14 @@ class MemoryCompliance:
     async def EvaluateTransactions(
         self, request: pb.EvaluateTransactionsRequest, _: None
     ) -> pb.EvaluateTransactionsResponse:
+        made, used = dict(self.made), self._used.copy()
         for item in request.items:
             if item.transaction_id not in self.made:
                 self.made[item.transaction_id] = self._decide(item)
-        return pb.EvaluateTransactionsResponse(decisions=[self.made[item.transaction_id] for item in request.items])
+        decisions = [self.made[item.transaction_id] for item in request.items]
+        if request.validate_only:
+            self.made, self._used = made, used
+        return pb.EvaluateTransactionsResponse(decisions=decisions)
 
     async def BatchGetClearances(self, request: pb.BatchGetClearancesRequest, _: None) -> pb.BatchGetClearancesResponse:
         answer = pb.BatchGetClearancesResponse()
