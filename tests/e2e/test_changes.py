@@ -42,8 +42,8 @@ PATCHED = {
     ),
     "/api/v1/escrow-accounts/{escrow_account_id}": Patched(
         lambda org: f"/escrow-accounts/{org.open_escrow_account()}",
-        {"displayName": "Oak Street escrow", "custodianName": "First Trust Bank", "metadata": {}},
-        ("displayName", "custodianName"),
+        {"displayName": "Oak Street escrow", "metadata": {}},
+        ("displayName",),
         {"metadata": {"a": "b"}},
     ),
     "/api/v1/offerings/{offering_id}": Patched(
