@@ -12,7 +12,7 @@ from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks
 
 from services.chassis.calls.wire import to_failure, to_money, to_timestamp
 from services.chassis.values.etags import etag_of
-from services.chassis.values.failure import Failure
+from services.chassis.values.failure import read_failure
 from services.transactions.domain.bank_accounts import compute_payout_start
 from services.transactions.domain.transaction import Transaction
 
@@ -30,30 +30,30 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         amount=to_money(row.amount),
         escrow_account_id=row.escrow_account_id,
         party_id=row.party_id,
-        bank_account_id=row.bank_account_id or None,
-        investment_id=row.investment_id or None,
-        distribution_id=row.distribution_id or None,
-        allocation_id=row.allocation_id or None,
-        description=row.description or None,
+        bank_account_id=row.bank_account_id,
+        investment_id=row.investment_id,
+        distribution_id=row.distribution_id,
+        allocation_id=row.allocation_id,
+        description=row.description,
         failure=None if row.failure is None else to_failure(row.failure),
         attempts=row.attempts,
         presentments=row.presentments,
         next_attempt_time=_to_time(row.next_attempt_at),
         provider=row.provider,
-        provider_reference=row.provider_reference or None,
-        bank_reference=row.bank_reference or None,
+        provider_reference=row.provider_reference,
+        bank_reference=row.bank_reference,
         dispute_status=row.dispute_status,
         reconciliation_status=row.reconciliation_status,
         finality=row.finality,
         created_by=row.created_by,
-        approved_by=row.approved_by or None,
-        confirmed_by=row.confirmed_by or None,
+        approved_by=row.approved_by,
+        confirmed_by=row.confirmed_by,
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
         settle_time=_to_time(row.settled_at),
         return_risk_end_time=_to_time(row.return_risk_end_at),
         final_time=_to_time(row.final_at),
-        external_id=row.external_id or None,
+        external_id=row.external_id,
         metadata=row.metadata,
         etag=row.etag,
     )
@@ -62,9 +62,9 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
 def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
     return transactions_pb2.TransactionMove(
         aggregate_version=row.version,
-        from_status=row.from_status or None,
+        from_status=row.from_status,
         to_status=row.to_status,
-        reason=row.reason or None,
+        reason=row.reason,
         actor=row.actor,
         occur_time=to_timestamp(row.occurred_at),
     )
@@ -94,8 +94,8 @@ def _build_bank_account_fields(row: sa.Row[Any]) -> dict[str, Any]:
         "account_type": row.account_type,
         "default_for_payouts": row.default_for_payouts,
         "status": row.status,
-        "block_reason": row.block_reason or None,
-        "external_id": row.external_id or None,
+        "block_reason": row.block_reason,
+        "external_id": row.external_id,
         "create_time": to_timestamp(row.created_at),
         "update_time": to_timestamp(row.updated_at),
         "etag": build_bank_account_etag(row),
@@ -109,7 +109,7 @@ def build_bank_account_etag(row: sa.Row[Any]) -> str:
 
 
 def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
-    failure = to_failure(Failure(row.failure_code, row.failure_message)) if row.failure_code else None
+    failure = read_failure(row.failure)
     return webhooks_pb2.Webhook(
         webhook_id=row.webhook_id,
         provider=row.provider,
@@ -117,7 +117,7 @@ def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.We
         event_type=row.event_type,
         status=row.status,
         transaction_id=row.transaction_id,
-        failure=failure,
+        failure=None if failure is None else to_failure(failure),
         create_time=to_timestamp(row.created_at),
         apply_time=_to_time(row.applied_at),
         allowed_actions=actions,

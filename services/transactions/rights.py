@@ -38,8 +38,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("status", "previous_status", "version", "updated_at"),
-            *("failure_code", "failure_message", "failure_retryable", "failure_metadata"),
-            *("attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
+            *("failure", "attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
             *("dispute_status", "reconciliation_status", "finality", "approved_by", "confirmed_by", "bank_reference"),
             *("settled_at", "return_risk_end_at", "final_at", "escrow_booked", *LEASE),
         ),
@@ -49,5 +48,5 @@ RIGHTS: Table = {
     "payout_requests": appended(),
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
     "webhook_inbox": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", *LEASE))),
-    "webhooks": both(insert=EVERY, update=("status", "failure_code", "failure_message", "applied_at")),
+    "webhooks": both(insert=EVERY, update=("status", "failure", "applied_at")),
 }

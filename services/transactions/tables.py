@@ -25,13 +25,18 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
 
 
 def _text(name: str) -> sa.Column[Any]:
-    """A text that may be missing: empty, never NULL."""
-    return sa.Column(name, sa.Text, nullable=False, server_default="")
+    """A text that may be missing: NULL, never empty."""
+    return sa.Column(name, sa.Text)
+
+
+def _failure() -> sa.Column[Any]:
+    """Why it failed: values/failure.py says how it is written."""
+    return sa.Column("failure", pg.JSONB(none_as_null=True))
 
 
 def _external_index(table: str, key: str) -> sa.Index:
     """For lists by the client's own id."""
-    where = sa.text("external_id <> ''")
+    where = sa.text("external_id IS NOT NULL")
     return sa.Index(f"{table}_external", "org_id", "external_id", "created_at", key, postgresql_where=where)
 
 
@@ -43,7 +48,7 @@ def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
 allowed_moves = sa.Table(
     "allowed_moves",
     metadata,
-    sa.Column("from_status", sa.Text, primary_key=True),  # empty: the transaction is new
+    sa.Column("from_status", sa.Text, primary_key=True),
     sa.Column("to_status", sa.Text, primary_key=True),
 )
 
@@ -95,24 +100,21 @@ transactions = sa.Table(
     sa.Column("type", sa.Text, nullable=False),
     # A trigger makes a move start from the status there is and the version grow by one; the key allows the edge.
     sa.Column("status", sa.Text, nullable=False),
-    sa.Column("previous_status", sa.Text, nullable=False),
+    _text("previous_status"),  # of a new one: none
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("payment_method", sa.Text, nullable=False),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.CHAR(3), nullable=False),
     sa.Column("escrow_account_id", sa.Text, nullable=False),
     sa.Column("party_id", sa.Text, nullable=False),
-    sa.Column("bank_account_id", sa.Text),  # NULL for wires and checks
+    _text("bank_account_id"),  # of wires and checks: none
     _text("account_number_digest"),  # of that account, as it was: nothing else is paid or drawn from
     _text("approval_reason"),  # why a second person approves it, whatever compliance says
     _text("investment_id"),
     _text("distribution_id"),
     _text("allocation_id"),
     _text("description"),
-    sa.Column("failure_code", sa.Text),
-    sa.Column("failure_message", sa.Text),
-    sa.Column("failure_retryable", sa.Boolean),
-    sa.Column("failure_metadata", pg.JSONB),
+    _failure(),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("presentments", sa.Integer, nullable=False, server_default="0"),
     _time("next_attempt_at"),
@@ -147,12 +149,15 @@ transactions = sa.Table(
     ),
     sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
     sa.CheckConstraint("presentments BETWEEN 0 AND 3 AND attempts >= presentments", name="presentments_three_at_most"),
-    sa.CheckConstraint("(failure_code IS NULL) = (failure_message IS NULL)", name="failure_whole"),
-    sa.CheckConstraint("(confirmed_by = '') = (bank_reference = '')", name="confirmation_whole"),
-    sa.CheckConstraint("created_by NOT IN (approved_by, confirmed_by)", name="maker_is_not_checker"),
-    sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest = '')", name="account_is_bound"),
+    sa.CheckConstraint("previous_status IS NOT NULL OR status = 'INITIATED'", name="born_initiated"),
+    sa.CheckConstraint("(confirmed_by IS NULL) = (bank_reference IS NULL)", name="confirmation_whole"),
     sa.CheckConstraint(
-        "approval_reason = '' OR approved_by <> ''"
+        "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
+        name="maker_is_not_checker",
+    ),
+    sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
+    sa.CheckConstraint(
+        "approval_reason IS NULL OR approved_by IS NOT NULL"
         " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
         name="approved_by_a_person",
     ),
@@ -174,7 +179,7 @@ transactions = sa.Table(
         "distribution_id",
         "created_at",
         "transaction_id",
-        postgresql_where=sa.text("distribution_id <> ''"),
+        postgresql_where=sa.text("distribution_id IS NOT NULL"),
     ),
     sa.Index(
         "transactions_investment",
@@ -182,7 +187,7 @@ transactions = sa.Table(
         "investment_id",
         "created_at",
         "transaction_id",
-        postgresql_where=sa.text("investment_id <> ''"),
+        postgresql_where=sa.text("investment_id IS NOT NULL"),
     ),
     _external_index("transactions", "transaction_id"),
     # What the jobs look for; small, because transactions that are final are in none of them.
@@ -203,7 +208,7 @@ transaction_history = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("transaction_id", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, primary_key=True),
-    sa.Column("from_status", sa.Text, nullable=False),
+    _text("from_status"),
     sa.Column("to_status", sa.Text, nullable=False),
     _text("reason"),
     sa.Column("actor", sa.Text, nullable=False),
@@ -213,6 +218,9 @@ transaction_history = sa.Table(
     ),
     sa.ForeignKeyConstraint(
         ["from_status", "to_status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
+    ),
+    sa.CheckConstraint(
+        "from_status IS NOT NULL OR (version = 1 AND to_status = 'INITIATED')", name="history_begins_initiated"
     ),
 )
 
@@ -226,7 +234,7 @@ provider_payments = sa.Table(
     sa.Column("presentment", sa.Integer, nullable=False),
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("provider_key", sa.Text, nullable=False),
-    sa.Column("provider_reference", sa.Text),  # NULL until the provider is known to have it
+    _text("provider_reference"),  # none until the provider is known to have it
     _time("created_at", nullable=False),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
@@ -245,10 +253,10 @@ payout_requests = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("idempotency_key", sa.Text, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
-    sa.Column("transaction_id", sa.Text),
-    sa.Column("refusal", pg.BYTEA),  # a realco.type.v1.Failure
+    _text("transaction_id"),
+    _failure(),
     _time("created_at", nullable=False),
-    sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
+    sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
 )
 
 # Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.
@@ -259,14 +267,14 @@ webhook_inbox = sa.Table(
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("provider_event_id", sa.Text, nullable=False),
     sa.Column("event_type", sa.Text, nullable=False),
-    sa.Column("body", pg.BYTEA, nullable=False),  # empty once it is old
+    sa.Column("body", pg.BYTEA),  # forgotten once it is old
     _text("provider_reference"),  # the payment it is about, if its type is applied
     _text("ignored_because"),  # set where it is about no payment of ours
     _time("created_at", nullable=False),
     *lease_columns(),
     sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
     sa.Index("webhook_inbox_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
-    sa.Index("webhook_inbox_bodies", "created_at", postgresql_where=sa.text("body <> ''::bytea")),
+    sa.Index("webhook_inbox_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),
 )
 
 # The webhooks that turned out to be about a transaction of the organization.
@@ -280,8 +288,7 @@ webhooks = sa.Table(
     sa.Column("event_type", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("transaction_id", sa.Text, nullable=False),
-    _text("failure_code"),
-    _text("failure_message"),
+    _failure(),
     _time("created_at", nullable=False),
     _time("applied_at"),
     sa.ForeignKeyConstraint(

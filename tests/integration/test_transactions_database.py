@@ -81,7 +81,7 @@ def _routes() -> dict[Status, list[Status]]:
     return routes
 
 
-_JUMP = "INSERT INTO transaction_history SELECT org_id, transaction_id, 9, 'QUEUED', 'SETTLED', '', '', now() FROM "
+_JUMP = "INSERT INTO transaction_history SELECT org_id, transaction_id, 9, 'QUEUED', 'SETTLED', NULL, '', now() FROM "
 _JUMP += "transactions"
 
 ILLEGAL = [
@@ -126,7 +126,7 @@ async def test_a_transaction_is_born_initiated(service: TransactionsHarness) -> 
         " settled_at) VALUES ('org-1', 'txn_x', 'DEPOSIT', :status, :before, :version, 'WIRE', 1, 'USD', 'e', 'p',"
         " 'manual', 'a', now(), now(), now())"
     )
-    for status, before, version in [("SETTLED", "PENDING_SETTLEMENT", 1), ("INITIATED", "", 2), ("QUEUED", "", 1)]:
+    for status, before, version in [("SETTLED", "PENDING_SETTLEMENT", 1), ("INITIATED", None, 2), ("QUEUED", None, 1)]:
         state = await fails(service.database, statement, status=status, before=before, version=version)
         assert state in {"23514", "23503"}
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.leases import taking
 from services.chassis.data.tables import approvals
 from services.chassis.values.approvals import Approval, Comment, Status
-from services.chassis.values.failure import Failure
+from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
 
 _c = approvals.c
@@ -77,7 +77,6 @@ def taking_approved(lease_ms: int, count_max: int) -> sa.Executable:
 
 
 def to_approval(row: Any) -> Approval:
-    failure = Failure(**row.failure) if row.failure else None
     comments = tuple(
         Comment(each["created_by"], each["text"], datetime.fromisoformat(each["created_at"])) for each in row.comments
     )
@@ -105,14 +104,13 @@ def to_approval(row: Any) -> Approval:
         reason=row.reason,
         result_path=row.result_path,
         result=row.result,
-        failure=failure,
+        failure=read_failure(row.failure),
         epoch=row.epoch,
         comments=comments,
     )
 
 
 def _changing(approval: Approval) -> dict[str, Any]:
-    failure = approval.failure
     return {
         "version": approval.version,
         "status": approval.status,
@@ -122,7 +120,7 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "reason": approval.reason,
         "result_path": approval.result_path,
         "result": approval.result,
-        "failure": None if failure is None else {**asdict(failure), "metadata": dict(failure.metadata)},
+        "failure": write_failure(approval.failure),
         "comments": [{**asdict(each), "created_at": each.created_at.isoformat()} for each in approval.comments],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.chassis.values.errors import DomainError
 
@@ -21,3 +22,19 @@ class Failure:
 def make_failure(refusal: DomainError) -> Failure:
     """What a refusal says, a peer's or our own."""
     return Failure(refusal.reason, refusal.message, refusal.kind.transient, refusal.metadata)
+
+
+def write_failure(failure: Failure | None) -> dict[str, Any] | None:
+    """As a row keeps it, in one column of JSON."""
+    if failure is None:
+        return None
+    return {
+        "code": failure.code,
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "metadata": dict(failure.metadata),
+    }
+
+
+def read_failure(value: Mapping[str, Any] | None) -> Failure | None:
+    return None if value is None else Failure(**value)

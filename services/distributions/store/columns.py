@@ -1,27 +1,11 @@
-"""Values inside a row that are not single columns: failures, explanations, terms."""
+"""Values inside a row that are not single columns: explanations, terms."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.failure import Failure
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
-
-
-def write_failure(failure: Failure | None) -> dict[str, Any] | None:
-    if failure is None:
-        return None
-    return {
-        "code": failure.code,
-        "message": failure.message,
-        "retryable": failure.retryable,
-        "metadata": dict(failure.metadata),
-    }
-
-
-def read_failure(value: dict[str, Any] | None) -> Failure | None:
-    return None if value is None else Failure(**value)
 
 
 def write_explanation(explanation: Explanation) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.outbox import enqueue
+from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.offering import Exemption, Offering
 from services.distributions.domain.refusals import OfferingNotFound
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus
 from services.distributions.messages import to_offering
 from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.columns import read_failure, read_terms, write_failure, write_terms
+from services.distributions.store.columns import read_terms, write_terms
 from services.distributions.store.rows import Row
 from services.distributions.tables import offerings
 

@@ -78,7 +78,7 @@ async def create_bank_account(
         account_number_last4=request.account_number[-4:],
         default_for_payouts=request.default_for_payouts or is_first,
         status=PENDING,
-        external_id=request.external_id,
+        external_id=request.external_id or None,
         metadata=dict(request.metadata),
         created_by=principal.person,
         makers=[principal.person],
@@ -100,6 +100,8 @@ async def update_bank_account(
     changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
     if "metadata" in changes:
         changes["metadata"] = dict(request.metadata)
+    if "external_id" in changes:
+        changes["external_id"] = request.external_id or None
     is_redirected = changes.get("default_for_payouts", False) and not row.default_for_payouts
     if is_redirected:
         makers = sorted({*row.makers, current_principal().person})

@@ -75,11 +75,11 @@ async def create_transaction(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     verdict.check()
-    digest = reason = ""
+    digest = reason = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, principal.org_id, request.bank_account_id)
         digest = check_usable(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
-        reason = "" if principal.confined or principal.service else STAFFS_DEBIT
+        reason = None if principal.confined or principal.service else STAFFS_DEBIT
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {
@@ -94,14 +94,14 @@ async def create_transaction(
         "bank_account_id": request.bank_account_id or None,
         "account_number_digest": digest,
         "approval_reason": reason,
-        "investment_id": request.investment_id,
-        "description": request.description,
-        "external_id": request.external_id,
+        "investment_id": request.investment_id or None,
+        "description": request.description or None,
+        "external_id": request.external_id or None,
         "metadata": dict(request.metadata),
         "provider": RAILS[method].provider,
         "created_by": principal.person,
         "request_subject": principal.subject,
-        "idempotency_key": request.idempotency_key,
+        "idempotency_key": request.idempotency_key or None,
     }
     [row] = await store.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return answer_transaction(row, now)

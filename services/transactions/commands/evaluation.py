@@ -129,7 +129,7 @@ async def apply_decisions(
     passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
     outcomes |= {row.transaction_id: answer_transaction(row, now) for row in passed}
     for row in rows:
-        if row.transaction_id in outcomes:
+        if row.transaction_id in outcomes and row.request_subject and row.idempotency_key:
             request = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
             sender = Principal(row.request_subject, "", row.org_id)
             await replace_answer(tx, request, outcomes[row.transaction_id], principal=sender)

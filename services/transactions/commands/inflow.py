@@ -28,18 +28,18 @@ from services.transactions.store import transactions as store
 
 @dataclass(frozen=True, slots=True)
 class Inflow:
-    """Money that is to come in, and where to. `investment_id` is empty where it pays none."""
+    """Money that is to come in, and where to. It pays an investment, or none."""
 
     amount: Money
     escrow_account_id: str
     party_id: str
-    investment_id: str
+    investment_id: str | None
     is_requested: bool  # by a request whose fields say all this
 
     @classmethod
     def of_request(cls, request: pb.CreateTransactionRequest, party_id: str) -> Inflow:
         amount = Money.from_proto(request.amount)
-        return cls(amount, request.escrow_account_id, party_id, request.investment_id, is_requested=True)
+        return cls(amount, request.escrow_account_id, party_id, request.investment_id or None, is_requested=True)
 
     @classmethod
     def of_transaction(cls, row: Transaction) -> Inflow:
@@ -141,7 +141,8 @@ async def check_commitment(tx: AsyncConnection, inflow: Inflow, investment: Inve
         CommitmentExceeded
     """
     org_id = current_principal().org_id
-    total_minor, unsettled_minor = await store.lock_contributions(tx, org_id, inflow.party_id, inflow.investment_id)
+    on_their_way = await store.lock_contributions(tx, org_id, inflow.party_id, investment.investment_id)
+    total_minor, unsettled_minor = on_their_way
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     taken_minor = max(total_minor, investment.funded_amount.amount_minor + unsettled_minor)
     _check_remaining(inflow, max(investment.amount.amount_minor - taken_minor, 0))

@@ -13,14 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.type.v1.failure_pb2 import Failure
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import to_failure
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
 from services.chassis.values.errors import DomainError
-from services.chassis.values.failure import make_failure
+from services.chassis.values.failure import make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.commands.bank_accounts import check_usable
@@ -45,7 +44,7 @@ class _Plan:
     item: Item
     transaction_id: str
     account: sa.Row[Any] | None
-    approval_reason: str
+    approval_reason: str | None
     refusal: DomainError | None
 
 
@@ -87,23 +86,26 @@ async def _plan_items(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -
     return plans
 
 
-def _choose_account(item: Item, sources: Mapping[tuple[str, str], Sequence[str]]) -> tuple[str, str]:
-    """The account to pay, empty for the party's default; and why a second person approves that, if one does.
+def _choose_account(
+    item: Item, sources: Mapping[tuple[str, str], Sequence[str | None]]
+) -> tuple[str | None, str | None]:
+    """The account to pay, None for the party's default; and why a second person approves that, if one does.
 
     Args:
         sources: From which accounts the contributions to an investment came, by (party, investment), the last one
-            first; an empty text stands for a wire or a check.
+            first; None stands for a wire or a check.
     """
+    named = item.bank_account_id or None
     if item.type == pb.Transaction.ESCROW_WITHDRAWAL:
-        return item.bank_account_id, PROCEEDS
+        return named, PROCEEDS
     if item.type != pb.Transaction.REFUND:
-        return item.bank_account_id, ""
+        return named, None
     came_from = sources.get((item.party_id, item.investment_id), [])
-    chosen = item.bank_account_id or next(iter(came_from), "")
-    return chosen, "" if chosen and set(came_from) == {chosen} else REFUND_ELSEWHERE
+    chosen = named or next(iter(came_from), None)
+    return chosen, None if chosen and set(came_from) == {chosen} else REFUND_ELSEWHERE
 
 
-def _find_refusal(item: Item, account_id: str, account: sa.Row[Any] | None) -> DomainError | None:
+def _find_refusal(item: Item, account_id: str | None, account: sa.Row[Any] | None) -> DomainError | None:
     if account is None and not account_id:
         message = "The party has no confirmed bank account for payouts."
         return NoPayoutBankAccount(message, party_id=item.party_id)
@@ -115,13 +117,12 @@ def _find_refusal(item: Item, account_id: str, account: sa.Row[Any] | None) -> D
 
 
 def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any]:
-    refusal = None if plan.refusal is None else to_failure(make_failure(plan.refusal))
     return {
         "org_id": org_id,
         "idempotency_key": plan.item.idempotency_key,
         "fingerprint": fingerprint_of(plan.item),
-        "transaction_id": plan.transaction_id if refusal is None else None,
-        "refusal": None if refusal is None else refusal.SerializeToString(deterministic=True),
+        "transaction_id": plan.transaction_id if plan.refusal is None else None,
+        "failure": None if plan.refusal is None else write_failure(make_failure(plan.refusal)),
         "created_at": now,
     }
 
@@ -141,10 +142,10 @@ def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
         "bank_account_id": account.bank_account_id,
         "account_number_digest": account.account_number_digest,
         "approval_reason": plan.approval_reason,
-        "investment_id": item.investment_id,
-        "distribution_id": item.distribution_id,
-        "allocation_id": item.allocation_id,
-        "description": item.description,
+        "investment_id": item.investment_id or None,
+        "distribution_id": item.distribution_id or None,
+        "allocation_id": item.allocation_id or None,
+        "description": item.description or None,
         "provider": RAILS[PAYOUT_METHOD].provider,
         "created_by": principal.person,
     }
@@ -155,7 +156,7 @@ def _build_result(item: Item, known: sa.Row[Any], created: Mapping[str, Transact
         message = "The idempotency_key was used with another payout."
         reused = IdempotencyKeyReused(message, idempotency_key=item.idempotency_key)
         return Result(idempotency_key=item.idempotency_key, failure=to_failure(make_failure(reused)))
-    if known.refusal is not None:
-        return Result(idempotency_key=item.idempotency_key, failure=Failure.FromString(known.refusal))
+    if (failure := read_failure(known.failure)) is not None:
+        return Result(idempotency_key=item.idempotency_key, failure=to_failure(failure))
     transaction = messages.to_transaction(created[known.transaction_id])
     return Result(idempotency_key=item.idempotency_key, transaction=transaction)

@@ -52,7 +52,8 @@ async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], rea
             "accountNumberDigest": row.account_number_digest,
             "reason": reason,
         }
-        await APPROVALS.open(tx, build_dossier(row, accounts.get(row.bank_account_id)), content, now)
+        account = accounts[row.bank_account_id] if row.bank_account_id else None
+        await APPROVALS.open(tx, build_dossier(row, account), content, now)
 
 
 def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:

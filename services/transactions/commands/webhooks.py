@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 from services.transactions.actions import answer_webhook
@@ -46,8 +47,8 @@ async def receive_webhook(
         provider_event_id=event.event_id,
         event_type=event.event_type,
         body=body,
-        provider_reference=event.payment_id,
-        ignored_because="" if is_applied else "events of this type are only stored",
+        provider_reference=event.payment_id or None,
+        ignored_because=None if is_applied else "events of this type are only stored",
         created_at=now,
     )
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, duplicate=not is_new)
@@ -70,15 +71,14 @@ async def apply_webhook(
         return False
     if hook.status != "RECEIVED":  # applied before a crash could note it in the inbox
         return True
-    message = await _apply_to(tx, row, payment, now)
-    failed = {"status": "FAILED", "failure_code": "PAYMENT_NOT_OURS", "failure_message": message}
-    outcome = failed if message else {"status": "APPLIED"}
+    failure = await _apply_to(tx, row, payment, now)
+    outcome = {"status": "FAILED" if failure else "APPLIED", "failure": write_failure(failure)}
     await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
     return True
 
 
-async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> str:
-    """Why the payment could not be applied; empty if it was."""
+async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
+    """Why the payment could not be applied, if so."""
     try:
         if payment.payment_id == row.provider_reference:
             await apply_payment(tx, row, payment, now)
@@ -86,8 +86,8 @@ async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now
             raise PaymentNotOurs("the provider has a payment under our reference that is none of its attempts")
     except PaymentNotOurs as error:
         log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
-        return str(error)
-    return ""
+        return Failure("PAYMENT_NOT_OURS", str(error))
+    return None
 
 
 async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
@@ -99,7 +99,7 @@ async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, 
     transaction = await transactions.lock_transaction(tx, org_id, row.transaction_id)
     invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
     assert transaction is not None
-    received = {"status": "RECEIVED", "failure_code": "", "failure_message": "", "applied_at": None}
+    received = {"status": "RECEIVED", "failure": None, "applied_at": None}
     row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
     await store.save_due(tx, org_id, row.webhook_id)
     return answer_webhook(row)

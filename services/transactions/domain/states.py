@@ -31,9 +31,6 @@ class Status(StrEnum):
 
 S = Status
 
-# The status "before" of a new transaction.
-NONE = ""
-
 NEXT: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         S.INITIATED: frozenset({S.PENDING_APPROVAL, S.APPROVED, S.FAILED, S.CANCELLED}),
@@ -54,10 +51,9 @@ NEXT: Mapping[Status, frozenset[Status]] = MappingProxyType(
     }
 )
 
-# Every row of the database's table of allowed moves: the birth, then the edges.
-MOVES: tuple[tuple[str, str], ...] = (
-    (NONE, S.INITIATED),
-    *((before, after) for before in Status for after in Status if after in NEXT[before]),
+# Every row of the database's table of allowed moves. A transaction begins INITIATED.
+MOVES: tuple[tuple[Status, Status], ...] = tuple(
+    (before, after) for before in Status for after in Status if after in NEXT[before]
 )
 
 

@@ -25,7 +25,7 @@ REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A row of the table `transactions`. Empty text means "not set"."""
+    """A row of the table `transactions`."""
 
     org_id: str
     transaction_id: str
@@ -36,36 +36,36 @@ class Transaction:
     amount: Money
     escrow_account_id: str
     party_id: str
-    bank_account_id: str
-    account_number_digest: str
-    approval_reason: str
-    investment_id: str
-    distribution_id: str
-    allocation_id: str
-    description: str
+    bank_account_id: str | None
+    account_number_digest: str | None
+    approval_reason: str | None
+    investment_id: str | None
+    distribution_id: str | None
+    allocation_id: str | None
+    description: str | None
     failure: Failure | None
     attempts: int
     presentments: int
     next_attempt_at: datetime | None
     first_presented_at: datetime | None
     provider: str
-    provider_reference: str
-    bank_reference: str
+    provider_reference: str | None
+    bank_reference: str | None
     dispute_status: str
     reconciliation_status: str
     finality: str
-    external_id: str
+    external_id: str | None
     metadata: Mapping[str, str]
     created_by: str
-    approved_by: str
-    confirmed_by: str
+    approved_by: str | None
+    confirmed_by: str | None
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
     return_risk_end_at: datetime | None
     final_at: datetime | None
-    request_subject: str
-    idempotency_key: str
+    request_subject: str | None
+    idempotency_key: str | None
     epoch: int
     tries: int
 

@@ -57,7 +57,7 @@ async def _find_owner(dependencies: Dependencies, taken: sa.Row[Any], payment: P
         return await provider_payments.find_owner(tx, taken.provider, payment.payment_id, payment.reference)
 
 
-async def _finish(dependencies: Dependencies, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
+async def _finish(dependencies: Dependencies, taken: sa.Row[Any], *, ignored_because: str | None = None) -> None:
     async with dependencies.database.begin_for_all() as tx:
         await store.finish_webhook(tx, taken, ignored_because=ignored_because)
 

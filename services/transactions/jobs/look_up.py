@@ -38,6 +38,7 @@ async def _look_up(dependencies: Dependencies, status: Status) -> int:
 
 
 async def _look_up_row(dependencies: Dependencies, taken: Transaction) -> None:
+    assert taken.provider_reference is not None  # the provider took it, else nobody would look for it
     try:
         payment = await dependencies.providers.look_ups[taken.provider].get_payment(taken.provider_reference)
     except OutcomeUnknown as error:

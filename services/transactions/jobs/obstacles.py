@@ -33,7 +33,8 @@ async def end_hopeless(
     accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids)
     possible = []
     for row in rows:
-        failure = _find_obstacle(row, accounts.get(row.bank_account_id), now, uncleared)
+        account = accounts[row.bank_account_id] if row.bank_account_id else None
+        failure = _find_obstacle(row, account, now, uncleared)
         if failure is None:
             possible.append(row)
             continue

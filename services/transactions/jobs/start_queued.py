@@ -73,7 +73,7 @@ async def _begin_attempts(
         attempts=t.attempts + 1,
         presentments=t.presentments + sa.case((t.type.in_(sorted(DEBIT_TYPES)), 1), else_=0),
         first_presented_at=sa.func.coalesce(t.first_presented_at, now),
-        provider_reference="",
+        provider_reference=None,
         escrow_booked=False,
     )
     await provider_payments.insert_attempts(tx, started, now)

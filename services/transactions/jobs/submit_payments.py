@@ -82,7 +82,9 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
     async with dependencies.database.begin() as tx:
         earlier = await provider_payments.list_earlier_references(tx, row)
-        account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
+        account = None
+        if row.bank_account_id:
+            account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
     order = _build_order(dependencies, row, account)
     if row.tries > 1:  # somebody tried before, and did not live to record the outcome
         found = await _find_payment(dependencies, row, earlier)
@@ -125,7 +127,7 @@ def _build_order(
             raise
         except VaultError:
             return AccountAltered(account.bank_account_id)
-        if not vault.is_digest(row.account_number_digest, account.routing_number, number):
+        if not vault.is_digest(row.account_number_digest or "", account.routing_number, number):
             return AccountAltered(account.bank_account_id)  # not the one that the transaction was approved for
     return PaymentOrder(
         key=row.provider_key,

@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
-from services.chassis.values.failure import Failure
+from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions import messages
-from services.transactions.domain.states import NONE, Status, check_move
+from services.transactions.domain.states import Status, check_move
 from services.transactions.domain.transaction import DEBIT_TYPES, FINAL, PROVISIONAL, Transaction
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
@@ -48,12 +48,9 @@ _EVENTS: dict[Status, type[Message]] = {
 
 def build_transaction(row: sa.Row[Any]) -> Transaction:
     values = dict(row._mapping)
-    code, message = values.pop("failure_code"), values.pop("failure_message")
-    retryable, facts = values.pop("failure_retryable"), values.pop("failure_metadata")
-    failure = None if code is None else Failure(code, message, bool(retryable), facts or {})
+    failure = read_failure(values.pop("failure"))
     amount = Money(values.pop("amount_minor"), values.pop("currency"))
     values["status"] = Status(values["status"])
-    values["bank_account_id"] = values["bank_account_id"] or ""
     return Transaction(**values, amount=amount, failure=failure)
 
 
@@ -115,15 +112,15 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
 
 async def list_contributing_accounts(
     tx: AsyncConnection, org_id: str, investment_ids: Collection[str]
-) -> dict[tuple[str, str], list[str]]:
-    """From which bank accounts money arrived for each (party, investment), the last one first; "" is none of ours."""
+) -> dict[tuple[str, str], list[str | None]]:
+    """From which bank accounts money arrived for each (party, investment), the last first; None is none of ours."""
     arrived = _c.status.in_([Status.SETTLED, Status.COMPLETED])
     statement = (
-        sa.select(_c.party_id, _c.investment_id, sa.func.coalesce(_c.bank_account_id, "").label("bank_account_id"))
+        sa.select(_c.party_id, _c.investment_id, _c.bank_account_id)
         .where(_c.org_id == org_id, _c.investment_id.in_(investment_ids), _c.type == "ESCROW_DEPOSIT", arrived)
         .order_by(_c.settled_at.desc(), _c.transaction_id.desc())
     )
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], list[str | None]] = {}
     for row in await tx.execute(statement):
         found.setdefault((row.party_id, row.investment_id), []).append(row.bank_account_id)
     return found
@@ -145,10 +142,10 @@ async def insert_transactions(
     Args:
         due_ms: In how many milliseconds a job has them evaluated.
     """
-    initial = {"status": Status.INITIATED, "previous_status": NONE, "version": 1, "created_at": now, "updated_at": now}
+    initial = {"status": Status.INITIATED, "previous_status": None, "version": 1, "created_at": now, "updated_at": now}
     statement = sa.insert(transactions).values(due_at=leases.due_in(due_ms)).returning(*_READ)
     created = [build_transaction(row) for row in await tx.execute(statement, [row | initial for row in rows])]
-    await _record(tx, created, NONE, reason="", actor=actor, now=now)
+    await _record(tx, created, None, actor=actor, now=now)
     return created
 
 
@@ -164,7 +161,7 @@ async def save_moves(
     *,
     actor: str,
     now: datetime,
-    reason: str = "",
+    reason: str | None = None,
     due_ms: int | None = None,
     **changes: Any,
 ) -> list[Transaction]:
@@ -303,19 +300,17 @@ def _finality_in(to: Status, changes: dict[str, Any], now: datetime) -> sa.Colum
 
 
 def _columns(changes: dict[str, Any]) -> dict[str, Any]:
-    if "failure" not in changes:
-        return changes
-    failure: Failure | None = changes.pop("failure")
-    return changes | {
-        "failure_code": failure and failure.code,
-        "failure_message": failure and failure.message,
-        "failure_retryable": failure and failure.retryable,
-        "failure_metadata": failure and dict(failure.metadata),
-    }
+    return changes | {"failure": write_failure(changes["failure"])} if "failure" in changes else changes
 
 
 async def _record(
-    tx: AsyncConnection, rows: Sequence[Transaction], before: str, *, reason: str, actor: str, now: datetime
+    tx: AsyncConnection,
+    rows: Sequence[Transaction],
+    before: Status | None,
+    *,
+    actor: str,
+    now: datetime,
+    reason: str | None = None,
 ) -> None:
     """Writes a move's line of history and its event."""
     lines = [
@@ -333,7 +328,7 @@ async def _record(
     ]
     await tx.execute(sa.insert(transaction_history), lines)
     event = _EVENTS[rows[0].status]
-    previous = {} if before == NONE else {"previous_status": before}
+    previous = {} if before is None else {"previous_status": before}
     invariant(all(row.org_id == current_principal().org_id for row in rows), "an event bears its own organization")
     changed = [event(transaction=messages.to_transaction(row), **previous) for row in rows]
     await outbox.enqueue_all(tx, changed, now=now, actor=actor)

@@ -42,7 +42,7 @@ async def take_webhooks(tx: AsyncConnection, statement: sa.Executable) -> list[s
     return list(await tx.execute(statement))
 
 
-async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str = "") -> None:
+async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str | None = None) -> None:
     """Nothing more is to be done."""
     await leases.finish(tx, webhook_inbox, taken._asdict(), ignored_because=ignored_because)
 
@@ -103,8 +103,8 @@ async def _enqueue(tx: AsyncConnection, row: sa.Row[Any], escrow_account_id: str
 
 
 async def forget_bodies(tx: AsyncConnection, *, before: datetime, count_max: int) -> int:
-    """Empties the bodies of webhooks received before then that no job has to apply; how many."""
-    old = sa.select(_i.webhook_id).where(_i.body != b"", _i.due_at.is_(None), _i.created_at < before)
+    """Forgets the bodies of webhooks received before then that no job has to apply; how many."""
+    old = sa.select(_i.webhook_id).where(_i.body.is_not(None), _i.due_at.is_(None), _i.created_at < before)
     locked = old.order_by(_i.created_at).limit(count_max).with_for_update(skip_locked=True)
-    emptied = sa.update(webhook_inbox).where(_i.webhook_id.in_(locked.scalar_subquery())).values(body=b"")
-    return (await tx.execute(emptied)).rowcount
+    forgotten = sa.update(webhook_inbox).where(_i.webhook_id.in_(locked.scalar_subquery())).values(body=None)
+    return (await tx.execute(forgotten)).rowcount

@@ -13,10 +13,10 @@ ROWS = (
     (
         "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
         " amount_minor, currency, escrow_account_id, party_id, bank_account_id, account_number_digest, provider,"
-        " created_by, created_at, updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', '', 1, 'ACH', 100,"
+        " created_by, created_at, updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', NULL, 1, 'ACH', 100,"
         " 'USD', 'esc_1', 'pty_1', 'ba_1', 'd', 'sandbox', 'ann', now(), now())"
     ),
-    "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, '', 'INITIATED', '', 'ann', now())",
+    "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, NULL, 'INITIATED', NULL, 'ann', now())",
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
@@ -37,7 +37,7 @@ FIXED = {
     " created_by request_subject idempotency_key created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt",
-    "payout_requests": "fingerprint transaction_id refusal",
+    "payout_requests": "fingerprint transaction_id failure",
     "webhook_inbox": "provider provider_event_id event_type provider_reference created_at",
     "webhooks": "provider provider_event_id transaction_id created_at",
     "allowed_moves": "from_status to_status",

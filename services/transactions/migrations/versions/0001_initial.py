@@ -22,7 +22,6 @@ compatible_with = "0001"
 
 # domain/states.py as it stood then; a test compares the two.
 _MOVES = {
-    "": "INITIATED",
     "INITIATED": "PENDING_APPROVAL APPROVED FAILED CANCELLED",
     "PENDING_APPROVAL": "APPROVED CANCELLED",
     "APPROVED": "QUEUED CANCELLED",
@@ -42,15 +41,16 @@ _GUARD = f"""
 CREATE FUNCTION transactions_guard() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NEW.version <> 1 OR NEW.previous_status <> '' THEN
+    IF NEW.version <> 1 OR NEW.status <> 'INITIATED' OR NEW.previous_status IS NOT NULL THEN
       RAISE EXCEPTION 'a transaction begins INITIATED, with version 1' USING ERRCODE = '23514';
     END IF;
     RETURN NEW;
   END IF;
-  IF NEW.status <> OLD.status AND (NEW.previous_status <> OLD.status OR NEW.version <> OLD.version + 1) THEN
+  IF NEW.status <> OLD.status
+     AND (NEW.previous_status IS DISTINCT FROM OLD.status OR NEW.version <> OLD.version + 1) THEN
     RAISE EXCEPTION 'a move starts from the status there is' USING ERRCODE = '23514';
   END IF;
-  IF NEW.status = OLD.status AND NEW.previous_status <> OLD.previous_status THEN
+  IF NEW.status = OLD.status AND NEW.previous_status IS DISTINCT FROM OLD.previous_status THEN
     RAISE EXCEPTION 'only a move has another status before' USING ERRCODE = '23514';
   END IF;
   IF NEW.version NOT IN (OLD.version, OLD.version + 1) THEN
@@ -91,7 +91,7 @@ $$
 _KEEP_BODY = f"""
 CREATE FUNCTION keep_webhook_body() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
 BEGIN
-  IF NEW.body <> '' OR OLD.due_at IS NOT NULL THEN
+  IF NEW.body IS NOT NULL OR OLD.due_at IS NOT NULL THEN
     RAISE EXCEPTION 'the body of a webhook is forgotten or stays' USING ERRCODE = '42501';
   END IF;
   RETURN NEW;
@@ -158,8 +158,8 @@ def _create_bank_accounts() -> None:
         sa.Column("account_type", sa.Text(), nullable=False),
         sa.Column("default_for_payouts", sa.Boolean(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("block_reason", sa.Text(), server_default="", nullable=False),
-        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("block_reason", sa.Text(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
@@ -188,7 +188,7 @@ def _create_bank_accounts() -> None:
         "bank_accounts_external",
         "bank_accounts",
         ["org_id", "external_id", "created_at", "bank_account_id"],
-        postgresql_where=sa.text("external_id <> ''"),
+        postgresql_where=sa.text("external_id IS NOT NULL"),
     )
 
 
@@ -200,13 +200,13 @@ _TRANSACTION_CHECKS = {
     "retry_has_a_time": "status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL",
     "settled_has_a_time": "status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL",
     "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')",
-    "failure_whole": "(failure_code IS NULL) = (failure_message IS NULL)",
+    "born_initiated": "previous_status IS NOT NULL OR status = 'INITIATED'",
     "amount_positive": "amount_minor > 0 AND amount_minor < 4611686018427387904",
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
-    "confirmation_whole": "(confirmed_by = '') = (bank_reference = '')",
-    "maker_is_not_checker": "created_by NOT IN (approved_by, confirmed_by)",
-    "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest = '')",
-    "approved_by_a_person": "approval_reason = '' OR approved_by <> ''"
+    "confirmation_whole": "(confirmed_by IS NULL) = (bank_reference IS NULL)",
+    "maker_is_not_checker": "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
+    "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
+    "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
     " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
 }
 
@@ -218,7 +218,7 @@ def _create_transactions() -> None:
         sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("previous_status", sa.Text(), nullable=False),
+        sa.Column("previous_status", sa.Text(), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("payment_method", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
@@ -226,38 +226,35 @@ def _create_transactions() -> None:
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("bank_account_id", sa.Text(), nullable=True),
-        sa.Column("account_number_digest", sa.Text(), server_default="", nullable=False),
-        sa.Column("approval_reason", sa.Text(), server_default="", nullable=False),
-        sa.Column("investment_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("distribution_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("allocation_id", sa.Text(), server_default="", nullable=False),
-        sa.Column("description", sa.Text(), server_default="", nullable=False),
-        sa.Column("failure_code", sa.Text(), nullable=True),
-        sa.Column("failure_message", sa.Text(), nullable=True),
-        sa.Column("failure_retryable", sa.Boolean(), nullable=True),
-        sa.Column("failure_metadata", pg.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("account_number_digest", sa.Text(), nullable=True),
+        sa.Column("approval_reason", sa.Text(), nullable=True),
+        sa.Column("investment_id", sa.Text(), nullable=True),
+        sa.Column("distribution_id", sa.Text(), nullable=True),
+        sa.Column("allocation_id", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("failure", pg.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("presentments", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_attempt_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("first_presented_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("provider", sa.Text(), nullable=False),
-        sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
-        sa.Column("bank_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("provider_reference", sa.Text(), nullable=True),
+        sa.Column("bank_reference", sa.Text(), nullable=True),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
-        sa.Column("external_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
-        sa.Column("approved_by", sa.Text(), server_default="", nullable=False),
-        sa.Column("confirmed_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("approved_by", sa.Text(), nullable=True),
+        sa.Column("confirmed_by", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("return_risk_end_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("final_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("request_subject", sa.Text(), server_default="", nullable=False),
-        sa.Column("idempotency_key", sa.Text(), server_default="", nullable=False),
+        sa.Column("request_subject", sa.Text(), nullable=True),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
@@ -301,7 +298,7 @@ def _create_transaction_indexes() -> None:
         "transactions",
         ["org_id", "distribution_id", "created_at", "transaction_id"],
         unique=False,
-        postgresql_where=sa.text("distribution_id <> ''"),
+        postgresql_where=sa.text("distribution_id IS NOT NULL"),
     )
     op.create_index(
         "transactions_due",
@@ -314,13 +311,13 @@ def _create_transaction_indexes() -> None:
         "transactions_external",
         "transactions",
         ["org_id", "external_id", "created_at", "transaction_id"],
-        postgresql_where=sa.text("external_id <> ''"),
+        postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
         "transactions_investment",
         "transactions",
         ["org_id", "investment_id", "created_at", "transaction_id"],
-        postgresql_where=sa.text("investment_id <> ''"),
+        postgresql_where=sa.text("investment_id IS NOT NULL"),
     )
     op.create_index(
         "transactions_provisional",
@@ -350,13 +347,16 @@ def _create_records() -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("from_status", sa.Text(), nullable=False),
+        sa.Column("from_status", sa.Text(), nullable=True),
         sa.Column("to_status", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["from_status", "to_status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
+        ),
+        sa.CheckConstraint(
+            "from_status IS NOT NULL OR (version = 1 AND to_status = 'INITIATED')", name="history_begins_initiated"
         ),
         sa.ForeignKeyConstraint(
             ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
@@ -391,9 +391,9 @@ def _create_requests() -> None:
         sa.Column("idempotency_key", sa.Text(), nullable=False),
         sa.Column("fingerprint", pg.BYTEA(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
-        sa.Column("refusal", pg.BYTEA(), nullable=True),
+        sa.Column("failure", pg.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.CheckConstraint("(transaction_id IS NULL) <> (refusal IS NULL)", name="created_or_refused"),
+        sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
         sa.PrimaryKeyConstraint("org_id", "idempotency_key"),
     )
     op.create_table(
@@ -402,9 +402,9 @@ def _create_requests() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_event_id", sa.Text(), nullable=False),
         sa.Column("event_type", sa.Text(), nullable=False),
-        sa.Column("body", pg.BYTEA(), nullable=False),
-        sa.Column("provider_reference", sa.Text(), server_default="", nullable=False),
-        sa.Column("ignored_because", sa.Text(), server_default="", nullable=False),
+        sa.Column("body", pg.BYTEA(), nullable=True),
+        sa.Column("provider_reference", sa.Text(), nullable=True),
+        sa.Column("ignored_because", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
@@ -414,7 +414,7 @@ def _create_requests() -> None:
     )
     op.create_index("webhook_inbox_due", "webhook_inbox", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index(
-        "webhook_inbox_bodies", "webhook_inbox", ["created_at"], postgresql_where=sa.text("body <> ''::bytea")
+        "webhook_inbox_bodies", "webhook_inbox", ["created_at"], postgresql_where=sa.text("body IS NOT NULL")
     )
     op.create_table(
         "webhooks",
@@ -425,8 +425,7 @@ def _create_requests() -> None:
         sa.Column("event_type", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=False),
-        sa.Column("failure_code", sa.Text(), server_default="", nullable=False),
-        sa.Column("failure_message", sa.Text(), server_default="", nullable=False),
+        sa.Column("failure", pg.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("applied_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.CheckConstraint("status IN ('RECEIVED', 'APPLIED', 'FAILED')", name="status_known"),
