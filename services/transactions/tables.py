@@ -10,6 +10,8 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
+from services.transactions.domain.rails import RAILS
+from services.transactions.domain.types import TYPES
 
 metadata = sa.MetaData()
 
@@ -163,8 +165,8 @@ transactions = sa.Table(
     ),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
-    _one_of("type", "DEPOSIT", "ESCROW_DEPOSIT", "DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"),
-    _one_of("payment_method", "ACH", "WIRE", "CHECK"),
+    _one_of("type", *TYPES),
+    _one_of("payment_method", *RAILS),
     _one_of("dispute_status", "NONE", "OPEN", "WON", "LOST"),
     _one_of("finality", "PROVISIONAL", "FINAL"),
     _one_of("reconciliation_status", "UNRECONCILED", "TENTATIVE", "RECONCILED"),

@@ -16,7 +16,7 @@ from services.transactions.commands.inflow import Inflow, InflowVerdict, check_c
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
-from services.transactions.domain.transaction import STAFFS_DEBIT
+from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -32,16 +32,16 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
     Raises:
         TypeNotSupported, InvalidField, PartyNotFound
     """
-    type_name, method = _T.Type.Name(request.type), _T.PaymentMethod.Name(request.payment_method)
-    if principal.confined and type_name != "ESCROW_DEPOSIT":
+    wanted, method = TYPES[_T.Type.Name(request.type)], _T.PaymentMethod.Name(request.payment_method)
+    if principal.confined and not wanted.is_for_investors:
         fields = {"type": "is not offered to this caller"}
-        raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=type_name)
+        raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=wanted.name)
     principal.choose_party(request.party_id)
     faults = {}
     if bool(request.bank_account_id) != RAILS[method].needs_bank_account:
         faults["bank_account_id"] = "must be set for ACH, and only then"
-    if bool(request.investment_id) != (type_name == "ESCROW_DEPOSIT"):
-        faults["investment_id"] = "must be set for ESCROW_DEPOSIT, and only then"
+    if bool(request.investment_id) != wanted.is_for_investment:
+        faults["investment_id"] = f"must be set for {', '.join(CONTRIBUTIONS)}, and only then"
     if faults:
         raise InvalidField("The request is not valid.", fields=faults)
 
@@ -75,11 +75,11 @@ async def create_transaction(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     verdict.check()
-    digest = reason = None
+    digest, reason = None, TYPES[_T.Type.Name(request.type)].approval_reason
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, principal.org_id, request.bank_account_id)
         digest = check_usable(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
-        reason = None if principal.confined or principal.service else STAFFS_DEBIT
+        reason = reason or (None if principal.confined or principal.service else STAFFS_DEBIT)
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {

@@ -25,7 +25,8 @@ from services.transactions import messages
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount
-from services.transactions.domain.transaction import PROCEEDS, REFUND_ELSEWHERE, Transaction
+from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import REFUND_ELSEWHERE, TYPES, TransactionType
 from services.transactions.store import bank_accounts, payout_requests
 from services.transactions.store import transactions as store
 
@@ -72,7 +73,7 @@ async def batch_create_payouts(
 
 
 async def _plan_items(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
-    refunded = {item.investment_id for item in items if item.type == pb.Transaction.REFUND}
+    refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     sources = await store.list_contributing_accounts(tx, org_id, refunded) if refunded else {}
     chosen = [_choose_account(item, sources) for item in items]
     named = await bank_accounts.list_bank_accounts(tx, org_id, {account_id for account_id, _ in chosen if account_id})
@@ -86,6 +87,10 @@ async def _plan_items(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -
     return plans
 
 
+def _type_of(item: Item) -> TransactionType:
+    return TYPES[pb.Transaction.Type.Name(item.type)]
+
+
 def _choose_account(
     item: Item, sources: Mapping[tuple[str, str], Sequence[str | None]]
 ) -> tuple[str | None, str | None]:
@@ -95,14 +100,13 @@ def _choose_account(
         sources: From which accounts the contributions to an investment came, by (party, investment), the last one
             first; None stands for a wire or a check.
     """
-    named = item.bank_account_id or None
-    if item.type == pb.Transaction.ESCROW_WITHDRAWAL:
-        return named, PROCEEDS
-    if item.type != pb.Transaction.REFUND:
-        return named, None
+    named, wanted = item.bank_account_id or None, _type_of(item)
+    if not wanted.gives_back:
+        return named, wanted.approval_reason
     came_from = sources.get((item.party_id, item.investment_id), [])
     chosen = named or next(iter(came_from), None)
-    return chosen, None if chosen and set(came_from) == {chosen} else REFUND_ELSEWHERE
+    elsewhere = None if chosen and set(came_from) == {chosen} else REFUND_ELSEWHERE
+    return chosen, wanted.approval_reason or elsewhere
 
 
 def _find_refusal(item: Item, account_id: str | None, account: sa.Row[Any] | None) -> DomainError | None:
@@ -133,7 +137,7 @@ def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
     return {
         "org_id": principal.org_id,
         "transaction_id": plan.transaction_id,
-        "type": pb.Transaction.Type.Name(item.type),
+        "type": _type_of(item).name,
         "payment_method": PAYOUT_METHOD,
         "amount_minor": item.amount.amount_minor,
         "currency": item.amount.currency_code,

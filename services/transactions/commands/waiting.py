@@ -15,6 +15,7 @@ from services.chassis.approvals.waiting import Waiting
 from services.chassis.values.approvals import Change, Dossier
 from services.chassis.values.money import spell_money
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import TYPES
 from services.transactions.store import bank_accounts
 
 EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
@@ -25,14 +26,6 @@ APPROVALS = Waiting(
     rpc="realco.transactions.v1.TransactionsService/ApproveTransaction",
 )
 CONFIRMATIONS = Waiting("CONFIRM_BANK_ACCOUNT", "/api/v1/bank-accounts/{}", EVENTS)
-
-_WORDS = {
-    "DEPOSIT": "Cash of the issuer",
-    "ESCROW_DEPOSIT": "Contribution",
-    "DISTRIBUTION": "Distribution",
-    "ESCROW_WITHDRAWAL": "Proceeds of an offering",
-    "REFUND": "Refund of a contribution",
-}
 
 
 async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime) -> None:
@@ -63,7 +56,7 @@ def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:
     if account is not None:
         way = f"{'drawn from' if row.is_debit else 'paid to'} account …{account.account_number_last4}"
     return Dossier(
-        f"{_WORDS[row.type]}: {amount}, {way}",
+        f"{TYPES[row.type].label}: {amount}, {way}",
         row.transaction_id,
         row.escrow_account_id,
         amount=row.amount,

@@ -11,16 +11,10 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.domain.rails import RAILS, Rail
 from services.transactions.domain.states import Status
+from services.transactions.domain.types import TYPES
 
 ATTEMPTS_MAX = 3
 PROVISIONAL, FINAL = "PROVISIONAL", "FINAL"
-
-# They bring money in; every other type that is offered pays it out.
-DEBIT_TYPES = frozenset({"DEPOSIT", "ESCROW_DEPOSIT"})
-# Why a second person approves a transaction, whatever compliance says.
-STAFFS_DEBIT = "somebody else has it drawn from the party's bank account"
-PROCEEDS = "the proceeds of an offering are paid out"
-REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +70,7 @@ class Transaction:
     @property
     def is_debit(self) -> bool:
         """True where we pull the party's money in; a payout pushes it out."""
-        return self.type in DEBIT_TYPES
+        return TYPES[self.type].is_debit
 
     @property
     def rail(self) -> Rail:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -16,19 +15,14 @@ from services.chassis.values.failure import Failure, make_failure
 from services.transactions.clients import SubmitItem, SubmitResult
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
+from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import DEBITS, TYPES
 from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take_due
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
 
-_Source = escrow_pb2.LedgerAccount.Kind
-_SOURCES = {
-    "DISTRIBUTION": _Source.PAYABLE,
-    "ESCROW_WITHDRAWAL": _Source.ISSUER_PROCEEDS,
-    "REFUND": _Source.SUBSCRIPTION,
-}
 _t = transactions.c
-IS_BOOKED = sa.or_(_t.type.in_(sorted(DEBIT_TYPES)), _t.escrow_booked)
+IS_BOOKED = sa.or_(_t.type.in_(DEBITS), _t.escrow_booked)
 _NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(IS_BOOKED))
 
 
@@ -85,7 +79,7 @@ def _build_item(row: Transaction) -> SubmitItem:
         idempotency_key=row.escrow_key,
         escrow_account_id=row.escrow_account_id,
         transaction_id=row.transaction_id,
-        source=_SOURCES[row.type],
+        source=TYPES[row.type].source,
         party_id=row.party_id,
         amount=to_money(row.amount),
         investment_id=row.investment_id or None,

@@ -15,7 +15,8 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import DEBIT_TYPES, Transaction
+from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import DEBITS
 from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
 from services.transactions.jobs.obstacles import end_hopeless, hold_back
 from services.transactions.store import provider_payments
@@ -71,7 +72,7 @@ async def _begin_attempts(
         now=now,
         due_ms=0,
         attempts=t.attempts + 1,
-        presentments=t.presentments + sa.case((t.type.in_(sorted(DEBIT_TYPES)), 1), else_=0),
+        presentments=t.presentments + sa.case((t.type.in_(DEBITS), 1), else_=0),
         first_presented_at=sa.func.coalesce(t.first_presented_at, now),
         provider_reference=None,
         escrow_booked=False,

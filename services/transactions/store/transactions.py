@@ -23,7 +23,8 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions import messages
 from services.transactions.domain.states import Status, check_move
-from services.transactions.domain.transaction import DEBIT_TYPES, FINAL, PROVISIONAL, Transaction
+from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
+from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
@@ -103,7 +104,7 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
         _c.org_id == org_id,
         _c.party_id == party_id,
         _c.investment_id == investment_id,
-        _c.type == "ESCROW_DEPOSIT",
+        _c.type.in_(CONTRIBUTIONS),
         _c.status.not_in(ended),
     )
     total_minor, unsettled_minor = (await tx.execute(statement)).one()
@@ -117,7 +118,7 @@ async def list_contributing_accounts(
     arrived = _c.status.in_([Status.SETTLED, Status.COMPLETED])
     statement = (
         sa.select(_c.party_id, _c.investment_id, _c.bank_account_id)
-        .where(_c.org_id == org_id, _c.investment_id.in_(investment_ids), _c.type == "ESCROW_DEPOSIT", arrived)
+        .where(_c.org_id == org_id, _c.investment_id.in_(investment_ids), _c.type.in_(CONTRIBUTIONS), arrived)
         .order_by(_c.settled_at.desc(), _c.transaction_id.desc())
     )
     found: dict[tuple[str, str], list[str | None]] = {}
@@ -129,7 +130,7 @@ async def list_contributing_accounts(
 async def find_first_payout(tx: AsyncConnection, org_id: str, party_id: str, bank_account_id: str) -> datetime | None:
     """When money first arrived at a party's account."""
     theirs = (_c.org_id == org_id, _c.party_id == party_id, _c.bank_account_id == bank_account_id)
-    paid = (_c.type.not_in(sorted(DEBIT_TYPES)), _c.status.in_([Status.SETTLED, Status.COMPLETED]))
+    paid = (_c.type.not_in(DEBITS), _c.status.in_([Status.SETTLED, Status.COMPLETED]))
     first: datetime | None = await tx.scalar(sa.select(sa.func.min(_c.settled_at)).where(*theirs, *paid))
     return first
 

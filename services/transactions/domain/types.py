@@ -1,0 +1,65 @@
+"""What money moves for: one table of the types of transactions, which everything else reads.
+
+A type says which way its money goes, who orders it, and what holds for it whatever rail it takes. What escrow books
+when money has come in is escrow's to say; a payout names the ledger account that its money is taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+# Why a second person approves a transaction, whatever compliance says.
+STAFFS_DEBIT = "somebody else has it drawn from the party's bank account"
+PROCEEDS = "the proceeds of an offering are paid out"
+REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionType:
+    """What holds for one type.
+
+    Args:
+        label: What it is called before whoever decides about it.
+        source: The kind of ledger account that its money is taken from, for a payout; none where money comes in.
+        is_for_investors: Whether an investor may order it for a party it acts for; staff may order all that comes in.
+            A payout is ordered by another service alone.
+        is_for_investment: Whether it pays what an investment commits to, and so names it.
+        gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
+            second person agrees.
+        approval_reason: Why a second person approves each of them; none where only some need one.
+    """
+
+    name: str
+    label: str
+    source: str | None = None
+    is_for_investors: bool = False
+    is_for_investment: bool = False
+    gives_back: bool = False
+    approval_reason: str | None = None
+
+    @property
+    def is_debit(self) -> bool:
+        """Whether we pull the party's money in; a payout pushes it out."""
+        return self.source is None
+
+
+TYPES: Mapping[str, TransactionType] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            TransactionType("DEPOSIT", "Cash of the issuer"),
+            TransactionType("ESCROW_DEPOSIT", "Contribution", is_for_investors=True, is_for_investment=True),
+            TransactionType("DISTRIBUTION", "Distribution", source="PAYABLE"),
+            TransactionType(
+                "ESCROW_WITHDRAWAL", "Proceeds of an offering", source="ISSUER_PROCEEDS", approval_reason=PROCEEDS
+            ),
+            TransactionType("REFUND", "Refund of a contribution", source="SUBSCRIPTION", gives_back=True),
+        )
+    }
+)
+
+# For statements of SQL.
+DEBITS = sorted(each.name for each in TYPES.values() if each.is_debit)
+CONTRIBUTIONS = sorted(each.name for each in TYPES.values() if each.is_for_investment)
