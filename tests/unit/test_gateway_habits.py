@@ -107,7 +107,7 @@ def test_a_rehearsal_without_a_body_says_that_it_is_one():
     [
         (escrow_pb2.PostJournalEntryResponse(approval={"approval_id": "apr_1"}), 201, "/api/v1/approvals/apr_1"),
         (escrow_pb2.PostJournalEntryResponse(journal_entry={"journal_entry_id": "je_1"}), 200, None),
-        (escrow_pb2.BatchPostJournalEntriesResponse(results=[{"idempotency_key": "k"}]), 200, None),
+        (escrow_pb2.BatchPostJournalEntriesResponse(posted={"results": [{"idempotency_key": "k"}]}), 200, None),
     ],
 )
 def test_an_answer_without_what_the_rpc_creates_has_no_location(response, status, location):
