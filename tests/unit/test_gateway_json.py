@@ -278,7 +278,7 @@ legs = st.builds(
 )
 entries = st.builds(
     escrow_pb2.NewJournalEntry,
-    type=st.integers(1, 7),
+    type=st.sampled_from((1, 2, 4, 5, 6, 7)),  # the types that a request may name
     description=texts,
     effective_time=st.none()
     | st.builds(dict, seconds=st.integers(-62135596800, 253402300799), nanos=st.integers(0, 999_999_999)),
