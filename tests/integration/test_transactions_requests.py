@@ -157,7 +157,7 @@ OTHER_ACCOUNT = new_id("esc")
         {"remaining_minor": "1", "requested_minor": "10000", "currency_code": "USD"},
     ),
     (_activate, "INVESTMENT_NOT_PENDING", [], {"status": "ACTIVE"}),
-    (_close_offering, "OFFERING_NOT_OPEN", [], {"status": "CLOSING", "deadline_time": "2024-12-31T00:00:00+00:00"}),
+    (_close_offering, "OFFERING_NOT_OPEN", [], {"status": "CLOSING", "deadline_time": "2024-12-31T00:00:00Z"}),
     (_move_offering, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"], {"expected": OTHER_ACCOUNT}),
 ])  # fmt: skip
 async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the_first_answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,7 @@ from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls import field_kinds
+from services.chassis.values.errors import Unavailable
 from services.chassis.values.text import clean_text, find_fault, read_text
 from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
 
@@ -159,3 +160,16 @@ def test_what_a_person_explains_may_have_several_lines_and_a_name_may_not():
     assert not field_kinds.find_faults(escrow.FreezeEscrowAccountRequest(reason="a court order:\n\t12 C 345"))
     faults = field_kinds.find_faults(escrow.CreateEscrowAccountRequest(display_name="Oak\nStreet"))
     assert faults == [("display_name", "must be one line without control characters")]
+
+
+@pytest.mark.parametrize(
+    ("moment", "spelled"),
+    [
+        (datetime(2026, 1, 31, 17, tzinfo=UTC), "2026-01-31T17:00:00Z"),
+        (datetime(2026, 1, 31, 17, 0, 0, 250_000, tzinfo=UTC), "2026-01-31T17:00:00.250000Z"),
+        (datetime(2026, 1, 31, 17, tzinfo=timezone(timedelta(hours=-5))), "2026-01-31T22:00:00Z"),
+        (datetime(2026, 1, 31, tzinfo=UTC).date(), "2026-01-31"),
+    ],
+)
+def test_a_refusal_spells_a_time_as_every_answer_does(moment, spelled):
+    assert Unavailable("Later.", not_before=moment).metadata == {"not_before": spelled}

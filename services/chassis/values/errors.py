@@ -8,8 +8,11 @@ one that is about ourselves, and tells nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from typing import ClassVar
+
+from services.chassis.values.times import write_time
 
 
 class Kind(Enum):
@@ -42,7 +45,7 @@ class DomainError(Exception):
     Args:
         message: One sentence for a developer; clients act on `reason`, not on it.
         fields: Proto field path -> what is wrong with it, where a field is to blame.
-        metadata: The facts the ErrorReason's comment promises.
+        metadata: The facts the ErrorReason's comment promises; a time is given as a `datetime`, and spelled here.
     """
 
     kind: ClassVar[Kind]
@@ -53,7 +56,9 @@ class DomainError(Exception):
         super().__init__(message)
         self.message = message
         self.fields = dict(fields or {})
-        self.metadata = {key: str(value) for key, value in metadata.items()}
+        self.metadata = {
+            key: write_time(value) if isinstance(value, datetime) else str(value) for key, value in metadata.items()
+        }
 
 
 class InvalidField(DomainError):

@@ -93,7 +93,7 @@ class OfferingNotOpen(DomainError):
     reason = "OFFERING_NOT_OPEN"
 
     def __init__(self, message: str, status: str, deadline_at: datetime) -> None:
-        super().__init__(message, status=status, deadline_time=deadline_at.isoformat())
+        super().__init__(message, status=status, deadline_time=deadline_at)
 
 
 class PartyNotCleared(DomainError):

@@ -23,3 +23,8 @@ def read_time(text: object) -> datetime:
     if moment is None or moment.tzinfo is None or not YEAR_MIN <= moment.year <= YEAR_MAX:
         raise ValueError(TIME_RULE)
     return moment.astimezone(UTC)
+
+
+def write_time(moment: datetime) -> str:
+    """The instant as REST spells one, RFC 3339 in UTC: `2026-01-31T17:00:00Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -13,6 +13,7 @@ from enum import Enum
 
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import spell_money
+from services.chassis.values.times import write_time
 
 
 class LimitType(Enum):
@@ -80,7 +81,7 @@ class Breach:
             "used_minor": str(self.used_minor),
             "requested_minor": str(self.requested_minor),
             "remaining_minor": str(self.remaining_minor),
-            "window_start": f"{self.window_start:%Y-%m-%dT%H:%M:%SZ}" if self.window_start else "",
+            "window_start": write_time(self.window_start) if self.window_start else "",
             "currency_code": self.limit.currency,
             "working": self.working,
         }

@@ -78,7 +78,7 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
         raise IllegalStatusChange(status, wanted, "It was withdrawn, and is cancelled once its money has gone back.")
     cancel_until = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
     if now > cancel_until and investment.status is InvestmentStatus.PENDING:
-        raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until.isoformat())
+        raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until)
 
 
 def check_may_resend_refund(investment: Investment) -> None:

@@ -74,10 +74,10 @@ def calculate(state: State, terms: Terms, amount_minor: int, on: date, spell: Ca
 def _check_date(state: State, on: date) -> None:
     accrued_through = max((lot.accrued_through for lot in state.lots if lot.contributed_on < on), default=None)
     if accrued_through is None:
-        raise NothingContributed(f"No capital was contributed before {on}.", date=on.isoformat())
+        raise NothingContributed(f"No capital was contributed before {on}.", date=on)
     if on < accrued_through:
         raise OutOfDateOrder(
             f"The offering is calculated through {accrued_through}; a distribution cannot be dated {on}.",
-            date=on.isoformat(),
-            not_before=accrued_through.isoformat(),
+            date=on,
+            not_before=accrued_through,
         )

@@ -82,4 +82,4 @@ def check_window(transaction: Transaction, now: datetime) -> None:
     first = transaction.first_presented_at
     if transaction.is_debit and transaction.presentments and first is not None and is_too_late(first, now):
         message = "Its 180 days from the first presentment are over: make a new transaction."
-        raise NotRetryable(message, first_presented=first.isoformat())
+        raise NotRetryable(message, first_presented=first)

@@ -41,7 +41,7 @@ async def create_distribution(
     if not_before is None and offering.closing_date is not None:
         not_before = offering.closing_date + timedelta(days=1)
     if not_before is not None and on < not_before:
-        raise OutOfDateOrder("The offering is calculated beyond that date.", not_before=not_before.isoformat())
+        raise OutOfDateOrder("The offering is calculated beyond that date.", not_before=not_before)
     if on > now.date() + PLANS_END:
         # Declared, it would keep every earlier date from being distributed, for ever.
         raise InvalidField(
