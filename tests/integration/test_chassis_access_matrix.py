@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from joserfc.jwk import ECKey
-from realco.type.v1 import access_pb2
+from realco.type.v1 import access_pb2, approval_pb2
 
 from deploy.topology import SERVICE_NAMES
 from gateway import contracts
@@ -100,13 +101,15 @@ class Served:
         # Who the last call came from, if it arrived.
         self.principal: Principal | None = None
 
-    async def call(self, method: MethodDescriptor, token: str, *more: tuple[str, str]) -> Refusal | Principal | None:
+    async def call(
+        self, method: MethodDescriptor, token: str, *more: tuple[str, str], request: bytes = b""
+    ) -> Refusal | Principal | None:
         """Who the handler saw, or None where the request was refused only as a request; else why nobody came."""
         self.principal = None
         send = self._channel.unary_unary(_path(method))
         metadata = (("authorization", f"Bearer {token}"), ("x-realco-org", "org_1"), *more)
         try:
-            await send(b"", metadata=metadata)
+            await send(request, metadata=metadata)
         except aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 return error.code().name
@@ -143,6 +146,12 @@ async def serving(keys: Keys, area: str) -> AsyncIterator[Served]:
 def access_of(method: MethodDescriptor) -> access_pb2.Access:
     option: Any = access_pb2.access
     found: access_pb2.Access = method.GetOptions().Extensions[option]
+    return found
+
+
+def four_eyes_of(method: MethodDescriptor) -> approval_pb2.FourEyes:
+    option: Any = approval_pb2.four_eyes
+    found: approval_pb2.FourEyes = method.GetOptions().Extensions[option]
     return found
 
 
@@ -186,7 +195,7 @@ async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_
             access = access_of(method)
             roles = {access_pb2.Access.Role.Name(role).lower() for role in access.roles}
             for role in sorted(ROLES):
-                token = keys.issuer.token(role=role)
+                token = keys.issuer.token(role=role, amr=["mfa"], auth_time=int(time.time()))
                 if is_refused(await served.call(method, token)) is (access.public or role in roles):
                     leaks.append((method.name, role, "by itself"))
                 for service in passing:
@@ -198,6 +207,40 @@ async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_
                     if is_refused(answer) is (access.public or may):
                         leaks.append((method.name, role, f"by {service}"))
     assert leaks == []
+
+
+@pytest.mark.parametrize("area", contracts.areas())
+async def test_the_second_persons_yes_asks_for_a_sign_in_of_just_now_with_more_than_a_password(
+    tmp_path: Path, area: str
+) -> None:
+    """Whoever passes it on. A no asks for none: it is an RPC of its own, or a value that the contract names."""
+    keys, faults = Keys(tmp_path), []
+    decisions = [m for m in METHODS if contracts.area_of(m.full_name) == area and four_eyes_of(m).second_person]
+    now = int(time.time())
+    sign_ins: dict[str, dict[str, Any]] = {
+        "a password": {"amr": ["pwd"]},
+        "two factors, long ago": {"amr": ["mfa"], "auth_time": now - 1000},
+        "two factors": {"amr": ["mfa"], "auth_time": now},
+    }
+    async with serving(keys, area) as served:
+        for method, (title, claims) in product(decisions, sign_ins.items()):
+            token, access = keys.issuer.token(**claims), access_of(method)
+            ways = [
+                (token, ()),
+                *((keys.services[name].token(area), ((ACTOR_TOKEN, token),)) for name in access.passed_on_by),
+            ]
+            for own, beside in ways:
+                yes = await served.call(method, own, *beside)
+                if yes != (None if title == "two factors" else NO_TOKEN):
+                    faults.append((method.name, title, len(beside), yes))
+            if access.says_no:
+                field, _, value = access.says_no.partition("=")
+                request = GetMessageClass(method.input_type)()
+                number = method.input_type.fields_by_name[field].enum_type.values_by_name[value].number
+                setattr(request, field, number)
+                if is_refused(await served.call(method, token, request=request.SerializeToString())):
+                    faults.append((method.name, title, "no"))
+    assert faults == []
 
 
 @pytest.mark.parametrize(

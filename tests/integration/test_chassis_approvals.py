@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
 from datetime import timedelta
 
 import pytest
@@ -17,7 +16,6 @@ from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.calls.sign_in import InsufficientUserAuthentication
 from services.chassis.data.once import once
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
@@ -210,21 +208,6 @@ async def test_nobody_decides_who_acts_for_a_party_that_gains(desk):
     with pytest.raises(BeneficiaryIsChecker):
         await desk.grant(approval)
     assert await desk.notes() == []
-
-
-async def test_who_decides_signed_in_just_now_and_who_rejects_need_not(desk):
-    approval = await desk.ask()
-    stale = dataclasses.replace(CHECKER, strong_seconds_max=300)
-    with pytest.raises(InsufficientUserAuthentication) as refused:
-        await desk.grant(approval, stale)
-    assert (refused.value.metadata, await desk.notes()) == ({"max_age": "300"}, [])
-    # The refusal decided nothing: the same request, with the same key, goes through after a sign-in.
-    done = await desk.grant(approval, dataclasses.replace(stale, strong_sign_in_at=int(time.time())))
-    assert (done.status, await desk.notes()) == (S.EXECUTED, ["captured hold_1"])
-    other = await desk.ask(key="key-2", hold_id="hold_2")
-    with acting_as(stale):
-        no = pb.RejectApprovalRequest(approval_id=other.approval_id, reason="no", etag=other.etag)
-        assert (await desk.service.RejectApproval(no, None)).status == S.REJECTED
 
 
 async def test_a_decision_is_about_the_content_that_was_read(desk):

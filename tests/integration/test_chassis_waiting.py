@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import pytest
 from realco.compliance.v1 import approvals_pb2 as pb
@@ -17,7 +16,6 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.approvals.waiting import Waiting, WaitingKind
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.auth import acting_as, current_principal
-from services.chassis.calls.sign_in import InsufficientUserAuthentication
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
     VALIDITY,
@@ -147,22 +145,6 @@ async def test_neither_a_maker_nor_who_acts_for_a_party_that_gains_decides_by_ei
     with pytest.raises(BeneficiaryIsChecker):
         await decide(CHECKER)
     assert await desk.notes() == []
-
-
-@pytest.mark.parametrize("route", ["inbox", "own"])
-async def test_who_decides_by_either_way_signed_in_just_now(desk, route):
-    approval = await desk.begin()
-
-    async def decide(who) -> None:
-        await (desk.approve_in_inbox(approval, who) if route == "inbox" else desk.approve_by_route(who))
-
-    stale = dataclasses.replace(CHECKER, strong_sign_in_at=int(time.time()) - 310, strong_seconds_max=300)
-    with pytest.raises(InsufficientUserAuthentication):
-        await decide(stale)
-    assert await desk.notes() == []
-    # The refusal decided nothing: the same request, with the same key, goes through after a sign-in.
-    await decide(dataclasses.replace(stale, strong_sign_in_at=int(time.time())))
-    assert await desk.notes() == [f"approved by {CHECKER.person}"]
 
 
 async def test_what_nobody_approved_in_time_is_given_up(desk):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.values.approvals import Approval, check_checker
 
 
 def check_second_person(approval: Approval, parties: Collection[str]) -> str:
-    """Whether the caller may approve it, and is there now: a token of this morning may be in other hands.
+    """Whether the caller may approve it. That the person is there now, `Rule.check_sign_in` asks.
 
     Args:
         parties: Those the caller acts for at this moment.
@@ -18,9 +17,8 @@ def check_second_person(approval: Approval, parties: Collection[str]) -> str:
     Returns: Who it is.
 
     Raises:
-        MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
+        MakerIsChecker, BeneficiaryIsChecker
     """
     principal = current_principal()
     check_checker(approval, principal.person, parties)
-    check_fresh_sign_in(principal)
     return principal.person

@@ -62,8 +62,7 @@ class Waiting:
             parties: Those the caller acts for at this moment.
 
         Raises:
-            ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker,
-            InsufficientUserAuthentication
+            ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
         """
         approval = await self._lock(tx, resource_id)
         if approval is None:

@@ -15,9 +15,10 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
-from realco.type.v1 import access_pb2
+from realco.type.v1 import access_pb2, approval_pb2
 
 from services.chassis.calls.auth import SERVICE_ROLE, Principal, current_principal
+from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.values.errors import BootError, DomainError, PermissionDenied
 from services.chassis.values.refusals import PartyNotFound
 
@@ -40,6 +41,9 @@ class Rule:
     party_in_route: bool = False
     # The services that may pass on a person's call: then the person's rights count.
     passed_on_by: frozenset[str] = frozenset()
+    # A call of it is the second person's decision, and a yes unless this field has this value.
+    second_person: bool = False
+    no: tuple[str, int] | None = None
 
     def admits(self, principal: Principal) -> bool:
         """Whether the caller's role, or this very service, may call."""
@@ -68,6 +72,15 @@ class Rule:
         named = getattr(holder, name)
         if not all(principal.may_reach(each) for each in ([named] if isinstance(named, str) else named) if each):
             raise PartyNotFound(None if self.party_in_route else ".".join(self.party_path))
+
+    def check_sign_in(self, principal: Principal, request: Message) -> None:
+        """Whether who says yes as the second person is there now: a token of this morning may be in other hands.
+
+        Raises:
+            InsufficientUserAuthentication
+        """
+        if self.second_person and not (self.no and getattr(request, self.no[0]) == self.no[1]):
+            check_fresh_sign_in(principal)
 
 
 def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
@@ -151,6 +164,7 @@ def _rule(method: MethodDescriptor) -> Rule:
         _check_path(method.input_type, path)
     route: Any = annotations_pb2.http  # as above
     pattern = options.Extensions[route].WhichOneof("pattern")
+    four_eyes: Any = approval_pb2.four_eyes  # as above
     in_route = bool(path) and f"{{{access.party_field}}}" in getattr(options.Extensions[route], pattern or "get")
     return Rule(
         roles,
@@ -160,7 +174,17 @@ def _rule(method: MethodDescriptor) -> Rule:
         reads_only=pattern == "get",
         party_in_route=in_route,
         passed_on_by=frozenset(access.passed_on_by),
+        second_person=options.Extensions[four_eyes].second_person,
+        no=_find_no(method.input_type, access.says_no) if access.says_no else None,
     )
+
+
+def _find_no(message: Descriptor, says_no: str) -> tuple[str, int]:
+    name, _, value = says_no.partition("=")
+    field = message.fields_by_name.get(name)
+    if field is None or field.enum_type is None or value not in field.enum_type.values_by_name:
+        raise ValueError(f"says_no {says_no} is no value of a field of the request")
+    return name, field.enum_type.values_by_name[value].number
 
 
 def _check_path(message: Descriptor, path: tuple[str, ...]) -> None:

@@ -162,6 +162,7 @@ class Interceptor(aio.ServerInterceptor):
             with acting_as(principal):
                 message = validation.parse(raw, handler.request_deserializer)
                 rule.confine(principal, message)
+                rule.check_sign_in(principal, message)
                 validation.validate(message)
                 return await handler.unary_unary(message, context)
 

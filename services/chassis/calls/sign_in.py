@@ -1,7 +1,7 @@
 """When somebody signed in: a token that was good all morning says who was there this morning.
 
-A decision asks for a person who signed in just now, and with more than a password (source: RFC 9470). And who moves
-money signed in after the sessions of that person were ended, if somebody ended them.
+A second person's yes asks for somebody who signed in just now, and with more than a password (source: RFC 9470). And
+who moves money signed in after the sessions of that person were ended, if somebody ended them.
 """
 
 from __future__ import annotations
