@@ -20,7 +20,7 @@ from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from realco.type.v1 import event_pb2, http_pb2, rules_pb2
+from realco.type.v1 import approval_pb2, event_pb2, http_pb2, rules_pb2
 
 import services
 from gateway import contracts
@@ -86,6 +86,29 @@ def test_where_an_investor_names_a_party_it_is_one_of_its_own():
         and not rules[f"/{method.containing_service.full_name}/{method.name}"].party_path
     ]
     assert unconfined == []
+
+
+def find_names_of_persons(answer: Descriptor) -> Iterator[FieldDescriptor]:
+    """The fields of an answer, however deep, that name who did something."""
+    for field in answer.fields:
+        if field.name.endswith("_by") or field.name == "actor":
+            yield field
+        # An investor's own call is answered at once: it meets no approval.
+        if field.message_type in (None, approval_pb2.Approval.DESCRIPTOR):
+            continue
+        yield from find_names_of_persons(field.message_type)
+
+
+def test_what_an_investor_reads_can_leave_out_the_names_of_staff():
+    rules = rules_of(contracts.services())
+    always_there = {
+        field.full_name
+        for method in METHODS
+        if "investor" in rules[f"/{method.containing_service.full_name}/{method.name}"].roles
+        for field in find_names_of_persons(method.output_type)
+        if not field.has_presence
+    }
+    assert always_there == set()
 
 
 def test_every_rpc_says_who_may_call_it():

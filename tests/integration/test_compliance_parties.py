@@ -241,6 +241,20 @@ async def test_me_tells_how_the_checks_of_each_party_stand(compliance):
     ]
 
 
+async def test_an_investor_reads_no_name_of_staff(compliance):
+    party = await compliance.create()
+    await compliance.add("auth0|ann")
+    await compliance.put_limit(10_00)
+    ann = Principal("auth0|ann", "investor", ORG, parties=frozenset({party.party_id}))
+    listed = parties_pb2.ListPartyPersonsRequest(party_id=party.party_id)
+    for reader, told in ((MAKER, True), (ann, False)):
+        with acting_as(reader):
+            persons = (await compliance.parties.ListPartyPersons(listed, None)).persons
+            limits = (await compliance.parties.GetMe(parties_pb2.GetMeRequest(), None)).transaction_limits
+        assert [person.HasField("created_by") for person in persons] == [told]
+        assert [limit.HasField("set_by") for limit in limits if not limit.is_default] == [told]
+
+
 async def test_the_persons_of_a_party_are_listed_page_by_page_in_the_order_of_their_names(compliance):
     await compliance.create()
     for name in ("cid", "ann", "bob"):
