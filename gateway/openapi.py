@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
+from realco.type.v1 import approval_pb2
 
 from gateway import contracts
 from gateway.answers import REHEARSED_HEADER, Answer
 from gateway.binding import IF_MATCH, Binding, Parameter
-from gateway.descriptors import camel_case, message_of
+from gateway.descriptors import camel_case, message_of, option
 from gateway.openapi_schemas import Schema, Schemas, Side
 from gateway.problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from gateway.statuses import status_of, title_of
@@ -101,21 +102,42 @@ def _tag_name(full_name: str) -> str:
 
 def _operation(method: MethodDescriptor, binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
     comment = in_rest_words(contracts.comments().get(method.full_name, method.name), method.input_type)
+    decision = option(method, approval_pb2.four_eyes).WhichOneof("decision")
+    told = [comment, *_list_eyes(decision, rule)]
     roles = "anyone, without a token" if rule.public else ", ".join(f"`{role}`" for role in sorted(_people(rule)))
     parameters = [*binding.path, *binding.headers, *binding.query.values()]
     operation: dict[str, Any] = {
         "operationId": method.name[0].lower() + method.name[1:],
         "tags": [_tag_name(method.containing_service.full_name)],
         "summary": comment.partition(". ")[0].partition("\n")[0].rstrip("."),
-        "description": f"{comment}\n\nMay be called by: {roles}.",
+        "description": "\n\n".join([*told, f"May be called by: {roles}."]),
         "security": [] if rule.public else [{"bearer": []}],
         "parameters": [_parameter(parameter, schemas) for parameter in parameters],
-        "responses": _responses(binding, rule, schemas),
+        "responses": _responses(binding, rule, schemas, answers_approval=decision == "two_persons"),
     }
     body = _request_body(method, binding, schemas)
     if body is not None:
         operation["requestBody"] = body
     return operation
+
+
+def _list_eyes(decision: str | None, rule: Rule) -> list[str]:
+    """What of an RPC a second person has to do; nothing where one person suffices."""
+    if decision == "two_persons":
+        asked = "Needs two persons: a person's call answers an approval that waits (docs/approvals.md)"
+        return [f"{asked}, {_name_granted(rule)} call the result."]
+    if decision == "waits":
+        return ["What it makes or changes may wait for a second person (docs/approvals.md)."]
+    if decision == "second_person":
+        no = f", unless `{rule.no[0]}` says no" if rule.no else ""
+        decided = "Is the decision of a second person (docs/approvals.md), who signed in just now"
+        return [f"{decided} with more than one factor{no}."]
+    return []
+
+
+def _name_granted(rule: Rule) -> str:
+    """Whose call waits for nobody."""
+    return "an investor's or a granted service's" if "investor" in rule.roles else "a granted service's"
 
 
 def _people(rule: Rule) -> frozenset[str]:
@@ -153,7 +175,7 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
     return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": reference}}}
 
 
-def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
+def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approval: bool) -> dict[str, Any]:
     answer = Answer(binding.method)
     headers = {"X-Request-Id": _header("RequestId")}
     if answer.location is not None:
@@ -177,9 +199,11 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]
     problems = {str(code): {"$ref": f"#/components/responses/Problem{code}"} for code in sorted(statuses)}
     successes = {str(answer.status): success}
     if answer.status == 201 and binding.may_only_validate:
-        would = {name: header for name, header in headers.items() if name != "Location"}
+        without = {name: header for name, header in headers.items() if name != "Location"}
         about = "What it would be: with `validateOnly` nothing is created."
-        successes["200"] = {**success, "description": about, "headers": would}
+        if answers_approval:
+            about += f" Without `validateOnly`, the result of {_name_granted(rule)} call, for which no approval waits."
+        successes["200"] = {**success, "description": about, "headers": without}
     return {**successes, **problems}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from google.api import annotations_pb2
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from realco.type.v1 import access_pb2
+from realco.type.v1 import access_pb2, approval_pb2
 
 from gateway import contracts, openapi
 from gateway.answers import Answer
@@ -71,6 +72,26 @@ def test_every_operation_is_explained_and_says_who_may_call_it(method, path, fou
     assert found["summary"]
     assert "May be called by: " in found["description"]
     assert all(parameter["description"] for parameter in found["parameters"])
+
+
+def test_an_operation_says_whether_it_needs_a_second_person_and_no_other_does():
+    said = {
+        "two_persons": "Needs two persons",
+        "waits": "may wait for a second person",
+        "second_person": "Is the decision of a second person",
+    }
+    option: Any = approval_pb2.four_eyes
+    counted = Counter()
+    for method in contracts.methods():
+        decision = method.GetOptions().Extensions[option].WhichOneof("decision")
+        counted[decision] += 1
+        found = next(one for _, _, one in operations() if one["operationId"].lower() == method.name.lower())
+        paragraphs = found["description"].split("\n\n")[1:]
+        told = {each for each, words in said.items() if any(words in paragraph for paragraph in paragraphs)}
+        assert told == {decision} & set(said), method.name
+        at_once = "no approval waits" in found["responses"].get("200", {}).get("description", "")
+        assert at_once == (decision == "two_persons"), method.name
+    assert set(said) < set(counted)
 
 
 def test_every_path_parameter_is_described():
