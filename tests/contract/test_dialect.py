@@ -121,7 +121,10 @@ _SAID = {
     "page_size": "How many at most: 50 if not set; more than 1000 is taken as 1000.",
     "page_token": "The next_page_token or previous_page_token of an answer to the same query.",
     "order": "Newest first if not set.",
-    "validate_only": "True: only says what the answer would be. Nothing is done, and the key stays free.",
+    "validate_only": (
+        "True: only says what the answer would be. Nothing is done, and the key stays free.",
+        "True: only says what the answer would be. Nothing is counted.",  # where there is no key
+    ),
     "ids": "Only these, if set.",
     "external_id": ("Your own id of it.", "Only with this external_id, if set."),
     "metadata": "Your own facts about it",
