@@ -22,7 +22,7 @@ from services.escrow import store
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
-from services.escrow.domain.chart import Kind, LedgerAccount, line_of
+from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.group_commit import Poster
@@ -133,26 +133,20 @@ class _Book:
     async def _describe_legs(self, summary: str, wanted: Sequence[NewEntry], escrow_account_id: str = "") -> Dossier:
         """What the entries do together to each ledger account, as far as it is posted."""
         escrow_account_id = escrow_account_id or wanted[0].escrow_account_id
-        legs = [leg for entry in wanted for leg in entry.legs if leg.layer is Layer.POSTED]
-        account, effects = await self._foresee(escrow_account_id, legs)
-        moved = sum(
-            leg.amount_minor for leg in legs if leg.direction is line_of(leg.ledger_account.kind).normal_balance
-        )
-        gaining = {effect.party_id for effect in effects if _gains(effect) and effect.party_id is not None}
+        legs = [leg for entry in wanted for leg in entry.legs]
+        account, effects = await self._foresee(escrow_account_id, [leg for leg in legs if leg.layer is Layer.POSTED])
+        moved = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
         return Dossier(
             f"{summary} ({account.display_name})",
             escrow_account_id,
             escrow_account_id,
             amount=Money(moved, account.currency),
-            beneficiary_party_ids=frozenset(gaining),
+            beneficiary_party_ids=_list_gaining(legs),
             effects=tuple(effects),
         )
 
     async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[Any, list[Effect]]:
-        changes: dict[LedgerAccount, int] = defaultdict(int)
-        for leg in legs:
-            grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
-            changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
+        changes = _sum_changes(legs)
         org_id = current_principal().org_id
         async with self._operations.database.begin() as tx:
             account = await self._find_account(tx, escrow_account_id)
@@ -261,10 +255,23 @@ class _Book:
         return account
 
 
-def _gains(effect: Effect) -> bool:
-    """Whether a party is owed more by it, or owes less."""
-    grew = effect.after.amount_minor - effect.before.amount_minor
-    return grew < 0 if effect.kind == "RETURNS_RECEIVABLE" else grew > 0
+def _sum_changes(legs: Sequence[Leg]) -> dict[LedgerAccount, int]:
+    """By how much each balance grows."""
+    changes: dict[LedgerAccount, int] = defaultdict(int)
+    for leg in legs:
+        grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
+        changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
+    return changes
+
+
+def _list_gaining(legs: Sequence[Leg]) -> frozenset[str]:
+    """The parties that are owed more by it, or owe less, in whatever layer."""
+    gaining: set[str] = set()
+    for layer in Layer:
+        for account, grew in _sum_changes([leg for leg in legs if leg.layer is layer]).items():
+            if (grew < 0 if account.kind is Kind.RETURNS_RECEIVABLE else grew > 0) and account.party_id:
+                gaining.add(account.party_id)
+    return frozenset(gaining)
 
 
 def _parties(account: LedgerAccount) -> frozenset[str]:

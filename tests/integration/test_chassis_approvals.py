@@ -4,146 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
+import json
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from realco.compliance.v1 import approvals_pb2 as pb
-from realco.escrow.v1 import escrow_pb2, events_pb2
-from realco.type.v1 import approval_pb2
+from realco.escrow.v1 import escrow_pb2
+from sqlalchemy.exc import IntegrityError
 
-from services.chassis.approvals.book import ApprovalKind, Approvals
-from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.jobs import build_approval_jobs
-from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.data.once import once
-from services.chassis.data.operations import Operations
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.approvals import (
     VALIDITY,
     ApprovalExpired,
     ApprovalNotFound,
     BeneficiaryIsChecker,
-    Dossier,
     NotAMaker,
 )
-from services.chassis.values.errors import DomainError, Kind, Unavailable
+from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import EtagMismatch
-from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
-
-MAKER = chassis.ADMIN
-CHECKER = dataclasses.replace(MAKER, subject="admin-2")
-EDITOR = dataclasses.replace(MAKER, subject="editor")
-PAYEE = "pty_payee"
-S = approval_pb2.Approval
-
-
-class NotEnough(DomainError):
-    kind = Kind.FAILED_PRECONDITION
-    reason = "NOT_ENOUGH"
-
-
-class TestClock:
-    __test__ = False
-
-    def __init__(self):
-        self.moment = chassis.NOW
-
-    def now(self):
-        return self.moment
-
-
-class Persons:
-    """For whom persons act at this moment."""
-
-    def __init__(self):
-        self.parties: dict[str, frozenset[str]] = {}
-
-    async def list_current(self, principal: Principal) -> frozenset[str]:
-        return self.parties.get(principal.subject, frozenset())
-
-    list_heard = list_current
-
-
-class Deed:
-    """Captures a hold: one note for each that was really captured, and the names of those in whose name."""
-
-    def __init__(self, database):
-        self._database = database
-        self.raises: DomainError | None = None
-        self.done_as: list[str] = []
-
-    async def describe(self, request, now) -> Dossier:
-        return Dossier(
-            f"Capture {request.hold_id}",
-            request.escrow_account_id,
-            amount=Money(500, "USD"),
-            makers=frozenset({EDITOR.person}),
-            beneficiary_party_ids=frozenset({PAYEE}),
-        )
-
-    async def execute(self, request) -> escrow_pb2.Hold:
-        if self.raises is not None:
-            raise self.raises
-
-        async def capture(tx):
-            await chassis.add_note(tx, f"captured {request.hold_id}")
-            return escrow_pb2.Hold(hold_id=request.hold_id)
-
-        answer = await once(self._database, request, escrow_pb2.Hold, capture)
-        if not request.validate_only:
-            self.done_as.append(current_principal().person)
-        return answer
-
-
-class Desk:
-    """The service under test, and who stands before it."""
-
-    def __init__(self, database):
-        self.database = database
-        self.clock = TestClock()
-        self.deed = Deed(database)
-        self.persons = Persons()
-        operations = Operations(database, self.clock)
-        kind = ApprovalKind(
-            escrow_pb2.CaptureHoldRequest,
-            escrow_pb2.CaptureHoldResponse,
-            self.deed.describe,
-            self.deed.execute,
-            lambda hold: escrow_pb2.CaptureHoldResponse(hold=hold),
-            lambda request, hold: f"/holds/{hold.hold_id}",
-        )
-        self.approvals = Approvals(
-            operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
-        )
-        self.service = ApprovalsServicer(operations, self.approvals, self.persons)
-        self.jobs = {job.name: job for job in build_approval_jobs("escrow", operations, self.approvals)}
-
-    async def ask(self, who=MAKER, key="key-1", hold_id="hold_1") -> S:
-        with acting_as(who):
-            answer = await self.approvals.carry_out(
-                escrow_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key)
-            )
-        return answer.approval
-
-    async def grant(self, approval: S, who=CHECKER, key="grant-1", **changes) -> S:
-        read = {"approval_id": approval.approval_id, "content_hash": approval.content_hash, "etag": approval.etag}
-        asked = read | changes
-        with acting_as(who):
-            return await self.service.ApproveApproval(pb.ApproveApprovalRequest(idempotency_key=key, **asked), None)
-
-    async def get(self, approval: S, who=CHECKER) -> S:
-        with acting_as(who):
-            return await self.service.GetApproval(pb.GetApprovalRequest(approval_id=approval.approval_id), None)
-
-    async def list(self, who=CHECKER, **filters) -> list[str]:
-        with acting_as(who):
-            answer = await self.service.ListApprovals(pb.ListApprovalsRequest(**filters), None)
-        return [approval.approval_id for approval in answer.approvals]
-
-    async def notes(self) -> list[str]:
-        return await chassis.note_ids(self.database)
+from tests.support.approval_desk import CHECKER, EDITOR, MAKER, OTHER_MAKER, PAYEE, Desk, NotEnough, S
 
 
 @pytest.fixture
@@ -178,6 +61,59 @@ async def test_what_could_not_be_done_is_not_asked_for(desk):
     with pytest.raises(NotEnough):
         await desk.ask()
     assert await desk.list() == []
+
+
+async def test_the_content_says_what_is_done_as_well_as_to_what(desk):
+    approval = await desk.get(await desk.ask())
+    content = json.loads(approval.content)
+    assert (content["kind"], content["orgId"], content["request"]["holdId"]) == ("CAPTURE_HOLD", MAKER.org_id, "hold_1")
+    assert content["amount"] == {"currencyCode": "USD", "amountMinor": "500"}
+    assert hashlib.sha256(approval.content.encode()).hexdigest() == approval.content_hash
+
+
+async def test_what_would_do_something_else_than_was_read_is_not_done(desk):
+    approval = await desk.ask()
+    desk.deed.minor = 501
+    with pytest.raises(ContentChanged):
+        await desk.grant(approval)
+    assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
+
+
+async def test_asking_again_without_a_key_is_answered_with_what_waits(desk):
+    asked = await desk.ask(key=None)
+    assert (await desk.ask(key=None)).approval_id == asked.approval_id
+    assert (await desk.ask(OTHER_MAKER, key=None)).approval_id != asked.approval_id
+    assert (await desk.ask(key="key-2")).approval_id != asked.approval_id, "a key of its own is an intent of its own"
+
+
+async def test_a_rehearsed_yes_says_what_the_deed_would_refuse(desk):
+    approval = await desk.ask()
+    assert (await desk.grant(approval, validate_only=True)).status == S.APPROVED
+    desk.deed.raises = NotEnough("Too little.")
+    with pytest.raises(NotEnough):
+        await desk.grant(approval, validate_only=True)
+    assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
+
+
+async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
+    """Who writes rows and holds no key has nothing done: neither without a decision nor with another content."""
+    asked = await desk.ask()
+    undecided = "UPDATE approvals SET status = 'APPROVED', due_at = now()"
+    with pytest.raises(IntegrityError):
+        async with desk.database.begin(MAKER.org_id) as tx:
+            await tx.execute(sa.text(undecided))
+    names = (
+        "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content_hash, makers,"
+        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at"
+    )
+    other = f"SELECT 'apr_forged', replace(content, 'hold_1', 'hold_2'), {names} FROM approvals"
+    async with desk.database.begin(MAKER.org_id) as tx:
+        await tx.execute(sa.text(f"INSERT INTO approvals (approval_id, content, {names}) {other}"))
+        await tx.execute(sa.text(f"{undecided}, decided_by = 'x', decided_at = now() WHERE approval_id = 'apr_forged'"))
+    await desk.jobs["resume_approvals"].run()
+    asked.approval_id = "apr_forged"
+    done = await desk.get(asked)
+    assert (done.status, done.failure.code, await desk.notes()) == (S.FAILED, "CONTENT_CHANGED", [])
 
 
 async def test_another_person_has_it_done_in_the_name_of_its_maker(desk):

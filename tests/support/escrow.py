@@ -98,7 +98,7 @@ class Escrow:
         self.database = Database(urls.app_url, urls.worker_url, "escrow")
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        operations = Operations(self.database, self.clock)
+        self.operations = operations = Operations(self.database, self.clock)
         self.approvals = build_approvals(operations, self.poster)
         self.servicer = EscrowServicer(operations, self.poster, self.approvals)
         self.org_id = f"org_{next(_numbers)}"

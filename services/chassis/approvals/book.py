@@ -39,10 +39,12 @@ from services.chassis.values.approvals import (
     Status,
     check_content,
     check_pending,
+    hash_content,
 )
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
+from services.chassis.values.refusals import ContentChanged, MakerIsChecker
 
 Request = TypeVar("Request", bound=Message)
 
@@ -118,9 +120,42 @@ class Approvals:
 
     async def _record(self, tx: AsyncConnection, request: Message, dossier: Dossier, now: datetime) -> Message:
         kind = self._kind_of(request)
-        approval = await self._events.insert(tx, kind.name, messages.to_content(request), dossier, now)
+        content = messages.to_content(kind.name, current_principal().org_id, request, dossier)
+        # Who asks again without a key, or sends a batch again, means what waits already.
+        before = None if getattr(request, "idempotency_key", "") else await self._find_asked(tx, kind.name, content)
+        approval = before or await self._events.insert(tx, kind.name, content, dossier, now)
         shown = messages.to_approval(approval, now, dossier, self.list_actions(approval, now))
         return kind.answer_type(approval=shown)
+
+    async def _find_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
+        principal = current_principal()
+        return await records.find_pending(tx, principal.org_id, kind, hash_content(content), principal.person)
+
+    async def check_unchanged(self, approval: Approval, now: datetime) -> None:
+        """What it would do is still what it would have done when it was asked for.
+
+        Raises:
+            ContentChanged: it is not: whoever read it has read something else.
+        """
+        dossier = await self.describe(approval, now)
+        if dossier is None or approval.kind in self._waiting:
+            return  # the deed says that what it is about is gone; what waits by itself is moved as it was read
+        request = self._read_request(approval)
+        current = messages.to_content(approval.kind, approval.org_id, request, dossier)
+        if hash_content(current) != approval.content_hash:
+            message = "It would do something else now than when it was asked for: reject it, and ask for it again."
+            raise ContentChanged(message, content_hash=hash_content(current))
+
+    async def rehearse(self, approved: Approval) -> None:
+        """Whether it could be done now. Raises DomainError as the deed would."""
+        if approved.kind in self._kinds:
+            request = self._read_request(approved)
+            request.validate_only = True
+            with acting_as(_maker_of(approved)):
+                await self._kinds[approved.kind].execute(request)
+
+    def _read_request(self, approval: Approval) -> Any:
+        return messages.read_content(approval.content, self._kinds[approval.kind].request_type, approval.approval_id)
 
     async def describe(self, approval: Approval, now: datetime) -> Dossier | None:
         """What a person who decides has to know now; None where there is nothing to decide any more."""
@@ -130,7 +165,7 @@ class Approvals:
             if (waiting := self._waiting.get(approval.kind)) is not None:
                 return await waiting.describe(approval, now)
             kind = self._kinds[approval.kind]
-            return await kind.describe(messages.read_content(approval.content, kind.request_type, ""), now)
+            return await kind.describe(self._read_request(approval), now)
         except DomainError:
             return None  # what it is about is gone: the deed will say so
 
@@ -143,7 +178,7 @@ class Approvals:
             return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]
         if self._rule_of(approval).admits(principal):
             return ["approve", "reject", "comment"]
-        return ["comment"] if self._must_be_decided(approval) else ["reject", "comment"]
+        return ["comment"]
 
     async def approve(
         self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, parties: frozenset[str], now: datetime
@@ -175,9 +210,10 @@ class Approvals:
     ) -> Approval:
         """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied."""
         approval = await self._lock_pending(tx, request, now, Status.REJECTED)
-        if self._must_be_decided(approval):  # then a no is an answer, too
-            self._rule_of(approval).admit(current_principal())
+        self._rule_of(approval).admit(current_principal())
         person = current_principal().person
+        if person in approval.makers:
+            raise MakerIsChecker("You had a part in making it; take it back, or ask another person to decide.")
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=request.reason)
         return await self._end(tx, rejected, f"rejected: {request.reason}", now)
 
@@ -216,10 +252,10 @@ class Approvals:
             DomainError: a service it needs is away; a job goes on with it.
         """
         kind = self._kinds[approved.kind]
-        request = messages.read_content(approved.content, kind.request_type, approved.approval_id)
-        # No token has this subject, so nobody else can have used the key that the deed is done under.
-        with acting_as(Principal(_SUBJECT, approved.created_role, approved.org_id, on_behalf_of=approved.created_by)):
+        request = self._read_request(approved)
+        with acting_as(_maker_of(approved)):
             try:
+                check_content(approved, hash_content(approved.content))  # the row is still the one that was decided on
                 outcome = await kind.execute(request)
                 path, result = kind.locate(request, outcome), messages.to_result(kind.answer(outcome))
                 done = replace(approved, status=Status.EXECUTED, result_path=path, result=result)
@@ -278,6 +314,11 @@ class Approvals:
 
     def _kind_of(self, request: Message) -> ApprovalKind[Any]:
         return self._kinds[messages.name_kind(type(request))]
+
+
+def _maker_of(approval: Approval) -> Principal:
+    """In whose name it is done. No token has this subject, so nobody else can have used the deed's key."""
+    return Principal(_SUBJECT, approval.created_role, approval.org_id, on_behalf_of=approval.created_by)
 
 
 def _may_pass(refusal: DomainError) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -24,24 +26,37 @@ def name_kind(request_type: type[Message]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
 
 
-def to_content(request: Message) -> str:
-    """What a request asks for, as the canonical text that is decided on."""
+def to_content(kind: str, org_id: str, request: Message, dossier: Dossier) -> str:
+    """What is decided on, as canonical text: what a request asks for, and what it does as things are.
+
+    If it would do something else later, this text would be another one: then what was read is not what would be done.
+    """
     body = type(request)()
     body.CopyFrom(request)
     for name in _NO_CONTENT:
         if name in request.DESCRIPTOR.fields_by_name:
             body.ClearField(name)
-    return write_content(json_format.MessageToDict(body))
+    amount = None if dossier.amount is None else json_format.MessageToDict(to_money(dossier.amount))
+    return write_content(
+        {
+            "kind": kind,
+            "orgId": org_id,
+            "request": json_format.MessageToDict(body),
+            "amount": amount,
+            "changes": [asdict(change) for change in dossier.changes],
+            "beneficiaryPartyIds": sorted(dossier.beneficiary_party_ids),
+        }
+    )
 
 
 def to_result(answer: Message) -> str:
     """What an RPC answered about what was done, as canonical text."""
-    return write_content(json_format.MessageToDict(answer))
+    return write_content(json_format.MessageToDict(answer, always_print_fields_with_no_presence=True))
 
 
 def read_content(content: str, request_type: type[Message], idempotency_key: str) -> Any:
     """The request that was decided on, to be done under a key of its own."""
-    request: Any = json_format.Parse(content, request_type())
+    request: Any = json_format.ParseDict(json.loads(content)["request"], request_type())
     if "idempotency_key" in request.DESCRIPTOR.fields_by_name:
         request.idempotency_key = idempotency_key
     return request
@@ -80,7 +95,9 @@ def to_approval(
 def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
     """As a list has it: without its content and what people wrote beside it, of which there may be much."""
     answer = to_told_approval(approval)
-    answer.MergeFrom(pb.Approval(status=approval.status_at(now).value, reason=approval.reason))
+    answer.MergeFrom(
+        pb.Approval(status=approval.status_at(now).value, summary=approval.summary, reason=approval.reason)
+    )
     return answer
 
 
@@ -89,7 +106,6 @@ def to_told_approval(approval: Approval) -> pb.Approval:
     return pb.Approval(
         approval_id=approval.approval_id,
         kind=approval.kind,
-        summary=approval.summary,
         status=approval.status.value,
         resource_id=approval.resource_id,
         scope_id=approval.scope_id,

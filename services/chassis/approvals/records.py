@@ -65,6 +65,21 @@ async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id:
     return [to_approval(row) for row in rows]
 
 
+async def find_pending(
+    tx: AsyncConnection, org_id: str, kind: str, content_hash: str, created_by: str
+) -> Approval | None:
+    """What a person has asked for already with this content, and nobody has decided."""
+    query = sa.select(approvals).where(
+        _c.org_id == org_id,
+        _c.kind == kind,
+        _c.content_hash == content_hash,
+        _c.created_by == created_by,
+        _c.status == Status.PENDING,
+    )
+    row = (await tx.execute(query.order_by(_c.created_at.desc()).limit(1))).one_or_none()
+    return None if row is None else to_approval(row)
+
+
 def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
     """The statement that finds approvals whose time ran out and that no job has marked yet."""
     query = sa.select(_c.org_id, _c.approval_id).where(_c.status == Status.PENDING, _c.expires_at <= now)

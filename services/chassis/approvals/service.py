@@ -55,7 +55,11 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         before = await answered_before(self._operations.database, request, approval_pb2.Approval)
         if before is not None:
             return before
-        principal = current_principal()
+        principal, now = current_principal(), self._operations.clock.now()
+        async with self._operations.database.begin() as tx:
+            read = await records.find_approval(tx, principal.org_id, request.approval_id)
+        if read is not None:
+            await self._approvals.check_unchanged(read, now)
         parties = await self._parties.list_current(principal)
         approved: list[Approval] = []
 
@@ -67,6 +71,8 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             return messages.to_approval(approval, now)
 
         answer = await self._operations.write(request, approval_pb2.Approval, approve)
+        if request.validate_only and approved and approved[0].status is Status.APPROVED:
+            await self._approvals.rehearse(approved[0])
         if request.validate_only or not approved or approved[0].status is not Status.APPROVED:
             return answer
         done = await self._approvals.execute(approved[0])

@@ -135,9 +135,11 @@ approvals = sa.Table(
     *lease_columns(),
     sa.CheckConstraint(f"status IN ({_STATUSES})", name="approvals_status"),
     sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="approvals_amount"),
-    # The database refuses it, too: nobody decides on what that person made.
+    # The database refuses it, too: nobody decides on what that person made, and nothing is done that nobody decided.
+    sa.CheckConstraint("created_by = ANY (makers)", name="approvals_made"),
     sa.CheckConstraint(
-        "status NOT IN ('APPROVED', 'EXECUTED', 'FAILED') OR decided_by IS NULL OR NOT decided_by = ANY (makers)",
+        "status NOT IN ('APPROVED', 'EXECUTED', 'FAILED')"
+        " OR decided_by IS NOT NULL AND decided_at IS NOT NULL AND NOT decided_by = ANY (makers)",
         name="approvals_maker_is_no_checker",
     ),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),

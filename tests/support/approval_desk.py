@@ -1,0 +1,136 @@
+"""A service of one thing that needs two persons, and who stands before it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from realco.compliance.v1 import approvals_pb2 as pb
+from realco.escrow.v1 import escrow_pb2, events_pb2
+from realco.type.v1 import approval_pb2
+
+from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.data.once import once
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import Dossier
+from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.money import Money
+from tests.support import chassis
+
+MAKER = chassis.ADMIN
+CHECKER = dataclasses.replace(MAKER, subject="admin-2")
+OTHER_MAKER = dataclasses.replace(MAKER, subject="admin-3")
+EDITOR = dataclasses.replace(MAKER, subject="editor")
+PAYEE = "pty_payee"
+S = approval_pb2.Approval
+
+
+class NotEnough(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NOT_ENOUGH"
+
+
+class TestClock:
+    __test__ = False
+
+    def __init__(self):
+        self.moment = chassis.NOW
+
+    def now(self):
+        return self.moment
+
+
+class Persons:
+    """For whom persons act at this moment."""
+
+    def __init__(self):
+        self.parties: dict[str, frozenset[str]] = {}
+
+    async def list_current(self, principal: Principal) -> frozenset[str]:
+        return self.parties.get(principal.subject, frozenset())
+
+    list_heard = list_current
+
+
+class Deed:
+    """Captures a hold: one note for each that was really captured, and the names of those in whose name."""
+
+    def __init__(self, database):
+        self._database = database
+        self.raises: DomainError | None = None
+        self.minor = 500
+        self.done_as: list[str] = []
+
+    async def describe(self, request, now) -> Dossier:
+        return Dossier(
+            f"Capture {request.hold_id}",
+            request.escrow_account_id,
+            amount=Money(self.minor, "USD"),
+            makers=frozenset({EDITOR.person}),
+            beneficiary_party_ids=frozenset({PAYEE}),
+        )
+
+    async def execute(self, request) -> escrow_pb2.Hold:
+        if self.raises is not None:
+            raise self.raises
+
+        async def capture(tx):
+            await chassis.add_note(tx, f"captured {request.hold_id}")
+            return escrow_pb2.Hold(hold_id=request.hold_id)
+
+        answer = await once(self._database, request, escrow_pb2.Hold, capture)
+        if not request.validate_only:
+            self.done_as.append(current_principal().person)
+        return answer
+
+
+class Desk:
+    """The service under test, and who stands before it."""
+
+    def __init__(self, database):
+        self.database = database
+        self.clock = TestClock()
+        self.deed = Deed(database)
+        self.persons = Persons()
+        operations = Operations(database, self.clock)
+        kind = ApprovalKind(
+            escrow_pb2.CaptureHoldRequest,
+            escrow_pb2.CaptureHoldResponse,
+            self.deed.describe,
+            self.deed.execute,
+            lambda hold: escrow_pb2.CaptureHoldResponse(hold=hold),
+            lambda request, hold: f"/holds/{hold.hold_id}",
+        )
+        self.approvals = Approvals(
+            operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
+        )
+        self.service = ApprovalsServicer(operations, self.approvals, self.persons)
+        self.jobs = {job.name: job for job in build_approval_jobs("escrow", operations, self.approvals)}
+
+    async def ask(self, who=MAKER, key="key-1", hold_id="hold_1") -> S:
+        with acting_as(who):
+            answer = await self.approvals.carry_out(
+                escrow_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key)
+            )
+        return answer.approval
+
+    async def grant(self, approval: S, who=CHECKER, key="grant-1", **changes) -> S:
+        read = {"approval_id": approval.approval_id, "content_hash": approval.content_hash, "etag": approval.etag}
+        asked = read | changes
+        with acting_as(who):
+            return await self.service.ApproveApproval(pb.ApproveApprovalRequest(idempotency_key=key, **asked), None)
+
+    async def get(self, approval: S, who=CHECKER) -> S:
+        with acting_as(who):
+            return await self.service.GetApproval(pb.GetApprovalRequest(approval_id=approval.approval_id), None)
+
+    async def list(self, who=CHECKER, **filters) -> list[str]:
+        with acting_as(who):
+            answer = await self.service.ListApprovals(pb.ListApprovalsRequest(**filters), None)
+        return [approval.approval_id for approval in answer.approvals]
+
+    async def notes(self) -> list[str]:
+        return await chassis.note_ids(self.database)
