@@ -49,6 +49,7 @@ from services.chassis.process.settings import Settings
 
 _MESSAGE_BYTES_MAX = 256 * 1024
 _DUPLICATE_SECONDS = 2 * 3600
+_DIGITS_MAX = 18  # of a stream's sequence
 _API_SECONDS = 10
 
 
@@ -228,15 +229,30 @@ class _Run:
         stream = await _info_or_none(self._js.stream_info(consumer.stream))
         said = await self._last_word(consumer.position_subject, stream)
         fault = await self._last_word(consumer.fault_subject, stream)
-        if fault is None or (said is not None and said.seq > fault.seq):
-            return _Position() if said is None else _Position(True, int(said.data))
-        handled, _, words = fault.data.decode().partition(" ")
+        if fault is None or (said is not None and said.sequence > fault.sequence):
+            return _Position() if said is None else _Position(True, said.handled)
         # Less than was said while all was well, where the service's database was restored from a backup.
-        return _Position(True, min(int(handled), int(said.data) if said else int(handled)), words)
+        return _Position(True, min(fault.handled, said.handled if said else fault.handled), fault.words)
 
-    async def _last_word(self, subject: str, stream: Any) -> Any:
+    async def _last_word(self, subject: str, stream: Any) -> _Word | None:
+        """What a service said last there. What no service says is left out and reported: it must not stop a repair."""
         said = await _info_or_none(self._js.get_last_msg(POSITIONS.name, subject))
-        return said if said is not None and stream is not None and said.time >= stream.created else None
+        if said is None or stream is None or said.time < stream.created:
+            return None
+        number, _, words = (said.data or b"").decode(errors="replace").partition(" ")
+        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX):
+            self._did(f"{subject} says what no service says; it was left out")
+            return None
+        return _Word(said.seq, int(number), words)
+
+
+@dataclass(frozen=True)
+class _Word:
+    """The last message of a service about its consumer."""
+
+    sequence: int
+    handled: int
+    words: str
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,19 @@ async def test_what_somebody_else_acknowledged_is_handled_when_it_was_noticed_an
         await chassis.until(lambda: not inbox.faults)
 
 
+@pytest.mark.parametrize("words", ["", "no number", "9" * 30], ids=["empty", "no number", "too long"])
+async def test_words_that_no_service_says_stop_no_repair(js, inbox, words):
+    consumer = consumer_of(inbox)
+    await js.publish(consumer.fault_subject, words.encode())
+    await js.delete_consumer("ESCROW", inbox.durable)
+    done = await provision_again(js, inbox)
+    assert done == [
+        f"{consumer.fault_subject} says what no service says; it was left out",
+        f"consumer ESCROW.{inbox.durable} created",
+    ]
+    assert (await js.consumer_info("ESCROW", inbox.durable)).config.durable_name == inbox.durable
+
+
 async def is_mended(js, inbox) -> bool:
     """Once the provisioner has been told what its service finds, and it cannot see itself."""
     return await provision_again(js, inbox) != []

@@ -87,6 +87,8 @@ def test_a_session_ends_for_who_signed_in_before(
         ("\ufb01nn", "Finn"),  # a ligature
         ("ann\u00a0", "ann"),
         ("\u03a3\u03a3", "\u03c3\u03c2"),
+        ("an\u200bn\u00ad", "ann"),  # a zero-width space and a soft hyphen
+        ("ann\ufe0f", "ann"),  # a variation selector
     ],
 )
 def test_a_person_has_one_spelling(one: str, other: str) -> None:

@@ -44,12 +44,21 @@ def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
     return value
 
 
+# Default_Ignorable_Code_Point, but for format characters, which have a category of their own.
+_IGNORABLE = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10), 0xFFA0))
+) | frozenset(map(chr, range(0xE0000, 0xE1000)))
+
+
 def normalize_person(name: str) -> str:
     """The one spelling in which persons are kept and compared: `Ann@Example.org` and `ann@example.org` are one.
 
-    Source: The Unicode Standard, section 3.13, D146 (caseless matching of compatible characters)
+    What nobody sees (a zero-width space, a soft hyphen) makes no other person.
+
+    Source: The Unicode Standard, section 3.13, D146 (caseless matching of compatible characters), and 5.21 (ignorable)
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", name).casefold())
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _IGNORABLE)
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", seen).casefold())
     return unicodedata.normalize("NFKC", folded.casefold()).strip()
 
 
