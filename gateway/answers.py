@@ -14,14 +14,13 @@ from gateway.descriptors import has_option, option
 from gateway.problems import REPLAYED_HEADER
 from gateway.routing import Template
 
-_EMPTY = "google.protobuf.Empty"
 _ETAG = "etag"
-# Beside every success of a rehearsal: without a body nothing else tells it from the deed.
+# Beside every success of a rehearsal: nothing else has to tell it from the deed.
 REHEARSED_HEADER = "Validate-Only"
 
 
 class Answer:
-    """The answer to one RPC: 201 with `Location` for what it created, 204 for nothing to say, else 200.
+    """The answer to one RPC: 201 with `Location` for what it created, else 200.
 
     Where an RPC creates what its answer may leave out, an approval for one, an answer without it is 200.
 
@@ -37,19 +36,14 @@ class Answer:
         self.location = Location(method) if has_option(method, http_pb2.created) else None
         etag = self.message.fields_by_name.get(_ETAG)
         self.has_etag = etag is not None and etag.type == FieldDescriptor.TYPE_STRING
-        if self.message.full_name == _EMPTY:
-            self.status = 204
-        else:
-            self.status = 201 if self.location is not None else 200
-        self._write = json_writer.writer_of(self.message) if self.status != 204 else None
+        self.status = 201 if self.location is not None else 200
+        self._write = json_writer.writer_of(self.message)
 
     def of(self, message: Message, *, replayed: bool, rehearsed: bool = False) -> Response:
         """The HTTP response; `rehearsed` says that the request was only validated, and nothing was created."""
         headers = {REPLAYED_HEADER: "true"} if replayed else {}
         if rehearsed:
             headers[REHEARSED_HEADER] = "true"
-        if self._write is None:
-            return Response(status_code=204, headers=headers)
         location = self.location.of(message) if self.location is not None and not rehearsed else None
         if location is not None:
             headers["Location"] = location

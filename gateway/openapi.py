@@ -186,9 +186,8 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
         headers[REHEARSED_HEADER] = _header("ValidateOnly")
     if binding.has_key:
         headers[REPLAYED_HEADER] = _header("IdempotencyReplayed")
-    success: dict[str, Any] = {"description": title_of(answer.status), "headers": headers}
-    if answer.status != 204:
-        success["content"] = {"application/json": {"schema": schemas.reference(answer.message, Side.ANSWER)}}
+    content = {"application/json": {"schema": schemas.reference(answer.message, Side.ANSWER)}}
+    success = {"description": title_of(answer.status), "headers": headers, "content": content}
     statuses = set(_COMMON_STATUSES)
     if not rule.public:
         statuses |= {401, 403}

@@ -105,9 +105,8 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
 
     async def RemovePartyPerson(
         self, request: parties_pb2.RemovePartyPersonRequest, context: ServicerContext
-    ) -> parties_pb2.RemovePartyPersonResponse:
-        answer = parties_pb2.RemovePartyPersonResponse
-        return await self._operations.write(request, answer, parties.remove_party_person)
+    ) -> parties_pb2.Party:
+        return await self._operations.write(request, parties_pb2.Party, parties.remove_party_person)
 
     async def GetMe(self, request: parties_pb2.GetMeRequest, context: ServicerContext) -> parties_pb2.Me:
         return await self._operations.read(request, parties_read.get_me)

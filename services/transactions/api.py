@@ -6,7 +6,6 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from google.protobuf.empty_pb2 import Empty
 from grpc.aio import ServicerContext
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_grpc
@@ -121,8 +120,10 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     ) -> bank_pb.BankAccount:
         return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.update_bank_account)
 
-    async def DeleteBankAccount(self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext) -> Empty:
-        return await self._dependencies.write(request, Empty, bank_accounts.delete_bank_account)
+    async def DeleteBankAccount(
+        self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext
+    ) -> bank_pb.BankAccount:
+        return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.delete_bank_account)
 
 
 class WebhooksServicer(hook_grpc.WebhooksServiceServicer):

@@ -8,7 +8,6 @@ import time
 from base64 import urlsafe_b64encode
 
 import pytest
-from google.protobuf.empty_pb2 import Empty
 from joserfc.jwk import ECKey
 from realco.transactions.v1 import transactions_pb2
 
@@ -43,12 +42,6 @@ async def test_what_is_created_is_201_and_its_key_reaches_the_service(gateway):
     assert response.status_code == 201
     request = gateway.services.calls[0].request
     assert (request.idempotency_key, request.amount.amount_minor) == ("key-1", 1050)
-
-
-async def test_what_has_nothing_to_say_is_204(gateway):
-    gateway.services.answers["DeleteBankAccount"] = Empty()
-    response = await gateway.request("DELETE", "/api/v1/bank-accounts/ba_" + "0" * 26)
-    assert (response.status_code, response.content) == (204, b"")
 
 
 async def test_a_batch_goes_by_its_custom_verb(gateway):

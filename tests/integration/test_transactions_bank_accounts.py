@@ -152,9 +152,10 @@ async def test_an_account_is_retired_once_in_the_version_that_was_read(service: 
     await service.ask(ADMIN, "DeleteBankAccount", request)
     assert (await get(service, account)).status == pb.BankAccount.PENDING
     request.validate_only = False
-    for _ in (1, 2):  # the second is a replay, though the version is another now
-        await service.ask(ADMIN, "DeleteBankAccount", request)
+    # The second is a replay, though the version is another now.
+    answers = [await service.ask(ADMIN, "DeleteBankAccount", request) for _ in (1, 2)]
     retired = await get(service, account)
+    assert answers == [retired, retired]
     assert (retired.status, list(retired.allowed_actions)) == (pb.BankAccount.DELETED, [])
     change = a_change(retired, "external_id", external_id="late")
     assert (await refused(service, "UpdateBankAccount", change)).reason == "BANK_ACCOUNT_NOT_USABLE"

@@ -103,6 +103,11 @@ class ComplianceHarness:
         with acting_as(MAKER):
             return await self.parties.RemovePartyPerson(request, None)
 
+    async def list_persons(self) -> list[str]:
+        with acting_as(MAKER):
+            request = parties_pb2.ListPartyPersonsRequest(party_id=self.party_id)
+            return [one.person for one in (await self.parties.ListPartyPersons(request, None)).persons]
+
     async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
         return await self.list_checks(
             principal, party_id=[party_id] if party_id else None, status=[pb.ComplianceCheck.MANUAL_REVIEW]

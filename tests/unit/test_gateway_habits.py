@@ -11,7 +11,6 @@ import pytest
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 from realco.escrow.v1 import escrow_pb2
 from realco.type.v1 import http_pb2
@@ -94,12 +93,6 @@ def test_what_is_only_validated_is_not_created():
     assert (answer.status_code, answer.headers["validate-only"]) == (200, "true")
     assert "location" not in answer.headers
     assert "validate-only" not in Answer(CREATE).of(Thing(thing_id="t-1"), replayed=False).headers
-
-
-def test_a_rehearsal_without_a_body_says_that_it_is_one():
-    removal: Any = SimpleNamespace(output_type=Empty.DESCRIPTOR, GetOptions=descriptor_pb2.MethodOptions)
-    answer = Answer(removal).of(Empty(), replayed=False, rehearsed=True)
-    assert (answer.status_code, answer.headers["validate-only"]) == (204, "true")
 
 
 @pytest.mark.parametrize(

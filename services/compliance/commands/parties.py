@@ -75,9 +75,7 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
     return messages.to_party_person(row)
 
 
-async def remove_party_person(
-    tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime
-) -> pb.RemovePartyPersonResponse:
+async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime) -> pb.Party:
     """Raises: PartyNotFound, PersonNotFound, EtagMismatch."""
     party = await _lock(tx, request.party_id)
     person = normalize_person(request.person)
@@ -85,9 +83,7 @@ async def remove_party_person(
     if row is None:  # a name that was misspelled must not look like a right that was taken away
         raise PersonNotFound("person")
     check_etag(request.etag, messages.etag_of_person(row))
-    await store.delete_person(tx, party, person, now)
-    left = await store.list_persons(tx, request.party_id)
-    return pb.RemovePartyPersonResponse(persons=map(messages.to_party_person, left))
+    return await actions.answer_party(tx, await store.delete_person(tx, party, person, now), now)
 
 
 async def _lock(tx: AsyncConnection, party_id: str) -> Any:

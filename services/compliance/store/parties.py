@@ -129,10 +129,10 @@ async def save_person(tx: AsyncConnection, party: Any, person: str, now: datetim
     return row
 
 
-async def delete_person(tx: AsyncConnection, party: Any, person: str, now: datetime) -> None:
-    """Ends that a person acts for a locked party."""
+async def delete_person(tx: AsyncConnection, party: Any, person: str, now: datetime) -> sa.Row[Any]:
+    """Ends that a person acts for a locked party, and answers the party."""
     await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person)))
-    await save_party(tx, party, events.PartyPersonRemoved(person=person), now)
+    return await save_party(tx, party, events.PartyPersonRemoved(person=person), now)
 
 
 def _is_one(party_id: str, person: str) -> sa.ColumnElement[bool]:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from google.protobuf.empty_pb2 import Empty
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -133,13 +132,15 @@ async def confirm_bank_account(
     await store.save_bank_account(tx, row, now, status=ACTIVE, confirmed_at=now)
 
 
-async def delete_bank_account(tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime) -> Empty:
+async def delete_bank_account(
+    tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime
+) -> pb.BankAccount:
     """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
     row = await _lock_as_read(tx, request.bank_account_id, request.etag)
     if row.status != DELETED:
         await CONFIRMATIONS.cancel(tx, row.bank_account_id, now)
-        await store.save_bank_account(tx, row, now, status=DELETED, default_for_payouts=False)
-    return Empty()
+        row = await store.save_bank_account(tx, row, now, status=DELETED, default_for_payouts=False)
+    return answer_bank_account(row)
 
 
 async def block_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
