@@ -42,10 +42,10 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     ) -> pb.ListTransactionsResponse:
         return await self._dependencies.read(request, queries.list_transactions)
 
-    async def GetTransactionHistory(
-        self, request: pb.GetTransactionHistoryRequest, context: ServicerContext
-    ) -> pb.GetTransactionHistoryResponse:
-        return await self._dependencies.read(request, queries.get_transaction_history)
+    async def ListTransactionMoves(
+        self, request: pb.ListTransactionMovesRequest, context: ServicerContext
+    ) -> pb.ListTransactionMovesResponse:
+        return await self._dependencies.read(request, queries.list_transaction_moves)
 
     async def RetryTransaction(self, request: pb.RetryTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write_on_facts(

@@ -9,7 +9,7 @@ from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.paging import one_of, read_list
+from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import within_reach
 from services.transactions import messages
 from services.transactions.actions import (
@@ -72,19 +72,21 @@ async def list_transactions(
     )
 
 
-async def get_transaction_history(
-    tx: AsyncConnection, request: transactions_pb2.GetTransactionHistoryRequest, now: datetime
-) -> transactions_pb2.GetTransactionHistoryResponse:
+async def list_transaction_moves(
+    tx: AsyncConnection, request: transactions_pb2.ListTransactionMovesRequest, now: datetime
+) -> transactions_pb2.ListTransactionMovesResponse:
     """Raises TransactionNotFound."""
     await _find_transaction(tx, request.transaction_id)
     h = transaction_history.c
-    statement = (
-        sa.select(transaction_history)
-        .where(h.org_id == current_principal().org_id, h.transaction_id == request.transaction_id)
-        .order_by(h.version)
+    moves = sa.select(transaction_history).where(
+        h.org_id == current_principal().org_id, h.transaction_id == request.transaction_id
     )
-    moves = [show_move(row) for row in await tx.execute(statement)]
-    return transactions_pb2.GetTransactionHistoryResponse(moves=moves)
+    page = await read_page(tx, request, moves, [h.version], descending=False)
+    return transactions_pb2.ListTransactionMovesResponse(
+        moves=map(show_move, page.rows),
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
 
 
 async def get_bank_account(

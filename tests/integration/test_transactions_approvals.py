@@ -131,8 +131,8 @@ async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(se
     assert await refused(approve(service, forgotten.transaction_id, CHECKER)) == "APPROVAL_EXPIRED"
     await service.expire_approvals()
     for each, why in ((rejected, "rejected: no"), (forgotten, "nobody approved it in time")):
-        request = pb.GetTransactionHistoryRequest(transaction_id=each.transaction_id)
-        last = (await service.ask(ADMIN, "GetTransactionHistory", request)).moves[-1]
+        request = pb.ListTransactionMovesRequest(transaction_id=each.transaction_id)
+        last = (await service.ask(ADMIN, "ListTransactionMoves", request)).moves[-1]
         assert (last.to_status, last.reason) == (T.CANCELLED, why)
 
 

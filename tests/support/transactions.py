@@ -271,8 +271,8 @@ class TransactionsHarness:
 
     async def path(self, transaction_id: str) -> list[str]:
         """The statuses a transaction went through."""
-        request = pb.GetTransactionHistoryRequest(transaction_id=transaction_id)
-        answer = await self.ask(ADMIN, "GetTransactionHistory", request)
+        request = pb.ListTransactionMovesRequest(transaction_id=transaction_id)
+        answer = await self.ask(ADMIN, "ListTransactionMoves", request)
         assert [move.aggregate_version for move in answer.moves] == list(range(1, len(answer.moves) + 1))
         return [pb.Transaction.Status.Name(move.to_status) for move in answer.moves]
 
