@@ -151,6 +151,17 @@ def test_a_field_that_many_have_is_said_in_the_same_words():
     assert others == []
 
 
+def creations() -> list[MethodDescriptor]:
+    return [method for method in METHODS if method.name.startswith("Create")]
+
+
+@pytest.mark.parametrize("method", creations(), ids=by_name)
+def test_what_is_created_is_told_by_the_name_of_its_rpc(method):
+    told = f"{method.name.removeprefix('Create')}Created"
+    area = contracts.area_of(method.full_name)
+    assert told in {event.name for event in contracts.events() if contracts.area_of(event.full_name) == area}
+
+
 def test_a_key_and_an_etag_are_said_in_the_same_words():
     """A limit's etag is asked for where there is a limit: it has words of its own."""
     comments, others = contracts.comments(), []

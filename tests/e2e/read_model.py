@@ -18,7 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.symbol_database import Default
 from nats.js.api import AckPolicy, ConsumerConfig
-from realco.compliance.v1.events_pb2 import TransactionLimitRemoved
+from realco.compliance.v1.events_pb2 import TransactionLimitDeleted
 
 from demo.harness.money import minor_of
 from demo.harness.rest import Json, RestClient
@@ -82,7 +82,7 @@ class ReadModel:
             if kept_back:
                 self.faults.append(f"{name}: {', '.join(sorted(kept_back))} is for nobody to hear")
             self.state[kind, resource[IDS[kind]]] = resource
-        if isinstance(event, TransactionLimitRemoved):
+        if isinstance(event, TransactionLimitDeleted):
             self.state.pop(("TransactionLimit", event.transaction_limit_id), None)
 
     def sum_balances(self) -> Balances:

@@ -106,7 +106,7 @@ async def test_once_an_organization_removes_its_own_limit_the_default_holds_agai
     assert passed.status == pb.ComplianceCheck.PASSED
     put, removed = (await compliance.list_events())[-3:-1]
     assert (type(put).__name__, put.transaction_limit) == ("TransactionLimitPut", _as_listed(own))
-    assert (type(removed).__name__, removed.transaction_limit) == ("TransactionLimitRemoved", again)
+    assert (type(removed).__name__, removed.transaction_limit) == ("TransactionLimitDeleted", again)
     assert removed.meta.aggregate_id == put.meta.aggregate_id == own.transaction_limit_id
     assert removed.meta.aggregate_version == put.meta.aggregate_version + 1
     assert (await compliance.put_limit(20_00)).amount.amount_minor == 20_00

@@ -129,7 +129,7 @@ async def test_what_is_only_validated_changes_nothing(escrow):
     made = await escrow.call("CreateEscrowAccount", create)
     assert (await refusal(get(escrow, made.escrow_account_id)))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
     assert await get(escrow, account) == before
-    assert len(await escrow.events(events.EscrowAccountOpened)) == 1
+    assert len(await escrow.events(events.EscrowAccountCreated)) == 1
 
 
 async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, principal: Principal) -> None:

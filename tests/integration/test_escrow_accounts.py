@@ -59,7 +59,7 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
         "post_journal_entry",
         "place_hold",
     ]
-    [event] = await escrow.events(events.EscrowAccountOpened)
+    [event] = await escrow.events(events.EscrowAccountCreated)
     account.ClearField("allowed_actions")
     assert (event.escrow_account, event.meta.actor) == (account, "admin-1")
 

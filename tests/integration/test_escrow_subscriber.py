@@ -179,7 +179,7 @@ async def test_a_return_risk_hold_outlasts_the_freeze(escrow):
     assert await escrow.expire_holds() == 0
     assert await escrow.held(account) == {SUBSCRIPTION: 100}
     # That it now ends by itself is a change of the hold, so it is published.
-    [changed] = await escrow.events(events.HoldChanged)
+    [changed] = await escrow.events(events.HoldUpdated)
     request = pb.GetHoldRequest(escrow_account_id=account, hold_id=changed.hold.hold_id)
     assert changed.hold == await escrow.call("GetHold", request)
     assert changed.hold.expire_time == to_timestamp(escrow.clock.now())

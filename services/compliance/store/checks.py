@@ -20,7 +20,7 @@ from services.compliance.tables import compliance_checks
 
 _c = compliance_checks.c
 _EVENTS = {
-    "MANUAL_REVIEW": events.ComplianceCheckOpened,
+    "MANUAL_REVIEW": events.ComplianceCheckCreated,
     "PASSED": events.ComplianceCheckCompleted,
     "FAILED": events.ComplianceCheckCompleted,
     "EXPIRED": events.ComplianceCheckExpired,

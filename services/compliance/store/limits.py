@@ -106,7 +106,7 @@ async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> sa.Row
     """
     await _insert(tx, limit.limit_type, limit.currency, None, now)
     default = await find_limit_of(tx, limit.limit_type, limit.currency)
-    event = events.TransactionLimitRemoved(
+    event = events.TransactionLimitDeleted(
         transaction_limit_id=messages.limit_id_of(limit),
         transaction_limit=None if default is None else messages.to_limit(default),
     )

@@ -79,7 +79,7 @@ INVESTMENTS = Aggregate(investments, "investment_id", INVESTMENT_MOVES, read_inv
 
 async def insert_investment(tx: AsyncConnection, investment: Investment) -> None:
     await INVESTMENTS.insert(tx, investment)
-    event = events.InvestmentCommitted(investment=to_investment(investment))
+    event = events.InvestmentCreated(investment=to_investment(investment))
     await enqueue_all(tx, [event], now=investment.created_at)
 
 

@@ -116,7 +116,7 @@ async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:
     """False if another offering uses the escrow account."""
     if not await OFFERINGS.insert(tx, offering):
         return False
-    await enqueue(tx, events.OfferingOpened(offering=to_offering(offering)), now=offering.created_at)
+    await enqueue(tx, events.OfferingCreated(offering=to_offering(offering)), now=offering.created_at)
     return True
 
 

@@ -39,7 +39,7 @@ async def create_escrow_account(
         "updated_at": now,
     }
     row = await store.insert_escrow_account(tx, values)
-    await outbox.enqueue(tx, events.EscrowAccountOpened(escrow_account=messages.to_escrow_account(row)), now=now)
+    await outbox.enqueue(tx, events.EscrowAccountCreated(escrow_account=messages.to_escrow_account(row)), now=now)
     return await actions.answer_escrow_account(tx, row)
 
 

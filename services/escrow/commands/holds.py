@@ -203,7 +203,7 @@ async def let_hold_expire(
 ) -> None:
     """Lets an open hold end by itself at a time."""
     if await store.save_expiry_of_hold(tx, current_principal().org_id, escrow_account_id, hold_id, expires_at):
-        await _publish(tx, events.HoldChanged, escrow_account_id, hold_id, now)
+        await _publish(tx, events.HoldUpdated, escrow_account_id, hold_id, now)
 
 
 def _refuse_ending(
@@ -248,7 +248,7 @@ async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa
 
 async def _publish(
     tx: AsyncConnection,
-    event: type[events.HoldPlaced | events.HoldChanged | events.HoldResolved],
+    event: type[events.HoldPlaced | events.HoldUpdated | events.HoldResolved],
     escrow_account_id: str,
     hold_id: str,
     now: datetime,

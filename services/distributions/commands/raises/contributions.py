@@ -73,7 +73,7 @@ async def _count_booked(
     if len(changes) < len(booked):
         # Entries by hand may name an investment of somebody else, or of another offering.
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
-    changed = await save_investments(tx, changes, events.InvestmentFunded, now)
+    changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
     funded = replace(offering, funded_minor=offering.funded_minor + funded_minor)
     offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
     if changed:
