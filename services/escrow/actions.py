@@ -23,8 +23,8 @@ async def answer_escrow_account(tx: AsyncConnection, row: Any) -> pb.EscrowAccou
     status = Status(row.status)
     actions = list_allowed_actions(
         pb.EscrowAccount,
-        ("EscrowService/UpdateEscrowAccount", True),
-        ("EscrowService/ChangeEscrowAccountCustodian", True),
+        ("EscrowService/UpdateEscrowAccount", account.may_change(status)),
+        ("EscrowService/ChangeEscrowAccountCustodian", account.may_change(status)),
         ("EscrowService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
         ("EscrowService/UnfreezeEscrowAccount", status is Status.FROZEN),
         ("EscrowService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),

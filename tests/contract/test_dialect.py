@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,6 +213,34 @@ def test_an_action_is_named_as_its_rpc(resource, action):
     """To reverse a journal entry is to post another."""
     names = {name_action(method.name, resource.rpartition(".")[2]) for method in METHODS}
     assert action in names or (resource, action) == ("realco.escrow.v1.JournalEntry", "reverse")
+
+
+def offered() -> set[tuple[str, str]]:
+    """Each resource and each action that the services offer with it, by the RPCs that their code names."""
+    resources, found = {message.name: message.full_name for message in contracts.messages()}, set()
+    for path in (Path(__file__).parents[2] / "services").glob("*/actions.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            nodes = list(ast.walk(function))
+            calls = [
+                node for node in nodes if isinstance(node, ast.Call) and "list_allowed_actions" in ast.dump(node.func)
+            ]
+            texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            rpcs = [text.partition("/")[2] for text in texts if re.fullmatch("[A-Za-z]+Service/[A-Za-z]+", text)]
+            for call in calls:
+                assert isinstance(call.args[0], ast.Attribute)
+                resource = call.args[0].attr
+                found |= {(resources[resource], name_action(rpc, resource)) for rpc in rpcs}
+    return found
+
+
+def test_what_a_service_offers_is_what_the_contract_names():
+    """To reverse a journal entry is to post another; what is offered of an approval is no resource's of a service."""
+    entry = "realco.escrow.v1.JournalEntry"
+    named = {offer for offer in offers() if offer[0] != "realco.type.v1.Approval"}
+    assert named - {(entry, "reverse")} == offered() - {(entry, "post")}
+    assert (entry, "reverse") in named
 
 
 def changes() -> list[tuple[MethodDescriptor, Descriptor]]:

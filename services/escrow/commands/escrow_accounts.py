@@ -15,7 +15,7 @@ from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import EscrowAccountNotFound
+from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound
 from services.escrow import actions, messages, store
 from services.escrow.domain import account
 from services.escrow.domain.account import Status
@@ -101,7 +101,9 @@ async def _lock(tx: AsyncConnection, request: Any) -> sa.Row[Any]:
 
 
 async def _change(tx: AsyncConnection, row: sa.Row[Any], now: datetime, changes: dict[str, Any]) -> pb.EscrowAccount:
-    """What changes nothing is no new version."""
+    """What changes nothing is no new version. Raises EscrowAccountClosed."""
+    if not account.may_change(Status(row.status)):
+        raise EscrowAccountClosed(row.escrow_account_id)
     if all(getattr(row, name) == value for name, value in changes.items()):
         return await actions.answer_escrow_account(tx, row)
     return await _save(tx, row, now, changes)

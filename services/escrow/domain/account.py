@@ -48,6 +48,11 @@ def may_move(current: Status, wanted: Status) -> bool:
     return wanted in MOVES[current]
 
 
+def may_change(status: Status) -> bool:
+    """Whether what is written about the account may change: a closed one stays what was closed."""
+    return status is not Status.CLOSED
+
+
 def may_post(status: Status) -> bool:
     """Whether people and services may post; what the rails have done is booked in a frozen account, too."""
     return status not in (Status.FROZEN, Status.CLOSED)
