@@ -31,7 +31,7 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
     """Brings a locked transaction to where the provider has its current attempt.
 
     Raises:
-        PaymentNotOurs: amount, direction or reference differ, or the provider is_contradiction itself.
+        PaymentNotOurs: amount, direction or reference differ, or the provider contradicts itself.
     """
     wrong = find_difference(
         payment,
