@@ -11,7 +11,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import explanation_pb2, failure_pb2
 
-from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
@@ -70,7 +70,7 @@ def to_party_checks(checks: Mapping[str, Check], now: datetime) -> list[parties_
         parties_pb2.Party.Check(
             type=check_type,
             status=clearance.effective_status(check, now),
-            expire_time=_to_optional_time(check.expires_at if check else None),
+            expire_time=to_optional_timestamp(check.expires_at if check else None),
         )
         for check_type, check in found
     ]
@@ -118,8 +118,8 @@ def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.Com
         party_id=row.party_id,
         note=row.note,
         reviewed_by=row.reviewed_by,
-        review_time=_to_optional_time(row.reviewed_at),
-        expire_time=_to_optional_time(row.expires_at),
+        review_time=to_optional_timestamp(row.reviewed_at),
+        expire_time=to_optional_timestamp(row.expires_at),
         etag=etag_of_check(row),
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
@@ -194,7 +194,3 @@ def _fill_reasons(message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.
 
 def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
     return None if amount_minor is None or currency is None else to_money(Money(amount_minor, currency))
-
-
-def _to_optional_time(moment: datetime | None) -> Any:
-    return None if moment is None else to_timestamp(moment)

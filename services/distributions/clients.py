@@ -6,15 +6,12 @@ whether it was done, and the same request (with the same key) is to be sent agai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from grpc import aio
 from realco.compliance.v1 import compliance_pb2 as compliance
-from realco.compliance.v1 import compliance_pb2_grpc as compliance_grpc
-from realco.compliance.v1 import parties_pb2 as parties
-from realco.compliance.v1 import parties_pb2_grpc as parties_grpc
 from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
@@ -22,11 +19,10 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
-from services.chassis.calls.peers import ask, check_answers, find
+from services.chassis.calls.parties import ask_clearances_of, ask_parties_of
+from services.chassis.calls.peers import ask, find
 from services.chassis.calls.wire import from_timestamp
 from services.distributions.domain.facts import BankAccount
-
-_PARTIES_A_CALL = 1000
 
 
 class Escrow(Protocol):
@@ -121,24 +117,13 @@ class TransactionsClient:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._stub = compliance_grpc.ComplianceServiceStub(channel)
-        self._parties = parties_grpc.PartiesServiceStub(channel)
+        self._channel = channel
 
     async def batch_get_clearances(
         self, party_ids: Sequence[str]
     ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]:
-        """One clearance a party, in order, a thousand parties a call."""
-        found: list[compliance.BatchGetClearancesResponse.Clearance] = []
-        for start in range(0, len(party_ids), _PARTIES_A_CALL):
-            asked = party_ids[start : start + _PARTIES_A_CALL]
-            request = compliance.BatchGetClearancesRequest(party_ids=asked)
-            clearances = (await ask(self._stub.BatchGetClearances, request)).clearances
-            check_answers(asked, (clearance.party_id for clearance in clearances), "compliance")
-            found += clearances
-        return found
+        return await ask_clearances_of(self._channel, party_ids)
 
-    async def list_parties_of_person(self, person: str) -> Sequence[str]:
+    async def list_parties_of_person(self, person: str) -> Collection[str]:
         """The parties a person acts for at this moment."""
-        request = parties.ListPartiesOfPersonRequest(person=person)
-        party_ids: Sequence[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
-        return party_ids
+        return await ask_parties_of(self._channel, person)

@@ -11,7 +11,7 @@ import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import make_failure
@@ -53,10 +53,6 @@ def to_etag(row: Any) -> str:
     return etag_of(row.escrow_account_id, row.version)
 
 
-def _to_time(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else to_timestamp(moment)
-
-
 def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount:
     return pb.EscrowAccount(
         escrow_account_id=row.escrow_account_id,
@@ -69,11 +65,11 @@ def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount
         created_by=row.created_by,
         update_time=to_timestamp(row.updated_at),
         freeze_reason=row.freeze_reason or None,
-        freeze_time=_to_time(row.frozen_at),
+        freeze_time=to_optional_timestamp(row.frozen_at),
         frozen_by=row.frozen_by,
-        unfreeze_time=_to_time(row.unfrozen_at),
+        unfreeze_time=to_optional_timestamp(row.unfrozen_at),
         unfrozen_by=row.unfrozen_by,
-        close_time=_to_time(row.closed_at),
+        close_time=to_optional_timestamp(row.closed_at),
         closed_by=row.closed_by,
         external_id=row.external_id,
         metadata=row.metadata,
@@ -200,9 +196,9 @@ def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
         status=row.status,
         reason=row.reason,
         transaction_id=row.transaction_id,
-        expire_time=_to_time(row.expires_at),
+        expire_time=to_optional_timestamp(row.expires_at),
         create_time=to_timestamp(row.created_at),
-        resolve_time=_to_time(row.resolved_at),
+        resolve_time=to_optional_timestamp(row.resolved_at),
         description=row.description or None,
         created_by=row.created_by,
         resolved_by=row.resolved_by,

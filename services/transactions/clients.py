@@ -15,7 +15,7 @@ from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
-from services.chassis.calls.parties import ask_parties_of
+from services.chassis.calls.parties import ask_clearances_of, ask_parties_of
 from services.chassis.calls.peers import ask, check_answers, find
 
 EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
@@ -104,10 +104,7 @@ class ComplianceClient:
         return decisions
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
-        request = compliance_pb2.BatchGetClearancesRequest(party_ids=sorted(party_ids))
-        clearances: Sequence[Clearance] = (await ask(self._compliance.BatchGetClearances, request)).clearances
-        check_answers(request.party_ids, (clearance.party_id for clearance in clearances), "compliance")
-        return clearances
+        return await ask_clearances_of(self._channel, sorted(party_ids))
 
     async def list_parties_of_person(self, person: str) -> Collection[str]:
         return await ask_parties_of(self._channel, person)

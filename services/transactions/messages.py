@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 
-from services.chassis.calls.wire import to_failure, to_money, to_timestamp
+from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import read_failure
 from services.transactions.domain.bank_accounts import compute_payout_start
@@ -38,7 +36,7 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         failure=None if row.failure is None else to_failure(row.failure),
         attempts=row.attempts,
         presentments=row.presentments,
-        next_attempt_time=_to_time(row.next_attempt_at),
+        next_attempt_time=to_optional_timestamp(row.next_attempt_at),
         provider=row.provider,
         provider_reference=row.provider_reference,
         bank_reference=row.bank_reference,
@@ -50,9 +48,9 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         confirmed_by=row.confirmed_by,
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
-        settle_time=_to_time(row.settled_at),
-        return_risk_end_time=_to_time(row.return_risk_end_at),
-        final_time=_to_time(row.final_at),
+        settle_time=to_optional_timestamp(row.settled_at),
+        return_risk_end_time=to_optional_timestamp(row.return_risk_end_at),
+        final_time=to_optional_timestamp(row.final_at),
         external_id=row.external_id,
         metadata=row.metadata,
         etag=row.etag,
@@ -99,8 +97,8 @@ def _build_bank_account_fields(row: sa.Row[Any]) -> dict[str, Any]:
         "create_time": to_timestamp(row.created_at),
         "update_time": to_timestamp(row.updated_at),
         "etag": build_bank_account_etag(row),
-        "confirm_time": _to_time(row.confirmed_at),
-        "payout_start_time": _to_time(compute_payout_start(row.confirmed_at)),
+        "confirm_time": to_optional_timestamp(row.confirmed_at),
+        "payout_start_time": to_optional_timestamp(compute_payout_start(row.confirmed_at)),
     }
 
 
@@ -119,10 +117,6 @@ def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.We
         transaction_id=row.transaction_id,
         failure=None if failure is None else to_failure(failure),
         create_time=to_timestamp(row.created_at),
-        apply_time=_to_time(row.applied_at),
+        apply_time=to_optional_timestamp(row.applied_at),
         allowed_actions=actions,
     )
-
-
-def _to_time(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else to_timestamp(moment)

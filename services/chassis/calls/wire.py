@@ -47,6 +47,11 @@ def to_timestamp(moment: datetime) -> Timestamp:
     return timestamp
 
 
+def to_optional_timestamp(moment: datetime | None) -> Timestamp | None:
+    """Of what has not happened, nothing."""
+    return None if moment is None else to_timestamp(moment)
+
+
 def is_time(timestamp: Timestamp) -> bool:
     """Whether it comes back from a store as it went in (services.chassis.values.times)."""
     return (
