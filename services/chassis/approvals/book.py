@@ -190,7 +190,7 @@ class Approvals:
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
-            MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication, or what the command of a resource
+            MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource
             that waits refuses
         """
         approval = await self._lock_pending(tx, request, now, Status.APPROVED)
