@@ -190,8 +190,8 @@ class Approvals:
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
-            MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource
-            that waits refuses
+            MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource that waits
+            refuses
         """
         approval = await self._lock_pending(tx, request, now, Status.APPROVED)
         check_content(approval, request.content_hash)
