@@ -50,7 +50,7 @@ IDS = {
 # and who gains from an approval, who may be too many for a message.
 WORKED_OUT = frozenset({"allowedActions", "explanations", "changes", "facts", "effects"})
 KEPT_BACK = {
-    "Approval": frozenset({"content", "beneficiaryPartyIds", "reason", "comments", "result"}),
+    "Approval": frozenset({"content", "summary", "beneficiaryPartyIds", "reason", "comments", "result"}),
     "BankAccount": frozenset({"accountHolderName", "routingNumber", "metadata"}),
     "ComplianceCheck": frozenset({"note"}),
     "Party": frozenset({"legalName", "accreditation", "annualIncome", "netWorth", "metadata", "missing"}),

@@ -23,7 +23,7 @@ T = pb.Transaction
 # What GET says to one caller, or keeps from the events because it is personal.
 NOT_IN_EVENTS = {
     *("allowed_actions", "explanations", "account_holder_name", "routing_number"),
-    *("content", "beneficiary_party_ids", "reason", "comments", "changes", "facts", "effects"),
+    *("content", "summary", "beneficiary_party_ids", "reason", "comments", "changes", "facts", "effects"),
 }
 
 
