@@ -162,7 +162,8 @@ class Binding:
             return Fault("body", spelled.removeprefix(f"/{first.json_name}"), detail)
         if self.body == "*" or not steps:
             return Fault("body" if self.body else "query", spelled, detail)
-        return Fault("query", "/" + spelled[1:].replace("/", "."), detail)
+        # A parameter is named `a.b` where its field is nested; which of its values it is stands behind it.
+        return Fault("query", re.sub(r"\.(\d+)", r"/\1", "/" + spelled[1:].replace("/", ".")), detail)
 
     def _parameter(self, place: str, names: Sequence[str]) -> Parameter:
         fields: list[FieldDescriptor] = []

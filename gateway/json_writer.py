@@ -69,7 +69,10 @@ def _emitter(field: FieldDescriptor) -> _Emit:
             out[key] = {spell_key(of): spell_value(value) for of, value in getattr(message, name).items()}
 
         return emit_map
-    spell = in_rest_words if field.full_name in _FOR_PERSONS else _spelling(field)
+    if field.full_name in _FOR_PERSONS:
+        spell: _Spell = in_rest_words
+    else:
+        spell = camel_case if option(field, http_pb2.is_field_name) else _spelling(field)
     if field.is_repeated:
 
         def emit_list(message: Any, out: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from services.distributions.domain import facts
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.spelling import spell_in
+from services.distributions.domain.states import DistributionStatus
 from services.distributions.queries import gates
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import APPROVALS, SUBMITTED
@@ -251,8 +252,9 @@ class _Desk:
             approval.summary,
             approval.resource_id,
             offering.offering_id,
-            changes=tuple(Change(f"owed to {party_id}", "", spell(minor)) for party_id, minor in owed.items()),
+            changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
             facts=(
+                facts.explain_owed({party_id: spell(minor) for party_id, minor in owed.items()}),
                 facts.explain_cash(distribution, cash.distributable_minor),
                 facts.explain_escrow_status(cash.escrow_status),
                 facts.explain_basis(offering, distribution, declaring),

@@ -41,7 +41,8 @@ async def test_a_submitted_distribution_stands_in_the_inbox_with_what_it_does(se
     assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
     assert approval.expire_time == distribution.expire_time
     assert effects_of(approval) == {"DISTRIBUTABLE": (15_000_00, 0), "PAYABLE": (0, 15_000_00)}
-    assert [change.after for change in approval.changes] == ["10,000.00 USD", "5,000.00 USD"]
+    [owed] = [fact for fact in approval.facts if fact.rule == "AMOUNTS_OWED"]
+    assert [operand.value for operand in owed.operands] == ["10,000.00 USD", "5,000.00 USD"]
     statements = {fact.rule: fact.statement for fact in approval.facts}
     assert statements["DISTRIBUTABLE_CASH"] == "15,000.00 USD can be distributed, enough for 15,000.00 USD."
     assert (statements["ESCROW_ACTIVE"], statements["PAYEES_CLEARED"]) == (

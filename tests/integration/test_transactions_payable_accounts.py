@@ -94,7 +94,7 @@ async def test_whoever_confirms_is_told_how_old_it_is_whose_it_is_too_and_what_i
     assert facts["BANK_ACCOUNT_AGE"] == "Added 3 days ago; nobody has confirmed it."
     assert facts["BANK_ACCOUNT_OWNERS"] == "2 parties have this account."
     changes = {change.field: (change.before, change.after) for change in waiting.changes}
-    assert changes["default_for_payouts"] == (former.bank_account_id, account.bank_account_id)
+    assert changes["default_bank_account_id"] == (former.bank_account_id, account.bank_account_id)
 
 
 async def test_money_comes_from_an_account_at_once_and_goes_to_none_that_waits(service: TransactionsHarness) -> None:

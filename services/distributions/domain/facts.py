@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -57,6 +57,14 @@ def explain_basis(offering: Offering, distribution: Distribution, declaring: str
     else:
         statement = "No other distribution of the offering was declared since it was calculated."
     return Explanation(statement, "BASIS_CURRENT", (), _HOUSE)
+
+
+def explain_owed(owed: Mapping[str, str]) -> Explanation:
+    """
+    Args:
+        owed: What each party is to have, spelled for a person.
+    """
+    return Explanation(f"{len(owed)} parties are owed their parts.", "AMOUNTS_OWED", tuple(owed.items()), _HOUSE)
 
 
 def explain_clearances(uncleared: Collection[str]) -> Explanation:

@@ -90,7 +90,7 @@ def build_confirmation(row: sa.Row[Any], former: sa.Row[Any] | None) -> Dossier:
     changes = [Change("status", row.status, "ACTIVE")]
     if row.default_for_payouts:
         before = "" if former is None else former.bank_account_id
-        changes.append(Change("default_for_payouts", before, row.bank_account_id))
+        changes.append(Change("default_bank_account_id", before, row.bank_account_id))
     return Dossier(
         f"Money may go to account …{row.account_number_last4}",
         row.bank_account_id,
