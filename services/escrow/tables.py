@@ -176,7 +176,7 @@ journal_entries = sa.Table(
     sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
     sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
     sa.CheckConstraint(
-        "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', 'RECONCILIATION', 'HOLD',"
+        "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', 'RECONCILIATION', 'CAPTURE',"
         " 'RELEASE', 'RETURN', 'REVERSAL')",
         name="type_known",
     ),

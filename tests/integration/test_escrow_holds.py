@@ -127,7 +127,7 @@ async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escro
     assert await escrow.posted(account) == {"cash": 100, SUBSCRIPTION: left, "fees": 100 - left}
     assert await escrow.held(account) == {}
     entry = (await escrow.journal())[-1]
-    assert entry.type == pb.JournalEntry.HOLD
+    assert entry.type == pb.JournalEntry.CAPTURE
     assert len(await escrow.events(events.HoldResolved)) == 1
 
 

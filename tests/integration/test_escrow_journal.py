@@ -49,8 +49,8 @@ async def test_an_entry_got_alone_has_its_first_legs_and_the_ledger_all_of_them(
     assert list(legs.ledger_entries) == list(booked.ledger_entries)
 
 
-@pytest.mark.parametrize("type_", ["DISTRIBUTION", "HOLD", "RELEASE", "RETURN"])
-def test_what_is_declared_held_released_or_returned_is_posted_by_what_does_it(type_):
+@pytest.mark.parametrize("type_", ["DISTRIBUTION", "CAPTURE", "RELEASE", "RETURN"])
+def test_what_is_declared_captured_released_or_returned_is_posted_by_what_does_it(type_):
     entry = new_entry(("cash", 1), ("fees", -1), type_=pb.JournalEntry.Type.Value(type_))
     with pytest.raises(InvalidField) as refused:
         validate(entry)

@@ -155,7 +155,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         journal_entry_id=new_id("je"),
         # A backstop: the key of a capture is the hold's, so there can be one.
         key=build_key("hold", request.hold_id, body=f"{receiving.kind} {receiving.party_id}".encode()),
-        type=EntryType.HOLD,
+        type=EntryType.CAPTURE,
         description=f"Capture of {request.hold_id}",
         legs=(Leg(held, side.opposite, captured), Leg(receiving, side, captured)),
         created_by=principal.person,

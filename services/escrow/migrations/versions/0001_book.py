@@ -176,7 +176,7 @@ def _create_journal_entries() -> None:
         sa.CheckConstraint(
             (
                 "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
-                "'RECONCILIATION', 'HOLD', 'RELEASE', 'RETURN', 'REVERSAL')"
+                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL')"
             ),
             name="type_known",
         ),
