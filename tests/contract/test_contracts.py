@@ -173,7 +173,7 @@ def is_a_list(method: MethodDescriptor) -> bool:
     return bool(rule.roles) and rule.reads_only and has_several and method.output_type.name.endswith("Response")
 
 
-@pytest.mark.parametrize("method", filter(is_a_list, METHODS), ids=by_name)
+@pytest.mark.parametrize("method", list(filter(is_a_list, METHODS)), ids=by_name)
 def test_a_list_that_a_person_may_read_is_paged(method):
     assert method.name.startswith("List")
     assert {"page_size", "page_token"} <= set(method.input_type.fields_by_name)
