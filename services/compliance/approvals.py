@@ -78,7 +78,7 @@ class _Desk:
     async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> Dossier:
         person = normalize_person(request.person)
         async with self._operations.database.begin() as tx:
-            party = await _find_party(tx, request.party_id)
+            party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
         before = next((one for one in persons if one.person == person), None)
         title = request.title if request.HasField("title") else before and before.title
@@ -136,7 +136,7 @@ class _Desk:
             check = await checks_store.find_check(tx, approval.resource_id)
             if check is None:
                 raise ComplianceCheckNotFound()
-            party = await _find_party(tx, check.party_id)
+            party = await _require_party(tx, check.party_id)
             persons = await parties_store.list_persons(tx, check.party_id)
         because = [] if check.explanation is None else [messages.read_explanation(check.explanation)]
         return Dossier(
@@ -157,7 +157,7 @@ async def _fail_check(tx: AsyncConnection, approval: Approval, why: str, now: da
     await checks.decide_check(tx, approval.resource_id, "FAILED", approval.reason or "", now)
 
 
-async def _find_party(tx: AsyncConnection, party_id: str) -> Any:
+async def _require_party(tx: AsyncConnection, party_id: str) -> Any:
     party = await parties_store.find_party(tx, party_id)
     if party is None:
         raise PartyNotFound()

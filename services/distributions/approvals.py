@@ -30,9 +30,9 @@ from services.distributions.domain.states import DistributionStatus
 from services.distributions.queries import gates
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import APPROVALS, SUBMITTED
-from services.distributions.store.distributions import find_being_declared, find_distribution, lock_distribution
+from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
-from services.distributions.store.offerings import find_offering
+from services.distributions.store.offerings import require_offering
 from services.distributions.store.payouts import find_last_proceeds, find_refund_position
 
 
@@ -123,7 +123,7 @@ class _Desk:
     async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> Dossier:
         asked = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
         async with self._operations.database.begin() as tx:
-            offering = await find_offering(tx, request.offering_id)
+            offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
             minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
         # A closing that names none has none, whatever an earlier one named that escrow refused.
@@ -143,7 +143,7 @@ class _Desk:
 
     async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> Dossier:
         async with self._operations.database.begin() as tx:
-            offering = await find_offering(tx, request.offering_id)
+            offering = await require_offering(tx, request.offering_id)
             last = await find_last_proceeds(tx, offering.offering_id)
         check_may_resend_proceeds(offering)
         invariant(last is not None, "proceeds that failed were asked for")
@@ -164,7 +164,7 @@ class _Desk:
 
     async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> Dossier:
         async with self._operations.database.begin() as tx:
-            offering = await find_offering(tx, request.offering_id)
+            offering = await require_offering(tx, request.offering_id)
             found = await list_investments_of(tx, offering.offering_id)
         back = [each for each in found if each.funded_minor > 0 and each.released_minor == 0]
         minor = sum(each.funded_minor for each in back)
@@ -183,7 +183,7 @@ class _Desk:
             investment = await INVESTMENTS.find(tx, request.investment_id)
             if investment is None:
                 raise InvestmentNotFound
-            offering = await find_offering(tx, investment.offering_id)
+            offering = await require_offering(tx, investment.offering_id)
         minor = investment.funded_minor
         return Dossier(
             f"Cancel an investment of {spell_in(investment.currency)(investment.amount_minor)}"
@@ -201,7 +201,7 @@ class _Desk:
             position = await find_refund_position(tx, request.investment_id)
             if position is None:
                 raise InvestmentNotFound
-            offering = await find_offering(tx, position.investment.offering_id)
+            offering = await require_offering(tx, position.investment.offering_id)
         investment, minor = position.investment, position.owed_minor
         return Dossier(
             f"Give {spell_in(investment.currency)(minor)} of an investment in {offering.display_name} back again",
@@ -225,7 +225,7 @@ class _Desk:
             allocation = await ALLOCATIONS.find(tx, request.allocation_id)
             if allocation is None:
                 raise AllocationNotFound
-            offering = await find_offering(tx, allocation.offering_id)
+            offering = await require_offering(tx, allocation.offering_id)
         minor, to = allocation.amount_minor, request.bank_account_id or None
         account = await self._explain_bank_account(to, allocation.party_id, now)
         return Dossier(
@@ -242,8 +242,8 @@ class _Desk:
     async def describe_distribution(self, approval: Approval, now: datetime) -> Dossier:
         cash = await read_cash(self._operations.database, self._peers.escrow, approval.resource_id)
         async with self._operations.database.begin() as tx:
-            distribution = await find_distribution(tx, approval.resource_id)
-            offering = await find_offering(tx, distribution.offering_id)
+            distribution = await require_distribution(tx, approval.resource_id)
+            offering = await require_offering(tx, distribution.offering_id)
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
         clearances = await self._peers.compliance.batch_get_clearances(sorted(owed))

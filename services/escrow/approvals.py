@@ -149,7 +149,7 @@ class _Book:
         changes = _sum_changes(legs)
         org_id = current_principal().org_id
         async with self._operations.database.begin() as tx:
-            account = await self._find_account(tx, escrow_account_id)
+            account = await self._require_account(tx, escrow_account_id)
             found = await store.list_balances(tx, org_id, escrow_account_id, list(changes)) if changes else []
         before = {balance.ledger_account: balance.posted_minor for balance in found}
         effects = [
@@ -172,7 +172,7 @@ class _Book:
 
     async def describe_custodian(self, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime) -> Dossier:
         async with self._operations.database.begin() as tx:
-            account = await self._find_account(tx, request.escrow_account_id)
+            account = await self._require_account(tx, request.escrow_account_id)
         wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
         changes = (Change(name, getattr(account, name), value) for name, value in wanted.items())
         return Dossier(
@@ -196,7 +196,7 @@ class _Book:
 
     async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> Dossier:
         async with self._operations.database.begin() as tx:
-            account = await self._find_account(tx, escrow_account_id)
+            account = await self._require_account(tx, escrow_account_id)
         changes = (Change("status", account.status, wanted.value),)
         return Dossier(f"{verb}: {account.display_name}", escrow_account_id, escrow_account_id, changes=changes)
 
@@ -209,7 +209,7 @@ class _Book:
         return await self._operations.write(request, pb.Hold, holds.release_hold)
 
     async def describe_capture(self, request: pb.CaptureHoldRequest, now: datetime) -> Dossier:
-        hold = await self._find_hold(request.escrow_account_id, request.hold_id)
+        hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, receiving = (
             LedgerAccount(Kind(hold.kind), hold.party_id),
             read_ledger_account(request.to_ledger_account, "to_ledger_account"),
@@ -230,7 +230,7 @@ class _Book:
         )
 
     async def describe_release(self, request: pb.ReleaseHoldRequest, now: datetime) -> Dossier:
-        hold = await self._find_hold(request.escrow_account_id, request.hold_id)
+        hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
         return Dossier(
             f"Release a hold of {_spell(amount)} on {held}",
@@ -241,14 +241,14 @@ class _Book:
             changes=(Change("status", hold.status, "RELEASED"),),
         )
 
-    async def _find_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
+    async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
         async with self._operations.database.begin() as tx:
             hold = await store.find_hold(tx, current_principal().org_id, escrow_account_id, hold_id)
         if hold is None:
             raise refusals.HoldNotFound()
         return hold
 
-    async def _find_account(self, tx: Any, escrow_account_id: str) -> Any:
+    async def _require_account(self, tx: Any, escrow_account_id: str) -> Any:
         account = await store.find_escrow_account(tx, current_principal().org_id, escrow_account_id)
         if account is None:
             raise EscrowAccountNotFound()

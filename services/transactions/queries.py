@@ -31,10 +31,10 @@ _b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
 async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
-    return answer_transaction(await _find_transaction(tx, request.transaction_id), now)
+    return answer_transaction(await _require_transaction(tx, request.transaction_id), now)
 
 
-async def _find_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:
+async def _require_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:
     """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
@@ -76,7 +76,7 @@ async def list_transaction_moves(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionMovesRequest, now: datetime
 ) -> transactions_pb2.ListTransactionMovesResponse:
     """Raises TransactionNotFound."""
-    await _find_transaction(tx, request.transaction_id)
+    await _require_transaction(tx, request.transaction_id)
     h = transaction_history.c
     moves = sa.select(transaction_history).where(
         h.org_id == current_principal().org_id, h.transaction_id == request.transaction_id

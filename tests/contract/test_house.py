@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 # What every service has, and what only some need. A name ending with / is a package.
 REQUIRED = {"README.md", "__init__.py", "__main__.py", "api.py", "domain/", "messages.py", "migrations/"}
-REQUIRED |= {"rights.py", "subscribers.py", "tables.py"}
+REQUIRED |= {"actions.py", "approvals.py", "rights.py", "subscribers.py", "tables.py"}
 ONE_OF = ({"queries.py", "queries/"}, {"commands.py", "commands/"}, {"jobs.py", "jobs/"}, {"store.py", "store/"})
-OPTIONAL = {"actions.py", "approvals.py", "clients.py", "dependencies.py", "settings.py"}
+OPTIONAL = {"clients.py", "dependencies.py", "settings.py"}
 # What one service has beside the plan, each with its reason.
 OWN = {
     "transactions": {
@@ -48,6 +48,24 @@ def test_a_service_follows_the_plan(service: str) -> None:
         assert len(names & there) == 1, f"a file, or a package once it has grown: {sorted(names)}"
     own = there - REQUIRED - OPTIONAL - set().union(*ONE_OF)
     assert own == OWN.get(service, set()), "what is its own says why, here"
+
+
+def finders() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
+    """What looks for one row, in all services: (where, the function)."""
+    for service in SERVICE_NAMES:
+        for path in sorted((ROOT / "services" / service).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.AsyncFunctionDef) and node.name.lstrip("_").startswith(("find_", "require_")):
+                    yield f"{path.relative_to(ROOT)}: {node.name}", node
+
+
+def test_what_is_found_may_be_none_and_what_is_required_is_there() -> None:
+    wrong = []
+    for where, function in finders():
+        answer = ast.unparse(function.returns) if function.returns else ""
+        if (" | None" in answer) is not ("find_" in function.name):
+            wrong.append(f"{where} -> {answer}")
+    assert wrong == []
 
 
 def test_refusals_have_one_name_in_every_service() -> None:

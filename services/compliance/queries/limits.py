@@ -35,7 +35,7 @@ async def list_transaction_limits(
     )
     if request.ids:
         # An id is made from the type and the currency.
-        named = [(row.limit_type, row.currency) for row in await store.find_limits(tx, request.ids)]
+        named = [(row.limit_type, row.currency) for row in await store.list_limits_by_id(tx, request.ids)]
         found = found.where(sa.tuple_(c.limit_type, c.currency).in_(named))
     rows, token, previous = await read_list(tx, request, found, c.set_at, c.limit_type, c.currency)
     return pb.ListTransactionLimitsResponse(

@@ -26,7 +26,7 @@ from services.compliance.tables import parties, party_persons
 
 async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datetime) -> pb.Party:
     """Raises PartyNotFound."""
-    return await actions.answer_party(tx, await find_party(tx, request.party_id), now)
+    return await actions.answer_party(tx, await require_party(tx, request.party_id), now)
 
 
 async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
@@ -68,7 +68,7 @@ async def list_party_persons(
     tx: AsyncConnection, request: pb.ListPartyPersonsRequest, now: datetime
 ) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
-    party = await find_party(tx, request.party_id)
+    party = await require_party(tx, request.party_id)
     acting = sa.select(party_persons).where(party_persons.c.party_id == party.party_id)
     rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person], descending=False)
     return pb.ListPartyPersonsResponse(
@@ -108,7 +108,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
     )
 
 
-async def find_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Any:
+async def require_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Any:
     """Raises PartyNotFound, which names the field of a request that named it."""
     row = await store.find_party(tx, party_id)
     if row is None:

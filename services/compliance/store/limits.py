@@ -58,10 +58,10 @@ async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[
 
 async def find_limit(tx: AsyncConnection, transaction_limit_id: str) -> sa.Row[Any] | None:
     """The limit in force under an id, which belongs to its organization, type and currency."""
-    return next(iter(await find_limits(tx, [transaction_limit_id])), None)
+    return next(iter(await list_limits_by_id(tx, [transaction_limit_id])), None)
 
 
-async def find_limits(tx: AsyncConnection, transaction_limit_ids: Collection[str]) -> list[sa.Row[Any]]:
+async def list_limits_by_id(tx: AsyncConnection, transaction_limit_ids: Collection[str]) -> list[sa.Row[Any]]:
     return [row for row in await list_limits_in_force(tx) if messages.limit_id_of(row) in transaction_limit_ids]
 
 

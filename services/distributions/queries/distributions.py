@@ -22,13 +22,13 @@ from services.distributions.messages import to_allocation
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import DISTRIBUTIONS
-from services.distributions.store.offerings import find_offering
+from services.distributions.store.offerings import require_offering
 from services.distributions.tables import allocations, distributions
 
 
 async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
-    distribution = await _find_reachable(tx, request.distribution_id)
-    offering = await find_offering(tx, distribution.offering_id)
+    distribution = await _require_reachable(tx, request.distribution_id)
+    offering = await require_offering(tx, distribution.offering_id)
     return answer_distribution(offering, distribution, now)
 
 
@@ -54,7 +54,7 @@ async def list_distributions(
 async def list_allocations(
     tx: AsyncConnection, request: pb.ListAllocationsRequest, now: datetime
 ) -> pb.ListAllocationsResponse:
-    await _find_reachable(tx, request.distribution_id)
+    await _require_reachable(tx, request.distribution_id)
     table = allocations.c
     query = ALLOCATIONS.select().where(
         table.distribution_id == request.distribution_id,
@@ -72,7 +72,7 @@ async def list_allocations(
 
 
 async def get_allocation(tx: AsyncConnection, request: pb.GetAllocationRequest, now: datetime) -> pb.Allocation:
-    await _find_reachable(tx, request.distribution_id)
+    await _require_reachable(tx, request.distribution_id)
     allocation = await ALLOCATIONS.find(tx, request.allocation_id)
     if (
         allocation is None
@@ -83,7 +83,7 @@ async def get_allocation(tx: AsyncConnection, request: pb.GetAllocationRequest, 
     return answer_allocation(allocation)
 
 
-async def _find_reachable(tx: AsyncConnection, distribution_id: str) -> Distribution:
+async def _require_reachable(tx: AsyncConnection, distribution_id: str) -> Distribution:
     """Raises: DistributionNotFound."""
     found = await DISTRIBUTIONS.list_all(tx, distributions.c.distribution_id == distribution_id, _is_reachable())
     if not found:

@@ -17,7 +17,7 @@ from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.messages import to_closing_gates
 from services.distributions.store.investments import list_investments_of
-from services.distributions.store.offerings import find_offering
+from services.distributions.store.offerings import require_offering
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
         Unavailable: one of them does not answer.
     """
     async with database.begin() as tx:
-        offering = await find_offering(tx, offering_id)
+        offering = await require_offering(tx, offering_id)
         investors = sorted({live.party_id for live in await list_live(tx, offering_id)})
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
     status = balanced = None
@@ -52,7 +52,7 @@ async def get_closing_gates(
     tx: AsyncConnection, request: pb.GetClosingGatesRequest, peer_facts: PeerFacts, now: datetime
 ) -> pb.ClosingGates:
     """`peer_facts` were read before the transaction."""
-    offering = await find_offering(tx, request.offering_id)
+    offering = await require_offering(tx, request.offering_id)
     return to_closing_gates(offering.offering_id, await list_gates(tx, offering, peer_facts, now))
 
 

@@ -15,12 +15,12 @@ from services.distributions.actions import answer_investment, answer_offering, s
 from services.distributions.messages import to_investment
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.investments import INVESTMENTS
-from services.distributions.store.offerings import OFFERINGS, find_offering
+from services.distributions.store.offerings import OFFERINGS, require_offering
 from services.distributions.tables import investments, offerings
 
 
 async def get_offering(tx: AsyncConnection, request: pb.GetOfferingRequest, now: datetime) -> pb.Offering:
-    offering = await find_offering(tx, request.offering_id)
+    offering = await require_offering(tx, request.offering_id)
     return answer_offering(offering, now)
 
 
@@ -43,7 +43,7 @@ async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, 
     investment = await INVESTMENTS.find(tx, request.investment_id)
     if investment is None or not current_principal().may_reach(investment.party_id):
         raise InvestmentNotFound
-    offering = await find_offering(tx, investment.offering_id)
+    offering = await require_offering(tx, investment.offering_id)
     return answer_investment(offering, investment, now)
 
 

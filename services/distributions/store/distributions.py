@@ -116,7 +116,7 @@ def _columns(distribution: Distribution) -> dict[str, Any]:
 DISTRIBUTIONS = Aggregate(distributions, "distribution_id", DISTRIBUTION_MOVES, read_distribution, _columns, _select)
 
 
-async def find_distribution(tx: AsyncConnection, distribution_id: str) -> Distribution:
+async def require_distribution(tx: AsyncConnection, distribution_id: str) -> Distribution:
     """Raises: DistributionNotFound."""
     distribution = await DISTRIBUTIONS.find(tx, distribution_id)
     if distribution is None:
@@ -126,7 +126,7 @@ async def find_distribution(tx: AsyncConnection, distribution_id: str) -> Distri
 
 async def lock_distribution(tx: AsyncConnection, distribution_id: str) -> tuple[Offering, Distribution]:
     """The offering and the distribution, locked in that order. Raises: DistributionNotFound."""
-    found = await find_distribution(tx, distribution_id)
+    found = await require_distribution(tx, distribution_id)
     offering = await OFFERINGS.lock_known(tx, found.offering_id)
     return offering, await DISTRIBUTIONS.lock_known(tx, distribution_id)
 

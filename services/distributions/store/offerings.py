@@ -96,7 +96,7 @@ def _columns(offering: Offering) -> dict[str, Any]:
 OFFERINGS = Aggregate(offerings, "offering_id", OFFERING_MOVES, read_offering, _columns)
 
 
-async def find_offering(tx: AsyncConnection, offering_id: str, field: str | None = None) -> Offering:
+async def require_offering(tx: AsyncConnection, offering_id: str, field: str | None = None) -> Offering:
     """Raises: OfferingNotFound, which names the field of a request that named it."""
     offering = await OFFERINGS.find(tx, offering_id)
     if offering is None:

@@ -26,7 +26,7 @@ UNITS_A_MINOR = 1_000_000 * DAYS_IN_YEAR
 _IN_THE_WATERFALL = (InvestmentStatus.ACTIVE.value, InvestmentStatus.COMPLETED.value)
 
 
-async def find_state(tx: AsyncConnection, offering_id: str) -> State:
+async def read_state(tx: AsyncConnection, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
     table = investments.c
     query = sa.select(

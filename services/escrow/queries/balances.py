@@ -15,7 +15,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.escrow import messages, store
 from services.escrow.domain.chart import Direction, Kind, line_of
-from services.escrow.queries.escrow_accounts import find_escrow_account
+from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import match_account
 from services.escrow.tables import ledger_accounts
 
@@ -25,7 +25,7 @@ _TIME = sa.TIMESTAMP(timezone=True)
 async def get_escrow_account_balance(
     tx: AsyncConnection, request: pb.GetEscrowAccountBalanceRequest, now: datetime
 ) -> pb.EscrowAccountBalance:
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     as_of = _as_of(request, now)
     rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
     by_kind = {Kind(row.kind): row for row in rows}
@@ -58,7 +58,7 @@ def _kept_back(kind: Kind, row: sa.Row[Any]) -> int:
 async def list_ledger_accounts(
     tx: AsyncConnection, request: pb.ListLedgerAccountsRequest, now: datetime
 ) -> pb.ListLedgerAccountsResponse:
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     as_of = _as_of(request, now)
     lines = _BALANCES_NOW if as_of is None else _BALANCES_AT
     key = (lines.c.kind, lines.c.party_id)
@@ -139,7 +139,7 @@ _KINDS_NOW, _KINDS_AT = _by_kind(_BALANCES_NOW), _by_kind(_BALANCES_AT)
 
 async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequest, now: datetime) -> pb.TrialBalance:
     """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
     rows = (await tx.execute(_TRIAL_BALANCE, key)).all()
     lines = []

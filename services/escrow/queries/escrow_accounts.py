@@ -17,7 +17,7 @@ from services.escrow.tables import escrow_accounts
 
 
 async def get_escrow_account(tx: AsyncConnection, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
-    return await actions.answer_escrow_account(tx, await find_escrow_account(tx, request.escrow_account_id))
+    return await actions.answer_escrow_account(tx, await require_escrow_account(tx, request.escrow_account_id))
 
 
 async def list_escrow_accounts(
@@ -38,7 +38,7 @@ async def list_escrow_accounts(
     )
 
 
-async def find_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
+async def require_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
     """The escrow account of the caller's organization.
 
     Raises:

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.paging import one_of, read_list
 from services.escrow import actions, messages, store
 from services.escrow.domain.refusals import HoldNotFound
-from services.escrow.queries.escrow_accounts import find_escrow_account
+from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import match_account
 from services.escrow.tables import holds
 
 
 async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     row = await store.find_hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
     if row is None:
         raise HoldNotFound()
@@ -24,7 +24,7 @@ async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime)
 
 
 async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     table = holds.c
     query = store.select_holds_with_account().where(
         table.org_id == account.org_id,

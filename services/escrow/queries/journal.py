@@ -17,7 +17,7 @@ from services.chassis.data.paging import Page, is_descending, one_of, time_range
 from services.escrow import actions, messages
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import JournalEntryNotFound
-from services.escrow.queries.escrow_accounts import find_escrow_account
+from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import match_account, read_kinds
 from services.escrow.tables import journal_entries, ledger_entries
 
@@ -36,7 +36,7 @@ async def list_ledger_entries(
     tx: AsyncConnection, request: pb.ListLedgerEntriesRequest, _: datetime
 ) -> pb.ListLedgerEntriesResponse:
     """In the order of booking. Times become numbers first, so the page is one range of one index, where it can be."""
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     only = _only_account(request)
     same_entry = sa.and_(
         _head.org_id == _leg.org_id,
@@ -139,7 +139,7 @@ async def _number_before(
 
 
 async def get_journal_entry(tx: AsyncConnection, request: pb.GetJournalEntryRequest, _: datetime) -> pb.JournalEntry:
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     reversal = journal_entries.alias("reversal")
     reversed_by = sa.select(reversal.c.journal_entry_id).where(
         reversal.c.org_id == _head.org_id, reversal.c.reverses_journal_entry_id == _head.journal_entry_id
@@ -157,7 +157,7 @@ async def get_journal_entry(tx: AsyncConnection, request: pb.GetJournalEntryRequ
 async def list_journal_entries(
     tx: AsyncConnection, request: pb.ListJournalEntriesRequest, _: datetime
 ) -> pb.ListJournalEntriesResponse:
-    account = await find_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(tx, request.escrow_account_id)
     query = sa.select(*_heads_of(account)).where(
         *_in_account(account),
         *await _in_time(tx, request, account, None),

@@ -30,7 +30,7 @@ from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.waterfall import Result, calculate
 from services.distributions.store.distributions import lock_distribution, save_calculation
-from services.distributions.store.waterfalls import find_state
+from services.distributions.store.waterfalls import read_state
 
 
 async def calculate_distribution(
@@ -83,7 +83,7 @@ async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: D
 
     Raises: NothingContributed, OutOfDateOrder.
     """
-    state = await find_state(tx, offering.offering_id)
+    state = await read_state(tx, offering.offering_id)
     spell = spell_in(distribution.currency)
     return calculate(state, offering.terms, distribution.amount_minor, distribution.distribution_date, spell)
 

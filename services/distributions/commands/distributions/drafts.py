@@ -24,13 +24,13 @@ from services.distributions.domain.states import AllocationStatus, DistributionS
 from services.distributions.store.allocations import lock_allocations_of
 from services.distributions.store.approvals import SUBMITTED
 from services.distributions.store.distributions import insert_distribution, lock_distribution, save_distribution
-from services.distributions.store.offerings import find_offering
+from services.distributions.store.offerings import require_offering
 
 
 async def create_distribution(
     tx: AsyncConnection, request: pb.CreateDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    offering = await find_offering(tx, request.offering_id, "offering_id")
+    offering = await require_offering(tx, request.offering_id, "offering_id")
     check_may_distribute(offering)
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     on = now.date()

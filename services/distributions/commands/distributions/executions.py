@@ -35,11 +35,11 @@ from services.distributions.domain.states import AllocationStatus, DistributionS
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.distributions import (
     find_being_declared,
-    find_distribution,
     lock_distribution,
+    require_distribution,
     save_distribution,
 )
-from services.distributions.store.offerings import find_offering, save_offering
+from services.distributions.store.offerings import require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
 from services.distributions.store.sagas import Saga, SagaKind, SagaStep, insert_saga, save_step
 from services.distributions.store.waterfalls import save_lots
@@ -57,8 +57,8 @@ class Cash:
 async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> Cash:
     """What escrow holds for the distribution's offering, read before any transaction. Raises: DistributionNotFound."""
     async with database.begin() as tx:
-        distribution = await find_distribution(tx, distribution_id)
-        offering = await find_offering(tx, distribution.offering_id)
+        distribution = await require_distribution(tx, distribution_id)
+        offering = await require_offering(tx, distribution.offering_id)
     account = await peer.get_escrow_account(offering.escrow_account_id)
     invariant(account is not None, "the escrow account of an offering is there")
     assert account is not None
@@ -119,8 +119,8 @@ async def _check_approved_content(tx: AsyncConnection, offering: Offering, distr
 
 async def build_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
-    distribution = await find_distribution(tx, distribution_id)
-    offering = await find_offering(tx, distribution.offering_id)
+    distribution = await require_distribution(tx, distribution_id)
+    offering = await require_offering(tx, distribution.offering_id)
     owed = await sum_by_payee(tx, distribution_id)
     return escrow.DeclareDistributionRequest(
         idempotency_key=f"dist:{distribution_id}",

@@ -27,7 +27,7 @@ from services.distributions.domain.states import InvestmentStatus, OfferingStatu
 from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
-from services.distributions.store.offerings import find_offering, lock_offering, save_offering
+from services.distributions.store.offerings import lock_offering, require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
 from services.distributions.store.sagas import Saga, SagaKind, SagaStep, insert_saga, save_step
 
@@ -69,7 +69,7 @@ async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) ->
 
 async def build_release_request(tx: AsyncConnection, offering_id: str) -> escrow.ReleaseSubscriptionsRequest:
     """What escrow is asked: the same request every time, because the closing fixed it."""
-    offering = await find_offering(tx, offering_id)
+    offering = await require_offering(tx, offering_id)
     key = f"close:{offering_id}"
     released = await sum_released(tx, offering_id)
     return escrow.ReleaseSubscriptionsRequest(

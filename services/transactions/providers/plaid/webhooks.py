@@ -63,7 +63,7 @@ class PlaidWebhooks:
         """
         if not self._base_url:
             raise WebhookSignatureInvalid
-        key = await self._find_key(_read_key_id(proof))
+        key = await self._require_key(_read_key_id(proof))
         digest = hashlib.sha256(body).hexdigest()
         try:
             claims = jwt.decode(proof, key, algorithms=["ES256"]).claims
@@ -78,7 +78,7 @@ class PlaidWebhooks:
             raise WebhookSignatureInvalid from None
         return ProviderEvent(f"{digest}:{int(issued_at)}", event_type)
 
-    async def _find_key(self, key_id: str) -> ECKey:
+    async def _require_key(self, key_id: str) -> ECKey:
         known = self._recall(key_id)
         if known is None:
             async with self._fetching:  # one fetch a kid, however many webhooks wait for it
