@@ -137,9 +137,11 @@ class Approvals:
         Raises:
             ContentChanged: it is not: whoever read it has read something else.
         """
+        if approval.kind in self._waiting:
+            return  # what waits by itself is moved as it was read
         dossier = await self.describe(approval, now)
-        if dossier is None or approval.kind in self._waiting:
-            return  # the deed says that what it is about is gone; what waits by itself is moved as it was read
+        if dossier is None:
+            return  # what it is about is gone: the deed will say so
         request = self._read_request(approval)
         current = messages.to_content(approval.kind, approval.org_id, request, dossier)
         if hash_content(current) != approval.content_hash:
