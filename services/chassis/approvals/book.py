@@ -111,12 +111,14 @@ class Approvals:
         return await self._operations.write_on_facts(request, kind.answer_type, self._examine, self._record)
 
     async def _examine(self, request: Any) -> Dossier:
-        kind = self._kind_of(request)
+        await self._rehearse(request)
+        return await self._kind_of(request).describe(request, self._operations.clock.now())
+
+    async def _rehearse(self, request: Any) -> None:
         rehearsal = type(request)()
         rehearsal.CopyFrom(request)
         rehearsal.validate_only = True
-        await kind.execute(rehearsal)
-        return await kind.describe(request, self._operations.clock.now())
+        await self._kind_of(request).execute(rehearsal)
 
     async def _record(self, tx: AsyncConnection, request: Message, dossier: Dossier, now: datetime) -> Message:
         kind = self._kind_of(request)
@@ -151,10 +153,8 @@ class Approvals:
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
         if approved.kind in self._kinds:
-            request = self._read_request(approved)
-            request.validate_only = True
             with acting_as(_maker_of(approved)):
-                await self._kinds[approved.kind].execute(request)
+                await self._rehearse(self._read_request(approved))
 
     def _read_request(self, approval: Approval) -> Any:
         return messages.read_content(approval.content, self._kinds[approval.kind].request_type, approval.approval_id)
