@@ -19,6 +19,7 @@ from services.chassis.data.database import Database
 from services.chassis.process import telemetry
 from tests.support import servers
 from tests.support.escrow import Escrow
+from tests.support.seals import SEALS
 
 ROOT = Path(__file__).parent.parent
 
@@ -114,7 +115,7 @@ async def service_database(
 
     async def open_copy(service: str) -> Database:
         urls = await service_urls(service)
-        opened.append(Database(urls.app_url, urls.worker_url, service))
+        opened.append(Database(urls.app_url, urls.worker_url, service, SEALS))
         return opened[-1]
 
     yield open_copy

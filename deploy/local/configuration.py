@@ -84,12 +84,10 @@ class Configuration:
                 "SERVICE_KEY_FILE": str(folder / "service_key.pem"),
                 "SERVICE_JWKS": str(self.identity.service_jwks_file),
                 "EVENT_KEY_FILE": str(folder / "event_key.pem"),
+                "DATA_KEY_FILE": str(folder / "data.key"),
             }
         if process == "transactions":
-            settings |= {
-                "SANDBOX_BANK_URL": f"http://{LOOPBACK}:{self.ports[BANK]}",
-                "FIELD_KEY_FILE": str(folder / "field.key"),
-            }
+            settings["SANDBOX_BANK_URL"] = f"http://{LOOPBACK}:{self.ports[BANK]}"
             settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
         if process in SERVICE_NAMES and (grants := os.environ.get("SERVICE_GRANTS_FILE")):
             settings["SERVICE_GRANTS_FILE"] = str(Path(grants).resolve())
@@ -138,9 +136,9 @@ class Configuration:
         if process in SERVICE_NAMES:
             files["service_key.pem"] = self.identity.service_key(process)
             files["event_key.pem"] = self.identity.event_key(process)
+            files["data.key"] = self.identity.data_key(process)
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
         if process == "transactions":
-            files["field.key"] = self.identity.field_key()
             files |= {name.lower(): os.environ[name] for name in _PROVIDER_SECRETS if name in os.environ}
         return files

@@ -98,9 +98,9 @@ class Identity:
         """The PEM of the private key that a service signs its events with."""
         return self._secrets.get(f"event_key_{name}", _new_event_key)
 
-    def field_key(self) -> str:
-        """The AES-256 key of encrypted fields, as 64 hexadecimal digits."""
-        return self._secrets.get("field_key", lambda: randomness.token_hex(32))
+    def data_key(self, name: str) -> str:
+        """The key that a service seals its rows with, as 64 hexadecimal digits."""
+        return self._secrets.get(f"data_key_{name}", lambda: randomness.token_hex(32))
 
     def webhook_secret(self) -> str:
         """What the sandbox bank signs its webhooks with."""

@@ -26,9 +26,9 @@ from services.transactions.vault import Vault
 
 
 async def main(settings: Settings) -> None:
-    settings.require("field_key_file")
-    assert settings.field_key_file is not None  # required above
-    vault = Vault.load(settings.field_key_file)
+    settings.require("data_key_file")
+    assert settings.data_key_file is not None  # required above
+    vault = Vault.load(settings.data_key_file)
     async with open_providers(settings) as providers, Runtime.start(NAME, settings) as runtime:
         compliance = ComplianceClient(runtime.channel("compliance"))
         dependencies = Dependencies(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from services.transactions.providers.registry import ProviderSettings
 
 
 class Settings(ProviderSettings):
-    """What its providers need, and the key of its encrypted fields."""
-
-    field_key_file: Path | None = None
+    """What its providers need."""

@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.chassis.process.settings import ConfigurationError, read_private_file
+from services.chassis.data.seals import read_data_keys
 
 _VERSION = b"\x01"
 _KEY_ID_BYTES = 4
@@ -60,18 +59,15 @@ class Vault:
     """Seals account numbers with `key` and opens those that `key` or an older one sealed."""
 
     def __init__(self, key: bytes, older_keys: tuple[bytes, ...] = ()) -> None:
-        if any(len(each) != 32 for each in (key, *older_keys)):
-            raise ConfigurationError("FIELD_KEY_FILE: must hold 32 bytes in hexadecimal")
         self._key_id = _build_key_id(key)
         self._ciphers: Mapping[bytes, AESGCM] = {_build_key_id(each): AESGCM(each) for each in (*older_keys, key)}
         self._blind_keys = [hashlib.sha256(b"realco blind index\0" + each).digest() for each in (key, *older_keys)]
 
     @classmethod
     def load(cls, path: Path) -> Vault:
-        text = read_private_file(path, "FIELD_KEY_FILE").decode("ascii", "replace").strip()
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-            raise ConfigurationError("FIELD_KEY_FILE: must hold 32 bytes in hexadecimal")
-        return cls(bytes.fromhex(text))
+        """Its keys are those of DATA_KEY_FILE. Raises: ConfigurationError."""
+        key, *older_keys = read_data_keys(path)
+        return cls(key, tuple(older_keys))
 
     def seal(self, account_number: str, account: SealedFor) -> bytes:
         header = _VERSION + self._key_id + os.urandom(_NONCE_BYTES)

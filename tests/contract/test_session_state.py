@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.data.database import Database
+from tests.support.seals import SEALS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for path in (ROOT / "services").rglob("*") if path.suffix in (".py", ".sql")]
@@ -29,5 +30,5 @@ def test_no_service_keeps(what):
 
 
 def test_a_connection_begins_with_nothing_but_its_name():
-    database = Database("postgresql://user@host/name", "postgresql://worker@host/name", "escrow")
+    database = Database("postgresql://user@host/name", "postgresql://worker@host/name", "escrow", SEALS)
     assert database._session == {"application_name": "realco-escrow"}

@@ -15,6 +15,7 @@ from services.chassis.process.boot import boot_check
 from services.chassis.values.errors import BootError
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
+from tests.support.seals import SEALS
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ async def test_waiting_for_a_lock_ends_and_may_be_tried_again(database):
 
 
 async def test_a_database_that_is_away_is_told_from_one_that_refuses(urls, database):
-    nowhere = Database(*2 * [urls.app_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none"], "chassis")
+    nowhere = Database(*2 * [urls.app_url.rsplit("@", 1)[0] + "@127.0.0.1:1/none"], "chassis", SEALS)
     with pytest.raises(OSError) as away:  # noqa: PT011  # which one depends on the system
         await chassis.note_ids(nowhere)
     assert is_away(away.value)
@@ -232,7 +233,7 @@ async def test_an_unsafe_database_is_refused_at_start(urls, role, harm, fault):
     names = {"name": urls.name, "app": f"{name}_app", "worker": f"{name}_worker"}
     async with chassis.as_superuser(urls) as admin:
         await admin.execute(harm.format(**names))
-    database = Database(getattr(urls, role), urls.worker_url, "chassis")
+    database = Database(getattr(urls, role), urls.worker_url, "chassis", SEALS)
     with pytest.raises(BootError, match=fault.format(**names)):
         await boot_check(database)
     await database.dispose()

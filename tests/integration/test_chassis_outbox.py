@@ -134,6 +134,33 @@ async def test_a_crash_between_publishing_and_marking_publishes_nothing_twice(da
     assert await listener.names(4) == ["a", "b", "c", "d"]
 
 
+async def test_what_the_service_did_not_write_is_told_to_nobody(database, js, urls, org, listener):
+    """By a role of the database alone: made up, copied under another id or subject, or changed."""
+    copied = (
+        "INSERT INTO outbox (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, {more})"
+    )
+    own = "SELECT org_id, {event_id}, event_type, aggregate_id, 9, {scope}, payload{more}, now() FROM outbox"
+    await emit(database, "ours")
+    async with chassis.as_superuser(urls) as admin:
+        for event_id, scope, more, seal in (
+            ("gen_random_uuid()", "scope", "occurred_at", ""),
+            ("gen_random_uuid()", "scope", "seal, occurred_at", ", seal"),
+            ("gen_random_uuid()", "'esc_2'", "seal, occurred_at", ", 'made up'"),
+        ):
+            text = copied.format(more=more) + " " + own.format(event_id=event_id, scope=scope, more=seal)
+            await admin.execute(text + " WHERE aggregate_version = 1 LIMIT 1")
+    await emit(database, "changed")
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("UPDATE outbox SET scope = 'esc_2' WHERE aggregate_version = 2")
+    await emit(database, "ours, too")
+    assert await relay_batch(database, js, "escrow", event_key()) == 6
+    assert await listener.names(2) == ["ours", "ours, too"]
+    async with chassis.as_superuser(urls) as admin:
+        assert await admin.fetchval("SELECT count(*) FROM outbox WHERE refused_at IS NOT NULL") == 4
+        assert await admin.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL") == 2
+    assert await relay_batch(database, js, "escrow", event_key()) == 0
+
+
 async def test_two_relays_publish_everything_once(database, js, listener):
     async with (
         running(run_relay, database, js, "escrow", event_key()),

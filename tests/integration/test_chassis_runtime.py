@@ -28,6 +28,7 @@ from deploy.local.postgres import Postgres
 from tests.support import chassis, chassis_service, servers
 from tests.support.event_keys import event_key_settings
 from tests.support.identity import Issuer
+from tests.support.seals import data_key_settings
 
 pytestmark = pytest.mark.usefixtures("durable")
 
@@ -104,6 +105,7 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment:
         "SERVICE_KEY_FILE": str(key),
         "DRAIN_WAIT_SECONDS": "0",
         **event_key_settings(tmp_path, "escrow"),
+        **data_key_settings(tmp_path),
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -238,6 +240,7 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
         ({"SERVICE_KEY_FILE": "/nonexistent/key.pem"}, "key.pem: No such file"),
         ({"EVENT_KEY_FILE": "/nonexistent/key.pem"}, "EVENT_KEY_FILE: key.pem: No such file"),
         ({"EVENT_JWKS": ""}, "missing: EVENT_JWKS"),
+        ({"DATA_KEY_FILE": "/nonexistent/data.key"}, "DATA_KEY_FILE: data.key: No such file"),
         ({"NATS_URL": "nats://127.0.0.1:1", "SECRETS_DIR": ""}, "missing: DATABASE_URL"),
     ],
 )

@@ -22,6 +22,7 @@ from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.refusals import PartyNotFound
 from tests.support import chassis
 from tests.support.identity import Issuer
+from tests.support.seals import SEALS
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EscrowService"]
 ACCOUNT = "esc_" + "0" * 26
@@ -190,7 +191,7 @@ async def test_every_failure_has_one_way_out(call, servicer, raised, code, reaso
 
 
 async def test_a_database_that_is_away_is_not_our_fault(call, servicer):
-    nowhere = Database(*2 * ["postgresql://nobody@127.0.0.1:1/none"], "escrow")
+    nowhere = Database(*2 * ["postgresql://nobody@127.0.0.1:1/none"], "escrow", SEALS)
 
     async def ask(request):
         async with nowhere.begin():

@@ -16,6 +16,7 @@ from services.chassis.data.database import COMMAND_SECONDS, Database, is_away
 from services.chassis.data.housekeeping import forget_old_rows
 from services.chassis.data.leadership import Leadership
 from tests.support import chassis
+from tests.support.seals import SEALS
 from tests.support.silent import SilentWay, silent_way
 
 SECONDS = 0.5
@@ -39,7 +40,7 @@ async def database(urls, way) -> AsyncIterator[Database]:
         make_url(url).set(port=way.port).render_as_string(hide_password=False)
         for url in (urls.app_url, urls.worker_url)
     ]
-    database = Database(*logins, "chassis", connections_max=2, command_seconds=SECONDS)
+    database = Database(*logins, "chassis", SEALS, connections_max=2, command_seconds=SECONDS)
     yield database
     await database.dispose()
 

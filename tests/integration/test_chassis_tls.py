@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from services.chassis.data.database import Database
 from services.chassis.data.urls import engine_of
 from tests.support import chassis, servers
+from tests.support.seals import SEALS
 
 
 def make_certificate() -> tuple[bytes, bytes]:
@@ -111,7 +112,7 @@ async def test_a_url_says_whether_a_connection_is_encrypted(
     urls = await chassis.create(postgres)
     async with serving(certificates, urls) as (server, moved):
         query = f"?sslmode={sslmode}" + (f"&sslrootcert={getattr(certificates, certificate)}" if certificate else "")
-        database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis")
+        database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis", SEALS)
         assert await chassis.note_ids(database) == []
         async with database.connect_raw() as raw:
             assert await raw.fetchval("SELECT 1") == 1
@@ -129,7 +130,7 @@ async def test_a_server_with_another_certificate_is_not_believed(
     urls = await chassis.create(postgres)
     async with serving(certificates, urls) as (server, moved):
         query = f"?sslmode=verify-full&sslrootcert={certificates.wrong}"
-        database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis")
+        database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis", SEALS)
         with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
             await chassis.note_ids(database)
         await database.dispose()

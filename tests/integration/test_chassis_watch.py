@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 
 import pytest
@@ -10,13 +11,17 @@ from nats.js.api import DeliverPolicy
 from deploy.consumers import Consumer, consumers_of
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.provision import provision
-from services.chassis.events import streams
+from services.chassis.data.positions import find_position
+from services.chassis.events import streams, watch
+from services.chassis.events.durables import ACK_WAIT_SECONDS
 from services.chassis.events.relay import run_relay
+from services.chassis.events.watch import Watch
 from tests.support import chassis
 from tests.support.chassis_events import emit, running, unpublished
 from tests.support.event_keys import event_key, event_keys
 from tests.support.inbox import Inbox, consuming, dead_letters
 
+EVENT = "realco.escrow.v1.HoldPlaced"
 ELSEWHERE = "realco.escrow.v1.HoldReleased.>"
 NOTICED_SECONDS = 5
 
@@ -107,6 +112,49 @@ async def test_what_somebody_else_acknowledged_is_handled_when_it_was_noticed_an
         await chassis.until(lambda: is_mended(js, inbox))
         await chassis.until(lambda: inbox.order == ["before", "stolen"])
         await chassis.until(lambda: not inbox.faults)
+
+
+async def test_what_somebody_else_keeps_is_noticed_and_handled_once_the_consumer_is_made_anew(
+    database, js, inbox, monkeypatch
+):
+    monkeypatch.setattr(
+        watch, "KEPT_SECONDS", ACK_WAIT_SECONDS + 1
+    )  # no message of a process that died is away so long
+    thief = await js.pull_subscribe_bind(inbox.durable, stream="ESCROW")
+    async with running(run_relay, database, js, "escrow", event_key()):
+        await publish(database, "kept")
+    [message] = await thief.fetch(1, timeout=5)
+
+    async def keep(stop):
+        while not stop.is_set():
+            await message.in_progress()
+            await asyncio.sleep(0.5)
+
+    async with consuming(database, js, inbox), running(keep):
+        await chassis.until(lambda: inbox.faults, seconds=ACK_WAIT_SECONDS + 8)
+        assert "to nobody of ours" in str(inbox.faults)
+        await chassis.until(lambda: is_mended(js, inbox))
+        await chassis.until(lambda: inbox.order == ["kept"])
+        await chassis.until(lambda: not inbox.faults)
+
+
+async def test_a_message_that_a_process_of_ours_works_on_for_long_is_no_fault(database, js, inbox, monkeypatch):
+    monkeypatch.setattr(watch, "KEPT_SECONDS", 0)
+    eye = Watch(database, js, inbox.durable, "ESCROW", [f"{EVENT}.>"], {})
+    inbox.failures["slow"] = [TimeoutError()] * 99
+    async with consuming(database, js, inbox):
+        await publish(database, "slow")
+        await chassis.until(lambda: is_held(database, inbox), seconds=10)
+        assert await eye.is_sound()
+        eye.doubt()
+        assert await eye.is_sound()
+        inbox.failures["slow"].clear()
+        await chassis.until(lambda: inbox.order == ["slow"], seconds=30)
+
+
+async def is_held(database, inbox: Inbox) -> bool:
+    async with database.begin_for_all() as tx:
+        return (await find_position(tx, inbox.durable, "ESCROW")).held_sequence > 0
 
 
 @pytest.mark.parametrize("words", ["", "no number", "9" * 30], ids=["empty", "no number", "too long"])

@@ -19,6 +19,7 @@ from services.compliance.approvals import build_approvals
 from services.compliance.inbox import Inbox
 from tests.support.escrow import Escrow, key, new_entry
 from tests.support.peers.wire import Wire
+from tests.support.seals import SEALS
 
 S = approval_pb2.Approval
 
@@ -64,7 +65,7 @@ class Desk:
 @pytest.fixture
 async def desk(service_urls):
     urls = await service_urls("compliance")
-    database = Database(urls.app_url, urls.worker_url, "compliance")
+    database = Database(urls.app_url, urls.worker_url, "compliance", SEALS)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.dispose)
         yield Desk(await stack.enter_async_context(Escrow(await service_urls("escrow"))), database)

@@ -31,6 +31,7 @@ from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
 from tests.support.event_keys import event_key_settings, signed
 from tests.support.identity import Issuer
+from tests.support.seals import data_key_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +57,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         "DRAIN_WAIT_SECONDS": "0",
         "COMPLIANCE_ADDRESS": "127.0.0.1:1",  # nobody is there: only who approves needs it
         **event_key_settings(tmp_path, "escrow"),
+        **data_key_settings(tmp_path),
     }
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.escrow", cwd=ROOT, env=os.environ | variables, stdout=asyncio.subprocess.PIPE

@@ -27,6 +27,7 @@ from services.escrow.domain.journal import EntryType, NewEntry, build_key, credi
 from services.escrow.posting.group_commit import Poster
 from tests.performance import load
 from tests.performance.measure import Results, Sample, run_callers
+from tests.support.seals import SEALS
 
 CALLERS = 2000
 COPIED_A_COMMIT = 5000
@@ -81,7 +82,7 @@ class Bench:
         )
         admin = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
         await load.load_book(admin, scale)
-        bench = cls(Database(urls.app_url, urls.worker_url, "escrow"), admin)
+        bench = cls(Database(urls.app_url, urls.worker_url, "escrow", SEALS), admin)
         await bench._post(spread(1000))  # connections, plans and caches; not measured
         await bench._clone()
         return bench

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.chassis.calls.auth import Principal
 from services.chassis.data import leases, migrations, rights, tables
 from services.chassis.data.database import Database
+from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ADMIN = Principal("admin-1", "admin", "org_1")
@@ -83,7 +84,7 @@ def _migrate(connection: sa.Connection) -> None:
 
 @asynccontextmanager
 async def opened(urls: SimpleNamespace, **options: Any):
-    database = Database(urls.app_url, urls.worker_url, "chassis", **options)
+    database = Database(urls.app_url, urls.worker_url, "chassis", SEALS, **options)
     try:
         yield database
     finally:

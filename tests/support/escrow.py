@@ -36,6 +36,7 @@ from services.transactions.domain.rails import RAILS
 from services.transactions.domain.schedule import compute_return_risk_end
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
+from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = pb.LedgerEntry.DEBIT, pb.LedgerEntry.CREDIT
@@ -95,7 +96,7 @@ class Escrow:
 
     def __init__(self, urls: SimpleNamespace) -> None:
         self.urls = urls
-        self.database = Database(urls.app_url, urls.worker_url, "escrow")
+        self.database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
         self.operations = operations = Operations(self.database, self.clock)

@@ -65,7 +65,7 @@ def test_a_process_finds_its_own_secrets_and_nobody_elses(
 ) -> None:
     folder = Path(configuration.environment(process)["SECRETS_DIR"])
     found = {file.name: file.read_text() for file in folder.iterdir()}
-    keys = {"service_key.pem", "event_key.pem", "sandbox_bank_webhook_secret", "field.key"}
+    keys = {"service_key.pem", "event_key.pem", "sandbox_bank_webhook_secret", "data.key"}
     assert {name: text for name, text in found.items() if name not in keys} == files
 
 

@@ -88,17 +88,21 @@ def test_an_account_is_known_again_by_its_digest_after_the_key_was_changed() -> 
 @pytest.mark.parametrize(("text", "mode", "fault"), [
     ("00" * 32, 0o600, None),
     ("00" * 32 + "\n", 0o600, None),
+    ("00" * 32 + "\n" + "11" * 32, 0o600, None),
+    ("", 0o600, "hexadecimal"),
     ("00" * 31, 0o600, "hexadecimal"),
     ("zz" * 32, 0o600, "hexadecimal"),
     ("00" * 32, 0o644, "readable by every user"),
 ])  # fmt: skip
-def test_the_key_file_is_private_and_holds_32_bytes(tmp_path: Path, text: str, mode: int, fault: str | None) -> None:
-    path = tmp_path / "field.key"
+def test_the_key_file_is_private_and_holds_32_bytes_a_line(
+    tmp_path: Path, text: str, mode: int, fault: str | None
+) -> None:
+    path = tmp_path / "data.key"
     path.write_text(text)
     path.chmod(mode)
     if fault is None:
         Vault.load(path)
     else:
-        with pytest.raises(ConfigurationError, match=f"^FIELD_KEY_FILE: .*{fault}") as refusal:
+        with pytest.raises(ConfigurationError, match=f"^DATA_KEY_FILE: .*{fault}") as refusal:
             Vault.load(path)
-        assert text.strip() not in str(refusal.value)
+        assert not text.strip() or text.strip() not in str(refusal.value)

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
+from services.chassis.data.seals import Seals, read_data_keys
 from services.chassis.data.urls import connect, dsn_of, engine_of
 from services.chassis.process.settings import Settings
 from services.chassis.values.invariant import invariant
@@ -47,6 +48,7 @@ _RAW_CONNECTIONS_MAX = 4
 _WORKER_CONNECTIONS_MAX = 6
 _CONNECT_SECONDS = 5
 _ENQUEUED = "realco_enqueued"
+_SEALS = "realco_seals"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
 
@@ -63,6 +65,7 @@ class Database:
         url: The app role's: `postgresql://user:password@host:port/name?sslmode=…`, with or without a driver's name.
         worker_url: The worker role's.
         name: The service, which names its migrations and its lines in `pg_stat_activity`.
+        seals: What it seals its rows with.
     """
 
     def __init__(
@@ -70,11 +73,13 @@ class Database:
         url: str,
         worker_url: str,
         name: str,
+        seals: Seals,
         *,
         connections_max: int = 12,
         command_seconds: float = COMMAND_SECONDS,
     ) -> None:
         self.name = name
+        self.seals = seals
         self._command_seconds = command_seconds
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
@@ -87,11 +92,16 @@ class Database:
 
     @classmethod
     def open(cls, settings: Settings, name: str) -> Self:
-        """The database of the service `name`, as its settings say."""
+        """The database of the service `name`, as its settings say.
+
+        Raises: ConfigurationError: there is no file of keys, or it holds none.
+        """
+        assert settings.data_key_file is not None  # required before
         return cls(
             settings.database_url.get_secret_value(),
             settings.worker_database_url.get_secret_value(),
             name,
+            Seals(read_data_keys(settings.data_key_file)),
             connections_max=settings.database_connections_max,
         )
 
@@ -175,6 +185,7 @@ class Database:
                 raise
             else:
                 connection.info.pop(_ENQUEUED, None)
+                connection.info[_SEALS] = self.seals
                 return connection
         raise AssertionError("unreachable")
 
@@ -229,6 +240,12 @@ async def driver_connection(tx: AsyncConnection) -> asyncpg.Connection:
 def mark_enqueued(tx: AsyncConnection) -> None:
     """Notes that this transaction leaves an event behind, so that its commit wakes the relay."""
     tx.info[_ENQUEUED] = True
+
+
+def seals_of(tx: AsyncConnection) -> Seals:
+    """What the service whose transaction this is seals its rows with."""
+    seals: Seals = tx.info[_SEALS]
+    return seals
 
 
 async def finish(work: Awaitable[T]) -> T:

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.database import driver_connection, mark_enqueued
+from services.chassis.data.database import driver_connection, mark_enqueued, seals_of
+from services.chassis.data.seals import Seals
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.ids import uuid7
 from services.chassis.values.invariant import invariant
@@ -29,6 +30,7 @@ from services.chassis.values.invariant import invariant
 # here, where the transaction can still fail.
 PAYLOAD_BYTES_MAX = 248 * 1024
 NO_SCOPE = "_"
+OUTBOX = "outbox"
 
 # Locked in the order of their ids. An aggregate's own row is locked before, so its numbers follow its commits.
 _DRAW_VERSIONS = """
@@ -43,9 +45,9 @@ SELECT drawn.aggregate_id, drawn.version, incarnation.incarnation::text FROM dra
 """
 _INSERT = """
 INSERT INTO outbox (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, traceparent,
-                    occurred_at)
+                    occurred_at, seal)
 SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bytea[], $8::text[],
-                         $9::timestamptz[])
+                         $9::timestamptz[], $10::bytea[])
 """
 
 
@@ -68,6 +70,7 @@ async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: da
     await write(
         await driver_connection(tx),
         [(event, actor or principal.person) for event in events],
+        seals_of(tx),
         org_id=principal.org_id,
         traceparent=current_traceparent(),
         now=now,
@@ -78,6 +81,7 @@ async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: da
 async def write(
     connection: asyncpg.Connection,
     events: Sequence[tuple[Message, str]],
+    seals: Seals,
     *,
     org_id: str,
     traceparent: str,
@@ -107,7 +111,8 @@ async def write(
         payload = event.SerializeToString(deterministic=True)
         invariant(len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message; cut the batch it reports")
         name, scope = event.DESCRIPTOR.full_name, scope_of(event)
-        rows.append((meta.event_id, name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now))
+        seal = seals.make(OUTBOX, org_id, meta.event_id, name, scope, payload)
+        rows.append((meta.event_id, name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now, seal))
     await connection.execute(_INSERT, org_id, *(list(column) for column in zip(*rows, strict=True)))
 
 

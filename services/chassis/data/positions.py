@@ -14,11 +14,12 @@ from services.chassis.data.tables import handled_positions
 @dataclass(frozen=True, slots=True)
 class Position:
     """The last message of a stream that was handled: its number in the stream, and among the deliveries of the
-    consumer.
+    consumer; and the number of the delivery that a process of ours is working on, if it has been for a while.
     """
 
     stream_sequence: int = 0
     consumer_sequence: int = 0
+    held_sequence: int = 0
 
 
 class OutOfTurn(Exception):
@@ -44,10 +45,21 @@ async def record_position(tx: AsyncConnection, consumer: str, stream: str, posit
         raise OutOfTurn
 
 
+async def record_held(tx: AsyncConnection, consumer: str, stream: str, delivery: int, seconds: float) -> None:
+    """A process of ours is working on this delivery, and says so again before the time is over."""
+    until = sa.func.clock_timestamp() + sa.literal(seconds) * sa.text("interval '1 second'")
+    told = {"held_sequence": delivery, "held_until": until}
+    row = pg.insert(handled_positions).values(
+        consumer=consumer, stream=stream, stream_sequence=0, consumer_sequence=0, **told
+    )
+    await tx.execute(row.on_conflict_do_update(index_elements=["consumer", "stream"], set_=told))
+
+
 async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position:
     """Zeros where nothing of the stream was ever handled."""
     known = handled_positions.c
-    query = sa.select(known.stream_sequence, known.consumer_sequence)
+    held = sa.case((known.held_until > sa.func.clock_timestamp(), known.held_sequence), else_=0)
+    query = sa.select(known.stream_sequence, known.consumer_sequence, held)
     row = (await tx.execute(query.where(known.consumer == consumer, known.stream == stream))).one_or_none()
     return Position(*row) if row is not None else Position()
 

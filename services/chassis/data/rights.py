@@ -62,12 +62,16 @@ CHASSIS: Table = {
     "alembic_version": read_only(),
     "incarnation": read_only(),
     # The relay reads and marks; a request only leaves its events.
-    "outbox": Rights(Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at",), delete=True)),
+    "outbox": Rights(
+        Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at", "refused_at"), delete=True)
+    ),
     "aggregate_versions": both(insert=EVERY, update=("version",)),
     "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=True)),
     "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error"), forgets=True),
     "handled_events": appended(forgets=True),
-    "handled_positions": both(insert=EVERY, update=("stream_sequence", "consumer_sequence")),
+    "handled_positions": both(
+        insert=EVERY, update=("stream_sequence", "consumer_sequence", "held_sequence", "held_until")
+    ),
     # What was asked for, by whom and for whom stays; how it went is added.
     "approvals": both(
         insert=EVERY,

@@ -27,8 +27,10 @@ outbox = sa.Table(
     sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Column("published_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("seal", pg.BYTEA),  # data/seals.py
+    sa.Column("refused_at", sa.TIMESTAMP(timezone=True)),  # its seal is not ours: it is never published
     sa.UniqueConstraint("org_id", "event_id", name="outbox_event_id_key"),
-    sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL")),
+    sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL AND refused_at IS NULL")),
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
 )
 
@@ -99,6 +101,9 @@ handled_positions = sa.Table(
     sa.Column("stream", sa.Text, primary_key=True),
     sa.Column("stream_sequence", sa.BigInteger, nullable=False),
     sa.Column("consumer_sequence", sa.BigInteger, nullable=False),
+    # The delivery that a process of ours has been working on for a while, as long as it says so.
+    sa.Column("held_sequence", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("held_until", sa.TIMESTAMP(timezone=True)),
 )
 
 # What waits for a second person, or waited for one.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -31,9 +31,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
 from services.chassis.data.database import Database, is_transient, sqlstate
 from services.chassis.data.once import first_delivery
-from services.chassis.data.positions import OutOfTurn, Position, record_position
+from services.chassis.data.positions import OutOfTurn, Position, record_held, record_position
 from services.chassis.events import streams
-from services.chassis.events.durables import ACK_WAIT_SECONDS
+from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.watch import CHECK_SECONDS, Faults, Watch
 from services.chassis.process import telemetry
@@ -192,7 +192,7 @@ class _Consumer:
                     if message is None:
                         continue
                     try:
-                        async with _held(message):
+                        async with self._holding(message):
                             await self.handle(message)
                     except OutOfTurn:
                         watch.doubt()
@@ -269,6 +269,31 @@ class _Consumer:
             await message.term()
             return
 
+    @asynccontextmanager
+    async def _holding(self, message: Msg) -> AsyncIterator[None]:
+        """Says every while that the message is being worked on: to NATS, so that it goes to nobody else meanwhile, and
+        to the watches of our own processes, which take a message that nobody of us holds for stolen.
+        """
+        delivery, stream = message.metadata.sequence.consumer, message.metadata.stream
+
+        async def remind() -> None:
+            while True:
+                await asyncio.sleep(ACK_WAIT_SECONDS / 3)
+                with suppress(nats.errors.Error):  # away; if it stays so the message comes again: the inbox knows it
+                    await message.in_progress()
+                try:
+                    async with self.database.begin_for_all() as tx:
+                        await record_held(tx, self.subscription.durable, stream, delivery, HELD_SECONDS)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+
+        reminder = asyncio.ensure_future(remind())
+        try:
+            yield
+        finally:
+            reminder.cancel()
+
     def _report(self, message: Msg, error: Exception, attempt: int) -> None:
         log.warning(
             "event_failed",
@@ -302,22 +327,3 @@ async def _acknowledge(message: Msg) -> None:
     except (nats.errors.Error, TimeoutError):
         # It will come again, and the inbox knows it.
         log.info("acknowledgement_unknown", subject=message.subject)
-
-
-@asynccontextmanager
-async def _held(message: Msg) -> AsyncIterator[None]:
-    """Tells NATS every while that the message is being worked on, so that it goes to nobody else meanwhile."""
-
-    async def remind() -> None:
-        while True:
-            await asyncio.sleep(ACK_WAIT_SECONDS / 3)
-            try:
-                await message.in_progress()
-            except nats.errors.Error:
-                continue  # away; if it stays away the message comes again, and the inbox knows it
-
-    reminder = asyncio.ensure_future(remind())
-    try:
-        yield
-    finally:
-        reminder.cancel()

@@ -2,7 +2,8 @@
 own.
 
 A consumer is at fault where an event could pass it unhandled: it is not there, hears less than its service handles,
-hands messages out in another way, begins after what was handled, or knows acknowledgements that its service never gave.
+hands messages out in another way, begins after what was handled, or knows acknowledgements that its service never gave;
+or where a message is out that no process of the service works on, and stays so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from services.chassis.data.positions import Position
 
 # Deliveries are not limited: who consumes counts the attempts, and a limit would lose messages in a long outage.
 ACK_WAIT_SECONDS = 5
+# How long a process's word that it works on a message counts; it gives it every third of ACK_WAIT_SECONDS.
+HELD_SECONDS = ACK_WAIT_SECONDS
+# A message that none of our processes holds comes again after ACK_WAIT_SECONDS, under another number. One that does not
+# is kept from us by somebody who tells NATS that it is being worked on.
+KEPT_SECONDS = 2 * ACK_WAIT_SECONDS
 _MAX_ACK_PENDING = 1
 _MAX_DELIVER = -1
 # Where it begins is no setting to compare: it differs with the time a consumer was made.
@@ -73,6 +79,13 @@ def find_faults(wanted: ConsumerConfig, info: ConsumerInfo | None, handled: Posi
     if floor and floor.consumer_seq > handled.consumer_sequence and floor.stream_seq > handled.stream_sequence:
         faults.append(f"is acknowledged up to {floor.stream_seq}, and {handled.stream_sequence} was the last handled")
     return faults
+
+
+def find_withheld(info: ConsumerInfo, handled: Position) -> int:
+    """The number of the delivery that is out and that none of our processes says it is working on; 0 where none is."""
+    delivery = info.delivered.consumer_seq if info.delivered else 0
+    is_out = bool(info.num_ack_pending) and delivery > handled.consumer_sequence
+    return delivery if is_out and delivery != handled.held_sequence else 0
 
 
 def _start_of(actual: ConsumerConfig) -> int | None:

@@ -5,6 +5,7 @@
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
   stream and, for certain, every consumer's inbox drop the repeat.
+- What does not bear the seal of this service was put there past it, and is never published (data/seals.py).
 - One relay at a time works for a database, whichever holds its row in `leaders`; it would be safe if two did.
 """
 
@@ -18,6 +19,8 @@ from nats.js import JetStreamContext
 
 from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.leadership import Leadership
+from services.chassis.data.outbox import OUTBOX
+from services.chassis.data.seals import NotSealed, Seals
 from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one, subject_of
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
@@ -31,13 +34,14 @@ _STANDBY_SECONDS = 1.0
 
 _READ = """
 SELECT id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, org_id, traceparent, occurred_at,
-       extract(epoch FROM now() - created_at)::float8 AS age_seconds
+       seal, extract(epoch FROM now() - created_at)::float8 AS age_seconds
 FROM outbox
-WHERE published_at IS NULL
+WHERE published_at IS NULL AND refused_at IS NULL
 ORDER BY id
 LIMIT $1
 """
 _MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[]) AND published_at IS NULL"
+_REFUSE = "UPDATE outbox SET refused_at = now() WHERE id = ANY($1::bigint[])"
 
 
 async def run_relay(database: Database, js: JetStreamContext, area: str, key: EventKey, stop: asyncio.Event) -> None:
@@ -65,12 +69,27 @@ async def relay_batch(database: Database, js: JetStreamContext, area: str, key: 
     OUTBOX_OLDEST_SECONDS.labels(area).set(max(0.0, rows[0]["age_seconds"]) if rows else 0)
     if not rows:
         return 0
-    await _publish(js, area, [_message(row, area, key) for row in rows])
+    ours = [row for row in rows if _is_ours(row, database.seals)]
+    if ours:
+        await _publish(js, area, [_message(row, area, key) for row in ours])
+    published = {row["id"] for row in ours}
     async with database.begin_for_all() as tx:
         connection = await driver_connection(tx)
-        await connection.execute(_MARK, [row["id"] for row in rows])
-    EVENTS_PUBLISHED.labels(area).inc(len(rows))
+        await connection.execute(_MARK, published)
+        if refused := {row["id"] for row in rows} - published:
+            await connection.execute(_REFUSE, refused)
+    EVENTS_PUBLISHED.labels(area).inc(len(ours))
     return len(rows)
+
+
+def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
+    """Whether this service wrote it: what a role of the database put there is told to nobody."""
+    told = (row["org_id"], str(row["event_id"]), row["event_type"], row["scope"], row["payload"])
+    try:
+        seals.check(row["seal"], OUTBOX, str(row["id"]), *told)
+    except NotSealed:
+        return False
+    return True
 
 
 async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]) -> None:

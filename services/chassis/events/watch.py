@@ -19,7 +19,7 @@ from nats.js.errors import NotFoundError
 from services.chassis.data.database import Database, is_transient
 from services.chassis.data.positions import Position, count_deliveries_from, find_position
 from services.chassis.events import streams
-from services.chassis.events.durables import configuration, find_faults
+from services.chassis.events.durables import KEPT_SECONDS, configuration, find_faults, find_withheld
 from services.chassis.process.telemetry import CONSUMER_FAULTS, log
 
 CHECK_SECONDS = 2.0
@@ -48,6 +48,7 @@ class Watch:
         self._checked_at = float("-inf")
         self._is_known = False
         self._told = ("", "")
+        self._withheld, self._withheld_since = 0, 0.0
 
     async def is_sound(self) -> bool:
         """Whether messages may be taken: as it was found when it could last be asked about."""
@@ -68,6 +69,8 @@ class Watch:
             found = find_faults(self._wanted, info, handled)
             if found:  # another process may have handled more meanwhile
                 found = find_faults(self._wanted, info, await self._handled())
+            if info is not None and not found:
+                found = self._find_kept(info, handled)
             if info is not None and not found:
                 await self._follow(info, handled)
         except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
@@ -93,6 +96,15 @@ class Watch:
             acknowledged = info.ack_floor.consumer_seq if info.ack_floor else 0
             async with self._database.begin_for_all() as tx:
                 await count_deliveries_from(tx, self._durable, self._stream, handled, acknowledged)
+
+    def _find_kept(self, info: ConsumerInfo, handled: Position) -> list[str]:
+        """A message that somebody else keeps: it neither comes to us nor comes again."""
+        withheld, now = find_withheld(info, handled), time.monotonic()
+        if withheld != self._withheld:
+            self._withheld, self._withheld_since = withheld, now
+        if withheld and now - self._withheld_since > KEPT_SECONDS:
+            return [f"hands delivery {withheld} to nobody of ours for {KEPT_SECONDS} seconds"]
+        return []
 
     async def _info(self) -> ConsumerInfo | None:
         try:

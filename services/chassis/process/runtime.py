@@ -93,7 +93,7 @@ class Runtime:
         """
         telemetry.configure_logging(name)
         settings.require("database_url", "worker_database_url", "nats_url", "service_key_file")
-        settings.require("issuers_file", "service_jwks", "event_key_file", "event_jwks")
+        settings.require("issuers_file", "service_jwks", "event_key_file", "event_jwks", "data_key_file")
         database = Database.open(settings, name)
         nats: Client | None = None
         runtime: Runtime | None = None

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     # What this service signs its events with, and the public keys of all services that tell any: a JWKS.
     event_key_file: Path | None = None
     event_jwks: str = ""
+    # What this service seals its rows with: see services/chassis/data/seals.py.
+    data_key_file: Path | None = None
     # What other internal services may call, too: see services/chassis/calls/grants.py.
     service_grants_file: Path | None = None
 

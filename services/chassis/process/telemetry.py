@@ -36,6 +36,9 @@ DEAD_LETTERS = Counter("realco_dead_letters_total", "Events set aside as dead le
 EVENTS_NOT_PROVEN = Counter(
     "realco_events_not_proven_total", "Events set aside because their service did not sign them.", ["consumer"]
 )
+ROWS_NOT_SEALED = Counter(
+    "realco_rows_not_sealed_total", "Rows found that the service did not write, and did not act upon.", ["place"]
+)
 CONSUMER_FAULTS = Gauge(
     "realco_consumer_faults", "What is wrong with a durable consumer, by count.", ["consumer", "stream"]
 )

@@ -17,8 +17,9 @@ from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
-from services.chassis.data.database import Database, driver_connection, mark_enqueued
+from services.chassis.data.database import Database, driver_connection, mark_enqueued, seals_of
 from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.data.seals import Seals
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import (
@@ -44,7 +45,7 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
     Raises:
         DomainError: the first refusal; the caller's transaction must not commit.
     """
-    outcomes = await book(await driver_connection(tx), entries, now, current_traceparent())
+    outcomes = await book(await driver_connection(tx), entries, seals_of(tx), now, current_traceparent())
     mark_enqueued(tx)
     booked = []
     for answer, _ in outcomes:
@@ -57,13 +58,13 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
 async def judge(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
     """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
     async with database.begin() as tx:
-        outcomes = await book(await driver_connection(tx), entries, now)
+        outcomes = await book(await driver_connection(tx), entries, database.seals, now)
         await tx.rollback()
     return outcomes
 
 
 async def book(
-    connection: Connection, entries: Sequence[NewEntry], now: datetime, traceparent: str = ""
+    connection: Connection, entries: Sequence[NewEntry], seals: Seals, now: datetime, traceparent: str = ""
 ) -> list[Outcome]:
     """Books entries of one organization in the connection's transaction, each by itself, in this order."""
     outcomes: list[Outcome] = []
@@ -83,7 +84,8 @@ async def book(
         await _answer_again(connection, entries, repeated, outcomes)
     if posted:
         org_id = entries[0].org_id
-        await outbox.write(connection, list(_build_events(posted)), org_id=org_id, traceparent=traceparent, now=now)
+        told = list(_build_events(posted))
+        await outbox.write(connection, told, seals, org_id=org_id, traceparent=traceparent, now=now)
     return outcomes
 
 

@@ -193,7 +193,8 @@ class Poster:
         try:
             await connection.execute("BEGIN")
             await connection.execute("SELECT set_config('app.org_id', $1, true)", entries[0].org_id)
-            outcomes = await booking.book(connection, entries, self._clock.now(), batch[0].traceparent)
+            seals, now = self._database.seals, self._clock.now()
+            outcomes = await booking.book(connection, entries, seals, now, batch[0].traceparent)
             await connection.execute("COMMIT")
         except BaseException:
             try:

@@ -1,0 +1,91 @@
+"""What a service writes and later acts upon carries a seal: who has only a role of its database can make none.
+
+A seal is `key id (4) | HMAC-SHA256` over the place (the table) and the values, under a key that the database never
+sees. A row that was written or changed past the service, from a stolen login, a backup or a console, does not bear the
+seal of what it says, and nothing is done upon it.
+
+`DATA_KEY_FILE` holds the keys: 32 bytes in hexadecimal a line. The first one is used; those after it are older ones,
+whose seals still count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from services.chassis.process.settings import ConfigurationError, read_private_file
+from services.chassis.process.telemetry import ROWS_NOT_SEALED, log
+
+_SETTING = "DATA_KEY_FILE"
+_KEY_ID_BYTES = 4
+_KEY = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class NotSealed(Exception):
+    """A row says what this service did not write. The message names the row and none of its values."""
+
+
+def read_data_keys(path: Path) -> tuple[bytes, ...]:
+    """The keys in the file, the one in use first.
+
+    Raises:
+        ConfigurationError: the file is absent, not private, or holds something else.
+    """
+    lines = read_private_file(path, _SETTING).decode("ascii", "replace").split()
+    if not lines or not all(_KEY.fullmatch(line) for line in lines):
+        raise ConfigurationError(f"{_SETTING}: must hold 32 bytes in hexadecimal a line")
+    return tuple(map(bytes.fromhex, lines))
+
+
+class Seals:
+    """Makes seals with the first of the keys, and knows those of each.
+
+    Args:
+        keys: 32 bytes each.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        derived = [hashlib.sha256(b"realco seal\0" + key).digest() for key in keys]
+        self._keys: Mapping[bytes, bytes] = {hashlib.sha256(key).digest()[:_KEY_ID_BYTES]: key for key in derived}
+        self._current = next(iter(self._keys))
+
+    def make(self, place: str, *values: Any) -> bytes:
+        """The seal of these values: texts, numbers, times, bytes, None, or lists of them."""
+        return self._current + self._digest(self._current, place, values)
+
+    def check(self, seal: bytes | None, place: str, row: str, *values: Any) -> None:
+        """Returns if the seal is of these values.
+
+        Args:
+            row: What to call the row, for whoever reads the log.
+
+        Raises:
+            NotSealed
+        """
+        key_id = (seal or b"")[:_KEY_ID_BYTES]
+        if key_id in self._keys and hmac.compare_digest(seal or b"", key_id + self._digest(key_id, place, values)):
+            return
+        ROWS_NOT_SEALED.labels(place).inc()
+        log.error("row_not_sealed", place=place, row=row)
+        raise NotSealed(f"{place} {row} was not written by this service, or with a key that it does not have")
+
+    def _digest(self, key_id: bytes, place: str, values: Sequence[Any]) -> bytes:
+        # As JSON, no two rows are spelled alike, whatever their texts hold.
+        spelled = json.dumps([place, *values], default=_spell, separators=(",", ":"))
+        return hmac.digest(self._keys[key_id], spelled.encode(), "sha256")
+
+
+def _spell(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"no seal covers a {type(value).__name__}")

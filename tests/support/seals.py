@@ -1,0 +1,18 @@
+"""What the services of the tests seal their rows with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.chassis.data.seals import Seals
+
+KEY = bytes(range(32))
+SEALS = Seals([KEY])
+
+
+def data_key_settings(folder: Path) -> dict[str, str]:
+    """Writes the file of keys, and returns where: a service's environment."""
+    file = folder / "data.key"
+    file.touch(mode=0o600)
+    file.write_text(KEY.hex())
+    return {"DATA_KEY_FILE": str(file)}
