@@ -95,7 +95,7 @@ class DemoRun:
                 "legalName": party.legal_name,
                 "accreditation": "ACCREDITED" if party.accredited else "NON_ACCREDITED",
                 "externalId": party.id,
-                "persons": [{"person": party.id}] if party.id in cast.SIGN_INS else [],
+                "persons": [{"personId": party.id}] if party.id in cast.SIGN_INS else [],
             },
             deed=f"writes the profile of {party.id}",
         )

@@ -30,7 +30,7 @@ async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_
 
 
 async def answer_check(tx: AsyncConnection, row: Any) -> pb.ComplianceCheck:
-    persons = [one.person for one in await parties.list_persons(tx, row.party_id)]
+    persons = [one.person_id for one in await parties.list_persons(tx, row.party_id)]
     review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(row, persons))
     return messages.to_compliance_check(row, list_allowed_actions(pb.ComplianceCheck, review))
 

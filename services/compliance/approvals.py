@@ -76,20 +76,20 @@ class _Desk:
         return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_party_person)
 
     async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> Dossier:
-        person = normalize_person(request.person)
+        person_id = normalize_person(request.person_id)
         async with self._operations.database.begin() as tx:
             party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
-        before = next((one for one in persons if one.person == person), None)
+        before = next((one for one in persons if one.person_id == person_id), None)
         title = request.title if request.HasField("title") else before and before.title
-        changes = [] if before else [Change("person", "", person)]
+        changes = [] if before else [Change("person_id", "", person_id)]
         if before is None or title != before.title:
             changes.append(Change("title", (before and before.title) or "", title or ""))
         return Dossier(
-            f"Let {person} act for {request.party_id}",
+            f"Let {person_id} act for {request.party_id}",
             request.party_id,
             # Nobody gives this power to oneself, whoever asks for it.
-            makers=frozenset({person}),
+            makers=frozenset({person_id}),
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
             facts=(_explain_party(party), *map(_explain_person, persons)),
@@ -175,8 +175,8 @@ def _explain_party(party: Any) -> Explanation:
 
 
 def _explain_person(row: Any) -> Explanation:
-    operands = (("person", row.person), ("title", row.title or ""), ("added by", row.created_by))
-    return Explanation(f"{row.person} acts for it.", "PERSON", operands, _SOURCE)
+    operands = (("person id", row.person_id), ("title", row.title or ""), ("added by", row.created_by))
+    return Explanation(f"{row.person_id} acts for it.", "PERSON", operands, _SOURCE)
 
 
 def _spell_limit(limit: Any) -> str:

@@ -94,7 +94,7 @@ def etag_of_party(row: Any) -> str:
 def to_party_person(row: Any) -> parties_pb2.PartyPerson:
     return parties_pb2.PartyPerson(
         party_id=row.party_id,
-        person=row.person,
+        person_id=row.person_id,
         title=row.title,
         etag=etag_of_person(row),
         created_by=row.created_by,
@@ -105,7 +105,7 @@ def to_party_person(row: Any) -> parties_pb2.PartyPerson:
 
 def etag_of_person(row: Any) -> str:
     """Its version is one of the party's: a person who left and came back has another."""
-    return etag_of(f"{row.party_id}/{row.person}", row.version)
+    return etag_of(f"{row.party_id}/{row.person_id}", row.version)
 
 
 def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:

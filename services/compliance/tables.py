@@ -53,7 +53,7 @@ party_persons = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
-    sa.Column("person", sa.Text, primary_key=True),  # the subject of the person's tokens
+    sa.Column("person_id", sa.Text, primary_key=True),  # the subject of the person's tokens
     sa.Column("title", sa.Text),
     # The version of the party at its last change; the etag is made of it.
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -61,7 +61,7 @@ party_persons = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
-    sa.Index("party_persons_person", "org_id", "person", "party_id"),
+    sa.Index("party_persons_person", "org_id", "person_id", "party_id"),
 )
 
 # When the sessions of a person were ended: whoever signed in before moves no money any more. Written by operators.
@@ -69,10 +69,10 @@ ended_sessions = sa.Table(
     "ended_sessions",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # In another spelling it would be nobody's, and end nothing.
-    sa.CheckConstraint("person = lower(btrim(person))", name="person_as_it_is_kept"),
+    sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
 )
 
 compliance_checks = sa.Table(

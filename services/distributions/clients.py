@@ -124,6 +124,6 @@ class ComplianceClient:
     ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]:
         return await ask_clearances_of(self._channel, party_ids)
 
-    async def list_parties_of_person(self, person: str) -> Collection[str]:
+    async def list_parties_of_person(self, person_id: str) -> Collection[str]:
         """The parties a person acts for at this moment."""
-        return await ask_parties_of(self._channel, person)
+        return await ask_parties_of(self._channel, person_id)

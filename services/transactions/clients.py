@@ -50,7 +50,7 @@ class Compliance(Protocol):
         """Whether money of each party may move just now, and what is missing."""
         ...
 
-    async def list_parties_of_person(self, person: str) -> Collection[str]:
+    async def list_parties_of_person(self, person_id: str) -> Collection[str]:
         """The parties a person acts for at this moment."""
         ...
 
@@ -106,8 +106,8 @@ class ComplianceClient:
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
         return await ask_clearances_of(self._channel, sorted(party_ids))
 
-    async def list_parties_of_person(self, person: str) -> Collection[str]:
-        return await ask_parties_of(self._channel, person)
+    async def list_parties_of_person(self, person_id: str) -> Collection[str]:
+        return await ask_parties_of(self._channel, person_id)
 
 
 class DistributionsClient:

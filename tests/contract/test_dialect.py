@@ -12,7 +12,7 @@ import pytest
 from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
-from realco.type.v1 import http_pb2
+from realco.type.v1 import http_pb2, rules_pb2
 
 from gateway import contracts
 from services.chassis.calls.access import name_action
@@ -116,6 +116,18 @@ def test_what_no_request_takes_is_marked_as_output(resource, taken):
         and field_behavior_pb2.OUTPUT_ONLY not in behaviors(field)
     ]
     assert unmarked == []
+
+
+def test_a_persons_id_is_called_so():
+    """Fields that say who did something have the name of what was done."""
+    fields = [field for message in contracts.messages() for field in message.fields if not field.message_type]
+    rules = {field: field.GetOptions().Extensions[validate_pb2.field] for field in fields}  # type: ignore[index]
+    subjects = {
+        field.name
+        for field, rule in rules.items()
+        if any(one.Extensions[rules_pb2.subject] for one in (rule.string, rule.repeated.items.string))
+    }
+    assert (subjects, [field.full_name for field in fields if field.name == "person"]) == ({"person_id"}, [])
 
 
 # What each of these fields is, in the same words everywhere. A field may say more after them.

@@ -130,7 +130,7 @@ class Organization:
 
     def add_person(self, party: str, person: str) -> None:
         """Lets the person act for the party."""
-        self.do_together(f"/parties/{party}/persons", {"person": person})
+        self.do_together(f"/parties/{party}/persons", {"personId": person})
 
     def add_payable_account(self, party: str, test_value: int = AT_ONCE) -> str:
         """One that money goes to: the party's default from now on, which a second person confirmed a day ago."""

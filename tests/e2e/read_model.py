@@ -147,7 +147,7 @@ def read_rest(client: RestClient) -> State:
     read_each("ComplianceCheck", "/compliance-checks", "complianceChecks")
     for party in read_each("Party", "/parties", "parties"):
         path = f"/parties/{party['partyId']}/persons"
-        state["Party", party["partyId"]]["persons"] = [one["person"] for one in client.list_all(path, "persons")]
+        state["Party", party["partyId"]]["persons"] = [one["personId"] for one in client.list_all(path, "persons")]
     for limit in client.list_all("/transaction-limits", "transactionLimits"):
         if not limit["isDefault"]:  # what an organization begins with, or has again, is no resource of its own
             keep("TransactionLimit", client.get(f"/transaction-limits/{limit['transactionLimitId']}"))

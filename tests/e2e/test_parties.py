@@ -101,7 +101,7 @@ def test_a_person_invests_through_an_llc_and_an_ira_and_sees_both_and_nobody_els
     ann = sign_in_person(org, llc, ira)
 
     me = ann.get("/me")
-    assert (me["person"], me["roles"], me["orgId"]) == (ann.user, ["INVESTOR"], org.org_id)
+    assert (me["personId"], me["roles"], me["orgId"]) == (ann.user, ["INVESTOR"], org.org_id)
     assert {(one["partyId"], one["kind"], one["cleared"]) for one in me["parties"]} == {
         (llc, "LLC", True),
         (ira, "IRA", True),
@@ -167,12 +167,12 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
         lambda read: llc in read,
     )
     persons = org.auditor.get(f"/parties/{llc}/persons")["persons"]
-    assert {ann.user, bob.user} <= {one["person"] for one in persons}
+    assert {ann.user, bob.user} <= {one["personId"] for one in persons}
 
-    titled = org.do_together(f"/parties/{llc}/persons", {"person": bob.user, "title": "Manager"})["persons"]
+    titled = org.do_together(f"/parties/{llc}/persons", {"personId": bob.user, "title": "Manager"})["persons"]
     [manager] = [one for one in titled if one.get("title") == "Manager"]
-    org.admin.post(f"/parties/{llc}/persons/remove", {"person": bob.user}, etag=manager["etag"])
-    assert bob.user not in {one["person"] for one in org.auditor.get(f"/parties/{llc}/persons")["persons"]}
+    org.admin.post(f"/parties/{llc}/persons/remove", {"personId": bob.user}, etag=manager["etag"])
+    assert bob.user not in {one["personId"] for one in org.auditor.get(f"/parties/{llc}/persons")["persons"]}
     body = {"offeringId": offering["offeringId"], "partyId": llc, "amount": usd(AMOUNT_MINOR)}
     bob.expect_refusal(404, "PARTY_NOT_FOUND", "POST", "/investments", body)
     bob.expect_refusal(404, "TRANSACTION_NOT_FOUND", "POST", f"/transactions/{bobs['transactionId']}/cancel")
@@ -258,10 +258,10 @@ def test_whoever_an_issuer_names_can_act_for_a_party(org: Organization, person: 
     party = org.add_cleared_party()
     org.add_person(party, person)
     me = org.sign_in("investor", person).get("/me")
-    assert (me["person"], [one["partyId"] for one in me["parties"]]) == (person.casefold(), [party])
-    assert org.admin.post(f"/parties/{party}/persons/remove", {"person": person})["partyId"] == party
+    assert (me["personId"], [one["partyId"] for one in me["parties"]]) == (person.casefold(), [party])
+    assert org.admin.post(f"/parties/{party}/persons/remove", {"personId": person})["partyId"] == party
     left = org.auditor.get(f"/parties/{party}/persons")["persons"]
-    assert person.casefold() not in {one["person"] for one in left}
+    assert person.casefold() not in {one["personId"] for one in left}
 
 
 def test_a_change_of_a_party_names_what_it_was_decided_on_and_leaves_the_rest(org: Organization) -> None:

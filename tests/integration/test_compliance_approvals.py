@@ -61,14 +61,14 @@ class Desk(ComplianceHarness):
         return found
 
     async def ask_for(self, person: str, **more: Any) -> S:
-        request = parties_pb2.AddPartyPersonRequest(party_id=self.party_id, person=person, **more)
+        request = parties_pb2.AddPartyPersonRequest(party_id=self.party_id, person_id=person, **more)
         with acting_as(MAKER):
             return (await self.parties.AddPartyPerson(request, None)).approval
 
     async def list_persons(self) -> list[str]:
         with acting_as(CHECKER):
             request = parties_pb2.ListPartyPersonsRequest(party_id=self.party_id)
-            return [one.person for one in (await self.parties.ListPartyPersons(request, None)).persons]
+            return [one.person_id for one in (await self.parties.ListPartyPersons(request, None)).persons]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def desk(service_database):
 
 
 def person(name: str, title: str | None = None) -> parties_pb2.CreatePartyRequest.Person:
-    return parties_pb2.CreatePartyRequest.Person(person=name, title=title)
+    return parties_pb2.CreatePartyRequest.Person(person_id=name, title=title)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ async def test_nobody_lets_a_person_act_for_a_party_alone(desk):
         await desk.decide(asked, principal=MAKER)
     read = await desk.read(asked)
     assert [(one.field, one.before, one.after) for one in read.changes] == [
-        ("person", "", "auth0|bob"),
+        ("person_id", "", "auth0|bob"),
         ("title", "", "Manager"),
     ]
     done = await desk.decide(asked)

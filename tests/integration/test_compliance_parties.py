@@ -55,7 +55,7 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
         ("ben@example.org", [first]),
         ("cleo", []),
     ):
-        request = parties_pb2.ListPartiesOfPersonRequest(person=person)
+        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person)
         with acting_as(TRANSACTIONS):
             found = await compliance.parties.ListPartiesOfPerson(request, None)
         assert list(found.party_ids) == sorted(parties)
@@ -71,7 +71,7 @@ async def test_a_person_who_does_not_act_for_a_party_cannot_be_removed(complianc
     before = await compliance.create()
     with pytest.raises(PersonNotFound) as refusal:
         await compliance.remove("cleo")
-    assert list(refusal.value.fields) == ["person"]
+    assert list(refusal.value.fields) == ["person_id"]
     assert (await compliance.get()).etag == before.etag
 
 
@@ -133,7 +133,7 @@ async def test_events_tell_what_a_party_is_to_others_and_nothing_personal(compli
         ({"legal_name_prefix": "ada p"}, ["Ada Parker", "Ada Park"]),
         ({"legal_name_prefix": "%"}, []),
         ({"external_id": ["crm-1", "crm-2"]}, ["Ada Park"]),
-        ({"person": ["auth0|ann"]}, ["Ada Parker"]),
+        ({"person_id": ["auth0|ann"]}, ["Ada Parker"]),
         ({"cleared": True}, ["Oak LLC"]),
         ({"cleared": False}, ["Ada Parker", "Ada Park"]),
         ({"ids": 2}, ["Ada Parker", "Ada Park"]),  # the first two
@@ -172,7 +172,7 @@ async def test_who_is_there_already_keeps_what_was_not_given(compliance):
     assert len({added.etag, changed.etag}) == 2
     [updated] = (await compliance.list_events())[told:]
     assert isinstance(updated, compliance_events.PartyPersonUpdated)
-    assert (updated.person, list(updated.party.persons)) == ("auth0|ann", ["auth0|ann"])
+    assert (updated.person_id, list(updated.party.persons)) == ("auth0|ann", ["auth0|ann"])
     assert updated.party.etag == (await compliance.get()).etag != party.etag
 
 
@@ -266,5 +266,5 @@ async def test_the_persons_of_a_party_are_listed_page_by_page_in_the_order_of_th
         first = await compliance.parties.ListPartyPersons(request, None)
         request.page_token = first.next_page_token
         last = await compliance.parties.ListPartyPersons(request, None)
-    assert [one.person for one in (*first.persons, *last.persons)] == ["ann", "bob", "cid"]
+    assert [one.person_id for one in (*first.persons, *last.persons)] == ["ann", "bob", "cid"]
     assert (len(first.persons), first.next_page_token != "", last.next_page_token) == (2, True, "")

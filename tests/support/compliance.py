@@ -94,19 +94,19 @@ class ComplianceHarness:
 
     async def add(self, person: str, principal: Principal = MAKER, **more: Any) -> Any:
         """What two persons have decided."""
-        request = parties_pb2.AddPartyPersonRequest(**{"party_id": self.party_id, "person": person, **more})
+        request = parties_pb2.AddPartyPersonRequest(**{"party_id": self.party_id, "person_id": person, **more})
         with acting_as(_ordered_for(principal)):
             return (await self.parties.AddPartyPerson(request, None)).party_person
 
     async def remove(self, person: str, etag: str | None = None) -> Any:
-        request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person=person, etag=etag)
+        request = parties_pb2.RemovePartyPersonRequest(party_id=self.party_id, person_id=person, etag=etag)
         with acting_as(MAKER):
             return await self.parties.RemovePartyPerson(request, None)
 
     async def list_persons(self) -> list[str]:
         with acting_as(MAKER):
             request = parties_pb2.ListPartyPersonsRequest(party_id=self.party_id)
-            return [one.person for one in (await self.parties.ListPartyPersons(request, None)).persons]
+            return [one.person_id for one in (await self.parties.ListPartyPersons(request, None)).persons]
 
     async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
         return await self.list_checks(

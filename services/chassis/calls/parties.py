@@ -63,10 +63,10 @@ class CurrentParties:
         return frozenset(await self._ask(principal.person))
 
 
-async def ask_parties_of(channel: aio.Channel, person: str) -> Collection[str]:
+async def ask_parties_of(channel: aio.Channel, person_id: str) -> Collection[str]:
     """The parties a person acts for at this moment, from the service that owns the relation. Raises Unavailable."""
     stub: Any = parties_pb2_grpc.PartiesServiceStub(channel)
-    answer = await ask(stub.ListPartiesOfPerson, parties_pb2.ListPartiesOfPersonRequest(person=person))
+    answer = await ask(stub.ListPartiesOfPerson, parties_pb2.ListPartiesOfPersonRequest(person_id=person_id))
     party_ids: Collection[str] = answer.party_ids
     return party_ids
 

@@ -30,7 +30,7 @@ heard_persons = sa.Table(
     "heard_persons",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
     sa.Index("heard_persons_party", "org_id", "party_id"),
 )
@@ -60,7 +60,7 @@ async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection
         return
     c = heard_persons.c
     await tx.execute(sa.delete(heard_persons).where(c.org_id == org_id, c.party_id == party_id))
-    if rows := [{"org_id": org_id, "person": person, "party_id": party_id} for person in persons]:
+    if rows := [{"org_id": org_id, "person_id": person_id, "party_id": party_id} for person_id in persons]:
         await tx.execute(sa.insert(heard_persons), rows)
 
 
@@ -122,7 +122,7 @@ class HeardParties:
         c = heard_persons.c
         with acting_as(principal):
             async with self._database.begin() as tx:
-                mine = sa.select(c.party_id).where(c.org_id == principal.org_id, c.person == principal.person)
+                mine = sa.select(c.party_id).where(c.org_id == principal.org_id, c.person_id == principal.person)
                 heard = frozenset(await tx.scalars(mine))
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)

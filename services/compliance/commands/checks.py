@@ -63,7 +63,7 @@ async def decide_check(
     check_etag(etag, messages.etag_of_check(check))
     if check.status != "MANUAL_REVIEW":
         raise IllegalStatusChange(check.status, decision)
-    persons = [one.person for one in await parties_store.list_persons(tx, check.party_id)]
+    persons = [one.person_id for one in await parties_store.list_persons(tx, check.party_id)]
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
     if decision == "PASSED":
         await REVIEWS.approve(tx, check_id, (), now)  # for whom the reviewer acts was asked just now
@@ -104,7 +104,7 @@ async def reopen_checks(
         questions: The checks to ask again, each with why.
     """
     latest = await store.list_latest_rows(tx, party["party_id"]) if questions else {}
-    persons = [one.person for one in await parties_store.list_persons(tx, party["party_id"])]
+    persons = [one.person_id for one in await parties_store.list_persons(tx, party["party_id"])]
     for check_type, because in questions.items():
         makers = [current_principal().person]
         if former := latest.get(check_type):
@@ -125,7 +125,7 @@ async def expire_checks(tx: AsyncConnection, now: datetime) -> int:
         check = await store.find_check(tx, row.compliance_check_id)
         if check is not None and check.status == "PASSED":  # nobody was faster
             await store.save_check(tx, check, now, status="EXPIRED")
-            persons = [one.person for one in await parties_store.list_persons(tx, party.party_id)]
+            persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
             await _open(tx, party._asdict(), persons, check.check_type, check.makers, now, clearance.EXPIRED)
             await parties_store.publish_clearance(tx, party, now)
     return len(due)

@@ -27,7 +27,7 @@ _REQUIRED = {"kind": "must be set", "legal_name": "must not be empty", "roles": 
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
     """A party with those who act for it; a person is asked about both. Raises InvalidField."""
-    persons = {normalize_person(one.person): one.title if one.HasField("title") else None for one in request.persons}
+    persons = {normalize_person(one.person_id): one.title if one.HasField("title") else None for one in request.persons}
     if len(persons) < len(request.persons):
         raise InvalidField("The request is not valid.", fields={"persons": "must name each person once"})
     columns = {"org_id": current_principal().org_id, "party_id": new_id("pty"), **_columns(request, [*_FIELDS])}
@@ -59,8 +59,8 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
 async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
     """Raises: PartyNotFound, EtagMismatch, TooManyPersons."""
     party = await _lock(tx, request.party_id)
-    person = normalize_person(request.person)
-    row = await store.find_person(tx, request.party_id, person)
+    person_id = normalize_person(request.person_id)
+    row = await store.find_person(tx, request.party_id, person_id)
     check_etag(request.etag, "" if row is None else messages.etag_of_person(row))
     if row is None:
         if len(await store.list_persons(tx, request.party_id)) >= rules.PERSONS_MAX:
@@ -69,21 +69,21 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
                 persons_max=rules.PERSONS_MAX,
             )
         title, maker = request.title or None, current_principal().person
-        row = await store.insert_person(tx, party, now, person=person, title=title, created_by=maker)
+        row = await store.insert_person(tx, party, now, person_id=person_id, title=title, created_by=maker)
     elif request.HasField("title") and request.title != row.title:
-        row = await store.save_person(tx, party, person, now, title=request.title)
+        row = await store.save_person(tx, party, person_id, now, title=request.title)
     return messages.to_party_person(row)
 
 
 async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime) -> pb.Party:
     """Raises: PartyNotFound, PersonNotFound, EtagMismatch."""
     party = await _lock(tx, request.party_id)
-    person = normalize_person(request.person)
-    row = await store.find_person(tx, request.party_id, person)
+    person_id = normalize_person(request.person_id)
+    row = await store.find_person(tx, request.party_id, person_id)
     if row is None:  # a name that was misspelled must not look like a right that was taken away
-        raise PersonNotFound("person")
+        raise PersonNotFound("person_id")
     check_etag(request.etag, messages.etag_of_person(row))
-    return await actions.answer_party(tx, await store.delete_person(tx, party, person, now), now)
+    return await actions.answer_party(tx, await store.delete_person(tx, party, person_id, now), now)
 
 
 async def _lock(tx: AsyncConnection, party_id: str) -> Any:

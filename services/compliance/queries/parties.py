@@ -34,9 +34,9 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
     statement = sa.select(parties).where(
         within_reach(c.party_id), *one_of(c.party_id, request.ids), *one_of(c.external_id, request.external_id)
     )
-    if request.person:
-        persons = [normalize_person(person) for person in request.person]
-        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person.in_(persons))
+    if request.person_id:
+        persons = [normalize_person(person) for person in request.person_id]
+        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person_id.in_(persons))
         statement = statement.where(c.party_id.in_(acting))
     if request.HasField("cleared"):
         cleared = c.party_id.in_(_select_cleared(now))
@@ -70,7 +70,7 @@ async def list_party_persons(
     """Raises PartyNotFound."""
     party = await require_party(tx, request.party_id)
     acting = sa.select(party_persons).where(party_persons.c.party_id == party.party_id)
-    rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person], descending=False)
+    rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(
         persons=map(actions.show_party_person, rows), next_page_token=token, previous_page_token=previous
     )
@@ -82,7 +82,7 @@ async def list_parties_of_person(
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
     await check_session_of(tx, principal)
-    found = await store.list_parties_of_person(tx, principal.org_id, normalize_person(request.person))
+    found = await store.list_parties_of_person(tx, principal.org_id, normalize_person(request.person_id))
     return pb.ListPartiesOfPersonResponse(party_ids=found)
 
 
@@ -98,7 +98,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
     limits = await limits_store.list_limits_in_force(tx)
     return pb.Me(
-        person=principal.person,
+        person_id=principal.person,
         roles=[principal.role.upper()],
         org_id=principal.org_id,
         parties=[messages.to_acting_for(row, checks.get(row.party_id, {}), now) for row in rows],

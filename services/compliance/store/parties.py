@@ -48,7 +48,7 @@ async def insert_party(
     statement = sa.insert(parties).values(**values, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(parties))).one()
     whose = {"org_id": row.org_id, "party_id": row.party_id, "version": 1, "created_by": created_by}
-    named = [{**whose, "person": person, "title": title} for person, title in persons.items()]
+    named = [{**whose, "person_id": person_id, "title": title} for person_id, title in persons.items()]
     if named:
         await tx.execute(sa.insert(party_persons), [{**one, "created_at": now, "updated_at": now} for one in named])
     await _publish(tx, row, events.PartyCreated(), now)
@@ -75,7 +75,7 @@ async def publish_clearance(tx: AsyncConnection, row: Any, now: datetime) -> Non
 
 async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> None:
     latest = await checks.list_latest_checks(tx, [row.party_id])
-    persons = [one.person for one in await list_persons(tx, row.party_id)]
+    persons = [one.person_id for one in await list_persons(tx, row.party_id)]
     event.party.CopyFrom(messages.to_party_state(row, latest.get(row.party_id, {}), persons, now))
     await outbox.enqueue(tx, event, now=now)
 
@@ -85,24 +85,24 @@ async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> 
 
 async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
     """Who acts for the party, in the order of their names."""
-    return list(await tx.execute(sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person)))
+    return list(await tx.execute(sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person_id)))
 
 
-async def list_parties_of_person(tx: AsyncConnection, org_id: str, person: str) -> list[str]:
+async def list_parties_of_person(tx: AsyncConnection, org_id: str, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    mine = sa.select(_p.party_id).where(_p.org_id == org_id, _p.person == person).order_by(_p.party_id)
+    mine = sa.select(_p.party_id).where(_p.org_id == org_id, _p.person_id == person_id).order_by(_p.party_id)
     return list(await tx.scalars(mine))
 
 
-async def find_end_of_sessions(tx: AsyncConnection, org_id: str, person: str) -> datetime | None:
+async def find_end_of_sessions(tx: AsyncConnection, org_id: str, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
     c = ended_sessions.c
-    found: datetime | None = await tx.scalar(sa.select(c.ended_at).where(c.org_id == org_id, c.person == person))
+    found: datetime | None = await tx.scalar(sa.select(c.ended_at).where(c.org_id == org_id, c.person_id == person_id))
     return found
 
 
-async def find_person(tx: AsyncConnection, party_id: str, person: str) -> sa.Row[Any] | None:
-    return (await tx.execute(sa.select(party_persons).where(_is_one(party_id, person)))).one_or_none()
+async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(sa.select(party_persons).where(_is_one(party_id, person_id)))).one_or_none()
 
 
 async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values: Any) -> sa.Row[Any]:
@@ -116,24 +116,24 @@ async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values
         updated_at=now,
     )
     row = (await tx.execute(statement.returning(party_persons))).one()
-    await save_party(tx, party, events.PartyPersonAdded(person=row.person), now)
+    await save_party(tx, party, events.PartyPersonAdded(person_id=row.person_id), now)
     return row
 
 
-async def save_person(tx: AsyncConnection, party: Any, person: str, now: datetime, **changes: Any) -> sa.Row[Any]:
+async def save_person(tx: AsyncConnection, party: Any, person_id: str, now: datetime, **changes: Any) -> sa.Row[Any]:
     """Changes a person of a locked party."""
     values = {**changes, "version": party.version + 1, "updated_at": now}
-    statement = sa.update(party_persons).where(_is_one(party.party_id, person)).values(values)
+    statement = sa.update(party_persons).where(_is_one(party.party_id, person_id)).values(values)
     row = (await tx.execute(statement.returning(party_persons))).one()
-    await save_party(tx, party, events.PartyPersonUpdated(person=person), now)
+    await save_party(tx, party, events.PartyPersonUpdated(person_id=person_id), now)
     return row
 
 
-async def delete_person(tx: AsyncConnection, party: Any, person: str, now: datetime) -> sa.Row[Any]:
+async def delete_person(tx: AsyncConnection, party: Any, person_id: str, now: datetime) -> sa.Row[Any]:
     """Ends that a person acts for a locked party, and answers the party."""
-    await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person)))
-    return await save_party(tx, party, events.PartyPersonRemoved(person=person), now)
+    await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person_id)))
+    return await save_party(tx, party, events.PartyPersonRemoved(person_id=person_id), now)
 
 
-def _is_one(party_id: str, person: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_p.party_id == party_id, _p.person == person)
+def _is_one(party_id: str, person_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_p.party_id == party_id, _p.person_id == person_id)

@@ -25,7 +25,7 @@ ROWS = (
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
     "parties": "org_id party_id created_at",
-    "party_persons": "party_id person created_by created_at",
+    "party_persons": "party_id person_id created_by created_at",
     "compliance_checks": "check_type entity_type entity_id party_id failure makers created_at",
     "limit_usage": "party_id amount_minor currency counted_at",
     "default_limits": "amount_minor limit_type",

@@ -53,7 +53,7 @@ class MemoryCompliance:
     async def ListPartiesOfPerson(
         self, request: parties_pb2.ListPartiesOfPersonRequest, _: None
     ) -> parties_pb2.ListPartiesOfPersonResponse:
-        return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(self.parties.get(request.person, ())))
+        return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(self.parties.get(request.person_id, ())))
 
     def _decide(self, item: _Item) -> Decision:
         decision = Decision()

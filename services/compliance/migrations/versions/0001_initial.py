@@ -137,23 +137,23 @@ def _create_tables() -> None:
         "party_persons",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
-        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
         sa.Column("title", sa.Text(), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
-        sa.PrimaryKeyConstraint("org_id", "party_id", "person"),
+        sa.PrimaryKeyConstraint("org_id", "party_id", "person_id"),
     )
-    op.create_index("party_persons_person", "party_persons", ["org_id", "person", "party_id"], unique=False)
+    op.create_index("party_persons_person", "party_persons", ["org_id", "person_id", "party_id"], unique=False)
     op.create_table(
         "ended_sessions",
         sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
         sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.CheckConstraint("person = lower(btrim(person))", name="person_as_it_is_kept"),
-        sa.PrimaryKeyConstraint("org_id", "person"),
+        sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
+        sa.PrimaryKeyConstraint("org_id", "person_id"),
     )
     op.create_table(
         "limit_usage",
