@@ -12,6 +12,9 @@ from typing import Protocol
 
 from grpc import aio
 from realco.compliance.v1 import compliance_pb2 as compliance
+from realco.compliance.v1 import compliance_pb2_grpc as compliance_grpc
+from realco.compliance.v1 import parties_pb2 as parties
+from realco.compliance.v1 import parties_pb2_grpc as parties_grpc
 from realco.escrow.v1 import escrow_pb2 as escrow
 from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
@@ -19,10 +22,11 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
-from services.chassis.calls.parties import ask_clearances_of, ask_parties_of
-from services.chassis.calls.peers import ask, find
+from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 from services.chassis.calls.wire import from_timestamp
 from services.distributions.domain.facts import BankAccount
+
+Clearance = compliance.BatchGetClearancesResponse.Clearance
 
 
 class Escrow(Protocol):
@@ -56,9 +60,7 @@ class Transactions(Protocol):
 class Compliance(Protocol):
     """Who may forbid it."""
 
-    async def batch_get_clearances(
-        self, party_ids: Sequence[str]
-    ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]: ...
+    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,21 @@ class TransactionsClient:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._channel = channel
+        self._compliance = compliance_grpc.ComplianceServiceStub(channel)
+        self._parties = parties_grpc.PartiesServiceStub(channel)
 
-    async def batch_get_clearances(
-        self, party_ids: Sequence[str]
-    ) -> Sequence[compliance.BatchGetClearancesResponse.Clearance]:
-        return await ask_clearances_of(self._channel, party_ids)
+    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
+        async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
+            request = compliance.BatchGetClearancesRequest(party_ids=asked)
+            answered: Sequence[Clearance] = (await ask(self._compliance.BatchGetClearances, request)).clearances
+            return answered
+
+        clearances = await ask_in_parts(party_ids, ask_some)
+        check_answers(party_ids, (clearance.party_id for clearance in clearances), "compliance")
+        return clearances
 
     async def list_parties_of_person(self, person_id: str) -> Collection[str]:
         """The parties a person acts for at this moment."""
-        return await ask_parties_of(self._channel, person_id)
+        request = parties.ListPartiesOfPersonRequest(person_id=person_id)
+        party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        return party_ids

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grpc import aio
-from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc
+from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc, parties_pb2, parties_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
-from services.chassis.calls.parties import ask_clearances_of, ask_parties_of
-from services.chassis.calls.peers import ask, check_answers, find
+from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 
 EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
 Decision = compliance_pb2.EvaluateTransactionsResponse.Decision
@@ -91,7 +90,7 @@ class EscrowClient:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._compliance: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
-        self._channel = channel
+        self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
 
     async def evaluate_transactions(
         self, items: Sequence[EvaluateItem], *, validate_only: bool = False
@@ -104,10 +103,19 @@ class ComplianceClient:
         return decisions
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
-        return await ask_clearances_of(self._channel, sorted(party_ids))
+        async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
+            request = compliance_pb2.BatchGetClearancesRequest(party_ids=asked)
+            answered: Sequence[Clearance] = (await ask(self._compliance.BatchGetClearances, request)).clearances
+            return answered
+
+        clearances = await ask_in_parts(sorted(party_ids), ask_some)
+        check_answers(sorted(party_ids), (clearance.party_id for clearance in clearances), "compliance")
+        return clearances
 
     async def list_parties_of_person(self, person_id: str) -> Collection[str]:
-        return await ask_parties_of(self._channel, person_id)
+        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person_id)
+        party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        return party_ids
 
 
 class DistributionsClient:

@@ -12,6 +12,7 @@ from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.ids import new_id
 from services.distributions import clients as distributions_clients
+from services.escrow import clients as escrow_clients
 from services.transactions.clients import ComplianceClient
 from tests.support.compliance import MAKER, ComplianceHarness, Item
 from tests.support.peers.compliance import MemoryCompliance
@@ -179,8 +180,12 @@ async def test_a_party_that_is_not_there_is_told_from_one_that_is_not_cleared(of
 
 async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
     party, _ = [await office.add_party(cleared=True) for _ in range(2)]
-    client = ComplianceClient(Wire("transactions").open_channel(*office.servicers))
+    clients = [
+        ComplianceClient(Wire("transactions").open_channel(*office.servicers)),
+        distributions_clients.ComplianceClient(Wire("distributions").open_channel(*office.servicers)),
+        escrow_clients.ComplianceClient(Wire("escrow").open_channel(*office.servicers)),
+    ]
     with acting_as(MAKER):
-        assert list(await client.list_parties_of_person("ann")) == []
+        assert [list(await client.list_parties_of_person("ann")) for client in clients] == [[], [], []]
         await office.add_person(party, "ann")
-        assert list(await client.list_parties_of_person("ann")) == [party]
+        assert [list(await client.list_parties_of_person("ann")) for client in clients] == [[party]] * 3

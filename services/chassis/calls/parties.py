@@ -6,18 +6,11 @@ that: a person who was removed moves nothing from that moment on.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
-from typing import Any, Protocol
-
-from grpc import aio
-from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc, parties_pb2, parties_pb2_grpc
+from typing import Protocol
 
 from services.chassis.calls.auth import Principal
-from services.chassis.calls.peers import ask, check_answers
-
-# As the contract limits what is asked at once.
-_PARTIES_A_CALL = 1000
 
 
 class Parties(Protocol):
@@ -61,29 +54,6 @@ class CurrentParties:
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return frozenset(await self._ask(principal.person))
-
-
-async def ask_parties_of(channel: aio.Channel, person_id: str) -> Collection[str]:
-    """The parties a person acts for at this moment, from the service that owns the relation. Raises Unavailable."""
-    stub: Any = parties_pb2_grpc.PartiesServiceStub(channel)
-    answer = await ask(stub.ListPartiesOfPerson, parties_pb2.ListPartiesOfPersonRequest(person_id=person_id))
-    party_ids: Collection[str] = answer.party_ids
-    return party_ids
-
-
-async def ask_clearances_of(
-    channel: aio.Channel, party_ids: Sequence[str]
-) -> Sequence[compliance_pb2.BatchGetClearancesResponse.Clearance]:
-    """Whether money of each party may move just now, in their order. Raises Unavailable."""
-    stub: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
-    found: list[compliance_pb2.BatchGetClearancesResponse.Clearance] = []
-    for start in range(0, len(party_ids), _PARTIES_A_CALL):
-        asked = party_ids[start : start + _PARTIES_A_CALL]
-        request = compliance_pb2.BatchGetClearancesRequest(party_ids=asked)
-        clearances = (await ask(stub.BatchGetClearances, request)).clearances
-        check_answers(asked, (clearance.party_id for clearance in clearances), "compliance")
-        found += clearances
-    return found
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:

@@ -7,7 +7,7 @@ nothing of it. Whatever else happened, the same request may be sent again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from grpc import aio
@@ -25,6 +25,8 @@ R = TypeVar("R")
 _REFUSALS = frozenset({Kind.NOT_FOUND, Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS})
 # Our request was wrong, or we may not ask.
 _OUR_FAULTS = frozenset({Kind.INVALID_ARGUMENT, Kind.PERMISSION_DENIED, Kind.UNAUTHENTICATED})
+# As contracts limit what is asked at once.
+_IDS_A_CALL = 1000
 # What it says of our own caller, whose token went along.
 _OF_OUR_CALLER = frozenset({SessionEnded.reason})
 
@@ -80,6 +82,14 @@ async def find(method: Callable[[Any], Awaitable[R]], request: Any) -> R | None:
         if refusal.kind is Kind.NOT_FOUND:
             return None
         raise
+
+
+async def ask_in_parts(ids: Sequence[str], ask_some: Callable[[Sequence[str]], Awaitable[Iterable[R]]]) -> list[R]:
+    """The peer's answers about many ids, asked for as many at once as it takes."""
+    found: list[R] = []
+    for start in range(0, len(ids), _IDS_A_CALL):
+        found += await ask_some(ids[start : start + _IDS_A_CALL])
+    return found
 
 
 def check_answers(asked: Iterable[object], answered: Iterable[object], what: str) -> None:

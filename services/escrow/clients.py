@@ -1,0 +1,22 @@
+"""The service this one asks: compliance knows for whom a person acts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from grpc import aio
+from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
+
+from services.chassis.calls.peers import ask
+
+
+class ComplianceClient:
+    def __init__(self, channel: aio.Channel) -> None:
+        self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
+
+    async def list_parties_of_person(self, person_id: str) -> Collection[str]:
+        """The parties a person acts for at this moment. Raises Unavailable."""
+        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person_id)
+        party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        return party_ids
