@@ -27,7 +27,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         ConfigurationError: the port cannot be bound, or a service has no address.
         BootError: an RPC has no access rule.
     """
-    upstream = Upstream(addresses_of(contracts.areas()))
+    upstream = Upstream(addresses_of(contracts.servers()))
     try:
         guard = Guard(settings, Verifier(settings))
         gateway = build(settings, guard, upstream, stop)

@@ -1,7 +1,7 @@
 """The contracts this gateway speaks for: every proto file of `realco`, and the comments written in them.
 
 Everything else here is derived from their descriptors. An RPC is reachable over REST exactly if it carries a
-`google.api.http` rule; the second word of its package is the area, and each area has one address.
+`google.api.http` rule; each service that answers one has one address.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from gateway.descriptors import has_option
+from services.chassis.calls.serving import server_of
 
 # Field numbers in descriptor.proto: how SourceCodeInfo spells where a comment stands.
 _FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6
@@ -87,8 +88,9 @@ def area_of(full_name: str) -> str:
     return full_name.split(".")[1]
 
 
-def areas() -> list[str]:
-    return sorted({area_of(service.full_name) for service in services()})
+def servers() -> list[str]:
+    """Every service that REST reaches."""
+    return sorted({server_of(service) for service in services()})
 
 
 def events() -> list[Descriptor]:

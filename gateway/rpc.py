@@ -19,6 +19,7 @@ from gateway.settings import Settings
 from gateway.upstream import Unary, Upstream
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
+from services.chassis.calls.serving import server_of
 from services.chassis.process import telemetry
 
 
@@ -33,7 +34,7 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
     found = []
     for method in contracts.methods():
         rule = rules[f"/{method.containing_service.full_name}/{method.name}"]
-        unary = upstream.unary(contracts.area_of(method.full_name), method)
+        unary = upstream.unary(server_of(method.containing_service), method)
         found.append(RpcEndpoint(method, rule, settings, guard, unary))
     return found
 

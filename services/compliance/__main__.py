@@ -9,7 +9,8 @@ from realco.compliance.v1.compliance_pb2_grpc import add_ComplianceServiceServic
 from realco.compliance.v1.parties_pb2_grpc import add_PartiesServiceServicer_to_server
 
 from services.chassis.approvals.jobs import build_approval_jobs
-from services.chassis.approvals.service import ApprovalsServicer, serving_approvals
+from services.chassis.approvals.service import APPROVALS_SERVICE, ApprovalsServicer, serving_approvals
+from services.chassis.calls.serving import servers_of
 from services.chassis.data.operations import Operations
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
@@ -27,8 +28,8 @@ async def main(settings: Settings) -> None:
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
         approvals, own_parties = build_approvals(operations), OwnParties(runtime.database)
         compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
-        others = [runtime.channel("transactions"), runtime.channel("escrow"), runtime.channel("distributions")]
-        inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), others)
+        _, *others = servers_of(APPROVALS_SERVICE)
+        inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), [runtime.channel(name) for name in others])
         await runtime.serve(
             servicers=[
                 (add_ComplianceServiceServicer_to_server, compliance, services["ComplianceService"]),

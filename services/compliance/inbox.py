@@ -10,8 +10,8 @@ from typing import Any
 from google.protobuf.message import Message
 from grpc import aio
 from grpc.aio import ServicerContext
-from realco.compliance.v1 import approvals_pb2 as pb
-from realco.compliance.v1 import approvals_pb2_grpc as pb_grpc
+from realco.approvals.v1 import approvals_pb2 as pb
+from realco.approvals.v1 import approvals_pb2_grpc as pb_grpc
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.service import ApprovalsServicer

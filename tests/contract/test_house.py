@@ -68,6 +68,29 @@ def test_what_is_found_may_be_none_and_what_is_required_is_there() -> None:
     assert wrong == []
 
 
+# The contracts that every service speaks, beside its own.
+SHARED = {"type", "approvals"}
+
+
+def test_the_chassis_speaks_the_contracts_of_no_one_service() -> None:
+    """import-linter takes all packages of `realco` for one."""
+    foreign = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "services" / "chassis").rglob("*.py"))
+        for name in imports_of(path)
+        if name.startswith("realco.") and name.split(".")[1] not in SHARED
+    ]
+    assert foreign == []
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def test_refusals_have_one_name_in_every_service() -> None:
     for service in SERVICE_NAMES:
         assert (ROOT / "services" / service / "domain" / "refusals.py").exists(), service

@@ -11,6 +11,9 @@ import pytest
 
 from deploy import topology
 from deploy.nats_accounts import inbox_prefix
+from gateway import contracts
+from services.chassis.approvals.service import APPROVALS_SERVICE
+from services.chassis.calls.serving import server_of, servers_of
 from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, inbox_prefix_of, stream_of
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +63,23 @@ def test_a_service_opens_channels_to_those_that_the_topology_says_it_calls(servi
         ast.literal_eval(call.args[0])
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "channel"
+        if isinstance(call.args[0], ast.Constant)
     }
-    assert opened == set(service.calls)
+    answering = [servers_of(interface) for interface in contracts.services() if server_of(interface) == service.name]
+    assert opened.union(*answering) - {service.name} == set(service.calls)
+
+
+def test_whoever_serves_the_approvals_is_a_service_that_keeps_some() -> None:
+    serving = {
+        name
+        for name in topology.SERVICE_NAMES
+        if "serving_approvals(" in (ROOT / "services" / name / "__main__.py").read_text()
+    }
+    assert set(servers_of(APPROVALS_SERVICE)) == serving
+
+
+def test_rest_asks_services_that_there_are() -> None:
+    assert set(contracts.servers()) == set(topology.SERVICE_NAMES)
 
 
 @pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)

@@ -26,6 +26,7 @@ from gateway import contracts
 from services.chassis.calls import server
 from services.chassis.calls.auth import ROLES, Principal, current_principal
 from services.chassis.calls.client import ACTOR_TOKEN
+from services.chassis.calls.serving import list_served, server_of
 from services.chassis.calls.tokens import ServiceIdentity, audience_of
 from tests.support.identity import Issuer
 
@@ -120,13 +121,17 @@ class Served:
         return b""
 
 
+def methods_of(area: str) -> list[MethodDescriptor]:
+    return [method for service in list_served(area, contracts.services()) for method in service.methods]
+
+
 def _path(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
 @asynccontextmanager
 async def serving(keys: Keys, area: str) -> AsyncIterator[Served]:
-    services = [service for service in contracts.services() if contracts.area_of(service.full_name) == area]
+    services = list_served(area, contracts.services())
     running = server.build(server.Interceptor(area, keys.issuer.verifier(area), services), 100)
     async with aio.insecure_channel(f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}") as channel:
         served = Served(channel)
@@ -159,10 +164,10 @@ def is_refused(answer: Refusal | Principal | None) -> bool:
     return isinstance(answer, str)
 
 
-@pytest.mark.parametrize("area", contracts.areas())
+@pytest.mark.parametrize("area", contracts.servers())
 async def test_a_services_key_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_path: Path, area: str) -> None:
     keys, cells, leaks = Keys(tmp_path), Counter[str](), []
-    methods = [method for method in METHODS if contracts.area_of(method.full_name) == area]
+    methods = methods_of(area)
     async with serving(keys, area) as served:
         for method in methods:
             access = access_of(method)
@@ -185,13 +190,13 @@ def _seen(caller: str) -> tuple[Principal, ...]:
     return (Principal(f"service:{caller}", "service", "org_1"),)
 
 
-@pytest.mark.parametrize("area", contracts.areas())
+@pytest.mark.parametrize("area", contracts.servers())
 async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_path: Path, area: str) -> None:
     keys, leaks = Keys(tmp_path), []
     # Every service that passes calls on at all, and one that does not.
     passing = sorted({name for method in METHODS for name in access_of(method).passed_on_by} | {"reporting"})
     async with serving(keys, area) as served:
-        for method in (method for method in METHODS if contracts.area_of(method.full_name) == area):
+        for method in methods_of(area):
             access = access_of(method)
             roles = {access_pb2.Access.Role.Name(role).lower() for role in access.roles}
             for role in sorted(ROLES):
@@ -209,13 +214,13 @@ async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_
     assert leaks == []
 
 
-@pytest.mark.parametrize("area", contracts.areas())
+@pytest.mark.parametrize("area", contracts.servers())
 async def test_the_second_persons_yes_asks_for_a_sign_in_of_just_now_with_more_than_a_password(
     tmp_path: Path, area: str
 ) -> None:
     """Whoever passes it on. A no asks for none: it is an RPC of its own, or a value that the contract names."""
     keys, faults = Keys(tmp_path), []
-    decisions = [m for m in METHODS if contracts.area_of(m.full_name) == area and four_eyes_of(m).second_person]
+    decisions = [method for method in methods_of(area) if four_eyes_of(method).second_person]
     now = int(time.time())
     sign_ins: dict[str, dict[str, Any]] = {
         "a password": {"amr": ["pwd"]},
@@ -258,7 +263,7 @@ async def test_a_service_acts_for_nobody_whose_token_is_not_good(
 ) -> None:
     keys = Keys(tmp_path)
     method = next(method for method in METHODS if "transactions" in access_of(method).services)
-    area = contracts.area_of(method.full_name)
+    area = server_of(method.containing_service)
     async with serving(keys, area) as served:
         own = keys.services["transactions"].token(area)
         assert await served.call(method, own, (ACTOR_TOKEN, beside(keys))) == NO_TOKEN, title

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1 import approvals_pb2 as pb
+from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import escrow_pb2
 from sqlalchemy.exc import IntegrityError
 

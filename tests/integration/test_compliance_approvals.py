@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from realco.compliance.v1 import approvals_pb2, parties_pb2
+from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import approval_pb2, money_pb2
 
 from services.chassis.calls.auth import Principal, acting_as

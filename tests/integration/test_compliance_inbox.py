@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from realco.compliance.v1 import approvals_pb2 as pb
+from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import escrow_pb2
 from realco.type.v1 import approval_pb2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1 import approvals_pb2
+from realco.approvals.v1 import approvals_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from realco.compliance.v1 import approvals_pb2
+from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.approvals.service import ApprovalsServicer

@@ -236,7 +236,7 @@ async def test_more_requests_at_once_than_can_be_served_are_refused_at_once(tmp_
 # --- the process
 
 ROOT = Path(__file__).parents[2]
-ADDRESSES = {f"{area.upper()}_ADDRESS": "127.0.0.1:1" for area in contracts.areas()}
+ADDRESSES = {f"{service.upper()}_ADDRESS": "127.0.0.1:1" for service in contracts.servers()}
 
 
 async def start_process(**environment: str) -> asyncio.subprocess.Process:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from google.api.httpbody_pb2 import HttpBody
-from realco.compliance.v1 import approvals_pb2
+from realco.approvals.v1 import approvals_pb2
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2

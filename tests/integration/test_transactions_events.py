@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
-from realco.compliance.v1 import approvals_pb2
+from realco.approvals.v1 import approvals_pb2
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import events_pb2, webhooks_pb2
 from realco.transactions.v1 import transactions_pb2 as pb

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from google.type import date_pb2
-from realco.compliance.v1 import approvals_pb2
+from realco.approvals.v1 import approvals_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import events_pb2 as escrow_events

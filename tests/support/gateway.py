@@ -186,7 +186,7 @@ async def run_gateway(directory: Path, **changes: Any) -> AsyncIterator[GatewayH
     grpc_server, grpc_port = await services.start()
     address = f"127.0.0.1:{grpc_port}"
     configured = settings(write_issuers(directory), **changes)
-    upstream = Upstream(dict.fromkeys(contracts.areas(), address))
+    upstream = Upstream(dict.fromkeys(contracts.servers(), address))
     stop = asyncio.Event()
     server = HttpServer(build(configured, Guard(configured, Verifier(configured)), upstream, stop), configured)
     assert await server.start()

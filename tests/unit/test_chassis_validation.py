@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.message_factory import GetMessageClass
-from realco.compliance.v1 import approvals_pb2, compliance_pb2, parties_pb2
+from realco.approvals.v1 import approvals_pb2
+from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.distributions.v1.offerings_pb2 import CreateOfferingRequest, WaterfallTerms
 from realco.escrow.v1 import escrow_pb2 as pb

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
-from realco.compliance.v1 import approvals_pb2
+from realco.approvals.v1 import approvals_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
@@ -51,7 +51,7 @@ Request = TypeVar("Request", bound=Message)
 # Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
 EXECUTION_LEASE_MS = 30_000
 _SUBJECT = "service:approvals"
-_APPROVE = "realco.compliance.v1.ApprovalsService/ApproveApproval"
+_APPROVE = find_rpc(approvals_pb2.ApproveApprovalRequest)
 
 
 @dataclass(frozen=True)

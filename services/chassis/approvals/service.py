@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc.aio import ServicerContext
-from realco.compliance.v1 import approvals_pb2 as pb
-from realco.compliance.v1 import approvals_pb2_grpc as pb_grpc
+from realco.approvals.v1 import approvals_pb2 as pb
+from realco.approvals.v1 import approvals_pb2_grpc as pb_grpc
 from realco.type.v1 import approval_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,6 +23,8 @@ from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
 from services.chassis.values.approvals import Approval, ApprovalNotFound, Status
+
+APPROVALS_SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["ApprovalsService"]
 
 
 class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
@@ -120,7 +122,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 def serving_approvals(servicer: pb_grpc.ApprovalsServiceServicer) -> tuple[Callable[..., None], Any, ServiceDescriptor]:
     """What `Runtime.serve` needs to serve it."""
     add: Callable[..., None] = pb_grpc.add_ApprovalsServiceServicer_to_server
-    return add, servicer, pb.DESCRIPTOR.services_by_name["ApprovalsService"]
+    return add, servicer, APPROVALS_SERVICE
 
 
 async def list_approvals(
