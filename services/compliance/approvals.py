@@ -14,13 +14,12 @@ from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import Approval, Change, Dossier, Status
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, read_explanation
 from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
-from services.chassis.values.money import spell_money
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
-from services.compliance import messages
 from services.compliance.commands import checks, limits, parties
 from services.compliance.commands.checks import REVIEWS
 from services.compliance.domain.refusals import ComplianceCheckNotFound, TransactionLimitNotFound
@@ -82,9 +81,9 @@ class _Desk:
             persons = await parties_store.list_persons(tx, request.party_id)
         before = next((one for one in persons if one.person_id == person_id), None)
         title = request.title if request.HasField("title") else before and before.title
-        changes = [] if before else [Change("person_id", "", person_id)]
+        changes = [] if before else [Change("person_id", None, person_id)]
         if before is None or title != before.title:
-            changes.append(Change("title", (before and before.title) or "", title or ""))
+            changes.append(Change("title", before and before.title, title))
         return Dossier(
             f"Let {person_id} act for {request.party_id}",
             request.party_id,
@@ -110,11 +109,11 @@ class _Desk:
         limit_type, currency = pb.TransactionLimit.Type.Name(request.type), request.amount.currency_code
         async with self._operations.database.begin() as tx:
             former = await limits_store.find_limit_of(tx, limit_type, currency)
-        amount = spell_money(request.amount.amount_minor, currency)
+        amount = Money.from_proto(request.amount)
         return Dossier(
             f"Limit {limit_type} to {amount}",
             derived_id("lim", current_principal().org_id, limit_type, currency),
-            changes=(Change("amount", _spell_limit(former), amount),),
+            changes=(Change("amount", _read_amount(former), amount),),
         )
 
     async def describe_removal(self, request: pb.DeleteTransactionLimitRequest, now: datetime) -> Dossier:
@@ -124,9 +123,9 @@ class _Desk:
                 raise TransactionLimitNotFound()
             default = await limits_store.find_default(tx, limit.limit_type, limit.currency)
         return Dossier(
-            f"Take back {limit.limit_type} of {_spell_limit(limit)}",
+            f"Take back {limit.limit_type} of {_read_amount(limit)}",
             request.transaction_limit_id,
-            changes=(Change("amount", _spell_limit(limit), _spell_limit(default)),),
+            changes=(Change("amount", _read_amount(limit), _read_amount(default)),),
         )
 
     # --- checks ---
@@ -138,7 +137,7 @@ class _Desk:
                 raise ComplianceCheckNotFound()
             party = await _require_party(tx, check.party_id)
             persons = await parties_store.list_persons(tx, check.party_id)
-        because = [] if check.explanation is None else [messages.read_explanation(check.explanation)]
+        because = [] if check.explanation is None else [read_explanation(check.explanation)]
         return Dossier(
             approval.summary,
             approval.resource_id,
@@ -179,5 +178,5 @@ def _explain_person(row: Any) -> Explanation:
     return Explanation(f"{row.person_id} acts for it.", "PERSON", operands, _SOURCE)
 
 
-def _spell_limit(limit: Any) -> str:
-    return "" if limit is None else spell_money(limit.amount_minor, limit.currency)
+def _read_amount(limit: Any) -> Money | None:
+    return None if limit is None else Money(limit.amount_minor, limit.currency)

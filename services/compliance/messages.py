@@ -9,11 +9,11 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
-from realco.type.v1 import explanation_pb2, failure_pb2
+from realco.type.v1 import failure_pb2
 
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import read_explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
@@ -175,21 +175,11 @@ def to_failure_column(failure: Failure) -> dict[str, Any]:
     return MessageToDict(to_failure(failure))
 
 
-def to_explanation_column(explanation: Explanation) -> dict[str, Any]:
-    return MessageToDict(to_explanation(explanation))
-
-
-def read_explanation(column: dict[str, Any]) -> Explanation:
-    told = ParseDict(column, explanation_pb2.Explanation())
-    operands = tuple((one.name, one.value) for one in told.operands)
-    return Explanation(told.statement, told.rule, operands, told.source)
-
-
 def _fill_reasons(message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.Decision, row: Any) -> None:
     if row.failure is not None:
         message.failure.CopyFrom(ParseDict(row.failure, failure_pb2.Failure()))
     if row.explanation is not None:
-        message.explanation.CopyFrom(ParseDict(row.explanation, explanation_pb2.Explanation()))
+        message.explanation.CopyFrom(to_explanation(read_explanation(row.explanation)))
 
 
 def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:

@@ -25,7 +25,6 @@ from services.distributions.commands.raises import closings, investments, refund
 from services.distributions.domain import facts
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
-from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.states import DistributionStatus
 from services.distributions.queries import gates
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
@@ -186,7 +185,7 @@ class _Desk:
             offering = await require_offering(tx, investment.offering_id)
         minor = investment.funded_minor
         return Dossier(
-            f"Cancel an investment of {spell_in(investment.currency)(investment.amount_minor)}"
+            f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
             f" in {offering.display_name}, and give back what was paid",
             investment.investment_id,
             offering.offering_id,
@@ -203,11 +202,12 @@ class _Desk:
                 raise InvestmentNotFound
             offering = await require_offering(tx, position.investment.offering_id)
         investment, minor = position.investment, position.owed_minor
+        amount = Money(minor, investment.currency)
         return Dossier(
-            f"Give {spell_in(investment.currency)(minor)} of an investment in {offering.display_name} back again",
+            f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
             offering.offering_id,
-            amount=Money(minor, investment.currency),
+            amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
             facts=facts.explain_failure(investment.refund_failure),
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
@@ -228,13 +228,14 @@ class _Desk:
             offering = await require_offering(tx, allocation.offering_id)
         minor, to = allocation.amount_minor, request.bank_account_id or None
         account = await self._explain_bank_account(to, allocation.party_id, now)
+        amount = Money(minor, allocation.currency)
         return Dossier(
-            f"Pay {spell_in(allocation.currency)(minor)} of a distribution of {offering.display_name} again",
+            f"Pay {amount} of a distribution of {offering.display_name} again",
             allocation.allocation_id,
             offering.offering_id,
-            amount=Money(minor, allocation.currency),
+            amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
-            changes=(Change("bank_account_id", "", to),) if to else (),
+            changes=(Change("bank_account_id", None, to),) if to else (),
             facts=(facts.explain_attempt(allocation), account),
             effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
         )
@@ -247,14 +248,13 @@ class _Desk:
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
         clearances = await self._peers.compliance.batch_get_clearances(sorted(owed))
-        spell = spell_in(distribution.currency)
         return Dossier(
             approval.summary,
             approval.resource_id,
             offering.offering_id,
             changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
             facts=(
-                facts.explain_owed({party_id: spell(minor) for party_id, minor in owed.items()}),
+                facts.explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),
                 facts.explain_cash(distribution, cash.distributable_minor),
                 facts.explain_escrow_status(cash.escrow_status),
                 facts.explain_basis(offering, distribution, declaring),
@@ -292,7 +292,7 @@ class _Desk:
 def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:
     """Where the proceeds go, if elsewhere than before."""
     before = offering.proceeds_bank_account_id
-    return () if to == before else (Change("proceeds_bank_account_id", before or "", to or ""),)
+    return () if to == before else (Change("proceeds_bank_account_id", before, to),)
 
 
 def _out_of(kind: str) -> dict[str, int]:

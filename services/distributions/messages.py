@@ -19,7 +19,6 @@ from services.distributions.domain.distribution import Allocation, Distribution,
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 
 
@@ -174,7 +173,6 @@ def _to_tier_total(
 
 def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
     money = _money_in(allocation.currency)
-    spell = spell_in(allocation.currency)
     return distributions_pb2.Allocation(
         allocation_id=allocation.allocation_id,
         distribution_id=allocation.distribution_id,
@@ -187,7 +185,7 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
                 tier=line.tier,
                 kind=line.kind,
                 amount=money(line.amount_minor),
-                explanation=to_explanation(explain_line(line, spell)),
+                explanation=to_explanation(explain_line(line, allocation.currency)),
             )
             for line in allocation.lines
         ],

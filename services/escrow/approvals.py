@@ -16,7 +16,7 @@ from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import Change, Dossier, Effect
-from services.chassis.values.money import Money, spell_money
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import store
 from services.escrow.commands import escrow_accounts, holds, journal_entries
@@ -174,7 +174,7 @@ class _Book:
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
         wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
-        changes = (Change(name, getattr(account, name), value) for name, value in wanted.items())
+        changes = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
         return Dossier(
             f"Another custodian: {account.display_name}",
             request.escrow_account_id,
@@ -220,7 +220,7 @@ class _Book:
         account, effects = await self._foresee(request.escrow_account_id, legs)
         amount = Money(minor, account.currency)
         return Dossier(
-            f"Capture {_spell(amount)} of a hold on {held}, for {receiving} ({account.display_name})",
+            f"Capture {amount} of a hold on {held}, for {receiving} ({account.display_name})",
             request.escrow_account_id,
             request.escrow_account_id,
             amount=amount,
@@ -233,7 +233,7 @@ class _Book:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
         return Dossier(
-            f"Release a hold of {_spell(amount)} on {held}",
+            f"Release a hold of {amount} on {held}",
             request.escrow_account_id,
             request.escrow_account_id,
             amount=amount,
@@ -276,10 +276,6 @@ def _list_gaining(legs: Sequence[Leg]) -> frozenset[str]:
 
 def _parties(account: LedgerAccount) -> frozenset[str]:
     return frozenset({account.party_id} - {""})
-
-
-def _spell(amount: Money) -> str:
-    return spell_money(amount.amount_minor, amount.currency)
 
 
 def _path(request: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -93,3 +95,17 @@ def test_numbers_have_no_gaps_one_incarnation_speaks_and_nothing_personal_is_sai
 
 def test_the_book_s_balances_are_the_sums_of_the_legs_told(run: DemoRun, model: ReadModel) -> None:
     assert model.sum_balances() == read_balances(run.auditor)
+
+
+def test_money_that_is_told_in_words_stands_beside_them(model: ReadModel) -> None:
+    spelled = [one for one in find_operands(list(model.state.values())) if re.search(r"\d [A-Z]{3}$", one["value"])]
+    assert spelled
+    assert [one for one in spelled if "amount" not in one] == []
+
+
+def find_operands(value: Any) -> Iterator[Json]:
+    """Those of every explanation in it."""
+    if isinstance(value, dict):
+        yield from value.get("operands", ())
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from find_operands(part)

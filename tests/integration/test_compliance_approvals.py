@@ -245,9 +245,9 @@ async def test_nobody_lets_a_person_act_for_a_party_alone(desk):
     with pytest.raises(MakerIsChecker):
         await desk.decide(asked, principal=MAKER)
     read = await desk.read(asked)
-    assert [(one.field, one.before, one.after) for one in read.changes] == [
-        ("person_id", "", "auth0|bob"),
-        ("title", "", "Manager"),
+    assert [(one.field, one.HasField("before"), one.after) for one in read.changes] == [
+        ("person_id", False, "auth0|bob"),
+        ("title", False, "Manager"),
     ]
     done = await desk.decide(asked)
     assert (done.status, done.result_path) == (S.EXECUTED, f"/api/v1/parties/{desk.party_id}/persons")
@@ -319,6 +319,7 @@ async def test_nobody_takes_a_limit_back_alone(desk):
     assert (await find_daily(desk)).etag == own.etag
     [change] = (await desk.read(asked)).changes
     assert (change.before, change.after) == ("10.00 USD", "50,000.00 USD")
+    assert (change.before_amount.amount_minor, change.after_amount.amount_minor) == (10_00, 50_000_00)
     assert (await desk.decide(asked)).status == S.EXECUTED
     assert (await find_daily(desk)).is_default
 

@@ -79,7 +79,7 @@ def test_preferred_return_is_never_lost_and_never_overpaid_by_a_cent(lots, paid,
         for lot in state.lots:
             days = max(0, (distributed.on - lot.accrued_through).days)
             earned += lot.unreturned * days * terms.preferred_rate / 365
-        result = calculate(state, terms, distributed.amount_minor, distributed.on)
+        result = calculate(state, terms, distributed.amount_minor, distributed.on, "USD")
         state, preferred_paid = result.after, preferred_paid + paid_by_tier([result])["PREFERRED_RETURN"]
     owed = sum((lot.accrued_preferred for lot in state.lots), Fraction(0))
     assert earned == preferred_paid + owed
@@ -104,7 +104,7 @@ def test_the_order_in_which_lots_are_listed_does_not_matter(lots, paid, terms, r
 def test_more_cash_never_lowers_a_tier(lots, paid, terms, amount, more, days):
     state, _ = replay(lots, paid, terms)
     on = paid[-1].on + timedelta(days=days)
-    less, greater = calculate(state, terms, amount, on), calculate(state, terms, amount + more, on)
+    less, greater = (calculate(state, terms, each, on, "USD") for each in (amount, amount + more))
     for low, high in zip(less.steps, greater.steps, strict=True):
         assert low.investors <= high.investors
         assert low.sponsor <= high.sponsor
@@ -114,7 +114,7 @@ def test_more_cash_never_lowers_a_tier(lots, paid, terms, amount, more, days):
 def test_until_a_full_catch_up_is_complete_the_sponsor_has_no_more_than_its_share(lots, paid, terms):
     state, was_split = State(tuple(lots)), False
     for distributed in paid:
-        result = calculate(state, terms, distributed.amount_minor, distributed.on)
+        result = calculate(state, terms, distributed.amount_minor, distributed.on, "USD")
         state, (catch_up, split) = result.after, result.steps[2:]
         was_split = was_split or split.paid > 0
         if not was_split and catch_up.paid < catch_up.demanded:
@@ -124,7 +124,7 @@ def test_until_a_full_catch_up_is_complete_the_sponsor_has_no_more_than_its_shar
 @given(some_lots(), any_terms(full_catch_up=True), st.integers(1, 1_000))
 def test_after_a_full_catch_up_and_split_the_sponsor_has_its_share_to_the_cent(lots, terms, days):
     on = max(lot.contributed_on for lot in lots) + timedelta(days=days)
-    state = calculate(State(tuple(lots)), terms, 10**12, on).after
+    state = calculate(State(tuple(lots)), terms, 10**12, on, "USD").after
     assert abs(state.totals.sponsor_carry - terms.sponsor_share * state.totals.profit) <= 1
 
 
@@ -142,7 +142,7 @@ def test_two_half_years_without_a_payment_are_one_year(lots, terms, tenths, amou
         )
         for lot in lots
     )
-    assert calculate(State(looked), terms, amount, on) == calculate(State(tuple(lots)), terms, amount, on)
+    assert calculate(State(looked), terms, amount, on, "USD") == calculate(State(tuple(lots)), terms, amount, on, "USD")
 
 
 @given(some_lots(), payments, any_terms())
@@ -153,7 +153,7 @@ def test_replaying_the_facts_gives_what_step_by_step_gave(lots, paid, terms):
         for lot in lots:  # each contribution is booked when it happens, not in advance
             if lot.lot_id not in known and lot.contributed_on < distributed.on:
                 state = replace(state, lots=(*state.lots, lot))
-        results.append(calculate(state, terms, distributed.amount_minor, distributed.on))
+        results.append(calculate(state, terms, distributed.amount_minor, distributed.on, "USD"))
         state = results[-1].after
     replayed, results_replayed = replay(lots, paid, terms)
     assert [(r.steps, r.lines) for r in results] == [(r.steps, r.lines) for r in results_replayed]

@@ -166,7 +166,7 @@ def payments_that_end_anywhere(draw: st.DrawFn, found: list[Lot], terms: Terms) 
     for day in sorted(draw(st.lists(st.integers(2, 120), min_size=1, max_size=6))):
         on = START + timedelta(days=day)
         state, _ = replay(found, paid, terms)
-        steps = calculate(state, terms, 10**12, on).steps
+        steps = calculate(state, terms, 10**12, on, "USD").steps
         last = draw(st.integers(0, len(steps) - 1))
         before, within = sum(step.paid for step in steps[:last]), min(steps[last].demanded, 10**6)
         paid.append(Distributed(on, max(1, before + draw(st.integers(-1, within + 1)))))

@@ -39,7 +39,7 @@ def replay(
     )
     results = []
     for past in sorted(distributions, key=lambda past: past.on):
-        result = calculate(state, past.terms or terms, past.amount_minor, past.on)
+        result = calculate(state, past.terms or terms, past.amount_minor, past.on, "USD")
         results.append(result)
         state = result.after
     return state, tuple(results)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import pytest
 from realco.type.v1 import money_pb2
 
-from services.chassis.calls.wire import to_money
+from services.chassis.calls.wire import to_explanation, to_money
+from services.chassis.values.explanation import Explanation, read_explanation, write_explanation
 from services.chassis.values.money import Money, allocate, spell_money
 
 
@@ -83,4 +85,12 @@ def test_money_adds_compares_and_travels():
     ],
 )
 def test_an_amount_is_spelled_in_the_units_of_its_currency(amount, currency, spelled):
-    assert spell_money(amount, currency) == spelled
+    assert (spell_money(amount, currency), str(Money(amount, currency))) == (spelled, spelled)
+
+
+def test_what_is_explained_with_money_says_it_in_words_and_exactly_and_is_kept_so():
+    explanation = Explanation("It is little.", "LIMIT", (("used", Money(5, "USD")), ("since", "2026")), "house rule")
+    assert read_explanation(json.loads(json.dumps(write_explanation(explanation)))) == explanation
+    used, since = to_explanation(explanation).operands
+    assert (used.value, used.amount, since.value) == ("0.05 USD", to_money(Money(5, "USD")), "2026")
+    assert not since.HasField("amount")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.chassis.values.money import Money
 from services.compliance.domain.clearance import Check, effective_status, list_missing
 from services.compliance.domain.limits import Limit, LimitType, first_breach, window_start
 
@@ -42,10 +43,10 @@ def test_a_refusal_shows_its_working_to_the_cent():
     assert breach.metadata()["remaining_minor"] == "4900000"
     assert (breach.explanation.statement, breach.explanation.rule) == (breach.working, "DAILY_DEPOSIT")
     assert breach.explanation.operands == (
-        ("limit", "50,000.00 USD"),
-        ("used since 2024-12-10", "1,000.00 USD"),
-        ("requested", "60,000.00 USD"),
-        ("remaining", "49,000.00 USD"),
+        ("limit", Money(50_000_00, "USD")),
+        ("used since 2024-12-10", Money(1_000_00, "USD")),
+        ("requested", Money(60_000_00, "USD")),
+        ("remaining", Money(49_000_00, "USD")),
     )
 
 

@@ -16,7 +16,6 @@ from services.chassis.values.money import allocate
 from services.distributions.domain.books import Step
 from services.distributions.domain.positions import SPONSOR, Lot, State
 from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder, TermsInvalid
-from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms, list_tiers
 from services.distributions.domain.tiers import Tier
 from services.distributions.domain.tiers.catch_up import CatchUp
@@ -94,7 +93,7 @@ def test_fractions_of_a_cent_are_carried_through_twelve_months_and_never_dropped
                 for lot in state.lots
             ),
         )
-        result = calculate(state, terms, expected["amount_minor"], on)
+        result = calculate(state, terms, expected["amount_minor"], on, "USD")
         assert_as_expected(result, expected)
         assert all(abs(lot.accrued_preferred) < 1 for lot in result.after.lots)
         state = result.after
@@ -223,32 +222,32 @@ def one_lot(party_id: str, day: str, cents: int, lot_id: str = "lot-1") -> Lot:
 )
 def test_preferred_return_counts_the_days_between_entry_and_payment(contributed_on, paid_on, accrued):
     state = State((one_lot("inv-1", contributed_on, 100_000_00),))
-    result = calculate(state, EIGHT_AND_THIRTY, 200_000_00, date.fromisoformat(paid_on))
+    result = calculate(state, EIGHT_AND_THIRTY, 200_000_00, date.fromisoformat(paid_on), "USD")
     assert step_of(result, "PREFERRED_RETURN").demanded == accrued
 
 
 def test_within_an_investor_the_oldest_lot_is_paid_first():
     state = State((one_lot("inv-1", "2025-06-01", 50_00, "lot-1"), one_lot("inv-1", "2025-01-01", 50_00, "lot-2")))
-    after = calculate(state, EIGHT_AND_THIRTY, 70_00, date(2025, 12, 1)).after
+    after = calculate(state, EIGHT_AND_THIRTY, 70_00, date(2025, 12, 1), "USD").after
     assert [(lot.lot_id, lot.unreturned) for lot in after.lots] == [("lot-2", 0), ("lot-1", 30_00)]
 
 
 def test_a_contribution_of_the_same_day_comes_after_the_distribution():
     early, same_day = one_lot("inv-1", "2025-01-01", 100_00), one_lot("inv-2", "2026-01-01", 100_00)
-    result = calculate(State((same_day, early)), EIGHT_AND_THIRTY, 300_00, date(2026, 1, 1))
+    result = calculate(State((same_day, early)), EIGHT_AND_THIRTY, 300_00, date(2026, 1, 1), "USD")
     assert {line.party_id for line in result.lines} == {"inv-1", SPONSOR}
     assert same_day in result.after.lots
 
 
 def test_without_a_catch_up_the_sponsor_shares_only_in_the_rest():
     terms = Terms((CAPITAL, PREFERRED, SPLIT))
-    result = calculate(State((one_lot("inv-1", "2025-01-01", 100_00),)), terms, 208_00, date(2026, 1, 1))
+    result = calculate(State((one_lot("inv-1", "2025-01-01", 100_00),)), terms, 208_00, date(2026, 1, 1), "USD")
     assert [(step.paid, step.sponsor) for step in result.steps] == [(100_00, 0), (8_00, 0), (100_00, 30_00)]
 
 
 def test_a_cent_tied_between_the_sides_goes_to_the_investors():
     terms = Terms((CAPITAL, PreferredReturn(Fraction(0)), CATCH_UP, Split(Fraction(1, 2))))
-    result = calculate(State((one_lot("inv-1", "2025-01-01", 100),)), terms, 101, date(2026, 1, 1))
+    result = calculate(State((one_lot("inv-1", "2025-01-01", 100),)), terms, 101, date(2026, 1, 1), "USD")
     split = step_of(result, "SPLIT")
     assert (split.investors, split.sponsor) == (1, 0)
 
@@ -265,8 +264,7 @@ def test_replay_takes_the_facts_in_the_order_of_their_days_and_each_with_its_own
 
 def test_each_step_says_in_a_sentence_what_it_did():
     case = load("full_stack")
-    spell = spell_in("USD")
-    result = calculate(State(tuple(lots_of(case))), terms_of(case), 260_000_00, date(2026, 1, 1), spell)
+    result = calculate(State(tuple(lots_of(case))), terms_of(case), 260_000_00, date(2026, 1, 1), "USD")
     assert [step.explanation.statement for step in result.steps] == [
         "Unreturned capital is 200,000.00 USD; paid in full, by unreturned capital.",
         (
@@ -283,12 +281,12 @@ def test_each_step_says_in_a_sentence_what_it_did():
 
 def test_nothing_is_distributed_where_nothing_was_contributed():
     with pytest.raises(NothingContributed):
-        calculate(State((one_lot("inv-1", "2026-01-01", 1),)), EIGHT_AND_THIRTY, 1, date(2026, 1, 1))
+        calculate(State((one_lot("inv-1", "2026-01-01", 1),)), EIGHT_AND_THIRTY, 1, date(2026, 1, 1), "USD")
 
 
 def test_a_distribution_is_not_dated_before_the_last_one():
     state, _ = replay([one_lot("inv-1", "2025-01-01", 100_00)], [Distributed(date(2026, 1, 1), 1)], EIGHT_AND_THIRTY)
-    assert calculate(state, EIGHT_AND_THIRTY, 1, date(2026, 1, 1)).amount_minor == 1
+    assert calculate(state, EIGHT_AND_THIRTY, 1, date(2026, 1, 1), "USD").amount_minor == 1
     with pytest.raises(OutOfDateOrder) as refused:
-        calculate(state, EIGHT_AND_THIRTY, 1, date(2025, 12, 31))
+        calculate(state, EIGHT_AND_THIRTY, 1, date(2025, 12, 31), "USD")
     assert refused.value.metadata["not_before"] == "2026-01-01"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +12,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from realco.type.v1 import approval_pb2 as pb
 
-from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_timestamp
-from services.chassis.values.approvals import Approval, Dossier, Status, write_content
+from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.values.approvals import Approval, Change, Dossier, Status, write_content
 from services.chassis.values.etags import etag_of
 
 # They say how something is asked for, not what.
@@ -43,7 +42,7 @@ def to_content(kind: str, org_id: str, request: Message, dossier: Dossier) -> st
             "orgId": org_id,
             "request": json_format.MessageToDict(body),
             "amount": amount,
-            "changes": [asdict(change) for change in dossier.changes],
+            "changes": [json_format.MessageToDict(_to_change(change)) for change in dossier.changes],
             "beneficiaryPartyIds": sorted(dossier.beneficiary_party_ids),
         }
     )
@@ -78,9 +77,7 @@ def to_approval(
         for each in approval.comments
     )
     if dossier is not None:
-        answer.changes.extend(
-            pb.Approval.Change(field=each.field, before=each.before, after=each.after) for each in dossier.changes
-        )
+        answer.changes.extend(map(_to_change, dossier.changes))
         answer.facts.extend(to_explanation(each) for each in dossier.facts)
         answer.effects.extend(
             pb.Approval.Effect(
@@ -90,6 +87,16 @@ def to_approval(
         )
     answer.allowed_actions.extend(allowed_actions)
     return answer
+
+
+def _to_change(change: Change) -> pb.Approval.Change:
+    return pb.Approval.Change(
+        field=change.field,
+        before=None if change.before is None else str(change.before),
+        after=None if change.after is None else str(change.after),
+        before_amount=to_amount(change.before),
+        after_amount=to_amount(change.after),
+    )
 
 
 def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:

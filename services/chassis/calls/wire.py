@@ -23,10 +23,18 @@ def to_money(money: Money) -> money_pb2.Money:
     return money_pb2.Money(currency_code=money.currency, amount_minor=money.amount_minor)
 
 
+def to_amount(value: object) -> money_pb2.Money | None:
+    """The amount of a value that may be text instead."""
+    return to_money(value) if isinstance(value, Money) else None
+
+
 def to_explanation(explanation: Explanation) -> explanation_pb2.Explanation:
     return explanation_pb2.Explanation(
         statement=explanation.statement,
-        operands=[explanation_pb2.Explanation.Operand(name=name, value=value) for name, value in explanation.operands],
+        operands=[
+            explanation_pb2.Explanation.Operand(name=name, value=str(value), amount=to_amount(value))
+            for name, value in explanation.operands
+        ],
         rule=explanation.rule,
         source=explanation.source,
     )

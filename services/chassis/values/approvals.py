@@ -65,11 +65,11 @@ class ApprovalNotCancellable(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A value that the content changes; empty text stands for none."""
+    """A value that the content changes; None where there is none. What is no money is text for a person to read."""
 
     field: str
-    before: str
-    after: str
+    before: str | Money | None
+    after: str | Money | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.chassis.values.money import Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +15,28 @@ class Explanation:
     Args:
         statement: One sentence for a person, with the result.
         rule: The rule's stable name: `DAILY_DEPOSIT`.
-        operands: (name, value) in the order of the rule, both for a person to read.
+        operands: (name, value) in the order of the rule; what is no money is text for a person to read.
         source: A statute, a rule of NACHA, an agreement, the house; empty for the organization's own setting.
     """
 
     statement: str
     rule: str
-    operands: tuple[tuple[str, str], ...] = ()
+    operands: tuple[tuple[str, str | Money], ...] = ()
     source: str = ""
+
+
+def write_explanation(explanation: Explanation) -> dict[str, Any]:
+    """As a row keeps it."""
+    return {
+        "statement": explanation.statement,
+        "rule": explanation.rule,
+        "operands": [
+            [name, asdict(value) if isinstance(value, Money) else value] for name, value in explanation.operands
+        ],
+        "source": explanation.source,
+    }
+
+
+def read_explanation(kept: dict[str, Any]) -> Explanation:
+    operands = ((name, Money(**value) if isinstance(value, dict) else value) for name, value in kept["operands"])
+    return Explanation(kept["statement"], kept["rule"], tuple(operands), kept["source"])

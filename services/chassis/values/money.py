@@ -39,6 +39,10 @@ class Money:
     def from_proto(cls, message: ProtoMoney) -> Money:
         return cls(message.amount_minor, message.currency_code)
 
+    def __str__(self) -> str:
+        """For people to read, as `spell_money` spells it."""
+        return spell_money(self.amount_minor, self.currency)
+
     def __add__(self, other: Money) -> Money:
         return Money(self.amount_minor + self._same(other), self.currency)
 

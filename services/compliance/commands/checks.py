@@ -18,7 +18,7 @@ from services.chassis.approvals.waiting import Waiting
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import Dossier
 from services.chassis.values.etags import check_etag
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, write_explanation
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import actions, messages
@@ -110,7 +110,7 @@ async def reopen_checks(
         if former := latest.get(check_type):
             makers = clearance.list_makers(former.status, former.makers, current_principal().person)
             if former.status in ("MANUAL_REVIEW", "PASSED"):
-                explanation = messages.to_explanation_column(because)
+                explanation = write_explanation(because)
                 await store.save_check(tx, former, now, status="EXPIRED", explanation=explanation)
                 await REVIEWS.cancel(tx, former.compliance_check_id, now)
         await _open(tx, party, persons, check_type, makers, now, because)
@@ -152,7 +152,7 @@ async def _open(
         entity_id=party_id,
         party_id=party_id,
         makers=makers,
-        explanation=None if because is None else messages.to_explanation_column(because),
+        explanation=None if because is None else write_explanation(because),
     )
     # Events tell the summary, so it names nobody.
     dossier = Dossier(

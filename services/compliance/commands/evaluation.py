@@ -14,7 +14,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, write_explanation
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.refusals import PartyNotCleared, PartyNotFound
@@ -108,7 +108,7 @@ def _row(
         "entity_id": item.transaction_id,
         "party_id": item.party_id,
         "failure": messages.to_failure_column(failure) if failure else None,
-        "explanation": messages.to_explanation_column(explanation) if explanation else None,
+        "explanation": write_explanation(explanation) if explanation else None,
     }
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.money import spell_money
+from services.chassis.values.money import Money, spell_money
 from services.chassis.values.times import write_time
 
 
@@ -68,9 +68,7 @@ class Breach:
             "requested": self.requested_minor,
             "remaining": self.remaining_minor,
         }
-        operands = tuple(
-            (name, spell_money(amount_minor, self.limit.currency)) for name, amount_minor in figures.items()
-        )
+        operands = tuple((name, Money(minor, self.limit.currency)) for name, minor in figures.items())
         return Explanation(self.working, self.limit.limit_type.value, operands)
 
     def metadata(self) -> dict[str, str]:

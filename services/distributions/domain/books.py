@@ -6,7 +6,7 @@ without a greatest common divisor at every addition (a thousand lots in millisec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
@@ -15,7 +15,7 @@ from typing import Final
 
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
-from services.chassis.values.money import allocate
+from services.chassis.values.money import Money, allocate, spell_money
 from services.distributions.domain.positions import SPONSOR, Lot, State
 
 DAYS_IN_YEAR: Final = 365  # ACT/365 Fixed: actual days, 29 February among them, over 365 in leap years too
@@ -60,13 +60,13 @@ class Books:
     Args:
         preferred_rate: A year.
         sponsor_share: The sponsor's share of profit.
-        spell: An amount of minor units for a person to read.
+        currency: Of all amounts; explanations name it.
     """
 
     def __init__(
-        self, state: State, preferred_rate: Fraction, sponsor_share: Fraction, on: date, spell: Callable[[int], str]
+        self, state: State, preferred_rate: Fraction, sponsor_share: Fraction, on: date, currency: str
     ) -> None:
-        self.on, self.totals, self.sponsor_share, self.spell = on, state.totals, sponsor_share, spell
+        self.on, self.totals, self.sponsor_share, self.currency = on, state.totals, sponsor_share, currency
         # An investor's lots together and the oldest first: that is the order in which each is paid.
         lots = sorted(state.lots, key=lambda lot: (lot.party_id, lot.contributed_on, lot.lot_id))
         self.lots = [lot for lot in lots if lot.contributed_on < on]
@@ -135,8 +135,14 @@ class Books:
 
     def explain(self, rule: str, statement: str, *operands: tuple[str, int | str]) -> Explanation:
         """The explanation of a step; operands that are numbers are amounts."""
-        spelled = tuple((name, self.spell(value) if isinstance(value, int) else value) for name, value in operands)
-        return Explanation(statement, rule, spelled, AGREEMENT)
+        values = tuple(
+            (name, Money(value, self.currency) if isinstance(value, int) else value) for name, value in operands
+        )
+        return Explanation(statement, rule, values, AGREEMENT)
+
+    def spell(self, amount_minor: int) -> str:
+        """For a person to read."""
+        return spell_money(amount_minor, self.currency)
 
     def list_lots(self) -> tuple[Lot, ...]:
         """Every lot after the payments, those that came too late for them among them."""

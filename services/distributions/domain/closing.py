@@ -15,10 +15,10 @@ from typing import Final
 
 from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.money import Money
 from services.distributions.domain.investment import CANCELLATION_STOPS_BEFORE_DEADLINE
 from services.distributions.domain.offering import Exemption
 from services.distributions.domain.refusals import ClosingGatesNotMet
-from services.distributions.domain.spelling import spell_in
 
 OPEN_DAYS_MIN: Final = timedelta(days=21)
 EARLY_CLOSE_NOTICE_BUSINESS_DAYS: Final = 5
@@ -104,21 +104,21 @@ def check_gates(gates: Sequence[Gate]) -> None:
         raise ClosingGatesNotMet(f"The offering cannot close: {reasons}", fields=None, **shut_by_name)
 
 
-def _build_gate(name: GateName, passed: bool, statement: str, source: str, *operands: tuple[str, str]) -> Gate:
+def _build_gate(name: GateName, passed: bool, statement: str, source: str, *operands: tuple[str, str | Money]) -> Gate:
     return Gate(name, passed, Explanation(statement, name.value, operands, source))
 
 
 def _build_target_gate(facts: ClosingFacts) -> Gate:
     # Stricter than "committed": a promise that has not settled cannot be released.
-    funded = sum(subscription.funded_minor for subscription in facts.subscriptions)
-    spell = spell_in(facts.currency)
+    funded = Money(sum(subscription.funded_minor for subscription in facts.subscriptions), facts.currency)
+    target = Money(facts.target_minor, facts.currency)
     return _build_gate(
         GateName.TARGET_REACHED,
-        funded >= max(facts.target_minor, 1),
-        f"{spell(funded)} of the target of {spell(facts.target_minor)} is funded.",
+        funded.amount_minor >= max(facts.target_minor, 1),
+        f"{funded} of the target of {target} is funded.",
         _REG_CF_304 if facts.exemption is Exemption.REG_CF else _HOUSE,
-        ("funded", spell(funded)),
-        ("target", spell(facts.target_minor)),
+        ("funded", funded),
+        ("target", target),
     )
 
 

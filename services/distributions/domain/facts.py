@@ -9,10 +9,10 @@ from typing import Final
 
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.spelling import spell_in
 
 _HOUSE: Final = "House rule"
 
@@ -34,10 +34,9 @@ def explain_gate(gate: Gate) -> Explanation:
 
 
 def explain_cash(distribution: Distribution, available_minor: int) -> Explanation:
-    spell = spell_in(distribution.currency)
-    available, amount = spell(available_minor), spell(distribution.amount_minor)
-    enough = available_minor >= distribution.amount_minor
-    statement = f"{available} can be distributed, {'enough' if enough else 'too little'} for {amount}."
+    available = Money(available_minor, distribution.currency)
+    amount = Money(distribution.amount_minor, distribution.currency)
+    statement = f"{available} can be distributed, {'enough' if amount <= available else 'too little'} for {amount}."
     return Explanation(statement, "DISTRIBUTABLE_CASH", (("available", available), ("amount", amount)), _HOUSE)
 
 
@@ -59,10 +58,10 @@ def explain_basis(offering: Offering, distribution: Distribution, declaring: str
     return Explanation(statement, "BASIS_CURRENT", (), _HOUSE)
 
 
-def explain_owed(owed: Mapping[str, str]) -> Explanation:
+def explain_owed(owed: Mapping[str, Money]) -> Explanation:
     """
     Args:
-        owed: What each party is to have, spelled for a person.
+        owed: What each party is to have.
     """
     return Explanation(f"{len(owed)} parties are owed their parts.", "AMOUNTS_OWED", tuple(owed.items()), _HOUSE)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.money import Money, spell_money
 from services.distributions.domain.books import AGREEMENT, Step
 from services.distributions.domain.distribution import AllocationLine
 from services.distributions.domain.positions import SPONSOR
@@ -31,18 +31,17 @@ def sum_claims(steps: tuple[Step, ...]) -> tuple[int, ...]:
     return tuple(round(Fraction(sum(step.claims.values()), step.claim_scale)) for step in steps)
 
 
-def explain_line(line: AllocationLine, spell: Callable[[int], str]) -> Explanation:
+def explain_line(line: AllocationLine, currency: str) -> Explanation:
     """Why a tier pays this payee this much. It says nothing of what the others get but the payee's share."""
-    claim = KINDS[line.kind].claim
+    amount, claim = spell_money(line.amount_minor, currency), KINDS[line.kind].claim
     if line.claim_minor is None:
         share = _spell_share(line.amount_minor, line.claims_minor)
-        statement = f"{spell(line.amount_minor)}, {share} of what this tier pays, is the sponsor's."
+        statement = f"{amount}, {share} of what this tier pays, is the sponsor's."
         return Explanation(statement, line.kind, (("sponsor's share", share),), AGREEMENT)
     share = _spell_share(line.claim_minor, line.claims_minor)
-    statement = (
-        f"{spell(line.amount_minor)}, in proportion to {claim}: {spell(line.claim_minor)}, {share} of all investors'."
-    )
-    return Explanation(statement, line.kind, ((claim, spell(line.claim_minor)), ("share", share)), AGREEMENT)
+    claimed = Money(line.claim_minor, currency)
+    statement = f"{amount}, in proportion to {claim}: {claimed}, {share} of all investors'."
+    return Explanation(statement, line.kind, ((claim, claimed), ("share", share)), AGREEMENT)
 
 
 def _spell_share(part: int, whole: int) -> str:

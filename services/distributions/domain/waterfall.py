@@ -7,7 +7,6 @@ the same facts replayed give the same result. Cents at the edges, exact rational
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
@@ -41,21 +40,21 @@ class Result:
     after: State
 
 
-def calculate(state: State, terms: Terms, amount_minor: int, on: date, spell: Callable[[int], str] = str) -> Result:
+def calculate(state: State, terms: Terms, amount_minor: int, on: date, currency: str) -> Result:
     """Pays ``amount_minor`` through the tiers on the day ``on``; where everyone stands after it is in the result.
 
     Rounding: a tier demands its exact sum, half-even; its cents go out by largest remainder (chassis ``allocate``).
     A lot takes part if it is dated before ``on``: on the same day a distribution precedes a contribution.
 
     Args:
-        spell: An amount of minor units for a person to read, in explanations.
+        currency: Of all amounts; explanations name it.
 
     Raises: NothingContributed, OutOfDateOrder.
     Source: docs/adr/0006.
     """
     invariant(amount_minor > 0, "a distribution pays something")
     _check_date(state, on)
-    books = Books(state, terms.preferred_rate, terms.sponsor_share, on, spell)
+    books = Books(state, terms.preferred_rate, terms.sponsor_share, on, currency)
     left, steps = amount_minor, []
     for tier in terms.tiers:
         step = tier.pay(books, left)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.outbox import enqueue_all
+from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
 from services.distributions.domain.offering import Offering
@@ -22,7 +23,6 @@ from services.distributions.domain.states import DISTRIBUTION_MOVES, Distributio
 from services.distributions.messages import to_allocation, to_distribution
 from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.allocations import ALLOCATIONS, save_allocations
-from services.distributions.store.columns import read_explanation, write_explanation
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.store.rows import Row, insert_many, is_mine
 from services.distributions.tables import distribution_tiers, distributions

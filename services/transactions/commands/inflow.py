@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.errors import DomainError
-from services.chassis.values.money import Money, spell_money
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
     EscrowAccountNotFound,
     InvestmentNotFound,
@@ -119,7 +119,7 @@ def _check_offering(inflow: Inflow, offering: Offering) -> None:
 
 def _check_remaining(inflow: Inflow, remaining_minor: int) -> None:
     if inflow.amount.amount_minor > remaining_minor:
-        remaining = spell_money(remaining_minor, inflow.amount.currency)
+        remaining = Money(remaining_minor, inflow.amount.currency)
         named = inflow.field("amount.amount_minor")
         raise CommitmentExceeded(
             f"Only {remaining} of the commitment is neither funded nor on its way.",

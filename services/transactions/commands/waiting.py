@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.waiting import Waiting
 from services.chassis.values.approvals import Change, Dossier
-from services.chassis.values.money import spell_money
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.store import bank_accounts
@@ -51,12 +50,11 @@ async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], rea
 
 def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:
     """Who made the bank account that is paid has a part in the payout; whoever is paid gains from it."""
-    amount = spell_money(row.amount.amount_minor, row.amount.currency)
     way = f"by {row.payment_method.lower()}"
     if account is not None:
         way = f"{'drawn from' if row.is_debit else 'paid to'} account …{account.account_number_last4}"
     return Dossier(
-        f"{TYPES[row.type].label}: {amount}, {way}",
+        f"{TYPES[row.type].label}: {row.amount}, {way}",
         row.transaction_id,
         row.escrow_account_id,
         amount=row.amount,
@@ -89,7 +87,7 @@ def build_confirmation(row: sa.Row[Any], former: sa.Row[Any] | None) -> Dossier:
     """
     changes = [Change("status", row.status, "ACTIVE")]
     if row.default_for_payouts:
-        before = "" if former is None else former.bank_account_id
+        before = None if former is None else former.bank_account_id
         changes.append(Change("default_bank_account_id", before, row.bank_account_id))
     return Dossier(
         f"Money may go to account …{row.account_number_last4}",

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import VALIDITY, Approval, Dossier
 from services.chassis.values.etags import check_etag
-from services.chassis.values.money import Money, spell_money
+from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
 from services.distributions.commands.distributions.calculations import build_result_content, run_waterfall, sum_owed
 from services.distributions.domain.approval import check_content, hash_built
@@ -55,8 +55,7 @@ async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distributio
     check_content(distribution.content_hash or "", hash_built(content))
     payees, amount = sum_owed(offering, result), Money(distribution.amount_minor, distribution.currency)
     dossier = Dossier(
-        f"Distribute {spell_money(amount.amount_minor, amount.currency)} of {offering.display_name}"
-        f" to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
+        f"Distribute {amount} of {offering.display_name} to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
         distribution.distribution_id,
         offering.offering_id,
         amount=amount,

@@ -27,7 +27,6 @@ from services.distributions.domain.distribution import (
 from services.distributions.domain.lines import list_lines, sum_claims
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.positions import SPONSOR
-from services.distributions.domain.spelling import spell_in
 from services.distributions.domain.waterfall import Result, calculate
 from services.distributions.store.distributions import lock_distribution, save_calculation
 from services.distributions.store.waterfalls import read_state
@@ -84,8 +83,8 @@ async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: D
     Raises: NothingContributed, OutOfDateOrder.
     """
     state = await read_state(tx, offering.offering_id)
-    spell = spell_in(distribution.currency)
-    return calculate(state, offering.terms, distribution.amount_minor, distribution.distribution_date, spell)
+    amount_minor, currency = distribution.amount_minor, distribution.currency
+    return calculate(state, offering.terms, amount_minor, distribution.distribution_date, currency)
 
 
 def sum_owed(offering: Offering, result: Result) -> dict[str, int]:
