@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
+from services.chassis.data.seals import sealed
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.types import TYPES
 
@@ -29,6 +30,11 @@ def _one_of(column: str, *values: str) -> sa.CheckConstraint:
 def _text(name: str) -> sa.Column[Any]:
     """A text that may be missing: NULL, never empty."""
     return sa.Column(name, sa.Text)
+
+
+def _seal() -> sa.Column[Any]:
+    """What this service seals the row with, in the transaction that writes it: data/seals.py."""
+    return sa.Column("seal", pg.BYTEA)
 
 
 def _failure() -> sa.Column[Any]:
@@ -77,6 +83,7 @@ bank_accounts = sa.Table(
     _time("confirmed_at"),
     _time("created_at", nullable=False),
     _time("updated_at", nullable=False),
+    _seal(),
     _one_of("status", "PENDING", "ACTIVE", "BLOCKED", "DELETED"),
     _one_of("account_type", "CHECKING", "SAVINGS"),
     # Of a PENDING one: it becomes the default when it is confirmed.
@@ -92,6 +99,10 @@ bank_accounts = sa.Table(
     sa.Index("bank_accounts_party", "org_id", "party_id", "created_at", "bank_account_id"),
     sa.Index("bank_accounts_newest", "org_id", "created_at", "bank_account_id"),
     _external_index("bank_accounts", "bank_account_id"),
+    info=sealed(
+        *("org_id", "bank_account_id", "party_id", "account_holder_name", "routing_number", "account_number_digest"),
+        *("account_type", "default_for_payouts", "status", "version", "created_by", "makers", "confirmed_at"),
+    ),
 )
 
 transactions = sa.Table(
@@ -143,6 +154,7 @@ transactions = sa.Table(
     _text("idempotency_key"),
     *lease_columns(),
     sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),
+    _seal(),
     sa.ForeignKeyConstraint(
         ["previous_status", "status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
     ),
@@ -200,6 +212,13 @@ transactions = sa.Table(
         "transactions_provisional",
         "final_at",
         postgresql_where=sa.text(MAY_COME_BACK),
+    ),
+    info=sealed(
+        *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
+        *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
+        *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "provider"),
+        *("provider_reference", "bank_reference", "finality", "created_by", "approved_by", "confirmed_by"),
+        *("settled_at", "return_risk_end_at", "final_at", "escrow_booked"),
     ),
 )
 

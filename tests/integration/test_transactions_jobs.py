@@ -16,12 +16,13 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.money import Money
+from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.states import Status
 from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from services.transactions.jobs.start_queued import start_queued
-from services.transactions.jobs.submit_payments import ACCOUNTS_ALTERED, submit_payments
+from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.store import transactions as store

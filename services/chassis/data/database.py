@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.data.seals import Seals, read_data_keys
+from services.chassis.data.seals import Seals, bind_seals, read_data_keys
 from services.chassis.data.urls import connect, dsn_of, engine_of
 from services.chassis.process.settings import Settings
 from services.chassis.values.invariant import invariant
@@ -48,7 +48,6 @@ _RAW_CONNECTIONS_MAX = 4
 _WORKER_CONNECTIONS_MAX = 6
 _CONNECT_SECONDS = 5
 _ENQUEUED = "realco_enqueued"
-_SEALS = "realco_seals"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
 
@@ -185,7 +184,7 @@ class Database:
                 raise
             else:
                 connection.info.pop(_ENQUEUED, None)
-                connection.info[_SEALS] = self.seals
+                bind_seals(connection, self.seals)
                 return connection
         raise AssertionError("unreachable")
 
@@ -240,12 +239,6 @@ async def driver_connection(tx: AsyncConnection) -> asyncpg.Connection:
 def mark_enqueued(tx: AsyncConnection) -> None:
     """Notes that this transaction leaves an event behind, so that its commit wakes the relay."""
     tx.info[_ENQUEUED] = True
-
-
-def seals_of(tx: AsyncConnection) -> Seals:
-    """What the service whose transaction this is seals its rows with."""
-    seals: Seals = tx.info[_SEALS]
-    return seals
 
 
 async def finish(work: Awaitable[T]) -> T:

@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.database import driver_connection, mark_enqueued, seals_of
-from services.chassis.data.seals import Seals
+from services.chassis.data.database import driver_connection, mark_enqueued
+from services.chassis.data.seals import Seals, seals_of
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.ids import uuid7
 from services.chassis.values.invariant import invariant

@@ -14,15 +14,23 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.settings import ConfigurationError, read_private_file
 from services.chassis.process.telemetry import ROWS_NOT_SEALED, log
 
+R = TypeVar("R")
+
 _SETTING = "DATA_KEY_FILE"
+_SEALED = "sealed"
+_ON_CONNECTION = "realco_seals"
 _KEY_ID_BYTES = 4
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -77,7 +85,7 @@ class Seals:
 
     def _digest(self, key_id: bytes, place: str, values: Sequence[Any]) -> bytes:
         # As JSON, no two rows are spelled alike, whatever their texts hold.
-        spelled = json.dumps([place, *values], default=_spell, separators=(",", ":"))
+        spelled = json.dumps([place, *values], default=_spell, separators=(",", ":"), sort_keys=True)
         return hmac.digest(self._keys[key_id], spelled.encode(), "sha256")
 
 
@@ -89,3 +97,58 @@ def _spell(value: object) -> Any:
     if isinstance(value, frozenset | set):
         return sorted(value)
     raise TypeError(f"no seal covers a {type(value).__name__}")
+
+
+def bind_seals(connection: AsyncConnection, seals: Seals) -> None:
+    """The connection's transactions seal with these."""
+    connection.info[_ON_CONNECTION] = seals
+
+
+def seals_of(tx: AsyncConnection) -> Seals:
+    """What the service whose transaction this is seals its rows with."""
+    seals: Seals = tx.info[_ON_CONNECTION]
+    return seals
+
+
+def sealed(*columns: str) -> dict[str, Any]:
+    """The `info` of a table that has a column `seal`: what its rows are sealed with, their key among it."""
+    return {_SEALED: columns}
+
+
+async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -> None:
+    """Seals rows that this transaction has just written, as they came back from the database.
+
+    Whoever changes a row has checked it before: a seal says that this service wrote all of it.
+    """
+    key, seals = list(table.primary_key.columns), seals_of(tx)
+    made = [
+        {f"the_{column.name}": getattr(row, column.name) for column in key} | {"made": seals.make(*_told(table, row))}
+        for row in rows
+    ]
+    if made:
+        ours = (column == sa.bindparam(f"the_{column.name}") for column in key)
+        await tx.execute(sa.update(table).where(*ours).values(seal=sa.bindparam("made")), made)
+
+
+def check_row(tx: AsyncConnection, table: sa.Table, row: Any) -> None:
+    """Returns if the row says what this service wrote. Raises: NotSealed."""
+    place, *values = _told(table, row)
+    seals_of(tx).check(row.seal, place, _name_row(table, row), *values)
+
+
+def keep_sealed(tx: AsyncConnection, table: sa.Table, rows: Iterable[R]) -> list[R]:
+    """Those of the rows that say what this service wrote. The others are in the log, and wait for an operator."""
+    kept = []
+    for row in rows:
+        with suppress(NotSealed):
+            check_row(tx, table, row)
+            kept.append(row)
+    return kept
+
+
+def _told(table: sa.Table, row: Any) -> list[Any]:
+    return [table.name, *(getattr(row, name) for name in table.info[_SEALED])]
+
+
+def _name_row(table: sa.Table, row: Any) -> str:
+    return " ".join(str(getattr(row, column.name)) for column in table.primary_key.columns)

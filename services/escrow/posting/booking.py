@@ -17,9 +17,9 @@ from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
-from services.chassis.data.database import Database, driver_connection, mark_enqueued, seals_of
+from services.chassis.data.database import Database, driver_connection, mark_enqueued
 from services.chassis.data.once import IdempotencyKeyReused
-from services.chassis.data.seals import Seals
+from services.chassis.data.seals import Seals, seals_of
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import (

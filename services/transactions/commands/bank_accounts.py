@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from prometheus_client import Counter
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -24,6 +26,8 @@ from services.transactions.domain.routing import has_check_digit
 from services.transactions.messages import build_bank_account_etag
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
+
+ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
 
 
 def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
@@ -148,11 +152,20 @@ async def block_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: 
 
     A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
     """
-    row = await store.lock_bank_account(tx, org_id, bank_account_id)
+    row = await store.lock_bank_account(tx, org_id, bank_account_id, to_block=True)
     if row is not None and not row.block_reason:
         status = BLOCKED if row.status in LIVE else row.status
         await CONFIRMATIONS.cancel(tx, bank_account_id, now)
         await store.save_bank_account(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
+
+
+async def block_altered_account(
+    tx: AsyncConnection, org_id: str, bank_account_id: str, transaction_id: str, now: datetime
+) -> None:
+    """What the account says is not what this service wrote: nobody uses it any more, and somebody is told."""
+    ACCOUNTS_ALTERED.inc()
+    log.error("bank_account_altered", bank_account_id=bank_account_id, transaction_id=transaction_id)
+    await block_bank_account(tx, org_id, bank_account_id, "ALTERED", now)
 
 
 def check_usable(

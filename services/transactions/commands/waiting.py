@@ -44,7 +44,7 @@ async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], rea
             "accountNumberDigest": row.account_number_digest,
             "reason": reason,
         }
-        account = accounts[row.bank_account_id] if row.bank_account_id else None
+        account = accounts.get(row.bank_account_id) if row.bank_account_id else None
         await APPROVALS.open(tx, build_dossier(row, account), content, now)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.refusals import PartyNotCleared
+from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.bank_accounts import is_cooling_down, is_usable
 from services.transactions.domain.decisions import check_window
@@ -33,8 +34,14 @@ async def end_hopeless(
     accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids)
     possible = []
     for row in rows:
-        account = accounts[row.bank_account_id] if row.bank_account_id else None
-        failure = _find_obstacle(row, account, now, uncleared)
+        account = accounts.get(row.bank_account_id) if row.bank_account_id else None
+        if row.bank_account_id and account is None:
+            await block_altered_account(tx, row.org_id, row.bank_account_id, row.transaction_id, now)
+            failure: Failure | None = make_failure(
+                BankAccountNotUsable("The bank account is not what it was added as.")
+            )
+        else:
+            failure = _find_obstacle(row, account, now, uncleared)
         if failure is None:
             possible.append(row)
             continue

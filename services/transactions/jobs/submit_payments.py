@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
-from services.transactions.commands.bank_accounts import block_bank_account, check_usable
+from services.transactions.commands.bank_accounts import block_altered_account, check_usable
 from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -32,9 +32,6 @@ from services.transactions.providers.protocols import Declined, OutcomeUnknown, 
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
-
-ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
-
 
 # An order that the provider does not have after so many tries, some minutes later, never reached it.
 LOST_AFTER_TRIES = 20
@@ -82,17 +79,20 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
     async with dependencies.database.begin() as tx:
         earlier = await provider_payments.list_earlier_references(tx, row)
-        account = None
+        account: sa.Row[Any] | AccountAltered | None = None
         if row.bank_account_id:
-            account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
-    order = _build_order(dependencies, row, account)
+            try:
+                account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
+            except NotSealed:
+                account = AccountAltered(row.bank_account_id)
+    order = account if isinstance(account, AccountAltered) else _build_order(dependencies, row, account)
     if row.tries > 1:  # somebody tried before, and did not live to record the outcome
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
     if isinstance(order, AccountAltered):
         raise order
-    if row.bank_account_id:
+    if row.bank_account_id and not isinstance(account, AccountAltered):
         _check_account(row, account)
     try:
         return await dependencies.providers.orders[row.provider].submit(order)
@@ -172,9 +172,7 @@ async def _record_outcome(
 
 async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime) -> None:
     if isinstance(declined, AccountAltered):
-        ACCOUNTS_ALTERED.inc()
-        log.error("bank_account_altered", bank_account_id=declined.bank_account_id, transaction_id=row.transaction_id)
-        await block_bank_account(tx, row.org_id, declined.bank_account_id, "ALTERED", now)
+        await block_altered_account(tx, row.org_id, declined.bank_account_id, row.transaction_id, now)
     if isinstance(declined, AccountNotUsable) and 1 < row.tries < LOST_AFTER_TRIES:
         await store.postpone_transaction(tx, row)  # an earlier try may have reached the provider: look for it again
         return

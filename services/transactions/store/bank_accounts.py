@@ -11,6 +11,7 @@ from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
+from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.transactions import messages
 from services.transactions.domain.bank_accounts import ACTIVE, LIVE
 from services.transactions.tables import bank_accounts
@@ -19,25 +20,41 @@ _c = bank_accounts.c
 
 
 async def find_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(_select_one(org_id, bank_account_id))).one_or_none()
+    """Raises: NotSealed."""
+    row = (await tx.execute(_select_one(org_id, bank_account_id))).one_or_none()
+    if row is not None:
+        check_row(tx, bank_accounts, row)
+    return row
 
 
-async def lock_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(_select_one(org_id, bank_account_id).with_for_update(key_share=True))).one_or_none()
+async def lock_bank_account(
+    tx: AsyncConnection, org_id: str, bank_account_id: str, *, to_block: bool = False
+) -> sa.Row[Any] | None:
+    """
+    Args:
+        to_block: Nobody uses it afterwards, so whatever it says now may be sealed.
+
+    Raises:
+        NotSealed
+    """
+    row = (await tx.execute(_select_one(org_id, bank_account_id).with_for_update(key_share=True))).one_or_none()
+    if row is not None and not to_block:
+        check_row(tx, bank_accounts, row)
+    return row
 
 
 async def list_bank_accounts(
     tx: AsyncConnection, org_id: str, bank_account_ids: Collection[str]
 ) -> dict[str, sa.Row[Any]]:
     statement = sa.select(bank_accounts).where(_c.org_id == org_id, _c.bank_account_id.in_(bank_account_ids))
-    return {row.bank_account_id: row for row in await tx.execute(statement)}
+    return {row.bank_account_id: row for row in keep_sealed(tx, bank_accounts, await tx.execute(statement))}
 
 
 async def list_default_accounts(tx: AsyncConnection, org_id: str, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Where each party is paid, by party."""
     theirs = (_c.org_id == org_id, _c.party_id.in_(party_ids))
     statement = sa.select(bank_accounts).where(*theirs, _c.default_for_payouts, _c.status == ACTIVE)
-    return {row.party_id: row for row in await tx.execute(statement)}
+    return {row.party_id: row for row in keep_sealed(tx, bank_accounts, await tx.execute(statement))}
 
 
 async def lock_default(tx: AsyncConnection, org_id: str, party_id: str) -> None:
@@ -62,6 +79,7 @@ async def insert_bank_account(tx: AsyncConnection, now: datetime, **values: Any)
     """Adds an account, and publishes it."""
     statement = sa.insert(bank_accounts).values(**values, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(bank_accounts))).one()
+    await seal_rows(tx, bank_accounts, [row])
     await outbox.enqueue(tx, events.BankAccountCreated(bank_account=messages.to_bank_account_state(row)), now=now)
     return row
 
@@ -71,6 +89,7 @@ async def save_bank_account(tx: AsyncConnection, row: sa.Row[Any], now: datetime
     statement = sa.update(bank_accounts).where(_c.org_id == row.org_id, _c.bank_account_id == row.bank_account_id)
     values = {**changes, "version": _c.version + 1, "updated_at": now}
     changed = (await tx.execute(statement.values(values).returning(bank_accounts))).one()
+    await seal_rows(tx, bank_accounts, [changed])
     await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account_state(changed)), now=now)
     return changed
 

@@ -6,7 +6,7 @@ holds the row's lock; the database refuses an edge that is not allowed (c7).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
+from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -28,7 +29,7 @@ from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
-_READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at", "escrow_booked"}]
+_READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
 
 _EVENTS: dict[Status, type[Message]] = {
     Status.INITIATED: events.TransactionCreated,
@@ -49,6 +50,7 @@ _EVENTS: dict[Status, type[Message]] = {
 
 def build_transaction(row: sa.Row[Any]) -> Transaction:
     values = dict(row._mapping)
+    del values["seal"], values["escrow_booked"]
     failure = read_failure(values.pop("failure"))
     amount = Money(values.pop("amount_minor"), values.pop("currency"))
     values["status"] = Status(values["status"])
@@ -65,9 +67,13 @@ def select_transactions() -> sa.Select[Any]:
 
 
 async def lock_transaction(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transaction | None:
+    """Raises: NotSealed."""
     statement = select_transactions().where(_c.org_id == org_id, _c.transaction_id == transaction_id)
     row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
-    return None if row is None else build_transaction(row)
+    if row is None:
+        return None
+    check_row(tx, transactions, row)
+    return build_transaction(row)
 
 
 async def list_transactions(
@@ -85,7 +91,7 @@ async def lock_taken_transaction(tx: AsyncConnection, taken: Transaction) -> Tra
 async def lock_taken_transactions(tx: AsyncConnection, taken: Sequence[Transaction]) -> list[Transaction]:
     """Locks those of the taken transactions that are still ours, in the order of their ids."""
     rows = await leases.lock_taken(tx, transactions, [_lease(row) for row in taken], returning=_READ)
-    return [build_transaction(row) for row in rows]
+    return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
 async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, investment_id: str) -> tuple[int, int]:
@@ -145,7 +151,7 @@ async def insert_transactions(
     """
     initial = {"status": Status.INITIATED, "previous_status": None, "version": 1, "created_at": now, "updated_at": now}
     statement = sa.insert(transactions).values(due_at=leases.due_in(due_ms)).returning(*_READ)
-    created = [build_transaction(row) for row in await tx.execute(statement, [row | initial for row in rows])]
+    created = await _seal(tx, await tx.execute(statement, [row | initial for row in rows]))
     await _record(tx, created, None, actor=actor, now=now)
     return created
 
@@ -195,7 +201,7 @@ async def save_moves(
     keys = [(row.org_id, row.transaction_id, row.version) for row in rows]
     ours = sa.tuple_(_c.org_id, _c.transaction_id, _c.version).in_(keys)
     statement = sa.update(transactions).where(ours).values(values).returning(*_READ)
-    found = {row.transaction_id: build_transaction(row) for row in await tx.execute(statement)}
+    found = {row.transaction_id: row for row in await _seal(tx, await tx.execute(statement))}
     invariant(len(found) == len(rows), "transactions are moved under their locks")
     moved = [found[row.transaction_id] for row in rows]
     await _record(tx, moved, before, reason=reason, actor=actor, now=now)
@@ -217,7 +223,8 @@ async def save_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> Non
     """Escrow has taken the money of these locked payouts: the provider may be asked, at once."""
     keys = [(row.org_id, row.transaction_id) for row in locked]
     statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys))
-    await tx.execute(statement.values(escrow_booked=True, tries=0, due_at=leases.due_in(0)))
+    booked = statement.values(escrow_booked=True, tries=0, due_at=leases.due_in(0)).returning(*_READ)
+    await _seal(tx, await tx.execute(booked))
 
 
 def _lease(taken: Transaction) -> dict[str, Any]:
@@ -234,7 +241,7 @@ def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool
 
 async def take_transactions(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    return [build_transaction(row) for row in await tx.execute(statement)]
+    return [build_transaction(row) for row in keep_sealed(tx, transactions, await tx.execute(statement))]
 
 
 class Due(Enum):
@@ -276,18 +283,25 @@ async def lock_due(
         .order_by(_c.transaction_id)
     )
     rows = await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))
-    return [build_transaction(row) for row in rows]
+    return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
 async def save_final(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
     """Records that locked transactions of one organization can no longer come back, and publishes it."""
     keys = [(row.org_id, row.transaction_id) for row in rows]
     statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys)).returning(*_READ)
-    changed = await tx.execute(statement.values(finality=FINAL, version=_c.version + 1, updated_at=now))
-    updated = [
-        events.TransactionUpdated(transaction=messages.to_transaction(build_transaction(row))) for row in changed
-    ]
+    changed = await _seal(
+        tx, await tx.execute(statement.values(finality=FINAL, version=_c.version + 1, updated_at=now))
+    )
+    updated = [events.TransactionUpdated(transaction=messages.to_transaction(row)) for row in changed]
     await outbox.enqueue_all(tx, updated, now=now, actor=actor)
+
+
+async def _seal(tx: AsyncConnection, written: Iterable[sa.Row[Any]]) -> list[Transaction]:
+    """Transactions as they have just been written, sealed."""
+    rows = list(written)
+    await seal_rows(tx, transactions, rows)
+    return [build_transaction(row) for row in rows]
 
 
 def _finality_in(to: Status, changes: dict[str, Any], now: datetime) -> sa.ColumnElement[str] | str:

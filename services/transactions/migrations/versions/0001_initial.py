@@ -167,6 +167,7 @@ def _create_bank_accounts() -> None:
         sa.Column("confirmed_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.CheckConstraint("NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE')", name="default_is_live"),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
         sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
@@ -259,6 +260,7 @@ def _create_transactions() -> None:
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("escrow_booked", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "bank_account_id"],
             ["bank_accounts.org_id", "bank_accounts.bank_account_id"],

@@ -1,0 +1,108 @@
+"""Who has only a login to the database of transactions moves no money with it, by whatever it may write there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from tests.integration.test_transactions_approvals import proceeds
+from tests.support.transactions import ADMIN, TransactionsHarness
+
+T = pb.Transaction
+_STEP = (
+    "UPDATE transactions SET status = '{to}', previous_status = status, version = version + 1, due_at = now(),"
+    " epoch = epoch + 1{more} WHERE transaction_id = :id"
+)
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def write(service: TransactionsHarness, *statements: str, transaction_id: str) -> None:
+    async with service.database.begin("org-1") as tx:
+        for statement in statements:
+            await tx.execute(sa.text(statement), {"id": transaction_id})
+
+
+def steps(*path: str) -> list[str]:
+    """Statements that move a transaction by SQL: `STATUS` or `STATUS, column = value`."""
+    return [
+        _STEP.format(to=to, more=f", {more}" if more else "") for to, _, more in (one.partition(", ") for one in path)
+    ]
+
+
+async def approved(service: TransactionsHarness) -> str:
+    """What waits for a second person, with one that never was."""
+    waiting = await proceeds(service)
+    await write(service, *steps("APPROVED, approved_by = 'admin-2'", "QUEUED"), transaction_id=waiting.transaction_id)
+    return waiting.transaction_id
+
+
+async def invented(service: TransactionsHarness) -> str:
+    """A payout like one that was, to whom nothing is owed."""
+    real = await service.payout()
+    columns = (
+        "type, payment_method, currency, escrow_account_id, party_id, bank_account_id, account_number_digest,"
+        " provider, created_by, created_at, updated_at, seal"
+    )
+    copy = (
+        f"INSERT INTO transactions (org_id, transaction_id, status, version, amount_minor, {columns})"
+        f" SELECT org_id, 'txn_made', 'INITIATED', 1, 9999, {columns} FROM transactions WHERE transaction_id = :id"
+    )
+    await write(service, copy, transaction_id=real.transaction_id)
+    moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1, escrow_booked = true")
+    await write(service, *moved, transaction_id="txn_made")
+    return "txn_made"
+
+
+async def booked(service: TransactionsHarness) -> str:
+    """A payout whose money escrow refuses to give."""
+    payout = await service.payout(owed=False)
+    moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1, escrow_booked = true")
+    await write(service, *moved, transaction_id=payout.transaction_id)
+    return payout.transaction_id
+
+
+@pytest.mark.parametrize("way", [approved, invented, booked])
+async def test_no_order_leaves_for_what_was_moved_in_the_database(
+    service: TransactionsHarness, way: Callable[[TransactionsHarness], Awaitable[str]]
+) -> None:
+    transaction_id = await way(service)
+    before = ROWS_NOT_SEALED.labels("transactions")._value.get()
+    await service.work(hurried=True)
+    assert transaction_id not in {order.reference for order in service.bank.orders}
+    assert ROWS_NOT_SEALED.labels("transactions")._value.get() > before
+
+
+async def test_nothing_arrives_by_what_was_written_in_the_database(service: TransactionsHarness) -> None:
+    deposit = await service.deposit()
+    await service.work()
+    moved = steps("SETTLED, settled_at = now(), return_risk_end_at = now(), final_at = now()")
+    await write(service, *moved, transaction_id=deposit.transaction_id)
+    service.clock.advance(timedelta(days=90))
+    told = await service.events(deposit.transaction_id)
+    await service.work(hurried=True)
+    assert await service.events(deposit.transaction_id) == told
+    with pytest.raises(NotSealed):
+        await service.ask(
+            ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=deposit.transaction_id)
+        )
+
+
+async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(service: TransactionsHarness) -> None:
+    account = await service.bank_account("inv-001")
+    confirm = "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now() - interval '9 days'"
+    await write(service, confirm, transaction_id="")
+    service.owe("inv-001")
+    refused = await service.payout_to(None, "inv-001")
+    named = await service.payout_to(account.bank_account_id, "inv-001")
+    assert (refused.failure.code, named.failure.code) == ("NO_PAYOUT_BANK_ACCOUNT", "BANK_ACCOUNT_NOT_FOUND")
