@@ -63,14 +63,12 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
     async def PutTransactionLimit(
         self, request: pb.PutTransactionLimitRequest, context: ServicerContext
     ) -> pb.PutTransactionLimitResponse:
-        answer: pb.PutTransactionLimitResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.PutTransactionLimitResponse)
 
     async def DeleteTransactionLimit(
         self, request: pb.DeleteTransactionLimitRequest, context: ServicerContext
     ) -> pb.DeleteTransactionLimitResponse:
-        answer: pb.DeleteTransactionLimitResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.DeleteTransactionLimitResponse)
 
 
 class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
@@ -100,8 +98,7 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
     async def AddPartyPerson(
         self, request: parties_pb2.AddPartyPersonRequest, context: ServicerContext
     ) -> parties_pb2.AddPartyPersonResponse:
-        answer: parties_pb2.AddPartyPersonResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, parties_pb2.AddPartyPersonResponse)
 
     async def RemovePartyPerson(
         self, request: parties_pb2.RemovePartyPersonRequest, context: ServicerContext

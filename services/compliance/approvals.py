@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.kinds import ApprovalKind, by_command
 from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import Approval, Change, Dossier, Status
+from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Status
 from services.chassis.values.explanation import Explanation, read_explanation
 from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
@@ -21,7 +23,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance.commands import checks, limits, parties
-from services.compliance.commands.checks import REVIEWS
+from services.compliance.commands.checks import APPROVAL_EVENTS, CHECK_APPROVALS
 from services.compliance.domain.refusals import ComplianceCheckNotFound, TransactionLimitNotFound
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
@@ -32,49 +34,26 @@ _SOURCE = "house rule: nobody clears a party alone, and nobody gives power over 
 
 def build_approvals(operations: Operations) -> Approvals:
     """The approvals of compliance."""
-    desk = _Desk(operations)
+    by = partial(by_command, operations)
+    details = _Details(operations)
     kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(
-            parties_pb2.AddPartyPersonRequest,
-            parties_pb2.AddPartyPersonResponse,
-            desk.describe_person,
-            desk.add_party_person,
-            lambda person: parties_pb2.AddPartyPersonResponse(party_person=person),
-            lambda request, _: f"/api/v1/parties/{request.party_id}/persons",
-        ),
-        ApprovalKind(
-            pb.PutTransactionLimitRequest,
-            pb.PutTransactionLimitResponse,
-            desk.describe_limit,
-            desk.put_transaction_limit,
-            lambda limit: pb.PutTransactionLimitResponse(transaction_limit=limit),
-            lambda _, limit: f"/api/v1/transaction-limits/{limit.transaction_limit_id}",
-        ),
-        ApprovalKind(
-            pb.DeleteTransactionLimitRequest,
-            pb.DeleteTransactionLimitResponse,
-            desk.describe_removal,
-            desk.delete_transaction_limit,
-            lambda answer: answer,
-            lambda request, _: f"/api/v1/transaction-limits/{request.transaction_limit_id}",
-        ),
+        ApprovalKind(parties_pb2.AddPartyPersonRequest, by(parties.add_party_person), details.describe_person),
+        ApprovalKind(pb.PutTransactionLimitRequest, by(limits.put_transaction_limit), details.describe_limit),
+        ApprovalKind(pb.DeleteTransactionLimitRequest, by(limits.delete_transaction_limit), details.describe_removal),
     ]
-    waiting = [WaitingKind(REVIEWS, desk.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
-    return Approvals(operations, kinds, REVIEWS.events, waiting)
+    waiting = [WaitingKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
+    return Approvals(operations, kinds, APPROVAL_EVENTS, waiting)
 
 
-class _Desk:
-    """Does what was approved, and describes it to who decides."""
+class _Details:
+    """What a person who decides has to know."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
     # --- persons ---
 
-    async def add_party_person(self, request: parties_pb2.AddPartyPersonRequest) -> parties_pb2.PartyPerson:
-        return await self._operations.write(request, parties_pb2.PartyPerson, parties.add_party_person)
-
-    async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> Dossier:
+    async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> ApprovalDetails:
         person_id = normalize_person(request.person_id)
         async with self._operations.database.begin() as tx:
             party = await _require_party(tx, request.party_id)
@@ -84,7 +63,7 @@ class _Desk:
         changes = [] if before else [Change("person_id", None, person_id)]
         if before is None or title != before.title:
             changes.append(Change("title", before and before.title, title))
-        return Dossier(
+        return ApprovalDetails(
             f"Let {person_id} act for {request.party_id}",
             request.party_id,
             # Nobody gives this power to oneself, whoever asks for it.
@@ -96,33 +75,24 @@ class _Desk:
 
     # --- limits ---
 
-    async def put_transaction_limit(self, request: pb.PutTransactionLimitRequest) -> pb.TransactionLimit:
-        return await self._operations.write(request, pb.TransactionLimit, limits.put_transaction_limit)
-
-    async def delete_transaction_limit(
-        self, request: pb.DeleteTransactionLimitRequest
-    ) -> pb.DeleteTransactionLimitResponse:
-        answer = pb.DeleteTransactionLimitResponse
-        return await self._operations.write(request, answer, limits.delete_transaction_limit)
-
-    async def describe_limit(self, request: pb.PutTransactionLimitRequest, now: datetime) -> Dossier:
+    async def describe_limit(self, request: pb.PutTransactionLimitRequest, now: datetime) -> ApprovalDetails:
         limit_type, currency = pb.TransactionLimit.Type.Name(request.type), request.amount.currency_code
         async with self._operations.database.begin() as tx:
             former = await limits_store.find_limit_of(tx, limit_type, currency)
         amount = Money.from_proto(request.amount)
-        return Dossier(
+        return ApprovalDetails(
             f"Limit {limit_type} to {amount}",
             derived_id("lim", current_principal().org_id, limit_type, currency),
             changes=(Change("amount", _read_amount(former), amount),),
         )
 
-    async def describe_removal(self, request: pb.DeleteTransactionLimitRequest, now: datetime) -> Dossier:
+    async def describe_removal(self, request: pb.DeleteTransactionLimitRequest, now: datetime) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             limit = await limits_store.find_limit(tx, request.transaction_limit_id)
             if limit is None:
                 raise TransactionLimitNotFound()
             default = await limits_store.find_default(tx, limit.limit_type, limit.currency)
-        return Dossier(
+        return ApprovalDetails(
             f"Take back {limit.limit_type} of {_read_amount(limit)}",
             request.transaction_limit_id,
             changes=(Change("amount", _read_amount(limit), _read_amount(default)),),
@@ -130,7 +100,7 @@ class _Desk:
 
     # --- checks ---
 
-    async def describe_check(self, approval: Approval, now: datetime) -> Dossier:
+    async def describe_check(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             check = await checks_store.find_check(tx, approval.resource_id)
             if check is None:
@@ -138,7 +108,7 @@ class _Desk:
             party = await _require_party(tx, check.party_id)
             persons = await parties_store.list_persons(tx, check.party_id)
         because = [] if check.explanation is None else [read_explanation(check.explanation)]
-        return Dossier(
+        return ApprovalDetails(
             approval.summary,
             approval.resource_id,
             changes=(Change("status", check.status, "PASSED"),),

@@ -26,10 +26,10 @@ Context = ServicerContext[Any, Any]
 class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     """Offerings from opening to closing or refund."""
 
-    def __init__(self, operations: Operations, peers: Peers, book: Approvals) -> None:
+    def __init__(self, operations: Operations, peers: Peers, approvals: Approvals) -> None:
         self._operations = operations
         self._peers = peers
-        self._book = book
+        self._approvals = approvals
         self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateOffering(
@@ -68,28 +68,25 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     async def CloseOffering(
         self, request: offerings_pb2.CloseOfferingRequest, context: Context
     ) -> offerings_pb2.CloseOfferingResponse:
-        answer: offerings_pb2.CloseOfferingResponse = await self._book.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, offerings_pb2.CloseOfferingResponse)
 
     async def RefundOffering(
         self, request: offerings_pb2.RefundOfferingRequest, context: Context
     ) -> offerings_pb2.RefundOfferingResponse:
-        answer: offerings_pb2.RefundOfferingResponse = await self._book.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, offerings_pb2.RefundOfferingResponse)
 
     async def ResendProceeds(
         self, request: offerings_pb2.ResendProceedsRequest, context: Context
     ) -> offerings_pb2.ResendProceedsResponse:
-        answer: offerings_pb2.ResendProceedsResponse = await self._book.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, offerings_pb2.ResendProceedsResponse)
 
 
 class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     """Investors' commitments."""
 
-    def __init__(self, operations: Operations, peers: Peers, book: Approvals) -> None:
+    def __init__(self, operations: Operations, peers: Peers, approvals: Approvals) -> None:
         self._operations = operations
-        self._book = book
+        self._approvals = approvals
         self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateInvestment(
@@ -115,14 +112,12 @@ class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     async def CancelInvestment(
         self, request: offerings_pb2.CancelInvestmentRequest, context: Context
     ) -> offerings_pb2.CancelInvestmentResponse:
-        answer: offerings_pb2.CancelInvestmentResponse = await self._book.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, offerings_pb2.CancelInvestmentResponse)
 
     async def ResendRefund(
         self, request: offerings_pb2.ResendRefundRequest, context: Context
     ) -> offerings_pb2.ResendRefundResponse:
-        answer: offerings_pb2.ResendRefundResponse = await self._book.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, offerings_pb2.ResendRefundResponse)
 
 
 class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer):
@@ -132,10 +127,10 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         parties: Tells for whom a person acts at this moment: no payee approves.
     """
 
-    def __init__(self, operations: Operations, peers: Peers, book: Approvals, parties: Parties) -> None:
+    def __init__(self, operations: Operations, peers: Peers, approvals: Approvals, parties: Parties) -> None:
         self._operations = operations
         self._peers = peers
-        self._book = book
+        self._approvals = approvals
         self._parties = parties
 
     async def CreateDistribution(
@@ -200,8 +195,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ResendAllocation(
         self, request: distributions_pb2.ResendAllocationRequest, context: Context
     ) -> distributions_pb2.ResendAllocationResponse:
-        answer: distributions_pb2.ResendAllocationResponse = await self._book.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, distributions_pb2.ResendAllocationResponse)
 
     async def CancelDistribution(
         self, request: distributions_pb2.CancelDistributionRequest, context: Context

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1.escrow_pb2 import LedgerAccount
 
-from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.kinds import ApprovalKind, by_command
 from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import Approval, Change, Dossier, Effect
+from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Effect
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -28,7 +30,7 @@ from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus
 from services.distributions.queries import gates
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
-from services.distributions.store.approvals import APPROVALS, SUBMITTED
+from services.distributions.store.approvals import APPROVAL_EVENTS, DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering
@@ -37,63 +39,35 @@ from services.distributions.store.payouts import find_last_proceeds, find_refund
 
 def build_approvals(operations: Operations, peers: Peers) -> Approvals:
     """The approvals of this service."""
-    desk = _Desk(operations, peers)
+
+    async def close_offering(request: offerings_pb2.CloseOfferingRequest) -> offerings_pb2.Offering:
+        async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
+            return await gates.read_peer_facts(operations.database, peers, request.offering_id)
+
+        return await operations.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
+
+    by = partial(by_command, operations)
+    details = _Details(operations, peers)
     kinds: list[ApprovalKind[Any]] = [
+        ApprovalKind(offerings_pb2.CloseOfferingRequest, close_offering, details.describe_closing),
+        ApprovalKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
+        ApprovalKind(offerings_pb2.ResendProceedsRequest, by(resends.resend_proceeds), details.describe_proceeds),
         ApprovalKind(
-            offerings_pb2.CloseOfferingRequest,
-            offerings_pb2.CloseOfferingResponse,
-            desk.describe_closing,
-            desk.close_offering,
-            lambda offering: offerings_pb2.CloseOfferingResponse(offering=offering),
-            lambda request, _: f"/api/v1/offerings/{request.offering_id}",
+            offerings_pb2.CancelInvestmentRequest, by(investments.cancel_investment), details.describe_cancellation
         ),
-        ApprovalKind(
-            offerings_pb2.RefundOfferingRequest,
-            offerings_pb2.RefundOfferingResponse,
-            desk.describe_refund,
-            desk.refund_offering,
-            lambda offering: offerings_pb2.RefundOfferingResponse(offering=offering),
-            lambda request, _: f"/api/v1/offerings/{request.offering_id}",
-        ),
-        ApprovalKind(
-            offerings_pb2.ResendProceedsRequest,
-            offerings_pb2.ResendProceedsResponse,
-            desk.describe_proceeds,
-            desk.resend_proceeds,
-            lambda offering: offerings_pb2.ResendProceedsResponse(offering=offering),
-            lambda request, _: f"/api/v1/offerings/{request.offering_id}",
-        ),
-        ApprovalKind(
-            offerings_pb2.CancelInvestmentRequest,
-            offerings_pb2.CancelInvestmentResponse,
-            desk.describe_cancellation,
-            desk.cancel_investment,
-            lambda investment: offerings_pb2.CancelInvestmentResponse(investment=investment),
-            lambda request, _: f"/api/v1/investments/{request.investment_id}",
-        ),
-        ApprovalKind(
-            offerings_pb2.ResendRefundRequest,
-            offerings_pb2.ResendRefundResponse,
-            desk.describe_refund_again,
-            desk.resend_refund,
-            lambda investment: offerings_pb2.ResendRefundResponse(investment=investment),
-            lambda request, _: f"/api/v1/investments/{request.investment_id}",
-        ),
-        ApprovalKind(
-            distributions_pb2.ResendAllocationRequest,
-            distributions_pb2.ResendAllocationResponse,
-            desk.describe_resend,
-            desk.resend_allocation,
-            lambda allocation: distributions_pb2.ResendAllocationResponse(allocation=allocation),
-            lambda request, _: f"/api/v1/distributions/{request.distribution_id}/allocations/{request.allocation_id}",
-        ),
+        ApprovalKind(offerings_pb2.ResendRefundRequest, by(resends.resend_refund), details.describe_refund_again),
+        ApprovalKind(distributions_pb2.ResendAllocationRequest, by(resends.resend_allocation), details.describe_resend),
     ]
-    waiting = [WaitingKind(SUBMITTED, desk.describe_distribution, approve_waiting, end_waiting, lock_distribution)]
-    return Approvals(operations, kinds, APPROVALS, waiting)
+    waiting = [
+        WaitingKind(
+            DISTRIBUTION_APPROVALS, details.describe_distribution, approve_waiting, end_waiting, lock_distribution
+        )
+    ]
+    return Approvals(operations, kinds, APPROVAL_EVENTS, waiting)
 
 
-class _Desk:
-    """Does what was approved, and describes it to who decides."""
+class _Details:
+    """What a person who decides has to know."""
 
     def __init__(self, operations: Operations, peers: Peers) -> None:
         self._operations = operations
@@ -101,25 +75,7 @@ class _Desk:
 
     # --- raises ---
 
-    async def close_offering(self, request: offerings_pb2.CloseOfferingRequest) -> offerings_pb2.Offering:
-        async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
-            return await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
-
-        return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
-
-    async def refund_offering(self, request: offerings_pb2.RefundOfferingRequest) -> offerings_pb2.Offering:
-        return await self._operations.write(request, offerings_pb2.Offering, refunds.refund_offering)
-
-    async def resend_proceeds(self, request: offerings_pb2.ResendProceedsRequest) -> offerings_pb2.Offering:
-        return await self._operations.write(request, offerings_pb2.Offering, resends.resend_proceeds)
-
-    async def resend_refund(self, request: offerings_pb2.ResendRefundRequest) -> offerings_pb2.Investment:
-        return await self._operations.write(request, offerings_pb2.Investment, resends.resend_refund)
-
-    async def cancel_investment(self, request: offerings_pb2.CancelInvestmentRequest) -> offerings_pb2.Investment:
-        return await self._operations.write(request, offerings_pb2.Investment, investments.cancel_investment)
-
-    async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> Dossier:
+    async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> ApprovalDetails:
         asked = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
         async with self._operations.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
@@ -128,7 +84,7 @@ class _Desk:
         # A closing that names none has none, whatever an earlier one named that escrow refused.
         to = request.proceeds_bank_account_id or None
         account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
-        return Dossier(
+        return ApprovalDetails(
             f"Close {offering.display_name}",
             offering.offering_id,
             offering.offering_id,
@@ -140,7 +96,7 @@ class _Desk:
             effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
 
-    async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> Dossier:
+    async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             last = await find_last_proceeds(tx, offering.offering_id)
@@ -149,7 +105,7 @@ class _Desk:
         assert last is not None
         to = request.bank_account_id or offering.proceeds_bank_account_id
         account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
-        return Dossier(
+        return ApprovalDetails(
             f"Pay the proceeds of {offering.display_name} again",
             offering.offering_id,
             offering.offering_id,
@@ -161,13 +117,13 @@ class _Desk:
             effects=await self._foresee(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
 
-    async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> Dossier:
+    async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await list_investments_of(tx, offering.offering_id)
         back = [each for each in found if each.funded_minor > 0 and each.released_minor == 0]
         minor = sum(each.funded_minor for each in back)
-        return Dossier(
+        return ApprovalDetails(
             f"Give all contributions to {offering.display_name} back: {request.reason}",
             offering.offering_id,
             offering.offering_id,
@@ -177,14 +133,16 @@ class _Desk:
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
-    async def describe_cancellation(self, request: offerings_pb2.CancelInvestmentRequest, now: datetime) -> Dossier:
+    async def describe_cancellation(
+        self, request: offerings_pb2.CancelInvestmentRequest, now: datetime
+    ) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             investment = await INVESTMENTS.find(tx, request.investment_id)
             if investment is None:
                 raise InvestmentNotFound
             offering = await require_offering(tx, investment.offering_id)
         minor = investment.funded_minor
-        return Dossier(
+        return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
             f" in {offering.display_name}, and give back what was paid",
             investment.investment_id,
@@ -195,7 +153,7 @@ class _Desk:
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
-    async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> Dossier:
+    async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             position = await find_refund_position(tx, request.investment_id)
             if position is None:
@@ -203,7 +161,7 @@ class _Desk:
             offering = await require_offering(tx, position.investment.offering_id)
         investment, minor = position.investment, position.owed_minor
         amount = Money(minor, investment.currency)
-        return Dossier(
+        return ApprovalDetails(
             f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
             offering.offering_id,
@@ -215,12 +173,9 @@ class _Desk:
 
     # --- distributions ---
 
-    async def resend_allocation(
-        self, request: distributions_pb2.ResendAllocationRequest
-    ) -> distributions_pb2.Allocation:
-        return await self._operations.write(request, distributions_pb2.Allocation, resends.resend_allocation)
-
-    async def describe_resend(self, request: distributions_pb2.ResendAllocationRequest, now: datetime) -> Dossier:
+    async def describe_resend(
+        self, request: distributions_pb2.ResendAllocationRequest, now: datetime
+    ) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             allocation = await ALLOCATIONS.find(tx, request.allocation_id)
             if allocation is None:
@@ -229,7 +184,7 @@ class _Desk:
         minor, to = allocation.amount_minor, request.bank_account_id or None
         account = await self._explain_bank_account(to, allocation.party_id, now)
         amount = Money(minor, allocation.currency)
-        return Dossier(
+        return ApprovalDetails(
             f"Pay {amount} of a distribution of {offering.display_name} again",
             allocation.allocation_id,
             offering.offering_id,
@@ -240,7 +195,7 @@ class _Desk:
             effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
         )
 
-    async def describe_distribution(self, approval: Approval, now: datetime) -> Dossier:
+    async def describe_distribution(self, approval: Approval, now: datetime) -> ApprovalDetails:
         cash = await read_cash(self._operations.database, self._peers.escrow, approval.resource_id)
         async with self._operations.database.begin() as tx:
             distribution = await require_distribution(tx, approval.resource_id)
@@ -248,7 +203,7 @@ class _Desk:
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
         clearances = await self._peers.compliance.batch_get_clearances(sorted(owed))
-        return Dossier(
+        return ApprovalDetails(
             approval.summary,
             approval.resource_id,
             offering.offering_id,

@@ -44,8 +44,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def ChangeEscrowAccountCustodian(
         self, request: pb.ChangeEscrowAccountCustodianRequest, context: ServicerContext
     ) -> pb.ChangeEscrowAccountCustodianResponse:
-        answer: pb.ChangeEscrowAccountCustodianResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.ChangeEscrowAccountCustodianResponse)
 
     async def FreezeEscrowAccount(
         self, request: pb.FreezeEscrowAccountRequest, context: ServicerContext
@@ -55,14 +54,12 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def UnfreezeEscrowAccount(
         self, request: pb.UnfreezeEscrowAccountRequest, context: ServicerContext
     ) -> pb.UnfreezeEscrowAccountResponse:
-        answer: pb.UnfreezeEscrowAccountResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.UnfreezeEscrowAccountResponse)
 
     async def CloseEscrowAccount(
         self, request: pb.CloseEscrowAccountRequest, context: ServicerContext
     ) -> pb.CloseEscrowAccountResponse:
-        answer: pb.CloseEscrowAccountResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.CloseEscrowAccountResponse)
 
     # --- the book, read ---
 
@@ -97,14 +94,12 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     async def PostJournalEntry(
         self, request: pb.PostJournalEntryRequest, context: ServicerContext
     ) -> pb.PostJournalEntryResponse:
-        answer: pb.PostJournalEntryResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.PostJournalEntryResponse)
 
     async def BatchPostJournalEntries(
         self, request: pb.BatchPostJournalEntriesRequest, context: ServicerContext
     ) -> pb.BatchPostJournalEntriesResponse:
-        answer: pb.BatchPostJournalEntriesResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.BatchPostJournalEntriesResponse)
 
     async def ReleaseSubscriptions(
         self, request: pb.ReleaseSubscriptionsRequest, context: ServicerContext
@@ -133,9 +128,7 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
         return await self._operations.read(request, holds_read.list_holds)
 
     async def CaptureHold(self, request: pb.CaptureHoldRequest, context: ServicerContext) -> pb.CaptureHoldResponse:
-        answer: pb.CaptureHoldResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.CaptureHoldResponse)
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, context: ServicerContext) -> pb.ReleaseHoldResponse:
-        answer: pb.ReleaseHoldResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, pb.ReleaseHoldResponse)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.kinds import ApprovalKind, by_command
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import Change, Dossier, Effect
+from services.chassis.values.approvals import ApprovalDetails, Change, Effect
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import store
@@ -30,93 +32,51 @@ from services.escrow.posting.group_commit import Poster
 
 def build_approvals(operations: Operations, poster: Poster) -> Approvals:
     """The approvals of the book."""
-    book = _Book(operations, poster)
+
+    # Idempotent by the journal's own keys.
+
+    async def post_journal_entry(request: pb.PostJournalEntryRequest) -> pb.JournalEntry:
+        now = operations.clock.now()
+        return await journal_entries.post_journal_entry(poster, operations.database, request, now)
+
+    async def batch_post_journal_entries(request: pb.BatchPostJournalEntriesRequest) -> pb.PostingResults:
+        now = operations.clock.now()
+        return await journal_entries.batch_post_journal_entries(poster, operations.database, request, now)
+
+    by = partial(by_command, operations)
+    details = _Details(operations)
     kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(
-            pb.PostJournalEntryRequest,
-            pb.PostJournalEntryResponse,
-            book.describe_entry,
-            book.post_journal_entry,
-            lambda entry: pb.PostJournalEntryResponse(journal_entry=entry),
-            lambda request, entry: f"{_path(request)}/journal-entries/{entry.journal_entry_id}",
-        ),
-        ApprovalKind(
-            pb.BatchPostJournalEntriesRequest,
-            pb.BatchPostJournalEntriesResponse,
-            book.describe_entries,
-            book.batch_post_journal_entries,
-            lambda answer: answer,
-            lambda request, _: f"{_path(request)}/journal-entries",
-        ),
+        ApprovalKind(pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
+        ApprovalKind(pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
         ApprovalKind(
             pb.ChangeEscrowAccountCustodianRequest,
-            pb.ChangeEscrowAccountCustodianResponse,
-            book.describe_custodian,
-            book.change_escrow_account_custodian,
-            lambda account: pb.ChangeEscrowAccountCustodianResponse(escrow_account=account),
-            lambda request, _: _path(request),
+            by(escrow_accounts.change_escrow_account_custodian),
+            details.describe_custodian,
         ),
         ApprovalKind(
-            pb.UnfreezeEscrowAccountRequest,
-            pb.UnfreezeEscrowAccountResponse,
-            book.describe_unfreezing,
-            book.unfreeze_escrow_account,
-            lambda account: pb.UnfreezeEscrowAccountResponse(escrow_account=account),
-            lambda request, _: _path(request),
+            pb.UnfreezeEscrowAccountRequest, by(escrow_accounts.unfreeze_escrow_account), details.describe_unfreezing
         ),
-        ApprovalKind(
-            pb.CloseEscrowAccountRequest,
-            pb.CloseEscrowAccountResponse,
-            book.describe_closing,
-            book.close_escrow_account,
-            lambda account: pb.CloseEscrowAccountResponse(escrow_account=account),
-            lambda request, _: _path(request),
-        ),
-        ApprovalKind(
-            pb.CaptureHoldRequest,
-            pb.CaptureHoldResponse,
-            book.describe_capture,
-            book.capture_hold,
-            lambda hold: pb.CaptureHoldResponse(hold=hold),
-            lambda request, _: f"{_path(request)}/holds/{request.hold_id}",
-        ),
-        ApprovalKind(
-            pb.ReleaseHoldRequest,
-            pb.ReleaseHoldResponse,
-            book.describe_release,
-            book.release_hold,
-            lambda hold: pb.ReleaseHoldResponse(hold=hold),
-            lambda request, _: f"{_path(request)}/holds/{request.hold_id}",
-        ),
+        ApprovalKind(pb.CloseEscrowAccountRequest, by(escrow_accounts.close_escrow_account), details.describe_closing),
+        ApprovalKind(pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
+        ApprovalKind(pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
     return Approvals(operations, kinds, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
 
 
-class _Book:
-    """Does what was approved, and describes it to who decides."""
+class _Details:
+    """What a person who decides has to know."""
 
-    def __init__(self, operations: Operations, poster: Poster) -> None:
+    def __init__(self, operations: Operations) -> None:
         self._operations = operations
-        self._poster = poster
 
-    # --- journal entries: idempotent by the journal's own keys ---
+    # --- journal entries ---
 
-    async def post_journal_entry(self, request: pb.PostJournalEntryRequest) -> pb.JournalEntry:
-        database, now = self._operations.database, self._operations.clock.now()
-        return await journal_entries.post_journal_entry(self._poster, database, request, now)
-
-    async def batch_post_journal_entries(
-        self, request: pb.BatchPostJournalEntriesRequest
-    ) -> pb.BatchPostJournalEntriesResponse:
-        database, now = self._operations.database, self._operations.clock.now()
-        return await journal_entries.batch_post_journal_entries(self._poster, database, request, now)
-
-    async def describe_entry(self, request: pb.PostJournalEntryRequest, now: datetime) -> Dossier:
+    async def describe_entry(self, request: pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
         return await self._describe_legs(f"{verb}: {entry.description}", [entry])
 
-    async def describe_entries(self, request: pb.BatchPostJournalEntriesRequest, now: datetime) -> Dossier:
+    async def describe_entries(self, request: pb.BatchPostJournalEntriesRequest, now: datetime) -> ApprovalDetails:
         wanted = await journal_entries.build_entries(self._operations.database, request, now)
         found = [entry for entry in wanted if isinstance(entry, NewEntry)]
         return await self._describe_legs(f"Post {len(request.items)} journal entries", found, request.escrow_account_id)
@@ -130,13 +90,15 @@ class _Book:
             self._operations.clock.now(),
         )
 
-    async def _describe_legs(self, summary: str, wanted: Sequence[NewEntry], escrow_account_id: str = "") -> Dossier:
+    async def _describe_legs(
+        self, summary: str, wanted: Sequence[NewEntry], escrow_account_id: str = ""
+    ) -> ApprovalDetails:
         """What the entries do together to each ledger account, as far as it is posted."""
         escrow_account_id = escrow_account_id or wanted[0].escrow_account_id
         legs = [leg for entry in wanted for leg in entry.legs]
         account, effects = await self._foresee(escrow_account_id, [leg for leg in legs if leg.layer is Layer.POSTED])
         moved = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
-        return Dossier(
+        return ApprovalDetails(
             f"{summary} ({account.display_name})",
             escrow_account_id,
             escrow_account_id,
@@ -165,50 +127,35 @@ class _Book:
 
     # --- escrow accounts ---
 
-    async def change_escrow_account_custodian(
-        self, request: pb.ChangeEscrowAccountCustodianRequest
-    ) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.change_escrow_account_custodian)
-
-    async def describe_custodian(self, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime) -> Dossier:
+    async def describe_custodian(
+        self, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime
+    ) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
         wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
         changes = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
-        return Dossier(
+        return ApprovalDetails(
             f"Another custodian: {account.display_name}",
             request.escrow_account_id,
             request.escrow_account_id,
             changes=tuple(change for change in changes if change.before != change.after),
         )
 
-    async def unfreeze_escrow_account(self, request: pb.UnfreezeEscrowAccountRequest) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.unfreeze_escrow_account)
-
-    async def close_escrow_account(self, request: pb.CloseEscrowAccountRequest) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.close_escrow_account)
-
-    async def describe_unfreezing(self, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> Dossier:
+    async def describe_unfreezing(self, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         return await self._describe_move("Unfreeze", Status.ACTIVE, request.escrow_account_id)
 
-    async def describe_closing(self, request: pb.CloseEscrowAccountRequest, now: datetime) -> Dossier:
+    async def describe_closing(self, request: pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         return await self._describe_move("Close for good", Status.CLOSED, request.escrow_account_id)
 
-    async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> Dossier:
+    async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
         changes = (Change("status", account.status, wanted.value),)
-        return Dossier(f"{verb}: {account.display_name}", escrow_account_id, escrow_account_id, changes=changes)
+        return ApprovalDetails(f"{verb}: {account.display_name}", escrow_account_id, escrow_account_id, changes=changes)
 
     # --- holds ---
 
-    async def capture_hold(self, request: pb.CaptureHoldRequest) -> pb.Hold:
-        return await self._operations.write(request, pb.Hold, holds.capture_hold)
-
-    async def release_hold(self, request: pb.ReleaseHoldRequest) -> pb.Hold:
-        return await self._operations.write(request, pb.Hold, holds.release_hold)
-
-    async def describe_capture(self, request: pb.CaptureHoldRequest, now: datetime) -> Dossier:
+    async def describe_capture(self, request: pb.CaptureHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, receiving = (
             LedgerAccount(Kind(hold.kind), hold.party_id),
@@ -219,7 +166,7 @@ class _Book:
         legs = [Leg(held, side.opposite, minor), Leg(receiving, side, minor)]
         account, effects = await self._foresee(request.escrow_account_id, legs)
         amount = Money(minor, account.currency)
-        return Dossier(
+        return ApprovalDetails(
             f"Capture {amount} of a hold on {held}, for {receiving} ({account.display_name})",
             request.escrow_account_id,
             request.escrow_account_id,
@@ -229,10 +176,10 @@ class _Book:
             effects=tuple(effects),
         )
 
-    async def describe_release(self, request: pb.ReleaseHoldRequest, now: datetime) -> Dossier:
+    async def describe_release(self, request: pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
-        return Dossier(
+        return ApprovalDetails(
             f"Release a hold of {amount} on {held}",
             request.escrow_account_id,
             request.escrow_account_id,
@@ -276,7 +223,3 @@ def _list_gaining(legs: Sequence[Leg]) -> frozenset[str]:
 
 def _parties(account: LedgerAccount) -> frozenset[str]:
     return frozenset({account.party_id} - {""})
-
-
-def _path(request: Any) -> str:
-    return f"/api/v1/escrow-accounts/{request.escrow_account_id}"

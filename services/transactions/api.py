@@ -156,5 +156,4 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
     async def ReplayWebhook(
         self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext
     ) -> hook_pb.ReplayWebhookResponse:
-        answer: hook_pb.ReplayWebhookResponse = await self._approvals.carry_out(request)
-        return answer
+        return await self._approvals.carry_out(request, hook_pb.ReplayWebhookResponse)

@@ -6,25 +6,27 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.kinds import ApprovalKind, by_command
 from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import Approval, Change, Dossier
+from services.chassis.values.approvals import Approval, ApprovalDetails, Change
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.transactions.commands import bank_accounts, decisions, webhooks
 from services.transactions.commands.waiting import (
-    APPROVALS,
-    CONFIRMATIONS,
-    EVENTS,
-    build_confirmation,
-    build_dossier,
+    APPROVAL_EVENTS,
+    BANK_ACCOUNT_APPROVALS,
+    TRANSACTION_APPROVALS,
+    build_bank_account_details,
+    build_transaction_details,
 )
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import ACTIVE
@@ -42,24 +44,28 @@ from services.transactions.store import webhooks as hook_store
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of transactions."""
-    desk = _Desk(dependencies)
+    by = partial(by_command, dependencies)
+    details = _Details(dependencies)
     kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(
-            hook_pb.ReplayWebhookRequest,
-            hook_pb.ReplayWebhookResponse,
-            desk.describe_replay,
-            desk.replay_webhook,
-            lambda webhook: hook_pb.ReplayWebhookResponse(webhook=webhook),
-            lambda request, _: f"/api/v1/webhooks/{request.webhook_id}",
-        )
+        ApprovalKind(hook_pb.ReplayWebhookRequest, by(webhooks.replay_webhook), details.describe_replay),
     ]
     waiting = [
-        WaitingKind(APPROVALS, desk.describe_transaction, _approve_transaction, _end_transaction, _lock_transaction),
         WaitingKind(
-            CONFIRMATIONS, desk.describe_bank_account, _confirm_bank_account, _leave_bank_account, _lock_bank_account
+            TRANSACTION_APPROVALS,
+            details.describe_transaction,
+            _approve_transaction,
+            _end_transaction,
+            _lock_transaction,
+        ),
+        WaitingKind(
+            BANK_ACCOUNT_APPROVALS,
+            details.describe_bank_account,
+            _confirm_bank_account,
+            _leave_bank_account,
+            _lock_bank_account,
         ),
     ]
-    return Approvals(dependencies, kinds, EVENTS, waiting)
+    return Approvals(dependencies, kinds, APPROVAL_EVENTS, waiting)
 
 
 async def _approve_transaction(
@@ -90,16 +96,13 @@ async def _leave_bank_account(tx: AsyncConnection, approval: Approval, why: str,
     """It stays PENDING: money may come from it, and none goes to it."""
 
 
-class _Desk:
-    """Does what was approved, and describes it to who decides."""
+class _Details:
+    """What a person who decides has to know."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
 
-    async def replay_webhook(self, request: hook_pb.ReplayWebhookRequest) -> hook_pb.Webhook:
-        return await self._dependencies.write(request, hook_pb.Webhook, webhooks.replay_webhook)
-
-    async def describe_replay(self, request: hook_pb.ReplayWebhookRequest, now: datetime) -> Dossier:
+    async def describe_replay(self, request: hook_pb.ReplayWebhookRequest, now: datetime) -> ApprovalDetails:
         org_id = current_principal().org_id
         async with self._dependencies.database.begin() as tx:
             hook = await hook_store.find_webhook(tx, org_id, request.webhook_id)
@@ -107,7 +110,7 @@ class _Desk:
         if hook is None:
             raise WebhookNotFound()
         transaction = found[hook.transaction_id]
-        return Dossier(
+        return ApprovalDetails(
             f"Apply a webhook of {hook.provider} again: {hook.event_type}",
             request.webhook_id,
             transaction.escrow_account_id,
@@ -116,7 +119,7 @@ class _Desk:
             changes=(Change("status", hook.status, "RECEIVED"),),
         )
 
-    async def describe_transaction(self, approval: Approval, now: datetime) -> Dossier:
+    async def describe_transaction(self, approval: Approval, now: datetime) -> ApprovalDetails:
         org_id, transaction_id = current_principal().org_id, approval.resource_id
         async with self._dependencies.database.begin() as tx:
             row = (await store.list_transactions(tx, org_id, [transaction_id])).get(transaction_id)
@@ -129,9 +132,9 @@ class _Desk:
                 facts += await _explain(tx, account, now)
         facts.append(await self._explain_clearance(row.party_id))
         changes = (Change("status", row.status, "APPROVED"),)
-        return replace(build_dossier(row, account), changes=changes, facts=tuple(facts))
+        return replace(build_transaction_details(row, account), changes=changes, facts=tuple(facts))
 
-    async def describe_bank_account(self, approval: Approval, now: datetime) -> Dossier:
+    async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         org_id = current_principal().org_id
         async with self._dependencies.database.begin() as tx:
             row = await account_store.find_bank_account(tx, org_id, approval.resource_id)
@@ -141,7 +144,7 @@ class _Desk:
             facts = await _explain(tx, row, now)
             owners = await account_store.count_owners(tx, org_id, row.account_number_digest)
         facts += [explain_owners(owners), await self._explain_clearance(row.party_id)]
-        return replace(build_confirmation(row, formers.get(row.party_id)), facts=tuple(facts))
+        return replace(build_bank_account_details(row, formers.get(row.party_id)), facts=tuple(facts))
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

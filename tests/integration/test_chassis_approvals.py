@@ -52,7 +52,7 @@ async def test_what_is_asked_for_is_not_done(desk):
 async def test_what_was_decided_elsewhere_or_is_ones_own_is_done_at_once(desk, who):
     with acting_as(who):
         request = escrow_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id="hold_1", idempotency_key="key-1")
-        answer = await desk.approvals.carry_out(request)
+        answer = await desk.approvals.carry_out(request, escrow_pb2.CaptureHoldResponse)
     assert (answer.hold.hold_id, await desk.notes()) == ("hold_1", ["captured hold_1"])
 
 
@@ -119,7 +119,7 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
 async def test_another_person_has_it_done_in_the_name_of_its_maker(desk):
     approval = await desk.ask()
     done = await desk.grant(approval)
-    assert (done.status, done.decided_by, done.result_path) == (S.EXECUTED, CHECKER.person, "/holds/hold_1")
+    assert (done.status, done.decided_by, done.result_id) == (S.EXECUTED, CHECKER.person, "hold_1")
     assert (desk.deed.done_as, await desk.notes()) == ([MAKER.person], ["captured hold_1"])
 
 

@@ -19,11 +19,11 @@ from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
     VALIDITY,
+    ApprovalDetails,
     ApprovalExpired,
     ApprovalNotFound,
     BeneficiaryIsChecker,
     Change,
-    Dossier,
 )
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import PermissionDenied
@@ -45,7 +45,7 @@ class Desk:
         self.clock = FakeClock(chassis.NOW)
         self.parties: frozenset[str] = frozenset()
         events = ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
-        self.waiting = Waiting("APPROVE_HOLD", "/holds/{}", events, rpc)
+        self.waiting = Waiting("APPROVE_HOLD", events, rpc)
         kind = WaitingKind(self.waiting, self.describe, self.approve_by_inbox, self.end)
         self.operations = Operations(database, self.clock)
         self.approvals = Approvals(self.operations, [], events, [kind])
@@ -57,8 +57,8 @@ class Desk:
 
     list_heard = list_current
 
-    async def describe(self, approval, now) -> Dossier:
-        return Dossier("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))
+    async def describe(self, approval, now) -> ApprovalDetails:
+        return ApprovalDetails("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))
 
     async def approve_by_inbox(self, tx, approval, parties, now) -> None:
         await self.approve(tx, parties, now)
@@ -72,10 +72,10 @@ class Desk:
         await self.waiting.cancel(tx, HOLD, now)
 
     async def begin(self) -> S:
-        dossier = Dossier("A hold", HOLD, beneficiary_party_ids=frozenset({PAYEE}))
+        details = ApprovalDetails("A hold", HOLD, beneficiary_party_ids=frozenset({PAYEE}))
         with acting_as(MAKER):
             async with self.database.begin() as tx:
-                await self.waiting.open(tx, dossier, {"holdId": HOLD}, self.clock.now())
+                await self.waiting.open(tx, details, {"holdId": HOLD}, self.clock.now())
         return await self.get()
 
     async def get(self, who=CHECKER) -> S:
@@ -116,7 +116,7 @@ async def test_the_inbox_shows_what_waits_and_what_would_change(desk):
 
 async def test_a_yes_of_the_inbox_is_the_checkers_and_done_with_it(desk):
     done = await desk.approve_in_inbox(await desk.begin())
-    assert (done.status, done.decided_by, done.result_path) == (S.EXECUTED, CHECKER.person, f"/holds/{HOLD}")
+    assert (done.status, done.decided_by, done.result_id) == (S.EXECUTED, CHECKER.person, HOLD)
     assert await desk.notes() == [f"approved by {CHECKER.person}"]
 
 

@@ -49,7 +49,7 @@ async def test_a_closing_is_asked_for_shown_whole_and_done_once_another_person_a
     assert {"TARGET_REACHED", "INVESTORS_CLEARED", "ESCROW_BALANCED"} <= gates
     assert effects_of(read) == {"SUBSCRIPTION": (150_00, 0), "ISSUER_PROCEEDS": (0, 150_00)}
     done = await service.grant(read)
-    assert (done.status, done.result_path) == (Approval.EXECUTED, f"/api/v1/offerings/{offering.offering_id}")
+    assert (done.status, done.result_id) == (Approval.EXECUTED, offering.offering_id)
     await service.work()
     assert (await service.get(offering)).status == opb.Offering.CLOSED
     assert service.wire.persons["ReleaseSubscriptions"] == "admin-3", "in the name of its maker"

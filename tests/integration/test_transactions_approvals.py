@@ -77,7 +77,7 @@ async def test_staffs_debit_is_approved_in_the_inbox_in_the_name_of_who_approves
     assert waiting.summary == "Contribution: 100.00 USD, drawn from account …1102"
     assert await refused(service.grant(waiting, ADMIN)) == "MAKER_IS_CHECKER"
     done = await service.grant(waiting)
-    assert (done.status, done.result_path) == (Approval.EXECUTED, f"/api/v1/transactions/{made.transaction_id}")
+    assert (done.status, done.result_id) == (Approval.EXECUTED, made.transaction_id)
     seen = await service.get(made.transaction_id)
     assert (seen.status, seen.approved_by) == (T.QUEUED, CHECKER.person)
 
@@ -136,7 +136,7 @@ async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(se
         assert (last.to_status, last.reason) == (T.CANCELLED, why)
 
 
-async def test_the_dossier_says_how_old_the_account_is_and_whether_it_was_ever_paid(
+async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_paid(
     service: TransactionsHarness,
 ) -> None:
     first = await proceeds(service)

@@ -8,14 +8,15 @@ from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import escrow_pb2, events_pb2
 from realco.type.v1 import approval_pb2
 
-from services.chassis.approvals.book import ApprovalKind, Approvals
+from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.kinds import ApprovalKind
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.once import once
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import Dossier
+from services.chassis.values.approvals import ApprovalDetails
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.money import Money
 from tests.support import chassis
@@ -64,8 +65,8 @@ class Deed:
         self.minor = 500
         self.done_as: list[str] = []
 
-    async def describe(self, request, now) -> Dossier:
-        return Dossier(
+    async def describe(self, request, now) -> ApprovalDetails:
+        return ApprovalDetails(
             f"Capture {request.hold_id}",
             request.escrow_account_id,
             amount=Money(self.minor, "USD"),
@@ -96,14 +97,7 @@ class Desk:
         self.deed = Deed(database)
         self.persons = Persons()
         operations = Operations(database, self.clock)
-        kind = ApprovalKind(
-            escrow_pb2.CaptureHoldRequest,
-            escrow_pb2.CaptureHoldResponse,
-            self.deed.describe,
-            self.deed.execute,
-            lambda hold: escrow_pb2.CaptureHoldResponse(hold=hold),
-            lambda request, hold: f"/holds/{hold.hold_id}",
-        )
+        kind = ApprovalKind(escrow_pb2.CaptureHoldRequest, self.deed.execute, self.deed.describe)
         self.approvals = Approvals(
             operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
         )
@@ -113,7 +107,8 @@ class Desk:
     async def ask(self, who=MAKER, key="key-1", hold_id="hold_1") -> S:
         with acting_as(who):
             answer = await self.approvals.carry_out(
-                escrow_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key)
+                escrow_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key),
+                escrow_pb2.CaptureHoldResponse,
             )
         return answer.approval
 

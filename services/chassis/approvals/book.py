@@ -11,10 +11,10 @@ done at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.second_person import check_second_person
+from services.chassis.approvals.kinds import ApprovalKind, build_answer, find_result_id, name_kind
 from services.chassis.approvals.waiting import WaitingKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
@@ -31,12 +31,13 @@ from services.chassis.data.once import is_decision
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import (
     Approval,
+    ApprovalDetails,
     ApprovalNotCancellable,
     ApprovalNotFound,
     Comment,
-    Dossier,
     NotAMaker,
     Status,
+    check_checker,
     check_content,
     check_pending,
     hash_content,
@@ -44,39 +45,15 @@ from services.chassis.values.approvals import (
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
+from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import ContentChanged, MakerIsChecker
 
-Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
 
 # Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
 EXECUTION_LEASE_MS = 30_000
 _SUBJECT = "service:approvals"
 _APPROVE = find_rpc(approvals_pb2.ApproveApprovalRequest)
-
-
-@dataclass(frozen=True)
-class ApprovalKind(Generic[Request]):
-    """Something that needs two persons.
-
-    Args:
-        request_type: The request that asks for it.
-        describe: What a person who decides has to know about it now. Asked again whenever somebody looks.
-        execute: Does it, in transactions of its own, once for the request's idempotency key; only rehearses it where
-            the request says `validate_only`.
-        answer: The RPC's answer about what was done. It has a field `approval` for what waits.
-        locate: Where what was done can be read, from the request and what was done.
-    """
-
-    request_type: type[Request]
-    answer_type: type[Message]
-    describe: Callable[[Request, datetime], Awaitable[Dossier]]
-    execute: Callable[[Request], Awaitable[Any]]
-    answer: Callable[[Any], Message]
-    locate: Callable[[Any, Any], str]
-
-    @property
-    def name(self) -> str:
-        return messages.name_kind(self.request_type)
 
 
 class Approvals:
@@ -99,18 +76,21 @@ class Approvals:
         self._waiting = {kind.waiting.kind: kind for kind in waiting}
         self._events = events
 
-    async def carry_out(self, request: Message) -> Any:
+    async def carry_out(self, request: Message, answer_type: type[Answer]) -> Answer:
         """The RPC's answer: what was done, or the approval that waits.
 
         Raises:
             DomainError: it cannot be done as things are.
         """
         kind, principal = self._kind_of(request), current_principal()
-        if principal.service or principal.confined:
-            return kind.answer(await kind.execute(request))
-        return await self._operations.write_on_facts(request, kind.answer_type, self._examine, self._record)
+        if not (principal.service or principal.confined):
+            return await self._operations.write_on_facts(request, answer_type, self._examine, self._record)
+        answer = build_answer(answer_type, await kind.execute(request))
+        invariant(isinstance(answer, answer_type), "who asks names the RPC's own answer")
+        assert isinstance(answer, answer_type)
+        return answer
 
-    async def _examine(self, request: Any) -> Dossier:
+    async def _examine(self, request: Any) -> ApprovalDetails:
         await self._rehearse(request)
         return await self._kind_of(request).describe(request, self._operations.clock.now())
 
@@ -120,13 +100,13 @@ class Approvals:
         rehearsal.validate_only = True
         await self._kind_of(request).execute(rehearsal)
 
-    async def _record(self, tx: AsyncConnection, request: Message, dossier: Dossier, now: datetime) -> Message:
+    async def _record(self, tx: AsyncConnection, request: Message, details: ApprovalDetails, now: datetime) -> Any:
         kind = self._kind_of(request)
-        content = messages.to_content(kind.name, current_principal().org_id, request, dossier)
+        content = messages.to_content(kind.name, current_principal().org_id, request, details)
         # Who asks again without a key, or sends a batch again, means what waits already.
         before = None if getattr(request, "idempotency_key", "") else await self._find_asked(tx, kind.name, content)
-        approval = before or await self._events.insert(tx, kind.name, content, dossier, now)
-        shown = messages.to_approval(approval, now, dossier, self.list_actions(approval, now))
+        approval = before or await self._events.insert(tx, kind.name, content, details, now)
+        shown = messages.to_approval(approval, now, details, self.list_actions(approval, now))
         return kind.answer_type(approval=shown)
 
     async def _find_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
@@ -141,11 +121,11 @@ class Approvals:
         """
         if approval.kind in self._waiting:
             return  # what waits by itself is moved as it was read
-        dossier = await self.describe(approval, now)
-        if dossier is None:
+        details = await self.describe(approval, now)
+        if details is None:
             return  # what it is about is gone: the deed will say so
         request = self._read_request(approval)
-        current = messages.to_content(approval.kind, approval.org_id, request, dossier)
+        current = messages.to_content(approval.kind, approval.org_id, request, details)
         if hash_content(current) != approval.content_hash:
             message = "It would do something else now than when it was asked for: reject it, and ask for it again."
             raise ContentChanged(message, content_hash=hash_content(current))
@@ -159,7 +139,7 @@ class Approvals:
     def _read_request(self, approval: Approval) -> Any:
         return messages.read_content(approval.content, self._kinds[approval.kind].request_type, approval.approval_id)
 
-    async def describe(self, approval: Approval, now: datetime) -> Dossier | None:
+    async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails | None:
         """What a person who decides has to know now; None where there is nothing to decide any more."""
         if not messages.is_open(approval, now):
             return None
@@ -201,7 +181,8 @@ class Approvals:
         if (waiting := self._waiting.get(approval.kind)) is not None:
             await waiting.approve(tx, approval, parties, now)
             return await self._lock(tx, approval.approval_id)
-        person = check_second_person(approval, parties)
+        person = current_principal().person
+        check_checker(approval, person, parties)
         approved = replace(
             approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1
         )
@@ -258,9 +239,10 @@ class Approvals:
         with acting_as(_maker_of(approved)):
             try:
                 check_content(approved, hash_content(approved.content))  # the row is still the one that was decided on
-                outcome = await kind.execute(request)
-                path, result = kind.locate(request, outcome), messages.to_result(kind.answer(outcome))
-                done = replace(approved, status=Status.EXECUTED, result_path=path, result=result)
+                answer = build_answer(kind.answer_type, await kind.execute(request))
+                # A batch, or a person of a party, has no id of its own: then it is that of what it is about.
+                result_id, result = find_result_id(answer) or approved.resource_id, messages.to_result(answer)
+                done = replace(approved, status=Status.EXECUTED, result_id=result_id, result=result)
             except DomainError as refusal:
                 if _may_pass(refusal):
                     raise
@@ -315,7 +297,7 @@ class Approvals:
         return rule_of(waiting.waiting.rpc or _APPROVE)
 
     def _kind_of(self, request: Message) -> ApprovalKind[Any]:
-        return self._kinds[messages.name_kind(type(request))]
+        return self._kinds[name_kind(type(request))]
 
 
 def _maker_of(approval: Approval) -> Principal:

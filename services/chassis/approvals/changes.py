@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals import messages, records
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
-from services.chassis.values.approvals import VALIDITY, Approval, Dossier, Status, hash_content
+from services.chassis.values.approvals import VALIDITY, Approval, ApprovalDetails, Status, hash_content
 from services.chassis.values.ids import new_id
 
 
@@ -29,7 +29,7 @@ class ApprovalEvents:
         tx: AsyncConnection,
         kind: str,
         content: str,
-        dossier: Dossier,
+        details: ApprovalDetails,
         now: datetime,
         *,
         validity: timedelta | None = VALIDITY,
@@ -45,15 +45,15 @@ class ApprovalEvents:
             approval_id=new_id("apr"),
             version=1,
             kind=kind,
-            summary=dossier.summary,
+            summary=details.summary,
             status=Status.PENDING,
-            resource_id=dossier.resource_id,
-            scope_id=dossier.scope_id,
-            amount=dossier.amount,
+            resource_id=details.resource_id,
+            scope_id=details.scope_id,
+            amount=details.amount,
             content=content,
             content_hash=hash_content(content),
-            makers=dossier.makers | {principal.person},
-            beneficiary_party_ids=dossier.beneficiary_party_ids,
+            makers=details.makers | {principal.person},
+            beneficiary_party_ids=details.beneficiary_party_ids,
             created_by=principal.person,
             created_role=principal.role,
             created_at=now,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -13,19 +12,14 @@ from google.protobuf.message import Message
 from realco.type.v1 import approval_pb2 as pb
 
 from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
-from services.chassis.values.approvals import Approval, Change, Dossier, Status, write_content
+from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Status, write_content
 from services.chassis.values.etags import etag_of
 
 # They say how something is asked for, not what.
 _NO_CONTENT = ("idempotency_key", "validate_only")
 
 
-def name_kind(request_type: type[Message]) -> str:
-    """`PostJournalEntryRequest` -> `POST_JOURNAL_ENTRY`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
-
-
-def to_content(kind: str, org_id: str, request: Message, dossier: Dossier) -> str:
+def to_content(kind: str, org_id: str, request: Message, details: ApprovalDetails) -> str:
     """What is decided on, as canonical text: what a request asks for, and what it does as things are.
 
     If it would do something else later, this text would be another one: then what was read is not what would be done.
@@ -35,15 +29,15 @@ def to_content(kind: str, org_id: str, request: Message, dossier: Dossier) -> st
     for name in _NO_CONTENT:
         if name in request.DESCRIPTOR.fields_by_name:
             body.ClearField(name)
-    amount = None if dossier.amount is None else json_format.MessageToDict(to_money(dossier.amount))
+    amount = None if details.amount is None else json_format.MessageToDict(to_money(details.amount))
     return write_content(
         {
             "kind": kind,
             "orgId": org_id,
             "request": json_format.MessageToDict(body),
             "amount": amount,
-            "changes": [json_format.MessageToDict(_to_change(change)) for change in dossier.changes],
-            "beneficiaryPartyIds": sorted(dossier.beneficiary_party_ids),
+            "changes": [json_format.MessageToDict(_to_change(change)) for change in details.changes],
+            "beneficiaryPartyIds": sorted(details.beneficiary_party_ids),
         }
     )
 
@@ -62,12 +56,12 @@ def read_content(content: str, request_type: type[Message], idempotency_key: str
 
 
 def to_approval(
-    approval: Approval, now: datetime, dossier: Dossier | None = None, allowed_actions: Sequence[str] = ()
+    approval: Approval, now: datetime, details: ApprovalDetails | None = None, allowed_actions: Sequence[str] = ()
 ) -> pb.Approval:
     """As a caller reads it.
 
     Args:
-        dossier: What stands for and against it now, where that is asked for.
+        details: What stands for and against it now, where that is asked for.
     """
     answer = to_listed_approval(approval, now)
     answer.MergeFrom(pb.Approval(content=approval.content, result=approval.result))
@@ -76,14 +70,14 @@ def to_approval(
         pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
         for each in approval.comments
     )
-    if dossier is not None:
-        answer.changes.extend(map(_to_change, dossier.changes))
-        answer.facts.extend(to_explanation(each) for each in dossier.facts)
+    if details is not None:
+        answer.changes.extend(map(_to_change, details.changes))
+        answer.facts.extend(to_explanation(each) for each in details.facts)
         answer.effects.extend(
             pb.Approval.Effect(
                 kind=each.kind, party_id=each.party_id, before=to_money(each.before), after=to_money(each.after)
             )
-            for each in dossier.effects
+            for each in details.effects
         )
     answer.allowed_actions.extend(allowed_actions)
     return answer
@@ -125,7 +119,7 @@ def to_told_approval(approval: Approval) -> pb.Approval:
         expire_time=None if approval.expires_at is None else to_timestamp(approval.expires_at),
         decide_time=None if approval.decided_at is None else to_timestamp(approval.decided_at),
         update_time=to_timestamp(approval.updated_at),
-        result_path=approval.result_path,
+        result_id=approval.result_id,
         failure=None if approval.failure is None else to_failure(approval.failure),
         etag=etag_of(approval.approval_id, approval.version),
     )

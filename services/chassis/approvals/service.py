@@ -115,8 +115,8 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         return await self._operations.write(request, approval_pb2.Approval, comment)
 
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
-        dossier = await self._approvals.describe(approval, now)
-        return messages.to_approval(approval, now, dossier, self._approvals.list_actions(approval, now))
+        details = await self._approvals.describe(approval, now)
+        return messages.to_approval(approval, now, details, self._approvals.list_actions(approval, now))
 
 
 def serving_approvals(servicer: pb_grpc.ApprovalsServiceServicer) -> tuple[Callable[..., None], Any, ServiceDescriptor]:

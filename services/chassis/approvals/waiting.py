@@ -16,14 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.second_person import check_second_person
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import (
     VALIDITY,
     Approval,
+    ApprovalDetails,
     ApprovalNotFound,
-    Dossier,
     Status,
+    check_checker,
     check_pending,
     write_content,
 )
@@ -35,25 +35,25 @@ class Waiting:
 
     Args:
         kind: What the second person's yes does: `APPROVE_TRANSACTION`.
-        path: Where the resource can be read, with `{}` for its id.
         rpc: The resource's own route to approve it: who may call it may approve by the inbox. None: it has none.
         must_be_decided: It waits until somebody decides: it does not expire, and nobody takes it back.
     """
 
     kind: str
-    path: str
     events: ApprovalEvents
     rpc: str | None = None
     must_be_decided: bool = False
 
-    async def open(self, tx: AsyncConnection, dossier: Dossier, content: Mapping[str, Any], now: datetime) -> None:
+    async def open(
+        self, tx: AsyncConnection, details: ApprovalDetails, content: Mapping[str, Any], now: datetime
+    ) -> None:
         """The resource begins to wait.
 
         Args:
             content: What is decided on. What is not in it may change without the second person's knowing.
         """
         validity = None if self.must_be_decided else VALIDITY
-        await self.events.insert(tx, self.kind, write_content(content), dossier, now, validity=validity)
+        await self.events.insert(tx, self.kind, write_content(content), details, now, validity=validity)
 
     async def approve(self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime) -> None:
         """The caller is the second person.
@@ -68,9 +68,9 @@ class Waiting:
         if approval is None:
             raise ApprovalNotFound()
         check_pending(approval, now, Status.EXECUTED)
-        person = check_second_person(approval, parties)
-        path = self.path.format(resource_id)
-        done = replace(approval, status=Status.EXECUTED, decided_by=person, decided_at=now, result_path=path)
+        person = current_principal().person
+        check_checker(approval, person, parties)
+        done = replace(approval, status=Status.EXECUTED, decided_by=person, decided_at=now, result_id=resource_id)
         await self.events.save(tx, done, now)
 
     async def reject(self, tx: AsyncConnection, resource_id: str, reason: str, now: datetime) -> None:
@@ -106,7 +106,7 @@ class WaitingKind:
     """
 
     waiting: Waiting
-    describe: Callable[[Approval, datetime], Awaitable[Dossier]]
+    describe: Callable[[Approval, datetime], Awaitable[ApprovalDetails]]
     approve: Callable[[AsyncConnection, Approval, frozenset[str], datetime], Awaitable[Any]]
     end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]
     lock: Callable[[AsyncConnection, str], Awaitable[Any]] | None = None

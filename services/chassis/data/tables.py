@@ -133,7 +133,7 @@ approvals = sa.Table(
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("reason", sa.Text),
-    sa.Column("result_path", sa.Text),
+    sa.Column("result_id", sa.Text),
     sa.Column("result", sa.Text),
     sa.Column("failure", pg.JSONB),
     sa.Column("comments", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),

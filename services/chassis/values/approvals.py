@@ -83,7 +83,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class Dossier:
+class ApprovalDetails:
     """What a service says about a content somebody asks for.
 
     Args:
@@ -139,7 +139,7 @@ class Approval:
     decided_by: str | None = None
     decided_at: datetime | None = None
     reason: str | None = None
-    result_path: str | None = None
+    result_id: str | None = None
     result: str | None = None
     failure: Failure | None = None
     epoch: int = 0

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.waiting import Waiting
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import Dossier
+from services.chassis.values.approvals import ApprovalDetails
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation, write_explanation
 from services.chassis.values.ids import new_id
@@ -28,11 +28,11 @@ from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
 
 _EXPIRED_CHECKS_MAX = 100
+APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 # A party cannot do without an answer, so the question waits until there is one.
-REVIEWS = Waiting(
+CHECK_APPROVALS = Waiting(
     "REVIEW_COMPLIANCE_CHECK",
-    "/api/v1/compliance-checks/{}",
-    ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated),
+    APPROVAL_EVENTS,
     "realco.compliance.v1.ComplianceService/ReviewComplianceCheck",
     must_be_decided=True,
 )
@@ -66,9 +66,9 @@ async def decide_check(
     persons = [one.person_id for one in await parties_store.list_persons(tx, check.party_id)]
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
     if decision == "PASSED":
-        await REVIEWS.approve(tx, check_id, (), now)  # for whom the reviewer acts was asked just now
+        await CHECK_APPROVALS.approve(tx, check_id, (), now)  # for whom the reviewer acts was asked just now
     else:
-        await REVIEWS.reject(tx, check_id, note, now)
+        await CHECK_APPROVALS.reject(tx, check_id, note, now)
     decided = await store.save_check(
         tx,
         check,
@@ -112,7 +112,7 @@ async def reopen_checks(
             if former.status in ("MANUAL_REVIEW", "PASSED"):
                 explanation = write_explanation(because)
                 await store.save_check(tx, former, now, status="EXPIRED", explanation=explanation)
-                await REVIEWS.cancel(tx, former.compliance_check_id, now)
+                await CHECK_APPROVALS.cancel(tx, former.compliance_check_id, now)
         await _open(tx, party, persons, check_type, makers, now, because)
 
 
@@ -155,7 +155,7 @@ async def _open(
         explanation=None if because is None else write_explanation(because),
     )
     # Events tell the summary, so it names nobody.
-    dossier = Dossier(
+    details = ApprovalDetails(
         f"Pass {check_type} of {party_id}",
         check_id,
         makers=frozenset(makers),
@@ -163,7 +163,7 @@ async def _open(
     )
     facts = {name: party[name] for name in clearance.list_facts(check_type)}
     content = {"complianceCheckId": check_id, "partyId": party_id, "type": check_type, "facts": facts}
-    await REVIEWS.open(tx, dossier, content | {"persons": sorted(persons)}, now)
+    await CHECK_APPROVALS.open(tx, details, content | {"persons": sorted(persons)}, now)
 
 
 async def lock_party_of(tx: AsyncConnection, check_id: str) -> Any:

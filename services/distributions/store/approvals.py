@@ -10,16 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.waiting import Waiting
 
-APPROVALS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
+APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 # Submitted distributions.
-SUBMITTED = Waiting(
+DISTRIBUTION_APPROVALS = Waiting(
     "APPROVE_DISTRIBUTION",
-    "/api/v1/distributions/{}",
-    APPROVALS,
+    APPROVAL_EVENTS,
     "realco.distributions.v1.DistributionsService/ApproveDistribution",
 )
 
 
 async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
     """The offering is not what it was when somebody asked for its closing: they ask anew."""
-    await APPROVALS.cancel_all(tx, "CLOSE_OFFERING", offering_id, now)
+    await APPROVAL_EVENTS.cancel_all(tx, "CLOSE_OFFERING", offering_id, now)

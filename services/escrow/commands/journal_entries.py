@@ -68,11 +68,10 @@ async def post_journal_entry(
 
 async def batch_post_journal_entries(
     poster: Poster, database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
-) -> pb.BatchPostJournalEntriesResponse:
+) -> pb.PostingResults:
     entries = await build_entries(database, request, now)
     outcomes = await poster.post(entries, validate_only=request.validate_only)
-    results = pb.PostingResults(results=messages.to_posting_results(request.items, outcomes))
-    return pb.BatchPostJournalEntriesResponse(posted=results)
+    return pb.PostingResults(results=messages.to_posting_results(request.items, outcomes))
 
 
 async def release_subscriptions(poster: Poster, request: pb.ReleaseSubscriptionsRequest) -> pb.JournalEntry:

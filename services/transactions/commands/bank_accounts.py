@@ -19,7 +19,7 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_bank_account
-from services.transactions.commands.waiting import CONFIRMATIONS, ask_for_confirmation
+from services.transactions.commands.waiting import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
 from services.transactions.domain.bank_accounts import ACTIVE, BLOCKED, DELETED, LIVE, PENDING, is_usable
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.domain.routing import has_check_digit
@@ -128,7 +128,7 @@ async def confirm_bank_account(
     row = await store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
     if row is None:
         raise BankAccountNotFound()
-    await CONFIRMATIONS.approve(tx, bank_account_id, parties, now)
+    await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now)
     if row.default_for_payouts:
         await store.lock_default(tx, row.org_id, row.party_id)
         for former in (await store.list_default_accounts(tx, row.org_id, [row.party_id])).values():
@@ -142,7 +142,7 @@ async def delete_bank_account(
     """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
     row = await _lock_as_read(tx, request.bank_account_id, request.etag)
     if row.status != DELETED:
-        await CONFIRMATIONS.cancel(tx, row.bank_account_id, now)
+        await BANK_ACCOUNT_APPROVALS.cancel(tx, row.bank_account_id, now)
         row = await store.save_bank_account(tx, row, now, status=DELETED, default_for_payouts=False)
     return answer_bank_account(row)
 
@@ -155,7 +155,7 @@ async def block_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: 
     row = await store.lock_bank_account(tx, org_id, bank_account_id, to_block=True)
     if row is not None and not row.block_reason:
         status = BLOCKED if row.status in LIVE else row.status
-        await CONFIRMATIONS.cancel(tx, bank_account_id, now)
+        await BANK_ACCOUNT_APPROVALS.cancel(tx, bank_account_id, now)
         await store.save_bank_account(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
 
 

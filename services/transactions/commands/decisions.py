@@ -15,7 +15,7 @@ from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
-from services.transactions.commands.waiting import APPROVALS
+from services.transactions.commands.waiting import TRANSACTION_APPROVALS
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
 from services.transactions.domain.decisions import (
@@ -58,7 +58,7 @@ async def approve_waiting(
 async def _approve(tx: AsyncConnection, row: Transaction, parties: Collection[str], now: datetime) -> Transaction:
     person = current_principal().person
     check_may_approve(row, person)
-    await APPROVALS.approve(tx, row.transaction_id, parties, now)
+    await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now)
     row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
 
@@ -69,7 +69,7 @@ async def reject_transaction(
     """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange."""
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
-    await APPROVALS.reject(tx, row.transaction_id, request.reason, now)
+    await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.reason, now)
     row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=f"rejected: {request.reason}")
     return answer_transaction(row, now)
 
@@ -88,7 +88,7 @@ async def cancel_transaction(
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
-        await APPROVALS.cancel(tx, row.transaction_id, now)
+        await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
         reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}
         row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)

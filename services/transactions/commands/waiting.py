@@ -12,19 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.waiting import Waiting
-from services.chassis.values.approvals import Change, Dossier
+from services.chassis.values.approvals import ApprovalDetails, Change
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.store import bank_accounts
 
-EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
-APPROVALS = Waiting(
+APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
+TRANSACTION_APPROVALS = Waiting(
     "APPROVE_TRANSACTION",
-    "/api/v1/transactions/{}",
-    EVENTS,
+    APPROVAL_EVENTS,
     rpc="realco.transactions.v1.TransactionsService/ApproveTransaction",
 )
-CONFIRMATIONS = Waiting("CONFIRM_BANK_ACCOUNT", "/api/v1/bank-accounts/{}", EVENTS)
+BANK_ACCOUNT_APPROVALS = Waiting("CONFIRM_BANK_ACCOUNT", APPROVAL_EVENTS)
 
 
 async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime) -> None:
@@ -45,15 +44,15 @@ async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], rea
             "reason": reason,
         }
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
-        await APPROVALS.open(tx, build_dossier(row, account), content, now)
+        await TRANSACTION_APPROVALS.open(tx, build_transaction_details(row, account), content, now)
 
 
-def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:
+def build_transaction_details(row: Transaction, account: sa.Row[Any] | None) -> ApprovalDetails:
     """Who made the bank account that is paid has a part in the payout; whoever is paid gains from it."""
     way = f"by {row.payment_method.lower()}"
     if account is not None:
         way = f"{'drawn from' if row.is_debit else 'paid to'} account …{account.account_number_last4}"
-    return Dossier(
+    return ApprovalDetails(
         f"{TYPES[row.type].label}: {row.amount}, {way}",
         row.transaction_id,
         row.escrow_account_id,
@@ -65,7 +64,7 @@ def build_dossier(row: Transaction, account: sa.Row[Any] | None) -> Dossier:
 
 async def ask_for_confirmation(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
     """A bank account begins to wait, or waits with another content."""
-    await CONFIRMATIONS.cancel(tx, row.bank_account_id, now)
+    await BANK_ACCOUNT_APPROVALS.cancel(tx, row.bank_account_id, now)
     content = {
         "bankAccountId": row.bank_account_id,
         "partyId": row.party_id,
@@ -76,10 +75,10 @@ async def ask_for_confirmation(tx: AsyncConnection, row: sa.Row[Any], now: datet
         "accountType": row.account_type,
         "defaultForPayouts": row.default_for_payouts,
     }
-    await CONFIRMATIONS.open(tx, build_confirmation(row, None), content, now)
+    await BANK_ACCOUNT_APPROVALS.open(tx, build_bank_account_details(row, None), content, now)
 
 
-def build_confirmation(row: sa.Row[Any], former: sa.Row[Any] | None) -> Dossier:
+def build_bank_account_details(row: sa.Row[Any], former: sa.Row[Any] | None) -> ApprovalDetails:
     """Who acts for the account's party does not confirm it.
 
     Args:
@@ -89,7 +88,7 @@ def build_confirmation(row: sa.Row[Any], former: sa.Row[Any] | None) -> Dossier:
     if row.default_for_payouts:
         before = None if former is None else former.bank_account_id
         changes.append(Change("default_bank_account_id", before, row.bank_account_id))
-    return Dossier(
+    return ApprovalDetails(
         f"Money may go to account …{row.account_number_last4}",
         row.bank_account_id,
         makers=frozenset(row.makers),

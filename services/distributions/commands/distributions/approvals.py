@@ -11,7 +11,7 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import VALIDITY, Approval, Dossier
+from services.chassis.values.approvals import VALIDITY, Approval, ApprovalDetails
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
@@ -25,7 +25,7 @@ from services.distributions.domain.distribution import (
 )
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import DistributionStatus
-from services.distributions.store.approvals import SUBMITTED
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import lock_distribution, save_distribution
 
 
@@ -54,7 +54,7 @@ async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distributio
     content = build_result_content(offering, distribution, result)
     check_content(distribution.content_hash or "", hash_built(content))
     payees, amount = sum_owed(offering, result), Money(distribution.amount_minor, distribution.currency)
-    dossier = Dossier(
+    details = ApprovalDetails(
         f"Distribute {amount} of {offering.display_name} to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
         distribution.distribution_id,
         offering.offering_id,
@@ -62,7 +62,7 @@ async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distributio
         makers=distribution.makers,
         beneficiary_party_ids=frozenset(payees),
     )
-    await SUBMITTED.open(tx, dossier, content, now)
+    await DISTRIBUTION_APPROVALS.open(tx, details, content, now)
 
 
 async def approve_distribution(
@@ -96,7 +96,7 @@ async def _approve(
     checker = current_principal().person
     check_may_approve(offering, distribution, checker, now)
     check_content(content_hash, distribution.content_hash)
-    await SUBMITTED.approve(tx, distribution.distribution_id, parties, now)
+    await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, parties, now)
     approved = replace(
         distribution,
         status=DistributionStatus.APPROVED,
@@ -115,7 +115,7 @@ async def reject_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_reject(distribution)
-    await SUBMITTED.reject(tx, distribution.distribution_id, request.reason, now)
+    await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.reason, now)
     return answer_distribution(offering, await _send_back(tx, distribution, request.reason, now), now)
 
 

@@ -22,7 +22,7 @@ from services.distributions.domain.offering import check_may_distribute
 from services.distributions.domain.refusals import OutOfDateOrder
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of
-from services.distributions.store.approvals import SUBMITTED
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import insert_distribution, lock_distribution, save_distribution
 from services.distributions.store.offerings import require_offering
 
@@ -73,7 +73,7 @@ async def cancel_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_cancel(distribution)
-    await SUBMITTED.cancel(tx, distribution.distribution_id, now)
+    await DISTRIBUTION_APPROVALS.cancel(tx, distribution.distribution_id, now)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED, expires_at=None)
     allocations = await list_cancellations(tx, distribution.distribution_id)
     after, _ = await save_distribution(tx, distribution, cancelled, events.DistributionCancelled(), now, allocations)

@@ -1,0 +1,97 @@
+"""What a person's call only asks for: a request, what does it, and what the person who decides has to know.
+
+The answer of such an RPC is a oneof of what was done and the approval that waits: its descriptor says which is which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from realco.type.v1 import approval_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.access import find_rpc
+from services.chassis.data.operations import Operations
+from services.chassis.values.approvals import ApprovalDetails
+
+Request = TypeVar("Request", bound=Message)
+Execute = Callable[[Request], Awaitable[Message]]
+
+
+@dataclass(frozen=True)
+class ApprovalKind(Generic[Request]):
+    """Something that needs two persons.
+
+    Args:
+        request_type: The request that asks for it.
+        execute: Does it, in transactions of its own, once for the request's idempotency key; only rehearses it where
+            the request says `validate_only`. It answers what was done, or the RPC's answer about that.
+        describe: What a person who decides has to know about it now. Asked again whenever somebody looks.
+    """
+
+    request_type: type[Request]
+    execute: Execute[Request]
+    describe: Callable[[Request, datetime], Awaitable[ApprovalDetails]]
+
+    @property
+    def name(self) -> str:
+        return name_kind(self.request_type)
+
+    @property
+    def answer_type(self) -> type[Message]:
+        return find_answer_type(self.request_type)
+
+
+def by_command(
+    operations: Operations, command: Callable[[AsyncConnection, Request, datetime], Awaitable[Message]]
+) -> Execute[Request]:
+    """What one command does, in one transaction."""
+
+    async def execute(request: Request) -> Message:
+        answer_type = find_answer_type(type(request))
+
+        async def run(tx: AsyncConnection, request: Request, now: datetime) -> Message:
+            return build_answer(answer_type, await command(tx, request, now))
+
+        return await operations.write(request, answer_type, run)
+
+    return execute
+
+
+def name_kind(request_type: type[Message]) -> str:
+    """`PostJournalEntryRequest` -> `POST_JOURNAL_ENTRY`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
+
+
+def find_answer_type(request_type: type[Message]) -> type[Message]:
+    """What the RPC answers that takes this request."""
+    rpc = find_rpc(request_type).replace("/", ".")
+    return GetMessageClass(descriptor_pool.Default().FindMethodByName(rpc).output_type)
+
+
+def build_answer(answer_type: type[Message], done: Message) -> Message:
+    """The answer that this was done; what is the RPC's answer already stays as it is."""
+    if isinstance(done, answer_type):
+        return done
+    return answer_type(**{_find_done(answer_type): done})
+
+
+def find_result_id(answer: Message) -> str | None:
+    """The id of what was made or changed: a Hold's `hold_id`. None where it has none of its own, as a batch."""
+    done: Any = getattr(answer, _find_done(type(answer)))
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", done.DESCRIPTOR.name).lower() + "_id"
+    return getattr(done, name, "") or None
+
+
+def _find_done(answer_type: type[Message]) -> str:
+    """The one field of the answer beside the approval's."""
+    approval = approval_pb2.Approval.DESCRIPTOR
+    [done] = [field.name for field in answer_type.DESCRIPTOR.fields if field.message_type is not approval]
+    return done
