@@ -45,24 +45,6 @@ def to_party(
     )
 
 
-def to_party_state(
-    row: Any, checks: Mapping[str, Check], persons: Sequence[str], now: datetime
-) -> parties_pb2.PartyState:
-    """What events tell of a party."""
-    return parties_pb2.PartyState(
-        party_id=row.party_id,
-        kind=row.kind,
-        roles=row.roles,
-        checks=to_party_checks(checks, now),
-        cleared=not clearance.list_missing(checks, now),
-        persons=persons,
-        external_id=row.external_id or None,
-        etag=etag_of_party(row),
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
-    )
-
-
 def to_party_checks(checks: Mapping[str, Check], now: datetime) -> list[parties_pb2.Party.Check]:
     """A line a required check, whether there is one yet or not."""
     found = ((check_type, checks.get(check_type)) for check_type in clearance.list_required_types())
@@ -126,13 +108,6 @@ def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.Com
         allowed_actions=allowed_actions,
     )
     _fill_reasons(message, row)
-    return message
-
-
-def to_told_check(row: Any) -> pb.ComplianceCheck:
-    """What events tell of a check: a person's note may say more of a party than ids."""
-    message = to_compliance_check(row)
-    message.ClearField("note")
     return message
 
 

@@ -204,7 +204,7 @@ def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
         resolved_by=row.resolved_by,
         external_id=row.external_id,
         metadata=row.metadata,
-        explanation=to_explanation(explain_hold(row.reason, row.description, row.transaction_id)),
+        explanation=to_explanation(explain_hold(row.reason, row.transaction_id)),
         etag=etag_of_hold(row),
         allowed_actions=actions,
     )

@@ -122,7 +122,7 @@ def _build_entry(
             body=f"{moving.type} {moving.party_id} {moving.amount_minor}".encode(),
         ),
         type=type_of(fact, moving),
-        description=f"{words} {fact.value}: {transaction.description}".removesuffix(": "),
+        description=f"{words} {fact.value}",
         legs=legs,
         created_by=delivery.actor or "service:transactions",
         effective_at=min(occurred_at, delivery.now),

@@ -71,35 +71,24 @@ def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
 def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:
     """Without the number: only its last four digits ever leave."""
     return bank_accounts_pb2.BankAccount(
-        **_build_bank_account_fields(row),
+        bank_account_id=row.bank_account_id,
+        party_id=row.party_id,
         account_holder_name=row.account_holder_name,
         routing_number=row.routing_number,
+        account_number_last4=row.account_number_last4,
+        account_type=row.account_type,
+        default_for_payouts=row.default_for_payouts,
+        status=row.status,
+        block_reason=row.block_reason,
+        create_time=to_timestamp(row.created_at),
+        update_time=to_timestamp(row.updated_at),
+        external_id=row.external_id,
         metadata=row.metadata,
+        etag=build_bank_account_etag(row),
         allowed_actions=actions,
+        confirm_time=to_optional_timestamp(row.confirmed_at),
+        payout_start_time=to_optional_timestamp(compute_payout_start(row.confirmed_at)),
     )
-
-
-def to_bank_account_state(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccountState:
-    """Without what is personal."""
-    return bank_accounts_pb2.BankAccountState(**_build_bank_account_fields(row))
-
-
-def _build_bank_account_fields(row: sa.Row[Any]) -> dict[str, Any]:
-    return {
-        "bank_account_id": row.bank_account_id,
-        "party_id": row.party_id,
-        "account_number_last4": row.account_number_last4,
-        "account_type": row.account_type,
-        "default_for_payouts": row.default_for_payouts,
-        "status": row.status,
-        "block_reason": row.block_reason,
-        "external_id": row.external_id,
-        "create_time": to_timestamp(row.created_at),
-        "update_time": to_timestamp(row.updated_at),
-        "etag": build_bank_account_etag(row),
-        "confirm_time": to_optional_timestamp(row.confirmed_at),
-        "payout_start_time": to_optional_timestamp(compute_payout_start(row.confirmed_at)),
-    }
 
 
 def build_bank_account_etag(row: sa.Row[Any]) -> str:

@@ -20,7 +20,7 @@ from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from realco.type.v1 import approval_pb2, event_pb2, http_pb2, rules_pb2
+from realco.type.v1 import approval_pb2, http_pb2, rules_pb2
 
 import services
 from gateway import contracts
@@ -48,7 +48,6 @@ POST /webhooks/stripe
 POST /webhooks/plaid
 """
 METHODS = [method for service in contracts.services() for method in service.methods]
-EVENTS = contracts.events()
 
 
 def by_name(described: Any) -> str:
@@ -198,25 +197,6 @@ def test_a_pattern_says_in_words_what_it_asks_for():
         if strings.pattern and not strings.Extensions[rules_pb2.pattern_words].startswith("must ")
     ]
     assert silent == []
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=by_name)
-def test_an_event_has_the_common_envelope_and_says_what_it_is_about(event):
-    assert event.fields_by_name["meta"].number == 1
-    assert event.fields_by_name["meta"].message_type.full_name == "realco.type.v1.EventMeta"
-    about = event.GetOptions().Extensions[event_pb2.event]
-    for path in filter(None, (about.aggregate, about.scope)):
-        message = event
-        for name in path.split("."):
-            field = message.fields_by_name[name]
-            message = field.message_type
-        assert field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_ENUM)
-    assert about.aggregate
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=by_name)
-def test_an_event_says_its_subject(event):
-    assert f"Subject: `{event.full_name}.<org>.<scope>`" in contracts.comments()[event.full_name]
 
 
 def test_no_contract_carries_money_in_a_float():

@@ -6,7 +6,6 @@ promises of docs/subscribing.md, and keeps the last state of each resource.
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,10 +22,9 @@ from realco.compliance.v1.events_pb2 import TransactionLimitDeleted
 from demo.harness.money import minor_of
 from demo.harness.rest import Json, RestClient
 from deploy.topology import SERVICES
+from gateway import contracts
 from gateway.json_writer import writer_of
-
-for _service in SERVICES:
-    importlib.import_module(f"realco.{_service.name}.v1.events_pb2")
+from services.chassis.data.event_messages import is_left_out
 
 # What a resource's own id is called.
 IDS = {
@@ -45,15 +43,12 @@ IDS = {
     "TransactionLimit": "transactionLimitId",
     "Webhook": "webhookId",
 }
-# What is worked out when somebody asks, and empty in events as the contracts say: what the caller may do, why times are
-# what they are, what an approval would change. And what stays where it is kept and is asked for there: personal data,
-# and who gains from an approval, who may be too many for a message.
-WORKED_OUT = frozenset({"allowedActions", "explanations", "changes", "facts", "effects"})
-KEPT_BACK = {
-    "Approval": frozenset({"content", "summary", "beneficiaryPartyIds", "reason", "comments", "result"}),
-    "BankAccount": frozenset({"accountHolderName", "routingNumber", "metadata"}),
-    "ComplianceCheck": frozenset({"note"}),
-    "Party": frozenset({"legalName", "accreditation", "annualIncome", "netWorth", "metadata", "missing"}),
+# What the contracts say no event carries, as REST spells it.
+LEFT_OUT = {
+    resource.name: frozenset(each.json_name for each in resource.fields if is_left_out(each))
+    for event in contracts.events()
+    for resource in (each.message_type for each in event.fields)
+    if resource is not None and resource.name in IDS
 }
 
 State = dict[tuple[str, str], Json]
@@ -77,11 +72,13 @@ class ReadModel:
             self.faults.append(f"{name} {meta.aggregate_id}: {meta.aggregate_version} comes after {former}")
         self.versions[meta.aggregate_id] = meta.aggregate_version
         self.incarnations.setdefault(name.split(".")[1], set()).add(meta.incarnation)
-        for kind, resource in _resources(event):
-            kept_back = {field for field in KEPT_BACK.get(kind, ()) if resource.pop(field, None)}
-            if kept_back:
-                self.faults.append(f"{name}: {', '.join(sorted(kept_back))} is for nobody to hear")
+        for kind, message in _resources(event):
+            if personal := sorted(each.json_name for each, _ in message.ListFields() if is_left_out(each)):
+                self.faults.append(f"{name}: {', '.join(personal)} is for nobody to hear")
+            resource = without_left_out(kind, writer_of(message.DESCRIPTOR)(message))
             self.state[kind, resource[IDS[kind]]] = resource
+        if "person_ids" in event.DESCRIPTOR.fields_by_name:
+            self.state["Persons", f"{event.party.party_id}/persons"] = {"personIds": list(event.person_ids)}
         if isinstance(event, TransactionLimitDeleted):
             self.state.pop(("TransactionLimit", event.transaction_limit_id), None)
 
@@ -95,14 +92,18 @@ class ReadModel:
         return {key: amount_minor for key, amount_minor in sums.items() if amount_minor}
 
 
-def _resources(event: Message) -> Iterator[tuple[str, Json]]:
-    """What the event carries the state of; `BankAccountState` is what others may know of a `BankAccount`."""
+def without_left_out(kind: str, resource: Json) -> Json:
+    return {name: value for name, value in resource.items() if name not in LEFT_OUT[kind]}
+
+
+def _resources(event: Message) -> Iterator[tuple[str, Message]]:
+    """What the event carries the state of."""
     for described, value in event.ListFields():
         if described.type == FieldDescriptor.TYPE_MESSAGE:
-            kind = described.message_type.name.removesuffix("State")
+            kind = described.message_type.name
             for message in value if described.is_repeated else [value]:
                 if kind in IDS:
-                    yield kind, writer_of(message.DESCRIPTOR)(message)
+                    yield kind, message
 
 
 async def read_events(url: str, org_id: str) -> ReadModel:
@@ -129,8 +130,7 @@ def read_rest(client: RestClient) -> State:
     state: State = {}
 
     def keep(kind: str, resource: Json) -> None:
-        untold = WORKED_OUT | KEPT_BACK.get(kind, frozenset())
-        state[kind, resource[IDS[kind]]] = {name: value for name, value in resource.items() if name not in untold}
+        state[kind, resource[IDS[kind]]] = without_left_out(kind, resource)
 
     def read_each(kind: str, path: str, items: str) -> list[Json]:
         listed = client.list_all(path, items)
@@ -146,8 +146,9 @@ def read_rest(client: RestClient) -> State:
     read_each("Investment", "/investments", "investments")
     read_each("ComplianceCheck", "/compliance-checks", "complianceChecks")
     for party in read_each("Party", "/parties", "parties"):
-        path = f"/parties/{party['partyId']}/persons"
-        state["Party", party["partyId"]]["persons"] = [one["personId"] for one in client.list_all(path, "persons")]
+        path = f"{party['partyId']}/persons"
+        persons = client.list_all(f"/parties/{path}", "persons")
+        state["Persons", path] = {"personIds": [one["personId"] for one in persons]}
     for limit in client.list_all("/transaction-limits", "transactionLimits"):
         if not limit["isDefault"]:  # what an organization begins with, or has again, is no resource of its own
             keep("TransactionLimit", client.get(f"/transaction-limits/{limit['transactionLimitId']}"))
@@ -184,7 +185,7 @@ def list_differences(told: State, rest: State) -> list[str]:
             continue
         found += [
             f"{what}: {name} is {event.get(name)!r} in events, {resource.get(name)!r} in REST"
-            for name in (event.keys() | resource.keys()) - WORKED_OUT
+            for name in event.keys() | resource.keys()
             if event.get(name) != resource.get(name)
         ]
     return sorted(found)

@@ -54,7 +54,8 @@ async def hear(database, party, version, persons, *, org_id="org-a", incarnation
     """The event in which the party has these persons."""
     event = events_pb2.PartyPersonAdded(
         meta=EventMeta(aggregate_version=version, incarnation=incarnation),
-        party=parties_pb2.PartyState(party_id=party, persons=persons),
+        party=parties_pb2.Party(party_id=party),
+        person_ids=persons,
     )
     with acting_as(Principal("service:transactions", "service", org_id)):
         async with database.begin() as tx:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.data import migrate, outbox
+from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX
 from services.chassis.data.leadership import Leadership
 from services.chassis.events.relay import relay_batch, run_relay
 from services.chassis.values.invariant import InvariantViolation
@@ -172,10 +173,29 @@ async def test_two_relays_publish_everything_once(database, js, listener):
 
 
 async def test_an_event_too_large_for_a_message_fails_its_own_transaction(database):
-    huge = event_named("x" * outbox.PAYLOAD_BYTES_MAX)
+    huge = event_named("x" * PAYLOAD_BYTES_MAX)
     async with database.begin() as tx:
         with pytest.raises(InvariantViolation, match="fits"):
             await outbox.enqueue(tx, huge, now=chassis.NOW)
+
+
+async def test_what_people_wrote_stays_behind_and_the_parts_of_an_event_are_numbered_like_events(database):
+    entries = [{"external_id": "x" * 1000, "description": "for Ada Park"} for _ in range(500)]
+    event = events.JournalEntriesPosted(escrow_account_id="e", journal_entries=entries)
+    async with database.begin() as tx:
+        await outbox.enqueue_all(tx, [event, event_named("next", "e")], now=chassis.NOW)
+    async with database.begin_for_all() as tx:
+        rows = (await tx.execute(sa.text("SELECT aggregate_version, payload FROM outbox ORDER BY id"))).all()
+    *parts, last = rows
+    assert [row.aggregate_version for row in rows] == list(range(1, len(rows) + 1))
+    assert len(parts) > 1
+    told = [events.JournalEntriesPosted.FromString(part.payload) for part in parts]
+    assert [(each.meta.aggregate_version, each.part, each.part_count) for each in told] == [
+        (number, number, len(parts)) for number in range(1, len(parts) + 1)
+    ]
+    assert sum(len(each.journal_entries) for each in told) == 500
+    assert not any(b"Ada Park" in row.payload for row in rows)
+    assert events.HoldPlaced.FromString(last.payload).hold.hold_id == "next"
 
 
 async def test_of_two_processes_one_leads_and_the_other_follows_when_it_gives_up_or_dies(database, urls):

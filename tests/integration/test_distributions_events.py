@@ -14,10 +14,10 @@ from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
-from services.chassis.data.outbox import PAYLOAD_BYTES_MAX, scope_of
+from services.chassis.data.event_messages import scope_of
 from services.distributions.tables import moves
 from tests.support.distributions import DistributionsHarness
-from tests.support.money import usd
+from tests.support.events import as_in_events
 from tests.support.peers.transactions import complete_payout, fail_payout, return_payout
 
 RESOURCES = {"Offering": "offering_id", "Investment": "investment_id"} | {
@@ -61,7 +61,7 @@ async def read_all(service: DistributionsHarness) -> dict[str, Message]:
     everything += answer.distributions
     for distribution in answer.distributions:
         everything += (await service.allocations(distribution)).values()
-    return {getattr(state, RESOURCES[state.DESCRIPTOR.name]): state for state in everything}
+    return {getattr(state, RESOURCES[state.DESCRIPTOR.name]): as_in_events(state) for state in everything}
 
 
 async def distribute(service: DistributionsHarness) -> None:
@@ -131,21 +131,3 @@ async def test_every_move_is_a_line_of_history_with_its_person(service: Distribu
         ("OPEN", "CLOSING", "admin-1"),
         ("CLOSING", "CLOSED", "admin-1"),
     ]
-
-
-async def test_a_large_distribution_is_told_in_numbered_parts(service: DistributionsHarness) -> None:
-    offering = await service.offering(300 * 1_000_00)
-    for number in range(300):
-        await service.invest(offering, f"inv-{number:03}", 1_000_00)
-    service.clock.set(service.clock.now().replace(year=2025, month=1))
-    await service.close(offering)
-    await service.work()
-    distribution = await service.calculate(await service.draft(await service.get(offering), 400_000_00))
-    told = await service.told(events.DistributionCalculated)
-    assert [(part.part, part.part_count) for part in told] == [(n, len(told)) for n in range(1, len(told) + 1)]
-    assert len(told) > 1
-    assert all(part.ByteSize() < PAYLOAD_BYTES_MAX for part in told)
-    paid = {each.allocation_id: each for part in told for each in part.allocations}
-    assert paid == {each.allocation_id: each for each in (await service.allocations(distribution)).values()}
-    assert sum(each.amount.amount_minor for each in paid.values()) == 400_000_00
-    assert told[0].distribution.amount == usd(400_000_00)

@@ -20,6 +20,7 @@ from services.escrow.domain.chart import CASH, Kind, account_of_party
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.posting.group_commit import Poster
 from tests.support.escrow import Escrow, key, name_of, refusal
+from tests.support.events import as_in_events
 
 T = TypeVar("T")
 
@@ -225,9 +226,8 @@ async def test_a_connection_lost_at_any_moment_of_a_batch_changes_no_answer(escr
     await database.dispose()
     assert wait == []
     assert [outcome.answer.journal_entry_id for outcome in outcomes] == [entry.journal_entry_id for entry in entries]
-    assert await escrow.journal() == [
-        outcome.answer for outcome in outcomes
-    ]  # each was published once, as it was answered
+    # Each was published once, as it was answered.
+    assert await escrow.journal() == [as_in_events(outcome.answer) for outcome in outcomes]
     assert (await escrow.posted(account))["cash"] == 3
 
 

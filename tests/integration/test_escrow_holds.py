@@ -249,7 +249,7 @@ async def test_a_hold_is_read_with_why_and_what_may_be_done_with_it(escrow, acco
     )
     request = pb.GetHoldRequest(escrow_account_id=account, hold_id=hold.hold_id)
     assert await escrow.call("GetHold", request) == hold
-    assert (hold.explanation.statement, hold.explanation.rule) == ("The court asked for it.", "MANUAL")
+    assert (hold.description, hold.explanation.rule) == ("The court asked for it.", "MANUAL")
     assert (hold.external_id, dict(hold.metadata)) == ("case-7", {"court": "NY"})
     auditor = Principal("auditor-1", "auditor", escrow.org_id)
     assert list((await escrow.call("GetHold", request, auditor)).allowed_actions) == []

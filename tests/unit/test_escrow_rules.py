@@ -1,7 +1,6 @@
 """The chart of accounts, the life of an escrow account, keys, and events that fit."""
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
 
 from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.refusals import IllegalStatusChange
@@ -18,7 +17,6 @@ from services.escrow.domain.chart import (
 )
 from services.escrow.domain.journal import Layer, credit, debit, digest_scope, mirror
 from services.escrow.domain.refusals import BalancesNotZero
-from services.escrow.posting.booking import EVENT_BYTES_MAX, cut
 
 FEES = LedgerAccount(Kind.FEES)
 ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUIDATING, Status.CLOSED
@@ -100,27 +98,3 @@ def test_a_key_is_of_its_whole_scope():
     keys = [digest_scope("a", "bc"), digest_scope("ab", "c"), digest_scope("abc"), digest_scope("a", "b", "c")]
     assert len(set(keys)) == 4
     assert digest_scope("a", "bc") == keys[0]
-
-
-def entry(legs: int, text: str = "") -> pb.JournalEntry:
-    return pb.JournalEntry(
-        journal_entry_id="je_1", description=text, ledger_entries=[pb.LedgerEntry(sequence=n) for n in range(legs)]
-    )
-
-
-def test_an_event_holds_as_many_entries_as_nats_takes():
-    entries = [entry(2, "x" * 1000) for _ in range(500)]
-    runs = list(cut(entries))
-    assert [entry for run in runs for entry in run] == entries
-    assert len(runs) > 1
-    for run in runs:
-        assert sum(part.ByteSize() for part in run) <= EVENT_BYTES_MAX
-
-
-def test_an_entry_too_large_for_an_event_is_split_with_each_leg_once():
-    whole = entry(100_000, "the closing of a large offering")
-    parts = [part for run in cut([entry(1), whole, entry(1)]) for part in run][1:-1]
-    assert len(parts) > 1
-    assert [leg.sequence for part in parts for leg in part.ledger_entries] == list(range(100_000))
-    assert {(part.journal_entry_id, part.description) for part in parts} == {("je_1", whole.description)}
-    assert all(part.ByteSize() <= EVENT_BYTES_MAX for part in parts)

@@ -95,19 +95,11 @@ def _to_change(change: Change) -> pb.Approval.Change:
 
 def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
     """As a list has it: without its content and what people wrote beside it, of which there may be much."""
-    answer = to_told_approval(approval)
-    answer.MergeFrom(
-        pb.Approval(status=approval.status_at(now).value, summary=approval.summary, reason=approval.reason)
-    )
-    return answer
-
-
-def to_told_approval(approval: Approval) -> pb.Approval:
-    """As an event tells of it: without what people wrote, and without what may be too long for a message."""
     return pb.Approval(
         approval_id=approval.approval_id,
         kind=approval.kind,
-        status=approval.status.value,
+        summary=approval.summary,
+        status=approval.status_at(now).value,
         resource_id=approval.resource_id,
         scope_id=approval.scope_id,
         amount=to_money(approval.amount) if approval.amount else None,
@@ -115,6 +107,7 @@ def to_told_approval(approval: Approval) -> pb.Approval:
         makers=sorted(approval.makers),
         created_by=approval.created_by,
         decided_by=approval.decided_by,
+        reason=approval.reason,
         create_time=to_timestamp(approval.created_at),
         expire_time=None if approval.expires_at is None else to_timestamp(approval.expires_at),
         decide_time=None if approval.decided_at is None else to_timestamp(approval.decided_at),

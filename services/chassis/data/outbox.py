@@ -1,7 +1,7 @@
 """Transactional outbox: an event is a row written in the transaction that caused it, so neither exists alone.
 
-The envelope (`EventMeta`) is filled in here and nowhere else. What an event is about and where it belongs says the
-option `(realco.type.v1.event)` of its message.
+The envelope (`EventMeta`) is filled in here and nowhere else, and here each event loses what no event carries and is
+cut into messages that NATS takes (event_messages.py).
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from typing import Any
 
 import asyncpg
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,15 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import driver_connection, mark_enqueued
+from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX, aggregate_of, cut, leave_out, scope_of
 from services.chassis.data.seals import Seals, seals_of
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.ids import uuid7
 from services.chassis.values.invariant import invariant
 
-# NATS takes 256 KiB a message, headers included. A larger event would stop the relay for ever, so it is refused
-# here, where the transaction can still fail.
-PAYLOAD_BYTES_MAX = 248 * 1024
-NO_SCOPE = "_"
 OUTBOX = "outbox"
 
 # Locked in the order of their ids. An aggregate's own row is locked before, so its numbers follow its commits.
@@ -93,10 +87,14 @@ async def write(
     """
     if not events:
         return
-    aggregates = [aggregate_of(event) for event, _ in events]
+    parts = []
+    for event, actor in events:
+        leave_out(event)
+        parts += [(part, actor) for part in cut(event)]
+    aggregates = [aggregate_of(part) for part, _ in parts]
     versions, incarnation = await _draw_versions(connection, org_id, Counter(aggregates))
     rows = []
-    for aggregate_id, (event, actor) in zip(aggregates, events, strict=True):
+    for aggregate_id, (event, actor) in zip(aggregates, parts, strict=True):
         versions[aggregate_id] += 1
         meta = event_pb2.EventMeta(
             event_id=str(uuid7()),
@@ -107,9 +105,11 @@ async def write(
             actor=actor,
             occur_time=to_timestamp(now),
         )
-        event.meta.CopyFrom(meta)  # type: ignore[attr-defined]  # every event has one: a contract test holds it
+        event.meta.CopyFrom(meta)  # every event has one: a contract test holds it
         payload = event.SerializeToString(deterministic=True)
-        invariant(len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message; cut the batch it reports")
+        invariant(
+            len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message, or its contract says what it is cut by"
+        )
         name, scope = event.DESCRIPTOR.full_name, scope_of(event)
         seal = seals.make(OUTBOX, org_id, meta.event_id, name, scope, payload)
         rows.append((meta.event_id, name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now, seal))
@@ -123,33 +123,3 @@ async def _draw_versions(
     drawn = await connection.fetch(_DRAW_VERSIONS, org_id, list(counts), list(counts.values()))
     invariant(len(drawn) == len(counts), "every aggregate has its numbers, and the database its incarnation")
     return {row["aggregate_id"]: row["version"] - counts[row["aggregate_id"]] for row in drawn}, drawn[0]["incarnation"]
-
-
-def aggregate_of(event: Message) -> str:
-    """The id of what the event is about."""
-    found = _value(event, _paths(event.DESCRIPTOR)[0])
-    invariant(found != "", f"{event.DESCRIPTOR.full_name} names what it is about")
-    return found
-
-
-def scope_of(event: Message) -> str:
-    """The last token of the event's subject: an escrow account or offering, or `_`."""
-    path = _paths(event.DESCRIPTOR)[1]
-    return (_value(event, path) if path else "") or NO_SCOPE
-
-
-@cache
-def _paths(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    option: Any = event_pb2.event  # generated stubs do not say which message it extends
-    invariant(descriptor.GetOptions().HasExtension(option), f"{descriptor.full_name} has (realco.type.v1.event)")
-    about = descriptor.GetOptions().Extensions[option]
-    return tuple(about.aggregate.split(".")), tuple(about.scope.split(".")) if about.scope else ()
-
-
-def _value(message: Message, path: tuple[str, ...]) -> str:
-    *parents, name = path
-    for parent in parents:
-        message = getattr(message, parent)
-    value = getattr(message, name)
-    enum = message.DESCRIPTOR.fields_by_name[name].enum_type
-    return str(value) if enum is None else str(enum.values_by_number[value].name)

@@ -11,5 +11,5 @@ from services.chassis.events.consumer import Delivery
 
 
 async def record_persons_of(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
-    """Takes over the persons of `event.party`: all who act for it."""
-    await record_persons(tx, event.party.party_id, list(event.party.persons), event.meta)
+    """Takes over the persons of the event: all who act for its party."""
+    await record_persons(tx, event.party.party_id, list(event.person_ids), event.meta)

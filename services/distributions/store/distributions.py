@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
-from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,8 +25,6 @@ from services.distributions.store.allocations import ALLOCATIONS, save_allocatio
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.store.rows import Row, insert_many, is_mine
 from services.distributions.tables import distribution_tiers, distributions
-
-_PART_BYTES_MAX = 180 * 1024  # with the distribution and its headers an event fits a message
 
 
 def _select() -> sa.Select[Any]:
@@ -147,7 +144,7 @@ async def save_distribution(
 ) -> tuple[Distribution, list[Allocation]]:
     """Writes the distribution, and those of its allocations that change with it, and publishes the event with them.
 
-    The caller holds their locks. An event that tells of allocations comes in as many parts as it needs.
+    The caller holds their locks.
     Raises: IllegalStatusChange.
     """
     distribution = await DISTRIBUTIONS.save(tx, before, after, now)
@@ -189,33 +186,9 @@ async def _publish(
     names = event.DESCRIPTOR.fields_by_name
     if "allocation" in names:
         told.allocation.CopyFrom(to_allocation(allocations[0]))
-    if "allocations" not in names:
-        await enqueue_all(tx, [event], now=now)
-        return
-    parts = list(_cut([to_allocation(each) for each in allocations])) or [[]]
-    told.part_count = len(parts)
-    numbered = []
-    for number, part in enumerate(parts, 1):
-        one: Any = type(told)()
-        one.CopyFrom(told)
-        one.part = number
-        one.allocations.extend(part)
-        numbered.append(one)
-    await enqueue_all(tx, numbered, now=now)
-
-
-def _cut(allocations: Sequence[pb.Allocation]) -> Iterator[list[pb.Allocation]]:
-    part: list[pb.Allocation] = []
-    size = 0
-    for allocation in allocations:
-        added = allocation.ByteSize()
-        if part and size + added > _PART_BYTES_MAX:
-            yield part
-            part, size = [], 0
-        part.append(allocation)
-        size += added
-    if part:
-        yield part
+    if "allocations" in names:
+        told.allocations.extend(to_allocation(each) for each in allocations)
+    await enqueue_all(tx, [event], now=now)
 
 
 async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:

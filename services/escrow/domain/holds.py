@@ -16,8 +16,8 @@ _REASONS = {
 }
 
 
-def explain_hold(reason: str, description: str, transaction_id: str | None) -> Explanation:
-    """In the words of whoever placed the hold, else in those of the rule."""
+def explain_hold(reason: str, transaction_id: str | None) -> Explanation:
+    """In the words of the rule: those of whoever placed the hold stand beside it."""
     statement, source = _REASONS[reason]
     operands = (("transaction", transaction_id),) if transaction_id else ()
-    return Explanation(description or statement, rule=reason, operands=operands, source=source)
+    return Explanation(statement, rule=reason, operands=operands, source=source)

@@ -1,6 +1,6 @@
 """Books entries inside a transaction: the database's verdicts, the answers, and the events that leave with the commit.
 
-One JournalEntriesPosted an escrow account and transaction, cut where NATS would refuse it.
+One JournalEntriesPosted an escrow account and transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from services.escrow.domain.journal import NewEntry
 from services.escrow.messages import Outcome
 from services.escrow.store import Verdict
 
-EVENT_BYTES_MAX = 200 * 1024
 _AT_ONCE = 250  # entries a call of the posting function
 
 
@@ -190,53 +189,12 @@ def build_too_large() -> InvalidField:
 def _build_events(
     posted: Sequence[tuple[NewEntry, pb.JournalEntry]],
 ) -> Iterator[tuple[events.JournalEntriesPosted, str]]:
-    """The events of each escrow account, each with its actor."""
+    """The event of each escrow account, with its actor."""
     by_account: dict[str, list[tuple[NewEntry, pb.JournalEntry]]] = {}
     for entry, message in posted:
         by_account.setdefault(entry.escrow_account_id, []).append((entry, message))
     for escrow_account_id, booked in by_account.items():
         actors = {entry.created_by for entry, _ in booked}
         actor = actors.pop() if len(actors) == 1 else "service:escrow"
-        parts = list(cut([message for _, message in booked]))
-        for number, journal_entries in enumerate(parts, start=1):
-            event = events.JournalEntriesPosted(
-                escrow_account_id=escrow_account_id,
-                journal_entries=journal_entries,
-                part=number,
-                part_count=len(parts),
-            )
-            yield event, actor
-
-
-def cut(entries: Sequence[pb.JournalEntry]) -> Iterator[list[pb.JournalEntry]]:
-    """The entries in runs that fit an event each. One too large alone is split, and each of its legs is in one run."""
-    run: list[pb.JournalEntry] = []
-    size = 0
-    for entry in entries:
-        for part in _split(entry):
-            part_size = part.ByteSize() + 8
-            if run and size + part_size > EVENT_BYTES_MAX:
-                yield run
-                run, size = [], 0
-            run.append(part)
-            size += part_size
-    if run:
-        yield run
-
-
-def _split(entry: pb.JournalEntry) -> Iterator[pb.JournalEntry]:
-    size = entry.ByteSize()
-    if size <= EVENT_BYTES_MAX:
-        yield entry
-        return
-    legs = list(entry.ledger_entries)
-    head = pb.JournalEntry()
-    head.CopyFrom(entry)
-    head.ClearField("ledger_entries")
-    largest = max(leg.ByteSize() for leg in legs) + 8
-    count = max(1, (EVENT_BYTES_MAX - head.ByteSize()) // largest)
-    for first in range(0, len(legs), count):
-        part = pb.JournalEntry()
-        part.CopyFrom(head)
-        part.ledger_entries.extend(legs[first : first + count])
-        yield part
+        entries = [message for _, message in booked]
+        yield events.JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=entries), actor

@@ -80,7 +80,7 @@ async def insert_bank_account(tx: AsyncConnection, now: datetime, **values: Any)
     statement = sa.insert(bank_accounts).values(**values, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(bank_accounts))).one()
     await seal_rows(tx, bank_accounts, [row])
-    await outbox.enqueue(tx, events.BankAccountCreated(bank_account=messages.to_bank_account_state(row)), now=now)
+    await outbox.enqueue(tx, events.BankAccountCreated(bank_account=messages.to_bank_account(row)), now=now)
     return row
 
 
@@ -90,7 +90,7 @@ async def save_bank_account(tx: AsyncConnection, row: sa.Row[Any], now: datetime
     values = {**changes, "version": _c.version + 1, "updated_at": now}
     changed = (await tx.execute(statement.values(values).returning(bank_accounts))).one()
     await seal_rows(tx, bank_accounts, [changed])
-    await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account_state(changed)), now=now)
+    await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account(changed)), now=now)
     return changed
 
 

@@ -116,16 +116,16 @@ async def reject_distribution(
     check_etag(request.etag, distribution.etag)
     check_may_reject(distribution)
     await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.reason, now)
-    return answer_distribution(offering, await _send_back(tx, distribution, request.reason, now), now)
+    return answer_distribution(offering, await _send_back(tx, distribution, now), now)
 
 
 async def end_waiting(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     """Back to DRAFT: it was rejected or taken back in the inbox, or nobody decided in time."""
     _, distribution = await lock_distribution(tx, approval.resource_id)
-    await _send_back(tx, distribution, approval.reason or f"{why[:1].upper()}{why[1:]}.", now)
+    await _send_back(tx, distribution, now)
 
 
-async def _send_back(tx: AsyncConnection, distribution: Distribution, reason: str, now: datetime) -> Distribution:
+async def _send_back(tx: AsyncConnection, distribution: Distribution, now: datetime) -> Distribution:
     drafted = replace(
         distribution,
         status=DistributionStatus.DRAFT,
@@ -134,6 +134,5 @@ async def _send_back(tx: AsyncConnection, distribution: Distribution, reason: st
         approved_hash=None,
         expires_at=None,
     )
-    event = events.DistributionRejected(reason=reason)
-    after, _ = await save_distribution(tx, distribution, drafted, event, now)
+    after, _ = await save_distribution(tx, distribution, drafted, events.DistributionRejected(), now)
     return after

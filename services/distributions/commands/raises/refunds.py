@@ -31,7 +31,7 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     check_etag(request.etag, offering.etag)
     check_may_refund(offering)
     refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
-    event = events.OfferingRefunding(reason=request.reason)
+    event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
     await request_all_refunds(tx, offering.offering_id, now)
