@@ -15,6 +15,7 @@ from realco.escrow.v1 import escrow_pb2
 from sqlalchemy.exc import IntegrityError
 
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.approvals import (
     VALIDITY,
     ApprovalExpired,
@@ -103,17 +104,21 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
         async with desk.database.begin(MAKER.org_id) as tx:
             await tx.execute(sa.text(undecided))
     names = (
-        "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content_hash, makers,"
-        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at"
+        "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content, content_hash, makers,"
+        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at, seal"
     )
-    other = f"SELECT 'apr_forged', replace(content, 'hold_1', 'hold_2'), {names} FROM approvals"
+    decided = f"{undecided}, decided_by = 'x', decided_at = now()"
     async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.execute(sa.text(f"INSERT INTO approvals (approval_id, content, {names}) {other}"))
-        await tx.execute(sa.text(f"{undecided}, decided_by = 'x', decided_at = now() WHERE approval_id = 'apr_forged'"))
+        await tx.execute(
+            sa.text(f"INSERT INTO approvals (approval_id, {names}) SELECT 'apr_forged', {names} FROM approvals")
+        )
+        await tx.execute(sa.text(decided))
     await desk.jobs["resume_approvals"].run()
-    asked.approval_id = "apr_forged"
-    done = await desk.get(asked)
-    assert (done.status, done.failure.code, await desk.notes()) == (S.FAILED, "CONTENT_CHANGED", [])
+    assert await desk.notes() == []
+    for approval_id in (asked.approval_id, "apr_forged"):
+        asked.approval_id = approval_id
+        with pytest.raises(NotSealed):
+            await desk.get(asked)
 
 
 async def test_another_person_has_it_done_in_the_name_of_its_maker(desk):

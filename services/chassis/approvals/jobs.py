@@ -7,9 +7,7 @@ from collections import defaultdict
 from services.chassis.approvals import records
 from services.chassis.approvals.book import EXECUTION_LEASE_MS, Approvals
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.leases import postpone
 from services.chassis.data.operations import Operations
-from services.chassis.data.tables import approvals as table
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
@@ -28,16 +26,16 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
     async def resume() -> int:
         """Does what was approved, where the process that was to do it died or a service it needs was away."""
         async with operations.database.begin_for_all() as tx:
-            rows = (await tx.execute(records.taking_approved(EXECUTION_LEASE_MS, _RESUMED_MAX))).all()
-        for row in rows:
+            taken = await records.take_approved(tx, EXECUTION_LEASE_MS, _RESUMED_MAX)
+        for approval in taken:
             try:
-                await approvals.execute(records.to_approval(row))
+                await approvals.execute(approval)
             except DomainError as refusal:
-                log.warning("approval_waits", approval_id=row.approval_id, reason=refusal.reason)
-                with acting_as(service_principal(name, row.org_id)):
+                log.warning("approval_waits", approval_id=approval.approval_id, reason=refusal.reason)
+                with acting_as(service_principal(name, approval.org_id)):
                     async with operations.database.begin() as tx:
-                        await postpone(tx, table, dict(row._mapping))
-        return len(rows)
+                        await records.postpone_approved(tx, approval)
+        return len(taken)
 
     async def expire() -> int:
         """Writes down, and tells, what has expired by itself."""

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.leases import taking
+from services.chassis.data.leases import postpone, taking
+from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
 from services.chassis.values.approvals import Approval, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
@@ -38,7 +39,8 @@ async def insert_approval(tx: AsyncConnection, approval: Approval) -> None:
         "created_at": approval.created_at,
         "expires_at": approval.expires_at,
     }
-    await tx.execute(sa.insert(approvals).values(**values, **_changing(approval)))
+    inserted = sa.insert(approvals).values(**values, **_changing(approval))
+    await seal_rows(tx, approvals, await tx.execute(inserted.returning(approvals)))
 
 
 async def save_approval(tx: AsyncConnection, approval: Approval, *, due_at: Any = None) -> None:
@@ -49,20 +51,23 @@ async def save_approval(tx: AsyncConnection, approval: Approval, *, due_at: Any 
     """
     values = {**_changing(approval), "due_at": due_at, "epoch": approval.epoch, "tries": 0}
     mine = (_c.org_id == approval.org_id, _c.approval_id == approval.approval_id)
-    await tx.execute(sa.update(approvals).where(*mine).values(values))
+    await seal_rows(
+        tx, approvals, await tx.execute(sa.update(approvals).where(*mine).values(values).returning(approvals))
+    )
 
 
 async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, lock: bool = False) -> Approval | None:
+    """Raises: NotSealed: somebody wrote it past this service."""
     query = sa.select(approvals).where(_c.org_id == org_id, _c.approval_id == approval_id)
     row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
-    return None if row is None else to_approval(row)
+    return None if row is None else _read(tx, row)
 
 
 async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> list[Approval]:
     """The approvals of this kind that wait about a resource: one at most, where the resource itself waits."""
     mine = (_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id, _c.status == Status.PENDING)
     rows = await tx.execute(sa.select(approvals).where(*mine).order_by(_c.approval_id).with_for_update())
-    return [to_approval(row) for row in rows]
+    return [_read(tx, row) for row in rows]
 
 
 async def find_pending(
@@ -77,7 +82,7 @@ async def find_pending(
         _c.status == Status.PENDING,
     )
     row = (await tx.execute(query.order_by(_c.created_at.desc()).limit(1))).one_or_none()
-    return None if row is None else to_approval(row)
+    return None if row is None else _read(tx, row)
 
 
 def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
@@ -86,9 +91,20 @@ def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
     return query.order_by(_c.expires_at).limit(count_max)
 
 
-def taking_approved(lease_ms: int, count_max: int) -> sa.Executable:
-    """The statement that takes approvals that were approved and are not done."""
-    return taking(approvals, lease_ms=lease_ms, count_max=count_max)
+async def take_approved(tx: AsyncConnection, lease_ms: int, count_max: int) -> list[Approval]:
+    """Takes approvals that were approved and are not done."""
+    rows = await tx.execute(taking(approvals, lease_ms=lease_ms, count_max=count_max))
+    return [to_approval(row) for row in keep_sealed(tx, approvals, rows)]
+
+
+async def postpone_approved(tx: AsyncConnection, taken: Approval) -> None:
+    """Gives one back that could not be done yet."""
+    await postpone(tx, approvals, {name: getattr(taken, name) for name in ("org_id", "approval_id", "epoch", "tries")})
+
+
+def _read(tx: AsyncConnection, row: Any) -> Approval:
+    check_row(tx, approvals, row)
+    return to_approval(row)
 
 
 def to_approval(row: Any) -> Approval:
@@ -121,6 +137,7 @@ def to_approval(row: Any) -> Approval:
         result=row.result,
         failure=read_failure(row.failure),
         epoch=row.epoch,
+        tries=row.tries,
         comments=comments,
     )
 

@@ -77,7 +77,7 @@ CHASSIS: Table = {
         insert=EVERY,
         update=(
             *("version", "status", "updated_at", "decided_by", "decided_at", "reason", "result_id", "result"),
-            *("failure", "comments", *LEASE),
+            *("failure", "comments", "seal", *LEASE),
         ),
     ),
 }

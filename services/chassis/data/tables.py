@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.leases import lease_columns
+from services.chassis.data.seals import sealed
 from services.chassis.values.approvals import Status
 
 metadata = sa.MetaData()
@@ -138,6 +139,7 @@ approvals = sa.Table(
     sa.Column("failure", pg.JSONB),
     sa.Column("comments", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
     *lease_columns(),
+    sa.Column("seal", pg.BYTEA),
     sa.CheckConstraint(f"status IN ({_STATUSES})", name="approvals_status"),
     sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="approvals_amount"),
     # The database refuses it, too: nobody decides on what that person made, and nothing is done that nobody decided.
@@ -151,6 +153,11 @@ approvals = sa.Table(
     sa.Index("approvals_resource", "org_id", "resource_id"),
     sa.Index("approvals_pending", "expires_at", postgresql_where=sa.text("status = 'PENDING'")),
     sa.Index("approvals_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    info=sealed(
+        *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
+        *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
+        *("expires_at", "decided_by", "decided_at", "result_id"),
+    ),
 )
 
 

@@ -143,6 +143,7 @@ class Approval:
     result: str | None = None
     failure: Failure | None = None
     epoch: int = 0
+    tries: int = 0
     comments: tuple[Comment, ...] = field(default=())
 
     def status_at(self, now: datetime) -> Status:
