@@ -9,9 +9,10 @@ import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from realco.transactions.v1 import events_pb2
+from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import Principal, acting_as
-from tests.support.compliance import CHECKER, ORG, ComplianceHarness, Item, money_in
+from tests.support.compliance import CHECKER, ORG, ComplianceHarness, money_in
 
 AUDITOR = Principal("auditor-1", "auditor", ORG)
 STRANGER = Principal("admin-9", "admin", "org-b")
@@ -25,7 +26,7 @@ async def compliance(service_database):
     return ComplianceHarness(await service_database("compliance"))
 
 
-@pytest.mark.parametrize("direction", [Item.IN, Item.OUT])
+@pytest.mark.parametrize("direction", [Money.IN, Money.OUT])
 async def test_money_of_a_party_that_is_not_cleared_moves_neither_in_nor_out(compliance, direction):
     [unknown] = await compliance.evaluate(money_in(1, direction=direction))
     await compliance.create()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
@@ -91,7 +92,7 @@ async def evaluate(office: Office, *items: Item, validate_only: bool = False) ->
         return list(await client.evaluate_transactions(items, validate_only=validate_only))
 
 
-def move(party_id: str, minor: int, direction: int = Item.IN) -> Item:
+def move(party_id: str, minor: int, direction: int = Money.IN) -> Item:
     amount: Any = {"currency_code": "USD", "amount_minor": minor}
     return Item(transaction_id=new_id("txn"), party_id=party_id, direction=direction, amount=amount)
 
@@ -100,7 +101,7 @@ def describe(decision: Any) -> tuple[str, str]:
     return pb.ComplianceCheck.Status.Name(decision.status), decision.failure.code
 
 
-@pytest.mark.parametrize("direction", [Item.IN, Item.OUT])
+@pytest.mark.parametrize("direction", [Money.IN, Money.OUT])
 async def test_money_moves_for_parties_that_are_cleared(office: Office, direction: int) -> None:
     cleared, uncleared = [await office.add_party(cleared=each) for each in (True, False)]
     items = [move(cleared, 1, direction), move(uncleared, 1, direction)]
@@ -119,7 +120,7 @@ async def test_a_limit_counts_what_came_in_inside_one_question_too(office: Offic
     asked = await evaluate(office, move(party, 60), move(party, 41), validate_only=True)
     assert [describe(decision)[0] for decision in asked] == ["PASSED", "FAILED"], "and nothing is counted:"
     decisions = await evaluate(
-        office, move(party, 60), move(party, 41), move(party, 40), move(other, 100), move(party, 500, Item.OUT)
+        office, move(party, 60), move(party, 41), move(party, 40), move(other, 100), move(party, 500, Money.OUT)
     )
     assert [describe(decision) for decision in decisions] == [
         ("PASSED", ""),

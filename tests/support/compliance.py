@@ -14,6 +14,7 @@ from realco.compliance.v1 import parties_pb2
 from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import money_pb2
 from realco.type.v1.event_pb2 import EventMeta
+from realco.type.v1.money_pb2 import Money
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, service_principal
@@ -36,7 +37,7 @@ Item = pb.EvaluateTransactionsRequest.Item
 
 
 def money_in(
-    amount_minor: int, *, party_id: str = "", direction: Item.Direction = Item.IN, currency: str = "USD"
+    amount_minor: int, *, party_id: str = "", direction: Money.Direction = Money.IN, currency: str = "USD"
 ) -> Item:
     """Of the harness' party, unless another is named."""
     return Item(

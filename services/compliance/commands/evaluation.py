@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -73,7 +74,7 @@ def _decide(
         return _row(item, "KYC", failure, replace(unknown, statement=failure.message))  # nobody has identified it
     if missing := clearance.list_missing(checks.get(item.party_id, {}), now):
         return _refuse_uncleared(item, missing[0].rule, missing)
-    if item.direction == Item.IN:
+    if item.direction == Money.IN:
         limits = facts.limits if has_limits(party.roles, party.accreditation) else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
@@ -117,7 +118,7 @@ def _usage(items: Sequence[Item], rows: Mapping[str, Mapping[str, Any]], now: da
     counted: set[str] = set()
     for item in items:
         row = rows.get(item.transaction_id)
-        if row is None or row["status"] != "PASSED" or item.direction != Item.IN or item.transaction_id in counted:
+        if row is None or row["status"] != "PASSED" or item.direction != Money.IN or item.transaction_id in counted:
             continue
         counted.add(item.transaction_id)
         yield {

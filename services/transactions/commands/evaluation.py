@@ -9,6 +9,7 @@ from typing import Any
 
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
@@ -33,7 +34,7 @@ def build_item(row: Transaction) -> EvaluateItem:
     return EvaluateItem(
         transaction_id=row.transaction_id,
         party_id=row.party_id,
-        direction=EvaluateItem.IN if row.is_debit else EvaluateItem.OUT,
+        direction=Money.IN if row.is_debit else Money.OUT,
         amount=to_money(row.amount),
     )
 
@@ -65,7 +66,7 @@ async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
     item = EvaluateItem(
         transaction_id=answer.transaction_id,
         party_id=answer.party_id,
-        direction=EvaluateItem.IN if answer.direction == pb.Transaction.IN else EvaluateItem.OUT,
+        direction=answer.direction,
         amount=answer.amount,
     )
     try:

@@ -11,6 +11,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
+from realco.type.v1.money_pb2 import Money
 
 Decision = pb.EvaluateTransactionsResponse.Decision
 _Item = pb.EvaluateTransactionsRequest.Item
@@ -67,7 +68,7 @@ class MemoryCompliance:
         if missing := self.uncleared.get(item.party_id):
             message = f"The party is not cleared: {missing}."
             return _fail("PARTY_NOT_CLEARED", message, party_id=item.party_id, missing=missing)
-        if item.direction == _Item.IN:
+        if item.direction == Money.IN:
             used, limit, asked = self._used[item.party_id], self.daily_deposit_minor, item.amount.amount_minor
             if limit is not None and used + asked > limit:
                 return _fail(
