@@ -117,13 +117,13 @@ class _Details:
 
 
 async def _pass_check(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:
-    await checks.decide_check(tx, approval.resource_id, "PASSED", f"Approved as {approval.approval_id}.", now)
+    await checks.decide_check(tx, approval.resource_id, "PASSED", approval.note or "", now)
 
 
 async def _fail_check(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     """Only a rejection ends it: it does not expire, and nobody takes it back."""
-    invariant(approval.status is Status.REJECTED and approval.reason is not None, "a check ends by an answer")
-    await checks.decide_check(tx, approval.resource_id, "FAILED", approval.reason or "", now)
+    invariant(approval.status is Status.REJECTED and approval.note is not None, "a check ends by an answer")
+    await checks.decide_check(tx, approval.resource_id, "FAILED", approval.note or "", now)
 
 
 async def _require_party(tx: AsyncConnection, party_id: str) -> Any:

@@ -71,7 +71,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
 async def _approve_transaction(
     tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime
 ) -> None:
-    await decisions.approve_waiting(tx, approval.resource_id, parties, now)
+    await decisions.approve_waiting(tx, approval.resource_id, parties, now, approval.note)
 
 
 async def _end_transaction(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
@@ -89,7 +89,7 @@ async def _lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> None:
 async def _confirm_bank_account(
     tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime
 ) -> None:
-    await bank_accounts.confirm_bank_account(tx, approval.resource_id, parties, now)
+    await bank_accounts.confirm_bank_account(tx, approval.resource_id, parties, now, approval.note)
 
 
 async def _leave_bank_account(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:

@@ -23,7 +23,7 @@ from services.chassis.values.approvals import (
     BeneficiaryIsChecker,
     NotAMaker,
 )
-from services.chassis.values.errors import Unavailable
+from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
@@ -223,9 +223,9 @@ async def test_two_who_decide_at_once_have_it_done_once(desk):
 async def test_a_rejected_one_stays_undone(desk):
     approval = await desk.ask()
     with acting_as(CHECKER):
-        request = pb.RejectApprovalRequest(approval_id=approval.approval_id, reason="no", etag=approval.etag)
+        request = pb.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
         rejected = await desk.service.RejectApproval(request, None)
-    assert (rejected.status, rejected.reason) == (S.REJECTED, "no")
+    assert (rejected.status, rejected.note) == (S.REJECTED, "no")
     with pytest.raises(IllegalStatusChange):
         await desk.grant(rejected)
 
@@ -266,9 +266,39 @@ async def test_the_inbox_is_filtered_as_a_person_looks_for_work(desk):
     assert await desk.list(MAKER, mine=True) == [mine.approval_id]
     assert await desk.list(MAKER, mine=False) == [other.approval_id]
     assert await desk.list(kind=["OTHER"]) == []
-    assert len(await desk.list(amount_minor_from=500)) == 2
-    assert await desk.list(amount_minor_from=501) == []
+    assert await desk.list(currency_code=["EUR"]) == []
+    assert len(await desk.list(amount_minor_from=500, currency_code=["USD"])) == 2
+    assert await desk.list(amount_minor_from=501, currency_code=["USD"]) == []
     assert len(await desk.list(resource_id=["esc_1"])) == 2
+    assert len(await desk.list(scope_id=["esc_2", "esc_1"])) == 2
+    assert await desk.list(scope_id=["esc_2"]) == []
+    assert await desk.list(created_by=[MAKER.person]) == [mine.approval_id]
+
+
+@pytest.mark.parametrize("currencies", [[], ["USD", "EUR"]])
+async def test_an_amount_is_looked_for_in_one_currency(desk, currencies):
+    with pytest.raises(InvalidField) as refused:
+        await desk.list(amount_minor_from=500, currency_code=currencies)
+    assert list(refused.value.fields) == ["currency_code"]
+
+
+async def test_what_one_may_decide_is_found_and_the_rest_apart_from_it(desk):
+    taken = await desk.ask(key="a")
+    await desk.grant(taken)
+    waiting = await desk.ask(key="b", hold_id="hold_2")
+    auditor = Principal("auditor", "auditor", MAKER.org_id)
+    sponsor = dataclasses.replace(CHECKER, role="sponsor")  # who may not capture a hold
+    found = [await desk.list(who, decidable=True) for who in (CHECKER, MAKER, EDITOR, sponsor, auditor)]
+    assert found == [[waiting.approval_id], [], [], [], []]
+    assert await desk.list(decidable=False) == [taken.approval_id]
+    desk.clock.moment += VALIDITY
+    assert await desk.list(decidable=True) == []
+    assert len(await desk.list(decidable=False)) == 2
+
+
+async def test_what_the_checker_wrote_stands_in_the_approval(desk):
+    done = await desk.grant(await desk.ask(), note="The term sheet says so.")
+    assert (done.status, done.note) == (S.EXECUTED, "The term sheet says so.")
 
 
 async def test_another_organization_sees_and_decides_nothing(desk):

@@ -61,10 +61,10 @@ class Desk:
         return ApprovalDetails("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))
 
     async def approve_by_inbox(self, tx, approval, parties, now) -> None:
-        await self.approve(tx, parties, now)
+        await self.approve(tx, parties, now, approval.note)
 
-    async def approve(self, tx, parties, now) -> None:
-        await self.waiting.approve(tx, HOLD, parties, now)
+    async def approve(self, tx, parties, now, note=None) -> None:
+        await self.waiting.approve(tx, HOLD, parties, now, note)
         await chassis.add_note(tx, f"approved by {current_principal().person}")
 
     async def end(self, tx, approval, why, now) -> None:
@@ -89,6 +89,7 @@ class Desk:
             approval_id=approval.approval_id,
             content_hash=approval.content_hash,
             etag=approval.etag,
+            note="Looks right.",
         )
         with acting_as(who):
             return await self.service.ApproveApproval(request, None)
@@ -117,6 +118,7 @@ async def test_the_inbox_shows_what_waits_and_what_would_change(desk):
 async def test_a_yes_of_the_inbox_is_the_checkers_and_done_with_it(desk):
     done = await desk.approve_in_inbox(await desk.begin())
     assert (done.status, done.decided_by, done.result_id) == (S.EXECUTED, CHECKER.person, HOLD)
+    assert done.note == "Looks right."
     assert await desk.notes() == [f"approved by {CHECKER.person}"]
 
 
@@ -160,7 +162,7 @@ async def test_what_nobody_approved_in_time_is_given_up(desk):
 async def test_what_is_rejected_or_taken_back_is_given_up(desk):
     approval = await desk.begin()
     with acting_as(CHECKER):
-        no = pb.RejectApprovalRequest(approval_id=approval.approval_id, reason="no", etag=approval.etag)
+        no = pb.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
         assert (await desk.service.RejectApproval(no, None)).status == S.REJECTED
     assert await desk.notes() == ["ended: rejected: no"]
 

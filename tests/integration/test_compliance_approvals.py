@@ -37,9 +37,10 @@ class Desk(ComplianceHarness):
         """What a person decides on the approval as it is now, by its id."""
         read = await self.read(approval, principal)
         if verb == "Approve":
-            more = {"idempotency_key": new_id("key"), "content_hash": read.content_hash, **more}
+            kept = {"idempotency_key": new_id("key"), "content_hash": read.content_hash, "note": "Passport seen."}
+            more = {**kept, **more}
         if verb == "Reject":
-            more = {"reason": "No passport.", **more}
+            more = {"note": "No passport.", **more}
         request = getattr(approvals_pb2, f"{verb}ApprovalRequest")(approval_id=read.approval_id, etag=read.etag, **more)
         with acting_as(principal):
             return await getattr(self.inbox, f"{verb}Approval")(request, None)
@@ -116,8 +117,17 @@ async def test_what_is_approved_in_the_inbox_passes_the_check_in_the_reviewer_s_
         assert done.result_id == one.resource_id
         check = await desk.get_check(one.resource_id)
         assert (check.status, check.reviewed_by) == (_CHECK.PASSED, CHECKER.person)
-        assert check.note == f"Approved as {one.approval_id}."
+        assert check.note == done.note == "Passport seen."
     assert (await desk.get()).cleared
+
+
+async def test_no_check_is_passed_in_the_inbox_without_a_word_on_what_evidence(desk):
+    await desk.create()
+    one = (await desk.list_waiting())[0]
+    with pytest.raises(InvalidField) as refused:
+        await desk.decide(one, note=None)
+    assert refused.value.fields == {"note": "is required"}
+    assert (await desk.read(one)).status == S.PENDING
 
 
 async def test_what_is_rejected_in_the_inbox_fails_the_check_for_that_reason(desk):
@@ -135,6 +145,7 @@ async def test_a_review_by_its_own_route_settles_what_waits_in_the_inbox(desk, d
     await desk.review(check.compliance_check_id, decision=decision)
     settled = await desk.about(check)
     assert (settled.status, settled.decided_by) == (status, CHECKER.person)
+    assert settled.note == (await desk.get_check(check.compliance_check_id)).note
     with pytest.raises(IllegalStatusChange):
         await desk.decide(settled)
 

@@ -75,7 +75,7 @@ async def reject(service: DistributionsHarness, distribution: dpb.Distribution) 
 
 async def reject_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
     approval = await service.find_approval(distribution.distribution_id)
-    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, reason="no", etag=approval.etag)
+    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
     await service.call(service.approvals.RejectApproval, request, "admin-2")
 
 
@@ -118,7 +118,7 @@ async def test_however_it_ends_the_distribution_and_its_approval_end_together(
     read = await service.get(distribution)
     assert (dpb.Distribution.Status.Name(read.status), read.HasField("expire_time")) == (status, False)
     approval = await service.find_approval(read.distribution_id)
-    assert (Approval.Status.Name(approval.status), approval.reason) == (ended, why)
+    assert (Approval.Status.Name(approval.status), approval.note) == (ended, why)
     assert len(await service.told(events.DistributionRejected)) == (status == "DRAFT")
     if status == "DRAFT":  # and it may be asked for again
         again = await service.submit(await service.calculate(read))

@@ -119,13 +119,13 @@ async def test_a_decision_by_the_own_route_is_the_inboxs(service: TransactionsHa
     await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=cancelled.transaction_id))
     outcomes = [await approval_of(service, each.transaction_id) for each in (approved, rejected, cancelled)]
     assert [each.status for each in outcomes] == [Approval.EXECUTED, Approval.REJECTED, Approval.CANCELLED]
-    assert outcomes[1].reason == "no"
+    assert outcomes[1].note == "no"
 
 
 async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(service: TransactionsHarness) -> None:
     rejected, forgotten = await proceeds(service), await proceeds(service, "sponsor-2")
     waiting = await service.waiting(rejected.transaction_id)
-    no = approvals_pb2.RejectApprovalRequest(approval_id=waiting.approval_id, reason="no", etag=waiting.etag)
+    no = approvals_pb2.RejectApprovalRequest(approval_id=waiting.approval_id, note="no", etag=waiting.etag)
     await service.ask(CHECKER, "RejectApproval", no)
     service.clock.advance(VALIDITY)
     assert await refused(approve(service, forgotten.transaction_id, CHECKER)) == "APPROVAL_EXPIRED"

@@ -69,6 +69,7 @@ class Deed:
         return ApprovalDetails(
             f"Capture {request.hold_id}",
             request.escrow_account_id,
+            request.escrow_account_id,
             amount=Money(self.minor, "USD"),
             makers=frozenset({EDITOR.person}),
             beneficiary_party_ids=frozenset({PAYEE}),

@@ -42,7 +42,7 @@ from services.chassis.values.approvals import (
     check_pending,
     hash_content,
 )
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
@@ -154,13 +154,20 @@ class Approvals:
     def list_actions(self, approval: Approval, now: datetime) -> list[str]:
         """What the caller may do with it, as far as rows can tell: for whom a checker acts is asked at the decision."""
         principal = current_principal()
-        if not messages.is_open(approval, now) or principal.role not in ("sponsor", "admin"):
+        if not messages.is_open(approval, now) or not rule_of(_APPROVE).admits(principal):
             return []
         if principal.person in approval.makers:
             return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]
-        if self._rule_of(approval).admits(principal):
+        if approval.kind in self.list_decidable_kinds():
             return ["approve", "reject", "comment"]
         return ["comment"]
+
+    def list_decidable_kinds(self) -> list[str]:
+        """The kinds that the caller may decide, if somebody else made it."""
+        principal = current_principal()
+        if not rule_of(_APPROVE).admits(principal):
+            return []
+        return [kind for kind in (*self._kinds, *self._waiting) if self._rule_of(kind).admits(principal)]
 
     async def approve(
         self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, parties: frozenset[str], now: datetime
@@ -172,19 +179,26 @@ class Approvals:
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
-            MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource that waits
-            refuses
+            InvalidField, MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource that waits refuses
         """
         approval = await self._lock_pending(tx, request, now, Status.APPROVED)
         check_content(approval, request.content_hash)
-        self._rule_of(approval).admit(current_principal())
+        self._rule_of(approval.kind).admit(current_principal())
+        note = request.note or None
         if (waiting := self._waiting.get(approval.kind)) is not None:
-            await waiting.approve(tx, approval, parties, now)
+            if waiting.waiting.needs_note and note is None:
+                raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
+            await waiting.approve(tx, replace(approval, note=note), parties, now)
             return await self._lock(tx, approval.approval_id)
         person = current_principal().person
         check_checker(approval, person, parties)
         approved = replace(
-            approval, status=Status.APPROVED, decided_by=person, decided_at=now, epoch=approval.epoch + 1
+            approval,
+            status=Status.APPROVED,
+            decided_by=person,
+            decided_at=now,
+            note=note,
+            epoch=approval.epoch + 1,
         )
         return await self._events.save(tx, approved, now, due_at=due_in(EXECUTION_LEASE_MS))
 
@@ -193,12 +207,12 @@ class Approvals:
     ) -> Approval:
         """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied."""
         approval = await self._lock_pending(tx, request, now, Status.REJECTED)
-        self._rule_of(approval).admit(current_principal())
+        self._rule_of(approval.kind).admit(current_principal())
         person = current_principal().person
         if person in approval.makers:
             raise MakerIsChecker("You had a part in making it; take it back, or ask another person to decide.")
-        rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=request.reason)
-        return await self._end(tx, rejected, f"rejected: {request.reason}", now)
+        rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=request.note)
+        return await self._end(tx, rejected, f"rejected: {request.note}", now)
 
     async def cancel(
         self, tx: AsyncConnection, request: approvals_pb2.CancelApprovalRequest, now: datetime
@@ -289,11 +303,11 @@ class Approvals:
         waiting = self._waiting.get(approval.kind)
         return waiting is not None and waiting.waiting.must_be_decided
 
-    def _rule_of(self, approval: Approval) -> Rule:
+    def _rule_of(self, kind: str) -> Rule:
         """Whoever may not do it may not approve it either."""
-        waiting = self._waiting.get(approval.kind)
+        waiting = self._waiting.get(kind)
         if waiting is None:
-            return rule_of(find_rpc(self._kinds[approval.kind].request_type))
+            return rule_of(find_rpc(self._kinds[kind].request_type))
         return rule_of(waiting.waiting.rpc or _APPROVE)
 
     def _kind_of(self, request: Message) -> ApprovalKind[Any]:

@@ -107,7 +107,7 @@ def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
         makers=sorted(approval.makers),
         created_by=approval.created_by,
         decided_by=approval.decided_by,
-        reason=approval.reason,
+        note=approval.note,
         create_time=to_timestamp(approval.created_at),
         expire_time=None if approval.expires_at is None else to_timestamp(approval.expires_at),
         decide_time=None if approval.decided_at is None else to_timestamp(approval.decided_at),

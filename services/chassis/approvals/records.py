@@ -132,7 +132,7 @@ def to_approval(row: Any) -> Approval:
         updated_at=row.updated_at,
         decided_by=row.decided_by,
         decided_at=row.decided_at,
-        reason=row.reason,
+        note=row.note,
         result_id=row.result_id,
         result=row.result,
         failure=read_failure(row.failure),
@@ -149,7 +149,7 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "updated_at": approval.updated_at,
         "decided_by": approval.decided_by,
         "decided_at": approval.decided_at,
-        "reason": approval.reason,
+        "note": approval.note,
         "result_id": approval.result_id,
         "result": approval.result,
         "failure": write_failure(approval.failure),
@@ -165,6 +165,11 @@ def having(
     resource_ids: Collection[str],
     mine: bool | None,
     person: str,
+    decidable: bool | None,
+    decidable_kinds: Collection[str],
+    scope_ids: Collection[str],
+    created_by: Collection[str],
+    currencies: Collection[str],
     amount_minor_from: int | None,
     now: datetime,
 ) -> list[sa.ColumnElement[bool]]:
@@ -181,9 +186,18 @@ def having(
         found.append(_c.approval_id.in_(ids))
     if resource_ids:
         found.append(_c.resource_id.in_(resource_ids))
+    found += [
+        column.in_(wanted)
+        for column, wanted in ((_c.scope_id, scope_ids), (_c.created_by, created_by), (_c.currency, currencies))
+        if wanted
+    ]
+    is_mine = sa.literal(person) == sa.any_(_c.makers)
     if mine is not None:
-        is_mine = sa.literal(person) == sa.any_(_c.makers)
         found.append(is_mine if mine else sa.not_(is_mine))
+    if decidable is not None:
+        is_open = sa.and_(_c.status == Status.PENDING, sa.or_(_c.expires_at.is_(None), _c.expires_at > now))
+        is_decidable = sa.and_(is_open, sa.not_(is_mine), _c.kind.in_(decidable_kinds))
+        found.append(is_decidable if decidable else sa.not_(is_decidable))
     if amount_minor_from is not None:
         found.append(_c.amount_minor >= amount_minor_from)
     return found

@@ -23,6 +23,7 @@ from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
 from services.chassis.values.approvals import Approval, ApprovalNotFound, Status
+from services.chassis.values.errors import InvalidField
 
 APPROVALS_SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["ApprovalsService"]
 
@@ -49,7 +50,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     async def ListApprovals(
         self, request: pb.ListApprovalsRequest, context: ServicerContext
     ) -> pb.ListApprovalsResponse:
-        return await self._operations.read(request, list_approvals)
+        return await self._operations.read(request, self._list)
 
     async def ApproveApproval(
         self, request: pb.ApproveApprovalRequest, context: ServicerContext
@@ -114,6 +115,37 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
         return await self._operations.write(request, approval_pb2.Approval, comment)
 
+    async def _list(
+        self, tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime
+    ) -> pb.ListApprovalsResponse:
+        has_amount = request.HasField("amount_minor_from")
+        if has_amount and len(request.currency_code) != 1:
+            fault = {"currency_code": "is required, once, with amount_minor_from"}
+            raise InvalidField("An amount is of a currency: amount_minor_from needs one.", fields=fault)
+        principal, c = current_principal(), table.c
+        conditions = records.having(
+            statuses=[approval_pb2.Approval.Status.Name(status) for status in request.status],
+            kinds=request.kind,
+            ids=request.ids,
+            resource_ids=request.resource_id,
+            scope_ids=request.scope_id,
+            created_by=request.created_by,
+            currencies=request.currency_code,
+            amount_minor_from=request.amount_minor_from if has_amount else None,
+            mine=request.mine if request.HasField("mine") else None,
+            decidable=request.decidable if request.HasField("decidable") else None,
+            decidable_kinds=self._approvals.list_decidable_kinds(),
+            person=principal.person,
+            now=now,
+        )
+        query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
+        cut = await read_list(tx, request, query, c.created_at, c.approval_id)
+        return pb.ListApprovalsResponse(
+            approvals=[messages.to_listed_approval(records.to_approval(row), now) for row in cut.rows],
+            next_page_token=cut.next_page_token,
+            previous_page_token=cut.previous_page_token,
+        )
+
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
         details = await self._approvals.describe(approval, now)
         return messages.to_approval(approval, now, details, self._approvals.list_actions(approval, now))
@@ -123,26 +155,3 @@ def serving_approvals(servicer: pb_grpc.ApprovalsServiceServicer) -> tuple[Calla
     """What `Runtime.serve` needs to serve it."""
     add: Callable[..., None] = pb_grpc.add_ApprovalsServiceServicer_to_server
     return add, servicer, APPROVALS_SERVICE
-
-
-async def list_approvals(
-    tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime
-) -> pb.ListApprovalsResponse:
-    principal, c = current_principal(), table.c
-    conditions = records.having(
-        statuses=[approval_pb2.Approval.Status.Name(status) for status in request.status],
-        kinds=request.kind,
-        ids=request.ids,
-        resource_ids=request.resource_id,
-        mine=request.mine if request.HasField("mine") else None,
-        person=principal.person,
-        amount_minor_from=request.amount_minor_from if request.HasField("amount_minor_from") else None,
-        now=now,
-    )
-    query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
-    cut = await read_list(tx, request, query, c.created_at, c.approval_id)
-    return pb.ListApprovalsResponse(
-        approvals=[messages.to_listed_approval(records.to_approval(row), now) for row in cut.rows],
-        next_page_token=cut.next_page_token,
-        previous_page_token=cut.previous_page_token,
-    )

@@ -36,12 +36,14 @@ class Waiting:
     Args:
         kind: What the second person's yes does: `APPROVE_TRANSACTION`.
         rpc: The resource's own route to approve it: who may call it may approve by the inbox. None: it has none.
+        needs_note: Whoever approves it writes why, by either way.
         must_be_decided: It waits until somebody decides: it does not expire, and nobody takes it back.
     """
 
     kind: str
     events: ApprovalEvents
     rpc: str | None = None
+    needs_note: bool = False
     must_be_decided: bool = False
 
     async def open(
@@ -55,11 +57,14 @@ class Waiting:
         validity = None if self.must_be_decided else VALIDITY
         await self.events.insert(tx, self.kind, write_content(content), details, now, validity=validity)
 
-    async def approve(self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime) -> None:
+    async def approve(
+        self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime, note: str | None = None
+    ) -> None:
         """The caller is the second person.
 
         Args:
             parties: Those the caller acts for at this moment.
+            note: What the caller says to it.
 
         Raises:
             ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
@@ -70,17 +75,17 @@ class Waiting:
         check_pending(approval, now, Status.EXECUTED)
         person = current_principal().person
         check_checker(approval, person, parties)
-        done = replace(approval, status=Status.EXECUTED, decided_by=person, decided_at=now, result_id=resource_id)
-        await self.events.save(tx, done, now)
+        decided = replace(approval, decided_by=person, decided_at=now, note=note)
+        await self.events.save(tx, replace(decided, status=Status.EXECUTED, result_id=resource_id), now)
 
-    async def reject(self, tx: AsyncConnection, resource_id: str, reason: str, now: datetime) -> None:
+    async def reject(self, tx: AsyncConnection, resource_id: str, note: str, now: datetime) -> None:
         """The caller says no by the resource's own route. What nobody decided in time has ended by itself before."""
         approval = await self._lock(tx, resource_id)
         if approval is not None and approval.status_at(now) is Status.EXPIRED:
             await self.events.save(tx, replace(approval, status=Status.EXPIRED), now)
         elif approval is not None:
             person = current_principal().person
-            no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, reason=reason)
+            no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=note)
             await self.events.save(tx, no, now)
 
     async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
@@ -98,7 +103,8 @@ class WaitingKind:
 
     Args:
         describe: What a person who decides has to know about it now.
-        approve: The command of the resource's own approve route; it calls `Waiting.approve`. In the caller's name.
+        approve: The command of the resource's own approve route; it calls `Waiting.approve`, with the approval's note.
+            In the caller's name.
         end: What becomes of the resource where nobody approves it: it was rejected, taken back, or its time ran out.
             The text says which. The approval has ended before.
         lock: Locks the resource of this id as its own commands do, where they lock it before its approval: so nobody

@@ -76,7 +76,7 @@ CHASSIS: Table = {
     "approvals": both(
         insert=EVERY,
         update=(
-            *("version", "status", "updated_at", "decided_by", "decided_at", "reason", "result_id", "result"),
+            *("version", "status", "updated_at", "decided_by", "decided_at", "note", "result_id", "result"),
             *("failure", "comments", "seal", *LEASE),
         ),
     ),

@@ -133,7 +133,7 @@ approvals = sa.Table(
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", sa.TIMESTAMP(timezone=True)),
-    sa.Column("reason", sa.Text),
+    sa.Column("note", sa.Text),
     sa.Column("result_id", sa.Text),
     sa.Column("result", sa.Text),
     sa.Column("failure", pg.JSONB),

@@ -138,7 +138,7 @@ class Approval:
     updated_at: datetime
     decided_by: str | None = None
     decided_at: datetime | None = None
-    reason: str | None = None
+    note: str | None = None
     result_id: str | None = None
     result: str | None = None
     failure: Failure | None = None

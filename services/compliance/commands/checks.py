@@ -34,6 +34,7 @@ CHECK_APPROVALS = Waiting(
     "REVIEW_COMPLIANCE_CHECK",
     APPROVAL_EVENTS,
     "realco.compliance.v1.ComplianceService/ReviewComplianceCheck",
+    needs_note=True,
     must_be_decided=True,
 )
 
@@ -66,7 +67,7 @@ async def decide_check(
     persons = [one.person_id for one in await parties_store.list_persons(tx, check.party_id)]
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
     if decision == "PASSED":
-        await CHECK_APPROVALS.approve(tx, check_id, (), now)  # for whom the reviewer acts was asked just now
+        await CHECK_APPROVALS.approve(tx, check_id, (), now, note)  # for whom the reviewer acts was asked just now
     else:
         await CHECK_APPROVALS.reject(tx, check_id, note, now)
     decided = await store.save_check(

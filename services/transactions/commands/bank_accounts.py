@@ -118,7 +118,7 @@ async def update_bank_account(
 
 
 async def confirm_bank_account(
-    tx: AsyncConnection, bank_account_id: str, parties: Collection[str], now: datetime
+    tx: AsyncConnection, bank_account_id: str, parties: Collection[str], now: datetime, note: str | None
 ) -> None:
     """A second person says that money may go there: from the end of the cool-down on.
 
@@ -128,7 +128,7 @@ async def confirm_bank_account(
     row = await store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
     if row is None:
         raise BankAccountNotFound()
-    await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now)
+    await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now, note)
     if row.default_for_payouts:
         await store.lock_default(tx, row.org_id, row.party_id)
         for former in (await store.list_default_accounts(tx, row.org_id, [row.party_id])).values():

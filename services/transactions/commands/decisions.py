@@ -41,7 +41,7 @@ async def approve_transaction(
 
 
 async def approve_waiting(
-    tx: AsyncConnection, transaction_id: str, parties: Collection[str], now: datetime
+    tx: AsyncConnection, transaction_id: str, parties: Collection[str], now: datetime, note: str | None
 ) -> Transaction:
     """The same, decided in the inbox.
 
@@ -52,13 +52,15 @@ async def approve_waiting(
         MakerIsChecker, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired
     """
     row, _ = await _lock(tx, transaction_id)
-    return await _approve(tx, row, parties, now)
+    return await _approve(tx, row, parties, now, note)
 
 
-async def _approve(tx: AsyncConnection, row: Transaction, parties: Collection[str], now: datetime) -> Transaction:
+async def _approve(
+    tx: AsyncConnection, row: Transaction, parties: Collection[str], now: datetime, note: str | None = None
+) -> Transaction:
     person = current_principal().person
     check_may_approve(row, person)
-    await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now)
+    await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now, note)
     row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
 

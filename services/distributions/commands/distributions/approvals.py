@@ -82,7 +82,7 @@ async def approve_distribution(
 async def approve_waiting(tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime) -> None:
     """As the own route does, for who decided in the inbox."""
     offering, distribution = await lock_distribution(tx, approval.resource_id)
-    await _approve(tx, offering, distribution, approval.content_hash, parties, now)
+    await _approve(tx, offering, distribution, approval.content_hash, parties, now, approval.note)
 
 
 async def _approve(
@@ -92,11 +92,12 @@ async def _approve(
     content_hash: str,
     parties: Collection[str],
     now: datetime,
+    note: str | None = None,
 ) -> Distribution:
     checker = current_principal().person
     check_may_approve(offering, distribution, checker, now)
     check_content(content_hash, distribution.content_hash)
-    await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, parties, now)
+    await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, parties, now, note)
     approved = replace(
         distribution,
         status=DistributionStatus.APPROVED,
