@@ -118,9 +118,10 @@ def confirm_bank_accounts(run: DemoRun) -> str:
 
 def make_commitments(run: DemoRun) -> str:
     for party in INVESTORS:
-        investment = run.client_of(party.id).post(
-            "/investments", {"offeringId": run.offering_id, "amount": usd(party.commitment_minor)}, deed="commits"
-        )
+        client = run.client_of(party.id)
+        read = client.get(f"/offerings/{run.offering_id}")
+        agreed = {"offeringId": run.offering_id, "offeringEtag": read["etag"]}
+        investment = client.post("/investments", agreed | {"amount": usd(party.commitment_minor)}, deed="commits")
         run.investments[party.id] = investment["investmentId"]
     return ", ".join(f"{party.id} {format_minor(party.commitment_minor)}" for party in INVESTORS)
 

@@ -32,6 +32,11 @@ def person_of(party_id: str) -> str:
     return f"auth0|{party_id.removeprefix('pty_')}"
 
 
+def agree_to(offering: Json) -> Json:
+    """What a commitment says of the offering that was read."""
+    return {"offeringId": offering["offeringId"], "offeringEtag": offering["etag"]}
+
+
 class Organization:
     """The organization; what its methods make, they make over REST."""
 
@@ -180,8 +185,7 @@ class Organization:
         return self.admin.post("/offerings", body)
 
     def invest(self, offering: Json, investor: str, amount_minor: int) -> Json:
-        body = {"offeringId": offering["offeringId"], "partyId": investor, "amount": usd(amount_minor)}
-        return self.admin.post("/investments", body)
+        return self.admin.post("/investments", agree_to(offering) | {"partyId": investor, "amount": usd(amount_minor)})
 
     def build_contribution(self, offering: Json, investment: Json, bank_account_id: str) -> Json:
         return {

@@ -309,10 +309,10 @@ def test_a_contribution_comes_back_after_thirty_days(org: Organization, closed: 
     assert [line["amount_minor"] for line in org.read_movements(contribution["transactionId"])] == [1_000_00, -1_000_00]
     # What has left counts as contributed still: it is owed, and an account of the book says by whom.
     funded = 1_000_00 if closed else 0
-    investment = org.wait_for_investment(
-        contribution["investmentId"], lambda read: minor_of(read["clearedAmount"]) == 0
+    org.wait_for_investment(
+        contribution["investmentId"],
+        lambda read: (minor_of(read["clearedAmount"]), minor_of(read["fundedAmount"])) == (0, funded),
     )
-    assert minor_of(investment["fundedAmount"]) == funded
     account = org.admin.get(f"/bank-accounts/{contribution['bankAccountId']}")
     assert (account["status"], account["blockReason"]) == ("BLOCKED", "R10")
     org.admin.expect_refusal(422, "NOT_RETRYABLE", "POST", f"/transactions/{contribution['transactionId']}/retry")

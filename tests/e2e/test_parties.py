@@ -28,7 +28,7 @@ from demo.harness.rest import Json, RestClient, new_key
 from demo.harness.waiting import wait_for
 from deploy.local.instance import Instance
 from deploy.topology import database_of
-from tests.e2e.organization import Organization, metadata_of, open_client
+from tests.e2e.organization import Organization, agree_to, metadata_of, open_client
 
 AMOUNT_MINOR = 200_00
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -76,7 +76,7 @@ def contribute(person: RestClient, org: Organization, offering: Json, party: str
             "accountNumber": account_number_of(AT_ONCE),
         },
     )
-    body = {"offeringId": offering["offeringId"], "partyId": party, "amount": usd(AMOUNT_MINOR)}
+    body = agree_to(offering) | {"partyId": party, "amount": usd(AMOUNT_MINOR)}
     investment = person.post("/investments", body)
     return person.post("/transactions", org.build_contribution(offering, investment, account["bankAccountId"]))
 
@@ -122,7 +122,7 @@ def test_a_person_invests_through_an_llc_and_an_ira_and_sees_both_and_nobody_els
     ann.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/investments?partyId={strangers}")
     ann.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{theirs['transactionId']}")
     ann.expect_refusal(404, "INVESTMENT_NOT_FOUND", "POST", f"/investments/{theirs['investmentId']}/cancel")
-    body: Json = {"offeringId": offering["offeringId"], "amount": usd(AMOUNT_MINOR)}
+    body: Json = agree_to(offering) | {"amount": usd(AMOUNT_MINOR)}
     ann.expect_refusal(404, "PARTY_NOT_FOUND", "POST", "/investments", body | {"partyId": strangers})
     unnamed = ann.expect_refusal(400, "INVALID_FIELD", "POST", "/investments", body)
     assert [fault["pointer"] for fault in unnamed.problem["errors"]] == ["/partyId"]
@@ -140,6 +140,7 @@ def check_the_same_over_grpc(
     wanted = off.CreateInvestmentRequest(
         idempotency_key=new_key(),
         offering_id=offering["offeringId"],
+        offering_etag=offering["etag"],
         party_id=sorted(both)[0],
         amount=money_pb2.Money(currency_code="USD", amount_minor=AMOUNT_MINOR),
     )
@@ -173,12 +174,13 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     [manager] = [one for one in titled if one.get("title") == "Manager"]
     org.admin.post(f"/parties/{llc}/persons/remove", {"personId": bob.user}, etag=manager["etag"])
     assert bob.user not in {one["personId"] for one in org.auditor.get(f"/parties/{llc}/persons")["persons"]}
-    body = {"offeringId": offering["offeringId"], "partyId": llc, "amount": usd(AMOUNT_MINOR)}
+    body = agree_to(offering) | {"partyId": llc, "amount": usd(AMOUNT_MINOR)}
     bob.expect_refusal(404, "PARTY_NOT_FOUND", "POST", "/investments", body)
     bob.expect_refusal(404, "TRANSACTION_NOT_FOUND", "POST", f"/transactions/{bobs['transactionId']}/cancel")
     wanted = off.CreateInvestmentRequest(
         idempotency_key=new_key(),
         offering_id=offering["offeringId"],
+        offering_etag=offering["etag"],
         party_id=llc,
         amount=money_pb2.Money(currency_code="USD", amount_minor=AMOUNT_MINOR),
     )
@@ -222,7 +224,7 @@ def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_agai
     for user in (ann.user, org.second_admin.user):
         end_sessions(org, user)
     ended = 401, "SESSION_ENDED", "POST"
-    body = {"offeringId": offering["offeringId"], "partyId": party, "amount": usd(AMOUNT_MINOR)}
+    body = agree_to(offering) | {"partyId": party, "amount": usd(AMOUNT_MINOR)}
     ann.expect_refusal(*ended, "/investments", body)
     ann.expect_refusal(*ended, f"/transactions/{ordered['transactionId']}/cancel")
     org.second_admin.expect_refusal(*ended, *approve, etag=read["etag"])
@@ -300,7 +302,7 @@ def test_a_party_that_is_not_there_is_refused_wherever_staff_names_it(org: Organ
         "targetAmount": usd(AMOUNT_MINOR),
         "deadlineTime": (org.now() + timedelta(days=60)).isoformat(),
     }
-    committed = {"offeringId": offering["offeringId"], "amount": usd(AMOUNT_MINOR)}
+    committed = agree_to(offering) | {"amount": usd(AMOUNT_MINOR)}
     for path, body, field in (
         ("/bank-accounts", account, "partyId"),
         ("/investments", committed, "partyId"),

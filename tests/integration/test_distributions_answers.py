@@ -66,7 +66,7 @@ async def test_every_write_answers_what_its_caller_reads_after_it(service: Readi
     )
     mask = FieldMask(paths=["display_name"])
     update = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street", update_mask=mask)
-    await service.call(service.offerings.UpdateOffering, update)
+    offering = await service.call(service.offerings.UpdateOffering, update)
     held = await service.invest(offering, "inv-001", 100_000_00)
     assert list(held.allowed_actions) == ["cancel"]
     withdrawn = await service.invest(offering, "inv-002", 10_00, fund=False)

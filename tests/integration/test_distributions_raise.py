@@ -131,7 +131,7 @@ async def test_terms_change_until_somebody_invests(service: DistributionsHarness
     changed = await service.call(service.offerings.UpdateOffering, request)
     assert changed.display_name == "Elm Street"
     assert described(changed.terms)["preferred_return"] == {"rate": "0.07"}
-    await service.invest(offering, "inv-001", 50_00, fund=False)
+    await service.invest(changed, "inv-001", 50_00, fund=False)
     request.idempotency_key = ""
     with pytest.raises(DomainError) as refusal:
         await service.call(service.offerings.UpdateOffering, request)

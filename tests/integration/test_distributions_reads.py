@@ -235,3 +235,33 @@ async def test_a_decision_on_what_was_read_before_a_change_is_refused(service: D
         await service.approve(submitted)
     assert (refusal.value.reason, refusal.value.metadata) == ("ETAG_MISMATCH", {"etag": again.etag})
     assert (await service.approve(again)).status == dpb.Distribution.APPROVED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "terms": opb.WaterfallTerms(
+                tiers=[
+                    opb.WaterfallTerms.Tier(return_of_capital={}),
+                    opb.WaterfallTerms.Tier(preferred_return={"rate": "0.05"}),
+                    opb.WaterfallTerms.Tier(split={"sponsor_share": "0.30"}),
+                ]
+            )
+        },
+        {"deadline_time": to_timestamp(START + timedelta(days=60))},
+    ],
+    ids=["terms", "deadline"],
+)
+async def test_an_investor_commits_to_what_was_read_or_not_at_all(
+    service: DistributionsHarness, change: dict[str, Any]
+) -> None:
+    read = await service.offering(100_00)
+    request = opb.UpdateOfferingRequest(offering_id=read.offering_id, etag=read.etag, **change)
+    request.update_mask.paths.extend(change)
+    changed = await service.call(service.offerings.UpdateOffering, request)
+    with pytest.raises(DomainError) as refusal:
+        await service.invest(read, "inv-001", 60_00)
+    assert (refusal.value.reason, refusal.value.metadata) == ("ETAG_MISMATCH", {"etag": changed.etag})
+    await service.invest(changed, "inv-001", 60_00)
+    await service.invest(changed, "inv-002", 40_00)  # money that came in changes nothing that was agreed to

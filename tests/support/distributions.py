@@ -189,7 +189,9 @@ class DistributionsHarness:
         return await self.call(self.offerings.CreateOffering, request)
 
     async def invest(self, offering: opb.Offering, investor: str, minor: int, *, fund: bool = True) -> opb.Investment:
-        request = opb.CreateInvestmentRequest(offering_id=offering.offering_id, party_id=investor, amount=usd(minor))
+        request = opb.CreateInvestmentRequest(
+            offering_id=offering.offering_id, offering_etag=offering.etag, party_id=investor, amount=usd(minor)
+        )
         investment = await self.call(self.investments.CreateInvestment, request, investor, "investor")
         if fund:
             await self.fund(offering, investment, minor)

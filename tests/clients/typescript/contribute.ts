@@ -18,7 +18,11 @@ const contribute = async (): Promise<Transaction> => {
   const { data: investment } = await createInvestment({
     client,
     headers: { "Idempotency-Key": key() },
-    body: { offeringId: offering.offeringId, amount: { currencyCode: offering.targetAmount.currencyCode, amountMinor: "50000" } },
+    body: {
+      offeringId: offering.offeringId,
+      offeringEtag: offering.etag,
+      amount: { currencyCode: offering.targetAmount.currencyCode, amountMinor: "50000" },
+    },
     throwOnError: true,
   });
   const { data: created, response } = await createTransaction({
