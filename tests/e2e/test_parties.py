@@ -170,8 +170,8 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     persons = org.auditor.get(f"/parties/{llc}/persons")["persons"]
     assert {ann.user, bob.user} <= {one["personId"] for one in persons}
 
-    titled = org.do_together(f"/parties/{llc}/persons", {"personId": bob.user, "title": "Manager"})["persons"]
-    [manager] = [one for one in titled if one.get("title") == "Manager"]
+    manager = org.do_together(f"/parties/{llc}/persons", {"personId": bob.user, "title": "Manager"})
+    assert manager["title"] == "Manager"
     org.admin.post(f"/parties/{llc}/persons/remove", {"personId": bob.user}, etag=manager["etag"])
     assert bob.user not in {one["personId"] for one in org.auditor.get(f"/parties/{llc}/persons")["persons"]}
     body = agree_to(offering) | {"partyId": llc, "amount": usd(AMOUNT_MINOR)}
