@@ -171,7 +171,7 @@ class _Unreliable(Database):
     """A database whose connections call `trouble(connection, moment)` before and after each statement."""
 
     def __init__(self, urls: SimpleNamespace, trouble: Callable[[asyncpg.Connection, str], None]) -> None:
-        super().__init__(urls.app_url, urls.worker_url, "escrow")
+        super().__init__(urls.app_url, urls.worker_url, "escrow", seals=SEALS)
         self._trouble = trouble
 
     @asynccontextmanager
