@@ -127,4 +127,4 @@ class OwnParties:
         with acting_as(principal):
             async with self._database.begin() as tx:
                 await parties_read.check_session_of(tx, principal)
-                return frozenset(await list_parties_of_person(tx, principal.org_id, principal.person))
+                return frozenset(await list_parties_of_person(tx, principal.person))

@@ -57,7 +57,7 @@ def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> pb.Jour
 
 async def _is_empty(tx: AsyncConnection, row: Any) -> bool:
     try:
-        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id), row.currency)
+        account.check_empty(await store.list_balances(tx, row.escrow_account_id), row.currency)
     except BalancesNotZero:
         return False
     return True

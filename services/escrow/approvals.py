@@ -15,7 +15,6 @@ from realco.escrow.v1 import events_pb2 as events
 from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.kinds import ApprovalKind, by_command
-from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
 from services.chassis.values.approvals import ApprovalDetails, Change, Effect
 from services.chassis.values.money import Money
@@ -109,10 +108,9 @@ class _Details:
 
     async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[Any, list[Effect]]:
         changes = _sum_changes(legs)
-        org_id = current_principal().org_id
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
-            found = await store.list_balances(tx, org_id, escrow_account_id, list(changes)) if changes else []
+            found = await store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
         before = {balance.ledger_account: balance.posted_minor for balance in found}
         effects = [
             Effect(
@@ -190,13 +188,13 @@ class _Details:
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
         async with self._operations.database.begin() as tx:
-            hold = await store.find_hold(tx, current_principal().org_id, escrow_account_id, hold_id)
+            hold = await store.find_hold(tx, escrow_account_id, hold_id)
         if hold is None:
             raise refusals.HoldNotFound()
         return hold
 
     async def _require_account(self, tx: Any, escrow_account_id: str) -> Any:
-        account = await store.find_escrow_account(tx, current_principal().org_id, escrow_account_id)
+        account = await store.find_escrow_account(tx, escrow_account_id)
         if account is None:
             raise EscrowAccountNotFound()
         return account

@@ -16,7 +16,9 @@ from asyncpg import Connection, Record
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
+from services.chassis.data.reach import is_mine
 from services.escrow.domain.account import Balance
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount
 from services.escrow.domain.journal import Layer, Leg, NewEntry
@@ -156,27 +158,27 @@ async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> 
     return (await tx.execute(sa.insert(escrow_accounts).values(**values).returning(escrow_accounts))).one()
 
 
-async def find_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_id: str) -> sa.Row[Any] | None:
+async def find_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any] | None:
     table = escrow_accounts.c
-    mine = sa.select(escrow_accounts).where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+    mine = sa.select(escrow_accounts).where(is_mine(escrow_accounts), table.escrow_account_id == escrow_account_id)
     return (await tx.execute(mine)).one_or_none()
 
 
-async def lock_escrow_account(tx: AsyncConnection, org_id: str, escrow_account_id: str) -> sa.Row[Any] | None:
+async def lock_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any] | None:
     """The escrow account, which nobody else changes, nor anything in it, until this transaction ends."""
     table = escrow_accounts.c
-    mine = sa.select(escrow_accounts).where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+    mine = sa.select(escrow_accounts).where(is_mine(escrow_accounts), table.escrow_account_id == escrow_account_id)
     return (await tx.execute(mine.with_for_update(key_share=True))).one_or_none()
 
 
 async def save_escrow_account(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, now: datetime, changes: dict[str, Any]
+    tx: AsyncConnection, escrow_account_id: str, now: datetime, changes: dict[str, Any]
 ) -> sa.Row[Any]:
     """Writes columns of the escrow account: a new version of it."""
     table = escrow_accounts.c
     change = (
         sa.update(escrow_accounts)
-        .where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+        .where(is_mine(escrow_accounts), table.escrow_account_id == escrow_account_id)
         .values(updated_at=now, version=table.version + 1, **changes)
         .returning(escrow_accounts)
     )
@@ -189,7 +191,7 @@ def on_normal_side(debit: sa.ColumnElement[int], credit: sa.ColumnElement[int]) 
 
 
 async def list_balances(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
+    tx: AsyncConnection, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
 ) -> list[Balance]:
     """The balances of these ledger accounts that exist, or of all, by kind and party."""
     table = ledger_accounts.c
@@ -201,7 +203,7 @@ async def list_balances(
             on_normal_side(table.debits_pending, table.credits_pending),
             table.held,
         )
-        .where(table.org_id == org_id, table.escrow_account_id == escrow_account_id)
+        .where(is_mine(ledger_accounts), table.escrow_account_id == escrow_account_id)
         .order_by(table.kind, table.party_id)
     )
     if accounts is not None:
@@ -223,21 +225,19 @@ class BookedEntry(NamedTuple):
 
 
 async def list_journal_entries_of_transaction(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, transaction_id: str
+    tx: AsyncConnection, escrow_account_id: str, transaction_id: str
 ) -> list[BookedEntry]:
     """What the book has of a transaction, oldest first."""
-    return await _list_entries(tx, org_id, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
+    return await _list_entries(tx, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
 
 
-async def find_journal_entry(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, journal_entry_id: str
-) -> BookedEntry | None:
-    found = await _list_entries(tx, org_id, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
+async def find_journal_entry(tx: AsyncConnection, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
+    found = await _list_entries(tx, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
     return found[0] if found else None
 
 
 async def _list_entries(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, which: sa.ColumnElement[bool]
+    tx: AsyncConnection, escrow_account_id: str, which: sa.ColumnElement[bool]
 ) -> list[BookedEntry]:
     head, legs = journal_entries.c, ledger_entries.c
     query = (
@@ -261,7 +261,7 @@ async def _list_entries(
                 legs.journal_sequence == head.sequence,
             ),
         )
-        .where(head.org_id == org_id, head.escrow_account_id == escrow_account_id, which)
+        .where(is_mine(journal_entries), head.escrow_account_id == escrow_account_id, which)
         .order_by(head.sequence, legs.leg)
     )
     found: dict[str, BookedEntry] = {}
@@ -295,7 +295,6 @@ async def insert_hold(tx: AsyncConnection, now: datetime, **values: Any) -> Hold
 
 async def save_end_of_hold(
     tx: AsyncConnection,
-    org_id: str,
     escrow_account_id: str,
     hold_id: str,
     status: str,
@@ -311,7 +310,7 @@ async def save_end_of_hold(
     ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
         "now": now,
-        "org_id": org_id,
+        "org_id": current_principal().org_id,
         "escrow_account_id": escrow_account_id,
         "hold_id": hold_id,
         "status": status,
@@ -322,18 +321,17 @@ async def save_end_of_hold(
     return HoldVerdict(*(await tx.execute(call, values)).one())
 
 
-async def save_expiry_of_hold(
-    tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str, at: datetime
-) -> bool:
+async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
     """Lets an open hold end by itself at a time; False if it is not open."""
+    org_id = current_principal().org_id
     call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME)))
     return bool(await tx.scalar(call))
 
 
-async def find_hold(tx: AsyncConnection, org_id: str, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
+async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
     table = holds.c
     query = select_holds_with_account().where(
-        table.org_id == org_id, table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
+        is_mine(holds), table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
     )
     return (await tx.execute(query)).one_or_none()
 

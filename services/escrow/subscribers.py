@@ -58,20 +58,18 @@ async def _book_fact(
     delivery: Delivery,
 ) -> None:
     escrow_account_id = transaction.escrow_account_id
-    account = await store.lock_escrow_account(tx, delivery.org_id, escrow_account_id)
+    account = await store.lock_escrow_account(tx, escrow_account_id)
     if account is None:
         raise EscrowAccountNotFound()
     frozen = account.status == Status.FROZEN.value
     if fact is Fact.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
-    booked = await store.list_journal_entries_of_transaction(
-        tx, delivery.org_id, escrow_account_id, transaction.transaction_id
-    )
+    booked = await store.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     position = Position(leg for entry in booked for leg in entry.legs)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await store.list_balances(tx, delivery.org_id, escrow_account_id, accounts)
+        for balance in await store.list_balances(tx, escrow_account_id, accounts)
     }
     legs = build_legs(fact, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
     if not legs:

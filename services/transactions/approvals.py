@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.kinds import ApprovalKind, by_command
 from services.chassis.approvals.waiting import WaitingKind
-from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import Approval, ApprovalDetails, Change
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
@@ -79,11 +78,11 @@ async def _end_transaction(tx: AsyncConnection, approval: Approval, why: str, no
 
 
 async def _lock_transaction(tx: AsyncConnection, transaction_id: str) -> None:
-    await store.lock_transaction(tx, current_principal().org_id, transaction_id)
+    await store.lock_transaction(tx, transaction_id)
 
 
 async def _lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> None:
-    await account_store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
+    await account_store.lock_bank_account(tx, bank_account_id)
 
 
 async def _confirm_bank_account(
@@ -103,10 +102,9 @@ class _Details:
         self._dependencies = dependencies
 
     async def describe_replay(self, request: hook_pb.ReplayWebhookRequest, now: datetime) -> ApprovalDetails:
-        org_id = current_principal().org_id
         async with self._dependencies.database.begin() as tx:
-            hook = await hook_store.find_webhook(tx, org_id, request.webhook_id)
-            found = {} if hook is None else await store.list_transactions(tx, org_id, [hook.transaction_id])
+            hook = await hook_store.find_webhook(tx, request.webhook_id)
+            found = {} if hook is None else await store.list_transactions(tx, [hook.transaction_id])
         if hook is None:
             raise WebhookNotFound()
         transaction = found[hook.transaction_id]
@@ -120,14 +118,14 @@ class _Details:
         )
 
     async def describe_transaction(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        org_id, transaction_id = current_principal().org_id, approval.resource_id
+        transaction_id = approval.resource_id
         async with self._dependencies.database.begin() as tx:
-            row = (await store.list_transactions(tx, org_id, [transaction_id])).get(transaction_id)
+            row = (await store.list_transactions(tx, [transaction_id])).get(transaction_id)
             if row is None:
                 raise TransactionNotFound()
             account, facts = None, [Explanation(f"{json.loads(approval.content)['reason']}.", "APPROVAL_REASON")]
             if row.bank_account_id:
-                account = await account_store.find_bank_account(tx, org_id, row.bank_account_id)
+                account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
                 facts += await _explain(tx, account, now)
         facts.append(await self._explain_clearance(row.party_id))
@@ -135,14 +133,13 @@ class _Details:
         return replace(build_transaction_details(row, account), changes=changes, facts=tuple(facts))
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        org_id = current_principal().org_id
         async with self._dependencies.database.begin() as tx:
-            row = await account_store.find_bank_account(tx, org_id, approval.resource_id)
+            row = await account_store.find_bank_account(tx, approval.resource_id)
             if row is None:
                 raise BankAccountNotFound()
-            formers = await account_store.list_default_accounts(tx, org_id, [row.party_id])
+            formers = await account_store.list_default_accounts(tx, [row.party_id])
             facts = await _explain(tx, row, now)
-            owners = await account_store.count_owners(tx, org_id, row.account_number_digest)
+            owners = await account_store.count_owners(tx, row.account_number_digest)
         facts += [explain_owners(owners), await self._explain_clearance(row.party_id)]
         return replace(build_bank_account_details(row, formers.get(row.party_id)), facts=tuple(facts))
 
@@ -155,6 +152,6 @@ class _Details:
 
 
 async def _explain(tx: AsyncConnection, account: sa.Row[Any], now: datetime) -> list[Explanation]:
-    first = await store.find_first_payout(tx, account.org_id, account.party_id, account.bank_account_id)
+    first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
     since = account.confirmed_at if account.status == ACTIVE else None
     return [explain_account(account.status, account.created_at, since, now), explain_first_use(first)]

@@ -72,6 +72,27 @@ def test_what_is_found_may_be_none_and_what_is_required_is_there() -> None:
 SHARED = {"type", "approvals"}
 
 
+def stored() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
+    """What other modules call of the stores, in all services: (where, the function)."""
+    for service in SERVICE_NAMES:
+        folder = ROOT / "services" / service
+        for path in sorted((*folder.glob("store.py"), *folder.glob("store/*.py"))):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                    yield f"{path.relative_to(ROOT)}: {node.name}", node
+
+
+def test_a_store_function_takes_the_connection_first_and_never_an_organization() -> None:
+    """It is the caller's, which the connection is bound to: an argument could be another."""
+    broken = [
+        where
+        for where, function in stored()
+        if function.args.args[0].arg not in ("tx", "connection")
+        or "org_id" in {each.arg for each in (*function.args.args, *function.args.kwonlyargs)}
+    ]
+    assert broken == []
+
+
 def test_the_chassis_speaks_the_contracts_of_no_one_service() -> None:
     """import-linter takes all packages of `realco` for one."""
     foreign = [

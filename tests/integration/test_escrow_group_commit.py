@@ -21,6 +21,7 @@ from services.escrow.domain.journal import EntryType, NewEntry, build_key, credi
 from services.escrow.posting.group_commit import Poster
 from tests.support.escrow import Escrow, key, name_of, refusal
 from tests.support.events import as_in_events
+from tests.support.seals import SEALS
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ class _Unreliable(Database):
     """A database whose connections call `trouble(connection, moment)` before and after each statement."""
 
     def __init__(self, urls: SimpleNamespace, trouble: Callable[[asyncpg.Connection, str], None]) -> None:
-        super().__init__(urls.app_url, urls.worker_url, "escrow", seals=SEALS)
+        super().__init__(urls.app_url, urls.worker_url, "escrow", SEALS)
         self._trouble = trouble
 
     @asynccontextmanager

@@ -82,13 +82,13 @@ async def list_parties_of_person(
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
     await check_session_of(tx, principal)
-    found = await store.list_parties_of_person(tx, principal.org_id, normalize_person(request.person_id))
+    found = await store.list_parties_of_person(tx, normalize_person(request.person_id))
     return pb.ListPartiesOfPersonResponse(party_ids=found)
 
 
 async def check_session_of(tx: AsyncConnection, principal: Principal) -> None:
     """Raises SessionEnded."""
-    check_session(principal, await store.find_end_of_sessions(tx, principal.org_id, principal.person))
+    check_session(principal, await store.find_end_of_sessions(tx, principal.person))
 
 
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:

@@ -11,6 +11,7 @@ from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
+from services.chassis.data.reach import is_mine
 from services.compliance import messages
 from services.compliance.store import checks
 from services.compliance.tables import ended_sessions, parties, party_persons
@@ -89,16 +90,17 @@ async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
     return list(await tx.execute(sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person_id)))
 
 
-async def list_parties_of_person(tx: AsyncConnection, org_id: str, person_id: str) -> list[str]:
+async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    mine = sa.select(_p.party_id).where(_p.org_id == org_id, _p.person_id == person_id).order_by(_p.party_id)
+    mine = sa.select(_p.party_id).where(is_mine(party_persons), _p.person_id == person_id).order_by(_p.party_id)
     return list(await tx.scalars(mine))
 
 
-async def find_end_of_sessions(tx: AsyncConnection, org_id: str, person_id: str) -> datetime | None:
+async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
     c = ended_sessions.c
-    found: datetime | None = await tx.scalar(sa.select(c.ended_at).where(c.org_id == org_id, c.person_id == person_id))
+    theirs = sa.select(c.ended_at).where(is_mine(ended_sessions), c.person_id == person_id)
+    found: datetime | None = await tx.scalar(theirs)
     return found
 
 

@@ -15,9 +15,10 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import is_mine
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.states import check_move
-from services.distributions.store.rows import Row, build_values_table, insert_many, is_mine
+from services.distributions.store.rows import Row, build_values_table, insert_many
 from services.distributions.tables import moves as moves_table
 
 V = TypeVar("V")

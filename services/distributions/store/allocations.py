@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.reach import is_mine
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, AllocationLine, PayeeType
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
 from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.rows import Row, insert_many, is_mine
+from services.distributions.store.rows import Row, insert_many
 from services.distributions.tables import allocation_lines, allocations
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.distributions.store.rows import is_mine
+from services.chassis.data.reach import is_mine
 from services.distributions.tables import contributions
 
 

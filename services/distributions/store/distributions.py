@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.outbox import enqueue_all
+from services.chassis.data.reach import is_mine
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
@@ -23,7 +24,7 @@ from services.distributions.messages import to_allocation, to_distribution
 from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.allocations import ALLOCATIONS, save_allocations
 from services.distributions.store.offerings import OFFERINGS
-from services.distributions.store.rows import Row, insert_many, is_mine
+from services.distributions.store.rows import Row, insert_many
 from services.distributions.tables import distribution_tiers, distributions
 
 

@@ -12,12 +12,13 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.outbox import enqueue_all
+from services.chassis.data.reach import is_mine
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 from services.distributions.messages import to_investment
 from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.rows import Row, is_mine
+from services.distributions.store.rows import Row
 from services.distributions.tables import investments
 
 

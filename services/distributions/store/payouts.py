@@ -9,13 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.reach import is_mine
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
 from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.investments import read_investment
-from services.distributions.store.rows import Row, is_mine
+from services.distributions.store.rows import Row
 from services.distributions.tables import investments, payouts
 
 BATCH_MAX = 1000  # what one BatchCreatePayouts takes

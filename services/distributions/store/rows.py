@@ -18,11 +18,6 @@ from services.chassis.calls.auth import current_principal
 Row = sa.Row[Any]
 
 
-def is_mine(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Row level security says the same; said here too, the keys serve, which the organization leads."""
-    return table.c.org_id == sa.bindparam(None, current_principal().org_id, unique=True)
-
-
 async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """All the rows in one statement and one round trip, in the caller's organization."""
     if not rows:

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.reach import is_mine
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.books import DAYS_IN_YEAR
 from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
 from services.distributions.store.investments import lock_investments, save_investments
-from services.distributions.store.rows import is_mine
 from services.distributions.tables import distribution_tiers, distributions, investments
 
 # A rate has at most six decimals and a year 365 days, so an accrual is always a whole number of these.

@@ -93,7 +93,7 @@ async def _lock(tx: AsyncConnection, request: Any) -> sa.Row[Any]:
         EscrowAccountNotFound: there is none.
         EtagMismatch: it is not the one the request's etag was read from.
     """
-    row = await store.lock_escrow_account(tx, current_principal().org_id, request.escrow_account_id)
+    row = await store.lock_escrow_account(tx, request.escrow_account_id)
     if row is None:
         raise EscrowAccountNotFound()
     check_etag(request.etag, messages.to_etag(row))
@@ -118,13 +118,13 @@ async def _move(
         return await actions.answer_escrow_account(tx, row)
     account.check_move(current, wanted)
     if wanted is Status.CLOSED:
-        account.check_empty(await store.list_balances(tx, row.org_id, row.escrow_account_id), row.currency)
+        account.check_empty(await store.list_balances(tx, row.escrow_account_id), row.currency)
     return await _save(tx, row, now, {"status": wanted.value, **changes})
 
 
 async def _save(tx: AsyncConnection, row: sa.Row[Any], now: datetime, changes: dict[str, Any]) -> pb.EscrowAccount:
     """Writes the changes, and tells them: every change of an escrow account passes here."""
-    saved = await store.save_escrow_account(tx, row.org_id, row.escrow_account_id, now, changes)
+    saved = await store.save_escrow_account(tx, row.escrow_account_id, now, changes)
     message = messages.to_escrow_account(saved)
     if saved.status != row.status:
         await outbox.enqueue(

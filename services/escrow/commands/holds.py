@@ -184,7 +184,6 @@ async def end_hold(
     principal = current_principal()
     verdict = await store.save_end_of_hold(
         tx,
-        principal.org_id,
         escrow_account_id,
         hold_id,
         status,
@@ -202,7 +201,7 @@ async def let_hold_expire(
     tx: AsyncConnection, escrow_account_id: str, hold_id: str, expires_at: datetime, now: datetime
 ) -> None:
     """Lets an open hold end by itself at a time."""
-    if await store.save_expiry_of_hold(tx, current_principal().org_id, escrow_account_id, hold_id, expires_at):
+    if await store.save_expiry_of_hold(tx, escrow_account_id, hold_id, expires_at):
         await _publish(tx, events.HoldUpdated, escrow_account_id, hold_id, now)
 
 
@@ -233,14 +232,14 @@ async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb
         HoldNotFound: there is none.
         EtagMismatch: it is not as it was when the request's etag was read.
     """
-    await store.lock_escrow_account(tx, current_principal().org_id, request.escrow_account_id)
+    await store.lock_escrow_account(tx, request.escrow_account_id)
     row = await _find(tx, request.escrow_account_id, request.hold_id)
     check_etag(request.etag, messages.etag_of_hold(row))
     return row
 
 
 async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
-    row = await store.find_hold(tx, current_principal().org_id, escrow_account_id, hold_id)
+    row = await store.find_hold(tx, escrow_account_id, hold_id)
     if row is None:
         raise refusals.HoldNotFound()
     return row

@@ -115,9 +115,7 @@ async def build_entry(
     if new.reverses_journal_entry_id:
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
-            original = await store.find_journal_entry(
-                tx, principal.org_id, escrow_account_id, new.reverses_journal_entry_id
-            )
+            original = await store.find_journal_entry(tx, escrow_account_id, new.reverses_journal_entry_id)
         if original is None:
             raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)

@@ -17,7 +17,7 @@ from services.escrow.tables import holds
 
 async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
     account = await require_escrow_account(tx, request.escrow_account_id)
-    row = await store.find_hold(tx, account.org_id, account.escrow_account_id, request.hold_id)
+    row = await store.find_hold(tx, account.escrow_account_id, request.hold_id)
     if row is None:
         raise HoldNotFound()
     return actions.answer_hold(row)

@@ -62,8 +62,8 @@ async def create_bank_account(
         raise unknown
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
-    await store.lock_default(tx, principal.org_id, party_id)
-    is_first = not await store.has_default(tx, principal.org_id, party_id)
+    await store.lock_default(tx, party_id)
+    is_first = not await store.has_default(tx, party_id)
     seal = SealedFor(
         org_id=principal.org_id,
         bank_account_id=new_id("ba"),
@@ -125,13 +125,13 @@ async def confirm_bank_account(
     Raises:
         BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
     """
-    row = await store.lock_bank_account(tx, current_principal().org_id, bank_account_id)
+    row = await store.lock_bank_account(tx, bank_account_id)
     if row is None:
         raise BankAccountNotFound()
     await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now, note)
     if row.default_for_payouts:
-        await store.lock_default(tx, row.org_id, row.party_id)
-        for former in (await store.list_default_accounts(tx, row.org_id, [row.party_id])).values():
+        await store.lock_default(tx, row.party_id)
+        for former in (await store.list_default_accounts(tx, [row.party_id])).values():
             await store.save_bank_account(tx, former, now, default_for_payouts=False)
     await store.save_bank_account(tx, row, now, status=ACTIVE, confirmed_at=now)
 
@@ -147,25 +147,23 @@ async def delete_bank_account(
     return answer_bank_account(row)
 
 
-async def block_bank_account(tx: AsyncConnection, org_id: str, bank_account_id: str, code: str, now: datetime) -> None:
+async def block_bank_account(tx: AsyncConnection, bank_account_id: str, code: str, now: datetime) -> None:
     """A bank's return says the account must not be used again, for what is under way either.
 
     A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
     """
-    row = await store.lock_bank_account(tx, org_id, bank_account_id, to_block=True)
+    row = await store.lock_bank_account(tx, bank_account_id, to_block=True)
     if row is not None and not row.block_reason:
         status = BLOCKED if row.status in LIVE else row.status
         await BANK_ACCOUNT_APPROVALS.cancel(tx, bank_account_id, now)
         await store.save_bank_account(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
 
 
-async def block_altered_account(
-    tx: AsyncConnection, org_id: str, bank_account_id: str, transaction_id: str, now: datetime
-) -> None:
+async def block_altered_account(tx: AsyncConnection, bank_account_id: str, transaction_id: str, now: datetime) -> None:
     """What the account says is not what this service wrote: nobody uses it any more, and somebody is told."""
     ACCOUNTS_ALTERED.inc()
     log.error("bank_account_altered", bank_account_id=bank_account_id, transaction_id=transaction_id)
-    await block_bank_account(tx, org_id, bank_account_id, "ALTERED", now)
+    await block_bank_account(tx, bank_account_id, "ALTERED", now)
 
 
 def check_usable(
@@ -194,7 +192,7 @@ def check_usable(
 
 async def _lock_as_read(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:
     principal = current_principal()
-    row = await store.lock_bank_account(tx, principal.org_id, bank_account_id)
+    row = await store.lock_bank_account(tx, bank_account_id)
     if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound()
     check_etag(etag, build_bank_account_etag(row))

@@ -77,7 +77,7 @@ async def create_transaction(
     verdict.check()
     digest, reason = None, TYPES[_T.Type.Name(request.type)].approval_reason
     if request.bank_account_id:
-        account = await bank_accounts.find_bank_account(tx, principal.org_id, request.bank_account_id)
+        account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
         digest = check_usable(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
         reason = reason or (None if principal.confined or principal.service else STAFFS_DEBIT)
     if verdict.investment is not None:

@@ -158,7 +158,7 @@ async def retry_transaction(
     if verdict.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
         await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
     if row.bank_account_id:
-        account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
+        account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
         check_usable(account, row.party_id, is_debit=row.is_debit)
     if row.status is not Status.PENDING_RETRY:
         row = await store.save_move(
@@ -201,7 +201,7 @@ async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> 
 async def _lock(tx: AsyncConnection, transaction_id: str) -> tuple[Transaction, str]:
     """Raises TransactionNotFound: also for the transaction of a party the caller does not act for."""
     principal = current_principal()
-    row = await store.lock_transaction(tx, principal.org_id, transaction_id)
+    row = await store.lock_transaction(tx, transaction_id)
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound()
     return row, principal.person

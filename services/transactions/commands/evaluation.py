@@ -12,7 +12,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.auth import Principal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.once import decided_meanwhile, replace_answer
 from services.chassis.process.telemetry import log
@@ -80,9 +80,8 @@ async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
 
 
 async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
-    org_id = current_principal().org_id
     async with dependencies.database.begin() as tx:
-        row = await store.lock_transaction(tx, org_id, answer.transaction_id)
+        row = await store.lock_transaction(tx, answer.transaction_id)
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
@@ -91,7 +90,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
         return answer
     async with dependencies.database.begin() as tx:
-        row = await store.lock_transaction(tx, org_id, answer.transaction_id)
+        row = await store.lock_transaction(tx, answer.transaction_id)
         if row is None or row.status is not Status.INITIATED:
             return answer
         outcomes = await apply_decisions(tx, [row], {row.transaction_id: decision}, dependencies.clock.now())

@@ -9,7 +9,6 @@ from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
@@ -140,8 +139,7 @@ async def check_commitment(tx: AsyncConnection, inflow: Inflow, investment: Inve
     Raises:
         CommitmentExceeded
     """
-    org_id = current_principal().org_id
-    on_their_way = await store.lock_contributions(tx, org_id, inflow.party_id, investment.investment_id)
+    on_their_way = await store.lock_contributions(tx, inflow.party_id, investment.investment_id)
     total_minor, unsettled_minor = on_their_way
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     taken_minor = max(total_minor, investment.funded_amount.amount_minor + unsettled_minor)

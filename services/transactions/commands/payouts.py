@@ -54,8 +54,8 @@ async def batch_create_payouts(
 ) -> pb.BatchCreatePayoutsResponse:
     principal = current_principal()
     first = {item.idempotency_key: item for item in reversed(request.items)}  # the first of a repeated key
-    known = await payout_requests.list_payout_requests(tx, principal.org_id, first)
-    plans = await _plan_items(tx, principal.org_id, [item for key, item in first.items() if key not in known])
+    known = await payout_requests.list_payout_requests(tx, first)
+    plans = await _plan_items(tx, [item for key, item in first.items() if key not in known])
     claimed = await payout_requests.insert_payout_requests(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
@@ -65,20 +65,20 @@ async def batch_create_payouts(
     if rows:
         await store.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
     # Those that another request took meanwhile are known by now as well.
-    known = await payout_requests.list_payout_requests(tx, principal.org_id, first)
+    known = await payout_requests.list_payout_requests(tx, first)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
-    created = await store.list_transactions(tx, principal.org_id, ids)
+    created = await store.list_transactions(tx, ids)
     results = [_build_result(item, known[item.idempotency_key], created) for item in request.items]
     return pb.BatchCreatePayoutsResponse(results=results)
 
 
-async def _plan_items(tx: AsyncConnection, org_id: str, items: Sequence[Item]) -> list[_Plan]:
+async def _plan_items(tx: AsyncConnection, items: Sequence[Item]) -> list[_Plan]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
-    sources = await store.list_contributing_accounts(tx, org_id, refunded) if refunded else {}
+    sources = await store.list_contributing_accounts(tx, refunded) if refunded else {}
     chosen = [_choose_account(item, sources) for item in items]
-    named = await bank_accounts.list_bank_accounts(tx, org_id, {account_id for account_id, _ in chosen if account_id})
+    named = await bank_accounts.list_bank_accounts(tx, {account_id for account_id, _ in chosen if account_id})
     defaults = await bank_accounts.list_default_accounts(
-        tx, org_id, {item.party_id for item, (account_id, _) in zip(items, chosen, strict=True) if not account_id}
+        tx, {item.party_id for item, (account_id, _) in zip(items, chosen, strict=True) if not account_id}
     )
     plans = []
     for item, (account_id, reason) in zip(items, chosen, strict=True):

@@ -149,6 +149,6 @@ async def _block_account(tx: AsyncConnection, row: Transaction, code: str, now: 
     if meaning is None:
         return
     if meaning.blocks and row.bank_account_id:
-        await block_bank_account(tx, row.org_id, row.bank_account_id, code, now)
+        await block_bank_account(tx, row.bank_account_id, code, now)
     if meaning.review:
         log.warning("return_to_review", transaction_id=row.transaction_id, code=code)

@@ -29,7 +29,7 @@ BANK_ACCOUNT_APPROVALS = Waiting("CONFIRM_BANK_ACCOUNT", APPROVAL_EVENTS)
 async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime) -> None:
     """Transactions of one organization begin to wait, for this reason."""
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
-    accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids) if ids else {}
+    accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     for row in rows:
         content = {
             "transactionId": row.transaction_id,

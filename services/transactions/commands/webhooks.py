@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.failure import Failure, write_failure
@@ -62,8 +61,7 @@ async def apply_webhook(
     Returns:
         False where it is too early: the webhook was faster than the answer to the order, which will name the payment.
     """
-    org_id = current_principal().org_id
-    row = await transactions.lock_transaction(tx, org_id, transaction_id)
+    row = await transactions.lock_transaction(tx, transaction_id)
     if row is None:
         return False
     hook = await store.lock_or_insert_webhook(tx, taken, row, now)
@@ -92,14 +90,13 @@ async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now
 
 async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
     """Has it applied again. The provider is asked anew how the payment stands, so nothing is done twice."""
-    org_id = current_principal().org_id
-    row = await store.lock_webhook(tx, org_id, request.webhook_id)
+    row = await store.lock_webhook(tx, request.webhook_id)
     if row is None:
         raise WebhookNotFound()
-    transaction = await transactions.lock_transaction(tx, org_id, row.transaction_id)
+    transaction = await transactions.lock_transaction(tx, row.transaction_id)
     invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
     assert transaction is not None
     received = {"status": "RECEIVED", "failure": None, "applied_at": None}
     row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
-    await store.save_due(tx, org_id, row.webhook_id)
+    await store.save_due(tx, row.webhook_id)
     return answer_webhook(row)

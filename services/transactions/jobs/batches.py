@@ -58,7 +58,7 @@ async def move_due(
     for org_id, transaction_ids in due.items():
         with acting_as(service_principal(NAME, org_id)):
             async with dependencies.database.begin() as tx:
-                rows = await store.lock_due(tx, org_id, transaction_ids, what, now)
+                rows = await store.lock_due(tx, transaction_ids, what, now)
                 if rows:
                     await step(tx, rows, now)
         moved += len(rows)

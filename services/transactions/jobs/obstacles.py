@@ -31,12 +31,12 @@ async def end_hopeless(
         uncleared: Parties for whom no money may move, each with what is missing.
     """
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
-    accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids)
+    accounts = await bank_accounts.list_bank_accounts(tx, ids)
     possible = []
     for row in rows:
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
         if row.bank_account_id and account is None:
-            await block_altered_account(tx, row.org_id, row.bank_account_id, row.transaction_id, now)
+            await block_altered_account(tx, row.bank_account_id, row.transaction_id, now)
             failure: Failure | None = make_failure(
                 BankAccountNotUsable("The bank account is not what it was added as.")
             )
@@ -53,7 +53,7 @@ async def end_hopeless(
 async def hold_back(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
     """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
     ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_debit}
-    accounts = await bank_accounts.list_bank_accounts(tx, rows[0].org_id, ids) if ids else {}
+    accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     cooling = {each.bank_account_id for each in accounts.values() if is_cooling_down(each.confirmed_at, now)}
     ready = []
     for row in rows:

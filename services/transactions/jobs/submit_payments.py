@@ -82,7 +82,7 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
         account: sa.Row[Any] | AccountAltered | None = None
         if row.bank_account_id:
             try:
-                account = await bank_accounts.find_bank_account(tx, row.org_id, row.bank_account_id)
+                account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
             except NotSealed:
                 account = AccountAltered(row.bank_account_id)
     order = account if isinstance(account, AccountAltered) else _build_order(dependencies, row, account)
@@ -172,7 +172,7 @@ async def _record_outcome(
 
 async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime) -> None:
     if isinstance(declined, AccountAltered):
-        await block_altered_account(tx, row.org_id, declined.bank_account_id, row.transaction_id, now)
+        await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
     if isinstance(declined, AccountNotUsable) and 1 < row.tries < LOST_AFTER_TRIES:
         await store.postpone_transaction(tx, row)  # an earlier try may have reached the provider: look for it again
         return

@@ -9,13 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.reach import is_mine
 from services.transactions.tables import payout_requests
 
 _c = payout_requests.c
 
 
-async def list_payout_requests(tx: AsyncConnection, org_id: str, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
-    statement = sa.select(payout_requests).where(_c.org_id == org_id, _c.idempotency_key.in_(keys))
+async def list_payout_requests(tx: AsyncConnection, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
+    statement = sa.select(payout_requests).where(is_mine(payout_requests), _c.idempotency_key.in_(keys))
     return {row.idempotency_key: row for row in await tx.execute(statement)}
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
+from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
@@ -66,9 +67,9 @@ def select_transactions() -> sa.Select[Any]:
     return _SELECTED
 
 
-async def lock_transaction(tx: AsyncConnection, org_id: str, transaction_id: str) -> Transaction | None:
+async def lock_transaction(tx: AsyncConnection, transaction_id: str) -> Transaction | None:
     """Raises: NotSealed."""
-    statement = select_transactions().where(_c.org_id == org_id, _c.transaction_id == transaction_id)
+    statement = select_transactions().where(is_mine(transactions), _c.transaction_id == transaction_id)
     row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
     if row is None:
         return None
@@ -76,10 +77,8 @@ async def lock_transaction(tx: AsyncConnection, org_id: str, transaction_id: str
     return build_transaction(row)
 
 
-async def list_transactions(
-    tx: AsyncConnection, org_id: str, transaction_ids: Collection[str]
-) -> dict[str, Transaction]:
-    statement = select_transactions().where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
+async def list_transactions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, Transaction]:
+    statement = select_transactions().where(is_mine(transactions), _c.transaction_id.in_(transaction_ids))
     return {row.transaction_id: build_transaction(row) for row in await tx.execute(statement)}
 
 
@@ -94,12 +93,12 @@ async def lock_taken_transactions(tx: AsyncConnection, taken: Sequence[Transacti
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
-async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, investment_id: str) -> tuple[int, int]:
+async def lock_contributions(tx: AsyncConnection, party_id: str, investment_id: str) -> tuple[int, int]:
     """(minor units that did not fail or come back, the part of them that has not settled) of an investment.
 
     Whoever else adds to this investment waits for the end of this transaction.
     """
-    key = sa.func.hashtextextended(f"contributions|{org_id}|{investment_id}", 0)
+    key = sa.func.hashtextextended(f"contributions|{current_principal().org_id}|{investment_id}", 0)
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
     total = sa.func.coalesce(sa.func.sum(_c.amount_minor), 0).cast(sa.BigInteger)
     unsettled = sa.func.coalesce(
@@ -107,7 +106,7 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
     ).cast(sa.BigInteger)
     ended = [Status.FAILED, Status.RETURNED, Status.CANCELLED, Status.REVERSED]
     statement = sa.select(total, unsettled).where(
-        _c.org_id == org_id,
+        is_mine(transactions),
         _c.party_id == party_id,
         _c.investment_id == investment_id,
         _c.type.in_(CONTRIBUTIONS),
@@ -118,13 +117,13 @@ async def lock_contributions(tx: AsyncConnection, org_id: str, party_id: str, in
 
 
 async def list_contributing_accounts(
-    tx: AsyncConnection, org_id: str, investment_ids: Collection[str]
+    tx: AsyncConnection, investment_ids: Collection[str]
 ) -> dict[tuple[str, str], list[str | None]]:
     """From which bank accounts money arrived for each (party, investment), the last first; None is none of ours."""
     arrived = _c.status.in_([Status.SETTLED, Status.COMPLETED])
     statement = (
         sa.select(_c.party_id, _c.investment_id, _c.bank_account_id)
-        .where(_c.org_id == org_id, _c.investment_id.in_(investment_ids), _c.type.in_(CONTRIBUTIONS), arrived)
+        .where(is_mine(transactions), _c.investment_id.in_(investment_ids), _c.type.in_(CONTRIBUTIONS), arrived)
         .order_by(_c.settled_at.desc(), _c.transaction_id.desc())
     )
     found: dict[tuple[str, str], list[str | None]] = {}
@@ -133,9 +132,9 @@ async def list_contributing_accounts(
     return found
 
 
-async def find_first_payout(tx: AsyncConnection, org_id: str, party_id: str, bank_account_id: str) -> datetime | None:
+async def find_first_payout(tx: AsyncConnection, party_id: str, bank_account_id: str) -> datetime | None:
     """When money first arrived at a party's account."""
-    theirs = (_c.org_id == org_id, _c.party_id == party_id, _c.bank_account_id == bank_account_id)
+    theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)
     paid = (_c.type.not_in(DEBITS), _c.status.in_([Status.SETTLED, Status.COMPLETED]))
     first: datetime | None = await tx.scalar(sa.select(sa.func.min(_c.settled_at)).where(*theirs, *paid))
     return first
@@ -272,13 +271,11 @@ _DUE = {
 }
 
 
-async def lock_due(
-    tx: AsyncConnection, org_id: str, transaction_ids: Sequence[str], what: Due, now: datetime
-) -> list[Transaction]:
+async def lock_due(tx: AsyncConnection, transaction_ids: Sequence[str], what: Due, now: datetime) -> list[Transaction]:
     """Locks those of one organization's transactions that are still due, passing over those that are busy."""
     statement = (
         select_transactions()
-        .where(_c.org_id == org_id, _c.transaction_id.in_(transaction_ids))
+        .where(is_mine(transactions), _c.transaction_id.in_(transaction_ids))
         .where(what.condition, what.moment <= now)
         .order_by(_c.transaction_id)
     )

@@ -10,7 +10,9 @@ from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
+from services.chassis.data.reach import is_mine
 from services.chassis.values.invariant import invariant
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
@@ -64,21 +66,21 @@ async def lock_or_insert_webhook(
     if made is not None:
         await _enqueue(tx, made, about.escrow_account_id, now)
         return made
-    found = await lock_webhook(tx, about.org_id, taken.webhook_id)
+    found = await lock_webhook(tx, taken.webhook_id)
     assert found is not None  # which is what the insert ran into
     return found
 
 
-async def find_webhook(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(_select_one(org_id, webhook_id))).one_or_none()
+async def find_webhook(tx: AsyncConnection, webhook_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_select_one(webhook_id))).one_or_none()
 
 
-async def lock_webhook(tx: AsyncConnection, org_id: str, webhook_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(_select_one(org_id, webhook_id).with_for_update(key_share=True))).one_or_none()
+async def lock_webhook(tx: AsyncConnection, webhook_id: str) -> sa.Row[Any] | None:
+    return (await tx.execute(_select_one(webhook_id).with_for_update(key_share=True))).one_or_none()
 
 
-def _select_one(org_id: str, webhook_id: str) -> sa.Select[Any]:
-    return sa.select(webhooks).where(_c.org_id == org_id, _c.webhook_id == webhook_id)
+def _select_one(webhook_id: str) -> sa.Select[Any]:
+    return sa.select(webhooks).where(is_mine(webhooks), _c.webhook_id == webhook_id)
 
 
 async def save_webhook(
@@ -91,9 +93,9 @@ async def save_webhook(
     return changed
 
 
-async def save_due(tx: AsyncConnection, org_id: str, webhook_id: str) -> None:
+async def save_due(tx: AsyncConnection, webhook_id: str) -> None:
     """Has a job apply a webhook of the organization again. Whoever is at work on it finds that its lease is over."""
-    is_due = await tx.scalar(sa.select(sa.func.replay_webhook(org_id, webhook_id)))
+    is_due = await tx.scalar(sa.select(sa.func.replay_webhook(current_principal().org_id, webhook_id)))
     invariant(bool(is_due), "a webhook of an organization is in the inbox")
 
 
