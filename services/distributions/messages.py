@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from functools import lru_cache
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.type.v1 import failure_pb2, money_pb2
 
-from services.chassis.calls import wire
-from services.chassis.calls.wire import to_date, to_explanation, to_failure, to_money
+from services.chassis.calls.wire import (
+    to_date,
+    to_explanation,
+    to_failure,
+    to_money,
+    to_optional_timestamp,
+    to_timestamp,
+)
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate
@@ -20,12 +23,6 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
-
-
-@lru_cache(maxsize=64)
-def _to_timestamp(moment: datetime) -> Timestamp:
-    """Rows written together share their times. Whoever gets it copies it into a message and changes nothing."""
-    return wire.to_timestamp(moment)
 
 
 def read_terms(message: offerings_pb2.WaterfallTerms) -> Terms:
@@ -58,8 +55,8 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         exemption=offering.exemption.value,
         target_amount=money(offering.target_minor),
         maximum_amount=money(offering.maximum_minor),
-        open_time=_to_timestamp(offering.open_at),
-        deadline_time=_to_timestamp(offering.deadline_at),
+        open_time=to_timestamp(offering.open_at),
+        deadline_time=to_timestamp(offering.deadline_at),
         terms=to_waterfall_terms(offering.terms),
         status=offering.status.value,
         committed_amount=money(offering.committed_minor),
@@ -68,8 +65,8 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         proceeds_transaction_id=offering.proceeds_transaction_id,
         proceeds_failure=_to_failure(offering.proceeds_failure),
         created_by=offering.created_by,
-        create_time=_to_timestamp(offering.created_at),
-        update_time=_to_timestamp(offering.updated_at),
+        create_time=to_timestamp(offering.created_at),
+        update_time=to_timestamp(offering.updated_at),
         external_id=offering.external_id,
         metadata=offering.metadata,
         etag=offering.etag,
@@ -91,8 +88,8 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         accrual_start_date=None if start is None else to_date(start),
         status=investment.status.value,
         refund_failure=_to_failure(investment.refund_failure),
-        create_time=_to_timestamp(investment.created_at),
-        update_time=_to_timestamp(investment.updated_at),
+        create_time=to_timestamp(investment.created_at),
+        update_time=to_timestamp(investment.updated_at),
         external_id=investment.external_id,
         metadata=investment.metadata,
         etag=investment.etag,
@@ -132,10 +129,10 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
         calculated_by=distribution.calculated_by,
         submitted_by=distribution.submitted_by,
         approved_by=distribution.approved_by,
-        declare_time=None if declared is None else _to_timestamp(declared),
-        expire_time=None if distribution.expires_at is None else _to_timestamp(distribution.expires_at),
-        create_time=_to_timestamp(distribution.created_at),
-        update_time=_to_timestamp(distribution.updated_at),
+        declare_time=to_optional_timestamp(declared),
+        expire_time=to_optional_timestamp(distribution.expires_at),
+        create_time=to_timestamp(distribution.created_at),
+        update_time=to_timestamp(distribution.updated_at),
         external_id=distribution.external_id,
         metadata=distribution.metadata,
         etag=distribution.etag,
@@ -152,9 +149,9 @@ def to_distribution_for_investor(distribution: Distribution) -> distributions_pb
         distribution_date=to_date(distribution.distribution_date),
         description=distribution.description,
         status=distribution.status.value,
-        declare_time=None if distribution.declared_at is None else _to_timestamp(distribution.declared_at),
-        create_time=_to_timestamp(distribution.created_at),
-        update_time=_to_timestamp(distribution.updated_at),
+        declare_time=to_optional_timestamp(distribution.declared_at),
+        create_time=to_timestamp(distribution.created_at),
+        update_time=to_timestamp(distribution.updated_at),
         etag=distribution.etag,
     )
 
@@ -193,8 +190,8 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         transaction_id=allocation.transaction_id,
         attempts=allocation.attempts,
         failure=_to_failure(allocation.failure),
-        create_time=_to_timestamp(allocation.created_at),
-        update_time=_to_timestamp(allocation.updated_at),
+        create_time=to_timestamp(allocation.created_at),
+        update_time=to_timestamp(allocation.updated_at),
         etag=allocation.etag,
     )
 

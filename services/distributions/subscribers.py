@@ -13,7 +13,7 @@ from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.events.consumer import Delivery, Subscription
+from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
 from services.distributions.commands.raises.contributions import record_contribution, record_entries
@@ -26,40 +26,17 @@ async def record_posted_entries(
     await record_entries(tx, event.escrow_account_id, event.journal_entries, delivery.now)
 
 
-async def record_completed(
-    tx: AsyncConnection, event: transactions_events.TransactionCompleted, delivery: Delivery
-) -> None:
-    await _record_end(tx, event, PayoutStatus.COMPLETED, delivery)
+def _make_handler(outcome: PayoutStatus) -> Handler:
+    """Of an event that ends a transaction: a payout of ours, or a contribution."""
 
+    async def record_end(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+        transaction, version = event.transaction, event.meta.aggregate_version
+        if is_payout(transaction):
+            await record_outcome(tx, transaction, version, outcome, delivery.now)
+        elif transaction.type == transactions.Transaction.ESCROW_DEPOSIT and transaction.investment_id:
+            await record_contribution(tx, transaction, version, outcome is PayoutStatus.COMPLETED, delivery.now)
 
-async def record_failed(tx: AsyncConnection, event: transactions_events.TransactionFailed, delivery: Delivery) -> None:
-    await _record_end(tx, event, PayoutStatus.FAILED, delivery)
-
-
-async def record_cancelled(
-    tx: AsyncConnection, event: transactions_events.TransactionCancelled, delivery: Delivery
-) -> None:
-    await _record_end(tx, event, PayoutStatus.FAILED, delivery)
-
-
-async def record_returned(
-    tx: AsyncConnection, event: transactions_events.TransactionReturned, delivery: Delivery
-) -> None:
-    await _record_end(tx, event, PayoutStatus.RETURNED, delivery)
-
-
-async def record_reversed(
-    tx: AsyncConnection, event: transactions_events.TransactionReversed, delivery: Delivery
-) -> None:
-    await _record_end(tx, event, PayoutStatus.RETURNED, delivery)
-
-
-async def _record_end(tx: AsyncConnection, event: Any, outcome: PayoutStatus, delivery: Delivery) -> None:
-    transaction, version = event.transaction, event.meta.aggregate_version
-    if is_payout(transaction):
-        await record_outcome(tx, transaction, version, outcome, delivery.now)
-    elif transaction.type == transactions.Transaction.ESCROW_DEPOSIT and transaction.investment_id:
-        await record_contribution(tx, transaction, version, outcome is PayoutStatus.COMPLETED, delivery.now)
+    return record_end
 
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (
@@ -75,11 +52,11 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription(
         "distributions-on-transactions",
         {
-            transactions_events.TransactionCompleted: record_completed,
-            transactions_events.TransactionFailed: record_failed,
-            transactions_events.TransactionCancelled: record_cancelled,
-            transactions_events.TransactionReturned: record_returned,
-            transactions_events.TransactionReversed: record_reversed,
+            transactions_events.TransactionCompleted: _make_handler(PayoutStatus.COMPLETED),
+            transactions_events.TransactionFailed: _make_handler(PayoutStatus.FAILED),
+            transactions_events.TransactionCancelled: _make_handler(PayoutStatus.FAILED),
+            transactions_events.TransactionReturned: _make_handler(PayoutStatus.RETURNED),
+            transactions_events.TransactionReversed: _make_handler(PayoutStatus.RETURNED),
         },
     ),
 )

@@ -15,6 +15,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.times import DATE_RULE, TIME_RULE, YEAR_MAX, YEAR_MIN
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_MIN = int(datetime(YEAR_MIN, 1, 1, tzinfo=UTC).timestamp())
 _SECONDS_END = int(datetime(YEAR_MAX + 1, 1, 1, tzinfo=UTC).timestamp())
 
@@ -50,9 +51,8 @@ def to_timestamp(moment: datetime) -> Timestamp:
     """Exact to the microsecond. `moment` must be aware: a naive time has no place on the wire."""
     if moment.tzinfo is None:
         raise TypeError("a time on the wire needs a zone")
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def to_optional_timestamp(moment: datetime | None) -> Timestamp | None:
