@@ -15,7 +15,7 @@ from services.distributions.store.sagas import SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 15.0
-_INTERVAL_SECONDS = 0.25  # a nudge wakes them sooner; with nothing due a run is one indexed query
+_INTERVAL_SECONDS = 0.25  # new work wakes them sooner; with nothing due a run is one indexed query
 _KINDS = {
     "advance_closings": SagaKind.CLOSING,
     "advance_refunds": SagaKind.REFUND,

@@ -25,7 +25,7 @@ from services.escrow.subscribers import SUBSCRIPTIONS
 async def main(settings: Settings) -> None:
     async with Runtime.start("escrow", settings) as runtime:
         poster = Poster(runtime.database, runtime.clock)
-        operations = Operations(runtime.database, runtime.clock, runtime.nudge)
+        operations = Operations(runtime.database, runtime.clock, runtime.work_waiting)
         approvals = build_approvals(operations, poster)
         servicer = EscrowServicer(operations, poster, approvals)
         parties = CurrentParties(ComplianceClient(runtime.channel("compliance")).list_parties_of_person)

@@ -34,7 +34,7 @@ async def main(settings: Settings) -> None:
         dependencies = Dependencies(
             database=runtime.database,
             clock=runtime.clock,
-            nudge=runtime.nudge,
+            work_waiting=runtime.work_waiting,
             vault=vault,
             providers=providers,
             peers=Peers(

@@ -140,7 +140,7 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
         # A webhook proves its sender, not an organization: that is known once its payment is found.
         async with self._dependencies.database.begin_for_all() as tx:
             answer = await webhooks.receive_webhook(tx, provider.name, event, body, self._dependencies.clock.now())
-        self._dependencies.nudge.set()
+        self._dependencies.work_waiting.set()
         return answer
 
     ReceiveStripeWebhook = ReceivePlaidWebhook = ReceiveSandboxWebhook = _receive

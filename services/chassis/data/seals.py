@@ -122,7 +122,8 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
     """
     key, seals = list(table.primary_key.columns), seals_of(tx)
     made = [
-        {f"the_{column.name}": getattr(row, column.name) for column in key} | {"made": seals.make(*_told(table, row))}
+        {f"the_{column.name}": getattr(row, column.name) for column in key}
+        | {"made": seals.make(*_list_sealed(table, row))}
         for row in rows
     ]
     if made:
@@ -132,7 +133,7 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
 
 def check_row(tx: AsyncConnection, table: sa.Table, row: Any) -> None:
     """Returns if the row says what this service wrote. Raises: NotSealed."""
-    place, *values = _told(table, row)
+    place, *values = _list_sealed(table, row)
     seals_of(tx).check(row.seal, place, _name_row(table, row), *values)
 
 
@@ -146,7 +147,7 @@ def keep_sealed(tx: AsyncConnection, table: sa.Table, rows: Iterable[R]) -> list
     return kept
 
 
-def _told(table: sa.Table, row: Any) -> list[Any]:
+def _list_sealed(table: sa.Table, row: Any) -> list[Any]:
     return [table.name, *(getattr(row, name) for name in table.info[_SEALED])]
 
 

@@ -98,16 +98,16 @@ async def run_subscription(
     keys: EventKeys,
     clock: Clock,
     stop: asyncio.Event,
-    nudge: asyncio.Event,
+    work_waiting: asyncio.Event,
     faults: Faults,
 ) -> None:
     """Handles events until `stop` is set, through restarts of PostgreSQL and NATS.
 
     Args:
-        nudge: Set after each event.
+        work_waiting: Set after each event.
         faults: What is wrong with its consumers, as long as it is.
     """
-    consumer = _Consumer(database, js, subscription, keys, clock, stop, nudge)
+    consumer = _Consumer(database, js, subscription, keys, clock, stop, work_waiting)
     async with asyncio.TaskGroup() as group:
         for stream, subjects in subscription.subjects_by_stream().items():
             name = f"consumer:{subscription.durable}:{stream}"
@@ -173,7 +173,7 @@ class _Consumer:
     keys: EventKeys
     clock: Clock
     stop: asyncio.Event
-    nudge: asyncio.Event
+    work_waiting: asyncio.Event
 
     async def consume(self, stream: str, watch: Watch) -> None:
         stopping = asyncio.ensure_future(self.stop.wait())
@@ -224,7 +224,7 @@ class _Consumer:
                 continue
             outcome = "applied" if applied else "repeated"
             telemetry.EVENTS_HANDLED.labels(durable, outcome).inc()
-            self.nudge.set()
+            self.work_waiting.set()
             await _acknowledge(message)
             return
 

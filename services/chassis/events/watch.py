@@ -47,7 +47,7 @@ class Watch:
         self._title = f"{stream}.{durable}"
         self._checked_at = float("-inf")
         self._is_known = False
-        self._told = ("", "")
+        self._published = ("", "")
         self._withheld, self._withheld_since = 0, 0.0
 
     async def is_sound(self) -> bool:
@@ -82,7 +82,7 @@ class Watch:
             log.info("consumer_not_checked", consumer=self._title, error=type(error).__name__)
             return False
         self._note(found)
-        await self._tell(found, handled)
+        await self._publish_position(found, handled)
         return True
 
     async def _handled(self) -> Position:
@@ -122,18 +122,18 @@ class Watch:
         if before and not found:
             log.warning("consumer_mended", consumer=self._title)
 
-    async def _tell(self, found: list[str], handled: Position) -> None:
-        """Tells whoever makes consumers what has changed since it was told last."""
+    async def _publish_position(self, found: list[str], handled: Position) -> None:
+        """Publishes, for whoever makes consumers, what has changed since it was published last."""
         if found:
             subject = streams.fault_subject(self._durable, self._stream)
             said = f"{handled.stream_sequence} {'; '.join(found)}"
         else:
             subject, said = streams.position_subject(self._durable, self._stream), str(handled.stream_sequence)
-        if (subject, said) == self._told:
+        if (subject, said) == self._published:
             return
         try:
             await self._js.publish(subject, said.encode(), timeout=CHECK_SECONDS)
-        except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:  # it is told at the next check
-            log.info("position_not_told", consumer=self._title, error=type(unknown).__name__)
+        except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:  # it is published at the next check
+            log.info("position_not_published", consumer=self._title, error=type(unknown).__name__)
             return
-        self._told = (subject, said)
+        self._published = (subject, said)

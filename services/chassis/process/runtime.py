@@ -56,7 +56,7 @@ _HEALTH_SECONDS = 2.0
 
 
 class Runtime:
-    """The running parts of one service: database, clock, nats, js, identity, channel(...), nudge, stop."""
+    """The running parts of one service: database, clock, nats, js, identity, channel(...), work_waiting, stop."""
 
     def __init__(self, name: str, settings: Settings, database: Database, nats: Client) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class Runtime:
         self.event_key = EventKey.load(name, settings.event_key_file)
         self.event_keys = EventKeys(settings.event_jwks)
         # Set to run the jobs now instead of at their interval.
-        self.nudge = asyncio.Event()
+        self.work_waiting = asyncio.Event()
         # Set to end the service; signals set it.
         self.stop = asyncio.Event()
         # The port in use, and set once calls are taken.
@@ -192,12 +192,19 @@ class Runtime:
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet),
-            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.nudge),
+            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_waiting),
             "health": self._watch_health(readiness, names),
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
-                self.database, self.js, subscription, self.event_keys, self.clock, self._quiet, self.nudge, self._faults
+                self.database,
+                self.js,
+                subscription,
+                self.event_keys,
+                self.clock,
+                self._quiet,
+                self.work_waiting,
+                self._faults,
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 

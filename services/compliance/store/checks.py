@@ -106,6 +106,6 @@ async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, An
 
 
 async def _publish(tx: AsyncConnection, rows: Collection[Any], now: datetime) -> None:
-    told = [_EVENTS[row.status](compliance_check=messages.to_compliance_check(row)) for row in rows]
-    if told:
-        await outbox.enqueue_all(tx, told, now=now)
+    changes = [_EVENTS[row.status](compliance_check=messages.to_compliance_check(row)) for row in rows]
+    if changes:
+        await outbox.enqueue_all(tx, changes, now=now)

@@ -182,13 +182,13 @@ async def _publish(
     now: datetime,
 ) -> None:
     """Queues the event with the state after it."""
-    told: Any = event
-    told.distribution.CopyFrom(to_distribution(distribution))
+    filled: Any = event
+    filled.distribution.CopyFrom(to_distribution(distribution))
     names = event.DESCRIPTOR.fields_by_name
     if "allocation" in names:
-        told.allocation.CopyFrom(to_allocation(allocations[0]))
+        filled.allocation.CopyFrom(to_allocation(allocations[0]))
     if "allocations" in names:
-        told.allocations.extend(to_allocation(each) for each in allocations)
+        filled.allocations.extend(to_allocation(each) for each in allocations)
     await enqueue_all(tx, [event], now=now)
 
 

@@ -55,7 +55,7 @@ async def evaluate_now(
         return await _rehearse(dependencies, answer)
     if answer.status == pb.Transaction.INITIATED:
         answer = await _evaluate(dependencies, answer)
-        dependencies.nudge.set()
+        dependencies.work_waiting.set()
     if answer.status == pb.Transaction.INITIATED:
         # A job may have decided meanwhile: the caller gets the answer that a replay would.
         answer = await decided_meanwhile(dependencies.database, request, pb.Transaction) or answer

@@ -63,7 +63,7 @@ async def move_due(
                     await step(tx, rows, now)
         moved += len(rows)
     if moved:
-        dependencies.nudge.set()
+        dependencies.work_waiting.set()
     return moved
 
 

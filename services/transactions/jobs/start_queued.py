@@ -48,7 +48,7 @@ async def _start_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -
                 await store.postpone_transaction(tx, row)
         elif current:
             await _begin_attempts(tx, dependencies, current, uncleared)
-    dependencies.nudge.set()
+    dependencies.work_waiting.set()
 
 
 async def _list_uncleared(dependencies: Dependencies, party_ids: Collection[str]) -> dict[str, str]:
