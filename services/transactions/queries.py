@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list, read_page
-from services.chassis.data.reach import within_reach
+from services.chassis.data.reach import is_mine, within_reach
 from services.transactions import messages
 from services.transactions.actions import (
     answer_bank_account,
@@ -52,7 +52,7 @@ async def list_transactions(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionsRequest, now: datetime
 ) -> transactions_pb2.ListTransactionsResponse:
     statement = store.select_transactions().where(
-        _t.org_id == current_principal().org_id,
+        is_mine(transactions),
         within_reach(_t.party_id),
         *one_of(_t.transaction_id, request.ids),
         *one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
@@ -79,7 +79,7 @@ async def list_transaction_moves(
     await _require_transaction(tx, request.transaction_id)
     h = transaction_history.c
     moves = sa.select(transaction_history).where(
-        h.org_id == current_principal().org_id, h.transaction_id == request.transaction_id
+        is_mine(transaction_history), h.transaction_id == request.transaction_id
     )
     page = await read_page(tx, request, moves, [h.version], descending=False)
     return transactions_pb2.ListTransactionMovesResponse(
@@ -95,7 +95,7 @@ async def get_bank_account(
     """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
     by_id = sa.select(bank_accounts).where(_b.bank_account_id == request.bank_account_id)
-    row = (await tx.execute(by_id.where(_b.org_id == principal.org_id))).one_or_none()
+    row = (await tx.execute(by_id.where(is_mine(bank_accounts)))).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
         raise BankAccountNotFound()
     return answer_bank_account(row)
@@ -105,7 +105,7 @@ async def list_bank_accounts(
     tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest, now: datetime
 ) -> bank_accounts_pb2.ListBankAccountsResponse:
     statement = sa.select(bank_accounts).where(
-        _b.org_id == current_principal().org_id,
+        is_mine(bank_accounts),
         within_reach(_b.party_id),
         *one_of(_b.bank_account_id, request.ids),
         *one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
@@ -125,7 +125,7 @@ async def get_webhook(
 ) -> webhooks_pb2.Webhook:
     """Raises WebhookNotFound."""
     by_id = sa.select(webhooks).where(_w.webhook_id == request.webhook_id)
-    row = (await tx.execute(by_id.where(_w.org_id == current_principal().org_id))).one_or_none()
+    row = (await tx.execute(by_id.where(is_mine(webhooks)))).one_or_none()
     if row is None:
         raise WebhookNotFound()
     return answer_webhook(row)
@@ -135,7 +135,7 @@ async def list_webhooks(
     tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
     statement = sa.select(webhooks).where(
-        _w.org_id == current_principal().org_id,
+        is_mine(webhooks),
         *one_of(_w.webhook_id, request.ids),
         *one_of(_w.status, [webhooks_pb2.Webhook.Status.Name(each) for each in request.status]),
         *one_of(_w.provider, request.provider),

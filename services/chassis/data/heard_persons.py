@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.database import Database
+from services.chassis.data.reach import is_mine
 from services.chassis.values.refusals import PartyNotFound
 
 metadata = sa.MetaData()
@@ -102,7 +103,7 @@ class KnownParties:
 
     async def _is_heard(self, party_id: str) -> bool:
         c = heard_parties.c
-        found = sa.select(c.party_id).where(c.org_id == current_principal().org_id, c.party_id == party_id)
+        found = sa.select(c.party_id).where(is_mine(heard_parties), c.party_id == party_id)
         async with self._database.begin() as tx:
             return await tx.scalar(found) is not None
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list
+from services.chassis.data.reach import is_mine
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
 from services.escrow.tables import escrow_accounts
@@ -25,7 +26,7 @@ async def list_escrow_accounts(
 ) -> pb.ListEscrowAccountsResponse:
     table = escrow_accounts.c
     query = sa.select(escrow_accounts).where(
-        table.org_id == current_principal().org_id,
+        is_mine(escrow_accounts),
         *one_of(table.status, [pb.EscrowAccount.Status.Name(status) for status in request.status]),
         *one_of(table.escrow_account_id, request.ids),
         *one_of(table.external_id, request.external_id),
