@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.positions import Position, record_position
 from tests.support import chassis, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
+from tests.support.compliance import ComplianceHarness
 from tests.support.event_keys import event_keys
 from tests.support.gateway import GatewayHarness, run_gateway
 from tests.support.inbox import Inbox
@@ -76,3 +77,8 @@ async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Databa
         async with database.begin_for_all() as tx:
             await record_position(tx, inbox.durable, consumer.stream, Position(last))
     return inbox
+
+
+@pytest.fixture
+async def compliance(service_database: Callable[[str], Awaitable[Database]]) -> ComplianceHarness:
+    return ComplianceHarness(await service_database("compliance"))

@@ -7,23 +7,11 @@ from datetime import timedelta
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 from realco.transactions.v1 import events_pb2
 from realco.type.v1.money_pb2 import Money
 
-from services.chassis.calls.auth import Principal, acting_as
-from tests.support.compliance import CHECKER, ORG, ComplianceHarness, money_in
-
-AUDITOR = Principal("auditor-1", "auditor", ORG)
-STRANGER = Principal("admin-9", "admin", "org-b")
-_PARTY = parties_pb2.Party
-_CHECK = pb.ComplianceCheck
-_LIMIT = pb.TransactionLimit
-
-
-@pytest.fixture
-async def compliance(service_database):
-    return ComplianceHarness(await service_database("compliance"))
+from services.chassis.calls.auth import acting_as
+from tests.support.compliance import CHECKER, PARTY, money_in
 
 
 @pytest.mark.parametrize("direction", [Money.IN, Money.OUT])
@@ -90,7 +78,7 @@ async def test_two_at_once_never_pass_a_limit_together(compliance):
 
 @pytest.mark.parametrize(
     "facts",
-    [{"accreditation": _PARTY.ACCREDITED}, {"roles": [_PARTY.SPONSOR]}],
+    [{"accreditation": PARTY.ACCREDITED}, {"roles": [PARTY.SPONSOR]}],
 )
 async def test_limits_do_not_hold_for_accredited_investors_and_sponsors(compliance, facts):
     await compliance.clear(**facts)
@@ -106,7 +94,7 @@ async def test_one_transaction_decided_twice_at_once_has_one_decision(compliance
 
 
 async def test_what_an_accredited_party_brought_in_may_be_more_than_a_bigint(compliance):
-    await compliance.clear(accreditation=_PARTY.ACCREDITED)
+    await compliance.clear(accreditation=PARTY.ACCREDITED)
     largest = 2**62 - 1
     decisions = await compliance.evaluate(*(money_in(largest) for _ in range(3)))
     decisions += await compliance.evaluate(money_in(largest))

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import money_pb2
 from realco.type.v1.sort_pb2 import Sort
 
@@ -18,18 +17,7 @@ from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import RequiredCheck
 from services.compliance.jobs import build_jobs
-from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness, money_in
-
-AUDITOR = Principal("auditor-1", "auditor", ORG)
-STRANGER = Principal("admin-9", "admin", "org-b")
-_PARTY = parties_pb2.Party
-_CHECK = pb.ComplianceCheck
-_LIMIT = pb.TransactionLimit
-
-
-@pytest.fixture
-async def compliance(service_database):
-    return ComplianceHarness(await service_database("compliance"))
+from tests.support.compliance import AUDITOR, CHECK, CHECKER, MAKER, ORG, PARTY, money_in
 
 
 async def test_a_new_party_is_not_cleared_until_another_person_passes_both_checks(compliance):
@@ -64,7 +52,7 @@ async def test_an_answer_expires_after_a_year_and_is_asked_again_once(compliance
 
 async def test_nobody_lifts_the_limits_alone(compliance):
     """Neither by an accreditation nor by making a sponsor of an investor: another person is asked first."""
-    for facts in ({"accreditation": _PARTY.ACCREDITED}, {"roles": [_PARTY.SPONSOR]}):
+    for facts in ({"accreditation": PARTY.ACCREDITED}, {"roles": [PARTY.SPONSOR]}):
         await compliance.clear()
         await compliance.update(**facts)
         [decision] = await compliance.evaluate(money_in(900_000_00))
@@ -79,7 +67,7 @@ async def test_a_changed_name_asks_again_and_a_changed_net_worth_does_not(compli
     await compliance.clear()
     await compliance.update(net_worth=money_pb2.Money(currency_code="USD", amount_minor=1))
     assert await compliance.waiting(compliance.party_id) == []
-    await compliance.update(accreditation=_PARTY.ACCREDITED)
+    await compliance.update(accreditation=PARTY.ACCREDITED)
     assert len(await compliance.waiting(compliance.party_id)) == 1
     await compliance.update(legal_name="Ada Parker")
     assert len(await compliance.waiting(compliance.party_id)) == 2
@@ -112,23 +100,23 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(compliance):
     ("facts", "asked", "why"),
     [
         ({"legal_name": "Ada Parker"}, ["KYC", "OFAC"], "The party's facts changed: legal name."),
-        ({"kind": _PARTY.LLC, "legal_name": "Ada"}, ["KYC", "OFAC"], "The party's facts changed: kind, legal name."),
-        ({"accreditation": _PARTY.ACCREDITED}, ["KYC"], "The party's facts changed: accreditation."),
+        ({"kind": PARTY.LLC, "legal_name": "Ada"}, ["KYC", "OFAC"], "The party's facts changed: kind, legal name."),
+        ({"accreditation": PARTY.ACCREDITED}, ["KYC"], "The party's facts changed: accreditation."),
     ],
 )
 async def test_an_answer_about_former_facts_counts_no_longer(compliance, facts, asked, why):
     await compliance.clear()
-    passed = {_name(check): check for check in await compliance.list_checks(status=[_CHECK.PASSED])}
+    passed = {_name(check): check for check in await compliance.list_checks(status=[CHECK.PASSED])}
     party = await compliance.update(**facts)
     assert not party.cleared
     assert {line.operands[2].value for line in party.missing} == {why}
     assert sorted(_name(check) for check in await compliance.waiting()) == asked
     for check in await compliance.waiting():
         former = await compliance.get_check(passed[_name(check)].compliance_check_id)
-        assert (former.status, former.reviewed_by) == (_CHECK.EXPIRED, CHECKER.person)
+        assert (former.status, former.reviewed_by) == (CHECK.EXPIRED, CHECKER.person)
         assert former.explanation.statement == check.explanation.statement == why
     kept = set(passed) - set(asked)
-    assert {_name(check) for check in await compliance.list_checks(status=[_CHECK.PASSED])} == kept
+    assert {_name(check) for check in await compliance.list_checks(status=[CHECK.PASSED])} == kept
     await compliance.review_all()
     assert (await compliance.get()).cleared
 
@@ -138,7 +126,7 @@ async def test_a_check_that_waited_about_former_facts_cannot_be_passed_any_more(
     old = await compliance.waiting()
     await compliance.update(legal_name="Ada Parker")
     for check in old:
-        known = {"compliance_check_id": check.compliance_check_id, "decision": _CHECK.PASSED, "note": "Seen."}
+        known = {"compliance_check_id": check.compliance_check_id, "decision": CHECK.PASSED, "note": "Seen."}
         with acting_as(CHECKER), pytest.raises(EtagMismatch):
             await compliance.servicer.ReviewComplianceCheck(
                 pb.ReviewComplianceCheckRequest(**known, etag=check.etag), None
@@ -202,13 +190,13 @@ async def test_another_check_is_one_line_of_the_list(compliance, monkeypatch):
     for name in ("KYC", "OFAC"):
         await compliance.review(waiting[name].compliance_check_id)
     party = await compliance.get()
-    assert [_CHECK.Type.Name(check.type) for check in party.checks] == ["KYC", "OFAC", "AML"]
+    assert [CHECK.Type.Name(check.type) for check in party.checks] == ["KYC", "OFAC", "AML"]
     assert [line.statement for line in party.missing] == ["AML is MANUAL_REVIEW"]
     assert await compliance.list_names(cleared=True) == []
     await compliance.review(waiting["AML"].compliance_check_id)
     assert (await compliance.get()).cleared
     assert await compliance.list_names(cleared=True) == ["Ada Park"]
-    await compliance.update(roles=[_PARTY.SPONSOR])
+    await compliance.update(roles=[PARTY.SPONSOR])
     assert sorted(_name(check) for check in await compliance.waiting()) == ["AML", "KYC"]
 
 
@@ -216,19 +204,19 @@ async def test_another_check_is_one_line_of_the_list(compliance, monkeypatch):
     ("filters", "found"),
     [
         ({}, ["OFAC EXPIRED", "KYC FAILED", "OFAC MANUAL_REVIEW", "KYC MANUAL_REVIEW"]),
-        ({"status": [_CHECK.FAILED, _CHECK.EXPIRED]}, ["OFAC EXPIRED", "KYC FAILED"]),
-        ({"type": [_CHECK.OFAC]}, ["OFAC EXPIRED", "OFAC MANUAL_REVIEW"]),
-        ({"type": [_CHECK.OFAC, _CHECK.KYC], "status": [_CHECK.FAILED]}, ["KYC FAILED"]),
-        ({"type": [_CHECK.LIMIT_CHECK]}, []),
+        ({"status": [CHECK.FAILED, CHECK.EXPIRED]}, ["OFAC EXPIRED", "KYC FAILED"]),
+        ({"type": [CHECK.OFAC]}, ["OFAC EXPIRED", "OFAC MANUAL_REVIEW"]),
+        ({"type": [CHECK.OFAC, CHECK.KYC], "status": [CHECK.FAILED]}, ["KYC FAILED"]),
+        ({"type": [CHECK.LIMIT_CHECK]}, []),
     ],
 )
 async def test_checks_are_found(compliance, filters, found):
     await compliance.create()
-    [kyc] = await compliance.list_checks(type=[_CHECK.KYC])
-    await compliance.review(kyc.compliance_check_id, decision=_CHECK.FAILED)
+    [kyc] = await compliance.list_checks(type=[CHECK.KYC])
+    await compliance.review(kyc.compliance_check_id, decision=CHECK.FAILED)
     compliance.clock.advance(timedelta(seconds=1))
     await compliance.update(legal_name="Ada Parker")
-    listed = [f"{_name(check)} {_CHECK.Status.Name(check.status)}" for check in await compliance.list_checks(**filters)]
+    listed = [f"{_name(check)} {CHECK.Status.Name(check.status)}" for check in await compliance.list_checks(**filters)]
     assert sorted(listed) == sorted(found)
 
 
@@ -247,4 +235,4 @@ async def test_checks_are_listed_in_either_order_within_a_time(compliance):
 
 
 def _name(check):
-    return _CHECK.Type.Name(check.type)
+    return CHECK.Type.Name(check.type)

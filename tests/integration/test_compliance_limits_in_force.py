@@ -7,26 +7,14 @@ from datetime import timedelta
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 
-from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.auth import acting_as
 from services.chassis.values.etags import EtagMismatch, EtagRequired
 from services.compliance.domain.refusals import (
     TransactionLimitIsDefault,
     TransactionLimitNotFound,
 )
-from tests.support.compliance import MAKER, ORG, ComplianceHarness, money_in
-
-AUDITOR = Principal("auditor-1", "auditor", ORG)
-STRANGER = Principal("admin-9", "admin", "org-b")
-_PARTY = parties_pb2.Party
-_CHECK = pb.ComplianceCheck
-_LIMIT = pb.TransactionLimit
-
-
-@pytest.fixture
-async def compliance(service_database):
-    return ComplianceHarness(await service_database("compliance"))
+from tests.support.compliance import AUDITOR, LIMIT, MAKER, STRANGER, money_in
 
 
 async def test_in_a_currency_without_limits_nothing_comes_in(compliance):
@@ -114,7 +102,7 @@ async def test_once_an_organization_removes_its_own_limit_the_default_holds_agai
 
 async def test_where_there_is_no_default_nothing_comes_in_after_a_removal(compliance):
     await compliance.clear()
-    for limit_type in (_LIMIT.PER_TRANSACTION, _LIMIT.DAILY_DEPOSIT, _LIMIT.MONTHLY_DEPOSIT):
+    for limit_type in (LIMIT.PER_TRANSACTION, LIMIT.DAILY_DEPOSIT, LIMIT.MONTHLY_DEPOSIT):
         own = await compliance.put_limit(5_00, limit_type, "EUR")
     await compliance.delete_limit(own)
     removed = (await compliance.list_events())[-1]
@@ -126,7 +114,7 @@ async def test_where_there_is_no_default_nothing_comes_in_after_a_removal(compli
     assert len(await compliance.list_limits(currency_code=["EUR"])) == 2
     [refused] = await compliance.evaluate(money_in(1, currency="EUR"))
     assert refused.failure.metadata["limit_type"] == "MONTHLY_DEPOSIT"
-    assert (await compliance.put_limit(5_00, _LIMIT.MONTHLY_DEPOSIT, "EUR", etag="")).amount == own.amount
+    assert (await compliance.put_limit(5_00, LIMIT.MONTHLY_DEPOSIT, "EUR", etag="")).amount == own.amount
 
 
 async def test_nobody_removes_the_default_nor_a_limit_that_was_changed_meanwhile(compliance):
@@ -156,7 +144,7 @@ async def test_who_reads_a_limit_is_told_what_it_may_do_with_it(compliance):
 
 async def test_limits_are_listed_page_by_page_the_last_set_first(compliance):
     euros = []
-    for each in (_LIMIT.PER_TRANSACTION, _LIMIT.DAILY_DEPOSIT):
+    for each in (LIMIT.PER_TRANSACTION, LIMIT.DAILY_DEPOSIT):
         euros.append(await compliance.put_limit(5_00, each, "EUR"))
         compliance.clock.advance(timedelta(seconds=1))
     with acting_as(MAKER):
@@ -169,9 +157,9 @@ async def test_limits_are_listed_page_by_page_the_last_set_first(compliance):
 
 
 async def test_limits_are_listed_by_currency_and_type_and_id_and_time(compliance):
-    await compliance.put_limit(5_00, _LIMIT.PER_TRANSACTION)
+    await compliance.put_limit(5_00, LIMIT.PER_TRANSACTION)
     euro = await compliance.put_limit(5_00, currency="EUR")
-    daily = await compliance.list_limits(type=[_LIMIT.DAILY_DEPOSIT])
+    daily = await compliance.list_limits(type=[LIMIT.DAILY_DEPOSIT])
     assert {limit.amount.currency_code for limit in daily} == {"USD", "EUR"}
     assert await compliance.list_limits(ids=[euro.transaction_limit_id]) == [_as_listed(euro)]
     assert len(await compliance.list_limits(from_time=euro.set_time)) == len(
@@ -204,7 +192,7 @@ def _as_listed(limit):
 
 
 async def _find_daily(compliance):
-    return next(limit for limit in await compliance.list_limits() if limit.type == _LIMIT.DAILY_DEPOSIT)
+    return next(limit for limit in await compliance.list_limits() if limit.type == LIMIT.DAILY_DEPOSIT)
 
 
 async def _replace(compliance, limit):

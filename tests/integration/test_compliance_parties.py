@@ -19,18 +19,7 @@ from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties
 from services.compliance.domain.refusals import PersonNotFound
 from services.compliance.tables import party_persons
-from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, ComplianceHarness, money_in
-
-AUDITOR = Principal("auditor-1", "auditor", ORG)
-STRANGER = Principal("admin-9", "admin", "org-b")
-_PARTY = parties_pb2.Party
-_CHECK = pb.ComplianceCheck
-_LIMIT = pb.TransactionLimit
-
-
-@pytest.fixture
-async def compliance(service_database):
-    return ComplianceHarness(await service_database("compliance"))
+from tests.support.compliance import CHECKER, MAKER, ORG, PARTY, STRANGER, TRANSACTIONS, money_in
 
 
 async def test_another_organization_sees_nothing_of_a_party(compliance):
@@ -44,10 +33,10 @@ async def test_another_organization_sees_nothing_of_a_party(compliance):
 
 
 async def test_a_party_has_persons_and_a_person_parties(compliance):
-    first = (await compliance.create(kind=_PARTY.LLC)).party_id
+    first = (await compliance.create(kind=PARTY.LLC)).party_id
     await compliance.add("auth0|ann", title="Managing Member")
     await compliance.add("ben@example.org")
-    second = (await compliance.create(kind=_PARTY.IRA)).party_id
+    second = (await compliance.create(kind=PARTY.IRA)).party_id
     await compliance.add("Auth0|Ann")
     for person, parties in (
         ("auth0|ann", [first, second]),
@@ -77,11 +66,11 @@ async def test_a_person_who_does_not_act_for_a_party_cannot_be_removed(complianc
 
 async def test_a_change_leaves_what_it_does_not_name_and_takes_away_what_it_names_without_a_value(compliance):
     money = money_pb2.Money(currency_code="USD", amount_minor=5)
-    await compliance.create(accreditation=_PARTY.ACCREDITED, net_worth=money, external_id="crm-1", metadata={"a": "b"})
+    await compliance.create(accreditation=PARTY.ACCREDITED, net_worth=money, external_id="crm-1", metadata={"a": "b"})
     changed = await compliance.update(legal_name="Ada Parker", paths=["net_worth"])
     assert (changed.legal_name, changed.accreditation, changed.external_id) == (
         "Ada Parker",
-        _PARTY.ACCREDITED,
+        PARTY.ACCREDITED,
         "crm-1",
     )
     assert not changed.HasField("net_worth")
@@ -144,7 +133,7 @@ async def test_parties_are_found(compliance, filters, names):
     ids = [(await compliance.create(legal_name="Ada Park", external_id="crm-1")).party_id]
     ids.append((await compliance.create(legal_name="Ada Parker")).party_id)
     await compliance.add("auth0|ann")
-    await compliance.clear(legal_name="Oak LLC", kind=_PARTY.LLC)
+    await compliance.clear(legal_name="Oak LLC", kind=PARTY.LLC)
     wanted = filters | ({"ids": ids[: filters["ids"]]} if "ids" in filters else {})
     assert await compliance.list_names(**wanted) == names
 
@@ -213,10 +202,10 @@ async def test_titles_are_not_told(compliance):
 
 async def test_a_change_that_changes_nothing_leaves_no_trace(compliance):
     facts = {
-        "kind": _PARTY.LLC,
-        "roles": [_PARTY.SPONSOR, _PARTY.INVESTOR],
+        "kind": PARTY.LLC,
+        "roles": [PARTY.SPONSOR, PARTY.INVESTOR],
         "legal_name": "Oak LLC",
-        "accreditation": _PARTY.ACCREDITED,
+        "accreditation": PARTY.ACCREDITED,
         "annual_income": money_pb2.Money(currency_code="USD", amount_minor=5),
         "external_id": "crm-1",
         "metadata": {"a": "b"},
@@ -225,7 +214,7 @@ async def test_a_change_that_changes_nothing_leaves_no_trace(compliance):
     before, told = await compliance.get(), await compliance.list_events()
     compliance.clock.advance(timedelta(hours=1))
     assert await compliance.update(paths=["net_worth"], **facts) == before
-    assert await compliance.update(CHECKER, roles=[_PARTY.INVESTOR, _PARTY.SPONSOR]) == await compliance.get(CHECKER)
+    assert await compliance.update(CHECKER, roles=[PARTY.INVESTOR, PARTY.SPONSOR]) == await compliance.get(CHECKER)
     assert await compliance.get() == before
     assert await compliance.list_events() == told
 

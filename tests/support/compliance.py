@@ -32,8 +32,13 @@ START = datetime(2024, 12, 3, 15, tzinfo=UTC)
 ORG = "org-a"
 MAKER = Principal("admin-1", "admin", ORG)
 CHECKER = Principal("admin-2", "admin", ORG)
+AUDITOR = Principal("auditor-1", "auditor", ORG)
+STRANGER = Principal("admin-9", "admin", "org-b")
 TRANSACTIONS = service_principal("transactions", ORG, "inv-1")
 Item = pb.EvaluateTransactionsRequest.Item
+PARTY = parties_pb2.Party
+CHECK = pb.ComplianceCheck
+LIMIT = pb.TransactionLimit
 
 
 def money_in(
