@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.type.v1 import failure_pb2, money_pb2
@@ -18,11 +19,13 @@ from services.chassis.calls.wire import (
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate
-from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
+from services.distributions.domain.distribution import Allocation, Distribution, PayeeType, TierTotal
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
+from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
+from services.distributions.domain.waterfall import Line
 
 
 def read_terms(message: offerings_pb2.WaterfallTerms) -> Terms:
@@ -193,6 +196,32 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         create_time=to_timestamp(allocation.created_at),
         update_time=to_timestamp(allocation.updated_at),
         etag=allocation.etag,
+    )
+
+
+def to_distribution_content(
+    distribution_id: str, amount: Money, on: date, terms: Terms, sponsor_party_id: str, lines: Iterable[Line]
+) -> distributions_pb2.DistributionContent:
+    """What a second person decides on; the order of `lines` does not matter."""
+    money = _money_in(amount.currency)
+    return distributions_pb2.DistributionContent(
+        distribution=distributions_pb2.Distribution(
+            distribution_id=distribution_id, amount=to_money(amount), distribution_date=to_date(on)
+        ),
+        waterfall_terms=to_waterfall_terms(terms),
+        allocations=[
+            distributions_pb2.Allocation(
+                party_id=sponsor_party_id if line.party_id == SPONSOR else line.party_id,
+                payee_type=(PayeeType.SPONSOR if line.party_id == SPONSOR else PayeeType.INVESTOR).value,
+                amount=money(line.total),
+                lines=[
+                    distributions_pb2.AllocationLine(tier=tier, amount=money(minor))
+                    for tier, minor in enumerate(line.amounts)
+                    if minor
+                ],
+            )
+            for line in sorted(lines, key=lambda line: line.party_id)
+        ],
     )
 
 

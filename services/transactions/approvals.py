@@ -123,14 +123,14 @@ class _Details:
             row = (await store.list_transactions(tx, [transaction_id])).get(transaction_id)
             if row is None:
                 raise TransactionNotFound()
-            account, facts = None, [Explanation(f"{json.loads(approval.content)['reason']}.", "APPROVAL_REASON")]
+            reason = json.loads(approval.content)["resource"]["approvalReason"]
+            account, facts = None, [Explanation(f"{reason}.", "APPROVAL_REASON")]
             if row.bank_account_id:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
                 facts += await _explain(tx, account, now)
         facts.append(await self._explain_clearance(row.party_id))
-        changes = (Change("status", row.status, "APPROVED"),)
-        return replace(build_transaction_details(row, account), changes=changes, facts=tuple(facts))
+        return replace(build_transaction_details(row, account), facts=tuple(facts))
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
@@ -141,7 +141,12 @@ class _Details:
             facts = await _explain(tx, row, now)
             owners = await account_store.count_owners(tx, row.account_number_digest)
         facts += [explain_owners(owners), await self._explain_clearance(row.party_id)]
-        return replace(build_bank_account_details(row, formers.get(row.party_id)), facts=tuple(facts))
+        details, former = build_bank_account_details(row), formers.get(row.party_id)
+        if row.default_for_payouts:
+            before = None if former is None else former.bank_account_id
+            paid_here = Change("default_bank_account_id", before, row.bank_account_id)
+            details = replace(details, changes=(*details.changes, paid_here))
+        return replace(details, facts=tuple(facts))
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

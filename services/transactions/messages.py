@@ -68,6 +68,36 @@ def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
     )
 
 
+def to_transaction_content(row: Transaction, approval_reason: str) -> transactions_pb2.TransactionContent:
+    """What a second person decides on."""
+    transaction = _T(
+        transaction_id=row.transaction_id,
+        type=row.type,
+        payment_method=row.payment_method,
+        amount=to_money(row.amount),
+        escrow_account_id=row.escrow_account_id,
+        party_id=row.party_id,
+        bank_account_id=row.bank_account_id,
+    )
+    return transactions_pb2.TransactionContent(
+        transaction=transaction, account_number_digest=row.account_number_digest, approval_reason=approval_reason
+    )
+
+
+def to_bank_account_content(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccountContent:
+    """What a second person decides on."""
+    account = bank_accounts_pb2.BankAccount(
+        bank_account_id=row.bank_account_id,
+        party_id=row.party_id,
+        account_holder_name=row.account_holder_name,
+        routing_number=row.routing_number,
+        account_number_last4=row.account_number_last4,
+        account_type=row.account_type,
+        default_for_payouts=row.default_for_payouts,
+    )
+    return bank_accounts_pb2.BankAccountContent(bank_account=account, account_number_digest=row.account_number_digest)
+
+
 def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:
     """Without the number: only its last four digits ever leave."""
     return bank_accounts_pb2.BankAccount(

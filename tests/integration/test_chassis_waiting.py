@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from realco.approvals.v1 import approvals_pb2 as pb
@@ -24,9 +25,11 @@ from services.chassis.values.approvals import (
     ApprovalNotFound,
     BeneficiaryIsChecker,
     Change,
+    hash_content,
 )
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import PermissionDenied
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
 
@@ -72,10 +75,10 @@ class Desk:
         await self.waiting.cancel(tx, HOLD, now)
 
     async def begin(self) -> S:
-        details = ApprovalDetails("A hold", HOLD, beneficiary_party_ids=frozenset({PAYEE}))
+        details = ApprovalDetails("A hold", HOLD, amount=Money(500, "USD"), beneficiary_party_ids=frozenset({PAYEE}))
         with acting_as(MAKER):
             async with self.database.begin() as tx:
-                await self.waiting.open(tx, details, {"holdId": HOLD}, self.clock.now())
+                await self.waiting.open(tx, details, escrow_pb2.Hold(hold_id=HOLD), self.clock.now())
         return await self.get()
 
     async def get(self, who=CHECKER) -> S:
@@ -113,6 +116,19 @@ async def test_the_inbox_shows_what_waits_and_what_would_change(desk):
     approval = await desk.begin()
     assert (approval.kind, approval.status, list(approval.makers)) == ("APPROVE_HOLD", S.PENDING, [MAKER.person])
     assert [change.field for change in approval.changes] == ["status"]
+
+
+async def test_the_content_of_what_waits_is_written_as_that_of_what_is_asked_for(desk):
+    approval = await desk.begin()
+    assert json.loads(approval.content) == {
+        "kind": "APPROVE_HOLD",
+        "orgId": MAKER.org_id,
+        "resource": {"holdId": HOLD},
+        "amount": {"currencyCode": "USD", "amountMinor": "500"},
+        "changes": [],
+        "beneficiaryPartyIds": [PAYEE],
+    }
+    assert hash_content(approval.content) == approval.content_hash
 
 
 async def test_a_yes_of_the_inbox_is_the_checkers_and_done_with_it(desk):

@@ -7,10 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from services.chassis.approvals.messages import to_content
+from services.chassis.values.approvals import ApprovalDetails, hash_content
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged
-from services.distributions.domain.approval import build_content, check_content, hash_built
+from services.distributions.domain.approval import check_content
 from services.distributions.domain.closing import (
     ClosingFacts,
     EarlyClose,
@@ -21,9 +23,11 @@ from services.distributions.domain.closing import (
     check_gates,
 )
 from services.distributions.domain.offering import Exemption
+from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import ClosingGatesNotMet
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms
 from services.distributions.domain.waterfall import Line
+from services.distributions.messages import to_distribution_content
 
 NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)  # a Wednesday, and a holiday
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -138,7 +142,9 @@ def hashed(
     terms: Terms = TERMS,
     lines: tuple[Line, ...] = LINES,
 ) -> str:
-    return hash_built(build_content(distribution_id, amount, on, terms, lines))
+    resource = to_distribution_content(distribution_id, amount, on, terms, "pty_sponsor", lines)
+    details = ApprovalDetails("", distribution_id, amount=amount)
+    return hash_content(to_content("APPROVE_DISTRIBUTION", "org-1", resource, details, name="resource"))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +160,8 @@ def hashed(
         {"terms": Terms((CAPITAL_FIRST[1], CAPITAL_FIRST[0], *CAPITAL_FIRST[2:]))},
         {"lines": (Line("inv-1", (59_99, 0, 0, 0)), Line("inv-2", (40_01, 0, 0, 0)))},
         {"lines": (Line("inv-1", (0, 60_00, 0, 0)), LINES[1])},  # the same cents under another tier
+        {"lines": (Line("inv-3", (60_00, 0, 0, 0)), LINES[1])},
+        {"lines": (Line(SPONSOR, (60_00, 0, 0, 0)), LINES[1])},
     ],
 )
 def test_any_change_of_content_changes_the_hash(changed):
@@ -165,7 +173,7 @@ def test_the_hash_does_not_depend_on_the_order_of_the_lines():
 
 
 def test_the_hash_of_stored_distributions_does_not_change_with_the_code():
-    assert hashed() == "6ca80cfc1dfe82564993a79105664be0eec089ec6ed7e67105b41219a3395a51"
+    assert hashed() == "16ed5ba16bd5bb3fa2beb00684ec7ab3098bbd45c94cd3c5f3030222821f0eb6"
 
 
 def test_what_was_seen_is_approved_and_nothing_else():

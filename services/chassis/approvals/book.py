@@ -102,7 +102,7 @@ class Approvals:
 
     async def _record(self, tx: AsyncConnection, request: Message, details: ApprovalDetails, now: datetime) -> Any:
         kind = self._kind_of(request)
-        content = messages.to_content(kind.name, current_principal().org_id, request, details)
+        content = messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
         # Who asks again without a key, or sends a batch again, means what waits already.
         before = None if getattr(request, "idempotency_key", "") else await self._find_asked(tx, kind.name, content)
         approval = before or await self._events.insert(tx, kind.name, content, details, now)
@@ -125,7 +125,7 @@ class Approvals:
         if details is None:
             return  # what it is about is gone: the deed will say so
         request = self._read_request(approval)
-        current = messages.to_content(approval.kind, approval.org_id, request, details)
+        current = messages.to_content(approval.kind, approval.org_id, request, details, name="request")
         if hash_content(current) != approval.content_hash:
             message = "It would do something else now than when it was asked for: reject it, and ask for it again."
             raise ContentChanged(message, content_hash=hash_content(current))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -19,22 +19,28 @@ from services.chassis.values.etags import etag_of
 _NO_CONTENT = ("idempotency_key", "validate_only")
 
 
-def to_content(kind: str, org_id: str, request: Message, details: ApprovalDetails) -> str:
-    """What is decided on, as canonical text: what a request asks for, and what it does as things are.
+def to_content(
+    kind: str, org_id: str, asked: Message, details: ApprovalDetails, *, name: Literal["request", "resource"]
+) -> str:
+    """What is decided on, as canonical text: what is asked for or waits, and what a yes does as things are.
 
     If it would do something else later, this text would be another one: then what was read is not what would be done.
+
+    Args:
+        asked: The request; or, of a resource that waits by itself, what of it is decided on.
+        name: Which of the two.
     """
-    body = type(request)()
-    body.CopyFrom(request)
-    for name in _NO_CONTENT:
-        if name in request.DESCRIPTOR.fields_by_name:
-            body.ClearField(name)
+    body = type(asked)()
+    body.CopyFrom(asked)
+    for field in _NO_CONTENT:
+        if field in asked.DESCRIPTOR.fields_by_name:
+            body.ClearField(field)
     amount = None if details.amount is None else json_format.MessageToDict(to_money(details.amount))
     return write_content(
         {
             "kind": kind,
             "orgId": org_id,
-            "request": json_format.MessageToDict(body),
+            name: json_format.MessageToDict(body),
             "amount": amount,
             "changes": [json_format.MessageToDict(_to_change(change)) for change in details.changes],
             "beneficiaryPartyIds": sorted(details.beneficiary_party_ids),

@@ -7,15 +7,17 @@ command, so it does not matter which of the two a person uses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.messages import to_content
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approvals import (
     VALIDITY,
@@ -25,7 +27,6 @@ from services.chassis.values.approvals import (
     Status,
     check_checker,
     check_pending,
-    write_content,
 )
 
 
@@ -46,16 +47,19 @@ class Waiting:
     needs_note: bool = False
     must_be_decided: bool = False
 
-    async def open(
-        self, tx: AsyncConnection, details: ApprovalDetails, content: Mapping[str, Any], now: datetime
-    ) -> None:
+    async def open(self, tx: AsyncConnection, details: ApprovalDetails, resource: Message, now: datetime) -> None:
         """The resource begins to wait.
 
         Args:
-            content: What is decided on. What is not in it may change without the second person's knowing.
+            resource: What of it is decided on. What is not in it may change without the second person's knowing.
         """
         validity = None if self.must_be_decided else VALIDITY
-        await self.events.insert(tx, self.kind, write_content(content), details, now, validity=validity)
+        content = self.to_content(details, resource)
+        await self.events.insert(tx, self.kind, content, details, now, validity=validity)
+
+    def to_content(self, details: ApprovalDetails, resource: Message) -> str:
+        """The text that is decided on."""
+        return to_content(self.kind, current_principal().org_id, resource, details, name="resource")
 
     async def approve(
         self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime, note: str | None = None

@@ -11,12 +11,13 @@ from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import events_pb2 as events
+from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.waiting import Waiting
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import ApprovalDetails
+from services.chassis.values.approvals import ApprovalDetails, Change
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation, write_explanation
 from services.chassis.values.ids import new_id
@@ -161,10 +162,14 @@ async def _open(
         check_id,
         makers=frozenset(makers),
         beneficiary_party_ids=frozenset({party_id}),
+        changes=(Change("status", "MANUAL_REVIEW", "PASSED"),),
     )
-    facts = {name: party[name] for name in clearance.list_facts(check_type)}
-    content = {"complianceCheckId": check_id, "partyId": party_id, "type": check_type, "facts": facts}
-    await CHECK_APPROVALS.open(tx, details, content | {"persons": sorted(persons)}, now)
+    resource = parties_pb2.ComplianceCheckContent(
+        compliance_check=pb.ComplianceCheck(compliance_check_id=check_id, type=check_type, party_id=party_id),
+        party=parties_pb2.Party(party_id=party_id, **{name: party[name] for name in clearance.list_facts(check_type)}),
+        person_ids=sorted(persons),
+    )
+    await CHECK_APPROVALS.open(tx, details, resource, now)
 
 
 async def lock_party_of(tx: AsyncConnection, check_id: str) -> Any:

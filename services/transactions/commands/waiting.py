@@ -13,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.waiting import Waiting
 from services.chassis.values.approvals import ApprovalDetails, Change
+from services.transactions.domain.bank_accounts import ACTIVE, PENDING
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
+from services.transactions.messages import to_bank_account_content, to_transaction_content
 from services.transactions.store import bank_accounts
 
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
@@ -31,20 +34,9 @@ async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], rea
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     for row in rows:
-        content = {
-            "transactionId": row.transaction_id,
-            "type": row.type,
-            "paymentMethod": row.payment_method,
-            "amountMinor": str(row.amount.amount_minor),
-            "currencyCode": row.amount.currency,
-            "escrowAccountId": row.escrow_account_id,
-            "partyId": row.party_id,
-            "bankAccountId": row.bank_account_id,
-            "accountNumberDigest": row.account_number_digest,
-            "reason": reason,
-        }
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
-        await TRANSACTION_APPROVALS.open(tx, build_transaction_details(row, account), content, now)
+        details, resource = build_transaction_details(row, account), to_transaction_content(row, reason)
+        await TRANSACTION_APPROVALS.open(tx, details, resource, now)
 
 
 def build_transaction_details(row: Transaction, account: sa.Row[Any] | None) -> ApprovalDetails:
@@ -59,39 +51,22 @@ def build_transaction_details(row: Transaction, account: sa.Row[Any] | None) -> 
         amount=row.amount,
         makers=frozenset({row.created_by, *(() if account is None or row.is_debit else account.makers)}),
         beneficiary_party_ids=frozenset() if row.is_debit else frozenset({row.party_id}),
+        changes=(Change("status", Status.PENDING_APPROVAL.value, Status.APPROVED.value),),
     )
 
 
 async def ask_for_confirmation(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
     """A bank account begins to wait, or waits with another content."""
     await BANK_ACCOUNT_APPROVALS.cancel(tx, row.bank_account_id, now)
-    content = {
-        "bankAccountId": row.bank_account_id,
-        "partyId": row.party_id,
-        "accountHolderName": row.account_holder_name,
-        "routingNumber": row.routing_number,
-        "accountNumberLast4": row.account_number_last4,
-        "accountNumberDigest": row.account_number_digest,
-        "accountType": row.account_type,
-        "defaultForPayouts": row.default_for_payouts,
-    }
-    await BANK_ACCOUNT_APPROVALS.open(tx, build_bank_account_details(row, None), content, now)
+    await BANK_ACCOUNT_APPROVALS.open(tx, build_bank_account_details(row), to_bank_account_content(row), now)
 
 
-def build_bank_account_details(row: sa.Row[Any], former: sa.Row[Any] | None) -> ApprovalDetails:
-    """Who acts for the account's party does not confirm it.
-
-    Args:
-        former: Where the party is paid now, if it is paid here instead afterwards.
-    """
-    changes = [Change("status", row.status, "ACTIVE")]
-    if row.default_for_payouts:
-        before = None if former is None else former.bank_account_id
-        changes.append(Change("default_bank_account_id", before, row.bank_account_id))
+def build_bank_account_details(row: sa.Row[Any]) -> ApprovalDetails:
+    """Who acts for the account's party does not confirm it."""
     return ApprovalDetails(
         f"Money may go to account …{row.account_number_last4}",
         row.bank_account_id,
         makers=frozenset(row.makers),
         beneficiary_party_ids=frozenset({row.party_id}),
-        changes=tuple(changes),
+        changes=(Change("status", PENDING, ACTIVE),),
     )

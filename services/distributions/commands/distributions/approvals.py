@@ -11,12 +11,16 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import VALIDITY, Approval, ApprovalDetails
+from services.chassis.values.approvals import VALIDITY, Approval
 from services.chassis.values.etags import check_etag
-from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
-from services.distributions.commands.distributions.calculations import build_result_content, run_waterfall, sum_owed
-from services.distributions.domain.approval import check_content, hash_built
+from services.distributions.commands.distributions.calculations import (
+    build_content,
+    describe_result,
+    hash_result,
+    run_waterfall,
+)
+from services.distributions.domain.approval import check_content
 from services.distributions.domain.distribution import (
     Distribution,
     check_may_approve,
@@ -51,18 +55,9 @@ async def submit_distribution(
 async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime) -> None:
     """Its content is worked out again: what another person reads is what the hash says. Raises: ContentChanged."""
     result = await run_waterfall(tx, offering, distribution)
-    content = build_result_content(offering, distribution, result)
-    check_content(distribution.content_hash or "", hash_built(content))
-    payees, amount = sum_owed(offering, result), Money(distribution.amount_minor, distribution.currency)
-    details = ApprovalDetails(
-        f"Distribute {amount} of {offering.display_name} to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
-        distribution.distribution_id,
-        offering.offering_id,
-        amount=amount,
-        makers=distribution.makers,
-        beneficiary_party_ids=frozenset(payees),
-    )
-    await DISTRIBUTION_APPROVALS.open(tx, details, content, now)
+    check_content(distribution.content_hash or "", hash_result(offering, distribution, result))
+    details, resource = describe_result(offering, distribution, result), build_content(offering, distribution, result)
+    await DISTRIBUTION_APPROVALS.open(tx, details, resource, now)
 
 
 async def approve_distribution(

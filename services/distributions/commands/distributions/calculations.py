@@ -6,17 +6,16 @@ from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approvals import ApprovalDetails, Change, hash_content
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution
-from services.distributions.domain.approval import build_content, hash_built
 from services.distributions.domain.distribution import (
     Allocation,
     Distribution,
@@ -27,7 +26,10 @@ from services.distributions.domain.distribution import (
 from services.distributions.domain.lines import list_lines, sum_claims
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.positions import SPONSOR
+from services.distributions.domain.states import DistributionStatus
 from services.distributions.domain.waterfall import Result, calculate
+from services.distributions.messages import to_distribution_content
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import lock_distribution, save_calculation
 from services.distributions.store.waterfalls import read_state
 
@@ -43,7 +45,7 @@ async def calculate_distribution(
     calculated = replace(
         distribution,
         tiers=tuple(TierTotal(step.kind, step.investors, step.sponsor, step.explanation) for step in result.steps),
-        content_hash=hash_built(build_result_content(offering, distribution, result)),
+        content_hash=hash_result(offering, distribution, result),
         basis_version=offering.declarations,
         allocation_count=len(result.lines),
         calculated_by=current_principal().person,
@@ -95,8 +97,33 @@ def sum_owed(offering: Offering, result: Result) -> dict[str, int]:
     return dict(owed)
 
 
-def build_result_content(offering: Offering, distribution: Distribution, result: Result) -> dict[str, Any]:
-    """The content that an approval is bound to."""
-    amount = Money(distribution.amount_minor, distribution.currency)
-    on = distribution.distribution_date
-    return build_content(distribution.distribution_id, amount, on, offering.terms, result.lines)
+def describe_result(offering: Offering, distribution: Distribution, result: Result) -> ApprovalDetails:
+    """What a second person has to know of it, whenever it is looked at."""
+    payees, amount = sum_owed(offering, result), Money(distribution.amount_minor, distribution.currency)
+    return ApprovalDetails(
+        f"Distribute {amount} of {offering.display_name} to {len(payees)} {'party' if len(payees) == 1 else 'parties'}",
+        distribution.distribution_id,
+        offering.offering_id,
+        amount=amount,
+        makers=distribution.makers,
+        beneficiary_party_ids=frozenset(payees),
+        changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
+    )
+
+
+def build_content(offering: Offering, distribution: Distribution, result: Result) -> pb.DistributionContent:
+    """What of it is decided on."""
+    return to_distribution_content(
+        distribution.distribution_id,
+        Money(distribution.amount_minor, distribution.currency),
+        distribution.distribution_date,
+        offering.terms,
+        offering.sponsor_party_id,
+        result.lines,
+    )
+
+
+def hash_result(offering: Offering, distribution: Distribution, result: Result) -> str:
+    """The hash of the content of its approval, whether there is one yet or not."""
+    details, resource = describe_result(offering, distribution, result), build_content(offering, distribution, result)
+    return hash_content(DISTRIBUTION_APPROVALS.to_content(details, resource))

@@ -21,9 +21,9 @@ from services.chassis.values.money import Money
 from services.chassis.values.refusals import check_takes_money
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
-from services.distributions.commands.distributions.calculations import build_result_content, run_waterfall, sum_owed
+from services.distributions.commands.distributions.calculations import hash_result, run_waterfall, sum_owed
 from services.distributions.commands.distributions.drafts import list_cancellations
-from services.distributions.domain.approval import check_content, hash_built
+from services.distributions.domain.approval import check_content
 from services.distributions.domain.distribution import Distribution, check_may_execute
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
@@ -112,7 +112,7 @@ async def execute_distribution(
 async def _check_approved_content(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> None:
     """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentChanged."""
     result = await run_waterfall(tx, offering, distribution)
-    check_content(distribution.approved_hash or "", hash_built(build_result_content(offering, distribution, result)))
+    check_content(distribution.approved_hash or "", hash_result(offering, distribution, result))
     kept = await sum_by_payee(tx, distribution.distribution_id)
     invariant(kept == sum_owed(offering, result), "the allocations are those that were calculated")
 
@@ -140,7 +140,7 @@ async def record_declaration(database: Database, saga: Saga, now: datetime) -> N
         offering, distribution = await lock_distribution(tx, saga.subject_id)
         # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
         result = await run_waterfall(tx, offering, distribution)
-        content_hash = hash_built(build_result_content(offering, distribution, result))
+        content_hash = hash_result(offering, distribution, result)
         invariant(
             distribution.basis_version == offering.declarations
             and content_hash == distribution.content_hash == distribution.approved_hash,
