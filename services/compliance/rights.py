@@ -14,11 +14,11 @@ RIGHTS: Table = {
             *("external_id", "metadata", "version", "updated_at"),
         ),
     ),
-    "party_persons": both(insert=EVERY, update=("title", "version", "updated_at"), delete=True),
+    "party_persons": both(insert=EVERY, update=("title", "version", "updated_at", "seal"), delete=True),
     "ended_sessions": read_only(),
     "compliance_checks": both(
         insert=EVERY,
-        update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at"),
+        update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at", "seal"),
     ),
     "limit_usage": both(insert=EVERY, update=("counted", "transaction_version")),
     "default_limits": read_only(),

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.seals import sealed
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
@@ -60,8 +61,10 @@ party_persons = sa.Table(
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
     sa.Index("party_persons_person", "org_id", "person_id", "party_id"),
+    info=sealed("org_id", "party_id", "person_id", "version"),
 )
 
 # When the sessions of a person were ended: whoever signed in before moves no money any more. Written by operators.
@@ -97,6 +100,7 @@ compliance_checks = sa.Table(
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
     _one_of("check_type", "OFAC", "KYC", "AML", "LIMIT_CHECK"),
     _one_of("status", "PENDING", "PASSED", "FAILED", "MANUAL_REVIEW", "EXPIRED", "ERROR"),
     _one_of("entity_type", "PARTY", "TRANSACTION", "INVESTMENT", "BANK_ACCOUNT"),
@@ -124,6 +128,10 @@ compliance_checks = sa.Table(
     sa.Index("compliance_checks_party", "org_id", "party_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_newest", "org_id", "created_at", "compliance_check_id"),
     sa.Index("compliance_checks_expiring", "expires_at", postgresql_where=sa.text("status = 'PASSED'")),
+    info=sealed(
+        *("org_id", "compliance_check_id", "check_type", "status", "entity_type", "entity_id", "party_id", "makers"),
+        *("reviewed_by", "reviewed_at", "expires_at", "created_at"),
+    ),
 )
 
 # What each transaction uses of its party's limits.

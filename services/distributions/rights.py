@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.chassis.data.rights import CHASSIS, EVERY, HEARD_PERSONS, LEASE, Table, appended, both
 
-_VERSION = ("version", "updated_at")
+_VERSION = ("version", "updated_at", "seal")
 
 RIGHTS: Table = {
     **CHASSIS,

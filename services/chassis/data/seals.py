@@ -16,7 +16,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +93,10 @@ class Seals:
 def _spell(value: object) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
+    if isinstance(value, Decimal):  # as the whole number that it is where it is one, as some write it
+        return int(value) if value == value.to_integral_value() else format(value.normalize(), "f")
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, frozenset | set):

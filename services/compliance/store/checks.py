@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
+from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
@@ -28,13 +29,18 @@ _EVENTS = {
 
 
 async def find_check(tx: AsyncConnection, check_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(sa.select(compliance_checks).where(_c.compliance_check_id == check_id))).one_or_none()
+    """Raises: NotSealed."""
+    row = (await tx.execute(sa.select(compliance_checks).where(_c.compliance_check_id == check_id))).one_or_none()
+    if row is not None:
+        check_row(tx, compliance_checks, row)
+    return row
 
 
 async def insert_check(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
     """A check of a locked party."""
     statement = sa.insert(compliance_checks).values(**values, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(compliance_checks))).one()
+    await seal_rows(tx, compliance_checks, [row])
     await _publish(tx, [row], now)
     return row
 
@@ -44,6 +50,7 @@ async def save_check(tx: AsyncConnection, before: Any, now: datetime, **changes:
     mine = sa.and_(_c.org_id == before.org_id, _c.compliance_check_id == before.compliance_check_id)
     statement = sa.update(compliance_checks).where(mine).values(**changes, updated_at=now)
     row = (await tx.execute(statement.returning(compliance_checks))).one()
+    await seal_rows(tx, compliance_checks, [row])
     await _publish(tx, [row], now)
     return row
 
@@ -51,7 +58,8 @@ async def save_check(tx: AsyncConnection, before: Any, now: datetime, **changes:
 async def list_latest_checks(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
     """For each party, the latest check of each required type."""
     found: dict[str, dict[str, Check]] = defaultdict(dict)
-    for row in await tx.execute(select_latest_checks().where(_c.party_id.in_(party_ids))):
+    rows = await tx.execute(select_latest_checks().where(_c.party_id.in_(party_ids)))
+    for row in keep_sealed(tx, compliance_checks, rows):
         because = row.explanation["statement"] if row.explanation else ""
         found[row.party_id][row.check_type] = Check(row.status, row.expires_at, because)
     return found
@@ -59,7 +67,8 @@ async def list_latest_checks(tx: AsyncConnection, party_ids: Collection[str]) ->
 
 async def list_latest_rows(tx: AsyncConnection, party_id: str) -> dict[str, sa.Row[Any]]:
     """The latest check of each required type of one party."""
-    return {row.check_type: row for row in await tx.execute(select_latest_checks().where(_c.party_id == party_id))}
+    rows = await tx.execute(select_latest_checks().where(_c.party_id == party_id))
+    return {row.check_type: row for row in keep_sealed(tx, compliance_checks, rows)}
 
 
 def select_latest_checks() -> sa.Select[Any]:
@@ -80,16 +89,19 @@ async def list_organizations_with_expired_checks(tx: AsyncConnection, now: datet
 async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> list[sa.Row[Any]]:
     """PASSED checks whose time ran out, the longest overdue first."""
     due = sa.select(compliance_checks).where(_c.status == "PASSED", _c.expires_at <= now)
-    return list(await tx.execute(due.order_by(_c.expires_at).limit(most)))
+    return keep_sealed(tx, compliance_checks, await tx.execute(due.order_by(_c.expires_at).limit(most)))
 
 
 # --- decisions about transactions -------------------------------------------------------------------------------------
 
 
 async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
-    """The decisions there are already, by transaction."""
+    """The decisions there are already, by transaction. Raises: NotSealed."""
     statement = sa.select(compliance_checks).where(_c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids))
-    return {row.entity_id: row for row in await tx.execute(statement)}
+    found = {row.entity_id: row for row in await tx.execute(statement)}
+    for row in found.values():
+        check_row(tx, compliance_checks, row)
+    return found
 
 
 async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, Any]], now: datetime) -> set[str]:
@@ -101,6 +113,7 @@ async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, An
         return set()
     new = pg.insert(compliance_checks).values([{**row, "created_at": now, "updated_at": now} for row in rows])
     inserted = (await tx.execute(new.on_conflict_do_nothing().returning(compliance_checks))).all()
+    await seal_rows(tx, compliance_checks, inserted)
     await _publish(tx, inserted, now)
     return {row.entity_id for row in inserted}
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import keep_sealed, seal_rows
 from services.compliance import messages
 from services.compliance.store import checks
 from services.compliance.tables import ended_sessions, parties, party_persons
@@ -51,7 +52,9 @@ async def insert_party(
     whose = {"org_id": row.org_id, "party_id": row.party_id, "version": 1, "created_by": created_by}
     named = [{**whose, "person_id": person_id, "title": title} for person_id, title in persons.items()]
     if named:
-        await tx.execute(sa.insert(party_persons), [{**one, "created_at": now, "updated_at": now} for one in named])
+        rows = [{**one, "created_at": now, "updated_at": now} for one in named]
+        written = await tx.execute(sa.insert(party_persons).returning(party_persons), rows)
+        await seal_rows(tx, party_persons, written)
     await _publish(tx, row, events.PartyCreated(), now)
     return row
 
@@ -87,13 +90,14 @@ async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> 
 
 async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
     """Who acts for the party, in the order of their names."""
-    return list(await tx.execute(sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person_id)))
+    theirs = sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person_id)
+    return keep_sealed(tx, party_persons, await tx.execute(theirs))
 
 
 async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    mine = sa.select(_p.party_id).where(is_mine(party_persons), _p.person_id == person_id).order_by(_p.party_id)
-    return list(await tx.scalars(mine))
+    mine = sa.select(party_persons).where(is_mine(party_persons), _p.person_id == person_id).order_by(_p.party_id)
+    return [row.party_id for row in keep_sealed(tx, party_persons, await tx.execute(mine))]
 
 
 async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
@@ -105,7 +109,8 @@ async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime 
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(sa.select(party_persons).where(_is_one(party_id, person_id)))).one_or_none()
+    rows = await tx.execute(sa.select(party_persons).where(_is_one(party_id, person_id)))
+    return next(iter(keep_sealed(tx, party_persons, rows)), None)
 
 
 async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values: Any) -> sa.Row[Any]:
@@ -119,6 +124,7 @@ async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values
         updated_at=now,
     )
     row = (await tx.execute(statement.returning(party_persons))).one()
+    await seal_rows(tx, party_persons, [row])
     await save_party(tx, party, events.PartyPersonAdded(person_id=row.person_id), now)
     return row
 
@@ -128,6 +134,7 @@ async def save_person(tx: AsyncConnection, party: Any, person_id: str, now: date
     values = {**changes, "version": party.version + 1, "updated_at": now}
     statement = sa.update(party_persons).where(_is_one(party.party_id, person_id)).values(values)
     row = (await tx.execute(statement.returning(party_persons))).one()
+    await seal_rows(tx, party_persons, [row])
     await save_party(tx, party, events.PartyPersonUpdated(person_id=person_id), now)
     return row
 

@@ -1,11 +1,13 @@
 """How frozen values become rows: found, locked, inserted, changed; and no status but by a move of its table.
 
 A change names the version it was made from, so that nothing can be written over what somebody else wrote meanwhile.
+Each row bears the seal of its value (chassis/data/seals.py), which is asked for whenever one is locked to be acted upon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import NotSealed, seals_of
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.states import check_move
 from services.distributions.store.rows import Row, build_values_table, insert_many
@@ -69,22 +72,37 @@ class Aggregate(Generic[V]):
         return [self.read(row) for row in await tx.execute(query)]
 
     async def lock_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
-        """Locked by id, which is the order everybody takes them in."""
+        """Locked by id, which is the order everybody takes them in. Raises: NotSealed."""
         query = self.select().where(*conditions).order_by(self.table.c[self.key])
         query = query.with_for_update(key_share=True, of=self.table)
-        return [self.read(row) for row in await tx.execute(query)]
+        return [self.read_sealed(tx, row) for row in await tx.execute(query)]
+
+    def read_sealed(self, tx: AsyncConnection, row: Row) -> V:
+        """A row as a value to act upon. Raises: NotSealed."""
+        value, title = self.read(row), row._mapping[self.key]
+        seals_of(tx).check(row.seal, self.table.name, title, row.org_id, self.columns(value), row.version)
+        return value
+
+    def keep_sealed(self, tx: AsyncConnection, rows: Iterable[Row]) -> list[V]:
+        """Those of the rows that say what this service wrote; the others are in the log."""
+        found = []
+        for row in rows:
+            with suppress(NotSealed):
+                found.append(self.read_sealed(tx, row))
+        return found
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""
         columns = self.columns(value)
-        row = pg.insert(self.table).values(org_id=current_principal().org_id, **columns)
+        row = pg.insert(self.table).values(org_id=current_principal().org_id, seal=self._seal(tx, value), **columns)
         if (await tx.execute(row.on_conflict_do_nothing())).rowcount != 1:
             return False
         await self._record_moves(tx, [(None, value)])
         return True
 
     async def insert_all(self, tx: AsyncConnection, values: Sequence[V]) -> None:
-        await insert_many(tx, self.table, [{**self.columns(each), "version": _version(each)} for each in values])
+        rows = [{**self.columns(each), "version": _version(each), "seal": self._seal(tx, each)} for each in values]
+        await insert_many(tx, self.table, rows)
 
     async def save_all(self, tx: AsyncConnection, changes: Sequence[tuple[V, V]], now: datetime) -> list[V]:
         """Writes each value in place of the one before it, in one statement.
@@ -105,13 +123,20 @@ class Aggregate(Generic[V]):
         source = build_values_table(
             ("saved_id", sa.Text(), [after[self.key] for after in afters]),
             ("saved_version", sa.BigInteger(), [_version(after) for after in saved]),
+            ("made_seal", pg.BYTEA(), [self._seal(tx, after) for after in saved]),
             *((name, self.table.c[name].type, [after[name] for after in afters]) for name in names),
         )
         update = (
             sa.update(self.table)
             .where(is_mine(self.table), self.table.c[self.key] == source.c.saved_id)
             .where(self.table.c.version == source.c.saved_version - 1)
-            .values({"version": source.c.saved_version, **{name: source.c[name] for name in names}})
+            .values(
+                {
+                    "version": source.c.saved_version,
+                    "seal": source.c.made_seal,
+                    **{name: source.c[name] for name in names},
+                }
+            )
         )
         written = (await tx.execute(update)).rowcount
         invariant(written == len(saved), f"nobody else changed the {self.table.name} that this transaction has locked")
@@ -121,6 +146,9 @@ class Aggregate(Generic[V]):
 
     async def save(self, tx: AsyncConnection, before: V, after: V, now: datetime) -> V:
         return (await self.save_all(tx, [(before, after)], now))[0]
+
+    def _seal(self, tx: AsyncConnection, value: V) -> bytes:
+        return seals_of(tx).make(self.table.name, current_principal().org_id, self.columns(value), _version(value))
 
     async def _record_moves(self, tx: AsyncConnection, moved: Sequence[tuple[V | None, V]]) -> None:
         if not self.keeps_history:

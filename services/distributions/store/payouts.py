@@ -15,7 +15,7 @@ from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
 from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.investments import read_investment
+from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.rows import Row
 from services.distributions.tables import investments, payouts
 
@@ -98,7 +98,7 @@ async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
         .order_by(payouts.c.request_key)
         .limit(BATCH_MAX)
     )
-    return [_read_payout(row) for row in await tx.execute(query)]
+    return PAYOUTS.keep_sealed(tx, await tx.execute(query))
 
 
 async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
@@ -113,7 +113,7 @@ async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout |
     """
     row = (await tx.execute(PAYOUTS.select().where(payouts.c.transaction_id == reported.transaction_id))).one_or_none()
     if row is not None:
-        return _read_payout(row)
+        return PAYOUTS.read_sealed(tx, row)
     waiting = PAYOUTS.select().where(
         payouts.c.type == reported.type.value,
         payouts.c.status == PayoutStatus.REQUESTED.value,
@@ -126,7 +126,7 @@ async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout |
     elif reported.type is PayoutType.REFUND:
         waiting = waiting.where(payouts.c.investment_id == reported.investment_id)
     row = (await tx.execute(waiting)).one_or_none()
-    return None if row is None else _read_payout(row)
+    return None if row is None else PAYOUTS.read_sealed(tx, row)
 
 
 async def is_newest(tx: AsyncConnection, payout: Payout) -> bool:
@@ -150,7 +150,7 @@ async def find_last_proceeds(tx: AsyncConnection, offering_id: str) -> Payout | 
         .limit(1)
     )
     row = (await tx.execute(query)).one_or_none()
-    return None if row is None else _read_payout(row)
+    return None if row is None else PAYOUTS.read_sealed(tx, row)
 
 
 async def lock_refund_positions(
@@ -164,13 +164,14 @@ async def lock_refund_positions(
     query = _select_refund_positions().where(investments.c.offering_id == offering_id)
     if investment_ids is not None:
         query = query.where(investments.c.investment_id.in_(investment_ids))
-    return [_read_position(row) for row in await tx.execute(query.with_for_update(key_share=True, of=investments))]
+    rows = await tx.execute(query.with_for_update(key_share=True, of=investments))
+    return [_read_position(tx, row) for row in rows]
 
 
 async def find_refund_position(tx: AsyncConnection, investment_id: str) -> RefundPosition | None:
     query = _select_refund_positions().where(investments.c.investment_id == investment_id)
     row = (await tx.execute(query)).one_or_none()
-    return None if row is None else _read_position(row)
+    return None if row is None else _read_position(tx, row)
 
 
 def _select_refund_positions() -> sa.Select[Any]:
@@ -197,9 +198,9 @@ def _select_refund_positions() -> sa.Select[Any]:
     )
 
 
-def _read_position(row: Row) -> RefundPosition:
+def _read_position(tx: AsyncConnection, row: Row) -> RefundPosition:
     return RefundPosition(
-        investment=read_investment(row),
+        investment=INVESTMENTS.read_sealed(tx, row),
         paid_minor=row.paid_minor,
         is_under_way=row.open_count > 0,
         last_attempt=row.last_attempt or 0,

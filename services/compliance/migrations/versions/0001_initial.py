@@ -55,6 +55,7 @@ def _create_tables() -> None:
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("check_type IN ('OFAC', 'KYC', 'AML', 'LIMIT_CHECK')", name="check_type_known"),
         sa.CheckConstraint(
             "entity_type IN ('PARTY', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="entity_type_known"
@@ -143,6 +144,7 @@ def _create_tables() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
         sa.PrimaryKeyConstraint("org_id", "party_id", "person_id"),
     )

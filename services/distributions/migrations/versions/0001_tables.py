@@ -174,6 +174,7 @@ def _offerings() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
         sa.CheckConstraint("status IN ('OPEN', 'CLOSING', 'CLOSED', 'REFUNDING', 'REFUNDED')", name="offerings_status"),
         sa.CheckConstraint("committed_minor BETWEEN 0 AND maximum_minor", name="offerings_not_over_committed"),
@@ -248,6 +249,7 @@ def _distributions() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             (
                 "status IN ('DRAFT', 'PENDING_APPROVAL', 'APPROVED', 'QUEUED', 'PROCESSING', 'COMPLETED',"
@@ -325,6 +327,7 @@ def _investments() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
         sa.CheckConstraint(
             "status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'CANCELLED', 'RECONFIRM_REQUIRED')", name="investments_status"
@@ -371,6 +374,7 @@ def _allocations() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
         sa.CheckConstraint(
             "status IN ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED', 'ON_HOLD', 'RETURNED')",
@@ -468,6 +472,7 @@ def _payouts() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL) AND (type = 'REFUND') = (investment_id IS NOT NULL)",
             name="payouts_subject",
