@@ -19,6 +19,7 @@ from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties
 from services.compliance.domain.refusals import PersonNotFound
 from services.compliance.tables import party_persons
+from tests.support import servers
 from tests.support.compliance import CHECKER, MAKER, ORG, PARTY, STRANGER, TRANSACTIONS, money_in
 
 
@@ -258,3 +259,25 @@ async def test_the_persons_of_a_party_are_listed_page_by_page_in_the_order_of_th
         last = await compliance.parties.ListPartyPersons(request, None)
     assert [one.person_id for one in (*first.persons, *last.persons)] == ["ann", "bob", "cid"]
     assert (len(first.persons), first.next_page_token != "", last.next_page_token) == (2, True, "")
+
+
+async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for_nothing(compliance, postgres):
+    await compliance.create()
+    party_id = compliance.party_id
+    await compliance.add("ann")
+    for forgery in (
+        (
+            "INSERT INTO party_persons SELECT org_id, party_id, 'eve', title, version, created_by, created_at, updated_at,"
+            f" seal FROM party_persons WHERE party_id = '{party_id}' AND person_id = 'ann'"
+        ),
+        (
+            "UPDATE compliance_checks SET status = 'PASSED', reviewed_by = 'admin-2', reviewed_at = now(),"
+            " expires_at = now() + interval '1 year'"
+        ),
+    ):
+        await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
+    with acting_as(TRANSACTIONS):
+        request = parties_pb2.ListPartiesOfPersonRequest(person_id="eve")
+        assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
+    [decision] = await compliance.evaluate(money_in(1))
+    assert decision.failure.code == "PARTY_NOT_CLEARED"

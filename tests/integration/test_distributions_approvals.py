@@ -17,7 +17,9 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.approvals import VALIDITY
+from tests.support import servers
 from tests.support.distributions import ACCOUNT, ORG, DistributionsHarness, effects_of, refusal_of
 from tests.support.peers.transactions import fail_payout
 
@@ -210,3 +212,13 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
     await service.work()
     assert done.result_id == owed.allocation_id
     assert service.transactions.newest("inv-001").bank_account_id == ACCOUNT
+
+
+async def test_what_was_approved_in_the_database_alone_is_not_executed(
+    service: DistributionsHarness, postgres: servers.TestPostgres
+) -> None:
+    distribution = await submitted(service)
+    approved = "approved_by = 'admin-2', approved_hash = content_hash, status = 'APPROVED'"
+    await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE distributions SET {approved}")
+    with pytest.raises(NotSealed):
+        await service.execute(await service.get(distribution))

@@ -1,7 +1,7 @@
 """How frozen values become rows: found, locked, inserted, changed; and no status but by a move of its table.
 
 A change names the version it was made from, so that nothing can be written over what somebody else wrote meanwhile.
-Each row bears the seal of its value (chassis/data/seals.py), which is asked for whenever one is locked to be acted upon.
+Each row bears the seal of its value (chassis/data/seals.py): it is asked for whenever one is locked to be acted upon.
 """
 
 from __future__ import annotations
