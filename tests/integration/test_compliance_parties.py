@@ -267,8 +267,8 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     await compliance.add("ann")
     for forgery in (
         (
-            "INSERT INTO party_persons SELECT org_id, party_id, 'eve', title, version, created_by, created_at, updated_at,"
-            f" seal FROM party_persons WHERE party_id = '{party_id}' AND person_id = 'ann'"
+            "INSERT INTO party_persons SELECT org_id, party_id, 'eve', title, version, created_by, created_at,"
+            f" updated_at, seal FROM party_persons WHERE party_id = '{party_id}' AND person_id = 'ann'"
         ),
         (
             "UPDATE compliance_checks SET status = 'PASSED', reviewed_by = 'admin-2', reviewed_at = now(),"
