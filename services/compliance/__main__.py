@@ -26,7 +26,7 @@ async def main(settings: Settings) -> None:
     async with Runtime.start("compliance", settings) as runtime:
         operations = Operations(runtime.database, runtime.clock, runtime.work_waiting)
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
-        approvals, own_parties = build_approvals(operations), OwnParties(runtime.database)
+        approvals, own_parties = build_approvals(operations), OwnParties(runtime.database, runtime.clock)
         compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
         _, *others = servers_of(APPROVALS_SERVICE)
         inbox = Inbox(ApprovalsServicer(operations, approvals, own_parties), [runtime.channel(name) for name in others])

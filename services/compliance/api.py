@@ -11,11 +11,12 @@ from services.chassis.approvals.book import Approvals
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
+from services.chassis.values.clock import Clock
 from services.compliance.commands import checks, evaluation, parties
 from services.compliance.queries import checks as checks_read
 from services.compliance.queries import limits as limits_read
 from services.compliance.queries import parties as parties_read
-from services.compliance.store.parties import list_parties_of_person
+from services.compliance.store.parties import list_former_parties_of, list_parties_of_person
 
 
 class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
@@ -117,8 +118,9 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
 class OwnParties:
     """For whom a caller acts, from the table that says so: what was heard and what is are the same here."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
         return await self.list_current(principal)
@@ -128,3 +130,9 @@ class OwnParties:
             async with self._database.begin() as tx:
                 await parties_read.check_session_of(tx, principal)
                 return frozenset(await list_parties_of_person(tx, principal.person))
+
+    async def list_interests(self, principal: Principal) -> frozenset[str]:
+        current = await self.list_current(principal)
+        with acting_as(principal):
+            async with self._database.begin() as tx:
+                return current | frozenset(await list_former_parties_of(tx, principal.person, self._clock.now()))

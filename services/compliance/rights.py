@@ -15,6 +15,7 @@ RIGHTS: Table = {
         ),
     ),
     "party_persons": both(insert=EVERY, update=("title", "version", "updated_at", "seal"), delete=True),
+    "former_persons": appended(),
     "ended_sessions": read_only(),
     "compliance_checks": both(
         insert=EVERY,

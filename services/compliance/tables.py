@@ -67,6 +67,17 @@ party_persons = sa.Table(
     info=sealed("org_id", "party_id", "person_id", "version"),
 )
 
+# Append-only: who acted for whom until when. Not long after it, a person still has an interest in the party.
+former_persons = sa.Table(
+    "former_persons",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("person_id", sa.Text, primary_key=True),
+    sa.Column("party_id", sa.Text, primary_key=True),
+    sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True),
+    sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
+)
+
 # When the sessions of a person were ended: whoever signed in before moves no money any more. Written by operators.
 ended_sessions = sa.Table(
     "ended_sessions",

@@ -173,7 +173,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
         async def ask(request: distributions_pb2.ApproveDistributionRequest) -> frozenset[str]:
-            return await self._parties.list_current(current_principal())
+            return await self._parties.list_interests(current_principal())
 
         command = approvals.approve_distribution
         return await self._operations.write_on_facts(request, distributions_pb2.Distribution, ask, command)

@@ -132,8 +132,8 @@ class ComplianceClient:
         check_answers(party_ids, (clearance.party_id for clearance in clearances), "compliance")
         return clearances
 
-    async def list_parties_of_person(self, person_id: str) -> Collection[str]:
-        """The parties a person acts for at this moment."""
-        request = parties.ListPartiesOfPersonRequest(person_id=person_id)
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
+        """The parties a person acts for at this moment, or also those it acted for not long ago."""
+        request = parties.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
         party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
         return party_ids

@@ -15,8 +15,8 @@ class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
 
-    async def list_parties_of_person(self, person_id: str) -> Collection[str]:
-        """The parties a person acts for at this moment. Raises Unavailable."""
-        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person_id)
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
+        """The parties a person acts for at this moment, or also those not long ago. Raises Unavailable."""
+        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
         party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
         return party_ids

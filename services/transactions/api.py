@@ -62,7 +62,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         self, request: pb.ApproveTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
         return await self._dependencies.write_on_facts(
-            request, pb.Transaction, self._list_own_parties, decisions.approve_transaction
+            request, pb.Transaction, self._list_interests, decisions.approve_transaction
         )
 
     async def RejectTransaction(self, request: pb.RejectTransactionRequest, context: ServicerContext) -> pb.Transaction:
@@ -72,12 +72,13 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         self, request: pb.ConfirmTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
         return await self._dependencies.write_on_facts(
-            request, pb.Transaction, self._list_own_parties, decisions.confirm_transaction
+            request, pb.Transaction, self._list_interests, decisions.confirm_transaction
         )
 
-    async def _list_own_parties(self, _: object) -> Collection[str]:
-        """Those the caller acts for at this moment: nobody decides what those gain from. Raises Unavailable."""
-        return await self._dependencies.peers.compliance.list_parties_of_person(current_principal().person)
+    async def _list_interests(self, _: object) -> Collection[str]:
+        """Those the caller acts for, or did not long ago: nobody decides what those gain from. Raises Unavailable."""
+        ask = self._dependencies.peers.compliance.list_parties_of_person
+        return await ask(current_principal().person, include_former=True)
 
     async def BatchCreatePayouts(
         self, request: pb.BatchCreatePayoutsRequest, context: ServicerContext

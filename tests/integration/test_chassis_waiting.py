@@ -58,7 +58,7 @@ class Desk:
     async def list_current(self, principal) -> frozenset[str]:
         return self.parties
 
-    list_heard = list_current
+    list_heard = list_interests = list_current
 
     async def describe(self, approval, now) -> ApprovalDetails:
         return ApprovalDetails("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))

@@ -28,7 +28,7 @@ class NoParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
-    list_heard = list_current
+    list_heard = list_interests = list_current
 
 
 class Desk:

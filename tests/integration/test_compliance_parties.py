@@ -14,6 +14,7 @@ from realco.type.v1 import money_pb2
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.values.approvals import BeneficiaryIsChecker
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties
@@ -49,7 +50,8 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
         with acting_as(TRANSACTIONS):
             found = await compliance.parties.ListPartiesOfPerson(request, None)
         assert list(found.party_ids) == sorted(parties)
-        assert await OwnParties(compliance.database).list_current(Principal(person, "investor", ORG)) == set(parties)
+        own = OwnParties(compliance.database, compliance.clock)
+        assert await own.list_current(Principal(person, "investor", ORG)) == set(parties)
     again = await compliance.add("auth0|ann", title="Trustee", party_id=first)
     assert (again.title, again.created_by) == ("Trustee", "admin-1")
     assert await compliance.list_persons() == ["auth0|ann"]  # of the second
@@ -281,3 +283,24 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
         assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
     [decision] = await compliance.evaluate(money_in(1))
     assert decision.failure.code == "PARTY_NOT_CLEARED"
+
+
+async def test_whoever_leaves_a_party_decides_for_thirty_days_nothing_that_it_gains_from(compliance):
+    party = (await compliance.create()).party_id
+    await compliance.add("ben")
+    await compliance.add(CHECKER.person)
+    await compliance.remove(CHECKER.person)
+    [check, *_] = await compliance.waiting(party)
+    with pytest.raises(BeneficiaryIsChecker):
+        await compliance.review(check.compliance_check_id)
+    request = parties_pb2.ListPartiesOfPersonRequest(person_id=CHECKER.person)
+    for days, former in ((29, [party]), (1, [])):
+        compliance.clock.advance(timedelta(days=days))
+        with acting_as(TRANSACTIONS):
+            request.include_former = False
+            assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
+            request.include_former = True
+            assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == former
+        own = await OwnParties(compliance.database, compliance.clock).list_interests(CHECKER)
+        assert own == set(former)
+    await compliance.review(check.compliance_check_id)

@@ -20,7 +20,7 @@ class ForNobody:
     async def list_current(self, _: object) -> frozenset[str]:
         return frozenset()
 
-    list_heard = list_current
+    list_heard = list_interests = list_current
 
 
 @pytest.mark.parametrize(

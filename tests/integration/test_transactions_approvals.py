@@ -94,9 +94,11 @@ async def test_whoever_made_the_account_does_not_approve_what_is_paid_to_it(serv
     assert await refused(approve(service, waiting.transaction_id, THIRD)) == "MAKER_IS_CHECKER"
 
 
-async def test_who_acts_for_the_party_that_is_paid_does_not_approve(service: TransactionsHarness) -> None:
+@pytest.mark.parametrize("acts", ["now", "not any more"])
+async def test_who_acts_for_the_party_that_is_paid_does_not_approve(service: TransactionsHarness, acts: str) -> None:
     waiting = await proceeds(service)
-    service.compliance.parties[CHECKER.person] = {"sponsor-1"}
+    held = service.compliance.parties if acts == "now" else service.compliance.former
+    held[CHECKER.person] = {"sponsor-1"}
     assert await refused(approve(service, waiting.transaction_id, CHECKER)) == "BENEFICIARY_IS_CHECKER"
     assert await refused(service.grant(await service.waiting(waiting.transaction_id))) == "BENEFICIARY_IS_CHECKER"
     assert (await service.get(waiting.transaction_id)).status == T.PENDING_APPROVAL

@@ -53,7 +53,7 @@ class Persons:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return self.parties.get(principal.subject, frozenset())
 
-    list_heard = list_current
+    list_heard = list_interests = list_current
 
 
 class Deed:

@@ -66,7 +66,7 @@ class ComplianceHarness:
         operations = Operations(database, self.clock)
         approvals = build_approvals(operations)
         self.servicer, self.parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
-        self.inbox = ApprovalsServicer(operations, approvals, OwnParties(database))
+        self.inbox = ApprovalsServicer(operations, approvals, OwnParties(database, self.clock))
         self.party_id = new_id("pty")
 
     async def create(self, principal: Principal = MAKER, **facts: Any) -> Any:

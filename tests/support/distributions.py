@@ -63,7 +63,7 @@ class Persons:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return self.parties.get(principal.person, frozenset())
 
-    list_heard = list_current
+    list_heard = list_interests = list_current
 
 
 def _name_key(request: Any) -> None:

@@ -63,7 +63,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             read = await records.find_approval(tx, principal.org_id, request.approval_id)
         if read is not None:
             await self._approvals.check_unchanged(read, now)
-        parties = await self._parties.list_current(principal)
+        parties = await self._parties.list_interests(principal)
         approved: list[Approval] = []
 
         async def approve(

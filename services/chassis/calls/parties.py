@@ -6,7 +6,7 @@ that: a person who was removed moves nothing from that moment on.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,6 +28,20 @@ class Parties(Protocol):
         """
         ...
 
+    async def list_interests(self, principal: Principal) -> frozenset[str]:
+        """The parties the person acts for, or acted for not long ago: nobody decides what those gain from.
+
+        Raises:
+            Unavailable: nobody can tell.
+        """
+        ...
+
+
+class Ask(Protocol):
+    """Asks the owner for which parties a person acts at this moment."""
+
+    async def __call__(self, person_id: str, *, include_former: bool = False) -> Collection[str]: ...
+
 
 class NoParties:
     """For a service that no investor calls."""
@@ -38,15 +52,14 @@ class NoParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
+    async def list_interests(self, principal: Principal) -> frozenset[str]:
+        return frozenset()
+
 
 class CurrentParties:
-    """For a service that has heard nothing of who acts for whom, and asks whenever it must know.
+    """For a service that has heard nothing of who acts for whom, and asks whenever it must know."""
 
-    Args:
-        ask: Asks the owner for which parties a person acts at this moment.
-    """
-
-    def __init__(self, ask: Callable[[str], Awaitable[Collection[str]]]) -> None:
+    def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
@@ -54,6 +67,9 @@ class CurrentParties:
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return frozenset(await self._ask(principal.person))
+
+    async def list_interests(self, principal: Principal) -> frozenset[str]:
+        return frozenset(await self._ask(principal.person, include_former=True))
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:

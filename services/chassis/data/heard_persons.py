@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.calls.parties import Ask
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
 from services.chassis.values.refusals import PartyNotFound
@@ -109,13 +110,9 @@ class KnownParties:
 
 
 class HeardParties:
-    """The parties of a caller, from the copy and from its owner.
+    """The parties of a caller, from the copy and from its owner."""
 
-    Args:
-        ask: Asks the owner for which parties a person acts at this moment.
-    """
-
-    def __init__(self, database: Database, ask: Callable[[str], Awaitable[Collection[str]]]) -> None:
+    def __init__(self, database: Database, ask: Ask) -> None:
         self._database = database
         self._ask = ask
 
@@ -131,3 +128,7 @@ class HeardParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
             return frozenset(await self._ask(principal.person))
+
+    async def list_interests(self, principal: Principal) -> frozenset[str]:
+        with acting_as(principal):
+            return frozenset(await self._ask(principal.person, include_former=True))

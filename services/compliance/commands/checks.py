@@ -65,7 +65,7 @@ async def decide_check(
     check_etag(etag, messages.etag_of_check(check))
     if check.status != "MANUAL_REVIEW":
         raise IllegalStatusChange(check.status, decision)
-    persons = [one.person_id for one in await parties_store.list_persons(tx, check.party_id)]
+    persons = await parties_store.list_interested_persons(tx, check.party_id, now)
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
     if decision == "PASSED":
         await CHECK_APPROVALS.approve(tx, check_id, (), now, note)  # for whom the reviewer acts was asked just now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 
 from services.chassis.values.explanation import Explanation
 from services.compliance.domain import clearance
@@ -11,6 +12,8 @@ from services.compliance.domain import clearance
 INVESTOR, SPONSOR = "INVESTOR", "SPONSOR"
 NON_ACCREDITED = "NON_ACCREDITED"
 PERSONS_MAX = 100
+# Whoever stops acting for a party decides for so long nothing that it gains from.
+INTEREST_LASTS = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,9 @@ async def list_parties_of_person(
     principal = current_principal()
     await check_session_of(tx, principal)
     found = await store.list_parties_of_person(tx, normalize_person(request.person_id))
+    if request.include_former:
+        former = await store.list_former_parties_of(tx, normalize_person(request.person_id), now)
+        found = sorted({*found, *former})
     return pb.ListPartiesOfPersonResponse(party_ids=found)
 
 

@@ -14,8 +14,9 @@ from services.chassis.data import outbox
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import keep_sealed, seal_rows
 from services.compliance import messages
+from services.compliance.domain.parties import INTEREST_LASTS
 from services.compliance.store import checks
-from services.compliance.tables import ended_sessions, parties, party_persons
+from services.compliance.tables import ended_sessions, former_persons, parties, party_persons
 
 _c = parties.c
 _p = party_persons.c
@@ -100,6 +101,21 @@ async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[st
     return [row.party_id for row in keep_sealed(tx, party_persons, await tx.execute(mine))]
 
 
+async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
+    """Who acts for the party, or acted for it not long ago."""
+    c = former_persons.c
+    former = sa.select(c.person_id).where(is_mine(former_persons), c.party_id == party_id)
+    left = await tx.scalars(former.where(c.ended_at > now - INTEREST_LASTS))
+    return sorted({one.person_id for one in await list_persons(tx, party_id)} | set(left))
+
+
+async def list_former_parties_of(tx: AsyncConnection, person_id: str, now: datetime) -> list[str]:
+    """The parties the person acted for, and no longer does, not long ago."""
+    c = former_persons.c
+    theirs = sa.select(c.party_id).where(is_mine(former_persons), c.person_id == person_id)
+    return list(await tx.scalars(theirs.where(c.ended_at > now - INTEREST_LASTS).distinct().order_by(c.party_id)))
+
+
 async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
     c = ended_sessions.c
@@ -142,6 +158,8 @@ async def save_person(tx: AsyncConnection, party: Any, person_id: str, now: date
 async def delete_person(tx: AsyncConnection, party: Any, person_id: str, now: datetime) -> sa.Row[Any]:
     """Ends that a person acts for a locked party, and answers the party."""
     await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person_id)))
+    was = {"org_id": party.org_id, "party_id": party.party_id, "person_id": person_id, "ended_at": now}
+    await tx.execute(sa.insert(former_persons).values(was))
     return await save_party(tx, party, events.PartyPersonRemoved(person_id=person_id), now)
 
 

@@ -24,6 +24,7 @@ class MemoryCompliance:
         self.uncleared: dict[str, str] = {}
         self.unknown: set[str] = set()  # parties that there are not
         self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
+        self.former: dict[str, set[str]] = {}  # those the person acted for not long ago
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
         self.decisions: dict[str, Decision] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Decision] = {}  # transaction -> the decision about it
@@ -54,7 +55,9 @@ class MemoryCompliance:
     async def ListPartiesOfPerson(
         self, request: parties_pb2.ListPartiesOfPersonRequest, _: None
     ) -> parties_pb2.ListPartiesOfPersonResponse:
-        return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(self.parties.get(request.person_id, ())))
+        found = set(self.parties.get(request.person_id, ()))
+        found |= self.former.get(request.person_id, set()) if request.include_former else set()
+        return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found))
 
     def _decide(self, item: _Item) -> Decision:
         decision = Decision()

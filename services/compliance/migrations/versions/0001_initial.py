@@ -32,7 +32,7 @@ def upgrade() -> None:
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
     guard_moves(op, _MOVES)
-    append_only(op, "transaction_limits")
+    append_only(op, "transaction_limits", "former_persons")
     close(op, "compliance", RIGHTS)
 
 
@@ -149,6 +149,15 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("org_id", "party_id", "person_id"),
     )
     op.create_index("party_persons_person", "party_persons", ["org_id", "person_id", "party_id"], unique=False)
+    op.create_table(
+        "former_persons",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
+        sa.PrimaryKeyConstraint("org_id", "person_id", "party_id", "ended_at"),
+    )
     op.create_table(
         "ended_sessions",
         sa.Column("org_id", sa.Text(), nullable=False),
