@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chassis.values.text import has_aba_digit
 from services.transactions.domain.payments import PaymentStatus, list_moves
-from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import NEXT, Status, check_move
 from services.transactions.vault import SealedFor, Vault, VaultError
 
@@ -65,10 +65,10 @@ def test_every_state_can_end(status: Status) -> None:
 @given(st.integers(0, 99_999_999), st.integers(0, 8), st.integers(1, 9))
 def test_a_routing_number_with_one_wrong_digit_is_found(body: int, place: int, change: int) -> None:
     digits = f"{body:08}"
-    [good] = [digits + str(last) for last in range(10) if has_check_digit(digits + str(last))] or [""]
+    [good] = [digits + str(last) for last in range(10) if has_aba_digit(digits + str(last))] or [""]
     if good:
         wrong = good[:place] + str((int(good[place]) + change) % 10) + good[place + 1 :]
-        assert not has_check_digit(wrong)
+        assert not has_aba_digit(wrong)
 
 
 @given(st.from_regex(r"[0-9A-Za-z]{4,17}", fullmatch=True), st.builds(SealedFor, *6 * [st.text(max_size=20)]))

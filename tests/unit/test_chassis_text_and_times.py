@@ -13,7 +13,7 @@ from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import Unavailable
-from services.chassis.values.text import clean_text, find_fault, read_text
+from services.chassis.values.text import clean_text, find_fault, find_payment_number, read_text
 from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
 
 
@@ -173,3 +173,22 @@ def test_what_a_person_explains_may_have_several_lines_and_a_name_may_not():
 )
 def test_a_refusal_spells_a_time_as_every_answer_does(moment, spelled):
     assert Unavailable("Later.", not_before=moment).metadata == {"not_before": spelled}
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ("Card 4111 1111 1111 1111, exp. 12/27", "card"),
+    ("5555555555554444", "card"),
+    ("378282246310005.", "card"),
+    ("4111 1111 1111 1112", None),  # its check digit is wrong
+    ("0111111111111111", None),  # no card begins so
+    ("x4111111111111111", None),
+    ("IBAN DE89 3704 0044 0532 0130 00", "bank account"),
+    ("DE88370400440532013000", None),
+    ("Pay to 021000021, account 000123456789", "bank account"),
+    ("Pay to 021000021", None),  # a bank alone draws nothing
+    ("Invoices 123456789 and 987654321", None),
+    ("Distribution of 2026-03-31, 1,000,000.00 USD to 12 investors", None),
+    ("Call +1 212 555 0100 or 212-555-0101", None),
+])  # fmt: skip
+def test_what_people_write_for_people_has_no_number_that_money_is_drawn_with(text, fault):
+    assert find_payment_number(text) == (fault and f"must not contain a {fault} number")

@@ -12,6 +12,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.text import has_aba_digit
 from services.transactions.domain.decisions import (
     check_may_approve,
     check_may_cancel,
@@ -25,7 +26,6 @@ from services.transactions.domain.explanations import (
     explain_return_risk,
 )
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
-from services.transactions.domain.routing import has_check_digit
 from services.transactions.domain.states import Status, check_move
 from services.transactions.domain.transaction import Transaction
 
@@ -244,4 +244,4 @@ def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wro
     ("02100002\uff11", False),  # a full-width digit
 ])  # fmt: skip
 def test_a_routing_number_has_a_right_check_digit(routing_number: str, real: bool) -> None:
-    assert has_check_digit(routing_number) is real
+    assert has_aba_digit(routing_number) is real

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from realco.type.v1 import rules_pb2
 
 from services.chassis.calls.wire import is_date, is_time
-from services.chassis.values.text import find_fault
+from services.chassis.values.text import find_fault, find_payment_number
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE = "google.protobuf.Timestamp", "google.type.Date"
@@ -128,14 +128,18 @@ def _collect_map(entries: Any, of_values: _Plan | None, prefix: str, name: str, 
         for text in (key, entries[key]):
             if isinstance(text, str):
                 _check_text(text, prefix, name, False, faults)
+        if isinstance(entries[key], str) and (fault := find_payment_number(entries[key])):
+            faults.append((prefix + name, fault))
         if of_values is not None:
             _collect(entries[key], of_values, f"{prefix}{name}.", faults)
 
 
 def _check_text(text: str, prefix: str, name: str, lines: bool, faults: Faults) -> None:
-    if text.isascii() and text.isprintable():  # by far the most, and told in no time
-        return
-    if fault := find_fault(text, lines=lines):
+    # By far the most are plain, and told in no time.
+    fault = None if text.isascii() and text.isprintable() else find_fault(text, lines=lines)
+    if fault is None and lines:
+        fault = find_payment_number(text)
+    if fault is not None:
         faults.append((prefix + name, fault))
 
 

@@ -18,11 +18,11 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
+from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.waiting import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
 from services.transactions.domain.bank_accounts import ACTIVE, BLOCKED, DELETED, LIVE, PENDING, is_usable
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
-from services.transactions.domain.routing import has_check_digit
 from services.transactions.messages import build_bank_account_etag
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
@@ -33,7 +33,7 @@ ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts 
 def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
     """Raises InvalidField, PartyNotFound."""
     principal.choose_party(request.party_id)
-    if not has_check_digit(request.routing_number):
+    if not has_aba_digit(request.routing_number):
         fault = "must be nine digits with a right ABA check digit"
         raise InvalidField("The request is not valid.", fields={"routing_number": fault})
 
