@@ -24,12 +24,12 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
         self._operations = operations
         self._approvals = approvals
 
-    async def EvaluateTransactions(
-        self, request: pb.EvaluateTransactionsRequest, context: ServicerContext
-    ) -> pb.EvaluateTransactionsResponse:
+    async def BatchEvaluateTransactions(
+        self, request: pb.BatchEvaluateTransactionsRequest, context: ServicerContext
+    ) -> pb.BatchEvaluateTransactionsResponse:
         # Each transaction is its own key: asked again, it answers what it decided.
-        answer = pb.EvaluateTransactionsResponse
-        return await self._operations.write(request, answer, evaluation.evaluate_transactions)
+        answer = pb.BatchEvaluateTransactionsResponse
+        return await self._operations.write(request, answer, evaluation.batch_evaluate_transactions)
 
     async def BatchGetClearances(
         self, request: pb.BatchGetClearancesRequest, context: ServicerContext

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
-from realco.type.v1 import failure_pb2
 
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import read_explanation
-from services.chassis.values.failure import Failure
+from services.chassis.values.failure import read_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
@@ -107,7 +105,10 @@ def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.Com
         update_time=to_timestamp(row.updated_at),
         allowed_actions=allowed_actions,
     )
-    _fill_reasons(message, row)
+    if (failure := read_failure(row.failure)) is not None:
+        message.failure.CopyFrom(to_failure(failure))
+    if row.explanation is not None:
+        message.explanation.CopyFrom(to_explanation(read_explanation(row.explanation)))
     return message
 
 
@@ -137,24 +138,6 @@ def limit_id_of(row: Any) -> str:
 def etag_of_limit(row: Any) -> str:
     """Two settings of one limit never take effect in the same microsecond."""
     return etag_of(limit_id_of(row), to_timestamp(row.set_at).ToMicroseconds())
-
-
-def to_decision(row: Any) -> pb.EvaluateTransactionsResponse.Decision:
-    """From the check that holds it."""
-    message = pb.EvaluateTransactionsResponse.Decision(transaction_id=row.entity_id, status=row.status)
-    _fill_reasons(message, row)
-    return message
-
-
-def to_failure_column(failure: Failure) -> dict[str, Any]:
-    return MessageToDict(to_failure(failure))
-
-
-def _fill_reasons(message: pb.ComplianceCheck | pb.EvaluateTransactionsResponse.Decision, row: Any) -> None:
-    if row.failure is not None:
-        message.failure.CopyFrom(ParseDict(row.failure, failure_pb2.Failure()))
-    if row.explanation is not None:
-        message.explanation.CopyFrom(to_explanation(read_explanation(row.explanation)))
 
 
 def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:

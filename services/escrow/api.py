@@ -111,10 +111,10 @@ class EscrowServicer(pb_grpc.EscrowServiceServicer):
     ) -> pb.JournalEntry:
         return await journal_entries.declare_distribution(self._poster, request)
 
-    async def SubmitPayouts(
-        self, request: pb.SubmitPayoutsRequest, context: ServicerContext
-    ) -> pb.SubmitPayoutsResponse:
-        return await journal_entries.submit_payouts(self._poster, request)
+    async def BatchSubmitPayouts(
+        self, request: pb.BatchSubmitPayoutsRequest, context: ServicerContext
+    ) -> pb.BatchSubmitPayoutsResponse:
+        return await journal_entries.batch_submit_payouts(self._poster, request)
 
     # --- holds ---
 

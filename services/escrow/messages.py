@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_pb2 as pb
 
-from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.calls.wire import to_explanation, to_money, to_optional_timestamp, to_timestamp
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import etag_of
-from services.chassis.values.failure import make_failure
 from services.chassis.values.money import Money
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from services.escrow.domain.holds import explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store import Verdict
-
-
-class Outcome(NamedTuple):
-    """What became of an entry: booked or refused, now or by an earlier request with its key."""
-
-    answer: pb.JournalEntry | DomainError
-    replayed: bool = False
 
 
 def to_ledger_account(kind: str, party_id: str) -> pb.LedgerAccount:
@@ -214,13 +206,3 @@ def etag_of_hold(row: Any) -> str:
     """What changes of a hold is when it ends: by itself at a time, or in a status that is its last."""
     expires = 0 if row.expires_at is None else to_timestamp(row.expires_at).ToMicroseconds()
     return etag_of(f"{row.hold_id}/{row.status}", expires)
-
-
-def to_posting_results(items: Iterable[Any], outcomes: Sequence[Outcome]) -> Iterator[pb.PostingResult]:
-    """What became of each item of a batch, by the item's idempotency_key."""
-    for item, (answer, replayed) in zip(items, outcomes, strict=True):
-        key = item.idempotency_key
-        if isinstance(answer, DomainError):
-            yield pb.PostingResult(idempotency_key=key, failure=to_failure(make_failure(answer)), replayed=replayed)
-        else:
-            yield pb.PostingResult(idempotency_key=key, journal_entry=answer, replayed=replayed)

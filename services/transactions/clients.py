@@ -17,11 +17,11 @@ from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
 
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 
-EvaluateItem = compliance_pb2.EvaluateTransactionsRequest.Item
-Decision = compliance_pb2.EvaluateTransactionsResponse.Decision
+EvaluateItem = compliance_pb2.BatchEvaluateTransactionsRequest.Item
+EvaluationResult = compliance_pb2.EvaluationResult
 Clearance = compliance_pb2.BatchGetClearancesResponse.Clearance
-SubmitItem = escrow_pb2.SubmitPayoutsRequest.Item
-SubmitResult = escrow_pb2.PostingResult
+SubmitItem = escrow_pb2.BatchSubmitPayoutsRequest.Item
+PostingResult = escrow_pb2.PostingResult
 
 
 class Escrow(Protocol):
@@ -31,7 +31,7 @@ class Escrow(Protocol):
         """None if the organization has no such account."""
         ...
 
-    async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
+    async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
         """Takes the money of payouts before any provider is asked: one result an item, in order."""
         ...
 
@@ -39,10 +39,10 @@ class Escrow(Protocol):
 class Compliance(Protocol):
     """What is forbidden."""
 
-    async def evaluate_transactions(
+    async def batch_evaluate_transactions(
         self, items: Sequence[EvaluateItem], *, validate_only: bool = False
-    ) -> Sequence[Decision]:
-        """One decision an item, in order; asking again gives the first decision. Or what it would be."""
+    ) -> Sequence[EvaluationResult]:
+        """One result an item, in order; asking again gives the first decision. Or what it would be."""
         ...
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
@@ -79,9 +79,9 @@ class EscrowClient:
         request = escrow_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
         return await find(self._escrow.GetEscrowAccount, request)
 
-    async def submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[SubmitResult]:
-        answer = await ask(self._escrow.SubmitPayouts, escrow_pb2.SubmitPayoutsRequest(items=items))
-        results: Sequence[SubmitResult] = answer.results
+    async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
+        answer = await ask(self._escrow.BatchSubmitPayouts, escrow_pb2.BatchSubmitPayoutsRequest(items=items))
+        results: Sequence[PostingResult] = answer.results
         keys = (item.idempotency_key for item in items)
         check_answers(keys, (result.idempotency_key for result in results), "escrow")
         return results
@@ -92,15 +92,15 @@ class ComplianceClient:
         self._compliance: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
         self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
 
-    async def evaluate_transactions(
+    async def batch_evaluate_transactions(
         self, items: Sequence[EvaluateItem], *, validate_only: bool = False
-    ) -> Sequence[Decision]:
-        request = compliance_pb2.EvaluateTransactionsRequest(items=items, validate_only=validate_only)
-        answer = await ask(self._compliance.EvaluateTransactions, request)
-        decisions: Sequence[Decision] = answer.decisions
+    ) -> Sequence[EvaluationResult]:
+        request = compliance_pb2.BatchEvaluateTransactionsRequest(items=items, validate_only=validate_only)
+        answer = await ask(self._compliance.BatchEvaluateTransactions, request)
+        results: Sequence[EvaluationResult] = answer.results
         ids = (item.transaction_id for item in items)
-        check_answers(ids, (decision.transaction_id for decision in decisions), "compliance")
-        return decisions
+        check_answers(ids, (result.transaction_id for result in results), "compliance")
+        return results
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
         async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:

@@ -97,7 +97,7 @@ NARROWING: list[tuple[str, Change, str]] = [
     ("a role is lost", lambda i: access(i, PLACE_HOLD).roles.remove(access_pb2.Access.ADMIN), "role ADMIN may not"),
     (
         "a service is lost",
-        lambda i: access(i, "realco.escrow.v1.EscrowService.SubmitPayouts").services.remove("transactions"),
+        lambda i: access(i, "realco.escrow.v1.EscrowService.BatchSubmitPayouts").services.remove("transactions"),
         "service transactions may not call it any more",
     ),
     (

@@ -275,3 +275,34 @@ def test_who_changes_a_resource_may_name_the_version_that_was_read(method, resou
     """To post an entry is to make one. Whatever was read of a webhook, its provider is asked how things stand now."""
     if method.name not in ("PostJournalEntry", "ReplayWebhook"):
         assert ("etag" in method.input_type.fields_by_name, "etag" in resource.fields_by_name) == (True, True)
+
+
+def is_batch(method: MethodDescriptor) -> bool:
+    """Whether it takes items that are decided on one by one."""
+    return "items" in method.input_type.fields_by_name
+
+
+def result_of(answer: Descriptor) -> Descriptor:
+    """What a batch answers of one item; an answer that may be an approval has it one message further in."""
+    holders = [answer, *(field.message_type for field in answer.fields if field.message_type is not None)]
+    [results] = [holder.fields_by_name["results"] for holder in holders if "results" in holder.fields_by_name]
+    return results.message_type
+
+
+def test_a_batch_is_called_so():
+    called = [
+        method for method in METHODS if method.name.startswith("Batch") and not method.name.startswith("BatchGet")
+    ]
+    assert called == [method for method in METHODS if is_batch(method)]
+
+
+@pytest.mark.parametrize("method", [*filter(is_batch, METHODS)], ids=by_name)
+def test_a_batch_says_of_each_item_in_one_form_what_became_of_it(method):
+    key, made, failure, replayed = result_of(method.output_type).fields
+    # The key of an item is one that the caller chose, or the id of what is decided on only once.
+    assert key.name == method.input_type.fields_by_name["items"].message_type.fields[0].name
+    assert key.name == "idempotency_key" or key.name.endswith("_id")
+    assert [(field.name, field.number) for field in (failure, replayed)] == [("failure", 3), ("replayed", 4)]
+    assert [made.containing_oneof.name, failure.containing_oneof.name] == ["outcome", "outcome"]
+    assert failure.message_type.full_name == "realco.type.v1.Failure"
+    assert made.message_type.full_name in readable()

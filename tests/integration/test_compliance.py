@@ -11,18 +11,21 @@ from realco.transactions.v1 import events_pb2
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import acting_as
-from tests.support.compliance import CHECKER, PARTY, money_in
+from services.chassis.values.ids import derived_id
+from tests.support.compliance import CHECKER, ORG, PARTY, money_in
 
 
 @pytest.mark.parametrize("direction", [Money.IN, Money.OUT])
 async def test_money_of_a_party_that_is_not_cleared_moves_neither_in_nor_out(compliance, direction):
-    [unknown] = await compliance.evaluate(money_in(1, direction=direction))
+    items = [money_in(1, direction=direction) for _ in range(2)]
+    [unknown] = await compliance.evaluate(items[0])
     await compliance.create()
-    [uncleared] = await compliance.evaluate(money_in(1, direction=direction))
+    [uncleared] = await compliance.evaluate(items[1])
     assert (unknown.status, unknown.failure.code) == (pb.ComplianceCheck.FAILED, "PARTY_NOT_FOUND")
     assert (uncleared.status, uncleared.failure.code) == (pb.ComplianceCheck.FAILED, "PARTY_NOT_CLEARED")
     assert "OFAC is MANUAL_REVIEW" in uncleared.failure.metadata["missing"]
-    assert (unknown.explanation.rule, uncleared.explanation.rule) == ("PARTY", "KYC")
+    kept = [await compliance.get_check(derived_id("chk", ORG, item.transaction_id)) for item in items]
+    assert [check.explanation.rule for check in kept] == ["PARTY", "KYC"]
 
 
 async def test_a_refusal_is_found_under_the_check_that_is_missing(compliance):

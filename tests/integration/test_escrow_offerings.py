@@ -63,9 +63,9 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     account, other = await escrow.open(), await escrow.open()
     await escrow.post(account, ("cash", 100), ("payable:inv-001", -60), ("issuer_proceeds", -40))
     await escrow.post(other, ("cash", 10), ("subscription:inv-001", -10))
-    payout = pb.SubmitPayoutsRequest
+    payout = pb.BatchSubmitPayoutsRequest
 
-    def item(account: str, source: int, minor: int, currency: str = "USD") -> pb.SubmitPayoutsRequest.Item:
+    def item(account: str, source: int, minor: int, currency: str = "USD") -> pb.BatchSubmitPayoutsRequest.Item:
         return payout.Item(
             idempotency_key=key(),
             escrow_account_id=account,
@@ -82,7 +82,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
         item(other, pb.LedgerAccount.SUBSCRIPTION, 10),
         item(account, pb.LedgerAccount.PAYABLE, 1, "EUR"),
     ]
-    answer = await escrow.call("SubmitPayouts", payout(items=items), escrow.transactions)
+    answer = await escrow.call("BatchSubmitPayouts", payout(items=items), escrow.transactions)
     assert [(result.failure.code, result.journal_entry.type) for result in answer.results] == [
         ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
         ("", pb.JournalEntry.DISTRIBUTION),
@@ -93,7 +93,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     assert answer.results[4].failure.metadata == {"expected": "USD"}
     assert (await escrow.balance(account)).pending_out == usd(100)
     assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
-    again = await escrow.call("SubmitPayouts", payout(items=items[1:4]), escrow.transactions)
+    again = await escrow.call("BatchSubmitPayouts", payout(items=items[1:4]), escrow.transactions)
     assert all(result.replayed for result in again.results)
     assert [result.journal_entry for result in again.results] == [
         result.journal_entry for result in answer.results[1:4]

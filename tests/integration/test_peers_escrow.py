@@ -79,9 +79,9 @@ class Callers:
         self.of_transactions = EscrowClient(Wire("transactions").open_channel(book.servicer))
         self.of_distributions = distributions_clients.EscrowClient(Wire("distributions").open_channel(book.servicer))
 
-    async def submit(self, *items: pb.SubmitPayoutsRequest.Item) -> list[pb.PostingResult]:
+    async def submit(self, *items: pb.BatchSubmitPayoutsRequest.Item) -> list[pb.PostingResult]:
         with acting_as(self.admin):
-            return list(await self.of_transactions.submit_payouts(items))
+            return list(await self.of_transactions.batch_submit_payouts(items))
 
     async def ask(self, method: str, argument: Any) -> Any:
         """What distributions is answered; the code and the facts of a refusal."""
@@ -109,7 +109,7 @@ def callers(book: MemoryBook | RealBook) -> Callers:
 def payout(account: str, source: int, minor: int, currency: str = "USD", **values: Any) -> Any:
     given = {"idempotency_key": key(), "transaction_id": new_id("txn"), "party_id": "inv-001", **values}
     amount = {"currency_code": currency, "amount_minor": minor}
-    return pb.SubmitPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
+    return pb.BatchSubmitPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
 
 
 def parts(*amounts: tuple[str, int]) -> list[pb.PartyAmount]:
@@ -323,5 +323,5 @@ async def test_a_sound_book_balances(book: MemoryBook | RealBook, callers: Calle
 async def test_only_the_services_the_contract_names_are_answered(book: MemoryBook | RealBook, callers: Callers) -> None:
     stranger = EscrowClient(Wire("compliance").open_channel(book.servicer))
     with acting_as(callers.admin), capture_logs() as logged, pytest.raises(Bug):
-        await stranger.submit_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
+        await stranger.batch_submit_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
     assert logged[-1]["reason"] == "PERMISSION_DENIED"

@@ -105,13 +105,18 @@ async def test_the_first_decision_about_a_key_stays(payments: Payments) -> None:
     await payments.add_party("inv-002", has_bank_account=False)
     items = [payout("inv-001"), payout("inv-002")]
     first = await pay(payments, *items, items[0])
-    assert first[2] == first[0]
+    assert [result.replayed for result in first] == [False, False, True]
+    assert first[2].transaction == first[0].transaction
     await payments.add_party("inv-002", has_bank_account=True)
-    assert await pay(payments, *items) == first[:2]
+    again = await pay(payments, *items)
+    assert [(result.transaction, result.failure) for result in again] == [
+        (result.transaction, result.failure) for result in first[:2]
+    ]
+    assert [result.replayed for result in again] == [True, True]
     for item in items:
         item.amount.amount_minor = 51
-    assert [(result.failure.code, result.failure.metadata) for result in await pay(payments, *items)] == [
-        ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": item.idempotency_key}) for item in items
-    ]
+    assert [
+        (result.failure.code, result.failure.metadata, result.replayed) for result in await pay(payments, *items)
+    ] == [("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": item.idempotency_key}, False) for item in items]
     [later] = await pay(payments, payout("inv-002"))
     assert later.HasField("transaction")

@@ -10,12 +10,11 @@ from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2
-from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.look_up import look_up_submitted
-from tests.support.peers.compliance import Decision
+from tests.support.peers.compliance import decide
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
@@ -294,7 +293,7 @@ async def test_nothing_moves_while_compliance_is_away_and_everything_does_when_i
 
 @pytest.mark.parametrize("status", [ComplianceCheck.PENDING, ComplianceCheck.ERROR, ComplianceCheck.STATUS_UNSPECIFIED])
 async def test_what_compliance_does_not_decide_does_not_move(service: TransactionsHarness, status: int) -> None:
-    service.compliance.decisions["inv-001"] = Decision(status=status)
+    service.compliance.results["inv-001"] = decide(status)
     created = await service.deposit()
     assert created.status == T.INITIATED
     await service.hurry()
@@ -303,9 +302,7 @@ async def test_what_compliance_does_not_decide_does_not_move(service: Transactio
 
 
 async def test_what_compliance_wants_reviewed_waits_for_a_second_person(service: TransactionsHarness) -> None:
-    service.compliance.decisions["inv-001"] = Decision(
-        status=ComplianceCheck.MANUAL_REVIEW, explanation=Explanation(statement="odd")
-    )
+    service.compliance.results["inv-001"] = decide(ComplianceCheck.MANUAL_REVIEW, "odd")
     created = await service.deposit()
     assert created.status == T.PENDING_APPROVAL
     assert (await service.events(created.transaction_id))[-1] == "TransactionApprovalRequested"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1.compliance_pb2 import EvaluateTransactionsRequest, EvaluateTransactionsResponse
+from realco.compliance.v1.compliance_pb2 import BatchEvaluateTransactionsRequest, BatchEvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.errors import DomainError, InvalidField
@@ -48,13 +48,13 @@ class SlowCompliance(MemoryCompliance):
         super().__init__()
         self.meanwhile: list[Callable[[], Awaitable[object]]] = []
 
-    async def EvaluateTransactions(
-        self, request: EvaluateTransactionsRequest, context: None
-    ) -> EvaluateTransactionsResponse:
+    async def BatchEvaluateTransactions(
+        self, request: BatchEvaluateTransactionsRequest, context: None
+    ) -> BatchEvaluateTransactionsResponse:
         steps, self.meanwhile = self.meanwhile, []
         for step in steps:
             await step()
-        return await super().EvaluateTransactions(request, context)
+        return await super().BatchEvaluateTransactions(request, context)
 
 
 async def in_processing(service: TransactionsHarness, kind: str):
@@ -247,17 +247,17 @@ async def test_a_payout_that_escrow_refuses_to_read_waits_for_us_to_mend_it_and_
     service: TransactionsHarness,
 ) -> None:
     unread, good = await service.payout(), await service.payout("inv-002")
-    answer = service.escrow.SubmitPayouts
+    answer = service.escrow.BatchSubmitPayouts
 
     async def refuse_to_read(request: Any, context: None) -> Any:
         if any(item.transaction_id == unread.transaction_id for item in request.items):
             raise InvalidField("No.", fields={"items[0].source": "is new to this version"})
         return await answer(request, context)
 
-    service.escrow.SubmitPayouts = refuse_to_read  # type: ignore[method-assign]
+    service.escrow.BatchSubmitPayouts = refuse_to_read  # type: ignore[method-assign]
     await until_submitted(service, good.transaction_id)
     assert (await service.get(unread.transaction_id)).status == T.PROCESSING
-    service.escrow.SubmitPayouts = answer  # type: ignore[method-assign]
+    service.escrow.BatchSubmitPayouts = answer  # type: ignore[method-assign]
     await until_submitted(service, unread.transaction_id)
 
 
@@ -267,7 +267,7 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
     payout = await service.payout()
     await service.run(evaluate_initiated)
     await service.run(start_queued)
-    service.wire.fail("SubmitPayouts", "killed_after")
+    service.wire.fail("BatchSubmitPayouts", "killed_after")
     with pytest.raises(Killed):
         await service.run(book_payouts)
     assert (await until_submitted(service, payout.transaction_id)).status == T.PENDING_SETTLEMENT

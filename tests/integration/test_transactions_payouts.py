@@ -60,7 +60,11 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
     ]
     assert answer.results[0].transaction == answer.results[4].transaction
     await service.confirm(await service.bank_account("inv-nobody"))  # comes too late for a key that was refused
-    assert await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request) == answer
+    again = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
+    assert [result.replayed for result in answer.results] == [False, False, False, False, True, False]
+    assert [result.replayed for result in again.results] == [True, True, True, True, True, False]
+    for first, second in zip(answer.results, again.results, strict=True):
+        assert (second.transaction, second.failure) == (first.transaction, first.failure)
     listed = await service.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
     assert [each.transaction_id for each in listed.transactions] == [answer.results[0].transaction.transaction_id]
 
@@ -81,4 +85,4 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
     await service.run(evaluate_initiated)
     await service.run(evaluate_initiated)
-    assert [len(request.items) for request in service.wire.requests("EvaluateTransactions")] == [100, 100]
+    assert [len(request.items) for request in service.wire.requests("BatchEvaluateTransactions")] == [100, 100]

@@ -11,14 +11,13 @@ from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
-from tests.support.peers.compliance import Decision
+from tests.support.peers.compliance import decide
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
@@ -263,8 +262,7 @@ async def test_what_is_anothers_looks_as_if_it_did_not_exist(
 @pytest.mark.parametrize("creator", [ADMIN, INVESTOR])
 async def test_an_investor_reads_no_name_and_no_word_of_staff(service: TransactionsHarness, creator: Principal) -> None:
     """A wire that staff, or the investor, announced; one person approved and another confirmed it."""
-    review = ComplianceCheck.MANUAL_REVIEW
-    service.compliance.decisions["inv-001"] = Decision(status=review, explanation=Explanation(statement="odd"))
+    service.compliance.results["inv-001"] = decide(ComplianceCheck.MANUAL_REVIEW, "odd")
     request = await service.deposit_request(payment_method=T.WIRE, bank_account_id=None)
     made = await service.ask(creator, "CreateTransaction", request)
     await service.grant(await service.waiting(made.transaction_id))

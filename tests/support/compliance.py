@@ -35,10 +35,17 @@ CHECKER = Principal("admin-2", "admin", ORG)
 AUDITOR = Principal("auditor-1", "auditor", ORG)
 STRANGER = Principal("admin-9", "admin", "org-b")
 TRANSACTIONS = service_principal("transactions", ORG, "inv-1")
-Item = pb.EvaluateTransactionsRequest.Item
+Item = pb.BatchEvaluateTransactionsRequest.Item
 PARTY = parties_pb2.Party
 CHECK = pb.ComplianceCheck
 LIMIT = pb.TransactionLimit
+
+
+def read_check(result: pb.EvaluationResult) -> pb.ComplianceCheck:
+    """The decision as a check has it, whichever way it went."""
+    if result.HasField("failure"):
+        return pb.ComplianceCheck(status=pb.ComplianceCheck.FAILED, failure=result.failure)
+    return result.compliance_check
 
 
 def money_in(
@@ -153,8 +160,10 @@ class ComplianceHarness:
         for item in items:
             item.party_id = item.party_id or self.party_id
         with acting_as(principal):
-            answer = await self.servicer.EvaluateTransactions(pb.EvaluateTransactionsRequest(items=items), None)
-        return list(answer.decisions)
+            answer = await self.servicer.BatchEvaluateTransactions(
+                pb.BatchEvaluateTransactionsRequest(items=items), None
+            )
+        return [read_check(result) for result in answer.results]
 
     async def put_limit(
         self,

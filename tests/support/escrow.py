@@ -292,7 +292,7 @@ class Payment:
 
     async def submit(self, escrow: Escrow, source: int) -> pb.PostingResult:
         """As the transactions service does before it asks a provider."""
-        item = pb.SubmitPayoutsRequest.Item(
+        item = pb.BatchSubmitPayoutsRequest.Item(
             idempotency_key=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
             escrow_account_id=self.transaction.escrow_account_id,
             transaction_id=self.transaction.transaction_id,
@@ -300,5 +300,7 @@ class Payment:
             party_id=self.transaction.party_id,
             amount=self.transaction.amount,
         )
-        answer = await escrow.call("SubmitPayouts", pb.SubmitPayoutsRequest(items=[item]), escrow.transactions)
+        answer = await escrow.call(
+            "BatchSubmitPayouts", pb.BatchSubmitPayoutsRequest(items=[item]), escrow.transactions
+        )
         return answer.results[0]

@@ -29,7 +29,7 @@ def batch(*keys: str) -> escrow_pb2.BatchPostJournalEntriesRequest:
         # A second one would be told that there is nothing any more.
         (f"{BANK_ACCOUNTS}/DeleteBankAccount", bank_accounts_pb2.DeleteBankAccountRequest(), False),
         # As their contracts say.
-        (f"{COMPLIANCE}/EvaluateTransactions", compliance_pb2.EvaluateTransactionsRequest(), True),
+        (f"{COMPLIANCE}/BatchEvaluateTransactions", compliance_pb2.BatchEvaluateTransactionsRequest(), True),
         (f"{COMPLIANCE}/BatchGetClearances", compliance_pb2.BatchGetClearancesRequest(), True),
     ],
 )

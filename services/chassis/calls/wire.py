@@ -47,6 +47,10 @@ def to_failure(failure: Failure) -> failure_pb2.Failure:
     )
 
 
+def from_failure(message: failure_pb2.Failure) -> Failure:
+    return Failure(message.code, message.message, message.retryable, dict(message.metadata))
+
+
 def to_timestamp(moment: datetime) -> Timestamp:
     """Exact to the microsecond. `moment` must be aware: a naive time has no place on the wire."""
     if moment.tzinfo is None:

@@ -15,8 +15,9 @@ from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.values.explanation import Explanation, write_explanation
-from services.chassis.values.failure import Failure, make_failure
+from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.refusals import PartyNotCleared, PartyNotFound
 from services.compliance import messages
@@ -28,7 +29,7 @@ from services.compliance.store.checks import insert_decisions, list_decisions, l
 from services.compliance.store.limits import insert_usage, list_limits, list_used
 from services.compliance.store.parties import lock_parties
 
-Item = pb.EvaluateTransactionsRequest.Item
+Item = pb.BatchEvaluateTransactionsRequest.Item
 
 
 @dataclass(slots=True)
@@ -39,10 +40,10 @@ class _Facts:
     used: dict[str, dict[LimitType, int]]
 
 
-async def evaluate_transactions(
-    tx: AsyncConnection, request: pb.EvaluateTransactionsRequest, now: datetime
-) -> pb.EvaluateTransactionsResponse:
-    """One decision an item, in order. A transaction that was decided before keeps its decision."""
+async def batch_evaluate_transactions(
+    tx: AsyncConnection, request: pb.BatchEvaluateTransactionsRequest, now: datetime
+) -> pb.BatchEvaluateTransactionsResponse:
+    """One result an item, in order. A transaction that was decided before keeps its decision."""
     parties = await lock_parties(tx, {item.party_id for item in request.items})
     before = await list_decisions(tx, {item.transaction_id for item in request.items})
     checks = await list_latest_checks(tx, list(parties))
@@ -58,9 +59,15 @@ async def evaluate_transactions(
     rows = {transaction_id: row for transaction_id, row in rows.items() if transaction_id in ours}
     await insert_usage(tx, _usage(request.items, rows, now))
     decided = await list_decisions(tx, {item.transaction_id for item in request.items})
-    return pb.EvaluateTransactionsResponse(
-        decisions=[messages.to_decision(decided[item.transaction_id]) for item in request.items]
-    )
+    outcomes = [
+        _read_outcome(decided[item.transaction_id], rows.pop(item.transaction_id, None)) for item in request.items
+    ]
+    return pb.BatchEvaluateTransactionsResponse(results=build_results(pb.EvaluationResult, request.items, outcomes))
+
+
+def _read_outcome(check: Any, made: object | None) -> Outcome[pb.ComplianceCheck | Failure]:
+    """From the check that holds the decision, and what this request made of it: nothing where it was made before."""
+    return Outcome(read_failure(check.failure) or messages.to_compliance_check(check), replayed=made is None)
 
 
 def _decide(
@@ -108,7 +115,7 @@ def _row(
         "entity_type": "TRANSACTION",
         "entity_id": item.transaction_id,
         "party_id": item.party_id,
-        "failure": messages.to_failure_column(failure) if failure else None,
+        "failure": write_failure(failure),
         "explanation": write_explanation(explanation) if explanation else None,
     }
 

@@ -14,12 +14,13 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.once import fingerprint_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.escrow import messages, store
+from services.escrow import store
 from services.escrow.domain.chart import (
     DISTRIBUTABLE,
     IN_TRANSIT,
@@ -71,7 +72,7 @@ async def batch_post_journal_entries(
 ) -> pb.PostingResults:
     entries = await build_entries(database, request, now)
     outcomes = await poster.post(entries, validate_only=request.validate_only)
-    return pb.PostingResults(results=messages.to_posting_results(request.items, outcomes))
+    return pb.PostingResults(results=build_results(pb.PostingResult, request.items, outcomes))
 
 
 async def release_subscriptions(poster: Poster, request: pb.ReleaseSubscriptionsRequest) -> pb.JournalEntry:
@@ -82,9 +83,9 @@ async def declare_distribution(poster: Poster, request: pb.DeclareDistributionRe
     return await poster.post_one(_build_declaration(request))
 
 
-async def submit_payouts(poster: Poster, request: pb.SubmitPayoutsRequest) -> pb.SubmitPayoutsResponse:
+async def batch_submit_payouts(poster: Poster, request: pb.BatchSubmitPayoutsRequest) -> pb.BatchSubmitPayoutsResponse:
     outcomes = await poster.post([_build_payout(item) for item in request.items])
-    return pb.SubmitPayoutsResponse(results=messages.to_posting_results(request.items, outcomes))
+    return pb.BatchSubmitPayoutsResponse(results=build_results(pb.PostingResult, request.items, outcomes))
 
 
 async def build_entry(
@@ -247,7 +248,7 @@ def _build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
     )
 
 
-def _build_payout(item: pb.SubmitPayoutsRequest.Item) -> NewEntry:
+def _build_payout(item: pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
     """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
     source = Kind(pb.LedgerAccount.Kind.Name(item.source))
     entry_type, description = _SOURCES[source]

@@ -16,6 +16,7 @@ from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls import batch
 from services.chassis.data import outbox
 from services.chassis.data.database import Database, driver_connection, mark_enqueued
 from services.chassis.data.once import IdempotencyKeyReused
@@ -32,8 +33,9 @@ from services.escrow import messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
-from services.escrow.messages import Outcome
 from services.escrow.store import Verdict
+
+Outcome = batch.Outcome[pb.JournalEntry]
 
 _AT_ONCE = 250  # entries a call of the posting function
 

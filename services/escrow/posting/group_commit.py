@@ -25,8 +25,8 @@ from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
 from services.escrow.domain.refusals import TooManyWaiting
-from services.escrow.messages import Outcome
 from services.escrow.posting import booking
+from services.escrow.posting.booking import Outcome
 
 BATCH_MAX = 1000
 WAITING_MAX = 10_000
@@ -67,6 +67,8 @@ class Poster:
             DomainError: it was refused and changed nothing.
         """
         [outcome] = await self.post([entry], validate_only=validate_only)
+        if outcome.replayed:
+            note_replayed()
         if isinstance(outcome.answer, DomainError):
             raise outcome.answer
         return outcome.answer
@@ -82,10 +84,7 @@ class Poster:
         """
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
         decided = iter(await self._decide(entries, validate_only=validate_only) if entries else ())
-        outcomes = [Outcome(entry) if isinstance(entry, DomainError) else next(decided) for entry in wanted]
-        if all(outcome.replayed for outcome in outcomes):
-            note_replayed()
-        return outcomes
+        return [Outcome(entry) if isinstance(entry, DomainError) else next(decided) for entry in wanted]
 
     async def _decide(self, entries: Sequence[NewEntry], *, validate_only: bool) -> list[Outcome]:
         if validate_only:

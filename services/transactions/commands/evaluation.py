@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -13,14 +13,14 @@ from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal
-from services.chassis.calls.wire import to_money
+from services.chassis.calls.wire import from_failure, to_money
 from services.chassis.data.once import decided_meanwhile, replace_answer
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
-from services.transactions.clients import Decision, EvaluateItem
+from services.transactions.clients import EvaluateItem, EvaluationResult
 from services.transactions.commands.waiting import ask_for_approval
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
@@ -70,12 +70,12 @@ async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         amount=answer.amount,
     )
     try:
-        [decision] = await dependencies.peers.compliance.evaluate_transactions([item], validate_only=True)
+        [result] = await dependencies.peers.compliance.batch_evaluate_transactions([item], validate_only=True)
     except DomainError as error:
         log.warning("compliance_away", reason=error.reason)
         return answer
-    if decision.status == _C.FAILED:
-        raise _to_refusal(decision.failure, dict(decision.failure.metadata))
+    if result.HasField("failure"):
+        raise _to_refusal(from_failure(result.failure))
     return answer
 
 
@@ -85,7 +85,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
-        [decision] = await dependencies.peers.compliance.evaluate_transactions([build_item(row)])
+        [result] = await dependencies.peers.compliance.batch_evaluate_transactions([build_item(row)])
     except DomainError as error:
         log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
         return answer
@@ -93,7 +93,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         row = await store.lock_transaction(tx, answer.transaction_id)
         if row is None or row.status is not Status.INITIATED:
             return answer
-        outcomes = await apply_decisions(tx, [row], {row.transaction_id: decision}, dependencies.clock.now())
+        outcomes = await apply_decisions(tx, [row], {row.transaction_id: result}, dependencies.clock.now())
     outcome = outcomes.get(answer.transaction_id, answer)
     if isinstance(outcome, DomainError):
         raise outcome
@@ -101,7 +101,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
 
 
 async def apply_decisions(
-    tx: AsyncConnection, rows: Sequence[Transaction], decisions: Mapping[str, Decision], now: datetime
+    tx: AsyncConnection, rows: Sequence[Transaction], results: Mapping[str, EvaluationResult], now: datetime
 ) -> dict[str, pb.Transaction | DomainError]:
     """Moves locked INITIATED transactions of one organization as compliance decided, by transaction_id.
 
@@ -111,15 +111,16 @@ async def apply_decisions(
     outcomes: dict[str, pb.Transaction | DomainError] = {}
     passed, reviewed = [], defaultdict(list)
     for row in rows:
-        decision = decisions[row.transaction_id]
-        if decision.status == _C.FAILED:
-            outcomes[row.transaction_id] = await _refuse(tx, row, decision, now)
-        elif decision.status == _C.MANUAL_REVIEW:
-            reasons = (decision.explanation.statement, row.approval_reason)
+        result = results[row.transaction_id]
+        check = result.compliance_check
+        if result.HasField("failure"):
+            outcomes[row.transaction_id] = await _refuse(tx, row, from_failure(result.failure), now)
+        elif check.status == _C.MANUAL_REVIEW:
+            reasons = (check.explanation.statement, row.approval_reason)
             reviewed["; ".join(filter(None, reasons))].append(row)
-        elif decision.status == _C.PASSED and row.approval_reason:
+        elif check.status == _C.PASSED and row.approval_reason:
             reviewed[row.approval_reason].append(row)
-        elif decision.status == _C.PASSED:
+        elif check.status == _C.PASSED:
             passed.append(row)
     for reason, waiting in reviewed.items():
         moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
@@ -136,15 +137,13 @@ async def apply_decisions(
     return outcomes
 
 
-async def _refuse(tx: AsyncConnection, row: Transaction, decision: Decision, now: datetime) -> DomainError:
-    why = decision.failure
-    facts = dict(why.metadata) | {"transaction_id": row.transaction_id}
-    failure = Failure(why.code, why.message, retryable=False, metadata=facts)
+async def _refuse(tx: AsyncConnection, row: Transaction, why: Failure, now: datetime) -> DomainError:
+    failure = replace(why, metadata={**why.metadata, "transaction_id": row.transaction_id})
     await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
-    return _to_refusal(why, facts)
+    return _to_refusal(failure)
 
 
-def _to_refusal(why: Any, facts: dict[str, str]) -> DomainError:
+def _to_refusal(why: Failure) -> DomainError:
     unknown = PartyNotFound("party_id")
     kind, fields = (unknown.kind, unknown.fields) if why.code == unknown.reason else (Kind.FAILED_PRECONDITION, {})
-    return Refused(kind, why.code, why.message, fields, facts, domain=f"{NAME}.realco")
+    return Refused(kind, why.code, why.message, fields, dict(why.metadata), domain=f"{NAME}.realco")

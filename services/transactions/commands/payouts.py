@@ -16,10 +16,10 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
-from services.chassis.calls.wire import to_failure
+from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
 from services.chassis.values.errors import DomainError
-from services.chassis.values.failure import make_failure, read_failure, write_failure
+from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.commands.bank_accounts import check_usable
@@ -31,7 +31,6 @@ from services.transactions.store import bank_accounts, payout_requests
 from services.transactions.store import transactions as store
 
 Item = pb.BatchCreatePayoutsRequest.Item
-Result = pb.BatchCreatePayoutsResponse.Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,13 @@ async def batch_create_payouts(
     known = await payout_requests.list_payout_requests(tx, first)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
     created = await store.list_transactions(tx, ids)
-    results = [_build_result(item, known[item.idempotency_key], created) for item in request.items]
-    return pb.BatchCreatePayoutsResponse(results=results)
+    outcomes = []
+    for item in request.items:
+        outcomes.append(
+            _read_outcome(item, known[item.idempotency_key], created, replayed=item.idempotency_key not in claimed)
+        )
+        claimed.discard(item.idempotency_key)
+    return pb.BatchCreatePayoutsResponse(results=build_results(pb.PayoutResult, request.items, outcomes))
 
 
 async def _plan_items(tx: AsyncConnection, items: Sequence[Item]) -> list[_Plan]:
@@ -155,12 +159,12 @@ def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
     }
 
 
-def _build_result(item: Item, known: sa.Row[Any], created: Mapping[str, Transaction]) -> Result:
+def _read_outcome(
+    item: Item, known: sa.Row[Any], created: Mapping[str, Transaction], *, replayed: bool
+) -> Outcome[pb.Transaction | Failure]:
+    """What was decided about the item's key, by this request unless `replayed`."""
     if known.fingerprint != fingerprint_of(item):
         message = "The idempotency_key was used with another payout."
-        reused = IdempotencyKeyReused(message, idempotency_key=item.idempotency_key)
-        return Result(idempotency_key=item.idempotency_key, failure=to_failure(make_failure(reused)))
-    if (failure := read_failure(known.failure)) is not None:
-        return Result(idempotency_key=item.idempotency_key, failure=to_failure(failure))
-    transaction = messages.to_transaction(created[known.transaction_id])
-    return Result(idempotency_key=item.idempotency_key, transaction=transaction)
+        return Outcome(IdempotencyKeyReused(message, idempotency_key=item.idempotency_key))
+    refusal = read_failure(known.failure)
+    return Outcome(refusal or messages.to_transaction(created[known.transaction_id]), replayed)

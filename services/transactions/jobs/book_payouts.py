@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.calls.wire import to_money
+from services.chassis.calls.wire import from_failure, to_money
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.failure import Failure, make_failure
-from services.transactions.clients import SubmitItem, SubmitResult
+from services.transactions.clients import PostingResult, SubmitItem
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -37,7 +37,7 @@ async def book_payouts(dependencies: Dependencies) -> int:
 async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
     outcomes: dict[str, Failure | None] = {}
     try:
-        results = await dependencies.peers.escrow.submit_payouts([_build_item(row) for row in rows])
+        results = await dependencies.peers.escrow.batch_submit_payouts([_build_item(row) for row in rows])
     except DomainError as error:
         if len(rows) > 1 and not isinstance(error, Unavailable):
             for row in rows:  # one that escrow refuses to read must not stop the others
@@ -87,7 +87,5 @@ def _build_item(row: Transaction) -> SubmitItem:
     )
 
 
-def _read_refusal(result: SubmitResult) -> Failure | None:
-    if result.WhichOneof("outcome") != "failure":
-        return None
-    return Failure(result.failure.code, result.failure.message, False, dict(result.failure.metadata))
+def _read_refusal(result: PostingResult) -> Failure | None:
+    return from_failure(result.failure) if result.HasField("failure") else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Unavailable
-from services.transactions.clients import Decision
+from services.transactions.clients import EvaluationResult
 from services.transactions.commands.evaluation import apply_decisions, build_item
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
@@ -28,7 +28,7 @@ async def evaluate_initiated(dependencies: Dependencies) -> int:
 
 async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
     try:
-        decisions: Sequence[Decision] = await dependencies.peers.compliance.evaluate_transactions(
+        results: Sequence[EvaluationResult] = await dependencies.peers.compliance.batch_evaluate_transactions(
             [build_item(row) for row in rows]
         )
     except DomainError as error:
@@ -37,8 +37,8 @@ async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]
                 await _evaluate_rows(dependencies, [row])
             return
         log.warning("compliance_gives_no_decision", transactions=len(rows), reason=error.reason)
-        decisions = [Decision(transaction_id=row.transaction_id) for row in rows]
-    by_id = {row.transaction_id: decision for row, decision in zip(rows, decisions, strict=True)}
+        results = [EvaluationResult(transaction_id=row.transaction_id) for row in rows]
+    by_id = {result.transaction_id: result for result in results}
     async with dependencies.database.begin() as tx:
         current = await store.lock_taken_transactions(tx, rows)
         outcomes = await apply_decisions(tx, current, by_id, dependencies.clock.now())

@@ -13,8 +13,8 @@ from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 from realco.type.v1.money_pb2 import Money
 
-Decision = pb.EvaluateTransactionsResponse.Decision
-_Item = pb.EvaluateTransactionsRequest.Item
+Result = pb.EvaluationResult
+_Item = pb.BatchEvaluateTransactionsRequest.Item
 
 
 class MemoryCompliance:
@@ -26,21 +26,18 @@ class MemoryCompliance:
         self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
         self.former: dict[str, set[str]] = {}  # those the person acted for not long ago
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
-        self.decisions: dict[str, Decision] = {}  # party -> what the contract allows and no rule here leads to
-        self.made: dict[str, Decision] = {}  # transaction -> the decision about it
+        self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
+        self.made: dict[str, Result] = {}  # transaction -> the result of it
         self._used: Counter[str] = Counter()
 
-    async def EvaluateTransactions(
-        self, request: pb.EvaluateTransactionsRequest, _: None
-    ) -> pb.EvaluateTransactionsResponse:
+    async def BatchEvaluateTransactions(
+        self, request: pb.BatchEvaluateTransactionsRequest, _: None
+    ) -> pb.BatchEvaluateTransactionsResponse:
         made, used = dict(self.made), self._used.copy()
-        for item in request.items:
-            if item.transaction_id not in self.made:
-                self.made[item.transaction_id] = self._decide(item)
-        decisions = [self.made[item.transaction_id] for item in request.items]
+        results = [self._evaluate(item) for item in request.items]
         if request.validate_only:
             self.made, self._used = made, used
-        return pb.EvaluateTransactionsResponse(decisions=decisions)
+        return pb.BatchEvaluateTransactionsResponse(results=results)
 
     async def BatchGetClearances(self, request: pb.BatchGetClearancesRequest, _: None) -> pb.BatchGetClearancesResponse:
         answer = pb.BatchGetClearancesResponse()
@@ -59,13 +56,15 @@ class MemoryCompliance:
         found |= self.former.get(request.person_id, set()) if request.include_former else set()
         return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found))
 
-    def _decide(self, item: _Item) -> Decision:
-        decision = Decision()
-        decision.CopyFrom(self.decisions.get(item.party_id) or self._judge(item))
-        decision.transaction_id = item.transaction_id
-        return decision
+    def _evaluate(self, item: _Item) -> Result:
+        result = Result(replayed=item.transaction_id in self.made)
+        if not result.replayed:
+            self.made[item.transaction_id] = self.results.get(item.party_id) or self._judge(item)
+        result.MergeFrom(self.made[item.transaction_id])
+        result.transaction_id = item.transaction_id
+        return result
 
-    def _judge(self, item: _Item) -> Decision:
+    def _judge(self, item: _Item) -> Result:
         if item.party_id in self.unknown:
             return _fail("PARTY_NOT_FOUND", "There is no such party.")
         if missing := self.uncleared.get(item.party_id):
@@ -85,12 +84,14 @@ class MemoryCompliance:
                     currency_code=item.amount.currency_code,
                 )
             self._used[item.party_id] += asked
-        return Decision(status=pb.ComplianceCheck.PASSED)
+        return decide(pb.ComplianceCheck.PASSED)
 
 
-def _fail(code: str, message: str, **metadata: str) -> Decision:
-    return Decision(
-        status=pb.ComplianceCheck.FAILED,
-        failure=Failure(code=code, message=message, metadata=metadata),
-        explanation=Explanation(statement=message),
-    )
+def decide(status: int, statement: str = "") -> Result:
+    """By a check that stands so, and what it rests on."""
+    explanation = Explanation(statement=statement) if statement else None
+    return Result(compliance_check=pb.ComplianceCheck(status=status, explanation=explanation))
+
+
+def _fail(code: str, message: str, **metadata: str) -> Result:
+    return Result(failure=Failure(code=code, message=message, metadata=metadata))

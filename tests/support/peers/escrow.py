@@ -107,12 +107,12 @@ class MemoryEscrow:
         )
         return _raise_refusal(answer)
 
-    async def SubmitPayouts(self, request: pb.SubmitPayoutsRequest, _: None) -> pb.SubmitPayoutsResponse:
-        return pb.SubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
+    async def BatchSubmitPayouts(self, request: pb.BatchSubmitPayoutsRequest, _: None) -> pb.BatchSubmitPayoutsResponse:
+        return pb.BatchSubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
 
     # --- how they are answered ---
 
-    def _submit(self, item: pb.SubmitPayoutsRequest.Item) -> pb.PostingResult:
+    def _submit(self, item: pb.BatchSubmitPayoutsRequest.Item) -> pb.PostingResult:
         kind = Kind(pb.LedgerAccount.Kind.Name(item.source))
         source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
         named = ("transaction_id", "investment_id", "distribution_id")

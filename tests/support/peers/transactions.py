@@ -21,7 +21,7 @@ from services.transactions.domain.refusals import BankAccountNotFound
 Txn = pb.Transaction
 M = TypeVar("M", bound=Message)
 _Item = pb.BatchCreatePayoutsRequest.Item
-_Result = pb.BatchCreatePayoutsResponse.Result
+_Result = pb.PayoutResult
 _VERSIONS = count(2)  # the first event tells that it was created
 
 
@@ -44,12 +44,15 @@ class MemoryTransactions:
 
     def _answer(self, item: _Item) -> _Result:
         body = item.SerializeToString(deterministic=True)
-        if item.idempotency_key not in self._first:
+        replayed = item.idempotency_key in self._first
+        if not replayed:
             self._first[item.idempotency_key] = body, self._decide(item)
-        first, result = self._first[item.idempotency_key]
+        first, decided = self._first[item.idempotency_key]
         if first != body:
             message = "The idempotency_key was used with another payout."
             return _refuse(item, "IDEMPOTENCY_KEY_REUSED", message, idempotency_key=item.idempotency_key)
+        result = _Result(replayed=replayed)
+        result.MergeFrom(decided)
         if item.idempotency_key in self.by_key:
             result.transaction.CopyFrom(self.by_key[item.idempotency_key])  # as it is by now
         return result

@@ -12,6 +12,7 @@ from realco.type.v1 import money_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.peers import check_answers
+from services.chassis.calls.wire import from_failure
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
@@ -67,10 +68,7 @@ async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
         if result.HasField("transaction"):
             answers.created[result.idempotency_key] = result.transaction.transaction_id
         else:
-            failure = result.failure
-            answers.refused[result.idempotency_key] = Failure(
-                failure.code, failure.message, failure.retryable, dict(failure.metadata)
-            )
+            answers.refused[result.idempotency_key] = from_failure(result.failure)
     keys = [payout.request_key for payout in requested]
     check_answers(keys, [result.idempotency_key for result in answer.results], "BatchCreatePayouts")
     return answers
