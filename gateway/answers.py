@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
@@ -20,23 +21,23 @@ REHEARSED_HEADER = "Validate-Only"
 
 
 class Answer:
-    """The answer to one RPC: 201 with `Location` for what it created, else 200.
+    """The answer to one RPC: 201 for what it created, 202 for what it only asked for, both with `Location`, else 200.
 
-    Where an RPC creates what its answer may leave out, an approval for one, an answer without it is 200.
+    An RPC may answer an approval or its result: the status is that of what the response has.
 
     A replayed answer is the first one again, and says so in `Idempotency-Replayed`. What has an `etag` carries it as
     `ETag`, too.
 
     Raises:
-        ValueError: the contract's `created` is no path over fields of the response.
+        ValueError: the contract's `created` or `accepted` is no path over fields of the response.
     """
 
     def __init__(self, method: MethodDescriptor) -> None:
         self.message = method.output_type
-        self.location = Location(method) if has_option(method, http_pb2.created) else None
+        options = {201: http_pb2.created, 202: http_pb2.accepted}
+        self.locations = {status: Location(method, one) for status, one in options.items() if has_option(method, one)}
         etag = self.message.fields_by_name.get(_ETAG)
         self.has_etag = etag is not None and etag.type == FieldDescriptor.TYPE_STRING
-        self.status = 201 if self.location is not None else 200
         self._write = json_writer.writer_of(self.message)
 
     def of(self, message: Message, *, replayed: bool, rehearsed: bool = False) -> Response:
@@ -44,24 +45,24 @@ class Answer:
         headers = {REPLAYED_HEADER: "true"} if replayed else {}
         if rehearsed:
             headers[REHEARSED_HEADER] = "true"
-        location = self.location.of(message) if self.location is not None and not rehearsed else None
+        found = {} if rehearsed else {status: path.of(message) for status, path in self.locations.items()}
+        status, location = next(((status, path) for status, path in found.items() if path is not None), (200, None))
         if location is not None:
             headers["Location"] = location
         if self.has_etag and (etag := getattr(message, _ETAG)):
             headers["ETag"] = f'"{etag}"'
-        status = 201 if location is not None else 200
         return Response(json_writer.dumps(self._write(message)), status, headers, "application/json")
 
 
 class Location:
-    """The path at which a created resource is read."""
+    """The path at which what an RPC created, or the approval that it asked for, is read."""
 
-    def __init__(self, method: MethodDescriptor) -> None:
-        self.template = Template(option(method, http_pb2.created))
+    def __init__(self, method: MethodDescriptor, path: Any) -> None:
+        self.template = Template(option(method, path))
         self._fields = [_names_of(method.output_type, path) for path in self.template.variables]
 
     def of(self, message: Message) -> str | None:
-        """None where the answer is another than the one with what was created: a result in the place of an approval."""
+        """None where the response is not about it: it has a result in place of an approval, or the other way round."""
         found = [_value(message, names) for names in self._fields]
         if None in found:
             return None

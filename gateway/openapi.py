@@ -35,6 +35,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   field that it filters by; given several times, it means any of its values.
 - **Whatever moves money** takes an `Idempotency-Key`. The same key with the same body gives the first answer again;
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
+- **What needs a second person** is answered 202 with the approval that waits: nothing else was done. 201 says that
+  something was created, 200 that something was done.
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
 _SNAKE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
@@ -178,8 +180,6 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
 def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approval: bool) -> dict[str, Any]:
     answer = Answer(binding.method)
     headers = {"X-Request-Id": _header("RequestId")}
-    if answer.location is not None:
-        headers["Location"] = _header("Location")
     if answer.has_etag:
         headers["ETag"] = _header("ETag")
     if binding.may_only_validate:
@@ -187,7 +187,6 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
     if binding.has_key:
         headers[REPLAYED_HEADER] = _header("IdempotencyReplayed")
     content = {"application/json": {"schema": schemas.reference(answer.message, Side.ANSWER)}}
-    success = {"description": title_of(answer.status), "headers": headers, "content": content}
     statuses = set(_COMMON_STATUSES)
     if not rule.public:
         statuses |= {401, 403}
@@ -196,14 +195,32 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
     if any(parameter.name == IF_MATCH for parameter in binding.headers):
         statuses |= {412, 428}
     problems = {str(code): {"$ref": f"#/components/responses/Problem{code}"} for code in sorted(statuses)}
-    successes = {str(answer.status): success}
-    if answer.status == 201 and binding.may_only_validate:
-        without = {name: header for name, header in headers.items() if name != "Location"}
-        about = "What it would be: with `validateOnly` nothing is created."
-        if answers_approval:
-            about += f" Without `validateOnly`, the result of {_name_granted(rule)} call, for which no approval waits."
-        successes["200"] = {**success, "description": about, "headers": without}
+    told = _tell_successes(answer, rule if answers_approval else None, may_only_validate=binding.may_only_validate)
+    located = {"Location": _header("Location")}
+    successes = {
+        str(status): {
+            "description": about,
+            "headers": headers | located if status in answer.locations else headers,
+            "content": content,
+        }
+        for status, about in told.items()
+    }
     return {**successes, **problems}
+
+
+def _tell_successes(answer: Answer, two_persons: Rule | None, *, may_only_validate: bool) -> dict[int, str]:
+    """Each status of a success and what it says; `two_persons` is who may call where the others' calls only ask."""
+    at_once = f"The result of {_name_granted(two_persons)} call, for which no approval waits." if two_persons else ""
+    told = {status: title_of(status) for status in answer.locations} or {200: title_of(200)}
+    if 202 in told:
+        told[202] = "The approval that waits for a second person: nothing else was done."
+    if two_persons and 201 in told:
+        told[201] = at_once
+    if answer.locations and may_only_validate:
+        told[200] = "What it would be: with `validateOnly` nothing is done."
+    if two_persons and 201 not in told:
+        told[200] = f"{told[200]} Without `validateOnly`: {at_once[0].lower()}{at_once[1:]}" if 200 in told else at_once
+    return told
 
 
 def _clearable(schema: Schema) -> Schema:
@@ -219,7 +236,7 @@ def _header(name: str) -> dict[str, Any]:
 def _shared_headers() -> dict[str, Any]:
     always = {
         "RequestId": "The request's id in our logs: the caller's `X-Request-Id` if it sent a sane one.",
-        "Location": "The path at which what was created is read.",
+        "Location": "The path at which what was created, or the approval that was asked for, is read.",
         "ETag": "The resource as it is now, for `If-Match`.",
     }
     replayed = "There, and `true`, where this answer was given before, to a request with the same `Idempotency-Key`."

@@ -117,7 +117,11 @@ def _narrowed_methods(old: Contracts, new: Contracts) -> Iterator[str]:
         if after is None:
             yield f"{name} is gone"
             continue
-        for what, extension in (("route", annotations_pb2.http), ("path of what it creates", http_pb2.created)):
+        for what, extension in (
+            ("route", annotations_pb2.http),
+            ("path of what it creates", http_pb2.created),
+            ("path of the approval that it asks for", http_pb2.accepted),
+        ):
             was, now = _option(before, extension), _option(after, extension)
             if was and was != now:
                 yield f"{name}: its {what} was {_spell(was)}, is {_spell(now)}"

@@ -25,6 +25,7 @@ from gateway import openapi
 IMAGE = FileDescriptorSet.FromString(files("realco").joinpath("descriptors.binpb").read_bytes())
 HOLD = "realco.escrow.v1.PlaceHoldRequest"
 PLACE_HOLD = "realco.escrow.v1.EscrowService.PlaceHold"
+CLOSE = "realco.escrow.v1.EscrowService.CloseEscrowAccount"
 NEW = FieldDescriptorProto(name="note", number=99, type=FieldDescriptorProto.TYPE_STRING, label="LABEL_OPTIONAL")
 
 
@@ -93,6 +94,11 @@ NARROWING: list[tuple[str, Change, str]] = [
             of(i).methods["realco.escrow.v1.EscrowService.CreateEscrowAccount"].options.ClearExtension(http_pb2.created)
         ),
         "its path of what it creates was",
+    ),
+    (
+        "where an approval is read is not said any more",
+        lambda i: of(i).methods[CLOSE].options.ClearExtension(http_pb2.accepted),
+        "its path of the approval that it asks for was",
     ),
     ("a role is lost", lambda i: access(i, PLACE_HOLD).roles.remove(access_pb2.Access.ADMIN), "role ADMIN may not"),
     (

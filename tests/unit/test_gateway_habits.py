@@ -98,12 +98,18 @@ def test_what_is_only_validated_is_not_created():
 @pytest.mark.parametrize(
     ("response", "status", "location"),
     [
-        (escrow_pb2.PostJournalEntryResponse(approval={"approval_id": "apr_1"}), 201, "/api/v1/approvals/apr_1"),
-        (escrow_pb2.PostJournalEntryResponse(journal_entry={"journal_entry_id": "je_1"}), 200, None),
+        (escrow_pb2.PostJournalEntryResponse(approval={"approval_id": "apr_1"}), 202, "/api/v1/approvals/apr_1"),
+        (
+            escrow_pb2.PostJournalEntryResponse(journal_entry={"journal_entry_id": "je_1", "escrow_account_id": "e"}),
+            201,
+            "/api/v1/escrow-accounts/e/journal-entries/je_1",
+        ),
+        (escrow_pb2.CaptureHoldResponse(approval={"approval_id": "apr_1"}), 202, "/api/v1/approvals/apr_1"),
+        (escrow_pb2.CaptureHoldResponse(hold={"hold_id": "hold_1"}), 200, None),
         (escrow_pb2.BatchPostJournalEntriesResponse(posted={"results": [{"idempotency_key": "k"}]}), 200, None),
     ],
 )
-def test_an_answer_without_what_the_rpc_creates_has_no_location(response, status, location):
+def test_what_only_waits_is_202_what_was_created_201_and_what_was_done_200(response, status, location):
     rpcs = escrow_pb2.DESCRIPTOR.services_by_name["EscrowService"].methods
     rpc = next(one for one in rpcs if one.output_type is response.DESCRIPTOR)
     answer = Answer(rpc).of(response, replayed=False)
