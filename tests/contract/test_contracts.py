@@ -141,7 +141,7 @@ def test_an_idempotency_key_is_a_header_over_rest(method):
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)
 def test_every_rpc_that_creates_or_moves_takes_an_idempotency_key(method):
-    reads = ("Get", "List", "BatchGet", "Evaluate", "Receive")
+    reads = ("Get", "List", "BatchGet", "BatchEvaluate", "Receive")
     items = method.input_type.fields_by_name.get("items")
     holder = items.message_type if items is not None else method.input_type
     if not method.name.startswith((*reads, "Delete")):
