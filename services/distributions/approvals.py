@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
-from realco.escrow.v1.escrow_pb2 import LedgerAccount
+from realco.escrow.v1.journal_pb2 import LedgerAccount
 
 from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.kinds import ApprovalKind, by_command

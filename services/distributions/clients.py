@@ -15,8 +15,14 @@ from realco.compliance.v1 import compliance_pb2 as compliance
 from realco.compliance.v1 import compliance_pb2_grpc as compliance_grpc
 from realco.compliance.v1 import parties_pb2 as parties
 from realco.compliance.v1 import parties_pb2_grpc as parties_grpc
-from realco.escrow.v1 import escrow_pb2 as escrow
-from realco.escrow.v1 import escrow_pb2_grpc as escrow_grpc
+from realco.escrow.v1 import (
+    escrow_accounts_pb2,
+    escrow_accounts_pb2_grpc,
+    journal_pb2,
+    journal_pb2_grpc,
+    postings_pb2,
+    postings_pb2_grpc,
+)
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import transactions_pb2 as transactions
@@ -32,17 +38,21 @@ Clearance = compliance.BatchGetClearancesResponse.Clearance
 class Escrow(Protocol):
     """The book."""
 
-    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None:
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccount | None:
         """None if the organization has no such account."""
         ...
 
-    async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance: ...
+    async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccountBalance: ...
 
-    async def get_trial_balance(self, escrow_account_id: str) -> escrow.TrialBalance: ...
+    async def get_trial_balance(self, escrow_account_id: str) -> journal_pb2.TrialBalance: ...
 
-    async def release_subscriptions(self, request: escrow.ReleaseSubscriptionsRequest) -> escrow.JournalEntry: ...
+    async def release_subscriptions(
+        self, request: postings_pb2.ReleaseSubscriptionsRequest
+    ) -> journal_pb2.JournalEntry: ...
 
-    async def declare_distribution(self, request: escrow.DeclareDistributionRequest) -> escrow.JournalEntry: ...
+    async def declare_distribution(
+        self, request: postings_pb2.DeclareDistributionRequest
+    ) -> journal_pb2.JournalEntry: ...
 
 
 class Transactions(Protocol):
@@ -72,25 +82,29 @@ class Peers:
 
 class EscrowClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._stub = escrow_grpc.EscrowServiceStub(channel)
+        self._accounts = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
+        self._journal = journal_pb2_grpc.JournalServiceStub(channel)
+        self._postings = postings_pb2_grpc.PostingsServiceStub(channel)
 
-    async def get_escrow_account(self, escrow_account_id: str) -> escrow.EscrowAccount | None:
-        request = escrow.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
-        return await find(self._stub.GetEscrowAccount, request)
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccount | None:
+        request = escrow_accounts_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
+        return await find(self._accounts.GetEscrowAccount, request)
 
-    async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow.EscrowAccountBalance:
-        request = escrow.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
-        return await ask(self._stub.GetEscrowAccountBalance, request)
+    async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccountBalance:
+        request = escrow_accounts_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
+        return await ask(self._accounts.GetEscrowAccountBalance, request)
 
-    async def get_trial_balance(self, escrow_account_id: str) -> escrow.TrialBalance:
-        request = escrow.GetTrialBalanceRequest(escrow_account_id=escrow_account_id)
-        return await ask(self._stub.GetTrialBalance, request)
+    async def get_trial_balance(self, escrow_account_id: str) -> journal_pb2.TrialBalance:
+        request = journal_pb2.GetTrialBalanceRequest(escrow_account_id=escrow_account_id)
+        return await ask(self._journal.GetTrialBalance, request)
 
-    async def release_subscriptions(self, request: escrow.ReleaseSubscriptionsRequest) -> escrow.JournalEntry:
-        return await ask(self._stub.ReleaseSubscriptions, request)
+    async def release_subscriptions(
+        self, request: postings_pb2.ReleaseSubscriptionsRequest
+    ) -> journal_pb2.JournalEntry:
+        return await ask(self._postings.ReleaseSubscriptions, request)
 
-    async def declare_distribution(self, request: escrow.DeclareDistributionRequest) -> escrow.JournalEntry:
-        return await ask(self._stub.DeclareDistribution, request)
+    async def declare_distribution(self, request: postings_pb2.DeclareDistributionRequest) -> journal_pb2.JournalEntry:
+        return await ask(self._postings.DeclareDistribution, request)
 
 
 class TransactionsClient:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
+from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2, journal_pb2, postings_pb2
+from realco.escrow.v1.escrow_accounts_pb2_grpc import add_EscrowAccountsServiceServicer_to_server
+from realco.escrow.v1.holds_pb2_grpc import add_HoldsServiceServicer_to_server
+from realco.escrow.v1.journal_pb2_grpc import add_JournalServiceServicer_to_server
+from realco.escrow.v1.postings_pb2_grpc import add_PostingsServiceServicer_to_server
 
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer, serving_approvals
@@ -14,7 +17,7 @@ from services.chassis.data.operations import Operations
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.escrow.api import EscrowServicer
+from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
 from services.escrow.clients import ComplianceClient
 from services.escrow.jobs import build_jobs
@@ -27,12 +30,21 @@ async def main(settings: Settings) -> None:
         poster = Poster(runtime.database, runtime.clock)
         operations = Operations(runtime.database, runtime.clock, runtime.work_waiting)
         approvals = build_approvals(operations, poster)
-        servicer = EscrowServicer(operations, poster, approvals)
         parties = CurrentParties(ComplianceClient(runtime.channel("compliance")).list_parties_of_person)
-        service = pb.DESCRIPTOR.services_by_name["EscrowService"]
+        accounts = escrow_accounts_pb2.DESCRIPTOR.services_by_name["EscrowAccountsService"]
+        journal = journal_pb2.DESCRIPTOR.services_by_name["JournalService"]
+        holds = holds_pb2.DESCRIPTOR.services_by_name["HoldsService"]
+        postings = postings_pb2.DESCRIPTOR.services_by_name["PostingsService"]
         await runtime.serve(
             servicers=[
-                (pb_grpc.add_EscrowServiceServicer_to_server, servicer, service),
+                (
+                    add_EscrowAccountsServiceServicer_to_server,
+                    EscrowAccountsServicer(operations, approvals),
+                    accounts,
+                ),
+                (add_JournalServiceServicer_to_server, JournalServicer(operations, approvals), journal),
+                (add_HoldsServiceServicer_to_server, HoldsServicer(operations, approvals), holds),
+                (add_PostingsServiceServicer_to_server, PostingsServicer(poster), postings),
                 serving_approvals(ApprovalsServicer(operations, approvals, parties)),
             ],
             subscriptions=SUBSCRIPTIONS,

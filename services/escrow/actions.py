@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
@@ -18,40 +20,40 @@ from services.escrow.domain.account import Status
 from services.escrow.domain.refusals import BalancesNotZero
 
 
-async def answer_escrow_account(tx: AsyncConnection, row: Any) -> pb.EscrowAccount:
+async def answer_escrow_account(tx: AsyncConnection, row: Any) -> accounts_pb.EscrowAccount:
     """From the account's row."""
     status = Status(row.status)
     actions = list_allowed_actions(
-        pb.EscrowAccount,
-        ("EscrowService/UpdateEscrowAccount", account.may_change(status)),
-        ("EscrowService/ChangeEscrowAccountCustodian", account.may_change(status)),
-        ("EscrowService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
-        ("EscrowService/UnfreezeEscrowAccount", status is Status.FROZEN),
-        ("EscrowService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),
-        ("EscrowService/PostJournalEntry", account.may_post(status)),
-        ("EscrowService/PlaceHold", account.may_place_hold(status)),
+        accounts_pb.EscrowAccount,
+        ("EscrowAccountsService/UpdateEscrowAccount", account.may_change(status)),
+        ("EscrowAccountsService/ChangeEscrowAccountCustodian", account.may_change(status)),
+        ("EscrowAccountsService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
+        ("EscrowAccountsService/UnfreezeEscrowAccount", status is Status.FROZEN),
+        ("EscrowAccountsService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),
+        ("JournalService/PostJournalEntry", account.may_post(status)),
+        ("HoldsService/PlaceHold", account.may_place_hold(status)),
     )
     if "close" in actions and not await _is_empty(tx, row):
         actions.remove("close")
     return messages.to_escrow_account(row, actions)
 
 
-def answer_hold(row: Any) -> pb.Hold:
+def answer_hold(row: Any) -> holds_pb.Hold:
     """From the hold's row with the currency and the status of its escrow account."""
     may_end = row.status == "PLACED" and account.may_end_hold(Status(row.escrow_account_status))
     actions = list_allowed_actions(
-        pb.Hold,
-        ("EscrowService/CaptureHold", may_end),
-        ("EscrowService/ReleaseHold", may_end),
+        holds_pb.Hold,
+        ("HoldsService/CaptureHold", may_end),
+        ("HoldsService/ReleaseHold", may_end),
     )
     return messages.to_hold(row, actions)
 
 
-def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> pb.JournalEntry:
+def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> journal_pb.JournalEntry:
     """From the entry's row, which says whether it `is_reversed`, and its legs, in an escrow account of this status."""
     may_reverse = not head["is_reversed"] and account.may_post(Status(status))
     # To reverse an entry is to post its mirror.
-    may_post = list_allowed_actions(pb.JournalEntry, ("EscrowService/PostJournalEntry", may_reverse))
+    may_post = list_allowed_actions(journal_pb.JournalEntry, ("JournalService/PostJournalEntry", may_reverse))
     return messages.to_booked_journal_entry(head, legs, ["reverse"] if may_post else [])
 
 

@@ -1,10 +1,19 @@
-"""EscrowService over gRPC: opens the transaction, or passes the poster; calls the command or query. No rule here."""
+"""The gRPC services of escrow: each method opens the transaction, or passes the poster, and calls the command or query.
+
+No rule lives here.
+"""
 
 from __future__ import annotations
 
 from grpc.aio import ServicerContext
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc as pb_grpc
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import escrow_accounts_pb2_grpc as accounts_grpc
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import holds_pb2_grpc as holds_grpc
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import journal_pb2_grpc as journal_grpc
+from realco.escrow.v1 import postings_pb2 as postings_pb
+from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
 from services.chassis.approvals.book import Approvals
 from services.chassis.data.operations import Operations
@@ -15,120 +24,140 @@ from services.escrow.queries import escrow_accounts as accounts_read
 from services.escrow.queries import holds as holds_read
 
 
-class EscrowServicer(pb_grpc.EscrowServiceServicer):
-    def __init__(self, operations: Operations, poster: Poster, approvals: Approvals) -> None:
+class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
+    def __init__(self, operations: Operations, approvals: Approvals) -> None:
         self._operations = operations
-        self._poster = poster
         self._approvals = approvals
 
-    # --- escrow accounts ---
-
     async def CreateEscrowAccount(
-        self, request: pb.CreateEscrowAccountRequest, context: ServicerContext
-    ) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.create_escrow_account)
+        self, request: accounts_pb.CreateEscrowAccountRequest, context: ServicerContext
+    ) -> accounts_pb.EscrowAccount:
+        return await self._operations.write(request, accounts_pb.EscrowAccount, escrow_accounts.create_escrow_account)
 
-    async def GetEscrowAccount(self, request: pb.GetEscrowAccountRequest, context: ServicerContext) -> pb.EscrowAccount:
+    async def GetEscrowAccount(
+        self, request: accounts_pb.GetEscrowAccountRequest, context: ServicerContext
+    ) -> accounts_pb.EscrowAccount:
         return await self._operations.read(request, accounts_read.get_escrow_account)
 
     async def ListEscrowAccounts(
-        self, request: pb.ListEscrowAccountsRequest, context: ServicerContext
-    ) -> pb.ListEscrowAccountsResponse:
+        self, request: accounts_pb.ListEscrowAccountsRequest, context: ServicerContext
+    ) -> accounts_pb.ListEscrowAccountsResponse:
         return await self._operations.read(request, accounts_read.list_escrow_accounts)
 
     async def UpdateEscrowAccount(
-        self, request: pb.UpdateEscrowAccountRequest, context: ServicerContext
-    ) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.update_escrow_account)
+        self, request: accounts_pb.UpdateEscrowAccountRequest, context: ServicerContext
+    ) -> accounts_pb.EscrowAccount:
+        return await self._operations.write(request, accounts_pb.EscrowAccount, escrow_accounts.update_escrow_account)
 
     async def ChangeEscrowAccountCustodian(
-        self, request: pb.ChangeEscrowAccountCustodianRequest, context: ServicerContext
-    ) -> pb.ChangeEscrowAccountCustodianResponse:
-        return await self._approvals.carry_out(request, pb.ChangeEscrowAccountCustodianResponse)
+        self, request: accounts_pb.ChangeEscrowAccountCustodianRequest, context: ServicerContext
+    ) -> accounts_pb.ChangeEscrowAccountCustodianResponse:
+        return await self._approvals.carry_out(request, accounts_pb.ChangeEscrowAccountCustodianResponse)
 
     async def FreezeEscrowAccount(
-        self, request: pb.FreezeEscrowAccountRequest, context: ServicerContext
-    ) -> pb.EscrowAccount:
-        return await self._operations.write(request, pb.EscrowAccount, escrow_accounts.freeze_escrow_account)
+        self, request: accounts_pb.FreezeEscrowAccountRequest, context: ServicerContext
+    ) -> accounts_pb.EscrowAccount:
+        return await self._operations.write(request, accounts_pb.EscrowAccount, escrow_accounts.freeze_escrow_account)
 
     async def UnfreezeEscrowAccount(
-        self, request: pb.UnfreezeEscrowAccountRequest, context: ServicerContext
-    ) -> pb.UnfreezeEscrowAccountResponse:
-        return await self._approvals.carry_out(request, pb.UnfreezeEscrowAccountResponse)
+        self, request: accounts_pb.UnfreezeEscrowAccountRequest, context: ServicerContext
+    ) -> accounts_pb.UnfreezeEscrowAccountResponse:
+        return await self._approvals.carry_out(request, accounts_pb.UnfreezeEscrowAccountResponse)
 
     async def CloseEscrowAccount(
-        self, request: pb.CloseEscrowAccountRequest, context: ServicerContext
-    ) -> pb.CloseEscrowAccountResponse:
-        return await self._approvals.carry_out(request, pb.CloseEscrowAccountResponse)
-
-    # --- the book, read ---
+        self, request: accounts_pb.CloseEscrowAccountRequest, context: ServicerContext
+    ) -> accounts_pb.CloseEscrowAccountResponse:
+        return await self._approvals.carry_out(request, accounts_pb.CloseEscrowAccountResponse)
 
     async def GetEscrowAccountBalance(
-        self, request: pb.GetEscrowAccountBalanceRequest, context: ServicerContext
-    ) -> pb.EscrowAccountBalance:
+        self, request: accounts_pb.GetEscrowAccountBalanceRequest, context: ServicerContext
+    ) -> accounts_pb.EscrowAccountBalance:
         return await self._operations.read(request, balances.get_escrow_account_balance)
 
+
+class JournalServicer(journal_grpc.JournalServiceServicer):
+    def __init__(self, operations: Operations, approvals: Approvals) -> None:
+        self._operations = operations
+        self._approvals = approvals
+
     async def ListLedgerAccounts(
-        self, request: pb.ListLedgerAccountsRequest, context: ServicerContext
-    ) -> pb.ListLedgerAccountsResponse:
+        self, request: journal_pb.ListLedgerAccountsRequest, context: ServicerContext
+    ) -> journal_pb.ListLedgerAccountsResponse:
         return await self._operations.read(request, balances.list_ledger_accounts)
 
     async def ListLedgerEntries(
-        self, request: pb.ListLedgerEntriesRequest, context: ServicerContext
-    ) -> pb.ListLedgerEntriesResponse:
+        self, request: journal_pb.ListLedgerEntriesRequest, context: ServicerContext
+    ) -> journal_pb.ListLedgerEntriesResponse:
         return await self._operations.read(request, journal.list_ledger_entries)
 
     async def ListJournalEntries(
-        self, request: pb.ListJournalEntriesRequest, context: ServicerContext
-    ) -> pb.ListJournalEntriesResponse:
+        self, request: journal_pb.ListJournalEntriesRequest, context: ServicerContext
+    ) -> journal_pb.ListJournalEntriesResponse:
         return await self._operations.read(request, journal.list_journal_entries)
 
-    async def GetJournalEntry(self, request: pb.GetJournalEntryRequest, context: ServicerContext) -> pb.JournalEntry:
+    async def GetJournalEntry(
+        self, request: journal_pb.GetJournalEntryRequest, context: ServicerContext
+    ) -> journal_pb.JournalEntry:
         return await self._operations.read(request, journal.get_journal_entry)
 
-    async def GetTrialBalance(self, request: pb.GetTrialBalanceRequest, context: ServicerContext) -> pb.TrialBalance:
+    async def GetTrialBalance(
+        self, request: journal_pb.GetTrialBalanceRequest, context: ServicerContext
+    ) -> journal_pb.TrialBalance:
         return await self._operations.read(request, balances.get_trial_balance)
 
-    # --- the book, written ---
-
     async def PostJournalEntry(
-        self, request: pb.PostJournalEntryRequest, context: ServicerContext
-    ) -> pb.PostJournalEntryResponse:
-        return await self._approvals.carry_out(request, pb.PostJournalEntryResponse)
+        self, request: journal_pb.PostJournalEntryRequest, context: ServicerContext
+    ) -> journal_pb.PostJournalEntryResponse:
+        return await self._approvals.carry_out(request, journal_pb.PostJournalEntryResponse)
 
     async def BatchPostJournalEntries(
-        self, request: pb.BatchPostJournalEntriesRequest, context: ServicerContext
-    ) -> pb.BatchPostJournalEntriesResponse:
-        return await self._approvals.carry_out(request, pb.BatchPostJournalEntriesResponse)
+        self, request: journal_pb.BatchPostJournalEntriesRequest, context: ServicerContext
+    ) -> journal_pb.BatchPostJournalEntriesResponse:
+        return await self._approvals.carry_out(request, journal_pb.BatchPostJournalEntriesResponse)
+
+
+class HoldsServicer(holds_grpc.HoldsServiceServicer):
+    def __init__(self, operations: Operations, approvals: Approvals) -> None:
+        self._operations = operations
+        self._approvals = approvals
+
+    async def PlaceHold(self, request: holds_pb.PlaceHoldRequest, context: ServicerContext) -> holds_pb.Hold:
+        return await self._operations.write(request, holds_pb.Hold, holds.place_hold)
+
+    async def GetHold(self, request: holds_pb.GetHoldRequest, context: ServicerContext) -> holds_pb.Hold:
+        return await self._operations.read(request, holds_read.get_hold)
+
+    async def ListHolds(
+        self, request: holds_pb.ListHoldsRequest, context: ServicerContext
+    ) -> holds_pb.ListHoldsResponse:
+        return await self._operations.read(request, holds_read.list_holds)
+
+    async def CaptureHold(
+        self, request: holds_pb.CaptureHoldRequest, context: ServicerContext
+    ) -> holds_pb.CaptureHoldResponse:
+        return await self._approvals.carry_out(request, holds_pb.CaptureHoldResponse)
+
+    async def ReleaseHold(
+        self, request: holds_pb.ReleaseHoldRequest, context: ServicerContext
+    ) -> holds_pb.ReleaseHoldResponse:
+        return await self._approvals.carry_out(request, holds_pb.ReleaseHoldResponse)
+
+
+class PostingsServicer(postings_grpc.PostingsServiceServicer):
+    def __init__(self, poster: Poster) -> None:
+        self._poster = poster
 
     async def ReleaseSubscriptions(
-        self, request: pb.ReleaseSubscriptionsRequest, context: ServicerContext
-    ) -> pb.JournalEntry:
+        self, request: postings_pb.ReleaseSubscriptionsRequest, context: ServicerContext
+    ) -> journal_pb.JournalEntry:
         return await journal_entries.release_subscriptions(self._poster, request)
 
     async def DeclareDistribution(
-        self, request: pb.DeclareDistributionRequest, context: ServicerContext
-    ) -> pb.JournalEntry:
+        self, request: postings_pb.DeclareDistributionRequest, context: ServicerContext
+    ) -> journal_pb.JournalEntry:
         return await journal_entries.declare_distribution(self._poster, request)
 
     async def BatchSubmitPayouts(
-        self, request: pb.BatchSubmitPayoutsRequest, context: ServicerContext
-    ) -> pb.BatchSubmitPayoutsResponse:
+        self, request: postings_pb.BatchSubmitPayoutsRequest, context: ServicerContext
+    ) -> postings_pb.BatchSubmitPayoutsResponse:
         return await journal_entries.batch_submit_payouts(self._poster, request)
-
-    # --- holds ---
-
-    async def PlaceHold(self, request: pb.PlaceHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await self._operations.write(request, pb.Hold, holds.place_hold)
-
-    async def GetHold(self, request: pb.GetHoldRequest, context: ServicerContext) -> pb.Hold:
-        return await self._operations.read(request, holds_read.get_hold)
-
-    async def ListHolds(self, request: pb.ListHoldsRequest, context: ServicerContext) -> pb.ListHoldsResponse:
-        return await self._operations.read(request, holds_read.list_holds)
-
-    async def CaptureHold(self, request: pb.CaptureHoldRequest, context: ServicerContext) -> pb.CaptureHoldResponse:
-        return await self._approvals.carry_out(request, pb.CaptureHoldResponse)
-
-    async def ReleaseHold(self, request: pb.ReleaseHoldRequest, context: ServicerContext) -> pb.ReleaseHoldResponse:
-        return await self._approvals.carry_out(request, pb.ReleaseHoldResponse)

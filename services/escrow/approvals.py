@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
@@ -34,30 +36,36 @@ def build_approvals(operations: Operations, poster: Poster) -> Approvals:
 
     # Idempotent by the journal's own keys.
 
-    async def post_journal_entry(request: pb.PostJournalEntryRequest) -> pb.JournalEntry:
+    async def post_journal_entry(request: journal_pb.PostJournalEntryRequest) -> journal_pb.JournalEntry:
         now = operations.clock.now()
         return await journal_entries.post_journal_entry(poster, operations.database, request, now)
 
-    async def batch_post_journal_entries(request: pb.BatchPostJournalEntriesRequest) -> pb.PostingResults:
+    async def batch_post_journal_entries(
+        request: journal_pb.BatchPostJournalEntriesRequest,
+    ) -> journal_pb.PostingResults:
         now = operations.clock.now()
         return await journal_entries.batch_post_journal_entries(poster, operations.database, request, now)
 
     by = partial(by_command, operations)
     details = _Details(operations)
     kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
-        ApprovalKind(pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
+        ApprovalKind(journal_pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
+        ApprovalKind(journal_pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
         ApprovalKind(
-            pb.ChangeEscrowAccountCustodianRequest,
+            accounts_pb.ChangeEscrowAccountCustodianRequest,
             by(escrow_accounts.change_escrow_account_custodian),
             details.describe_custodian,
         ),
         ApprovalKind(
-            pb.UnfreezeEscrowAccountRequest, by(escrow_accounts.unfreeze_escrow_account), details.describe_unfreezing
+            accounts_pb.UnfreezeEscrowAccountRequest,
+            by(escrow_accounts.unfreeze_escrow_account),
+            details.describe_unfreezing,
         ),
-        ApprovalKind(pb.CloseEscrowAccountRequest, by(escrow_accounts.close_escrow_account), details.describe_closing),
-        ApprovalKind(pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
-        ApprovalKind(pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
+        ApprovalKind(
+            accounts_pb.CloseEscrowAccountRequest, by(escrow_accounts.close_escrow_account), details.describe_closing
+        ),
+        ApprovalKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
+        ApprovalKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
     return Approvals(operations, kinds, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
 
@@ -70,17 +78,19 @@ class _Details:
 
     # --- journal entries ---
 
-    async def describe_entry(self, request: pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
+    async def describe_entry(self, request: journal_pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
         return await self._describe_legs(f"{verb}: {entry.description}", [entry])
 
-    async def describe_entries(self, request: pb.BatchPostJournalEntriesRequest, now: datetime) -> ApprovalDetails:
+    async def describe_entries(
+        self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
+    ) -> ApprovalDetails:
         wanted = await journal_entries.build_entries(self._operations.database, request, now)
         found = [entry for entry in wanted if isinstance(entry, NewEntry)]
         return await self._describe_legs(f"Post {len(request.items)} journal entries", found, request.escrow_account_id)
 
-    async def _build(self, request: pb.PostJournalEntryRequest) -> NewEntry:
+    async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
             self._operations.database,
             request.escrow_account_id,
@@ -126,7 +136,7 @@ class _Details:
     # --- escrow accounts ---
 
     async def describe_custodian(
-        self, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime
+        self, request: accounts_pb.ChangeEscrowAccountCustodianRequest, now: datetime
     ) -> ApprovalDetails:
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
@@ -139,10 +149,12 @@ class _Details:
             changes=tuple(change for change in changes if change.before != change.after),
         )
 
-    async def describe_unfreezing(self, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> ApprovalDetails:
+    async def describe_unfreezing(
+        self, request: accounts_pb.UnfreezeEscrowAccountRequest, now: datetime
+    ) -> ApprovalDetails:
         return await self._describe_move("Unfreeze", Status.ACTIVE, request.escrow_account_id)
 
-    async def describe_closing(self, request: pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
+    async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         return await self._describe_move("Close for good", Status.CLOSED, request.escrow_account_id)
 
     async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> ApprovalDetails:
@@ -153,7 +165,7 @@ class _Details:
 
     # --- holds ---
 
-    async def describe_capture(self, request: pb.CaptureHoldRequest, now: datetime) -> ApprovalDetails:
+    async def describe_capture(self, request: holds_pb.CaptureHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, receiving = (
             LedgerAccount(Kind(hold.kind), hold.party_id),
@@ -174,7 +186,7 @@ class _Details:
             effects=tuple(effects),
         )
 
-    async def describe_release(self, request: pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
+    async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
         return ApprovalDetails(

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.calls.wire import to_explanation, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.errors import InvalidField
@@ -21,17 +23,17 @@ from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store import Verdict
 
 
-def to_ledger_account(kind: str, party_id: str) -> pb.LedgerAccount:
-    return pb.LedgerAccount(kind=_NUMBER[kind], party_id=party_id or None)
+def to_ledger_account(kind: str, party_id: str) -> journal_pb.LedgerAccount:
+    return journal_pb.LedgerAccount(kind=_NUMBER[kind], party_id=party_id or None)
 
 
-def read_ledger_account(message: pb.LedgerAccount, path: str) -> LedgerAccount:
+def read_ledger_account(message: journal_pb.LedgerAccount, path: str) -> LedgerAccount:
     """The ledger account a request names.
 
     Raises:
         InvalidField: its kind is of a party and names none, or the other way round.
     """
-    kind = Kind(pb.LedgerAccount.Kind.Name(message.kind))
+    kind = Kind(journal_pb.LedgerAccount.Kind.Name(message.kind))
     if line_of(kind).of_party != bool(message.party_id):
         named = bool(message.party_id)
         fault = "must not be given for this kind" if named else "must be given for this kind"
@@ -45,8 +47,8 @@ def to_etag(row: Any) -> str:
     return etag_of(row.escrow_account_id, row.version)
 
 
-def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount:
-    return pb.EscrowAccount(
+def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> accounts_pb.EscrowAccount:
+    return accounts_pb.EscrowAccount(
         escrow_account_id=row.escrow_account_id,
         display_name=row.display_name,
         currency_code=row.currency,
@@ -72,10 +74,10 @@ def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> pb.EscrowAccount
 
 # By member and by its value, since a look-up by name in a descriptor costs more than all else in a message.
 _NUMBER: dict[Any, Any] = {
-    **{key: pb.JournalEntry.Type.Value(type_.value) for type_ in EntryType for key in (type_, type_.value)},
-    **{key: pb.LedgerEntry.Direction.Value(side.value) for side in Direction for key in (side, side.value)},
-    **{key: pb.LedgerEntry.Layer.Value(layer.value) for layer in Layer for key in (layer, layer.value)},
-    **{kind.value: pb.LedgerAccount.Kind.Value(kind.value) for kind in Kind},
+    **{key: journal_pb.JournalEntry.Type.Value(type_.value) for type_ in EntryType for key in (type_, type_.value)},
+    **{key: journal_pb.LedgerEntry.Direction.Value(side.value) for side in Direction for key in (side, side.value)},
+    **{key: journal_pb.LedgerEntry.Layer.Value(layer.value) for layer in Layer for key in (layer, layer.value)},
+    **{kind.value: journal_pb.LedgerAccount.Kind.Value(kind.value) for kind in Kind},
 }
 
 
@@ -85,12 +87,12 @@ def _moment(moment: datetime) -> Timestamp:
     return to_timestamp(moment)
 
 
-def to_journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
+def to_journal_entry(entry: NewEntry, verdict: Verdict) -> journal_pb.JournalEntry:
     """An entry that was just booked. Every posting pays for this, so it is built in place, without parts in between."""
     created = _moment(verdict.booked_at)
     effective = created if entry.effective_at is None else _moment(min(entry.effective_at, verdict.booked_at))
     currency, sequence = verdict.subject, verdict.sequence
-    message = pb.JournalEntry(
+    message = journal_pb.JournalEntry(
         journal_entry_id=entry.journal_entry_id,
         escrow_account_id=entry.escrow_account_id,
         journal_sequence=sequence,
@@ -123,10 +125,10 @@ def to_journal_entry(entry: NewEntry, verdict: Verdict) -> pb.JournalEntry:
     return message
 
 
-def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] = ()) -> pb.JournalEntry:
+def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] = ()) -> journal_pb.JournalEntry:
     """An entry as the book has it, from a row with its columns, by name, and from the rows of its legs."""
     metadata = head["metadata"]  # the driver alone gives text, SQLAlchemy what it says
-    return pb.JournalEntry(
+    return journal_pb.JournalEntry(
         journal_entry_id=head["journal_entry_id"],
         escrow_account_id=head["escrow_account_id"],
         journal_sequence=head["journal_sequence"],
@@ -147,13 +149,13 @@ def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[st
     )
 
 
-def to_ledger_entry(row: Any, currency: str) -> pb.LedgerEntry:
+def to_ledger_entry(row: Any, currency: str) -> journal_pb.LedgerEntry:
     """A leg, from a row of ledger_entries."""
     after = row["posted_after"] if row["layer"] == Layer.POSTED.value else row["pending_after"]
     account: Any = {"kind": _NUMBER[row["kind"]], "party_id": row["party_id"] or None}
     amount: Any = {"currency_code": currency, "amount_minor": row["amount_minor"]}
     balance_after: Any = {"currency_code": currency, "amount_minor": after}
-    return pb.LedgerEntry(
+    return journal_pb.LedgerEntry(
         journal_sequence=row["journal_sequence"],
         leg=row["leg"],
         ledger_account=account,
@@ -165,9 +167,9 @@ def to_ledger_entry(row: Any, currency: str) -> pb.LedgerEntry:
     )
 
 
-def to_ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalance:
+def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccountBalance:
     """The balances of a ledger account, or of a kind, from a row of queries."""
-    return pb.LedgerAccountBalance(
+    return journal_pb.LedgerAccountBalance(
         ledger_account=to_ledger_account(row.kind, row.party_id),
         normal_balance=row.normal_balance,
         posted=to_money(Money(int(row.posted), currency)),
@@ -177,9 +179,9 @@ def to_ledger_account_balance(row: Any, currency: str) -> pb.LedgerAccountBalanc
     )
 
 
-def to_hold(row: Any, actions: Iterable[str] = ()) -> pb.Hold:
+def to_hold(row: Any, actions: Iterable[str] = ()) -> holds_pb.Hold:
     """A hold, from a row with its escrow account's currency."""
-    return pb.Hold(
+    return holds_pb.Hold(
         hold_id=row.hold_id,
         escrow_account_id=row.escrow_account_id,
         ledger_account=to_ledger_account(row.kind, row.party_id),

@@ -13,21 +13,21 @@ from typing import Any, Protocol
 from grpc import aio
 from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc, parties_pb2, parties_pb2_grpc
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
-from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
+from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 
 EvaluateItem = compliance_pb2.BatchEvaluateTransactionsRequest.Item
 EvaluationResult = compliance_pb2.EvaluationResult
 Clearance = compliance_pb2.BatchGetClearancesResponse.Clearance
-SubmitItem = escrow_pb2.BatchSubmitPayoutsRequest.Item
-PostingResult = escrow_pb2.PostingResult
+SubmitItem = postings_pb2.BatchSubmitPayoutsRequest.Item
+PostingResult = journal_pb2.PostingResult
 
 
 class Escrow(Protocol):
     """The book."""
 
-    async def get_escrow_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccount | None:
         """None if the organization has no such account."""
         ...
 
@@ -73,14 +73,15 @@ class Peers:
 
 class EscrowClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._escrow: Any = escrow_pb2_grpc.EscrowServiceStub(channel)
+        self._accounts: Any = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
+        self._postings: Any = postings_pb2_grpc.PostingsServiceStub(channel)
 
-    async def get_escrow_account(self, escrow_account_id: str) -> escrow_pb2.EscrowAccount | None:
-        request = escrow_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
-        return await find(self._escrow.GetEscrowAccount, request)
+    async def get_escrow_account(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccount | None:
+        request = escrow_accounts_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
+        return await find(self._accounts.GetEscrowAccount, request)
 
     async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
-        answer = await ask(self._escrow.BatchSubmitPayouts, escrow_pb2.BatchSubmitPayoutsRequest(items=items))
+        answer = await ask(self._postings.BatchSubmitPayouts, postings_pb2.BatchSubmitPayoutsRequest(items=items))
         results: Sequence[PostingResult] = answer.results
         keys = (item.idempotency_key for item in items)
         check_answers(keys, (result.idempotency_key for result in results), "escrow")

@@ -24,8 +24,8 @@ from gateway import openapi
 
 IMAGE = FileDescriptorSet.FromString(files("realco").joinpath("descriptors.binpb").read_bytes())
 HOLD = "realco.escrow.v1.PlaceHoldRequest"
-PLACE_HOLD = "realco.escrow.v1.EscrowService.PlaceHold"
-CLOSE = "realco.escrow.v1.EscrowService.CloseEscrowAccount"
+PLACE_HOLD = "realco.escrow.v1.HoldsService.PlaceHold"
+CLOSE = "realco.escrow.v1.EscrowAccountsService.CloseEscrowAccount"
 NEW = FieldDescriptorProto(name="note", number=99, type=FieldDescriptorProto.TYPE_STRING, label="LABEL_OPTIONAL")
 
 
@@ -91,7 +91,9 @@ NARROWING: list[tuple[str, Change, str]] = [
     (
         "what is created is read elsewhere",
         lambda i: (
-            of(i).methods["realco.escrow.v1.EscrowService.CreateEscrowAccount"].options.ClearExtension(http_pb2.created)
+            of(i)
+            .methods["realco.escrow.v1.EscrowAccountsService.CreateEscrowAccount"]
+            .options.ClearExtension(http_pb2.created)
         ),
         "its path of what it creates was",
     ),
@@ -103,7 +105,7 @@ NARROWING: list[tuple[str, Change, str]] = [
     ("a role is lost", lambda i: access(i, PLACE_HOLD).roles.remove(access_pb2.Access.ADMIN), "role ADMIN may not"),
     (
         "a service is lost",
-        lambda i: access(i, "realco.escrow.v1.EscrowService.BatchSubmitPayouts").services.remove("transactions"),
+        lambda i: access(i, "realco.escrow.v1.PostingsService.BatchSubmitPayouts").services.remove("transactions"),
         "service transactions may not call it any more",
     ),
     (
@@ -344,7 +346,7 @@ def check(repository: Path) -> tuple[int, str]:
 
 
 def test_contracts_are_compared_with_their_last_release_from_the_first_one_on(repository: Path) -> None:
-    file = repository / "protos" / "realco" / "escrow" / "v1" / "escrow.proto"
+    file = repository / "protos" / "realco" / "escrow" / "v1" / "escrow_accounts.proto"
     released = file.read_text()
     assert check(repository) == (0, "contracts: linted and formatted; there is no release yet to compare with\n")
     run_git(repository, "tag", "contracts-v1.0.0")

@@ -280,8 +280,8 @@ def test_the_gateway_loads_no_driver_of_a_database_or_a_broker():
 def test_the_contracts_ask_for_the_oldest_libraries_that_their_stubs_run_with():
     project = tomllib.loads((ROOT / "protos" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stubs = ROOT / "protos" / "realco" / "escrow" / "v1"
-    [protobuf] = re.findall(r"# Protobuf Python Version: ([0-9.]+)", (stubs / "escrow_pb2.py").read_text())
-    [grpcio] = re.findall(r"GRPC_GENERATED_VERSION = '([0-9.]+)'", (stubs / "escrow_pb2_grpc.py").read_text())
+    [protobuf] = re.findall(r"# Protobuf Python Version: ([0-9.]+)", (stubs / "journal_pb2.py").read_text())
+    [grpcio] = re.findall(r"GRPC_GENERATED_VERSION = '([0-9.]+)'", (stubs / "journal_pb2_grpc.py").read_text())
     major = int(protobuf.partition(".")[0])
     assert {f"grpcio>={grpcio}", f"protobuf>={protobuf},<{major + 1}"} <= set(project["dependencies"])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from buf.validate import validate_pb2
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import escrow_accounts_pb2
 from realco.type.v1 import money_pb2, rules_pb2
 
 from services.chassis.calls import validation
@@ -40,7 +40,7 @@ def test_the_rule_lists_the_currencies_of_the_house():
 def test_a_request_names_a_currency_money_can_be_held_in(code, taken):
     for request in (
         money_pb2.Money(currency_code=code, amount_minor=1),
-        escrow_pb2.CreateEscrowAccountRequest(
+        escrow_accounts_pb2.CreateEscrowAccountRequest(
             idempotency_key="k", display_name="Oak", custodian_name="Bank", currency_code=code
         ),
     ):

@@ -35,7 +35,7 @@ def test_the_stubs_are_made_by_tools_that_lie_apart_from_the_interpreter(tmp_pat
         check=True,
     )
     made = {file.name for file in (tmp_path / "protos" / "realco" / "escrow" / "v1").glob("*_pb2*")}
-    assert {"events_pb2.py", "events_pb2.pyi", "escrow_pb2_grpc.py", "escrow_pb2_grpc.pyi"} <= made
+    assert {"events_pb2.py", "events_pb2.pyi", "journal_pb2_grpc.py", "journal_pb2_grpc.pyi"} <= made
 
 
 PROGRAM = """
@@ -43,13 +43,13 @@ from __future__ import annotations
 
 import grpc
 from buf.validate import validate_pb2
-from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc, events_pb2
+from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, events_pb2, holds_pb2
 from realco.type.v1 import money_pb2
 
 
 def ask_for_cash(channel: grpc.Channel, escrow_account_id: str) -> int:
-    stub = escrow_pb2_grpc.EscrowServiceStub(channel)
-    asked = escrow_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
+    stub = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
+    asked = escrow_accounts_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=escrow_account_id)
     return stub.GetEscrowAccountBalance(asked).available.amount_minor
 
 
@@ -108,8 +108,8 @@ def test_a_program_outside_of_the_repository_is_type_checked_strictly(elsewhere:
 def test_its_mistakes_are_found(elsewhere: Path, tmp_path: Path) -> None:
     mistakes = {
         "money_pb2.Money(currency_code=7)": "[arg-type]",
-        "escrow_pb2.Hold().amout": "[attr-defined]",
-        "escrow_pb2_grpc.EscrowServiceStub(1)": "[call-overload]",
+        "holds_pb2.Hold().amout": "[attr-defined]",
+        "escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(1)": "[call-overload]",
     }
     found = check_types(elsewhere, "\n".join([PROGRAM, *mistakes]), tmp_path)
     assert [fault for fault in mistakes.values() if fault not in found] == []
@@ -117,7 +117,7 @@ def test_its_mistakes_are_found(elsewhere: Path, tmp_path: Path) -> None:
 
 
 def test_it_runs_there(elsewhere: Path, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(f"{PROGRAM}\nprint(LIMIT.amount_minor, escrow_pb2.__file__)\n")
+    (tmp_path / "program.py").write_text(f"{PROGRAM}\nprint(LIMIT.amount_minor, escrow_accounts_pb2.__file__)\n")
     done = subprocess.run([elsewhere, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     amount, file = done.stdout.split()
     assert amount == "5"

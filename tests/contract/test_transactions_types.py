@@ -8,7 +8,7 @@ from typing import Any
 
 from buf.validate import validate_pb2
 from google.protobuf.message import Message
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.transactions.domain.types import TYPES
@@ -30,7 +30,7 @@ def test_people_order_what_comes_in_and_services_what_goes_out():
 
 def test_a_payout_is_taken_from_a_ledger_account_of_escrow():
     sources = {each.source for each in TYPES.values() if each.source}
-    assert sources <= set(escrow_pb2.LedgerAccount.Kind.keys())
+    assert sources <= set(journal_pb2.LedgerAccount.Kind.keys())
 
 
 def test_no_other_file_names_a_type():

@@ -18,8 +18,9 @@ from google.protobuf.message import Message
 from openapi_spec_validator import validate
 from realco.distributions.v1 import distributions_pb2 as dist
 from realco.distributions.v1 import distributions_pb2_grpc as dist_grpc
-from realco.escrow.v1 import escrow_pb2 as esc
-from realco.escrow.v1 import escrow_pb2_grpc as esc_grpc
+from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
+from realco.escrow.v1.escrow_accounts_pb2_grpc import EscrowAccountsServiceStub
+from realco.escrow.v1.journal_pb2_grpc import JournalServiceStub
 from realco.transactions.v1 import transactions_pb2 as txn
 from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
 from realco.transactions.v1 import webhooks_pb2 as whk
@@ -82,7 +83,8 @@ class Stubs:
 
     transactions: Any
     webhooks: Any
-    escrow: Any
+    escrow_accounts: Any
+    journal: Any
     distributions: Any
 
 
@@ -96,7 +98,8 @@ def stubs(instance: Instance) -> Iterator[Stubs]:
         yield Stubs(
             txn_grpc.TransactionsServiceStub(transactions),
             whk_grpc.WebhooksServiceStub(transactions),
-            esc_grpc.EscrowServiceStub(escrow),
+            EscrowAccountsServiceStub(escrow),
+            JournalServiceStub(escrow),
             dist_grpc.DistributionsServiceStub(distributions),
         )
 
@@ -191,13 +194,17 @@ def test_an_escrow_account_is_opened_and_read(org: Organization, stubs: Stubs) -
     resource = created.json()
     assert resource["status"] == "ACTIVE"
     assert {name: resource[name] for name in body} == body
-    request = message_of(esc.CreateEscrowAccountRequest, body)
+    request = message_of(escrow_accounts_pb2.CreateEscrowAccountRequest, body)
     request.idempotency_key = key
-    assert stubs.escrow.CreateEscrowAccount(request, metadata=me) == message_of(esc.EscrowAccount, resource)
+    assert stubs.escrow_accounts.CreateEscrowAccount(request, metadata=me) == message_of(
+        escrow_accounts_pb2.EscrowAccount, resource
+    )
     read = org.admin.request("GET", f"/escrow-accounts/{resource['escrowAccountId']}")
     assert (read.status_code, read.json()) == (200, resource)
-    wanted = esc.GetEscrowAccountRequest(escrow_account_id=resource["escrowAccountId"])
-    assert stubs.escrow.GetEscrowAccount(wanted, metadata=me) == message_of(esc.EscrowAccount, read.json())
+    wanted = escrow_accounts_pb2.GetEscrowAccountRequest(escrow_account_id=resource["escrowAccountId"])
+    assert stubs.escrow_accounts.GetEscrowAccount(wanted, metadata=me) == message_of(
+        escrow_accounts_pb2.EscrowAccount, read.json()
+    )
 
 
 def test_the_book_shows_a_contribution_in_balance_and_ledger(org: Organization, stubs: Stubs) -> None:
@@ -222,10 +229,10 @@ def test_the_book_shows_a_contribution_in_balance_and_ledger(org: Organization, 
         name: minor_of(balance.json()[name]) for name in ("posted", "pendingIn", "pendingOut", "held", "available")
     }
     assert amounts == {"posted": 400_00, "pendingIn": 500_00, "pendingOut": 0, "held": 400_00, "available": 0}
-    request = esc.GetEscrowAccountBalanceRequest(escrow_account_id=account)
+    request = escrow_accounts_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=account)
     request.as_of.FromJsonString(as_of)
-    answer = stubs.escrow.GetEscrowAccountBalance(request, metadata=me)
-    assert answer == message_of(esc.EscrowAccountBalance, balance.json())
+    answer = stubs.escrow_accounts.GetEscrowAccountBalance(request, metadata=me)
+    assert answer == message_of(escrow_accounts_pb2.EscrowAccountBalance, balance.json())
 
     ledger = org.auditor.request("GET", f"{path}/ledger", params={"from": "2020-01-01T00:00:00Z", "pageSize": "100"})
     assert ledger.status_code == 200
@@ -234,10 +241,10 @@ def test_the_book_shows_a_contribution_in_balance_and_ledger(org: Organization, 
         "in_transit",
         f"subscription:{investor}",
     }
-    wanted = esc.ListLedgerEntriesRequest(escrow_account_id=account, page_size=100)
+    wanted = journal_pb2.ListLedgerEntriesRequest(escrow_account_id=account, page_size=100)
     wanted.from_time.FromJsonString("2020-01-01T00:00:00Z")
-    listed = stubs.escrow.ListLedgerEntries(wanted, metadata=me)
-    assert listed == message_of(esc.ListLedgerEntriesResponse, ledger.json())
+    listed = stubs.journal.ListLedgerEntries(wanted, metadata=me)
+    assert listed == message_of(journal_pb2.ListLedgerEntriesResponse, ledger.json())
 
 
 def test_a_distribution_is_drafted_calculated_read_and_executed(org: Organization, stubs: Stubs) -> None:

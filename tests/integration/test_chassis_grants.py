@@ -10,8 +10,8 @@ import grpc
 import pytest
 from grpc import aio
 from joserfc.jwk import ECKey
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc
+from realco.escrow.v1 import journal_pb2 as pb
+from realco.escrow.v1 import journal_pb2_grpc
 
 from services.chassis.calls import server
 from services.chassis.calls.access import rules_of
@@ -21,12 +21,12 @@ from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.process.settings import ConfigurationError
 from tests.support.identity import Issuer
 
-SERVICE = pb.DESCRIPTOR.services_by_name["EscrowService"]
+SERVICE = pb.DESCRIPTOR.services_by_name["JournalService"]
 ACCOUNT = "esc_" + "0" * 26
-GRANT = {"reporting": ["realco.escrow.v1.EscrowService/ListLedgerEntries"]}
+GRANT = {"reporting": ["realco.escrow.v1.JournalService/ListLedgerEntries"]}
 
 
-class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
+class Servicer(journal_pb2_grpc.JournalServiceServicer):
     """Answers everything: who may ask is decided before."""
 
     async def ListLedgerEntries(self, request, context):
@@ -41,17 +41,17 @@ def write_grants(tmp_path, document):
 
 
 @contextlib.asynccontextmanager
-async def served(tmp_path, grants) -> AsyncIterator[tuple[escrow_pb2_grpc.EscrowServiceStub, ServiceIdentity]]:
+async def served(tmp_path, grants) -> AsyncIterator[tuple[journal_pb2_grpc.JournalServiceStub, ServiceIdentity]]:
     """A service with these grants, and the stub and identity of `reporting`, whose public key is in SERVICE_JWKS."""
     issuer, reporting = Issuer(tmp_path), ServiceIdentity("reporting", ECKey.generate_key("P-256"))
     issuer.admit(reporting)
     interceptor = server.Interceptor("escrow", issuer.verifier(), [SERVICE], grants=grants)
     running = server.build(interceptor, 10)
-    escrow_pb2_grpc.add_EscrowServiceServicer_to_server(Servicer(), running)
+    journal_pb2_grpc.add_JournalServiceServicer_to_server(Servicer(), running)
     port = running.add_insecure_port("127.0.0.1:0")
     await running.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield escrow_pb2_grpc.EscrowServiceStub(channel), reporting
+        yield journal_pb2_grpc.JournalServiceStub(channel), reporting
     await running.stop(None)
 
 
@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there_keeps_the_service_from_starting(tmp_path):
 
 def test_an_rpc_that_does_not_exist_cannot_be_granted_and_another_services_is_its_own_affair(tmp_path):
     rules = rules_of([SERVICE])
-    with pytest.raises(ConfigurationError, match="EscrowService/ListLegerEntries is no RPC"):
-        merge_grants(rules, {"/realco.escrow.v1.EscrowService/ListLegerEntries": frozenset({"reporting"})})
+    with pytest.raises(ConfigurationError, match="JournalService/ListLegerEntries is no RPC"):
+        merge_grants(rules, {"/realco.escrow.v1.JournalService/ListLegerEntries": frozenset({"reporting"})})
     elsewhere = {"/realco.transactions.v1.TransactionsService/GetTransaction": frozenset({"reporting"})}
     assert merge_grants(rules, elsewhere) == rules

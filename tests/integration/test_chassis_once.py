@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.calls.auth import acting_as, service_principal

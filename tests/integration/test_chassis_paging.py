@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.paging import read_page, time_range
@@ -26,7 +27,7 @@ async def database(postgres):
 
 
 async def read(database, page_size: int, token: str, *, descending: bool):
-    request = pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=page_size, page_token=token)
+    request = holds_pb.ListHoldsRequest(escrow_account_id="esc_1", page_size=page_size, page_token=token)
     key = chassis.notes.c.note_id
     async with database.begin() as tx:
         page = await read_page(tx, request, sa.select(chassis.notes), [key], descending=descending)
@@ -60,8 +61,8 @@ async def test_what_is_added_before_the_first_page_is_found_by_going_back(databa
     assert before.next_page_token != ""
 
 
-def ledger(first: datetime | None, last: datetime | None) -> pb.ListLedgerEntriesRequest:
-    request = pb.ListLedgerEntriesRequest()
+def ledger(first: datetime | None, last: datetime | None) -> journal_pb.ListLedgerEntriesRequest:
+    request = journal_pb.ListLedgerEntriesRequest()
     for name, moment in (("from_time", first), ("to_time", last)):
         if moment is not None:
             getattr(request, name).FromDatetime(moment)

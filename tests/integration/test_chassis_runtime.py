@@ -17,8 +17,8 @@ import nats
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc
+from realco.escrow.v1 import holds_pb2 as pb
+from realco.escrow.v1 import holds_pb2_grpc
 
 from deploy import provision
 from deploy.consumers import consumers_of
@@ -50,7 +50,7 @@ class Process:
         self.process, self.metrics = process, metrics
         self._issuer = issuer
         self._channel = aio.insecure_channel(f"127.0.0.1:{port}")
-        self._stub = escrow_pb2_grpc.EscrowServiceStub(self._channel)
+        self._stub = holds_pb2_grpc.HoldsServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def place(self, name: str, timeout: float = 5) -> str:
@@ -142,7 +142,7 @@ async def test_a_service_serves_counts_and_leaves_politely(tmp_path, postgres, n
         await chassis.until(lambda: _noted(database, {"a", "heard a"}))
         async with httpx.AsyncClient() as http:
             page = (await http.get(f"http://127.0.0.1:{running.metrics}/metrics")).text
-        rpc = "realco.escrow.v1.EscrowService/PlaceHold"
+        rpc = "realco.escrow.v1.HoldsService/PlaceHold"
         assert f'realco_rpcs_total{{code="OK",rpc="{rpc}"}} 2.0' in page
         assert f'realco_rpcs_total{{code="FAILED_PRECONDITION",rpc="{rpc}"}} 1.0' in page
 

@@ -9,8 +9,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc
+from realco.escrow.v1 import escrow_accounts_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2_grpc
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls import client, server
@@ -24,11 +24,11 @@ from tests.support import chassis
 from tests.support.identity import Issuer
 from tests.support.seals import SEALS
 
-SERVICE = pb.DESCRIPTOR.services_by_name["EscrowService"]
+SERVICE = pb.DESCRIPTOR.services_by_name["EscrowAccountsService"]
 ACCOUNT = "esc_" + "0" * 26
 
 
-class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
+class Servicer(escrow_accounts_pb2_grpc.EscrowAccountsServiceServicer):
     """Answers as the test says."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def issuer(tmp_path):
 async def served(issuer, servicer, concurrent: int = 100, port: int = 0):
     interceptor = server.Interceptor("escrow", issuer.verifier(), [SERVICE])
     running = server.build(interceptor, concurrent)
-    escrow_pb2_grpc.add_EscrowServiceServicer_to_server(servicer, running)
+    escrow_accounts_pb2_grpc.add_EscrowAccountsServiceServicer_to_server(servicer, running)
     port = running.add_insecure_port(f"127.0.0.1:{port}")
     await running.start()
     try:
@@ -83,7 +83,7 @@ async def call(issuer, address):
             token = issuer.token() if token is None else token
             sent += [("authorization", f"Bearer {token}")] if token else []
             request = pb.GetEscrowAccountRequest(escrow_account_id=account)
-            method = escrow_pb2_grpc.EscrowServiceStub(channel).GetEscrowAccount
+            method = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel).GetEscrowAccount
             return await answer_of(method(request, metadata=sent, timeout=timeout))
 
         yield call
@@ -150,7 +150,7 @@ async def test_a_malformed_request_never_reaches_the_handler(call, servicer):
 @pytest.mark.parametrize("raw", [b"\xff\xff", b"\x0a\x05ab", b"\x7a\x01x"])
 async def test_bytes_that_are_no_request_are_the_callers_fault(address, issuer, raw):
     async with aio.insecure_channel(address) as channel:
-        method = channel.unary_unary("/realco.escrow.v1.EscrowService/GetEscrowAccount")
+        method = channel.unary_unary("/realco.escrow.v1.EscrowAccountsService/GetEscrowAccount")
         answer = await answer_of(method(raw, metadata=[("authorization", f"Bearer {issuer.token()}")]))
         assert answer[:2] == ("INVALID_ARGUMENT", "INVALID_FIELD")
 
@@ -158,10 +158,10 @@ async def test_bytes_that_are_no_request_are_the_callers_fault(address, issuer, 
 async def test_what_is_not_offered_is_unimplemented(address, issuer):
     async with aio.insecure_channel(address) as channel:
         token = [("authorization", f"Bearer {issuer.token()}")]
-        stub = escrow_pb2_grpc.EscrowServiceStub(channel)
+        stub = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
         request = pb.GetEscrowAccountBalanceRequest(escrow_account_id=ACCOUNT)
         assert (await answer_of(stub.GetEscrowAccountBalance(request, metadata=token)))[0] == "UNIMPLEMENTED"
-        unknown = channel.unary_unary("/realco.escrow.v1.EscrowService/Steal")
+        unknown = channel.unary_unary("/realco.escrow.v1.EscrowAccountsService/Steal")
         assert (await answer_of(unknown(b"", metadata=token)))[0] == "UNIMPLEMENTED"
 
 
@@ -233,7 +233,7 @@ async def test_more_calls_than_a_server_takes_are_refused_at_once(issuer, servic
         served(issuer, servicer, concurrent=2) as (address, interceptor),
         aio.insecure_channel(address) as channel,
     ):
-        method = escrow_pb2_grpc.EscrowServiceStub(channel).GetEscrowAccount
+        method = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel).GetEscrowAccount
         request = pb.GetEscrowAccountRequest(escrow_account_id=ACCOUNT)
         token = [("authorization", f"Bearer {issuer.token()}")]
         waiting = [asyncio.ensure_future(answer_of(method(request, metadata=token))) for _ in range(2)]
@@ -268,7 +268,7 @@ async def test_a_caller_that_leaves_cancels_the_work(call, servicer):
 @pytest.fixture
 async def peer(issuer, address):
     channel = client.channel(address, issuer.transactions, "escrow")
-    yield escrow_pb2_grpc.EscrowServiceStub(channel)
+    yield escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
     await channel.close()
 
 
@@ -344,7 +344,7 @@ async def test_a_peer_that_is_away_makes_us_unavailable_not_broken(call, issuer,
     channel = client.channel("127.0.0.1:1", issuer.transactions, "escrow")
 
     async def ask(request):
-        return await escrow_pb2_grpc.EscrowServiceStub(channel).GetEscrowAccount(request)
+        return await escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel).GetEscrowAccount(request)
 
     servicer.answer = ask
     assert (await call())[0] == "UNAVAILABLE"
@@ -355,7 +355,7 @@ async def test_a_peer_that_restarts_is_waited_for_where_asking_twice_has_no_seco
     async with served(issuer, servicer) as (address, _):
         pass  # its port is free again
     channel = client.channel(address, issuer.transactions, "escrow")
-    peer = escrow_pb2_grpc.EscrowServiceStub(channel)
+    peer = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
     with acting_as(chassis.ADMIN):
         reading = asyncio.ensure_future(peer.GetEscrowAccount(REQUEST))
         writing = asyncio.ensure_future(peer.FreezeEscrowAccount(pb.FreezeEscrowAccountRequest(reason="no key")))

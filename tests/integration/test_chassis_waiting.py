@@ -7,7 +7,7 @@ import json
 
 import pytest
 from realco.approvals.v1 import approvals_pb2 as pb
-from realco.escrow.v1 import escrow_pb2, events_pb2
+from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.book import Approvals
@@ -78,7 +78,7 @@ class Desk:
         details = ApprovalDetails("A hold", HOLD, amount=Money(500, "USD"), beneficiary_party_ids=frozenset({PAYEE}))
         with acting_as(MAKER):
             async with self.database.begin() as tx:
-                await self.waiting.open(tx, details, escrow_pb2.Hold(hold_id=HOLD), self.clock.now())
+                await self.waiting.open(tx, details, holds_pb2.Hold(hold_id=HOLD), self.clock.now())
         return await self.get()
 
     async def get(self, who=CHECKER) -> S:
@@ -206,4 +206,4 @@ async def test_whoever_may_not_approve_by_the_own_route_may_not_by_the_inbox(des
 
 
 def test_the_rpc_of_a_request_is_found_in_its_file():
-    assert find_rpc(escrow_pb2.CaptureHoldRequest) == "realco.escrow.v1.EscrowService/CaptureHold"
+    assert find_rpc(holds_pb2.CaptureHoldRequest) == "realco.escrow.v1.HoldsService/CaptureHold"

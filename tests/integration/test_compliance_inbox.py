@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 from realco.approvals.v1 import approvals_pb2 as pb
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.service import ApprovalsServicer
@@ -48,7 +48,7 @@ class Desk:
 
     async def ask(self, account: str, minor: int = 100) -> S:
         wanted = new_entry(("cash", minor), ("suspense", -minor))
-        request = escrow_pb2.PostJournalEntryRequest(
+        request = journal_pb2.PostJournalEntryRequest(
             idempotency_key=key(), escrow_account_id=account, journal_entry=wanted
         )
         return await self.escrow.ask("PostJournalEntry", request)

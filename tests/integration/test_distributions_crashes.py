@@ -9,7 +9,9 @@ import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1.escrow_pb2 import DeclareDistributionRequest, EscrowAccount, JournalEntry
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
+from realco.escrow.v1.journal_pb2 import JournalEntry
+from realco.escrow.v1.postings_pb2 import DeclareDistributionRequest
 from realco.transactions.v1 import events_pb2 as transactions_events
 
 from services.chassis.data.database import Database

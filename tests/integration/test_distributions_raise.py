@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_accounts_pb2
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.wire import to_timestamp
@@ -68,12 +68,12 @@ async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own
     ("spoil", "reason", "field"),
     [
         (
-            lambda account: setattr(account, "status", escrow.EscrowAccount.FROZEN),
+            lambda account: setattr(account, "status", escrow_accounts_pb2.EscrowAccount.FROZEN),
             "ESCROW_ACCOUNT_FROZEN",
             "escrow_account_id",
         ),
         (
-            lambda account: setattr(account, "status", escrow.EscrowAccount.CLOSED),
+            lambda account: setattr(account, "status", escrow_accounts_pb2.EscrowAccount.CLOSED),
             "ESCROW_ACCOUNT_CLOSED",
             "escrow_account_id",
         ),
@@ -86,7 +86,10 @@ async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own
     ],
 )
 async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
-    service: DistributionsHarness, spoil: Callable[[escrow.EscrowAccount], None] | None, reason: str, field: str
+    service: DistributionsHarness,
+    spoil: Callable[[escrow_accounts_pb2.EscrowAccount], None] | None,
+    reason: str,
+    field: str,
 ) -> None:
     account_id = service.escrow.open()
     if spoil is None:
@@ -236,7 +239,7 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
     if name == "INVESTORS_CLEARED":
         service.compliance.uncleared["inv-001"] = "OFAC is FAILED"
     if name == "ESCROW_ACTIVE":
-        service.escrow.accounts[offering.escrow_account_id].status = escrow.EscrowAccount.FROZEN
+        service.escrow.accounts[offering.escrow_account_id].status = escrow_accounts_pb2.EscrowAccount.FROZEN
     service.escrow.balanced = name != "ESCROW_BALANCED"
     service.clock.set(CLOSING)
     return offering

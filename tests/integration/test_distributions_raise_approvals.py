@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.wire import to_timestamp

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1.escrow_pb2 import JournalEntry as Entry
+from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError

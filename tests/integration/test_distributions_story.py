@@ -9,7 +9,7 @@ import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_accounts_pb2
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
@@ -182,7 +182,7 @@ async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_execut
     service.deposit(offering, 10_000_00)
     approved = await service.approved(offering, 10_000_00)
     account = service.escrow.accounts[offering.escrow_account_id]
-    account.status = escrow.EscrowAccount.FROZEN
+    account.status = escrow_accounts_pb2.EscrowAccount.FROZEN
     with pytest.raises(DomainError) as refusal:
         await service.execute(approved)
     assert (refusal.value.reason, refusal.value.metadata) == (
@@ -190,7 +190,7 @@ async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_execut
         {"escrow_account_id": offering.escrow_account_id},
     )
     assert (await service.get(approved)).status == dpb.Distribution.APPROVED
-    account.status = escrow.EscrowAccount.ACTIVE
+    account.status = escrow_accounts_pb2.EscrowAccount.ACTIVE
     assert (await service.execute(approved)).status == dpb.Distribution.QUEUED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.sort_pb2 import Sort
 

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
@@ -33,7 +35,7 @@ def minutes(number: float) -> datetime:
 
 
 async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
-    request = pb.CreateEscrowAccountRequest(
+    request = accounts_pb.CreateEscrowAccountRequest(
         idempotency_key=key(),
         display_name="Oak Street Apartments escrow",
         currency_code="USD",
@@ -41,12 +43,12 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
         custodian_account_last4="1234",
     )
     account = await escrow.call("CreateEscrowAccount", request)
-    assert account.status == pb.EscrowAccount.ACTIVE
+    assert account.status == accounts_pb.EscrowAccount.ACTIVE
     assert account.create_time == account.update_time == to_timestamp(NOW)
     assert account.created_by == "admin-1"
     assert await escrow.call("CreateEscrowAccount", request) == account
     found = await escrow.call(
-        "GetEscrowAccount", pb.GetEscrowAccountRequest(escrow_account_id=account.escrow_account_id)
+        "GetEscrowAccount", accounts_pb.GetEscrowAccountRequest(escrow_account_id=account.escrow_account_id)
     )
     assert found == account
     balance = await escrow.balance(account.escrow_account_id)
@@ -67,21 +69,21 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
 async def test_another_organizations_account_looks_like_none(escrow):
     theirs = await escrow.open(principal=escrow.stranger)
     for rpc, request in {
-        "GetEscrowAccount": pb.GetEscrowAccountRequest,
-        "GetEscrowAccountBalance": pb.GetEscrowAccountBalanceRequest,
-        "ListLedgerAccounts": pb.ListLedgerAccountsRequest,
-        "ListLedgerEntries": pb.ListLedgerEntriesRequest,
-        "GetTrialBalance": pb.GetTrialBalanceRequest,
-        "ListHolds": pb.ListHoldsRequest,
-        "FreezeEscrowAccount": pb.FreezeEscrowAccountRequest,
-        "CloseEscrowAccount": pb.CloseEscrowAccountRequest,
+        "GetEscrowAccount": accounts_pb.GetEscrowAccountRequest,
+        "GetEscrowAccountBalance": accounts_pb.GetEscrowAccountBalanceRequest,
+        "ListLedgerAccounts": journal_pb.ListLedgerAccountsRequest,
+        "ListLedgerEntries": journal_pb.ListLedgerEntriesRequest,
+        "GetTrialBalance": journal_pb.GetTrialBalanceRequest,
+        "ListHolds": holds_pb.ListHoldsRequest,
+        "FreezeEscrowAccount": accounts_pb.FreezeEscrowAccountRequest,
+        "CloseEscrowAccount": accounts_pb.CloseEscrowAccountRequest,
     }.items():
         answers = [
             await refusal(escrow.call(rpc, request(escrow_account_id=account)))
             for account in (theirs, "esc_" + "0" * 26)
         ]
         assert answers[0] == answers[1] == ("ESCROW_ACCOUNT_NOT_FOUND", {})
-    listed = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest())
+    listed = await escrow.call("ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest())
     assert list(listed.escrow_accounts) == []
 
 
@@ -91,41 +93,43 @@ async def test_escrow_accounts_are_listed_newest_first(escrow):
         opened.append(await escrow.open())
         await escrow.pass_time(seconds=1)
     await escrow.freeze(opened[1])
-    first = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(page_size=3))
+    first = await escrow.call("ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest(page_size=3))
     rest = await escrow.call(
-        "ListEscrowAccounts", pb.ListEscrowAccountsRequest(page_size=3, page_token=first.next_page_token)
+        "ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest(page_size=3, page_token=first.next_page_token)
     )
     seen = [account.escrow_account_id for page in (first, rest) for account in page.escrow_accounts]
     assert (seen, rest.next_page_token) == (opened[::-1], "")
-    frozen = await escrow.call("ListEscrowAccounts", pb.ListEscrowAccountsRequest(status=[pb.EscrowAccount.FROZEN]))
+    frozen = await escrow.call(
+        "ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest(status=[accounts_pb.EscrowAccount.FROZEN])
+    )
     assert [account.escrow_account_id for account in frozen.escrow_accounts] == [opened[1]]
 
 
 async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
     account = await escrow.open()
     frozen = await escrow.freeze(account)
-    assert (frozen.status, frozen.freeze_reason) == (pb.EscrowAccount.FROZEN, "a court order")
+    assert (frozen.status, frozen.freeze_reason) == (accounts_pb.EscrowAccount.FROZEN, "a court order")
     assert await escrow.freeze(account) == frozen
     assert await refusal(
-        escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+        escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
     ) == (
         "ILLEGAL_STATUS_CHANGE",
         {"status": "FROZEN", "wanted": "CLOSED"},
     )
     active = await escrow.unfreeze(account)
-    assert (active.status, active.freeze_reason) == (pb.EscrowAccount.ACTIVE, "")
+    assert (active.status, active.freeze_reason) == (accounts_pb.EscrowAccount.ACTIVE, "")
     changes = await escrow.events(events.EscrowAccountStatusChanged)
     assert [(event.previous_status, event.escrow_account.status) for event in changes] == [
-        (pb.EscrowAccount.ACTIVE, pb.EscrowAccount.FROZEN),
-        (pb.EscrowAccount.FROZEN, pb.EscrowAccount.ACTIVE),
+        (accounts_pb.EscrowAccount.ACTIVE, accounts_pb.EscrowAccount.FROZEN),
+        (accounts_pb.EscrowAccount.FROZEN, accounts_pb.EscrowAccount.ACTIVE),
     ]
 
 
 async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
     account = await escrow.open()
-    freeze = pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
-    unfreeze = pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
-    close = pb.CloseEscrowAccountRequest(escrow_account_id=account)
+    freeze = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
+    unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
+    close = accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account)
     written = []
     for number, (rpc, request) in enumerate(
         [("Freeze", freeze), ("Unfreeze", unfreeze), ("Freeze", freeze), ("Unfreeze", unfreeze), ("Close", close)]
@@ -155,7 +159,7 @@ async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
 )
 async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
     account = await escrow.open()
-    close = pb.CloseEscrowAccountRequest(escrow_account_id=account)
+    close = accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account)
     await escrow.post(account, *legs)
     reason, metadata = await refusal(escrow.call("CloseEscrowAccount", close))
     assert (reason, metadata) == (
@@ -164,7 +168,7 @@ async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
     )
     await escrow.post(account, *((code, -minor) for code, minor in legs))
     closed = await escrow.call("CloseEscrowAccount", close)
-    assert closed.status == pb.EscrowAccount.CLOSED
+    assert closed.status == accounts_pb.EscrowAccount.CLOSED
     assert await escrow.call("CloseEscrowAccount", close) == closed
     assert (await refusal(escrow.unfreeze(account)))[0] == "ILLEGAL_STATUS_CHANGE"
     assert (await refusal(escrow.hold(account, "cash", 1)))[0] == "ESCROW_ACCOUNT_CLOSED"
@@ -194,7 +198,8 @@ async def test_a_balance_at_an_instant_knows_what_was_pending_and_held(escrow):
     hold = await escrow.hold(account, "subscription:inv-001", 60)
     escrow.clock.set(minutes(2))
     await escrow.call(
-        "ReleaseHold", pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id=hold.hold_id)
+        "ReleaseHold",
+        holds_pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id=hold.hold_id),
     )
     escrow.clock.set(minutes(3))
     held = [(await escrow.balance(account, minutes(moment))).held.amount_minor for moment in (0, 1, 1.5, 2, 3)]
@@ -305,13 +310,15 @@ async def test_the_balance_has_a_line_a_kind_and_the_list_a_line_a_ledger_accoun
     async def listed(**values) -> list[tuple[str, int, int, int]]:
         lines, token = [], ""
         while True:
-            request = pb.ListLedgerAccountsRequest(escrow_account_id=account, page_size=2, page_token=token, **values)
+            request = journal_pb.ListLedgerAccountsRequest(
+                escrow_account_id=account, page_size=2, page_token=token, **values
+            )
             page = await escrow.call("ListLedgerAccounts", request)
             lines += [summary(line) for line in page.ledger_accounts]
             if not (token := page.next_page_token):
                 return lines
 
-    def summary(line: pb.LedgerAccountBalance) -> tuple[str, int, int, int]:
+    def summary(line: journal_pb.LedgerAccountBalance) -> tuple[str, int, int, int]:
         return name_of(line.ledger_account), *(part.amount_minor for part in (line.posted, line.held, line.available))
 
     kinds = {
@@ -354,7 +361,7 @@ async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(servic
     trial = await escrow.trial_balance(account)
     assert trial.as_of == to_timestamp(escrow.clock.now())
     assert {
-        pb.LedgerAccount.Kind.Name(line.kind).lower(): (line.debit.amount_minor, line.credit.amount_minor)
+        journal_pb.LedgerAccount.Kind.Name(line.kind).lower(): (line.debit.amount_minor, line.credit.amount_minor)
         for line in trial.lines
     } == {
         "cash": (100, 0),

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 from realco.approvals.v1 import approvals_pb2
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
@@ -38,7 +39,7 @@ async def test_the_amount_of_an_entry_is_what_its_debits_are(escrow: Escrow, leg
     await escrow.post(
         account, ("cash", 1000), ("distributable", -300), ("subscription:inv-001", -200), ("suspense", -500)
     )
-    request = pb.PostJournalEntryRequest(
+    request = journal_pb.PostJournalEntryRequest(
         escrow_account_id=account, idempotency_key=key(), journal_entry=new_entry(*legs)
     )
     approval = await escrow.ask("PostJournalEntry", request)
@@ -47,12 +48,14 @@ async def test_the_amount_of_an_entry_is_what_its_debits_are(escrow: Escrow, leg
 
 async def test_who_was_to_end_nothing_does_not_end_the_freeze_that_came_meanwhile(escrow: Escrow):
     account = await escrow.open()
-    asked = await escrow.ask("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest(escrow_account_id=account))
+    asked = await escrow.ask(
+        "UnfreezeEscrowAccount", accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
+    )
     await escrow.freeze(account)
     approve = approvals_pb2.ApproveApprovalRequest(
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
     )
     with acting_as(dataclasses.replace(escrow.admin, subject="admin-2")), pytest.raises(ContentChanged):
         await ApprovalsServicer(escrow.operations, escrow.approvals, ForNobody()).ApproveApproval(approve, None)
-    get = pb.GetEscrowAccountRequest(escrow_account_id=account)
-    assert (await escrow.call("GetEscrowAccount", get)).status == pb.EscrowAccount.FROZEN
+    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
+    assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN

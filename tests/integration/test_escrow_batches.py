@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.values.errors import DomainError, InvalidField
 from tests.support.escrow import CREDIT, DEBIT, key, name_of, new_entry, refusal
 from tests.support.events import as_in_events
 
-PENDING = pb.LedgerEntry.PENDING
+PENDING = journal_pb.LedgerEntry.PENDING
 
 
 async def test_each_item_of_a_batch_succeeds_or_is_refused_by_itself_in_order(escrow):
@@ -78,9 +79,9 @@ async def test_a_batch_has_no_more_legs_than_one_transaction_books_in_time(escro
     wide = new_entry(*[("cash", 1), ("fees", -1)] * 500)
     first = await escrow.call(
         "PostJournalEntry",
-        pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wide),
+        journal_pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wide),
     )
-    mirror = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
+    mirror = new_entry(type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=first.journal_entry_id)
     for entry in (wide, mirror):
         assert (await refusal(escrow.post_together(account, [(key(), entry)] * 21)))[0] == "INVALID_FIELD"
     assert await escrow.posted(account) == {"cash": 500, "fees": 500}
@@ -90,7 +91,7 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
     account = await escrow.open()
     original = await escrow.post(account, ("cash", 100), ("subscription:inv-001", -70), ("fees", -30))
     reversal = await escrow.post(
-        account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+        account, type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
     )
     assert reversal.reverses_journal_entry_id == original.journal_entry_id
     assert [(name_of(leg.ledger_account), leg.direction) for leg in reversal.ledger_entries] == [
@@ -99,10 +100,12 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
         ("fees", DEBIT),
     ]
     assert await escrow.posted(account) == {}
-    again = escrow.post(account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id)
+    again = escrow.post(
+        account, type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+    )
     assert await refusal(again) == ("ALREADY_REVERSED", {"journal_entry_id": original.journal_entry_id})
     elsewhere = escrow.post(
-        await escrow.open(), type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
+        await escrow.open(), type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=original.journal_entry_id
     )
     with pytest.raises(DomainError) as unknown:
         await elsewhere
@@ -115,8 +118,8 @@ async def test_an_entry_is_reversed_once_by_its_mirror(escrow):
 @pytest.mark.parametrize(
     ("legs", "type_", "reverses", "field"),
     [
-        ((("cash", 1), ("fees", -1)), pb.JournalEntry.REVERSAL, None, "reverses_journal_entry_id"),
-        ((), pb.JournalEntry.ADJUSTMENT, "je_" + "0" * 26, "type"),
+        ((("cash", 1), ("fees", -1)), journal_pb.JournalEntry.REVERSAL, None, "reverses_journal_entry_id"),
+        ((), journal_pb.JournalEntry.ADJUSTMENT, "je_" + "0" * 26, "type"),
     ],
 )
 async def test_an_entry_is_a_reversal_if_and_only_if_it_reverses_one(escrow, legs, type_, reverses, field):
@@ -143,12 +146,12 @@ async def test_a_refusal_names_the_leg_that_is_at_fault(escrow, legs, currency, 
 async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):
     account = await escrow.open()
     one, two = [await escrow.post(account, ("cash", 10), ("fees", -10)) for _ in range(2)]
-    back = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=one.journal_entry_id)
+    back = new_entry(type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=one.journal_entry_id)
     results = await escrow.post_together(account, [(key(), back), (key(), back)])
     assert [result.failure.code for result in results] == ["", "ALREADY_REVERSED"]
-    reverse_two = {"type_": pb.JournalEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
+    reverse_two = {"type_": journal_pb.JournalEntry.REVERSAL, "reverses_journal_entry_id": two.journal_entry_id}
     outcomes = await asyncio.gather(*(escrow.post(account, **reverse_two) for _ in range(5)), return_exceptions=True)
-    assert sum(isinstance(outcome, pb.JournalEntry) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, journal_pb.JournalEntry) for outcome in outcomes) == 1
     assert await escrow.posted(account) == {}
 
 
@@ -158,6 +161,6 @@ async def test_a_frozen_account_takes_nothing_and_a_closed_one_never_again(escro
     frozen = escrow.post(account, ("cash", 1), ("fees", -1))
     assert await refusal(frozen) == ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": account})
     await escrow.unfreeze(account)
-    await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    await escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
     closed = escrow.post(account, ("cash", 1), ("fees", -1))
     assert await refusal(closed) == ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": account})

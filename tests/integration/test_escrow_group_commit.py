@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.data.database import Database, sqlstate
 from services.chassis.values.errors import DomainError

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.auth import Principal
 from tests.support.escrow import Escrow, key, ledger_account, usd

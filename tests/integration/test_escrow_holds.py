@@ -6,8 +6,9 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as
@@ -28,13 +29,13 @@ async def account(escrow) -> str:
 
 async def capture(
     escrow: Escrow,
-    hold: pb.Hold,
+    hold: holds_pb.Hold,
     minor: int | None,
     to: str = "fees",
     idempotency_key: str = "",
     etag: str | None = None,
-) -> pb.Hold:
-    request = pb.CaptureHoldRequest(
+) -> holds_pb.Hold:
+    request = holds_pb.CaptureHoldRequest(
         idempotency_key=idempotency_key or key(),
         escrow_account_id=hold.escrow_account_id,
         hold_id=hold.hold_id,
@@ -45,8 +46,8 @@ async def capture(
     return await escrow.call("CaptureHold", request)
 
 
-async def release(escrow: Escrow, hold: pb.Hold, etag: str | None = None) -> pb.Hold:
-    request = pb.ReleaseHoldRequest(
+async def release(escrow: Escrow, hold: holds_pb.Hold, etag: str | None = None) -> holds_pb.Hold:
+    request = holds_pb.ReleaseHoldRequest(
         idempotency_key=key(), escrow_account_id=hold.escrow_account_id, hold_id=hold.hold_id, etag=etag
     )
     return await escrow.call("ReleaseHold", request)
@@ -78,7 +79,7 @@ async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, he
         )
     else:
         hold = await escrow.hold(account, SUBSCRIPTION, asked)
-        assert hold.status == pb.Hold.PLACED
+        assert hold.status == holds_pb.Hold.PLACED
         assert (await escrow.held(account)) == {SUBSCRIPTION: held + asked}
         assert list(hold.allowed_actions) == ["capture", "release"]
         hold.ClearField("allowed_actions")
@@ -101,12 +102,12 @@ async def test_there_is_nothing_to_hold_on_an_account_that_was_never_used(escrow
 
 
 async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow, account):
-    euros = pb.PlaceHoldRequest(
+    euros = holds_pb.PlaceHoldRequest(
         idempotency_key=key(),
         escrow_account_id=account,
         ledger_account=ledger_account("cash"),
         amount={"currency_code": "EUR", "amount_minor": 1},
-        reason=pb.Hold.MANUAL,
+        reason=holds_pb.Hold.MANUAL,
     )
     assert await refusal(escrow.call("PlaceHold", euros)) == ("CURRENCY_MISMATCH", {"expected": "USD"})
     over = escrow.hold(account, "cash", 1, expire_time=to_timestamp(NOW))
@@ -120,14 +121,14 @@ async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escro
     hold = await escrow.hold(account, SUBSCRIPTION, 60)
     name = key()
     done = await capture(escrow, hold, captured, idempotency_key=name)
-    assert done.status == pb.Hold.CAPTURED
+    assert done.status == holds_pb.Hold.CAPTURED
     assert done.captured_amount == usd(100 - left)
     assert done.resolved_by == "admin-1"
     assert await capture(escrow, hold, captured, idempotency_key=name) == done  # a retry
     assert await escrow.posted(account) == {"cash": 100, SUBSCRIPTION: left, "fees": 100 - left}
     assert await escrow.held(account) == {}
     entry = (await escrow.journal())[-1]
-    assert entry.type == pb.JournalEntry.CAPTURE
+    assert entry.type == journal_pb.JournalEntry.CAPTURE
     assert len(await escrow.events(events.HoldResolved)) == 1
 
 
@@ -147,7 +148,7 @@ async def test_a_hold_is_ended_as_it_was_read_by_whoever_wants_to_be_sure(escrow
     with acting_as(escrow.admin):
         async with escrow.database.begin() as tx:
             await let_hold_expire(tx, account, read.hold_id, NOW + timedelta(days=3), NOW)
-    now = await escrow.call("GetHold", pb.GetHoldRequest(escrow_account_id=account, hold_id=read.hold_id))
+    now = await escrow.call("GetHold", holds_pb.GetHoldRequest(escrow_account_id=account, hold_id=read.hold_id))
 
     def end(etag):
         return capture(escrow, read, 60, etag=etag) if ending == "capture" else release(escrow, read, etag)
@@ -164,7 +165,7 @@ async def test_of_many_endings_at_once_one_wins(escrow, account):
         *(release(escrow, hold) for _ in range(5)),
         return_exceptions=True,
     )
-    assert sum(isinstance(outcome, pb.Hold) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, holds_pb.Hold) for outcome in outcomes) == 1
     assert {type(outcome).__name__ for outcome in outcomes} == {"Hold", "IllegalStatusChange"}
     assert await escrow.held(account) == {}
     assert (await escrow.trial_balance(account)).balanced
@@ -181,7 +182,7 @@ async def test_a_capture_that_cannot_be_booked_leaves_the_hold(escrow, account):
     assert (await refusal(capture(escrow, hold, 60, to="cash")))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
     assert (await refusal(capture(escrow, hold, 60, to=SUBSCRIPTION)))[0] == "INVALID_FIELD"
     assert await escrow.held(account) == {SUBSCRIPTION: 60, "cash": 50}
-    unknown = pb.Hold(hold_id="hold_" + "0" * 26, escrow_account_id=account)
+    unknown = holds_pb.Hold(hold_id="hold_" + "0" * 26, escrow_account_id=account)
     assert (await refusal(capture(escrow, unknown, 1)))[0] == "HOLD_NOT_FOUND"
     assert (await refusal(release(escrow, unknown)))[0] == "HOLD_NOT_FOUND"
 
@@ -195,7 +196,7 @@ async def test_a_hold_ends_by_itself_when_its_time_has_run_out(escrow, account):
     assert await escrow.expire_holds() == 0
     assert await escrow.held(account) == {SUBSCRIPTION: 10}
     [event] = await escrow.events(events.HoldResolved)
-    assert (event.hold.hold_id, event.hold.status) == (hold.hold_id, pb.Hold.EXPIRED)
+    assert (event.hold.hold_id, event.hold.status) == (hold.hold_id, holds_pb.Hold.EXPIRED)
     assert (event.hold.created_by, event.hold.resolved_by, event.meta.actor) == ("admin-1", *["service:escrow"] * 2)
     assert (await refusal(release(escrow, hold)))[1]["status"] == "EXPIRED"
 
@@ -205,7 +206,7 @@ async def test_a_hold_may_be_placed_on_a_frozen_account(escrow, account):
     hold = await escrow.hold(account, SUBSCRIPTION, 60)
     await escrow.unfreeze(account)
     assert await escrow.held(account) == {SUBSCRIPTION: 60}
-    assert (await release(escrow, hold)).status == pb.Hold.RELEASED
+    assert (await release(escrow, hold)).status == holds_pb.Hold.RELEASED
 
 
 async def test_no_hold_ends_in_a_frozen_account(escrow, account):
@@ -227,19 +228,23 @@ async def test_holds_are_listed_newest_first_a_page_at_a_time(escrow, account):
     await release(escrow, placed[2])
     seen, token = [], ""
     for _ in range(4):
-        request = pb.ListHoldsRequest(escrow_account_id=account, page_size=2, page_token=token)
+        request = holds_pb.ListHoldsRequest(escrow_account_id=account, page_size=2, page_token=token)
         page = await escrow.call("ListHolds", request)
         seen += [hold.amount.amount_minor for hold in page.holds]
         token = page.next_page_token
     assert (seen, token) == ([7, 6, 5, 4, 3, 2, 1], "")
-    request = pb.ListHoldsRequest(escrow_account_id=account, status=[pb.Hold.RELEASED, pb.Hold.EXPIRED])
+    request = holds_pb.ListHoldsRequest(
+        escrow_account_id=account, status=[holds_pb.Hold.RELEASED, holds_pb.Hold.EXPIRED]
+    )
     assert [hold.hold_id for hold in (await escrow.call("ListHolds", request)).holds] == [placed[2].hold_id]
-    request = pb.ListHoldsRequest(escrow_account_id=account, ids=[placed[4].hold_id, placed[1].hold_id])
+    request = holds_pb.ListHoldsRequest(escrow_account_id=account, ids=[placed[4].hold_id, placed[1].hold_id])
     assert [hold.amount.amount_minor for hold in (await escrow.call("ListHolds", request)).holds] == [5, 2]
-    request = pb.ListHoldsRequest(escrow_account_id=account, order=Sort.OLDEST_FIRST, from_time=placed[5].create_time)
+    request = holds_pb.ListHoldsRequest(
+        escrow_account_id=account, order=Sort.OLDEST_FIRST, from_time=placed[5].create_time
+    )
     assert [hold.amount.amount_minor for hold in (await escrow.call("ListHolds", request)).holds] == [6, 7]
     for name, found in {SUBSCRIPTION: 7, "subscription": 7, "payable": 0, "subscription:inv-002": 0}.items():
-        request = pb.ListHoldsRequest(escrow_account_id=account, **on(name))
+        request = holds_pb.ListHoldsRequest(escrow_account_id=account, **on(name))
         assert len((await escrow.call("ListHolds", request)).holds) == found
 
 
@@ -247,7 +252,7 @@ async def test_a_hold_is_read_with_why_and_what_may_be_done_with_it(escrow, acco
     hold = await escrow.hold(
         account, SUBSCRIPTION, 60, description="The court asked for it.", external_id="case-7", metadata={"court": "NY"}
     )
-    request = pb.GetHoldRequest(escrow_account_id=account, hold_id=hold.hold_id)
+    request = holds_pb.GetHoldRequest(escrow_account_id=account, hold_id=hold.hold_id)
     assert await escrow.call("GetHold", request) == hold
     assert (hold.description, hold.explanation.rule) == ("The court asked for it.", "MANUAL")
     assert (hold.external_id, dict(hold.metadata)) == ("case-7", {"court": "NY"})
@@ -255,15 +260,17 @@ async def test_a_hold_is_read_with_why_and_what_may_be_done_with_it(escrow, acco
     assert list((await escrow.call("GetHold", request, auditor)).allowed_actions) == []
     await escrow.freeze(account)
     assert list((await escrow.call("GetHold", request)).allowed_actions) == []
-    unknown = pb.GetHoldRequest(escrow_account_id=account, hold_id="hold_" + "0" * 26)
+    unknown = holds_pb.GetHoldRequest(escrow_account_id=account, hold_id="hold_" + "0" * 26)
     assert (await refusal(escrow.call("GetHold", unknown)))[0] == "HOLD_NOT_FOUND"
-    listed = await escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, external_id=["case-7"]))
+    listed = await escrow.call(
+        "ListHolds", holds_pb.ListHoldsRequest(escrow_account_id=account, external_id=["case-7"])
+    )
     assert [found.hold_id for found in listed.holds] == [hold.hold_id]
 
 
 async def test_a_hold_that_is_only_validated_is_not_placed(escrow, account):
     hold = await escrow.hold(account, SUBSCRIPTION, 60, validate_only=True)
-    assert hold.status == pb.Hold.PLACED
+    assert hold.status == holds_pb.Hold.PLACED
     assert (await refusal(escrow.hold(account, SUBSCRIPTION, 101, validate_only=True)))[0] == (
         "INSUFFICIENT_AVAILABLE_BALANCE"
     )

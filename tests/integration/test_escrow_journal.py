@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
@@ -23,16 +25,18 @@ def minutes(number: float) -> datetime:
     return NOW + timedelta(minutes=number)
 
 
-async def get(escrow: Escrow, account: str, entry_id: str, principal: Principal | None = None) -> pb.JournalEntry:
-    request = pb.GetJournalEntryRequest(escrow_account_id=account, journal_entry_id=entry_id)
+async def get(
+    escrow: Escrow, account: str, entry_id: str, principal: Principal | None = None
+) -> journal_pb.JournalEntry:
+    request = journal_pb.GetJournalEntryRequest(escrow_account_id=account, journal_entry_id=entry_id)
     return await escrow.call("GetJournalEntry", request, principal)
 
 
-async def listed(escrow: Escrow, account: str, **filters: Any) -> list[pb.JournalEntry]:
+async def listed(escrow: Escrow, account: str, **filters: Any) -> list[journal_pb.JournalEntry]:
     """All pages of the list."""
     found, token = [], ""
     while True:
-        request = pb.ListJournalEntriesRequest(escrow_account_id=account, page_token=token, **filters)
+        request = journal_pb.ListJournalEntriesRequest(escrow_account_id=account, page_token=token, **filters)
         page = await escrow.call("ListJournalEntries", request)
         found += page.journal_entries
         if not (token := page.next_page_token):
@@ -52,7 +56,7 @@ async def test_an_entry_got_alone_has_its_first_legs_and_the_ledger_all_of_them(
 
 @pytest.mark.parametrize("type_", ["DISTRIBUTION", "CAPTURE", "RELEASE", "RETURN"])
 def test_what_is_declared_captured_released_or_returned_is_posted_by_what_does_it(type_):
-    entry = new_entry(("cash", 1), ("fees", -1), type_=pb.JournalEntry.Type.Value(type_))
+    entry = new_entry(("cash", 1), ("fees", -1), type_=journal_pb.JournalEntry.Type.Value(type_))
     with pytest.raises(InvalidField) as refused:
         validate(entry)
     assert list(refused.value.fields) == ["type"]
@@ -131,8 +135,8 @@ async def payment(escrow) -> Payment:
         ({"order": Sort.OLDEST_FIRST, "page_size": 2}, [1, 2, 3, 4, 5]),
         ({"party_id": ["inv-001"]}, [5, 4, 3, 1]),
         ({"party_id": ["inv-009"]}, []),
-        ({"type": [pb.JournalEntry.DEPOSIT]}, [5, 4]),
-        ({"type": [pb.JournalEntry.DEPOSIT, pb.JournalEntry.FEE]}, [5, 4]),
+        ({"type": [journal_pb.JournalEntry.DEPOSIT]}, [5, 4]),
+        ({"type": [journal_pb.JournalEntry.DEPOSIT, journal_pb.JournalEntry.FEE]}, [5, 4]),
         ({"external_id": ["ours-1"]}, [2]),
         ({"from_time": to_timestamp(minutes(1)), "to_time": to_timestamp(minutes(10))}, [3, 2]),
         (
@@ -183,7 +187,7 @@ async def test_the_ledger_is_cut_by_when_it_happened_too_whenever_it_was_booked(
 
 async def test_a_list_takes_several_kinds_and_means_any_of_them(escrow, payment):
     account = payment.transaction.escrow_account_id
-    kinds = [pb.LedgerAccount.CASH, pb.LedgerAccount.SUBSCRIPTION]
+    kinds = [journal_pb.LedgerAccount.CASH, journal_pb.LedgerAccount.SUBSCRIPTION]
     every = list((await escrow.ledger(account)).ledger_entries)
     page = await escrow.ledger(account, kind=kinds)
     assert list(page.ledger_entries) == [leg for leg in every if leg.ledger_account.kind in kinds] != every
@@ -204,9 +208,13 @@ async def test_the_ledger_of_a_party_has_all_its_ledger_accounts(escrow):
 async def test_a_filter_that_cannot_match_is_refused(escrow):
     account = await escrow.open()
     for question in (
-        escrow.ledger(account, kind=[pb.LedgerAccount.CASH], party_id=["inv-001"]),
-        escrow.ledger(account, kind=[pb.LedgerAccount.PAYABLE, pb.LedgerAccount.CASH], party_id=["inv-001"]),
-        escrow.call("ListHolds", pb.ListHoldsRequest(escrow_account_id=account, kind=["FEES"], party_id=["inv-001"])),
+        escrow.ledger(account, kind=[journal_pb.LedgerAccount.CASH], party_id=["inv-001"]),
+        escrow.ledger(
+            account, kind=[journal_pb.LedgerAccount.PAYABLE, journal_pb.LedgerAccount.CASH], party_id=["inv-001"]
+        ),
+        escrow.call(
+            "ListHolds", holds_pb.ListHoldsRequest(escrow_account_id=account, kind=["FEES"], party_id=["inv-001"])
+        ),
     ):
         with pytest.raises(InvalidField) as refused:
             await question
@@ -218,7 +226,7 @@ async def test_a_page_of_entries_ends_where_it_has_many_legs(escrow):
     account = await escrow.open()
     wide = new_entry(*[("cash", 1), ("fees", -1)] * 500)
     await escrow.post_together(account, [(f"wide-{number}", wide) for number in range(6)])
-    request = pb.ListJournalEntriesRequest(escrow_account_id=account)
+    request = journal_pb.ListJournalEntriesRequest(escrow_account_id=account)
     page = await escrow.call("ListJournalEntries", request)
     assert sum(entry.leg_count for entry in page.journal_entries) == journal.LEGS_MAX == 5_000
     assert [entry.journal_sequence for entry in await listed(escrow, account)] == [6, 5, 4, 3, 2, 1]
@@ -226,9 +234,9 @@ async def test_a_page_of_entries_ends_where_it_has_many_legs(escrow):
 
 async def test_an_entry_too_large_for_one_event_says_which_part_of_how_many_it_is(escrow):
     account = await escrow.open()
-    parts = [pb.PartyAmount(party_id=f"investor-{n:04}", amount=usd(1)) for n in range(6_000)]
+    parts = [postings_pb.PartyAmount(party_id=f"investor-{n:04}", amount=usd(1)) for n in range(6_000)]
     await escrow.post(account, ("cash", 6_000), ("distributable", -6_000))
-    request = pb.DeclareDistributionRequest(
+    request = postings_pb.DeclareDistributionRequest(
         idempotency_key="dist:1", escrow_account_id=account, distribution_id="dist_" + "0" * 26, payables=parts
     )
     entry = await escrow.call("DeclareDistribution", request, escrow.transactions)

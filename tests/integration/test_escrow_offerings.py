@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 
 from services.chassis.values.ids import new_id
 from tests.support.escrow import key, refusal, usd
@@ -11,8 +12,11 @@ from tests.support.escrow import key, refusal, usd
 async def test_closing_releases_every_named_subscription_or_none(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -60), ("subscription:inv-002", -40))
-    parts = [pb.PartyAmount(party_id="inv-001", amount=usd(60)), pb.PartyAmount(party_id="inv-002", amount=usd(41))]
-    request = pb.ReleaseSubscriptionsRequest(
+    parts = [
+        postings_pb.PartyAmount(party_id="inv-001", amount=usd(60)),
+        postings_pb.PartyAmount(party_id="inv-002", amount=usd(41)),
+    ]
+    request = postings_pb.ReleaseSubscriptionsRequest(
         idempotency_key="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
     )
     reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
@@ -25,7 +29,7 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
     request.subscriptions[1].amount.amount_minor = 40
     request.idempotency_key = "close:2"
     entry = await escrow.call("ReleaseSubscriptions", request, escrow.transactions)
-    assert entry.type == pb.JournalEntry.RELEASE
+    assert entry.type == journal_pb.JournalEntry.RELEASE
     assert await escrow.call("ReleaseSubscriptions", request, escrow.transactions) == entry
     assert await escrow.posted(account) == {"cash": 100, "issuer_proceeds": 100}
     request.subscriptions[1].party_id = "inv-001"
@@ -35,20 +39,20 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
 async def test_a_distribution_is_declared_to_the_cent(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("distributable", -100))
-    request = pb.DeclareDistributionRequest(
+    request = postings_pb.DeclareDistributionRequest(
         idempotency_key="dist:1",
         escrow_account_id=account,
         distribution_id="dist_" + "0" * 26,
         payables=[
-            pb.PartyAmount(party_id="inv-001", amount=usd(33)),
-            pb.PartyAmount(party_id="sponsor-1", amount=usd(67)),
+            postings_pb.PartyAmount(party_id="inv-001", amount=usd(33)),
+            postings_pb.PartyAmount(party_id="sponsor-1", amount=usd(67)),
         ],
     )
     entry = await escrow.call("DeclareDistribution", request, escrow.transactions)
     assert entry.distribution_id == request.distribution_id
     assert entry.created_by == "admin-1"
     assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
-    more = pb.DeclareDistributionRequest()
+    more = postings_pb.DeclareDistributionRequest()
     more.CopyFrom(request)
     more.idempotency_key = "dist:2"
     assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
@@ -63,9 +67,11 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     account, other = await escrow.open(), await escrow.open()
     await escrow.post(account, ("cash", 100), ("payable:inv-001", -60), ("issuer_proceeds", -40))
     await escrow.post(other, ("cash", 10), ("subscription:inv-001", -10))
-    payout = pb.BatchSubmitPayoutsRequest
+    payout = postings_pb.BatchSubmitPayoutsRequest
 
-    def item(account: str, source: int, minor: int, currency: str = "USD") -> pb.BatchSubmitPayoutsRequest.Item:
+    def item(
+        account: str, source: int, minor: int, currency: str = "USD"
+    ) -> postings_pb.BatchSubmitPayoutsRequest.Item:
         return payout.Item(
             idempotency_key=key(),
             escrow_account_id=account,
@@ -76,18 +82,18 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
         )
 
     items = [
-        item(account, pb.LedgerAccount.PAYABLE, 61),
-        item(account, pb.LedgerAccount.PAYABLE, 60),
-        item(account, pb.LedgerAccount.ISSUER_PROCEEDS, 40),
-        item(other, pb.LedgerAccount.SUBSCRIPTION, 10),
-        item(account, pb.LedgerAccount.PAYABLE, 1, "EUR"),
+        item(account, journal_pb.LedgerAccount.PAYABLE, 61),
+        item(account, journal_pb.LedgerAccount.PAYABLE, 60),
+        item(account, journal_pb.LedgerAccount.ISSUER_PROCEEDS, 40),
+        item(other, journal_pb.LedgerAccount.SUBSCRIPTION, 10),
+        item(account, journal_pb.LedgerAccount.PAYABLE, 1, "EUR"),
     ]
     answer = await escrow.call("BatchSubmitPayouts", payout(items=items), escrow.transactions)
     assert [(result.failure.code, result.journal_entry.type) for result in answer.results] == [
         ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
-        ("", pb.JournalEntry.DISTRIBUTION),
-        ("", pb.JournalEntry.WITHDRAWAL),
-        ("", pb.JournalEntry.REFUND),
+        ("", journal_pb.JournalEntry.DISTRIBUTION),
+        ("", journal_pb.JournalEntry.WITHDRAWAL),
+        ("", journal_pb.JournalEntry.REFUND),
         ("CURRENCY_MISMATCH", 0),
     ]
     assert answer.results[4].failure.metadata == {"expected": "USD"}

@@ -6,7 +6,7 @@ import asyncio
 
 import asyncpg
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.values.errors import DomainError

@@ -17,9 +17,11 @@ from typing import Any
 import nats
 import pytest
 from grpc import aio
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1.escrow_accounts_pb2_grpc import EscrowAccountsServiceStub
+from realco.escrow.v1.journal_pb2_grpc import JournalServiceStub
 from realco.type.v1.event_pb2 import EventMeta
 
 from deploy import provision
@@ -65,7 +67,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await asyncio.wait_for(channel.channel_ready(), 60)
-            yield running, escrow_pb2_grpc.EscrowServiceStub(channel)
+            yield running, EscrowAccountsServiceStub(channel), JournalServiceStub(channel)
     finally:
         if running.returncode is None:
             running.kill()
@@ -90,19 +92,21 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
     await provision.provision(client, consumers_of("escrow", SUBSCRIPTIONS[0]))
     js = client.jetstream()
     urls = await service_urls("escrow")
-    async with process(tmp_path, urls, nats_url, issuer) as (running, stub):
+    async with process(tmp_path, urls, nats_url, issuer) as (running, accounts, journal):
         call = {"metadata": [("authorization", f"Bearer {issuer.token()}")], "timeout": 10}
-        opened = await stub.CreateEscrowAccount(
-            pb.CreateEscrowAccountRequest(
+        opened = await accounts.CreateEscrowAccount(
+            accounts_pb.CreateEscrowAccountRequest(
                 idempotency_key=key(), display_name="Oak Street", currency_code="USD", custodian_name="First Custody"
             ),
             **call,
         )
         account = opened.escrow_account_id
-        wanted = new_entry(("cash", 100), ("distributable", -100), type_=pb.JournalEntry.DEPOSIT)
-        request = pb.PostJournalEntryRequest(idempotency_key=key(), escrow_account_id=account, journal_entry=wanted)
-        asked = await stub.PostJournalEntry(request, **call)
-        assert (await stub.PostJournalEntry(request, **call), asked.approval.kind) == (asked, "POST_JOURNAL_ENTRY")
+        wanted = new_entry(("cash", 100), ("distributable", -100), type_=journal_pb.JournalEntry.DEPOSIT)
+        request = journal_pb.PostJournalEntryRequest(
+            idempotency_key=key(), escrow_account_id=account, journal_entry=wanted
+        )
+        asked = await journal.PostJournalEntry(request, **call)
+        assert (await journal.PostJournalEntry(request, **call), asked.approval.kind) == (asked, "POST_JOURNAL_ENTRY")
 
         await tell(js, Payment(account, "ESCROW_DEPOSIT", 50), "SUBMITTED", "SETTLED", "SETTLED", "COMPLETED")
         heard = await js.pull_subscribe(f"{events.JournalEntriesPosted.DESCRIPTOR.full_name}.>", stream="ESCROW")
@@ -111,13 +115,15 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
         assert message.headers["ce-subject"] == account
 
         async def settled() -> bool:
-            balance = await stub.GetEscrowAccountBalance(
-                pb.GetEscrowAccountBalanceRequest(escrow_account_id=account), **call
+            balance = await accounts.GetEscrowAccountBalance(
+                accounts_pb.GetEscrowAccountBalanceRequest(escrow_account_id=account), **call
             )
             return balance.posted.amount_minor == 50 and balance.held.amount_minor == 0
 
         await until(settled)
-        assert (await stub.GetTrialBalance(pb.GetTrialBalanceRequest(escrow_account_id=account), **call)).balanced
+        assert (
+            await journal.GetTrialBalance(journal_pb.GetTrialBalanceRequest(escrow_account_id=account), **call)
+        ).balanced
         running.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(running.wait(), 30) == 0
     await client.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
@@ -13,9 +15,9 @@ from tests.support.escrow import Payment, key
 SUBSCRIPTION = "subscription:inv-001"
 ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
 PAYABLE, PROCEEDS, REFUND = (
-    pb.LedgerAccount.PAYABLE,
-    pb.LedgerAccount.ISSUER_PROCEEDS,
-    pb.LedgerAccount.SUBSCRIPTION,
+    journal_pb.LedgerAccount.PAYABLE,
+    journal_pb.LedgerAccount.ISSUER_PROCEEDS,
+    journal_pb.LedgerAccount.SUBSCRIPTION,
 )
 
 
@@ -54,17 +56,17 @@ async def test_a_contribution_is_told_of_with_its_investment_and_its_return_name
     await payment.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
     submitted, settled, returned = await escrow.journal()
     assert [entry.type for entry in (submitted, settled, returned)] == [
-        pb.JournalEntry.DEPOSIT,
-        pb.JournalEntry.DEPOSIT,
-        pb.JournalEntry.RETURN,
+        journal_pb.JournalEntry.DEPOSIT,
+        journal_pb.JournalEntry.DEPOSIT,
+        journal_pb.JournalEntry.RETURN,
     ]
     assert {entry.transaction_id for entry in (submitted, settled, returned)} == {payment.transaction.transaction_id}
     assert {entry.investment_id for entry in (submitted, settled, returned)} == {payment.transaction.investment_id}
     assert returned.reverses_journal_entry_id == settled.journal_entry_id
     assert settled.created_by == "admin-1"
     placed, [ended] = await escrow.events(events.HoldPlaced), await escrow.events(events.HoldResolved)
-    assert [event.hold.reason for event in placed] == [pb.Hold.RETURN_RISK]
-    assert ended.hold.status == pb.Hold.RELEASED
+    assert [event.hold.reason for event in placed] == [holds_pb.Hold.RETURN_RISK]
+    assert ended.hold.status == holds_pb.Hold.RELEASED
 
 
 async def test_a_second_presentment_is_booked_anew(escrow):
@@ -180,7 +182,7 @@ async def test_a_return_risk_hold_outlasts_the_freeze(escrow):
     assert await escrow.held(account) == {SUBSCRIPTION: 100}
     # That it now ends by itself is a change of the hold, so it is published.
     [changed] = await escrow.events(events.HoldUpdated)
-    request = pb.GetHoldRequest(escrow_account_id=account, hold_id=changed.hold.hold_id)
+    request = holds_pb.GetHoldRequest(escrow_account_id=account, hold_id=changed.hold.hold_id)
     assert changed.hold == await escrow.call("GetHold", request)
     assert changed.hold.expire_time == to_timestamp(escrow.clock.now())
     await escrow.unfreeze(account)
@@ -200,9 +202,9 @@ async def test_a_return_is_booked_though_the_account_is_frozen(escrow):
 @pytest.mark.parametrize(
     ("kind", "source", "from_account", "booked_as"),
     [
-        ("DISTRIBUTION", PAYABLE, "payable:inv-001", pb.JournalEntry.DISTRIBUTION),
-        ("ESCROW_WITHDRAWAL", PROCEEDS, "issuer_proceeds", pb.JournalEntry.WITHDRAWAL),
-        ("REFUND", REFUND, SUBSCRIPTION, pb.JournalEntry.REFUND),
+        ("DISTRIBUTION", PAYABLE, "payable:inv-001", journal_pb.JournalEntry.DISTRIBUTION),
+        ("ESCROW_WITHDRAWAL", PROCEEDS, "issuer_proceeds", journal_pb.JournalEntry.WITHDRAWAL),
+        ("REFUND", REFUND, SUBSCRIPTION, journal_pb.JournalEntry.REFUND),
     ],
 )
 @pytest.mark.parametrize(
@@ -260,7 +262,9 @@ async def test_what_a_person_reversed_is_not_undone_again(escrow):
     payment = Payment(account, "ESCROW_DEPOSIT", 100, method="WIRE")
     await payment.happens(escrow, "SETTLED")
     [settled] = await escrow.journal()
-    await escrow.post(account, type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=settled.journal_entry_id)
+    await escrow.post(
+        account, type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=settled.journal_entry_id
+    )
     await payment.happens(escrow, "RETURNED")
     assert await escrow.posted(account) == {}
     assert len(await escrow.journal()) == 2
@@ -271,7 +275,7 @@ async def test_an_event_about_an_account_that_is_not_here_or_closed_is_set_aside
         await Payment("esc_" + "0" * 26, "ESCROW_DEPOSIT", 1).happens(escrow, "SETTLED")
     assert refused.value.reason == "ESCROW_ACCOUNT_NOT_FOUND"
     account = await escrow.open()
-    await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    await escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
     with pytest.raises(DomainError) as refused:
         await Payment(account, "ESCROW_DEPOSIT", 1).happens(escrow, "SETTLED")
     assert refused.value.reason == "ESCROW_ACCOUNT_CLOSED"

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import Principal, acting_as
@@ -20,7 +22,7 @@ from tests.support.ledger_accounts import name_of
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
 
-Kind = pb.LedgerAccount
+Kind = journal_pb.LedgerAccount
 UNKNOWN = "esc_" + "0" * 26
 
 
@@ -28,23 +30,24 @@ class MemoryBook:
     """The fake, and what people do to it."""
 
     def __init__(self) -> None:
-        self.servicer = MemoryEscrow()
+        self._memory = MemoryEscrow()
+        self.servicers = (self._memory,)
         self.org_id = "org-1"
 
     async def open(self, currency: str = "USD") -> str:
-        return self.servicer.open(currency)
+        return self._memory.open(currency)
 
     async def fund(self, account: str, name: str, minor: int) -> None:
-        self.servicer.post(account, pb.JournalEntry.ADJUSTMENT, "cash", name, minor)
+        self._memory.post(account, journal_pb.JournalEntry.ADJUSTMENT, "cash", name, minor)
 
     async def freeze(self, account: str) -> None:
-        self.servicer.accounts[account].status = pb.EscrowAccount.FROZEN
+        self._memory.accounts[account].status = accounts_pb.EscrowAccount.FROZEN
 
     async def unfreeze(self, account: str) -> None:
-        self.servicer.accounts[account].status = pb.EscrowAccount.ACTIVE
+        self._memory.accounts[account].status = accounts_pb.EscrowAccount.ACTIVE
 
     async def close(self, account: str) -> None:
-        self.servicer.accounts[account].status = pb.EscrowAccount.CLOSED
+        self._memory.accounts[account].status = accounts_pb.EscrowAccount.CLOSED
 
 
 class RealBook:
@@ -52,7 +55,7 @@ class RealBook:
 
     def __init__(self, escrow: Escrow) -> None:
         self._escrow = escrow
-        self.servicer = escrow.servicer
+        self.servicers = escrow.servicers
         self.org_id = escrow.org_id
 
     async def open(self, currency: str = "USD") -> str:
@@ -68,7 +71,7 @@ class RealBook:
         await self._escrow.unfreeze(account)
 
     async def close(self, account: str) -> None:
-        await self._escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+        await self._escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
 
 
 class Callers:
@@ -76,10 +79,10 @@ class Callers:
 
     def __init__(self, book: MemoryBook | RealBook) -> None:
         self.admin = Principal("admin-1", "admin", book.org_id)
-        self.of_transactions = EscrowClient(Wire("transactions").open_channel(book.servicer))
-        self.of_distributions = distributions_clients.EscrowClient(Wire("distributions").open_channel(book.servicer))
+        self.of_transactions = EscrowClient(Wire("transactions").open_channel(*book.servicers))
+        self.of_distributions = distributions_clients.EscrowClient(Wire("distributions").open_channel(*book.servicers))
 
-    async def submit(self, *items: pb.BatchSubmitPayoutsRequest.Item) -> list[pb.PostingResult]:
+    async def submit(self, *items: postings_pb.BatchSubmitPayoutsRequest.Item) -> list[journal_pb.PostingResult]:
         with acting_as(self.admin):
             return list(await self.of_transactions.batch_submit_payouts(items))
 
@@ -109,15 +112,17 @@ def callers(book: MemoryBook | RealBook) -> Callers:
 def payout(account: str, source: int, minor: int, currency: str = "USD", **values: Any) -> Any:
     given = {"idempotency_key": key(), "transaction_id": new_id("txn"), "party_id": "inv-001", **values}
     amount = {"currency_code": currency, "amount_minor": minor}
-    return pb.BatchSubmitPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
+    return postings_pb.BatchSubmitPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
 
 
-def parts(*amounts: tuple[str, int]) -> list[pb.PartyAmount]:
-    return [pb.PartyAmount(party_id=party_id, amount=usd(minor)) for party_id, minor in amounts]
+def parts(*amounts: tuple[str, int]) -> list[postings_pb.PartyAmount]:
+    return [postings_pb.PartyAmount(party_id=party_id, amount=usd(minor)) for party_id, minor in amounts]
 
 
-def release(account: str, *amounts: tuple[str, int], idempotency_key: str = "") -> pb.ReleaseSubscriptionsRequest:
-    return pb.ReleaseSubscriptionsRequest(
+def release(
+    account: str, *amounts: tuple[str, int], idempotency_key: str = ""
+) -> postings_pb.ReleaseSubscriptionsRequest:
+    return postings_pb.ReleaseSubscriptionsRequest(
         idempotency_key=idempotency_key or key(),
         escrow_account_id=account,
         offering_id="off_" + "0" * 26,
@@ -125,8 +130,8 @@ def release(account: str, *amounts: tuple[str, int], idempotency_key: str = "") 
     )
 
 
-def declaration(account: str, *amounts: tuple[str, int]) -> pb.DeclareDistributionRequest:
-    return pb.DeclareDistributionRequest(
+def declaration(account: str, *amounts: tuple[str, int]) -> postings_pb.DeclareDistributionRequest:
+    return postings_pb.DeclareDistributionRequest(
         idempotency_key=key(),
         escrow_account_id=account,
         distribution_id="dist_" + "0" * 26,
@@ -134,17 +139,17 @@ def declaration(account: str, *amounts: tuple[str, int]) -> pb.DeclareDistributi
     )
 
 
-def legs_of(entry: pb.JournalEntry) -> list[tuple[str, int]]:
+def legs_of(entry: journal_pb.JournalEntry) -> list[tuple[str, int]]:
     """Debits are positive, credits negative."""
-    sign = {pb.LedgerEntry.DEBIT: 1, pb.LedgerEntry.CREDIT: -1}
+    sign = {journal_pb.LedgerEntry.DEBIT: 1, journal_pb.LedgerEntry.CREDIT: -1}
     assert entry.leg_count == len(entry.ledger_entries)
-    assert all(leg.layer == pb.LedgerEntry.POSTED for leg in entry.ledger_entries)
+    assert all(leg.layer == journal_pb.LedgerEntry.POSTED for leg in entry.ledger_entries)
     return [
         (name_of(leg.ledger_account), sign[leg.direction] * leg.amount.amount_minor) for leg in entry.ledger_entries
     ]
 
 
-def outcome_of(result: pb.PostingResult) -> Any:
+def outcome_of(result: journal_pb.PostingResult) -> Any:
     if result.HasField("failure"):
         return result.failure.code, dict(result.failure.metadata), result.failure.retryable
     return legs_of(result.journal_entry)
@@ -173,7 +178,7 @@ async def test_an_account_is_found_in_its_status_or_is_not_there(book: MemoryBoo
         for found in (asked_by_transactions, await callers.ask("get_escrow_account", account)):
             assert found is not None
             assert (found.escrow_account_id, found.currency_code) == (account, "EUR")
-            assert pb.EscrowAccount.Status.Name(found.status) == status
+            assert accounts_pb.EscrowAccount.Status.Name(found.status) == status
     with acting_as(callers.admin):
         assert await callers.of_transactions.get_escrow_account(UNKNOWN) is None
     assert await callers.ask("get_escrow_account", UNKNOWN) is None
@@ -233,7 +238,7 @@ async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, 
     item = payout(account, Kind.PAYABLE, 10, distribution_id=distribution_id)
     [result] = await callers.submit(item)
     entry = result.journal_entry
-    assert entry.type == pb.JournalEntry.DISTRIBUTION
+    assert entry.type == journal_pb.JournalEntry.DISTRIBUTION
     assert (entry.transaction_id, entry.distribution_id) == (item.transaction_id, distribution_id)
     assert (entry.HasField("investment_id"), entry.created_by) == (False, "admin-1")
 
@@ -280,7 +285,7 @@ async def test_a_closing_releases_every_subscription_or_none(book: MemoryBook | 
     assert await callers.ask("release_subscriptions", too_much) == refusal, "and stays refused under its key"
     whole = release(account, ("inv-001", 60), ("inv-002", 41))
     entry = await callers.ask("release_subscriptions", whole)
-    assert entry.type == pb.JournalEntry.RELEASE
+    assert entry.type == journal_pb.JournalEntry.RELEASE
     assert legs_of(entry) == [("subscription:inv-001", 60), ("subscription:inv-002", 41), ("issuer_proceeds", -101)]
     assert await callers.ask("release_subscriptions", whole) == entry
     other = release(account, ("inv-001", 1), idempotency_key=whole.idempotency_key)
@@ -293,7 +298,7 @@ async def test_a_distribution_is_declared_to_the_cent(book: MemoryBook | RealBoo
     await book.fund(account, "distributable", 100)
     wanted = declaration(account, ("inv-001", 33), ("sponsor-1", 67))
     entry = await callers.ask("declare_distribution", wanted)
-    assert (entry.type, entry.distribution_id) == (pb.JournalEntry.DISTRIBUTION, wanted.distribution_id)
+    assert (entry.type, entry.distribution_id) == (journal_pb.JournalEntry.DISTRIBUTION, wanted.distribution_id)
     assert legs_of(entry) == [("distributable", 100), ("payable:inv-001", -33), ("payable:sponsor-1", -67)]
     assert await callers.ask("declare_distribution", wanted) == entry
     assert await callers.ask("declare_distribution", declaration(account, ("inv-001", 1))) == (
@@ -321,7 +326,7 @@ async def test_a_sound_book_balances(book: MemoryBook | RealBook, callers: Calle
 
 
 async def test_only_the_services_the_contract_names_are_answered(book: MemoryBook | RealBook, callers: Callers) -> None:
-    stranger = EscrowClient(Wire("compliance").open_channel(book.servicer))
+    stranger = EscrowClient(Wire("compliance").open_channel(*book.servicers))
     with acting_as(callers.admin), capture_logs() as logged, pytest.raises(Bug):
         await stranger.batch_submit_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
     assert logged[-1]["reason"] == "PERMISSION_DENIED"

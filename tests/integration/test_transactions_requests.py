@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
-from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.sort_pb2 import Sort

@@ -18,7 +18,9 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc
-from realco.escrow.v1 import escrow_pb2, escrow_pb2_grpc
+from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
+from realco.escrow.v1.escrow_accounts_pb2_grpc import EscrowAccountsServiceStub
+from realco.escrow.v1.journal_pb2_grpc import JournalServiceStub
 from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
 
 from deploy.local.instance import Instance
@@ -79,7 +81,8 @@ class Edge:
         self._cpu = {name: _cpu_of(instance.read_pid(name)) for name in self._urls}
         health: Any = health_pb2_grpc.HealthStub  # has no types
         self._health = health(self._channels["escrow"])
-        self._escrow = escrow_pb2_grpc.EscrowServiceStub(self._channels["escrow"])
+        self._accounts = EscrowAccountsServiceStub(self._channels["escrow"])
+        self._journal = JournalServiceStub(self._channels["escrow"])
         self._transactions = transactions_pb2_grpc.TransactionsServiceStub(self._channels["transactions"])
         self._distributions = distributions_pb2_grpc.DistributionsServiceStub(self._channels["distributions"])
         self._pools: dict[str, asyncpg.Pool] = {}
@@ -105,8 +108,8 @@ class Edge:
 
     async def check(self) -> None:
         """The book on which everything was posted ties out. Raises: AssertionError."""
-        request = escrow_pb2.GetTrialBalanceRequest(escrow_account_id=load.escrow_account_id(load.HOT))
-        found = await self._escrow.GetTrialBalance(request, metadata=self._metadata, timeout=_SECONDS)
+        request = journal_pb2.GetTrialBalanceRequest(escrow_account_id=load.escrow_account_id(load.HOT))
+        found = await self._journal.GetTrialBalance(request, metadata=self._metadata, timeout=_SECONDS)
         assert found.balanced, f"the trial balance is off by {found.difference.amount_minor}"
 
     # --- postings ---------------------------------------------------------------------------------------------------
@@ -133,23 +136,23 @@ class Edge:
     def _as_importer(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self._importer.token('escrow')}"), ("x-realco-org", load.ORG))
 
-    async def _post_one(self, request: escrow_pb2.PostJournalEntryRequest) -> None:
-        await self._escrow.PostJournalEntry(request, metadata=self._as_importer(), timeout=_SECONDS)
+    async def _post_one(self, request: journal_pb2.PostJournalEntryRequest) -> None:
+        await self._journal.PostJournalEntry(request, metadata=self._as_importer(), timeout=_SECONDS)
 
-    async def _post_together(self, request: escrow_pb2.BatchPostJournalEntriesRequest) -> None:
-        answer = await self._escrow.BatchPostJournalEntries(request, metadata=self._as_importer(), timeout=_SECONDS)
+    async def _post_together(self, request: journal_pb2.BatchPostJournalEntriesRequest) -> None:
+        answer = await self._journal.BatchPostJournalEntries(request, metadata=self._as_importer(), timeout=_SECONDS)
         assert all(result.HasField("journal_entry") for result in answer.posted.results), "a posting was refused"
 
-    def _unary(self, number: int) -> escrow_pb2.PostJournalEntryRequest:
-        return escrow_pb2.PostJournalEntryRequest(
+    def _unary(self, number: int) -> journal_pb2.PostJournalEntryRequest:
+        return journal_pb2.PostJournalEntryRequest(
             idempotency_key=uuid.uuid4().hex,
             escrow_account_id=load.escrow_account_id(load.HOT),
             journal_entry=_contribution(number % load.INVESTORS),
         )
 
-    def _batch(self, account: int) -> escrow_pb2.BatchPostJournalEntriesRequest:
-        item = escrow_pb2.BatchPostJournalEntriesRequest.Item
-        return escrow_pb2.BatchPostJournalEntriesRequest(
+    def _batch(self, account: int) -> journal_pb2.BatchPostJournalEntriesRequest:
+        item = journal_pb2.BatchPostJournalEntriesRequest.Item
+        return journal_pb2.BatchPostJournalEntriesRequest(
             escrow_account_id=load.escrow_account_id(account),
             items=[item(idempotency_key=uuid.uuid4().hex, journal_entry=_contribution(n)) for n in range(BATCH)],
         )
@@ -208,16 +211,16 @@ class Edge:
         await self._balance(load.escrow_account_id(load.HOT))
 
     async def _balance(self, account: str) -> None:
-        request = escrow_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=account)
-        await self._escrow.GetEscrowAccountBalance(request, metadata=self._metadata, timeout=_SECONDS)
+        request = escrow_accounts_pb2.GetEscrowAccountBalanceRequest(escrow_account_id=account)
+        await self._accounts.GetEscrowAccountBalance(request, metadata=self._metadata, timeout=_SECONDS)
 
     async def _ledger(self, _caller: int, _number: int) -> None:
-        request = escrow_pb2.ListLedgerEntriesRequest(
+        request = journal_pb2.ListLedgerEntriesRequest(
             escrow_account_id=load.escrow_account_id(load.HOT),
             from_time=to_timestamp(datetime.now(UTC) - timedelta(days=30)),
             page_size=100,
         )
-        answer = await self._escrow.ListLedgerEntries(request, metadata=self._metadata, timeout=_SECONDS)
+        answer = await self._journal.ListLedgerEntries(request, metadata=self._metadata, timeout=_SECONDS)
         assert len(answer.ledger_entries) == 100, "the month has fewer entries than a page"
 
     async def _calculate(self, caller: int, _number: int) -> None:
@@ -231,15 +234,15 @@ def _cpu_of(pid: int) -> Cpu:
     return lambda: sum(process.cpu_times()[:2])
 
 
-def _contribution(investor: int) -> escrow_pb2.NewJournalEntry:
-    entry = escrow_pb2.LedgerEntry
+def _contribution(investor: int) -> journal_pb2.NewJournalEntry:
+    entry = journal_pb2.LedgerEntry
     amount: Any = {"currency_code": "USD", "amount_minor": load.AMOUNT_MINOR}
-    return escrow_pb2.NewJournalEntry(
-        type=escrow_pb2.JournalEntry.DEPOSIT,
+    return journal_pb2.NewJournalEntry(
+        type=journal_pb2.JournalEntry.DEPOSIT,
         description="Contribution",
         legs=[
-            escrow_pb2.Leg(ledger_account={"kind": "CASH"}, direction=entry.DEBIT, amount=amount),
-            escrow_pb2.Leg(
+            journal_pb2.Leg(ledger_account={"kind": "CASH"}, direction=entry.DEBIT, amount=amount),
+            journal_pb2.Leg(
                 ledger_account={"kind": "SUBSCRIPTION", "party_id": load.investor_id(investor)},
                 direction=entry.CREDIT,
                 amount=amount,

@@ -17,7 +17,7 @@ _RPCS = ("PostJournalEntry", "BatchPostJournalEntries", "GetTrialBalance")
 def write_grants(folder: Path) -> Path:
     """Returns: the file that lets it call what it needs."""
     path = folder / "grants.json"
-    path.write_text(json.dumps({_NAME: [f"realco.escrow.v1.EscrowService/{rpc}" for rpc in _RPCS]}))
+    path.write_text(json.dumps({_NAME: [f"realco.escrow.v1.JournalService/{rpc}" for rpc in _RPCS]}))
     return path
 
 

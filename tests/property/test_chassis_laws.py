@@ -9,7 +9,7 @@ from fractions import Fraction
 import sqlalchemy as sa
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.data.paging import Page
 from services.chassis.values import ids

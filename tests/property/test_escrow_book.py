@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.values.errors import DomainError
 from tests.support.escrow import Escrow, key, ledger_account, new_entry
@@ -153,7 +154,7 @@ class Run:
         known = len(self.ids)
         for number in (number % known for number in numbers):
             name = key()
-            back = new_entry(type_=pb.JournalEntry.REVERSAL, reverses_journal_entry_id=self.ids[number])
+            back = new_entry(type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=self.ids[number])
             wanted.append((name, back))
             verdicts.append((name, self.model.post(name, (), number)))
         self._compare(await self.escrow.post_together(self.account, wanted), verdicts, set())
@@ -169,7 +170,7 @@ class Run:
         verdict = self.model.hold(code, minor)
         answer = await answer_or_reason(self.escrow.hold(self.account, code, minor))
         assert (answer if isinstance(answer, str) else "") == verdict
-        if isinstance(answer, pb.Hold):
+        if isinstance(answer, holds_pb.Hold):
             self.model.holds[-1][3] = answer.hold_id
 
     async def end(self, number, captured, to) -> None:
@@ -180,10 +181,12 @@ class Run:
         to = "suspense" if to == code else to
         verdict = self.model.end(number, captured, to)
         if captured is None:
-            request = pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=self.account, hold_id=hold_id)
+            request = holds_pb.ReleaseHoldRequest(
+                idempotency_key=key(), escrow_account_id=self.account, hold_id=hold_id
+            )
             answer = await answer_or_reason(self.escrow.call("ReleaseHold", request))
         else:
-            request = pb.CaptureHoldRequest(
+            request = holds_pb.CaptureHoldRequest(
                 idempotency_key=key(),
                 escrow_account_id=self.account,
                 hold_id=hold_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from realco.approvals.v1 import approvals_pb2 as pb
-from realco.escrow.v1 import escrow_pb2, events_pb2
+from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.book import Approvals
@@ -75,15 +75,15 @@ class Deed:
             beneficiary_party_ids=frozenset({PAYEE}),
         )
 
-    async def execute(self, request) -> escrow_pb2.Hold:
+    async def execute(self, request) -> holds_pb2.Hold:
         if self.raises is not None:
             raise self.raises
 
         async def capture(tx):
             await chassis.add_note(tx, f"captured {request.hold_id}")
-            return escrow_pb2.Hold(hold_id=request.hold_id)
+            return holds_pb2.Hold(hold_id=request.hold_id)
 
-        answer = await once(self._database, request, escrow_pb2.Hold, capture)
+        answer = await once(self._database, request, holds_pb2.Hold, capture)
         if not request.validate_only:
             self.done_as.append(current_principal().person)
         return answer
@@ -98,7 +98,7 @@ class Desk:
         self.deed = Deed(database)
         self.persons = Persons()
         operations = Operations(database, self.clock)
-        kind = ApprovalKind(escrow_pb2.CaptureHoldRequest, self.deed.execute, self.deed.describe)
+        kind = ApprovalKind(holds_pb2.CaptureHoldRequest, self.deed.execute, self.deed.describe)
         self.approvals = Approvals(
             operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
         )
@@ -108,8 +108,8 @@ class Desk:
     async def ask(self, who=MAKER, key="key-1", hold_id="hold_1") -> S:
         with acting_as(who):
             answer = await self.approvals.carry_out(
-                escrow_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key),
-                escrow_pb2.CaptureHoldResponse,
+                holds_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key),
+                holds_pb2.CaptureHoldResponse,
             )
         return answer.approval
 

@@ -10,8 +10,8 @@ import asyncio
 import os
 import sys
 
-from realco.escrow.v1 import escrow_pb2 as pb
-from realco.escrow.v1 import escrow_pb2_grpc, events_pb2
+from realco.escrow.v1 import events_pb2, holds_pb2_grpc
+from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.data import outbox
 from services.chassis.data.database import Database
@@ -30,7 +30,7 @@ class Refusal(DomainError):
     reason = "REFUSED"
 
 
-class Servicer(escrow_pb2_grpc.EscrowServiceServicer):
+class Servicer(holds_pb2_grpc.HoldsServiceServicer):
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -68,8 +68,8 @@ async def main(settings: Settings) -> None:
                 raise Fatal
             return 0
 
-        service = pb.DESCRIPTOR.services_by_name["EscrowService"]
-        add = escrow_pb2_grpc.add_EscrowServiceServicer_to_server
+        service = pb.DESCRIPTOR.services_by_name["HoldsService"]
+        add = holds_pb2_grpc.add_HoldsServiceServicer_to_server
         servicer = Servicer(runtime.database)
         await runtime.serve([(add, servicer, service)], [SUBSCRIPTION], [Job("look", look, interval_seconds=0.2)])
 

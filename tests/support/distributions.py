@@ -15,7 +15,7 @@ from realco.approvals.v1 import approvals_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import events_pb2 as escrow_events
-from realco.escrow.v1.escrow_pb2 import JournalEntry as Entry
+from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.jobs import build_approval_jobs

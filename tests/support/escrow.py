@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1 import events_pb2 as transactions
 from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1 import money_pb2
@@ -26,7 +29,7 @@ from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.escrow.api import EscrowServicer
+from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
 from services.escrow.domain.facts import MONEY_IN
 from services.escrow.jobs import expire_holds
@@ -39,7 +42,7 @@ from tests.support.money import usd as usd
 from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
-DEBIT, CREDIT = pb.LedgerEntry.DEBIT, pb.LedgerEntry.CREDIT
+DEBIT, CREDIT = journal_pb.LedgerEntry.DEBIT, journal_pb.LedgerEntry.CREDIT
 _numbers = itertools.count(1)
 TWO_PERSONS = {
     "PostJournalEntry",
@@ -72,15 +75,19 @@ def on(name: str) -> dict[str, Any]:
 
 def new_entry(
     *legs: tuple[str, int], type_: int | None = None, currency: str = "USD", **values: Any
-) -> pb.NewJournalEntry:
+) -> journal_pb.NewJournalEntry:
     """An entry of (ledger account, amount): debits are positive, credits negative."""
     if type_ is None:
-        type_ = pb.JournalEntry.REVERSAL if "reverses_journal_entry_id" in values else pb.JournalEntry.ADJUSTMENT
-    return pb.NewJournalEntry(
+        type_ = (
+            journal_pb.JournalEntry.REVERSAL
+            if "reverses_journal_entry_id" in values
+            else journal_pb.JournalEntry.ADJUSTMENT
+        )
+    return journal_pb.NewJournalEntry(
         type=type_,
         description=values.pop("description", "a test"),
         legs=[
-            pb.Leg(
+            journal_pb.Leg(
                 ledger_account=ledger_account(name),
                 direction=DEBIT if minor > 0 else CREDIT,
                 amount=money_pb2.Money(currency_code=currency, amount_minor=abs(minor)),
@@ -101,7 +108,12 @@ class Escrow:
         self.poster = Poster(self.database, self.clock)
         self.operations = operations = Operations(self.database, self.clock)
         self.approvals = build_approvals(operations, self.poster)
-        self.servicer = EscrowServicer(operations, self.poster, self.approvals)
+        self.servicers = (
+            EscrowAccountsServicer(operations, self.approvals),
+            JournalServicer(operations, self.approvals),
+            HoldsServicer(operations, self.approvals),
+            PostingsServicer(self.poster),
+        )
         self.org_id = f"org_{next(_numbers)}"
         self.admin = Principal("admin-1", "admin", self.org_id)
         self.transactions = Principal("service:transactions", "service", self.org_id, "admin-1")
@@ -130,19 +142,23 @@ class Escrow:
         if two_persons and not caller.service:
             caller = Principal("service:importer", "service", caller.org_id, caller.person)
         with acting_as(caller):
-            answer = await getattr(self.servicer, rpc)(request, None)
+            answer = await self._find_handler(rpc)(request, None)
         done = answer.WhichOneof("outcome") if two_persons and rpc != "BatchPostJournalEntries" else None
         return answer if done is None else getattr(answer, done)
 
     async def ask(self, rpc: str, request: Message, principal: Principal | None = None) -> Approval:
         """The approval that a person's call of an RPC leads to."""
         with acting_as(principal or self.admin):
-            answer = await getattr(self.servicer, rpc)(request, None)
+            answer = await self._find_handler(rpc)(request, None)
         approval: Approval = answer.approval
         return approval
 
+    def _find_handler(self, rpc: str) -> Callable[[Message, None], Awaitable[Any]]:
+        [handler] = [getattr(servicer, rpc) for servicer in self.servicers if hasattr(servicer, rpc)]
+        return handler
+
     async def open(self, *, currency: str = "USD", principal: Principal | None = None) -> str:
-        request = pb.CreateEscrowAccountRequest(
+        request = accounts_pb.CreateEscrowAccountRequest(
             idempotency_key=key(), display_name="Oak Street", currency_code=currency, custodian_name="First Custody"
         )
         opened = await self.call("CreateEscrowAccount", request, principal)
@@ -155,8 +171,8 @@ class Escrow:
         idempotency_key: str = "",
         principal: Principal | None = None,
         **values: Any,
-    ) -> pb.JournalEntry:
-        request = pb.PostJournalEntryRequest(
+    ) -> journal_pb.JournalEntry:
+        request = journal_pb.PostJournalEntryRequest(
             idempotency_key=idempotency_key or key(),
             escrow_account_id=account,
             journal_entry=new_entry(*legs, **values),
@@ -164,17 +180,17 @@ class Escrow:
         return await self.call("PostJournalEntry", request, principal)
 
     async def post_together(
-        self, account: str, entries: Sequence[tuple[str, pb.NewJournalEntry]]
-    ) -> list[pb.PostingResult]:
-        item = pb.BatchPostJournalEntriesRequest.Item
-        request = pb.BatchPostJournalEntriesRequest(
+        self, account: str, entries: Sequence[tuple[str, journal_pb.NewJournalEntry]]
+    ) -> list[journal_pb.PostingResult]:
+        item = journal_pb.BatchPostJournalEntriesRequest.Item
+        request = journal_pb.BatchPostJournalEntriesRequest(
             escrow_account_id=account,
             items=[item(idempotency_key=name, journal_entry=entry) for name, entry in entries],
         )
         return list((await self.call("BatchPostJournalEntries", request)).posted.results)
 
-    async def balance(self, account: str, as_of: datetime | None = None) -> pb.EscrowAccountBalance:
-        request = pb.GetEscrowAccountBalanceRequest(escrow_account_id=account)
+    async def balance(self, account: str, as_of: datetime | None = None) -> accounts_pb.EscrowAccountBalance:
+        request = accounts_pb.GetEscrowAccountBalanceRequest(escrow_account_id=account)
         if as_of is not None:
             request.as_of.CopyFrom(to_timestamp(as_of))
         return await self.call("GetEscrowAccountBalance", request)
@@ -192,35 +208,37 @@ class Escrow:
         found = {name_of(line.ledger_account): line.held.amount_minor for line in await self._lines(account, None)}
         return {name: minor for name, minor in found.items() if minor}
 
-    async def _lines(self, account: str, as_of: datetime | None) -> Sequence[pb.LedgerAccountBalance]:
-        request = pb.ListLedgerAccountsRequest(escrow_account_id=account, page_size=1000)
+    async def _lines(self, account: str, as_of: datetime | None) -> Sequence[journal_pb.LedgerAccountBalance]:
+        request = journal_pb.ListLedgerAccountsRequest(escrow_account_id=account, page_size=1000)
         if as_of is not None:
             request.as_of.CopyFrom(to_timestamp(as_of))
         return (await self.call("ListLedgerAccounts", request)).ledger_accounts
 
-    async def hold(self, account: str, name: str, minor: int, **values: Any) -> pb.Hold:
-        request = pb.PlaceHoldRequest(
+    async def hold(self, account: str, name: str, minor: int, **values: Any) -> holds_pb.Hold:
+        request = holds_pb.PlaceHoldRequest(
             idempotency_key=values.pop("idempotency_key", "") or key(),
             escrow_account_id=account,
             ledger_account=ledger_account(name),
             amount=usd(minor),
-            reason=pb.Hold.MANUAL,
+            reason=holds_pb.Hold.MANUAL,
             **values,
         )
         return await self.call("PlaceHold", request)
 
-    async def freeze(self, account: str) -> pb.EscrowAccount:
-        request = pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
+    async def freeze(self, account: str) -> accounts_pb.EscrowAccount:
+        request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
         return await self.call("FreezeEscrowAccount", request)
 
-    async def unfreeze(self, account: str) -> pb.EscrowAccount:
-        return await self.call("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest(escrow_account_id=account))
+    async def unfreeze(self, account: str) -> accounts_pb.EscrowAccount:
+        return await self.call(
+            "UnfreezeEscrowAccount", accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
+        )
 
-    async def trial_balance(self, account: str) -> pb.TrialBalance:
-        return await self.call("GetTrialBalance", pb.GetTrialBalanceRequest(escrow_account_id=account))
+    async def trial_balance(self, account: str) -> journal_pb.TrialBalance:
+        return await self.call("GetTrialBalance", journal_pb.GetTrialBalanceRequest(escrow_account_id=account))
 
-    async def ledger(self, account: str, **values: Any) -> pb.ListLedgerEntriesResponse:
-        request = pb.ListLedgerEntriesRequest(escrow_account_id=account, **values)
+    async def ledger(self, account: str, **values: Any) -> journal_pb.ListLedgerEntriesResponse:
+        request = journal_pb.ListLedgerEntriesRequest(escrow_account_id=account, **values)
         return await self.call("ListLedgerEntries", request)
 
     async def events(self, kind: type[Message]) -> list[Any]:
@@ -230,7 +248,7 @@ class Escrow:
             found = await tx.scalars(query, {"event_type": kind.DESCRIPTOR.full_name, "org_id": self.org_id})
             return [kind.FromString(payload) for payload in found]
 
-    async def journal(self) -> list[pb.JournalEntry]:
+    async def journal(self) -> list[journal_pb.JournalEntry]:
         """Every entry that was published."""
         return [entry for event in await self.events(events.JournalEntriesPosted) for entry in event.journal_entries]
 
@@ -290,9 +308,9 @@ class Payment:
         if end is not None:
             self.transaction.return_risk_end_time.CopyFrom(to_timestamp(end))
 
-    async def submit(self, escrow: Escrow, source: int) -> pb.PostingResult:
+    async def submit(self, escrow: Escrow, source: int) -> journal_pb.PostingResult:
         """As the transactions service does before it asks a provider."""
-        item = pb.BatchSubmitPayoutsRequest.Item(
+        item = postings_pb.BatchSubmitPayoutsRequest.Item(
             idempotency_key=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
             escrow_account_id=self.transaction.escrow_account_id,
             transaction_id=self.transaction.transaction_id,
@@ -301,6 +319,6 @@ class Payment:
             amount=self.transaction.amount,
         )
         answer = await escrow.call(
-            "BatchSubmitPayouts", pb.BatchSubmitPayoutsRequest(items=[item]), escrow.transactions
+            "BatchSubmitPayouts", postings_pb.BatchSubmitPayoutsRequest(items=[item]), escrow.transactions
         )
         return answer.results[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as pb
 
 
 def ledger_account(name: str) -> pb.LedgerAccount:

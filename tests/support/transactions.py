@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2
-from realco.escrow.v1.escrow_pb2 import JournalEntry
+from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 from realco.compliance.v1 import compliance_pb2
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2
 
 from services.chassis.calls.client import may_be_sent_twice
 
-TRANSACTIONS, ESCROW = "/realco.transactions.v1.TransactionsService", "/realco.escrow.v1.EscrowService"
+TRANSACTIONS, JOURNAL = "/realco.transactions.v1.TransactionsService", "/realco.escrow.v1.JournalService"
 COMPLIANCE, BANK_ACCOUNTS = "/realco.compliance.v1.ComplianceService", "/realco.transactions.v1.BankAccountsService"
 
 
-def batch(*keys: str) -> escrow_pb2.BatchPostJournalEntriesRequest:
-    return escrow_pb2.BatchPostJournalEntriesRequest(items=[{"idempotency_key": key} for key in keys])
+def batch(*keys: str) -> journal_pb2.BatchPostJournalEntriesRequest:
+    return journal_pb2.BatchPostJournalEntriesRequest(items=[{"idempotency_key": key} for key in keys])
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def batch(*keys: str) -> escrow_pb2.BatchPostJournalEntriesRequest:
         (f"{TRANSACTIONS}/ListTransactions", transactions_pb2.ListTransactionsRequest(), True),
         (f"{TRANSACTIONS}/CancelTransaction", transactions_pb2.CancelTransactionRequest(), False),
         (f"{TRANSACTIONS}/CancelTransaction", transactions_pb2.CancelTransactionRequest(idempotency_key="k"), True),
-        (f"{ESCROW}/BatchPostJournalEntries", batch("a", "b"), True),
-        (f"{ESCROW}/BatchPostJournalEntries", batch("a", ""), False),
+        (f"{JOURNAL}/BatchPostJournalEntries", batch("a", "b"), True),
+        (f"{JOURNAL}/BatchPostJournalEntries", batch("a", ""), False),
         # A second one would be told that there is nothing any more.
         (f"{BANK_ACCOUNTS}/DeleteBankAccount", bank_accounts_pb2.DeleteBankAccountRequest(), False),
         # As their contracts say.

@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf import descriptor_pb2, descriptor_pool
 from realco.compliance.v1 import compliance_pb2, parties_pb2
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1 import access_pb2
 from sqlalchemy.dialects import postgresql
 
@@ -24,7 +26,8 @@ from services.chassis.process.boot import check_nats_version
 from services.chassis.values.errors import BootError, InvalidField, PermissionDenied
 from services.chassis.values.refusals import PartyNotFound
 
-ESCROW = pb.DESCRIPTOR.services_by_name["EscrowService"]
+HOLDS = holds_pb.DESCRIPTOR.services_by_name["HoldsService"]
+POSTINGS = postings_pb.DESCRIPTOR.services_by_name["PostingsService"]
 COMPLIANCE = compliance_pb2.DESCRIPTOR.services_by_name["ComplianceService"]
 INVESTOR = Principal("ann", "investor", "org_1", parties=frozenset({"inv_1", "inv_2"}))
 ACCOUNT = "esc_" + "0" * 26
@@ -37,7 +40,7 @@ ACCOUNT = "esc_" + "0" * 26
     ("role", "admitted"), [("admin", True), ("service", False), ("investor", False), ("auditor", False), ("", False)]
 )
 def test_only_the_roles_of_the_option_may_call(role, admitted):
-    rule = access.rules_of([ESCROW])["/realco.escrow.v1.EscrowService/PlaceHold"]
+    rule = access.rules_of([HOLDS])["/realco.escrow.v1.HoldsService/PlaceHold"]
     principal = dataclasses.replace(INVESTOR, role=role)
     if admitted:
         rule.admit(principal)
@@ -50,7 +53,7 @@ def test_only_the_roles_of_the_option_may_call(role, admitted):
     ("service", "admitted"), [("distributions", True), ("transactions", False), ("escrow", False), ("", False)]
 )
 def test_only_the_services_of_the_option_may_call(service, admitted):
-    rule = access.rules_of([ESCROW])["/realco.escrow.v1.EscrowService/DeclareDistribution"]
+    rule = access.rules_of([POSTINGS])["/realco.escrow.v1.PostingsService/DeclareDistribution"]
     principal = Principal(f"service:{service}", "service", "org_1")
     if admitted:
         rule.admit(principal)
@@ -76,7 +79,7 @@ def refuse() -> None:
 )
 def test_an_action_is_offered_where_the_contract_and_the_rules_let_it_happen(role, rule, allowed):
     with acting_as(dataclasses.replace(INVESTOR, role=role)):
-        assert access.list_allowed_actions(pb.EscrowAccount, ("EscrowService/PlaceHold", rule)) == allowed
+        assert access.list_allowed_actions(accounts_pb.EscrowAccount, ("HoldsService/PlaceHold", rule)) == allowed
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_an_rpc_without_a_sensible_option_keeps_its_service_from_starting(option
 
 
 def test_every_rpc_there_is_has_its_rule():
-    assert len(access.rules_of([ESCROW, COMPLIANCE])) == len(ESCROW.methods) + len(COMPLIANCE.methods)
+    assert len(access.rules_of([HOLDS, COMPLIANCE])) == len(HOLDS.methods) + len(COMPLIANCE.methods)
 
 
 _packages = itertools.count()
@@ -193,7 +196,7 @@ COLUMNS = [sa.column("created_at", sa.TIMESTAMP(timezone=True)), sa.column("hold
 
 
 def page(**fields) -> Page:
-    return Page.of(pb.ListHoldsRequest(escrow_account_id=ACCOUNT, **fields))
+    return Page.of(holds_pb.ListHoldsRequest(escrow_account_id=ACCOUNT, **fields))
 
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 50), (1, 1), (1000, 1000), (1001, 1000), (-1, 50), (2**31 - 1, 1000)])
@@ -259,7 +262,7 @@ def test_a_token_belongs_to_its_filters_and_its_organization():
         token = page(page_size=1).cut([KEY, KEY], lambda row: row).next_page_token
         assert page(page_size=9, page_token=token).beside == KEY  # another size is the same query
         with pytest.raises(PageTokenInvalid):
-            page(page_token=token, status=[pb.Hold.PLACED])
+            page(page_token=token, status=[holds_pb.Hold.PLACED])
     with acting_as(dataclasses.replace(INVESTOR, org_id="org_2")), pytest.raises(PageTokenInvalid):
         page(page_token=token)
 

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from realco.distributions.v1 import distributions_pb2 as distributions
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2, journal_pb2
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls import field_kinds
@@ -110,7 +110,7 @@ def seconds_of(year: int, *rest: int) -> int:
     ],
 )
 def test_a_time_of_a_request_comes_back_from_the_store_as_it_went_in(timestamp, fits):
-    request = escrow.PlaceHoldRequest(expire_time=timestamp)
+    request = holds_pb2.PlaceHoldRequest(expire_time=timestamp)
     assert field_kinds.find_faults(request) == ([] if fits else [("expire_time", TIME_RULE)])
 
 
@@ -138,17 +138,17 @@ def test_a_day_of_a_request_is_a_day_of_the_calendar(day, fits):
 
 @pytest.mark.parametrize(("start", "end", "fits"), [(1, 2, True), (2, 2, True), (2, 1, False)])
 def test_a_range_does_not_end_before_it_begins(start, end, fits):
-    request = escrow.ListLedgerEntriesRequest(from_time=Timestamp(seconds=start), to_time=Timestamp(seconds=end))
+    request = journal_pb2.ListLedgerEntriesRequest(from_time=Timestamp(seconds=start), to_time=Timestamp(seconds=end))
     faults = [] if fits else [("from_time", "must not be after the end of the range")]
     assert field_kinds.find_faults(request) == faults
 
 
 def test_a_range_open_at_one_end_is_a_range():
-    assert not field_kinds.find_faults(escrow.ListLedgerEntriesRequest(from_time=Timestamp(seconds=5)))
+    assert not field_kinds.find_faults(journal_pb2.ListLedgerEntriesRequest(from_time=Timestamp(seconds=5)))
 
 
 def test_a_fault_is_found_wherever_it_hides_and_the_callers_own_keys_are_not_repeated():
-    request = escrow.BatchPostJournalEntriesRequest()
+    request = journal_pb2.BatchPostJournalEntriesRequest()
     request.items.add().journal_entry.description = "rent"
     request.items.add().journal_entry.description = "rent\x00"
     assert [path for path, _ in field_kinds.find_faults(request)] == ["items[1].journal_entry.description"]
@@ -157,8 +157,10 @@ def test_a_fault_is_found_wherever_it_hides_and_the_callers_own_keys_are_not_rep
 
 
 def test_what_a_person_explains_may_have_several_lines_and_a_name_may_not():
-    assert not field_kinds.find_faults(escrow.FreezeEscrowAccountRequest(reason="a court order:\n\t12 C 345"))
-    faults = field_kinds.find_faults(escrow.CreateEscrowAccountRequest(display_name="Oak\nStreet"))
+    assert not field_kinds.find_faults(
+        escrow_accounts_pb2.FreezeEscrowAccountRequest(reason="a court order:\n\t12 C 345")
+    )
+    faults = field_kinds.find_faults(escrow_accounts_pb2.CreateEscrowAccountRequest(display_name="Oak\nStreet"))
     assert faults == [("display_name", "must be one line without control characters")]
 
 

@@ -8,7 +8,9 @@ from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.distributions.v1.offerings_pb2 import CreateOfferingRequest, WaterfallTerms
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2
 from realco.transactions.v1.bank_accounts_pb2 import CreateBankAccountRequest
 
@@ -19,12 +21,12 @@ from services.chassis.values.etags import EtagRequired
 ACCOUNT = "esc_" + "0" * 26
 
 
-def hold(**changes) -> pb.PlaceHoldRequest:
-    request = pb.PlaceHoldRequest(
+def hold(**changes) -> holds_pb.PlaceHoldRequest:
+    request = holds_pb.PlaceHoldRequest(
         idempotency_key="key-1",
         escrow_account_id=ACCOUNT,
         ledger_account={"kind": "SUBSCRIPTION", "party_id": f"pty_{1:026}"},
-        reason=pb.Hold.MANUAL,
+        reason=holds_pb.Hold.MANUAL,
     )
     request.amount.currency_code, request.amount.amount_minor = "USD", 100
     for field, value in changes.items():
@@ -60,7 +62,7 @@ def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):
 def test_the_values_of_an_enum_are_called_by_their_names(number):
     with pytest.raises(InvalidField) as refusal:
         validation.validate(hold(reason=number))
-    names = [value.name for value in pb.Hold.Reason.DESCRIPTOR.values if value.number]
+    names = [value.name for value in holds_pb.Hold.Reason.DESCRIPTOR.values if value.number]
     assert refusal.value.fields == {"reason": f"must be one of {', '.join(names)}"}
 
 
@@ -80,7 +82,16 @@ def test_a_choice_that_is_not_made_is_told_where_it_is_made_with_what_there_is_t
 
 
 def etags_of_requests():
-    modules = (compliance_pb2, parties_pb2, approvals_pb2, pb, transactions_pb2, bank_accounts_pb2)
+    modules = (
+        compliance_pb2,
+        parties_pb2,
+        approvals_pb2,
+        accounts_pb,
+        journal_pb,
+        holds_pb,
+        transactions_pb2,
+        bank_accounts_pb2,
+    )
     modules += (distributions_pb2, offerings_pb2)
     for service in (service for module in modules for service in module.DESCRIPTOR.services_by_name.values()):
         for rpc in service.methods:
@@ -102,7 +113,7 @@ def test_an_etag_that_a_write_must_have_is_asked_for_by_its_own_code(descriptor)
 
 
 def test_an_item_of_a_batch_is_found_by_its_place():
-    request = pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
+    request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=ACCOUNT)
     request.items.add()
     with pytest.raises(InvalidField) as refusal:
         validation.validate(request)
@@ -123,7 +134,7 @@ def test_an_item_of_a_batch_is_found_by_its_place():
 )
 def test_bytes_that_are_not_the_message_are_refused(raw):
     with pytest.raises(InvalidField):
-        validation.parse(raw, pb.PlaceHoldRequest.FromString)
+        validation.parse(raw, holds_pb.PlaceHoldRequest.FromString)
 
 
 def test_rules_of_the_proto_and_of_all_fields_are_told_together():

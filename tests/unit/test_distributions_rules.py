@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import money_pb2
 
 from services.distributions import messages, tables
@@ -31,7 +31,7 @@ from services.distributions.store.columns import read_terms, write_terms
 from services.distributions.subscribers import SUBSCRIPTIONS
 from tests.support.ledger_accounts import ledger_account
 
-Entry, Leg = escrow.JournalEntry, escrow.LedgerEntry
+Entry, Leg = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 INVESTMENT = Investment(
     investment_id="inv_1",
@@ -76,7 +76,7 @@ def test_the_database_allows_the_moves_the_domain_allows(table: str, moves: dict
     assert stored == allowed
 
 
-def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields: Any) -> escrow.JournalEntry:
+def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields: Any) -> journal_pb2.JournalEntry:
     fields = {"investment_id": "inv_1", "transaction_id": "txn_1", "layer": Leg.POSTED} | fields
     leg = Leg(
         ledger_account=ledger_account(account),
@@ -84,7 +84,7 @@ def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields:
         amount=money_pb2.Money(currency_code="USD", amount_minor=100),
         layer=fields.pop("layer"),
     )
-    return escrow.JournalEntry(type=kind, ledger_entries=[leg], **fields)
+    return journal_pb2.JournalEntry(type=kind, ledger_entries=[leg], **fields)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields:
     ],
 )
 def test_what_an_entry_says_of_an_investment(
-    case: escrow.JournalEntry, funded: int, refunded: int, completed: int
+    case: journal_pb2.JournalEntry, funded: int, refunded: int, completed: int
 ) -> None:
     found = sum_contributions([case])
     if not found:

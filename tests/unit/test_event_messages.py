@@ -8,8 +8,8 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from google.protobuf.message_factory import GetMessageClass
 from realco.distributions.v1 import events_pb2 as distributions_events
-from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as escrow_events
+from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX, cut, leave_out
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 from realco.distributions.v1 import offerings_pb2
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 from starlette.datastructures import Headers
 
 from gateway import contracts
 from gateway.binding import HTTP_BODY, Binding
+from gateway.descriptors import is_message, is_required, message_of
+from gateway.json_reader import Found, reader_of
 from gateway.problems import Fault, Problem
-from services.chassis.spelling.descriptors import is_message, is_required, message_of
-from services.chassis.spelling.json_reader import Found, reader_of
 
 ESCROW_ACCOUNT = "esc_" + "0" * 26
 TRANSACTION_ID = b"txn_" + b"0" * 26
@@ -23,10 +23,10 @@ def binding(module, service: str, rpc: str) -> Binding:
     return Binding(module.DESCRIPTOR.services_by_name[service].methods_by_name[rpc])
 
 
-LEDGER = binding(escrow_pb2, "EscrowService", "ListLedgerEntries")
-POST_ENTRY = binding(escrow_pb2, "EscrowService", "PostJournalEntry")
-BATCH = binding(escrow_pb2, "EscrowService", "BatchPostJournalEntries")
-OPEN_ACCOUNT = binding(escrow_pb2, "EscrowService", "CreateEscrowAccount")
+LEDGER = binding(journal_pb2, "JournalService", "ListLedgerEntries")
+POST_ENTRY = binding(journal_pb2, "JournalService", "PostJournalEntry")
+BATCH = binding(journal_pb2, "JournalService", "BatchPostJournalEntries")
+OPEN_ACCOUNT = binding(escrow_accounts_pb2, "EscrowAccountsService", "CreateEscrowAccount")
 LIST = binding(transactions_pb2, "TransactionsService", "ListTransactions")
 CREATE = binding(transactions_pb2, "TransactionsService", "CreateTransaction")
 CANCEL = binding(transactions_pb2, "TransactionsService", "CancelTransaction")
@@ -54,7 +54,7 @@ def faults_of_headers(bound: Binding, headers, body=b"") -> list[Fault]:
 def test_path_and_query_fill_the_request_of_a_read():
     query = b"from=2026-01-01T00:00:00Z&to=2026-02-01T00%3A00%3A00%2B02:00&pageSize=7&kind=CASH&kind=PAYABLE"
     message = read(LEDGER, [ESCROW_ACCOUNT], query)
-    assert message == escrow_pb2.ListLedgerEntriesRequest(
+    assert message == journal_pb2.ListLedgerEntriesRequest(
         escrow_account_id=ESCROW_ACCOUNT,
         from_time={"seconds": 1767225600},
         to_time={"seconds": 1769896800},

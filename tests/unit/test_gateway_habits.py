@@ -12,7 +12,7 @@ from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import holds_pb2, journal_pb2
 from realco.type.v1 import http_pb2
 from starlette.datastructures import Headers
 
@@ -98,20 +98,20 @@ def test_what_is_only_validated_is_not_created():
 @pytest.mark.parametrize(
     ("response", "status", "location"),
     [
-        (escrow_pb2.PostJournalEntryResponse(approval={"approval_id": "apr_1"}), 202, "/api/v1/approvals/apr_1"),
+        (journal_pb2.PostJournalEntryResponse(approval={"approval_id": "apr_1"}), 202, "/api/v1/approvals/apr_1"),
         (
-            escrow_pb2.PostJournalEntryResponse(journal_entry={"journal_entry_id": "je_1", "escrow_account_id": "e"}),
+            journal_pb2.PostJournalEntryResponse(journal_entry={"journal_entry_id": "je_1", "escrow_account_id": "e"}),
             201,
             "/api/v1/escrow-accounts/e/journal-entries/je_1",
         ),
-        (escrow_pb2.CaptureHoldResponse(approval={"approval_id": "apr_1"}), 202, "/api/v1/approvals/apr_1"),
-        (escrow_pb2.CaptureHoldResponse(hold={"hold_id": "hold_1"}), 200, None),
-        (escrow_pb2.BatchPostJournalEntriesResponse(posted={"results": [{"idempotency_key": "k"}]}), 200, None),
+        (holds_pb2.CaptureHoldResponse(approval={"approval_id": "apr_1"}), 202, "/api/v1/approvals/apr_1"),
+        (holds_pb2.CaptureHoldResponse(hold={"hold_id": "hold_1"}), 200, None),
+        (journal_pb2.BatchPostJournalEntriesResponse(posted={"results": [{"idempotency_key": "k"}]}), 200, None),
     ],
 )
 def test_what_only_waits_is_202_what_was_created_201_and_what_was_done_200(response, status, location):
-    rpcs = escrow_pb2.DESCRIPTOR.services_by_name["EscrowService"].methods
-    rpc = next(one for one in rpcs if one.output_type is response.DESCRIPTOR)
+    [service] = response.DESCRIPTOR.file.services_by_name.values()
+    rpc = next(one for one in service.methods if one.output_type is response.DESCRIPTOR)
     answer = Answer(rpc).of(response, replayed=False)
     assert (answer.status_code, answer.headers.get("location")) == (status, location)
 

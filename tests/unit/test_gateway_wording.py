@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1 import http_pb2
 
+from gateway.descriptors import camel_case, has_option
 from gateway.wording import in_rest_words
-from services.chassis.spelling.descriptors import camel_case, has_option
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_text_is_said_in_rests_words(said, read):
 def test_a_field_is_called_by_its_header_where_it_has_one():
     request = transactions.CreateTransactionRequest.DESCRIPTOR
     [key] = [field for field in request.fields if has_option(field, http_pb2.header)]
-    item = escrow.BatchPostJournalEntriesRequest.DESCRIPTOR.fields_by_name["items"].message_type
+    item = journal_pb2.BatchPostJournalEntriesRequest.DESCRIPTOR.fields_by_name["items"].message_type
     assert item is not None
     assert in_rest_words(key.name, request) == "Idempotency-Key"
     assert in_rest_words(key.name, item) == item.fields_by_name[key.name].json_name

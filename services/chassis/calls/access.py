@@ -22,8 +22,8 @@ from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.values.errors import BootError, DomainError, PermissionDenied
 from services.chassis.values.refusals import PartyNotFound
 
-# What a caller may do with a resource: the RPC that does it (`EscrowService/FreezeEscrowAccount`), and whether the
-# rules of the business let it happen now: yes or no, or the check that raises the refusal.
+# What a caller may do with a resource: the RPC that does it (`HoldsService/PlaceHold`), and whether the rules of the
+# business let it happen now: yes or no, or the check that raises the refusal.
 Action = tuple[str, bool | Callable[[], None]]
 
 
@@ -84,7 +84,7 @@ class Rule:
 
 
 def rules_of(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
-    """Full method path (`/realco.escrow.v1.EscrowService/GetHold`) -> rule.
+    """Full method path (`/realco.escrow.v1.HoldsService/GetHold`) -> rule.
 
     Raises:
         BootError: naming every RPC whose option is missing or makes no sense.
@@ -125,7 +125,7 @@ def name_action(rpc: str, resource: str) -> str:
 
 @cache
 def rule_of(rpc: str) -> Rule:
-    """The rule of one RPC: `realco.escrow.v1.EscrowService/GetHold`."""
+    """The rule of one RPC: `realco.escrow.v1.HoldsService/GetHold`."""
     return _rule(descriptor_pool.Default().FindMethodByName(rpc.replace("/", ".")))
 
 

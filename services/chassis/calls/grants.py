@@ -22,7 +22,7 @@ _SETTING = "SERVICE_GRANTS_FILE"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _RPC = re.compile(r"[A-Za-z][A-Za-z0-9_.]*/[A-Za-z][A-Za-z0-9]*")
 
-# The path of an RPC (`/realco.escrow.v1.EscrowService/GetHold`) -> the services that may call it, too.
+# The path of an RPC (`/realco.escrow.v1.HoldsService/GetHold`) -> the services that may call it, too.
 Grants = Mapping[str, frozenset[str]]
 
 

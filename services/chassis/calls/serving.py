@@ -10,7 +10,7 @@ from realco.type.v1 import service_pb2
 
 
 def server_of(interface: ServiceDescriptor) -> str:
-    """The service that REST asks: `escrow` for `realco.escrow.v1.EscrowService`."""
+    """The service that REST asks: `escrow` for `realco.escrow.v1.HoldsService`."""
     return _served_by(interface).rest or interface.full_name.split(".")[1]
 
 

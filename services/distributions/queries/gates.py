@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from realco.distributions.v1 import offerings_pb2 as pb
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_accounts_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
@@ -42,7 +42,7 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
     status = balanced = None
     if account is not None:
-        status = escrow.EscrowAccount.Status.Name(account.status)
+        status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
         balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
     return PeerFacts(status, balanced, {clearance.party_id: clearance.cleared for clearance in clearances})

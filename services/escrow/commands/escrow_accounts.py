@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 

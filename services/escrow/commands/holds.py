@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
@@ -61,38 +62,46 @@ _SOURCES = {
 
 
 async def post_journal_entry(
-    poster: Poster, database: Database, request: pb.PostJournalEntryRequest, now: datetime
-) -> pb.JournalEntry:
+    poster: Poster, database: Database, request: journal_pb.PostJournalEntryRequest, now: datetime
+) -> journal_pb.JournalEntry:
     entry = await build_entry(database, request.escrow_account_id, request.idempotency_key, request.journal_entry, now)
     return await poster.post_one(entry, validate_only=request.validate_only)
 
 
 async def batch_post_journal_entries(
-    poster: Poster, database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
-) -> pb.PostingResults:
+    poster: Poster, database: Database, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
+) -> journal_pb.PostingResults:
     entries = await build_entries(database, request, now)
     outcomes = await poster.post(entries, validate_only=request.validate_only)
-    return pb.PostingResults(results=build_results(pb.PostingResult, request.items, outcomes))
+    return journal_pb.PostingResults(results=build_results(journal_pb.PostingResult, request.items, outcomes))
 
 
-async def release_subscriptions(poster: Poster, request: pb.ReleaseSubscriptionsRequest) -> pb.JournalEntry:
+async def release_subscriptions(
+    poster: Poster, request: postings_pb.ReleaseSubscriptionsRequest
+) -> journal_pb.JournalEntry:
     return await poster.post_one(_build_release(request))
 
 
-async def declare_distribution(poster: Poster, request: pb.DeclareDistributionRequest) -> pb.JournalEntry:
+async def declare_distribution(
+    poster: Poster, request: postings_pb.DeclareDistributionRequest
+) -> journal_pb.JournalEntry:
     return await poster.post_one(_build_declaration(request))
 
 
-async def batch_submit_payouts(poster: Poster, request: pb.BatchSubmitPayoutsRequest) -> pb.BatchSubmitPayoutsResponse:
+async def batch_submit_payouts(
+    poster: Poster, request: postings_pb.BatchSubmitPayoutsRequest
+) -> postings_pb.BatchSubmitPayoutsResponse:
     outcomes = await poster.post([_build_payout(item) for item in request.items])
-    return pb.BatchSubmitPayoutsResponse(results=build_results(pb.PostingResult, request.items, outcomes))
+    return postings_pb.BatchSubmitPayoutsResponse(
+        results=build_results(journal_pb.PostingResult, request.items, outcomes)
+    )
 
 
 async def build_entry(
     database: Database,
     escrow_account_id: str,
     idempotency_key: str,
-    new: pb.NewJournalEntry,
+    new: journal_pb.NewJournalEntry,
     now: datetime,
     path: str = "journal_entry",
 ) -> NewEntry:
@@ -130,7 +139,7 @@ async def build_entry(
         journal_entry_id=new_id("je"),
         key=build_key("rpc", "post", principal.subject, idempotency_key, body=body),
         idempotency_key=idempotency_key,
-        type=EntryType(pb.JournalEntry.Type.Name(new.type)),
+        type=EntryType(journal_pb.JournalEntry.Type.Name(new.type)),
         description=new.description,
         legs=legs,
         created_by=principal.person,
@@ -147,9 +156,9 @@ async def build_entry(
     )
 
 
-def _check_reversal(new: pb.NewJournalEntry, path: str) -> None:
+def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
     """An entry reverses one if and only if it says so twice, and then has nothing of its own."""
-    is_reversal = new.type == pb.JournalEntry.REVERSAL
+    is_reversal = new.type == journal_pb.JournalEntry.REVERSAL
     if is_reversal and not new.reverses_journal_entry_id:
         fault = {f"{path}.reverses_journal_entry_id": "is required of a REVERSAL"}
         raise InvalidField("A REVERSAL says which journal entry it reverses.", fields=fault)
@@ -166,7 +175,7 @@ def _check_reversal(new: pb.NewJournalEntry, path: str) -> None:
 
 
 async def build_entries(
-    database: Database, request: pb.BatchPostJournalEntriesRequest, now: datetime
+    database: Database, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
 ) -> list[NewEntry | JournalEntryNotFound]:
     """What each item of a batch asks for; one that reverses what is not there is refused by itself.
 
@@ -193,7 +202,7 @@ async def build_entries(
     return found
 
 
-def _read_legs(legs: Sequence[pb.Leg], path: str) -> tuple[Leg, ...]:
+def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
     if len(legs) < 2:
         raise InvalidField("A journal entry has at least two legs.", fields={f"{path}.legs": "must be at least two"})
     if sum(leg.amount.amount_minor for leg in legs) > AMOUNT_MINOR_MAX:
@@ -201,9 +210,9 @@ def _read_legs(legs: Sequence[pb.Leg], path: str) -> tuple[Leg, ...]:
     return tuple(
         Leg(
             read_ledger_account(leg.ledger_account, f"{path}.legs[{number}].ledger_account"),
-            Direction.DEBIT if leg.direction == pb.LedgerEntry.DEBIT else Direction.CREDIT,
+            Direction.DEBIT if leg.direction == journal_pb.LedgerEntry.DEBIT else Direction.CREDIT,
             leg.amount.amount_minor,
-            Layer.PENDING if leg.layer == pb.LedgerEntry.PENDING else Layer.POSTED,
+            Layer.PENDING if leg.layer == journal_pb.LedgerEntry.PENDING else Layer.POSTED,
         )
         for number, leg in enumerate(legs)
     )
@@ -218,7 +227,7 @@ def _read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
     return currency
 
 
-def _build_release(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
+def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry:
     """Every named subscription to ISSUER_PROCEEDS, all or none."""
     legs = [
         debit(account, minor)
@@ -234,7 +243,7 @@ def _build_release(request: pb.ReleaseSubscriptionsRequest) -> NewEntry:
     )
 
 
-def _build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
+def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEntry:
     """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
     legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
     return _build_for_service(
@@ -248,9 +257,9 @@ def _build_declaration(request: pb.DeclareDistributionRequest) -> NewEntry:
     )
 
 
-def _build_payout(item: pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
+def _build_payout(item: postings_pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
     """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
-    source = Kind(pb.LedgerAccount.Kind.Name(item.source))
+    source = Kind(journal_pb.LedgerAccount.Kind.Name(item.source))
     entry_type, description = _SOURCES[source]
     account = account_of_party(source, item.party_id) if line_of(source).of_party else LedgerAccount(source)
     return _build_for_service(
@@ -280,7 +289,7 @@ def _build_for_service(request: Any, scope: str, **values: Any) -> NewEntry:
     )
 
 
-def _read_parts(parts: Sequence[pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
+def _read_parts(parts: Sequence[postings_pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
     """Each party's own ledger account of the kind, with its amount."""
     if len({part.party_id for part in parts}) < len(parts):
         raise InvalidField(

@@ -12,8 +12,8 @@ from datetime import datetime
 from itertools import groupby
 
 from asyncpg import Connection
-from realco.escrow.v1 import escrow_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.escrow.v1 import journal_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls import batch

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextvars import Context
 
 from asyncpg.pool import PoolConnectionProxy
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import note_replayed
 from services.chassis.data.database import Database, is_away, is_contention, sqlstate

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp, to_money, to_timestamp
@@ -23,8 +24,8 @@ _TIME = sa.TIMESTAMP(timezone=True)
 
 
 async def get_escrow_account_balance(
-    tx: AsyncConnection, request: pb.GetEscrowAccountBalanceRequest, now: datetime
-) -> pb.EscrowAccountBalance:
+    tx: AsyncConnection, request: accounts_pb.GetEscrowAccountBalanceRequest, now: datetime
+) -> accounts_pb.EscrowAccountBalance:
     account = await require_escrow_account(tx, request.escrow_account_id)
     as_of = _as_of(request, now)
     rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
@@ -36,7 +37,7 @@ async def get_escrow_account_balance(
     cash, transit = by_kind[Kind.CASH].posted, by_kind[Kind.IN_TRANSIT]
     # What the rails owe us is on the debit side, what is on its way out on the credit side.
     pending_in, pending_out = max(transit.pending, 0), max(-transit.posted, 0)
-    return pb.EscrowAccountBalance(
+    return accounts_pb.EscrowAccountBalance(
         escrow_account_id=account.escrow_account_id,
         as_of=to_timestamp(as_of or now),
         posted=amount(cash),
@@ -56,8 +57,8 @@ def _kept_back(kind: Kind, row: sa.Row[Any]) -> int:
 
 
 async def list_ledger_accounts(
-    tx: AsyncConnection, request: pb.ListLedgerAccountsRequest, now: datetime
-) -> pb.ListLedgerAccountsResponse:
+    tx: AsyncConnection, request: journal_pb.ListLedgerAccountsRequest, now: datetime
+) -> journal_pb.ListLedgerAccountsResponse:
     account = await require_escrow_account(tx, request.escrow_account_id)
     as_of = _as_of(request, now)
     lines = _BALANCES_NOW if as_of is None else _BALANCES_AT
@@ -66,14 +67,16 @@ async def list_ledger_accounts(
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, key, descending=False), _key(account, as_of))).all()
     rows, token, previous = page.cut(found, lambda row: (row.kind, row.party_id))
-    return pb.ListLedgerAccountsResponse(
+    return journal_pb.ListLedgerAccountsResponse(
         ledger_accounts=[messages.to_ledger_account_balance(row, account.currency) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
 
 
-def _as_of(request: pb.GetEscrowAccountBalanceRequest | pb.ListLedgerAccountsRequest, now: datetime) -> datetime | None:
+def _as_of(
+    request: accounts_pb.GetEscrowAccountBalanceRequest | journal_pb.ListLedgerAccountsRequest, now: datetime
+) -> datetime | None:
     if not request.HasField("as_of"):
         return None
     as_of = from_timestamp(request.as_of, "as_of")
@@ -137,7 +140,9 @@ _BALANCES_AT = (
 _KINDS_NOW, _KINDS_AT = _by_kind(_BALANCES_NOW), _by_kind(_BALANCES_AT)
 
 
-async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequest, now: datetime) -> pb.TrialBalance:
+async def get_trial_balance(
+    tx: AsyncConnection, request: journal_pb.GetTrialBalanceRequest, now: datetime
+) -> journal_pb.TrialBalance:
     """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
     account = await require_escrow_account(tx, request.escrow_account_id)
     key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
@@ -149,13 +154,13 @@ async def get_trial_balance(tx: AsyncConnection, request: pb.GetTrialBalanceRequ
         debit_minor += max(net, 0)
         credit_minor += max(-net, 0)
         lines.append(
-            pb.TrialBalance.Line(
+            journal_pb.TrialBalance.Line(
                 kind=row.kind,
                 debit=to_money(Money(max(net, 0), account.currency)),
                 credit=to_money(Money(max(-net, 0), account.currency)),
             )
         )
-    return pb.TrialBalance(
+    return journal_pb.TrialBalance(
         escrow_account_id=account.escrow_account_id,
         as_of=to_timestamp(now),
         lines=lines,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.values.errors import InvalidField
 from services.escrow.domain.chart import Kind, line_of

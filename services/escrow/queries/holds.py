@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list

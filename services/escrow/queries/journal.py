@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import journal_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
-from realco.escrow.v1.escrow_pb2 import EscrowAccount
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from realco.escrow.v1 import escrow_pb2 as pb
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 from realco.type.v1.money_pb2 import Money
 
@@ -29,7 +31,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from tests.support.ledger_accounts import ledger_account
 
-_Type, _Leg = pb.JournalEntry, pb.LedgerEntry
+_Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
 _PAYOUT_TYPES = {"PAYABLE": _Type.DISTRIBUTION, "ISSUER_PROCEEDS": _Type.WITHDRAWAL, "SUBSCRIPTION": _Type.REFUND}
 
 
@@ -37,16 +39,18 @@ class MemoryEscrow:
     """Ledger accounts are written as everywhere in tests: `cash`, `payable:inv-001`."""
 
     def __init__(self) -> None:
-        self.accounts: dict[str, pb.EscrowAccount] = {}
+        self.accounts: dict[str, accounts_pb.EscrowAccount] = {}
         self.book: Counter[tuple[str, str]] = Counter()  # (escrow account, ledger account) -> credit less debit
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True
-        self._decisions: dict[tuple[str, str], tuple[bytes, pb.JournalEntry | DomainError]] = {}
+        self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
 
     def open(self, currency: str = "USD", *, escrow_account_id: str = "") -> str:
         """The id of a new account."""
-        account = pb.EscrowAccount(
-            escrow_account_id=escrow_account_id or new_id("esc"), currency_code=currency, status=pb.EscrowAccount.ACTIVE
+        account = accounts_pb.EscrowAccount(
+            escrow_account_id=escrow_account_id or new_id("esc"),
+            currency_code=currency,
+            status=accounts_pb.EscrowAccount.ACTIVE,
         )
         self.accounts[account.escrow_account_id] = account
         return account.escrow_account_id
@@ -60,22 +64,24 @@ class MemoryEscrow:
 
     # --- the RPCs ---
 
-    async def GetEscrowAccount(self, request: pb.GetEscrowAccountRequest, _: None) -> pb.EscrowAccount:
+    async def GetEscrowAccount(
+        self, request: accounts_pb.GetEscrowAccountRequest, _: None
+    ) -> accounts_pb.EscrowAccount:
         return self._find(request.escrow_account_id)
 
     async def GetEscrowAccountBalance(
-        self, request: pb.GetEscrowAccountBalanceRequest, _: None
-    ) -> pb.EscrowAccountBalance:
+        self, request: accounts_pb.GetEscrowAccountBalanceRequest, _: None
+    ) -> accounts_pb.EscrowAccountBalance:
         currency = self._find(request.escrow_account_id).currency_code
         kinds = Counter({kind: 0 for kind in Kind if not line_of(kind).of_party})
         for (escrow_account_id, name), minor in self.book.items():
             if escrow_account_id == request.escrow_account_id:
                 kind = Kind(name.partition(":")[0].upper())
                 kinds[kind] += minor if line_of(kind).normal_balance is Direction.CREDIT else -minor
-        return pb.EscrowAccountBalance(
+        return accounts_pb.EscrowAccountBalance(
             escrow_account_id=request.escrow_account_id,
             ledger_accounts=[
-                pb.LedgerAccountBalance(
+                journal_pb.LedgerAccountBalance(
                     ledger_account=ledger_account(kind),
                     posted=_money(minor, currency),
                     available=_money(minor, currency),
@@ -84,11 +90,13 @@ class MemoryEscrow:
             ],
         )
 
-    async def GetTrialBalance(self, request: pb.GetTrialBalanceRequest, _: None) -> pb.TrialBalance:
+    async def GetTrialBalance(self, request: journal_pb.GetTrialBalanceRequest, _: None) -> journal_pb.TrialBalance:
         self._find(request.escrow_account_id)
-        return pb.TrialBalance(escrow_account_id=request.escrow_account_id, balanced=self.balanced)
+        return journal_pb.TrialBalance(escrow_account_id=request.escrow_account_id, balanced=self.balanced)
 
-    async def ReleaseSubscriptions(self, request: pb.ReleaseSubscriptionsRequest, _: None) -> pb.JournalEntry:
+    async def ReleaseSubscriptions(
+        self, request: postings_pb.ReleaseSubscriptionsRequest, _: None
+    ) -> journal_pb.JournalEntry:
         legs = [(f"subscription:{part.party_id}", -part.amount.amount_minor) for part in request.subscriptions]
         total = sum(part.amount.amount_minor for part in request.subscriptions)
         currency = request.subscriptions[0].amount.currency_code
@@ -97,7 +105,9 @@ class MemoryEscrow:
         )
         return _raise_refusal(answer)
 
-    async def DeclareDistribution(self, request: pb.DeclareDistributionRequest, _: None) -> pb.JournalEntry:
+    async def DeclareDistribution(
+        self, request: postings_pb.DeclareDistributionRequest, _: None
+    ) -> journal_pb.JournalEntry:
         legs = [(f"payable:{part.party_id}", part.amount.amount_minor) for part in request.payables]
         total = sum(part.amount.amount_minor for part in request.payables)
         currency = request.payables[0].amount.currency_code
@@ -107,19 +117,21 @@ class MemoryEscrow:
         )
         return _raise_refusal(answer)
 
-    async def BatchSubmitPayouts(self, request: pb.BatchSubmitPayoutsRequest, _: None) -> pb.BatchSubmitPayoutsResponse:
-        return pb.BatchSubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
+    async def BatchSubmitPayouts(
+        self, request: postings_pb.BatchSubmitPayoutsRequest, _: None
+    ) -> postings_pb.BatchSubmitPayoutsResponse:
+        return postings_pb.BatchSubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
 
     # --- how they are answered ---
 
-    def _submit(self, item: pb.BatchSubmitPayoutsRequest.Item) -> pb.PostingResult:
-        kind = Kind(pb.LedgerAccount.Kind.Name(item.source))
+    def _submit(self, item: postings_pb.BatchSubmitPayoutsRequest.Item) -> journal_pb.PostingResult:
+        kind = Kind(journal_pb.LedgerAccount.Kind.Name(item.source))
         source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
         named = ("transaction_id", "investment_id", "distribution_id")
         context = {name: getattr(item, name) for name in named if getattr(item, name)}
         legs = [(source, -item.amount.amount_minor), ("in_transit", item.amount.amount_minor)]
         answer, replayed = self._post("payout", item, item.amount.currency_code, _PAYOUT_TYPES[kind], legs, context)
-        result = pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)
+        result = journal_pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)
         if isinstance(answer, DomainError):
             result.failure.CopyFrom(to_failure(make_failure(answer)))
         else:
@@ -127,7 +139,7 @@ class MemoryEscrow:
             self.submitted += [] if replayed else [item.idempotency_key]
         return result
 
-    def _find(self, escrow_account_id: str) -> pb.EscrowAccount:
+    def _find(self, escrow_account_id: str) -> accounts_pb.EscrowAccount:
         if escrow_account_id not in self.accounts:
             raise EscrowAccountNotFound
         return self.accounts[escrow_account_id]
@@ -140,7 +152,7 @@ class MemoryEscrow:
         entry_type: int,
         legs: Sequence[tuple[str, int]],
         context: dict[str, str],
-    ) -> tuple[pb.JournalEntry | DomainError, bool]:
+    ) -> tuple[journal_pb.JournalEntry | DomainError, bool]:
         """The entry or its refusal, and whether an earlier request with the key was given it."""
         key = request.idempotency_key
         body = request.SerializeToString(deterministic=True)
@@ -164,9 +176,9 @@ class MemoryEscrow:
     def _check(self, escrow_account_id: str, currency: str, legs: Sequence[tuple[str, int]]) -> None:
         """Raises the refusal, if there is one."""
         account = self._find(escrow_account_id)
-        if account.status == pb.EscrowAccount.CLOSED:
+        if account.status == accounts_pb.EscrowAccount.CLOSED:
             raise EscrowAccountClosed(escrow_account_id)
-        if account.status == pb.EscrowAccount.FROZEN:
+        if account.status == accounts_pb.EscrowAccount.FROZEN:
             raise EscrowAccountFrozen(escrow_account_id)
         check_currency(currency, account.currency_code)
         for name, minor in legs:
@@ -183,11 +195,11 @@ class MemoryEscrow:
 
     def _book(
         self, escrow_account_id: str, entry_type: int, legs: Sequence[tuple[str, int]], context: dict[str, str]
-    ) -> pb.JournalEntry:
+    ) -> journal_pb.JournalEntry:
         currency = self.accounts[escrow_account_id].currency_code
         for name, minor in legs:
             self.book[escrow_account_id, name] += minor
-        return pb.JournalEntry(
+        return journal_pb.JournalEntry(
             journal_entry_id=new_id("je"),
             escrow_account_id=escrow_account_id,
             type=entry_type,
@@ -206,7 +218,7 @@ class MemoryEscrow:
         )
 
 
-def _raise_refusal(answer: pb.JournalEntry | DomainError) -> pb.JournalEntry:
+def _raise_refusal(answer: journal_pb.JournalEntry | DomainError) -> journal_pb.JournalEntry:
     if isinstance(answer, DomainError):
         raise answer
     return answer

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2, postings_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -65,11 +65,11 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
     balance = await peer.get_escrow_account_balance(offering.escrow_account_id)
     return Cash(
         offering.escrow_account_id,
-        escrow.EscrowAccount.Status.Name(account.status),
+        escrow_accounts_pb2.EscrowAccount.Status.Name(account.status),
         sum(
             each.available.amount_minor
             for each in balance.ledger_accounts
-            if each.ledger_account.kind == escrow.LedgerAccount.DISTRIBUTABLE
+            if each.ledger_account.kind == journal_pb2.LedgerAccount.DISTRIBUTABLE
         ),
     )
 
@@ -117,17 +117,17 @@ async def _check_approved_content(tx: AsyncConnection, offering: Offering, distr
     invariant(kept == sum_owed(offering, result), "the allocations are those that were calculated")
 
 
-async def build_declare_request(tx: AsyncConnection, distribution_id: str) -> escrow.DeclareDistributionRequest:
+async def build_declare_request(tx: AsyncConnection, distribution_id: str) -> postings_pb2.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
     distribution = await require_distribution(tx, distribution_id)
     offering = await require_offering(tx, distribution.offering_id)
     owed = await sum_by_payee(tx, distribution_id)
-    return escrow.DeclareDistributionRequest(
+    return postings_pb2.DeclareDistributionRequest(
         idempotency_key=f"dist:{distribution_id}",
         escrow_account_id=offering.escrow_account_id,
         distribution_id=distribution_id,
         payables=[
-            escrow.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
+            postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
             for party_id, amount_minor in owed.items()
         ],
     )

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import postings_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -67,17 +67,17 @@ async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) ->
     await save_investments(tx, changes, events.InvestmentUpdated, now)
 
 
-async def build_release_request(tx: AsyncConnection, offering_id: str) -> escrow.ReleaseSubscriptionsRequest:
+async def build_release_request(tx: AsyncConnection, offering_id: str) -> postings_pb2.ReleaseSubscriptionsRequest:
     """What escrow is asked: the same request every time, because the closing fixed it."""
     offering = await require_offering(tx, offering_id)
     key = f"close:{offering_id}"
     released = await sum_released(tx, offering_id)
-    return escrow.ReleaseSubscriptionsRequest(
+    return postings_pb2.ReleaseSubscriptionsRequest(
         idempotency_key=key if offering.closing_attempt == 1 else f"{key}:{offering.closing_attempt}",
         escrow_account_id=offering.escrow_account_id,
         offering_id=offering_id,
         subscriptions=[
-            escrow.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
+            postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
             for party_id, amount_minor in released.items()
         ],
     )

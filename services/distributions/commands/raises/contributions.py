@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,7 +25,7 @@ from services.distributions.store.investments import INVESTMENTS, lock_investmen
 from services.distributions.store.offerings import OFFERINGS, save_offering
 from services.distributions.tables import offerings
 
-_ENTRY, _LEG = escrow.JournalEntry, escrow.LedgerEntry
+_ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
 _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 
 
@@ -39,7 +39,7 @@ class Booked:
 
 
 async def record_entries(
-    tx: AsyncConnection, escrow_account_id: str, entries: Sequence[escrow.JournalEntry], now: datetime
+    tx: AsyncConnection, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
 ) -> None:
     """Counts what journal entries say about contributions."""
     undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
@@ -81,7 +81,7 @@ async def _count_booked(
 
 
 def sum_contributions(
-    entries: Sequence[escrow.JournalEntry], contributed: Collection[str] = ()
+    entries: Sequence[journal_pb2.JournalEntry], contributed: Collection[str] = ()
 ) -> Mapping[tuple[str, str], Booked]:
     """Investment and party -> what entries add, of the posted legs on subscriptions. A release gives nothing back.
 
@@ -94,7 +94,7 @@ def sum_contributions(
             continue
         for leg in entry.ledger_entries:
             account = leg.ledger_account
-            if leg.layer != _LEG.POSTED or account.kind != escrow.LedgerAccount.SUBSCRIPTION:
+            if leg.layer != _LEG.POSTED or account.kind != journal_pb2.LedgerAccount.SUBSCRIPTION:
                 continue
             credit = leg.direction == _LEG.CREDIT
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor

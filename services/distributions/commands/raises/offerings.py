@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
-from realco.escrow.v1 import escrow_pb2 as escrow
+from realco.escrow.v1 import escrow_accounts_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -37,7 +37,7 @@ _ALWAYS_EDITABLE: Final = frozenset({"external_id", "metadata"})
 class OfferingFacts:
     """What others say of an offering's escrow account and its sponsor, asked before the transaction."""
 
-    account: escrow.EscrowAccount | None  # None if there is no such account
+    account: escrow_accounts_pb2.EscrowAccount | None  # None if there is no such account
     unknown: PartyNotFound | None  # the refusal of a sponsor that is not there
 
 
@@ -117,10 +117,10 @@ def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maxi
         )
 
 
-def _check_account(account: escrow.EscrowAccount | None, currency: str) -> None:
+def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: str) -> None:
     if account is None:
         raise EscrowAccountNotFound("escrow_account_id")
-    status = escrow.EscrowAccount.Status.Name(account.status)
+    status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
     check_takes_money(account.escrow_account_id, status, "escrow_account_id")
     check_currency(currency, account.currency_code, "target_amount.currency_code")
 

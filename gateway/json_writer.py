@@ -2,7 +2,7 @@
 
 One rule for what is there: everything, but for what is `optional` in the proto or one of a oneof. So an amount of zero
 reads "0", an empty list [], no text "". A message cannot be made up: that a service sets what is not `optional` is its
-promise, to which the stories' answers are held. A value of an enum that is newer than this process is written as
+promise, to which the stories' answers are held. A value of an enum that is newer than this gateway is written as
 `UNKNOWN_<number>`: clients take any text where an answer has an enum.
 """
 
@@ -17,35 +17,30 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import http_pb2
 
-from services.chassis.spelling import scalars
-from services.chassis.spelling.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
+from gateway import scalars
+from gateway.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
+from gateway.wording import in_rest_words
 
 # Why something did not happen: said as the problem says it that one request is refused with.
 _FOR_PERSONS = frozenset({"realco.type.v1.Failure.message"})
 
 _Emit = Callable[[Any, dict[str, Any]], None]
 _Spell = Callable[[Any], Any]
-Say = Callable[[str], str]
 
 
 def dumps(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document)
 
 
-def dump(message: Message, say: Say = str) -> bytes:
-    return dumps(writer_of(message.DESCRIPTOR, say)(message))
+def dump(message: Message) -> bytes:
+    return dumps(writer_of(message.DESCRIPTOR)(message))
 
 
 class MessageWriter:
-    """Writes a message as the dict its JSON has.
+    """Writes a message as the dict its JSON has."""
 
-    Args:
-        say: What a failure says to persons, in the words of the reader: REST calls things otherwise than gRPC.
-        sparse: Only what is set: of a message that is a part of something, what is not there says nothing.
-    """
-
-    def __init__(self, descriptor: Descriptor, say: Say, sparse: bool) -> None:
-        self._emitters = [_emitter(field, say, sparse) for field in descriptor.fields]
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._emitters = [_emitter(field) for field in descriptor.fields]
 
     def __call__(self, message: Any) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -55,8 +50,8 @@ class MessageWriter:
 
 
 @cache
-def writer_of(descriptor: Descriptor, say: Say = str, *, sparse: bool = False) -> MessageWriter:
-    return MessageWriter(descriptor, say, sparse)
+def writer_of(descriptor: Descriptor) -> MessageWriter:
+    return MessageWriter(descriptor)
 
 
 def always_there(field: FieldDescriptor) -> bool:
@@ -64,28 +59,24 @@ def always_there(field: FieldDescriptor) -> bool:
     return field.containing_oneof is None
 
 
-def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
+def _emitter(field: FieldDescriptor) -> _Emit:
     name, key = field.name, field.json_name
     if is_map(field):
         spell_key = camel_case if option(field, http_pb2.keys_are_names) else str
-        spell_value = _spelling(message_of(field).fields_by_name["value"], say, sparse)
+        spell_value = _spelling(message_of(field).fields_by_name["value"])
 
         def emit_map(message: Any, out: dict[str, Any]) -> None:
-            entries = getattr(message, name)
-            if entries or not sparse:
-                out[key] = {spell_key(of): spell_value(value) for of, value in entries.items()}
+            out[key] = {spell_key(of): spell_value(value) for of, value in getattr(message, name).items()}
 
         return emit_map
     if field.full_name in _FOR_PERSONS:
-        spell: _Spell = say
+        spell: _Spell = in_rest_words
     else:
-        spell = camel_case if option(field, http_pb2.is_field_name) else _spelling(field, say, sparse)
+        spell = camel_case if option(field, http_pb2.is_field_name) else _spelling(field)
     if field.is_repeated:
 
         def emit_list(message: Any, out: dict[str, Any]) -> None:
-            items = getattr(message, name)
-            if items or not sparse:
-                out[key] = [spell(item) for item in items]
+            out[key] = [spell(item) for item in getattr(message, name)]
 
         return emit_list
     if field.has_presence:
@@ -97,14 +88,12 @@ def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
         return emit_present
 
     def emit(message: Any, out: dict[str, Any]) -> None:
-        value = getattr(message, name)
-        if value or not sparse:
-            out[key] = spell(value)
+        out[key] = spell(getattr(message, name))
 
     return emit
 
 
-def _spelling(field: FieldDescriptor, say: Say, sparse: bool) -> _Spell:
+def _spelling(field: FieldDescriptor) -> _Spell:
     if field.type == FieldDescriptor.TYPE_ENUM:
         names = {value.number: value.name for value in enum_of(field).values}
         return lambda number: names.get(number) or f"UNKNOWN_{number}"
@@ -117,5 +106,5 @@ def _spelling(field: FieldDescriptor, say: Say, sparse: bool) -> _Spell:
     nested = message_of(field)
     if nested.full_name in scalars.WRITE_MESSAGE:
         return scalars.WRITE_MESSAGE[nested.full_name]
-    writer = writer_of(nested, say, sparse=sparse)
+    writer = writer_of(nested)
     return lambda message: writer(message)

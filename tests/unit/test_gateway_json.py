@@ -8,13 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realco.distributions.v1 import distributions_pb2
-from realco.escrow.v1 import escrow_pb2
+from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2, journal_pb2
 from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import access_pb2, failure_pb2
 
-from gateway.wording import in_rest_words
-from services.chassis.spelling import json_writer
-from services.chassis.spelling.json_reader import IS_REQUIRED, MessageReader, parse, pointer, reader_of
+from gateway import json_writer
+from gateway.json_reader import IS_REQUIRED, MessageReader, parse, pointer, reader_of
 
 
 def read(message_type, text: str | bytes):
@@ -176,7 +175,7 @@ def test_an_empty_object_is_a_message_that_is_set():
 def test_faults_in_lists_name_the_item():
     legs = '[{}, {"amount": {"amountMinor": 1.5}}]'
     text = f'{{"items": [{{"idempotencyKey": "a"}}, null, {{"journalEntry": {{"legs": {legs}}}}}, 3]}}'
-    _, faults = read(escrow_pb2.BatchPostJournalEntriesRequest, text)
+    _, faults = read(journal_pb2.BatchPostJournalEntriesRequest, text)
     assert [fault.partition(":")[0] for fault in faults] == [
         "/items/1",
         "/items/2/journalEntry/legs/1/amount/amountMinor",
@@ -185,7 +184,7 @@ def test_faults_in_lists_name_the_item():
 
 
 def test_a_list_field_takes_only_a_list():
-    _, faults = read(escrow_pb2.BatchPostJournalEntriesRequest, '{"items": {"0": {}}}')
+    _, faults = read(journal_pb2.BatchPostJournalEntriesRequest, '{"items": {"0": {}}}')
     assert faults == ["/items: must be a list"]
 
 
@@ -196,16 +195,16 @@ def test_repeated_enums_are_read_by_name():
 
 
 def test_only_one_field_of_a_oneof_is_taken():
-    _, faults = read(escrow_pb2.PostingResult, '{"journalEntry": {}, "failure": {}}')
+    _, faults = read(journal_pb2.PostingResult, '{"journalEntry": {}, "failure": {}}')
     assert faults == [": can have only one of failure, journalEntry"]
 
 
 def test_maps_take_texts_only():
-    message, faults = read(escrow_pb2.EscrowAccount, '{"metadata": {"a": "b", "c": "d"}}')
+    message, faults = read(escrow_accounts_pb2.EscrowAccount, '{"metadata": {"a": "b", "c": "d"}}')
     assert (faults, dict(message.metadata)) == ([], {"a": "b", "c": "d"})
-    _, faults = read(escrow_pb2.EscrowAccount, '{"metadata": {"a": 1}}')
+    _, faults = read(escrow_accounts_pb2.EscrowAccount, '{"metadata": {"a": 1}}')
     assert faults == ["/metadata/a: must be a string"]
-    _, faults = read(escrow_pb2.EscrowAccount, '{"metadata": []}')
+    _, faults = read(escrow_accounts_pb2.EscrowAccount, '{"metadata": []}')
     assert faults == ["/metadata: must be an object"]
 
 
@@ -218,7 +217,7 @@ def test_fields_that_rest_carries_elsewhere_are_unknown_in_the_body():
 
 
 def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
-    unset = escrow_pb2.Hold()
+    unset = holds_pb2.Hold()
     assert json_writer.writer_of(unset.DESCRIPTOR)(unset) == {
         "holdId": "",
         "escrowAccountId": "",
@@ -232,7 +231,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
     move = transactions_pb2.TransactionMove(from_status=0)  # set, to its zero value
     assert json_writer.writer_of(move.DESCRIPTOR)(move)["fromStatus"] == "STATUS_UNSPECIFIED"
     assert "fromStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionMove())
-    result = escrow_pb2.PostingResult(failure={})
+    result = journal_pb2.PostingResult(failure={})
     assert json_writer.writer_of(result.DESCRIPTOR)(result) == {
         "idempotencyKey": "",
         "failure": {"code": "", "message": "", "retryable": False, "metadata": {}},
@@ -244,7 +243,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
 
 def test_a_failure_inside_of_an_answer_is_told_in_the_words_of_rest():
     failure = failure_pb2.Failure(message="The idempotency_key was used with another request.")
-    told = json.loads(json_writer.dump(escrow_pb2.PostingResult(failure=failure), in_rest_words))["failure"]
+    told = json.loads(json_writer.dump(journal_pb2.PostingResult(failure=failure)))["failure"]
     assert told["message"] == "The Idempotency-Key was used with another request."
 
 
@@ -278,7 +277,7 @@ legs = st.builds(
     layer=st.integers(1, 2),
 )
 entries = st.builds(
-    escrow_pb2.NewJournalEntry,
+    journal_pb2.NewJournalEntry,
     type=st.sampled_from((1, 2, 4, 5, 6, 7)),  # the types that a request may name
     description=texts,
     effective_time=st.none()
@@ -291,6 +290,6 @@ entries = st.builds(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(entries)
 def test_what_is_written_is_read_back_as_it_was(entry):
-    message, faults = read(escrow_pb2.NewJournalEntry, json_writer.dump(entry))
+    message, faults = read(journal_pb2.NewJournalEntry, json_writer.dump(entry))
     assert faults == []
     assert message == entry
