@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
             return 1 if failed else 0
         released = _unpack(release, Path(scratch) / "released")
         baseline = _image(released / "protos", Path(scratch) / "baseline.binpb")
-        failed |= _buf("breaking", image, "--against", baseline, "--config", CONFIG, "--path", "realco")
+        failed |= compare(image, baseline)
         narrowed = [
             *narrowing.find_narrowing(_read(baseline), _read(image)),
             *openapi_narrowing.find_narrowing(_openapi_of(released), _openapi_of(ROOT)),
@@ -54,6 +54,11 @@ def last_release(repository: Path) -> str | None:
     command = ["git", "describe", "--tags", "--abbrev=0", "--match", TAGS]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def compare(image: Path, baseline: Path) -> int:
+    """Whether `buf breaking` finds that messages of the baseline are not in the image as they were: 0 if they are."""
+    return _buf("breaking", image, "--against", baseline, "--config", CONFIG, "--path", "realco")
 
 
 def _buf(command: str, *arguments: str | Path) -> int:

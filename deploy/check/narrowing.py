@@ -115,7 +115,8 @@ def _narrowed_methods(old: Contracts, new: Contracts) -> Iterator[str]:
     for name, before in old.methods.items():
         after = new.methods.get(name)
         if after is None:
-            yield f"{name} is gone"
+            if not _may_go(before):
+                yield f"{name} is gone"
             continue
         for what, extension in (
             ("route", annotations_pb2.http),
@@ -127,6 +128,12 @@ def _narrowed_methods(old: Contracts, new: Contracts) -> Iterator[str]:
                 yield f"{name}: its {what} was {_spell(was)}, is {_spell(now)}"
         was, now = _option(before, access_pb2.access), _option(after, access_pb2.access)
         yield from _narrowed_access(name, was, now, old.names_of(_ROLES))
+
+
+def _may_go(before: MethodDescriptorProto) -> bool:
+    """Whether only our own services could call it, and the release that they are compared with had ceased to."""
+    access = _option(before, access_pb2.access)
+    return before.options.deprecated and not (access.public or access.roles)
 
 
 def _narrowed_access(name: str, before: Any, after: Any, roles: Mapping[int, str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from realco.type.v1 import access_pb2, http_pb2, rules_pb2
 
-from deploy.check import narrowing, openapi_narrowing
+from deploy.check import contracts, narrowing, openapi_narrowing
 from gateway import openapi
 
 IMAGE = FileDescriptorSet.FromString(files("realco").joinpath("descriptors.binpb").read_bytes())
@@ -214,6 +214,33 @@ def test_what_breaks_a_caller_is_told(title: str, change: Change, sentence: str)
 @pytest.mark.parametrize(("title", "change"), WIDENING, ids=[row[0] for row in WIDENING])
 def test_what_no_caller_notices_is_allowed(title: str, change: Change) -> None:
     assert narrowing.find_narrowing(IMAGE, changed(change)) == []
+
+
+@pytest.mark.parametrize(
+    ("rpc", "deprecated", "told"),
+    [
+        ("PostingsService.DeclareDistribution", False, True),
+        ("PostingsService.DeclareDistribution", True, False),
+        # Nobody knows when the last client of a route is upgraded.
+        ("HoldsService.PlaceHold", True, True),
+    ],
+)
+def test_only_what_our_services_alone_call_goes_and_only_after_it_was_deprecated(
+    rpc: str, deprecated: bool, told: bool, tmp_path: Path
+) -> None:
+    service, name = rpc.split(".")
+    before, after = (copy.deepcopy(IMAGE) for _ in range(2))
+    of(before).methods[f"realco.escrow.v1.{rpc}"].options.deprecated = deprecated
+    [file] = [one for one in after.file if any(found.name == service for found in one.service)]
+    [shrunk] = [found for found in file.service if found.name == service]
+    shrunk.method.remove(next(method for method in shrunk.method if method.name == name))
+    file.message_type.remove(next(message for message in file.message_type if message.name == f"{name}Request"))
+    assert narrowing.find_narrowing(before, after) == [f"realco.escrow.v1.{rpc} is gone"] * told
+    for image, path in ((before, tmp_path / "before.binpb"), (after, tmp_path / "after.binpb")):
+        path.write_bytes(image.SerializeToString())
+    # buf does not know who may call: where nobody but our services may, it leaves the question to the lines above.
+    found_by_buf = contracts.compare(tmp_path / "after.binpb", tmp_path / "before.binpb")
+    assert bool(found_by_buf) == (service == "HoldsService")
 
 
 DOCUMENT = openapi.document()
