@@ -70,6 +70,7 @@ class _Details:
             makers=frozenset({person_id}),
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
+            is_done=not changes,
             facts=(_explain_party(party), *map(_explain_person, persons)),
         )
 

@@ -141,12 +141,14 @@ class _Details:
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
         wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
-        changes = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
+        named = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
+        changes = tuple(change for change in named if change.before != change.after)
         return ApprovalDetails(
             f"Another custodian: {account.display_name}",
             request.escrow_account_id,
             request.escrow_account_id,
-            changes=tuple(change for change in changes if change.before != change.after),
+            changes=changes,
+            is_done=not changes,
         )
 
     async def describe_unfreezing(
@@ -161,7 +163,13 @@ class _Details:
         async with self._operations.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
         changes = (Change("status", account.status, wanted.value),)
-        return ApprovalDetails(f"{verb}: {account.display_name}", escrow_account_id, escrow_account_id, changes=changes)
+        return ApprovalDetails(
+            f"{verb}: {account.display_name}",
+            escrow_account_id,
+            escrow_account_id,
+            changes=changes,
+            is_done=account.status == wanted.value,
+        )
 
     # --- holds ---
 

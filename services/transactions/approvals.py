@@ -115,6 +115,7 @@ class _Details:
             amount=transaction.amount,
             beneficiary_party_ids=frozenset({transaction.party_id}),
             changes=(Change("status", hook.status, "RECEIVED"),),
+            is_done=hook.status == "RECEIVED",
         )
 
     async def describe_transaction(self, approval: Approval, now: datetime) -> ApprovalDetails:

@@ -124,9 +124,9 @@ async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_se
 ) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
-    for again in (service.calculate, service.submit):
-        with pytest.raises(IllegalStatusChange):
-            await again(submitted)
+    with pytest.raises(IllegalStatusChange):
+        await service.calculate(submitted)
+    assert await service.submit(submitted) == submitted
     request = dpb.RejectDistributionRequest(
         distribution_id=submitted.distribution_id, reason="wrong month", etag=submitted.etag
     )
@@ -285,10 +285,9 @@ async def test_a_distribution_is_cancelled_until_it_is_executed(service: Distrib
     assert cancelled.status == dpb.Distribution.CANCELLED
     assert {a.status for a in (await service.allocations(approved)).values()} == {dpb.Allocation.CANCELLED}
     under_way = await service.executed(offering, 10_000_00)
-    for over in (cancelled, under_way):
-        request = dpb.CancelDistributionRequest(distribution_id=over.distribution_id)
-        with pytest.raises(IllegalStatusChange):
-            await service.call(service.distributions.CancelDistribution, request)
+    request = dpb.CancelDistributionRequest(distribution_id=under_way.distribution_id)
+    with pytest.raises(IllegalStatusChange):
+        await service.call(service.distributions.CancelDistribution, request)
 
 
 async def test_a_sponsor_that_invests_too_is_owed_both_and_paid_both(service: DistributionsHarness) -> None:

@@ -90,18 +90,22 @@ class Approvals:
         assert isinstance(answer, answer_type)
         return answer
 
-    async def _examine(self, request: Any) -> ApprovalDetails:
-        await self._rehearse(request)
-        return await self._kind_of(request).describe(request, self._operations.clock.now())
+    async def _examine(self, request: Any) -> tuple[Message, ApprovalDetails]:
+        done = await self._rehearse(request)
+        return done, await self._kind_of(request).describe(request, self._operations.clock.now())
 
-    async def _rehearse(self, request: Any) -> None:
+    async def _rehearse(self, request: Any) -> Message:
         rehearsal = type(request)()
         rehearsal.CopyFrom(request)
         rehearsal.validate_only = True
-        await self._kind_of(request).execute(rehearsal)
+        return await self._kind_of(request).execute(rehearsal)
 
-    async def _record(self, tx: AsyncConnection, request: Message, details: ApprovalDetails, now: datetime) -> Any:
-        kind = self._kind_of(request)
+    async def _record(
+        self, tx: AsyncConnection, request: Message, examined: tuple[Message, ApprovalDetails], now: datetime
+    ) -> Any:
+        kind, (done, details) = self._kind_of(request), examined
+        if details.is_done:
+            return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
         content = messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
         # Who asks again without a key, or sends a batch again, means what waits already.
         before = None if getattr(request, "idempotency_key", "") else await self._find_asked(tx, kind.name, content)
@@ -221,7 +225,10 @@ class Approvals:
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, NotAMaker, ApprovalNotCancellable
         """
-        approval = await self._lock_pending(tx, request, now, Status.CANCELLED)
+        approval = await self._lock_as_read(tx, request)
+        if approval.status is Status.CANCELLED:
+            return approval
+        check_pending(approval, now, Status.CANCELLED)
         if self._must_be_decided(approval):
             raise ApprovalNotCancellable("What it is about waits until somebody decides.")
         if current_principal().person not in approval.makers:
@@ -283,9 +290,13 @@ class Approvals:
         self, tx: AsyncConnection, request: Any, now: datetime, wanted: Status = Status.PENDING
     ) -> Approval:
         """The approval of a request about one that waits, in the version that was read."""
+        approval = await self._lock_as_read(tx, request)
+        check_pending(approval, now, wanted)
+        return approval
+
+    async def _lock_as_read(self, tx: AsyncConnection, request: Any) -> Approval:
         approval = await self._lock(tx, request.approval_id)
         check_etag(request.etag, etag_of(approval.approval_id, approval.version))
-        check_pending(approval, now, wanted)
         return approval
 
     async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:

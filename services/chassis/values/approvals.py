@@ -93,6 +93,7 @@ class ApprovalDetails:
         amount: The money it moves, if it moves some.
         makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
         beneficiary_party_ids: The parties that gain from it.
+        is_done: It is so already: there is nothing to approve.
         changes, facts, effects: For the decision, as they stand at this moment; not kept.
     """
 
@@ -105,6 +106,7 @@ class ApprovalDetails:
     changes: tuple[Change, ...] = ()
     facts: tuple[Explanation, ...] = ()
     effects: tuple[Effect, ...] = ()
+    is_done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,12 @@ class Investment:
         return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor))
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether it is cancelled, or is once its money has gone back."""
+        is_given_back = self.status in LIVE and not self.released_minor and self.refund_requested_by is not None
+        return is_given_back or self.status is InvestmentStatus.CANCELLED
+
+    @property
     def is_cleared(self) -> bool:
         """Whether all that came in is past the return risk: before that nothing of it goes back."""
         return self.completed_minor >= self.funded_minor + self.refunded_minor

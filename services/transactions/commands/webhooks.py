@@ -89,14 +89,16 @@ async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now
 
 
 async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
-    """Has it applied again. The provider is asked anew how the payment stands, so nothing is done twice."""
+    """Has it applied again; one that waits to be applied stays as it is. The provider is asked anew how the payment
+    stands, so nothing is done twice."""
     row = await store.lock_webhook(tx, request.webhook_id)
     if row is None:
         raise WebhookNotFound()
     transaction = await transactions.lock_transaction(tx, row.transaction_id)
     invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
     assert transaction is not None
-    received = {"status": "RECEIVED", "failure": None, "applied_at": None}
-    row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
+    if row.status != "RECEIVED":
+        received = {"status": "RECEIVED", "failure": None, "applied_at": None}
+        row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
     await store.save_due(tx, row.webhook_id)
     return answer_webhook(row)

@@ -36,8 +36,11 @@ from services.distributions.store.distributions import lock_distribution, save_d
 async def submit_distribution(
     tx: AsyncConnection, request: pb.SubmitDistributionRequest, now: datetime
 ) -> pb.Distribution:
+    """DRAFT -> PENDING_APPROVAL; one that waits already stays as it is."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
+    if distribution.status is DistributionStatus.PENDING_APPROVAL:
+        return answer_distribution(offering, distribution, now)
     check_may_submit(offering, distribution)
     person = current_principal().person
     submitted = replace(

@@ -37,19 +37,26 @@ from services.distributions.store.waterfalls import read_state
 async def calculate_distribution(
     tx: AsyncConnection, request: pb.CalculateDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    """Runs the waterfall on what has been declared so far, and keeps the result instead of an earlier one."""
+    """Runs the waterfall on what has been declared so far, and keeps the result instead of an earlier one.
+
+    Where the same person got the same result before, it stays as it is.
+    """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_calculate(distribution)
-    result = await run_waterfall(tx, offering, distribution)
+    result, person = await run_waterfall(tx, offering, distribution), current_principal().person
+    content_hash = hash_result(offering, distribution, result)
+    kept = (distribution.content_hash, distribution.basis_version, distribution.calculated_by)
+    if kept == (content_hash, offering.declarations, person):
+        return answer_distribution(offering, distribution, now)
     calculated = replace(
         distribution,
         tiers=tuple(TierTotal(step.kind, step.investors, step.sponsor, step.explanation) for step in result.steps),
-        content_hash=hash_result(offering, distribution, result),
+        content_hash=content_hash,
         basis_version=offering.declarations,
         allocation_count=len(result.lines),
-        calculated_by=current_principal().person,
-        makers=distribution.makers | {current_principal().person},
+        calculated_by=person,
+        makers=distribution.makers | {person},
     )
     build = partial(_build_allocations, offering, result)
     after = await save_calculation(tx, distribution, calculated, build, now)

@@ -70,8 +70,11 @@ async def create_distribution(
 async def cancel_distribution(
     tx: AsyncConnection, request: pb.CancelDistributionRequest, now: datetime
 ) -> pb.Distribution:
+    """Ends what is not being paid; a cancelled one stays as it is."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
+    if distribution.status is DistributionStatus.CANCELLED:
+        return answer_distribution(offering, distribution, now)
     check_may_cancel(distribution)
     await DISTRIBUTION_APPROVALS.cancel(tx, distribution.distribution_id, now)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED, expires_at=None)

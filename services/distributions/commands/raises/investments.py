@@ -68,9 +68,11 @@ async def create_investment(
 
 
 async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
-    """Withdraws a commitment; what was contributed goes back first."""
+    """Withdraws a commitment; what was contributed goes back first. A withdrawn one stays as it is."""
     offering, investment = await lock_reachable(tx, request.investment_id)
     check_etag(request.etag, investment.etag)
+    if investment.is_withdrawn:
+        return answer_investment(offering, investment, now)
     check_may_cancel(offering, investment, now)
     withdrawn = replace(investment, refund_requested_by=current_principal().person)
     await save_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)

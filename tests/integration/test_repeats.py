@@ -1,0 +1,249 @@
+"""What was done and is asked for again: one rule for all services (docs/idempotency.md).
+
+Where a key is optional, the resource is answered as it is, and nothing changes. Where a key is required, the act is
+refused under another one with ILLEGAL_STATUS_CHANGE, which says the status and the one that was wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from google.api import field_behavior_pb2
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from realco.approvals.v1 import approvals_pb2
+from realco.compliance.v1 import compliance_pb2
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1 import escrow_pb2 as epb
+from realco.transactions.v1 import bank_accounts_pb2, webhooks_pb2
+from realco.transactions.v1 import transactions_pb2 as tpb
+
+from gateway import contracts
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.transactions.domain.payments import PaymentStatus
+from tests.support.compliance import CHECKER as REVIEWER
+from tests.support.compliance import ComplianceHarness
+from tests.support.distributions import CLOSING, DistributionsHarness
+from tests.support.escrow import Escrow, key
+from tests.support.ledger_accounts import ledger_account
+from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
+
+NewDatabase = Callable[[str], Awaitable[Database]]
+# What they do is done once more each time, or has no status of its own.
+NO_ACTS = ("Update", "Resend", "Comment")
+PLAYED = {
+    "transactions": "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction"
+    " DeleteBankAccount ReplayWebhook",
+    "escrow": "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold"
+    " ReleaseHold",
+    "distributions": "CalculateDistribution SubmitDistribution ApproveDistribution RejectDistribution"
+    " ExecuteDistribution CancelDistribution CloseOffering RefundOffering CancelInvestment"
+    " ApproveApproval RejectApproval CancelApproval",
+    "compliance": "ReviewComplianceCheck",
+}
+
+
+def find_resource(method: MethodDescriptor) -> Descriptor:
+    """What it answers, or would answer were it not for the approval."""
+    answer = method.output_type
+    made = [field.message_type for field in answer.fields if field.containing_oneof and field.message_type]
+    return made[0] if "approval" in answer.fields_by_name and made else answer
+
+
+def is_act(method: MethodDescriptor) -> bool:
+    """Whether it moves a resource that has a status, and that the request names."""
+    asked, resource = method.input_type.fields_by_name, find_resource(method)
+    if "idempotency_key" not in asked or method.name.startswith(NO_ACTS):
+        return False
+    return "status" in resource.fields_by_name and resource.fields[0].name in asked
+
+
+def test_every_act_is_played_below():
+    acts = {method.name for service in contracts.services() for method in service.methods if is_act(method)}
+    assert acts == set(" ".join(PLAYED.values()).split())
+
+
+class Play:
+    """Sends each act of a service, and then again, as it stands by then."""
+
+    def __init__(self, service: str) -> None:
+        self._left = set(PLAYED[service].split())
+
+    async def __call__(self, call: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+        self._left.discard(request.DESCRIPTOR.name.removesuffix("Request"))
+        options = request.DESCRIPTOR.fields_by_name["idempotency_key"].GetOptions()
+        is_required = field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]
+        if is_required:
+            request.idempotency_key = new_id("key")
+        again = type(request)()
+        again.CopyFrom(request)
+        done = _read_resource(await call(request))
+        if getattr(request, "etag", ""):
+            again.etag = done.etag
+        if not is_required:
+            assert _read_resource(await call(again)) == done
+            return done
+        again.idempotency_key = new_id("key")
+        with pytest.raises(DomainError) as refused:
+            await call(again)
+        assert (refused.value.reason, set(refused.value.metadata)) == ("ILLEGAL_STATUS_CHANGE", {"status", "wanted"})
+        return done
+
+    def end(self) -> None:
+        assert self._left == set()
+
+
+def _read_resource(answer: Any) -> Any:
+    """Raises: AssertionError where it waits for a second person."""
+    outcome = answer.DESCRIPTOR.oneofs_by_name.get("outcome") and answer.WhichOneof("outcome")
+    assert outcome != "approval"
+    return getattr(answer, outcome) if outcome else answer
+
+
+async def test_acts_on_transactions_that_are_asked_for_again(service_database: NewDatabase) -> None:
+    service, play = TransactionsHarness(await service_database("transactions")), Play("transactions")
+
+    def as_(principal: Any, rpc: str) -> Callable[[Any], Awaitable[Any]]:
+        return partial(service.ask, principal, rpc)
+
+    cancel = tpb.CancelTransactionRequest(transaction_id=(await service.deposit()).transaction_id)
+    await play(as_(ADMIN, "CancelTransaction"), cancel)
+
+    for act, more in (("Approve", {}), ("Reject", {"reason": "no"})):
+        waiting = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+        named = {"transaction_id": waiting.transaction_id, "etag": waiting.etag, **more}
+        await play(as_(CHECKER, f"{act}Transaction"), getattr(tpb, f"{act}TransactionRequest")(**named))
+
+    wire = await service.deposit(payment_method=tpb.Transaction.WIRE, bank_account_id=None)
+    await service.work()
+    etag = (await service.get(wire.transaction_id)).etag
+    confirm = tpb.ConfirmTransactionRequest(transaction_id=wire.transaction_id, bank_reference="FED-1", etag=etag)
+    await play(as_(CHECKER, "ConfirmTransaction"), confirm)
+
+    debit = await service.deposit()
+    await service.work()
+    payment_id = service.bank.report(debit.transaction_id, PaymentStatus.RETURNED, "R01")
+    told = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
+    await service.work(hurried=True)
+    await play(as_(IMPORT, "RetryTransaction"), tpb.RetryTransactionRequest(transaction_id=debit.transaction_id))
+
+    await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=told))
+    await service.work()
+    [webhook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
+    replay = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)
+    await play(as_(IMPORT, "ReplayWebhook"), replay)
+    assert (await service.ask(ADMIN, "ReplayWebhook", replay)).WhichOneof("outcome") == "webhook"
+
+    account = await service.bank_account("inv-009")
+    delete = bank_accounts_pb2.DeleteBankAccountRequest(bank_account_id=account.bank_account_id, etag=account.etag)
+    await play(as_(ADMIN, "DeleteBankAccount"), delete)
+    play.end()
+
+
+async def test_acts_on_escrow_accounts_and_holds_that_are_asked_for_again(escrow: Escrow) -> None:
+    play = Play("escrow")
+    account = await escrow.open()
+    named = {"escrow_account_id": account}
+    for request in (
+        epb.FreezeEscrowAccountRequest(**named, reason="Court order."),
+        epb.UnfreezeEscrowAccountRequest(**named),
+        epb.ChangeEscrowAccountCustodianRequest(**named, custodian_name="Second", custodian_account_last4="4321"),
+        epb.CloseEscrowAccountRequest(**named),
+    ):
+        rpc = request.DESCRIPTOR.name.removesuffix("Request")
+        await play(partial(escrow.call, rpc), request)
+        with acting_as(escrow.admin):  # nobody is asked to approve what is so already
+            _read_resource(await getattr(escrow.servicer, rpc)(request, None))
+
+    named = {"escrow_account_id": await escrow.open()}
+    await escrow.post(named["escrow_account_id"], ("cash", 100), ("subscription:inv-001", -100))
+    for act in ("Capture", "Release"):
+        place = epb.PlaceHoldRequest(
+            **named,
+            idempotency_key=key(),
+            amount={"currency_code": "USD", "amount_minor": 10},
+            ledger_account=ledger_account("subscription:inv-001"),
+            reason=epb.Hold.DISPUTE,
+        )
+        hold = await escrow.call("PlaceHold", place)
+        request = getattr(epb, f"{act}HoldRequest")(**named, hold_id=hold.hold_id)
+        if act == "Capture":
+            request.to_ledger_account.CopyFrom(ledger_account("fees"))
+        await play(partial(escrow.call, f"{act}Hold"), request)
+    play.end()
+
+
+async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(service_database: NewDatabase) -> None:
+    service, play = DistributionsHarness(await service_database("distributions")), Play("distributions")
+
+    async def act(method: Any, request: Any, person: str = "admin-1") -> Any:
+        async def call(sent: Any) -> Any:
+            with service.as_(person):
+                return await method(sent, None)
+
+        return await play(call, request)
+
+    offerings, distributions, inbox = service.offerings, service.distributions, service.approvals
+    offering = await service.offering(100_000_00)
+    await service.invest(offering, "inv-001", 100_000_00)
+    for funded in (True, False):
+        investment = await service.invest(await service.offering(), "inv-002", 10_000_00, fund=funded)
+        cancel = opb.CancelInvestmentRequest(investment_id=investment.investment_id)
+        await play(partial(service.call, service.investments.CancelInvestment), cancel)
+
+    refund = opb.RefundOfferingRequest(offering_id=(await service.offering()).offering_id, reason="Not enough.")
+    asked = await service.ask(offerings.RefundOffering, refund)
+    await act(inbox.CancelApproval, approvals_pb2.CancelApprovalRequest(approval_id=asked.approval_id))
+    await play(partial(service.call, offerings.RefundOffering), refund)
+
+    service.clock.set(CLOSING)
+    close = opb.CloseOfferingRequest(offering_id=offering.offering_id)
+    await play(partial(service.call, offerings.CloseOffering), close)
+    await service.work()
+
+    async def submit() -> Any:
+        named = {"distribution_id": (await service.draft(offering, 100_00)).distribution_id}
+        await act(distributions.CalculateDistribution, dpb.CalculateDistributionRequest(**named))
+        return await act(distributions.SubmitDistribution, dpb.SubmitDistributionRequest(**named))
+
+    service.deposit(offering, 100_00)
+    first, second, third, fourth = [await submit() for _ in range(4)]
+    reject = dpb.RejectDistributionRequest(distribution_id=first.distribution_id, reason="no", etag=first.etag)
+    await act(distributions.RejectDistribution, reject, "admin-2")
+    no = await service.find_approval(second.distribution_id)
+    reject_asked = approvals_pb2.RejectApprovalRequest(approval_id=no.approval_id, note="no", etag=no.etag)
+    await act(inbox.RejectApproval, reject_asked, "admin-2")
+    yes = await service.find_approval(third.distribution_id)
+    approve_asked = approvals_pb2.ApproveApprovalRequest(
+        approval_id=yes.approval_id, content_hash=yes.content_hash, etag=yes.etag
+    )
+    await act(inbox.ApproveApproval, approve_asked, "admin-2")
+    await act(distributions.CancelDistribution, dpb.CancelDistributionRequest(distribution_id=third.distribution_id))
+    named = {"distribution_id": fourth.distribution_id}
+    approve = dpb.ApproveDistributionRequest(**named, content_hash=fourth.content_hash, etag=fourth.etag)
+    await act(distributions.ApproveDistribution, approve, "admin-2")
+    await act(distributions.ExecuteDistribution, dpb.ExecuteDistributionRequest(**named))
+    play.end()
+
+
+async def test_a_review_that_is_asked_for_again(service_database: NewDatabase) -> None:
+    service, play = ComplianceHarness(await service_database("compliance")), Play("compliance")
+    await service.create()
+    check = (await service.waiting(service.party_id))[0]
+
+    async def call(request: Any) -> Any:
+        with acting_as(REVIEWER):
+            return await service.servicer.ReviewComplianceCheck(request, None)
+
+    review = compliance_pb2.ReviewComplianceCheckRequest(
+        compliance_check_id=check.compliance_check_id, decision="PASSED", note="Seen.", etag=check.etag
+    )
+    await play(call, review)
+    play.end()
