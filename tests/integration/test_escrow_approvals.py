@@ -46,11 +46,9 @@ async def test_the_amount_of_an_entry_is_what_its_debits_are(escrow: Escrow, leg
     assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (200, gaining)
 
 
-async def test_who_was_to_end_nothing_does_not_end_the_freeze_that_came_meanwhile(escrow: Escrow):
+async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_frozen_meanwhile(escrow: Escrow):
     account = await escrow.open()
-    asked = await escrow.ask(
-        "UnfreezeEscrowAccount", accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
-    )
+    asked = await escrow.ask("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
     await escrow.freeze(account)
     approve = approvals_pb2.ApproveApprovalRequest(
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
