@@ -11,7 +11,7 @@ RIGHTS: Table = {
         update=(
             *("kind", "roles", "legal_name", "accreditation"),
             *("annual_income_minor", "annual_income_currency", "net_worth_minor", "net_worth_currency"),
-            *("external_id", "metadata", "version", "updated_at"),
+            *("external_id", "metadata", "version", "updated_at", "seal"),
         ),
     ),
     "party_persons": both(insert=EVERY, update=("title", "version", "updated_at", "seal"), delete=True),

@@ -38,6 +38,7 @@ parties = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
     _one_of("kind", "INDIVIDUAL", "JOINT", "LLC", "CORPORATION", "PARTNERSHIP", "TRUST", "IRA"),
     _one_of("accreditation", "NON_ACCREDITED", "ACCREDITED"),
     sa.CheckConstraint(
@@ -46,6 +47,10 @@ parties = sa.Table(
     ),
     sa.Index("parties_newest", "org_id", "created_at", "party_id"),
     sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id <> ''")),
+    info=sealed(
+        *("org_id", "party_id", "kind", "roles", "legal_name", "accreditation", "annual_income_minor"),
+        *("annual_income_currency", "net_worth_minor", "net_worth_currency", "version"),
+    ),
 )
 
 # Who acts for whom.
@@ -185,6 +190,8 @@ transaction_limits = sa.Table(
     # Without one the organization took back its own: the default holds.
     sa.Column("amount_minor", sa.BigInteger),
     sa.Column("set_by", sa.Text, nullable=False),
+    sa.Column("seal", pg.BYTEA),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
     _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),
+    info=sealed("org_id", "limit_type", "currency", "set_at", "amount_minor", "set_by"),
 )

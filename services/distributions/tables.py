@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
+from services.chassis.data.seals import sealed
 from services.distributions.domain import states
 
 metadata = sa.MetaData()
@@ -236,8 +237,10 @@ distribution_tiers = sa.Table(
     _minor("investors_minor"),
     _minor("sponsor_minor"),
     _json("explanation"),
+    sa.Column("seal", pg.BYTEA),
     _of("distributions", "distribution_id"),
     sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
+    info=sealed("org_id", "distribution_id", "tier", "kind", "investors_minor", "sponsor_minor"),
 )
 
 allocations = sa.Table(

@@ -277,7 +277,9 @@ payout_requests = sa.Table(
     _text("transaction_id"),
     _failure(),
     _time("created_at", nullable=False),
+    _seal(),
     sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
+    info=sealed("org_id", "idempotency_key", "fingerprint", "transaction_id", "failure"),
 )
 
 # Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.

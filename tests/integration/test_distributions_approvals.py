@@ -173,7 +173,8 @@ async def test_what_was_altered_after_its_approval_is_not_paid(service: Distribu
     approved = await service.approved(offering, 10_000_00)
     async with service.database.begin(ORG) as tx:  # so that it would pay profit, and not capital
         await tx.execute(sa.text("UPDATE investments SET unreturned_minor = 0"))
-    assert await refusal_of(service.execute(approved)) == "CONTENT_CHANGED"
+    with pytest.raises(NotSealed):
+        await service.execute(approved)
 
 
 async def test_a_calculation_that_is_stale_is_not_submitted(service: DistributionsHarness) -> None:

@@ -28,6 +28,7 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database, is_contention, sqlstate
+from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_events, handled_requests
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.invariant import invariant
@@ -156,7 +157,7 @@ async def decided_meanwhile(database: Database, request: Message, response_type:
     return None if row is None else _read_answer(row, response_type)
 
 
-async def _look_up(database: Database, request: Message) -> sa.Row[Any, Any, Any, Any] | None:
+async def _look_up(database: Database, request: Message) -> sa.Row[Any, Any, Any, Any, Any] | None:
     if not getattr(request, "idempotency_key", "") or getattr(request, "validate_only", False):
         return None
     async with database.begin() as tx:
@@ -165,7 +166,7 @@ async def _look_up(database: Database, request: Message) -> sa.Row[Any, Any, Any
 
 async def _store_refusal(
     database: Database, request: Message, fingerprint: bytes, refusal: DomainError
-) -> sa.Row[Any, Any, Any, Any] | None:
+) -> sa.Row[Any, Any, Any, Any, Any] | None:
     """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects.
 
     Between the two the same request may have come again and been answered: then that is the answer, returned here.
@@ -177,7 +178,7 @@ async def _store_refusal(
     return answer
 
 
-async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:
+async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any, Any] | None:
     """Takes the key for this transaction (None), or finds the answer it has."""
     key = _key(request, current_principal())
     claim = pg.insert(handled_requests).values(**key, fingerprint=fingerprint, status="running")
@@ -197,14 +198,17 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
     return row
 
 
-async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any] | None:
+async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any, Any] | None:
     key, table = _key(request, current_principal()), handled_requests.c
-    found = sa.select(table.answer, table.answer_is_error, table.fingerprint, table.status).filter_by(**key)
+    found = sa.select(table.answer, table.answer_is_error, table.fingerprint, table.status, table.seal)
+    found = found.filter_by(**key)
     row = (await tx.execute(found)).one_or_none()
     if row is None:
         return None
     if row.status != "answered":
         raise RequestInFlight("The first request is still running.", idempotency_key=key["idempotency_key"])
+    told = (*key.values(), row.answer, row.answer_is_error)
+    seals_of(tx).check(row.seal, handled_requests.name, key["idempotency_key"], *told)
     if row.fingerprint != fingerprint:
         raise IdempotencyKeyReused(
             "The idempotency_key was used with another request.", idempotency_key=key["idempotency_key"]
@@ -212,7 +216,7 @@ async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa
     return row
 
 
-def _read_answer(row: sa.Row[Any, Any, Any, Any], response_type: type[R]) -> R:
+def _read_answer(row: sa.Row[Any, Any, Any, Any, Any], response_type: type[R]) -> R:
     """Raises the refusal, where that is the answer."""
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
@@ -232,13 +236,12 @@ async def replace_answer(
     """
     if not getattr(request, "idempotency_key", ""):
         return
-    is_error = isinstance(answer, DomainError)
-    stored = to_status(answer, "") if isinstance(answer, DomainError) else answer
-    await tx.execute(
-        sa.update(handled_requests)
-        .filter_by(**_key(request, principal or current_principal()))
-        .values(status="answered", answer=stored.SerializeToString(deterministic=True), answer_is_error=is_error)
-    )
+    key, is_error = _key(request, principal or current_principal()), isinstance(answer, DomainError)
+    message = to_status(answer, "") if isinstance(answer, DomainError) else answer
+    stored = message.SerializeToString(deterministic=True)
+    seal = seals_of(tx).make(handled_requests.name, *key.values(), stored, is_error)
+    answered = {"status": "answered", "answer": stored, "answer_is_error": is_error, "seal": seal}
+    await tx.execute(sa.update(handled_requests).filter_by(**key).values(answered))
 
 
 def fingerprint_of(request: Message) -> bytes:

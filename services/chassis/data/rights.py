@@ -67,7 +67,7 @@ CHASSIS: Table = {
     ),
     "aggregate_versions": both(insert=EVERY, update=("version",)),
     "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=True)),
-    "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error"), forgets=True),
+    "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error", "seal"), forgets=True),
     "handled_events": appended(forgets=True),
     "handled_positions": both(
         insert=EVERY, update=("stream_sequence", "consumer_sequence", "held_sequence", "held_until")

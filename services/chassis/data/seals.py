@@ -136,6 +136,11 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
         await tx.execute(sa.update(table).where(*ours).values(seal=sa.bindparam("made")), made)
 
 
+def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> bytes:
+    """The seal of a row that is about to be inserted, of a table whose rows are never changed."""
+    return seals_of(tx).make(table.name, *(values[name] for name in table.info[_SEALED]))
+
+
 def check_row(tx: AsyncConnection, table: sa.Table, row: Any) -> None:
     """Returns if the row says what this service wrote. Raises: NotSealed."""
     place, *values = _list_sealed(table, row)

@@ -76,6 +76,7 @@ handled_requests = sa.Table(
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("answer", pg.BYTEA),
     sa.Column("answer_is_error", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("seal", pg.BYTEA),  # of the answer
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.CheckConstraint("status IN ('running', 'answered')", name="handled_requests_status"),
     sa.CheckConstraint("status = 'running' OR answer IS NOT NULL", name="handled_requests_answered"),

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.data.seals import check_row, seal_of
 from services.compliance import messages
 from services.compliance.domain.limits import Limit, LimitType, window_start
 from services.compliance.tables import default_limits, limit_usage, transaction_limits
@@ -77,7 +78,12 @@ async def find_default(tx: AsyncConnection, limit_type: str, currency: str) -> s
 
 
 async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
-    """One limit a type. Where nobody set one for this currency it is nothing: what has no limit is not allowed."""
+    """One limit a type. Where nobody set one for this currency it is nothing: what has no limit is not allowed.
+
+    Raises: NotSealed.
+    """
+    for row in await tx.execute(sa.select(transaction_limits).where(_own.currency == currency)):
+        check_row(tx, transaction_limits, row)
     amounts = {row.limit_type: row.amount_minor for row in await list_limits_in_force(tx, currency)}
     return [Limit(limit_type, amounts.get(limit_type.value, 0), currency) for limit_type in LimitType]
 
@@ -128,7 +134,8 @@ async def _insert(tx: AsyncConnection, limit_type: str, currency: str, amount_mi
         "set_by": principal.person,
         "set_at": now if last is None else max(now, last + timedelta(microseconds=1)),
     }
-    await tx.execute(sa.insert(transaction_limits).values(values))
+    seal = seal_of(tx, transaction_limits, values)
+    await tx.execute(sa.insert(transaction_limits).values(**values, seal=seal))
 
 
 # --- what is used of them ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import keep_sealed, seal_rows
+from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.compliance import messages
 from services.compliance.domain.parties import INTEREST_LASTS
 from services.compliance.store import checks
@@ -23,13 +23,19 @@ _p = party_persons.c
 
 
 async def find_party(tx: AsyncConnection, party_id: str) -> sa.Row[Any] | None:
-    return (await tx.execute(sa.select(parties).where(_c.party_id == party_id))).one_or_none()
+    """Raises: NotSealed."""
+    row = (await tx.execute(sa.select(parties).where(_c.party_id == party_id))).one_or_none()
+    if row is not None:
+        check_row(tx, parties, row)
+    return row
 
 
 async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """The parties by id, locked in the order of their ids.
 
     Whoever counts against a party's limits or changes its checks holds this lock, and takes it before any other.
+
+    Raises: NotSealed.
     """
     statement = (
         sa.select(parties)
@@ -37,7 +43,10 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
         .order_by(_c.org_id, _c.party_id)
         .with_for_update(key_share=True)
     )
-    return {row.party_id: row for row in await tx.execute(statement)}
+    rows = {row.party_id: row for row in await tx.execute(statement)}
+    for row in rows.values():
+        check_row(tx, parties, row)
+    return rows
 
 
 async def insert_party(
@@ -50,6 +59,7 @@ async def insert_party(
     """
     statement = sa.insert(parties).values(**values, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(parties))).one()
+    await seal_rows(tx, parties, [row])
     whose = {"org_id": row.org_id, "party_id": row.party_id, "version": 1, "created_by": created_by}
     named = [{**whose, "person_id": person_id, "title": title} for person_id, title in persons.items()]
     if named:
@@ -69,6 +79,7 @@ async def save_party(tx: AsyncConnection, before: Any, event: Any, now: datetime
     statement = sa.update(parties).where(_c.org_id == before.org_id, _c.party_id == before.party_id)
     values = {**changes, "version": before.version + 1, "updated_at": now}
     row = (await tx.execute(statement.values(values).returning(parties))).one()
+    await seal_rows(tx, parties, [row])
     await _publish(tx, row, event, now)
     return row
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import seal_rows
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
@@ -209,6 +210,7 @@ async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:
         for index, tier in enumerate(distribution.tiers)
     ]
     await insert_many(tx, distribution_tiers, rows)
+    await seal_rows(tx, distribution_tiers, await tx.execute(sa.select(distribution_tiers).where(mine)))
 
 
 async def find_being_declared(tx: AsyncConnection, offering_id: str) -> str | None:

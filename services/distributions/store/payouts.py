@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
 from services.chassis.values.failure import read_failure, write_failure
+from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
@@ -21,8 +22,8 @@ from services.distributions.tables import investments, payouts
 
 BATCH_MAX = 1000  # what one BatchCreatePayouts takes
 
-_OPEN = (PayoutStatus.REQUESTED.value, PayoutStatus.CREATED.value)
-_PAID_OR_OPEN = (*_OPEN, PayoutStatus.COMPLETED.value)
+_OPEN = (PayoutStatus.REQUESTED, PayoutStatus.CREATED)
+_PAID_OR_OPEN = (*_OPEN, PayoutStatus.COMPLETED)
 
 
 def _read_payout(row: Row) -> Payout:
@@ -161,48 +162,33 @@ async def lock_refund_positions(
     Args:
         investment_ids: Only these; None is all of the offering.
     """
-    query = _select_refund_positions().where(investments.c.offering_id == offering_id)
+    mine = [investments.c.offering_id == offering_id]
     if investment_ids is not None:
-        query = query.where(investments.c.investment_id.in_(investment_ids))
-    rows = await tx.execute(query.with_for_update(key_share=True, of=investments))
-    return [_read_position(tx, row) for row in rows]
+        mine.append(investments.c.investment_id.in_(investment_ids))
+    return await _read_positions(tx, await INVESTMENTS.lock_all(tx, *mine))
 
 
 async def find_refund_position(tx: AsyncConnection, investment_id: str) -> RefundPosition | None:
-    query = _select_refund_positions().where(investments.c.investment_id == investment_id)
-    row = (await tx.execute(query)).one_or_none()
-    return None if row is None else _read_position(tx, row)
+    held = await INVESTMENTS.list_all(tx, investments.c.investment_id == investment_id)
+    return next(iter(await _read_positions(tx, held)), None)
 
 
-def _select_refund_positions() -> sa.Select[Any]:
-    refunds = payouts.c
-    mine = sa.and_(refunds.org_id == investments.c.org_id, refunds.investment_id == investments.c.investment_id)
-    last = sa.select(refunds.status, refunds.attempt).where(mine).order_by(refunds.attempt.desc()).limit(1)
-    paid = sa.func.coalesce(sa.func.sum(refunds.amount_minor).filter(refunds.status.in_(_PAID_OR_OPEN)), 0)
-    sums = sa.select(
-        sa.cast(paid, sa.BigInteger).label("paid_minor"),
-        sa.func.count().filter(refunds.status.in_(_OPEN)).label("open_count"),
-    ).where(mine)
-    newest, summed = last.lateral("newest"), sums.lateral("summed")
-    return (
-        sa.select(
-            investments,
-            summed.c.paid_minor,
-            summed.c.open_count,
-            newest.c.attempt.label("last_attempt"),
-            newest.c.status.label("last_status"),
-        )
-        .select_from(investments.join(summed, sa.true()).outerjoin(newest, sa.true()))
-        .where(is_mine(investments))
-        .order_by(investments.c.investment_id)
-    )
+async def _read_positions(tx: AsyncConnection, held: Sequence[Investment]) -> list[RefundPosition]:
+    """Raises: NotSealed: what was paid back is a sum, so a single row that this service did not write spoils it."""
+    refunds: dict[str, list[Payout]] = {each.investment_id: [] for each in held}
+    query = PAYOUTS.select().where(payouts.c.investment_id.in_(refunds)).order_by(payouts.c.attempt)
+    for row in await tx.execute(query):
+        refunds[row.investment_id].append(PAYOUTS.read_sealed(tx, row))
+    return [_build_position(each, refunds[each.investment_id]) for each in held]
 
 
-def _read_position(tx: AsyncConnection, row: Row) -> RefundPosition:
+def _build_position(investment: Investment, refunds: Sequence[Payout]) -> RefundPosition:
+    """Its refunds, the oldest first."""
+    last = refunds[-1] if refunds else None
     return RefundPosition(
-        investment=INVESTMENTS.read_sealed(tx, row),
-        paid_minor=row.paid_minor,
-        is_under_way=row.open_count > 0,
-        last_attempt=row.last_attempt or 0,
-        last_status=None if row.last_status is None else PayoutStatus(row.last_status),
+        investment=investment,
+        paid_minor=sum(each.amount_minor for each in refunds if each.status in _PAID_OR_OPEN),
+        is_under_way=any(each.status in _OPEN for each in refunds),
+        last_attempt=0 if last is None else last.attempt,
+        last_status=None if last is None else last.status,
     )

@@ -13,12 +13,15 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_row
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.books import DAYS_IN_YEAR
+from services.distributions.domain.investment import Investment
 from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
-from services.distributions.store.investments import lock_investments, save_investments
+from services.distributions.store.distributions import DISTRIBUTIONS
+from services.distributions.store.investments import INVESTMENTS, lock_investments, save_investments
 from services.distributions.tables import distribution_tiers, distributions, investments
 
 # A rate has at most six decimals and a year 365 days, so an accrual is always a whole number of these.
@@ -29,47 +32,39 @@ _IN_THE_WATERFALL = (InvestmentStatus.ACTIVE.value, InvestmentStatus.COMPLETED.v
 async def read_state(tx: AsyncConnection, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
     table = investments.c
-    query = sa.select(
-        table.party_id,
-        table.investment_id,
-        table.accrual_start_date,
-        table.released_minor,
-        table.unreturned_minor,
-        table.accrued_units,
-        table.accrued_through,
-    ).where(is_mine(investments), table.offering_id == offering_id, table.status.in_(_IN_THE_WATERFALL))
-    lots = tuple(
-        Lot(row[0], row[1], row[2], row[3], row[4], Fraction(int(row[5]), UNITS_A_MINOR), row[6])
-        for row in await tx.execute(query)
-    )
+    mine = (table.offering_id == offering_id, table.status.in_(_IN_THE_WATERFALL))
+    # Locked, so that nobody changes between two looks what is calculated from.
+    lots = tuple(map(_to_lot, await INVESTMENTS.lock_all(tx, *mine)))
     return State(lots, await _sum_declared(tx, offering_id))
 
 
+def _to_lot(investment: Investment) -> Lot:
+    start, through = investment.accrual_start_date, investment.accrued_through
+    assert start is not None  # of all that a closing made active
+    assert through is not None
+    return Lot(
+        investment.party_id,
+        investment.investment_id,
+        start,
+        investment.released_minor,
+        investment.unreturned_minor,
+        Fraction(int(investment.accrued_units), UNITS_A_MINOR),
+        through,
+    )
+
+
 async def _sum_declared(tx: AsyncConnection, offering_id: str) -> Totals:
-    tiers = distribution_tiers.c
-    query = (
-        sa.select(
-            tiers.kind,
-            sa.cast(sa.func.sum(tiers.investors_minor), sa.BigInteger),
-            sa.cast(sa.func.sum(tiers.sponsor_minor), sa.BigInteger),
-        )
-        .join(
-            distributions,
-            sa.and_(
-                distributions.c.org_id == tiers.org_id,
-                distributions.c.distribution_id == tiers.distribution_id,
-            ),
-        )
-        .where(
-            is_mine(distributions),
-            distributions.c.offering_id == offering_id,
-            distributions.c.declared_at.is_not(None),
-        )
-        .group_by(tiers.kind)
+    """Of what this service declared and calculated, each row of it."""
+    of_offering = (distributions.c.offering_id == offering_id, distributions.c.declared_at.is_not(None))
+    declared = await DISTRIBUTIONS.lock_all(tx, *of_offering)
+    ids = [each.distribution_id for each in declared]
+    query = sa.select(distribution_tiers).where(
+        is_mine(distribution_tiers), distribution_tiers.c.distribution_id.in_(ids)
     )
     totals = Totals()
-    for kind, investors, sponsor in await tx.execute(query):
-        totals = totals.add(investors, sponsor, is_profit=KINDS[kind].pays_profit)
+    for row in await tx.execute(query):
+        check_row(tx, distribution_tiers, row)
+        totals = totals.add(row.investors_minor, row.sponsor_minor, is_profit=KINDS[row.kind].pays_profit)
     return totals
 
 

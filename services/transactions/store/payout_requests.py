@@ -10,20 +10,26 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_row, seal_of
 from services.transactions.tables import payout_requests
 
 _c = payout_requests.c
 
 
 async def list_payout_requests(tx: AsyncConnection, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """Raises: NotSealed."""
     statement = sa.select(payout_requests).where(is_mine(payout_requests), _c.idempotency_key.in_(keys))
-    return {row.idempotency_key: row for row in await tx.execute(statement)}
+    rows = {row.idempotency_key: row for row in await tx.execute(statement)}
+    for row in rows.values():
+        check_row(tx, payout_requests, row)
+    return rows
 
 
 async def insert_payout_requests(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Takes the keys, in their order so that no two batches wait for each other; returns those that were free."""
     if not rows:
         return set()
-    values = sorted(rows, key=lambda row: str(row["idempotency_key"]))
+    values = [{**row, "seal": seal_of(tx, payout_requests, row)} for row in rows]
+    values.sort(key=lambda row: str(row["idempotency_key"]))
     statement = pg.insert(payout_requests).values(values).on_conflict_do_nothing().returning(_c.idempotency_key)
     return set(await tx.scalars(statement))

@@ -116,6 +116,7 @@ def _create_tables() -> None:
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("accreditation IN ('NON_ACCREDITED', 'ACCREDITED')", name="accreditation_known"),
         sa.CheckConstraint(
             "kind IN ('INDIVIDUAL', 'JOINT', 'LLC', 'CORPORATION', 'PARTNERSHIP', 'TRUST', 'IRA')", name="kind_known"
@@ -206,6 +207,7 @@ def _create_tables() -> None:
         sa.Column("set_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=True),
         sa.Column("set_by", sa.Text(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             "limit_type IN ('PER_TRANSACTION', 'DAILY_DEPOSIT', 'MONTHLY_DEPOSIT')", name="limit_type_known"
         ),

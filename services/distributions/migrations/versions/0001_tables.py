@@ -421,6 +421,7 @@ def _distribution_tiers() -> None:
         sa.Column("investors_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("sponsor_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("explanation", postgresql.JSONB(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
         sa.ForeignKeyConstraint(
             ["org_id", "distribution_id"],

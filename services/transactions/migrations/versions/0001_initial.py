@@ -395,6 +395,7 @@ def _create_requests() -> None:
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("failure", pg.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
         sa.PrimaryKeyConstraint("org_id", "idempotency_key"),
     )
