@@ -51,10 +51,20 @@ def generate(root: Path) -> None:
             f"--mypy_grpc_out={root}",
             *services,
         )
+    remove_orphans(root, protos, services)
     # `realco` and `buf` are namespaces that others may have packages in, so each package of ours says it is typed.
     for package in {stub.parent for area in ("realco", "buf") for stub in (root / area).rglob("*_pb2.pyi")}:
         (package / "py.typed").touch()
     image(root / "realco" / "descriptors.binpb", root)
+
+
+def remove_orphans(root: Path, protos: list[str], services: list[str]) -> None:
+    """Removes the stubs of a proto that moved or went: whoever imported them would have its messages twice."""
+    made = [path.replace(".proto", f"_pb2{end}") for path in protos for end in (".py", ".pyi")]
+    made += [path.replace(".proto", f"_pb2_grpc{end}") for path in services for end in (".py", ".pyi")]
+    for stub in root.glob("realco/**/*_pb2*.py*"):
+        if "__pycache__" not in stub.parts and str(stub.relative_to(root)) not in made:
+            stub.unlink()
 
 
 def image(target: Path, root: Path) -> None:

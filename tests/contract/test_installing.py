@@ -21,10 +21,16 @@ PROTOS = Path(__file__).parents[2] / "protos"
 
 
 def test_the_stubs_are_made_by_tools_that_lie_apart_from_the_interpreter(tmp_path: Path) -> None:
-    """As in pip's isolated build: they are found by PYTHONPATH and PATH, and the interpreter has none of its own."""
+    """As in pip's isolated build: they are found by PYTHONPATH and PATH, and the interpreter has none of its own.
+
+    What an earlier build made of a proto that has moved since is removed.
+    """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     shutil.copytree(PROTOS / "realco", tmp_path / "protos" / "realco", ignore=shutil.ignore_patterns("*_pb2*"))
     shutil.copy(PROTOS / "hatch_build.py", tmp_path / "protos")
+    stubs = tmp_path / "protos" / "realco" / "escrow" / "v1"
+    for end in (".py", ".pyi", "_grpc.py", "_grpc.pyi"):
+        (stubs / f"moved_pb2{end}").touch()
     subprocess.run(
         [tmp_path / "bare" / "bin" / "python", "-c", "import hatch_build; hatch_build.generate(hatch_build.HERE)"],
         cwd=tmp_path / "protos",
@@ -34,8 +40,9 @@ def test_the_stubs_are_made_by_tools_that_lie_apart_from_the_interpreter(tmp_pat
         },
         check=True,
     )
-    made = {file.name for file in (tmp_path / "protos" / "realco" / "escrow" / "v1").glob("*_pb2*")}
+    made = {file.name for file in stubs.glob("*_pb2*")}
     assert {"events_pb2.py", "events_pb2.pyi", "journal_pb2_grpc.py", "journal_pb2_grpc.pyi"} <= made
+    assert not {name for name in made if name.startswith("moved")}
 
 
 PROGRAM = """
