@@ -25,6 +25,7 @@ from deploy.topology import SERVICES
 from gateway import contracts
 from gateway.json_writer import writer_of
 from services.chassis.data.event_messages import is_left_out
+from tests.support.event_names import status_told
 
 # What a resource's own id is called.
 IDS = {
@@ -76,6 +77,9 @@ class ReadModel:
             if personal := sorted(each.json_name for each, _ in message.ListFields() if is_left_out(each)):
                 self.faults.append(f"{name}: {', '.join(personal)} is for nobody to hear")
             resource = without_left_out(kind, writer_of(message.DESCRIPTOR)(message))
+            told = status_told(event.DESCRIPTOR, message.DESCRIPTOR)
+            if told is not None and resource["status"] != told:
+                self.faults.append(f"{name} {meta.aggregate_id}: its status is {resource['status']}")
             self.state[kind, resource[IDS[kind]]] = resource
         if "person_ids" in event.DESCRIPTOR.fields_by_name:
             self.state["Persons", f"{event.party.party_id}/persons"] = {"personIds": list(event.person_ids)}

@@ -224,9 +224,9 @@ def test_streams_follow_from_the_events():
     async def handler(tx, event, delivery) -> None: ...
 
     subscription = Subscription(
-        "d", {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldResolved: handler}
+        "d", {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldReleased: handler}
     )
     assert subscription.subjects_by_stream() == {
         "COMPLIANCE": ["realco.compliance.v1.ComplianceCheckCompleted.>"],
-        "ESCROW": ["realco.escrow.v1.HoldPlaced.>", "realco.escrow.v1.HoldResolved.>"],
+        "ESCROW": ["realco.escrow.v1.HoldPlaced.>", "realco.escrow.v1.HoldReleased.>"],
     }

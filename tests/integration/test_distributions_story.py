@@ -60,7 +60,7 @@ async def test_case_01_is_paid_to_the_cent_and_every_step_is_on_record(service: 
     assert all(position.unreturned_capital.amount_minor == 0 for position in positions.values())
     for event, times in (
         (events.DistributionDeclared, 1),
-        (events.AllocationPaid, 4),
+        (events.AllocationCompleted, 4),
         (events.DistributionCompleted, 1),
     ):
         assert len(await service.told(event)) == times
@@ -249,6 +249,9 @@ async def test_a_payout_that_comes_back_is_owed_again(service: DistributionsHarn
     assert (again.status, again.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 10_000_00)
     assert (await service.positions(offering))["inv-002"].distributed_amount.amount_minor == 0
     assert (await service.allocations(distribution))["inv-002"].status == dpb.Allocation.RETURNED
+    for event in (events.AllocationReturned, events.DistributionPartiallyFailed):
+        assert len(await service.told(event)) == 1
+    assert await service.told(events.AllocationFailed) == await service.told(events.DistributionFailed) == []
 
 
 async def test_a_refused_item_fails_its_allocation_alone(service: DistributionsHarness) -> None:

@@ -118,11 +118,12 @@ async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
     )
     active = await escrow.unfreeze(account)
     assert (active.status, active.freeze_reason) == (accounts_pb.EscrowAccount.ACTIVE, "")
-    changes = await escrow.events(events.EscrowAccountStatusChanged)
-    assert [(event.previous_status, event.escrow_account.status) for event in changes] == [
-        (accounts_pb.EscrowAccount.ACTIVE, accounts_pb.EscrowAccount.FROZEN),
-        (accounts_pb.EscrowAccount.FROZEN, accounts_pb.EscrowAccount.ACTIVE),
-    ]
+    [froze], [unfroze] = (
+        await escrow.events(events.EscrowAccountFrozen),
+        await escrow.events(events.EscrowAccountUnfrozen),
+    )
+    statuses = froze.escrow_account.status, unfroze.escrow_account.status
+    assert statuses == (accounts_pb.EscrowAccount.FROZEN, accounts_pb.EscrowAccount.ACTIVE)
 
 
 async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
@@ -131,12 +132,19 @@ async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
     unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
     close = accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account)
     written = []
-    for number, (rpc, request) in enumerate(
-        [("Freeze", freeze), ("Unfreeze", unfreeze), ("Freeze", freeze), ("Unfreeze", unfreeze), ("Close", close)]
+    froze, unfroze, closed = events.EscrowAccountFrozen, events.EscrowAccountUnfrozen, events.EscrowAccountClosed
+    for number, (rpc, request, told_by) in enumerate(
+        [
+            ("Freeze", freeze, froze),
+            ("Unfreeze", unfreeze, unfroze),
+            ("Freeze", freeze, froze),
+            ("Unfreeze", unfreeze, unfroze),
+            ("Close", close, closed),
+        ]
     ):
         escrow.clock.set(minutes(number))
         await escrow.call(f"{rpc}EscrowAccount", request, Principal(f"admin-{number}", "admin", escrow.org_id))
-        written.append((await escrow.events(events.EscrowAccountStatusChanged))[-1].escrow_account)
+        written.append((await escrow.events(told_by))[-1].escrow_account)
 
     def told(field: str, who: str) -> list[tuple[str, datetime | None]]:
         return [

@@ -129,7 +129,7 @@ async def test_a_capture_moves_the_whole_or_a_part_and_gives_back_the_rest(escro
     assert await escrow.held(account) == {}
     entry = (await escrow.journal())[-1]
     assert entry.type == journal_pb.JournalEntry.CAPTURE
-    assert len(await escrow.events(events.HoldResolved)) == 1
+    assert len(await escrow.events(events.HoldCaptured)) == 1
 
 
 @pytest.mark.parametrize("ending", ["capture", "release"])
@@ -195,7 +195,7 @@ async def test_a_hold_ends_by_itself_when_its_time_has_run_out(escrow, account):
     assert await escrow.expire_holds() == 1
     assert await escrow.expire_holds() == 0
     assert await escrow.held(account) == {SUBSCRIPTION: 10}
-    [event] = await escrow.events(events.HoldResolved)
+    [event] = await escrow.events(events.HoldExpired)
     assert (event.hold.hold_id, event.hold.status) == (hold.hold_id, holds_pb.Hold.EXPIRED)
     assert (event.hold.created_by, event.hold.resolved_by, event.meta.actor) == ("admin-1", *["service:escrow"] * 2)
     assert (await refusal(release(escrow, hold)))[1]["status"] == "EXPIRED"

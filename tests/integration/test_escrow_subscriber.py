@@ -64,7 +64,7 @@ async def test_a_contribution_is_told_of_with_its_investment_and_its_return_name
     assert {entry.investment_id for entry in (submitted, settled, returned)} == {payment.transaction.investment_id}
     assert returned.reverses_journal_entry_id == settled.journal_entry_id
     assert settled.created_by == "admin-1"
-    placed, [ended] = await escrow.events(events.HoldPlaced), await escrow.events(events.HoldResolved)
+    placed, [ended] = await escrow.events(events.HoldPlaced), await escrow.events(events.HoldReleased)
     assert [event.hold.reason for event in placed] == [holds_pb.Hold.RETURN_RISK]
     assert ended.hold.status == holds_pb.Hold.RELEASED
 

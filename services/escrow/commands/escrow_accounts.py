@@ -20,6 +20,12 @@ from services.escrow import actions, messages, store
 from services.escrow.domain import account
 from services.escrow.domain.account import Status
 
+_MOVES = {
+    Status.FROZEN: events.EscrowAccountFrozen,
+    Status.ACTIVE: events.EscrowAccountUnfrozen,
+    Status.CLOSED: events.EscrowAccountClosed,
+}
+
 
 async def create_escrow_account(
     tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, now: datetime
@@ -126,10 +132,6 @@ async def _save(tx: AsyncConnection, row: sa.Row[Any], now: datetime, changes: d
     """Writes the changes, and tells them: every change of an escrow account passes here."""
     saved = await store.save_escrow_account(tx, row.escrow_account_id, now, changes)
     message = messages.to_escrow_account(saved)
-    if saved.status != row.status:
-        await outbox.enqueue(
-            tx, events.EscrowAccountStatusChanged(escrow_account=message, previous_status=row.status), now=now
-        )
-    else:
-        await outbox.enqueue(tx, events.EscrowAccountUpdated(escrow_account=message), now=now)
+    event = _MOVES[Status(saved.status)] if saved.status != row.status else events.EscrowAccountUpdated
+    await outbox.enqueue(tx, event(escrow_account=message), now=now)
     return await actions.answer_escrow_account(tx, saved)

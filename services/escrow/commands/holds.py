@@ -33,6 +33,14 @@ from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
 from services.escrow.store import HoldVerdict
 
+_End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
+
+_ENDS: Mapping[str, type[_End]] = {
+    "CAPTURED": events.HoldCaptured,
+    "RELEASED": events.HoldReleased,
+    "EXPIRED": events.HoldExpired,
+}
+
 
 async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
     expires_at = from_timestamp(request.expire_time, "expire_time") if request.HasField("expire_time") else None
@@ -194,7 +202,7 @@ async def end_hold(
     )
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor, currency)
-    return await _publish(tx, events.HoldResolved, escrow_account_id, hold_id, now)
+    return await _publish(tx, _ENDS[status], escrow_account_id, hold_id, now)
 
 
 async def let_hold_expire(
@@ -247,7 +255,7 @@ async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa
 
 async def _publish(
     tx: AsyncConnection,
-    event: type[events.HoldPlaced | events.HoldUpdated | events.HoldResolved],
+    event: type[events.HoldPlaced | events.HoldUpdated | _End],
     escrow_account_id: str,
     hold_id: str,
     now: datetime,

@@ -31,6 +31,16 @@ _OUTCOMES = {
     PayoutStatus.FAILED: AllocationStatus.FAILED,
     PayoutStatus.RETURNED: AllocationStatus.RETURNED,
 }
+_ENDS = {
+    AllocationStatus.COMPLETED: events.AllocationCompleted,
+    AllocationStatus.FAILED: events.AllocationFailed,
+    AllocationStatus.RETURNED: events.AllocationReturned,
+}
+_ROLLED_UP = {
+    DistributionStatus.COMPLETED: events.DistributionCompleted,
+    DistributionStatus.PARTIALLY_FAILED: events.DistributionPartiallyFailed,
+    DistributionStatus.FAILED: events.DistributionFailed,
+}
 
 
 async def end_allocation(tx: AsyncConnection, distribution: Distribution, payout: Payout, now: datetime) -> None:
@@ -73,7 +83,7 @@ async def _move_to_end(
     sign = (status is AllocationStatus.COMPLETED) - (allocation.status is AllocationStatus.COMPLETED)
     ended = replace(allocation, status=status, transaction_id=payout.transaction_id, failure=payout.failure)
     paid = replace(distribution, paid_minor=distribution.paid_minor + sign * allocation.amount_minor)
-    event = events.AllocationFailed() if status in UNPAID else events.AllocationPaid()
+    event = _ENDS[status]()
     distribution, _ = await save_distribution(tx, distribution, paid, event, now, [(allocation, ended)])
     if sign and allocation.payee_type is PayeeType.INVESTOR:
         await _count_distributed(tx, allocation, sign, now)
@@ -106,9 +116,7 @@ async def _roll_up(tx: AsyncConnection, distribution: Distribution, now: datetim
         resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)
         distribution, _ = await save_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
     ended = replace(distribution, status=end, failure=_build_failure(counts))
-    completed = end is DistributionStatus.COMPLETED
-    event = events.DistributionCompleted() if completed else events.DistributionFailed()
-    await save_distribution(tx, distribution, ended, event, now)
+    await save_distribution(tx, distribution, ended, _ROLLED_UP[end](), now)
 
 
 def _build_failure(counts: dict[AllocationStatus, int]) -> Failure | None:
