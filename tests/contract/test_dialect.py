@@ -41,6 +41,16 @@ def requests() -> list[Descriptor]:
     return [message for message in found.values() if not message.GetOptions().map_entry]
 
 
+def parts_of(message: Descriptor, found: dict[str, Descriptor]) -> dict[str, Descriptor]:
+    """A message of ours and all that are inside it."""
+    if message.full_name.startswith("realco.") and message.full_name not in found:
+        found[message.full_name] = message
+        for field in message.fields:
+            if field.message_type is not None:
+                parts_of(field.message_type, found)
+    return found
+
+
 def lists() -> list[MethodDescriptor]:
     return [method for method in METHODS if "page_size" in method.input_type.fields_by_name]
 
@@ -164,6 +174,22 @@ def test_a_field_that_many_have_is_said_in_the_same_words():
         or not comments[field.full_name].endswith(_SAID_AT_THE_END.get(field.name.removeprefix("effective_"), ""))
     ]
     assert others == []
+
+
+def test_every_list_of_a_request_says_how_long_it_may_be():
+    """A bound that comes later takes from callers. Of an enum, each value stands there once."""
+    found: dict[str, Descriptor] = {}
+    for method in METHODS:
+        parts_of(method.input_type, found)
+    repeated = [field for part in found.values() for field in part.fields if field.is_repeated]
+    endless = []
+    for field in repeated:
+        rules = field.GetOptions().Extensions[validate_pb2.field]
+        values_once = field.enum_type and rules.repeated.unique and rules.repeated.items.enum.defined_only
+        if not (values_once or rules.repeated.HasField("max_items") or rules.map.HasField("max_pairs")):
+            endless.append(field.full_name)
+    assert len(repeated) > 50
+    assert endless == []
 
 
 def creations() -> list[MethodDescriptor]:
