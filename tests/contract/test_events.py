@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from realco.type.v1 import event_pb2
 
 from gateway import contracts
+from gateway.binding import Binding
+from gateway.descriptors import camel_case
 from services.chassis.data.event_messages import is_left_out
 
 EVENTS = contracts.events()
@@ -127,3 +131,19 @@ def test_an_event_has_no_field_that_it_never_carries():
 def test_a_client_reads_its_own_facts_over_rest_alone():
     """Metadata is free text under free keys, whatever resource it is on."""
     assert [name for name in CARRIED if name.endswith(".metadata")] == ["realco.type.v1.Failure.metadata"]
+
+
+def test_a_reader_of_an_unknown_event_is_told_which_lists_of_its_aggregate_to_read_again():
+    """A resource that is told of with the number of another has no event of its own to ask for."""
+    page = (Path(__file__).parents[2] / "docs" / "subscribing.md").read_text()
+    found = set()
+    for event in EVENTS:
+        about = event.GetOptions().Extensions[event_pb2.event].aggregate.rpartition(".")[2]
+        carried = {field.message_type.full_name for field in event.fields if field.message_type is not None}
+        for method in (method for service in contracts.services() for method in service.methods):
+            route = Binding(method).template.text
+            if method.name.startswith("List") and f"{{{about}}}/" in route:
+                items = {field.message_type.full_name for field in method.output_type.fields if field.message_type}
+                found |= {camel_case(route).removeprefix("/api/v1")} if items & carried else set()
+    assert len(found) > 2
+    assert [route for route in found if f"GET {route}`" not in page] == []
