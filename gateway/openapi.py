@@ -106,7 +106,11 @@ def _operation(method: MethodDescriptor, binding: Binding, rule: Rule, schemas: 
     comment = in_rest_words(contracts.comments().get(method.full_name, method.name), method.input_type)
     decision = option(method, approval_pb2.four_eyes).WhichOneof("decision")
     told = [comment, *_list_eyes(decision, rule)]
-    roles = "anyone, without a token" if rule.public else ", ".join(f"`{role}`" for role in sorted(_people(rule)))
+    roles = (
+        "anyone, without a token"
+        if rule.public
+        else ", ".join(f"`{role}`" for role in sorted(_people(rule))) or "no person"
+    )
     parameters = [*binding.path, *binding.headers, *binding.query.values()]
     operation: dict[str, Any] = {
         "operationId": method.name[0].lower() + method.name[1:],

@@ -20,7 +20,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from deploy.check import narrowing, openapi_narrowing
+from deploy.check import access_taken, narrowing, openapi_narrowing
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "protos" / "buf.yaml"
@@ -41,6 +41,11 @@ def main(arguments: list[str]) -> int:
         failed |= compare(image, baseline)
         narrowed = [
             *narrowing.find_narrowing(_read(baseline), _read(image)),
+            *access_taken.find_unexplained(
+                narrowing.find_taken_access(_read(baseline), _read(image)),
+                access_taken.read_reasons(ROOT / "protos"),
+                (ROOT / "protos" / "CHANGELOG.md").read_text(),
+            ),
             *openapi_narrowing.find_narrowing(_openapi_of(released), _openapi_of(ROOT)),
         ]
     for sentence in narrowed:

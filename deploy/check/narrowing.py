@@ -2,7 +2,8 @@
 
 buf compares messages. A caller depends on more: routes, who may call, how strict a request's rules are, and which
 fields of an answer are always there. Everything here reads two descriptor images and gives sentences; none means that
-a client made from the old image keeps working with a server made from the new one.
+a client made from the old image keeps working with a server made from the new one. Who may call stands apart: a right
+may be taken back, with its reason (access_taken.py).
 """
 
 from __future__ import annotations
@@ -111,6 +112,21 @@ def find_narrowing(before: FileDescriptorSet, after: FileDescriptorSet) -> list[
     ]
 
 
+def find_taken_access(before: FileDescriptorSet, after: FileDescriptorSet) -> list[str]:
+    """A sentence for each who may not call an RPC any more: `access_taken` says when that may be."""
+    old, new = Contracts.of(before), Contracts.of(after)
+    return [
+        sentence
+        for name in old.methods.keys() & new.methods.keys()
+        for sentence in _taken_access(
+            name,
+            _option(old.methods[name], access_pb2.access),
+            _option(new.methods[name], access_pb2.access),
+            old.names_of(_ROLES),
+        )
+    ]
+
+
 def _narrowed_methods(old: Contracts, new: Contracts) -> Iterator[str]:
     for name, before in old.methods.items():
         after = new.methods.get(name)
@@ -127,7 +143,8 @@ def _narrowed_methods(old: Contracts, new: Contracts) -> Iterator[str]:
             if was and was != now:
                 yield f"{name}: its {what} was {_spell(was)}, is {_spell(now)}"
         was, now = _option(before, access_pb2.access), _option(after, access_pb2.access)
-        yield from _narrowed_access(name, was, now, old.names_of(_ROLES))
+        if now.party_field and was.party_field != now.party_field:
+            yield f"{name}: the party acted for is now in {now.party_field}"
 
 
 def _may_go(before: MethodDescriptorProto) -> bool:
@@ -136,7 +153,7 @@ def _may_go(before: MethodDescriptorProto) -> bool:
     return before.options.deprecated and not (access.public or access.roles)
 
 
-def _narrowed_access(name: str, before: Any, after: Any, roles: Mapping[int, str]) -> Iterator[str]:
+def _taken_access(name: str, before: Any, after: Any, roles: Mapping[int, str]) -> Iterator[str]:
     if before.public and not after.public:
         yield f"{name} is not public any more"
     if not after.public:
@@ -144,8 +161,6 @@ def _narrowed_access(name: str, before: Any, after: Any, roles: Mapping[int, str
             yield f"{name}: role {roles[role]} may not call it any more"
         for service in sorted(set(before.services) - set(after.services)):
             yield f"{name}: service {service} may not call it any more"
-    if after.party_field and before.party_field != after.party_field:
-        yield f"{name}: the party acted for is now in {after.party_field}"
 
 
 def _narrowed_requests(old: Contracts, new: Contracts) -> Iterator[str]:

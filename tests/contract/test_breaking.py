@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,13 +20,14 @@ from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from realco.type.v1 import access_pb2, http_pb2, rules_pb2
 
-from deploy.check import contracts, narrowing, openapi_narrowing
+from deploy.check import access_taken, contracts, narrowing, openapi_narrowing
 from gateway import openapi
 
 IMAGE = FileDescriptorSet.FromString(files("realco").joinpath("descriptors.binpb").read_bytes())
 HOLD = "realco.escrow.v1.PlaceHoldRequest"
 PLACE_HOLD = "realco.escrow.v1.HoldsService.PlaceHold"
 CLOSE = "realco.escrow.v1.EscrowAccountsService.CloseEscrowAccount"
+POSTINGS = "realco.escrow.v1.PostingsService"
 NEW = FieldDescriptorProto(name="note", number=99, type=FieldDescriptorProto.TYPE_STRING, label="LABEL_OPTIONAL")
 
 
@@ -101,17 +103,6 @@ NARROWING: list[tuple[str, Change, str]] = [
         "where an approval is read is not said any more",
         lambda i: of(i).methods[CLOSE].options.ClearExtension(http_pb2.accepted),
         "its path of the approval that it asks for was",
-    ),
-    ("a role is lost", lambda i: access(i, PLACE_HOLD).roles.remove(access_pb2.Access.ADMIN), "role ADMIN may not"),
-    (
-        "a service is lost",
-        lambda i: access(i, "realco.escrow.v1.PostingsService.BatchSubmitPayouts").services.remove("transactions"),
-        "service transactions may not call it any more",
-    ),
-    (
-        "what was public asks for a token",
-        lambda i: access(i, "realco.transactions.v1.WebhooksService.ReceiveStripeWebhook").Clear(),
-        "is not public any more",
     ),
     ("a new field is required", lambda i: add_field(i, HOLD, required=True), f"{HOLD}.note is required now"),
     (
@@ -213,7 +204,45 @@ def test_what_breaks_a_caller_is_told(title: str, change: Change, sentence: str)
 
 @pytest.mark.parametrize(("title", "change"), WIDENING, ids=[row[0] for row in WIDENING])
 def test_what_no_caller_notices_is_allowed(title: str, change: Change) -> None:
+    assert narrowing.find_narrowing(IMAGE, changed(change)) == narrowing.find_taken_access(IMAGE, changed(change)) == []
+
+
+TAKEN: list[tuple[str, Change, str]] = [
+    (
+        "a role is lost",
+        lambda i: access(i, PLACE_HOLD).roles.remove(access_pb2.Access.ADMIN),
+        f"{PLACE_HOLD}: role ADMIN may not call it any more",
+    ),
+    (
+        "a service is lost",
+        lambda i: access(i, f"{POSTINGS}.BatchSubmitPayouts").services.remove("transactions"),
+        f"{POSTINGS}.BatchSubmitPayouts: service transactions may not call it any more",
+    ),
+    (
+        "what was public asks for a token",
+        lambda i: access(i, "realco.transactions.v1.WebhooksService.ReceiveStripeWebhook").Clear(),
+        "realco.transactions.v1.WebhooksService.ReceiveStripeWebhook is not public any more",
+    ),
+]
+
+
+@pytest.mark.parametrize(("title", "change", "sentence"), TAKEN, ids=[row[0] for row in TAKEN])
+def test_a_right_is_taken_back_only_with_its_reason_and_a_line_in_the_changelog(title, change, sentence):
     assert narrowing.find_narrowing(IMAGE, changed(change)) == []
+    taken = narrowing.find_taken_access(IMAGE, changed(change))
+    assert taken == [sentence]
+    rpc = re.findall(r"\.(\w+)[: ]", sentence)[0]
+    log = "# Changes\n\n## 1.1.0\n\n### Added\n{added}\n\n### Taken\n{taken}\n\n## 1.0.0\n\n### Taken\nPlaceHold\n"
+    told, elsewhere = log.format(added="", taken=f"- `{rpc}`: why."), log.format(added=rpc, taken="- `Other`.")
+    reason = {sentence: "It was too wide."}
+    for reasons, changelog, fault in (
+        (reason, told, None),
+        ({}, told, f"{sentence} (access_taken.toml does not say why)"),
+        ({sentence: " "}, told, f"{sentence} (access_taken.toml does not say why)"),
+        (reason, elsewhere, f'{sentence} (the changelog does not name it under "Taken")'),
+        (reason | {"gone": "why"}, told, "access_taken.toml explains what is not taken: gone"),
+    ):
+        assert list(access_taken.find_unexplained(taken, reasons, changelog)) == ([fault] if fault else [])
 
 
 @pytest.mark.parametrize(
@@ -381,7 +410,7 @@ def test_contracts_are_compared_with_their_last_release_from_the_first_one_on(re
     for said, instead, sentences in (
         ("max_len: 200", "max_len: 300", []),
         ("max_len: 200", "max_len: 250", []),
-        ("        ADMIN,\n", "", ["role ADMIN may not call it any more"]),
+        ("        ADMIN,\n", "", ["role ADMIN may not call it any more (access_taken.toml does not say why)"]),
     ):
         assert said in released
         file.write_text(released.replace(said, instead, 1))
@@ -390,3 +419,9 @@ def test_contracts_are_compared_with_their_last_release_from_the_first_one_on(re
         assert status == bool(sentences), output
         assert all(sentence in output for sentence in sentences), output
         assert output.endswith("compared with contracts-v1.0.0\n")
+    [sentence] = re.findall(r"breaks callers of contracts-v1.0.0: (.*) \(", output)
+    (repository / "protos" / "access_taken.toml").write_text(f'"{sentence}" = "It was too wide."\n')
+    changelog = repository / "protos" / "CHANGELOG.md"
+    entry = f"\n## 1.1.0\n\n### Taken\n- `{sentence.partition(':')[0].rpartition('.')[2]}`: it was too wide.\n"
+    changelog.write_text(changelog.read_text().replace("\n## 1.0.0", f"{entry}\n## 1.0.0"))
+    assert check(repository) == (0, "contracts: linted, formatted, compared with contracts-v1.0.0\n")

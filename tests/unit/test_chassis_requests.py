@@ -154,8 +154,7 @@ def test_a_list_shows_rows_of_the_callers_parties():
     ("option", "fault"),
     [
         (None, "has no (realco.type.v1.access)"),
-        (access_pb2.Access(), "names who may call, or is public"),
-        (access_pb2.Access(roles=[access_pb2.Access.ADMIN], public=True), "names who may call, or is public"),
+        (access_pb2.Access(roles=[access_pb2.Access.ADMIN], public=True), "is public, and names who may call"),
         (access_pb2.Access(roles=[access_pb2.Access.ROLE_UNSPECIFIED]), "ROLE_UNSPECIFIED"),
         (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], party_field="nobody"), "party_field nobody"),
         (access_pb2.Access(roles=[access_pb2.Access.INVESTOR], party_field="seconds"), "party_field seconds"),

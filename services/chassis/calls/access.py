@@ -155,8 +155,8 @@ def _rule(method: MethodDescriptor) -> Rule:
     access: access_pb2.Access = options.Extensions[option]
     roles = frozenset(access_pb2.Access.Role.Name(role).lower() for role in access.roles)
     services = frozenset(access.services)
-    if access.public == bool(roles or services):
-        raise ValueError("names who may call, or is public: one of the two")
+    if access.public and (roles or services):
+        raise ValueError("is public, and names who may call: one of the two")
     if "role_unspecified" in roles:
         raise ValueError("names ROLE_UNSPECIFIED")
     path = tuple(access.party_field.split(".")) if access.party_field else ()
