@@ -52,14 +52,13 @@ def read_int32(value: Any) -> int:
 
 
 def read_int64(value: Any) -> int:
-    """A decimal string, or a JSON number that is whole: JavaScript cannot hold all of int64 in a number."""
-    if type(value) is str and _INT.fullmatch(value):
-        value = int(value)
-    elif type(value) is not int:
+    """A decimal string and no JSON number: JavaScript holds not all of int64 in one, and rounds without a word."""
+    if type(value) is not str or not _INT.fullmatch(value):
         raise ValueError('must be a whole number, as a string of decimal digits such as "1050"')
-    if not INT64_MIN <= value <= INT64_MAX:
+    number = int(value)
+    if not INT64_MIN <= number <= INT64_MAX:
         raise ValueError("is out of range")
-    return int(value)
+    return number
 
 
 def read_etag(value: Any) -> str:

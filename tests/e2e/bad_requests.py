@@ -198,6 +198,7 @@ AMOUNTS: Mapping[str, Any] = {
     "negative": "-500",
     "negative as a number": -500,
     "minus zero": "-0",
+    "a whole number": 1050,
     "a fraction": "1050.75",
     "a fraction as a number": 1050.75,
     "a whole float": 1050.0,

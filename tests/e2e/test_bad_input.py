@@ -173,7 +173,7 @@ def test_the_comparison_sees_a_change_of_any_service(instance: Instance, targets
     targets.org.open_escrow_account()
     investor = targets.org.add_party()
     targets.org.add_bank_account(investor)
-    targets.org.invest({"offeringId": targets.ids["offering"]}, investor, 1_00)
+    targets.org.invest(targets.org.admin.get(f"/offerings/{targets.ids['offering']}"), investor, 1_00)
 
     after = digest(instance)
     changed = {table for table in after if after[table] != before[table]}
