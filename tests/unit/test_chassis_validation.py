@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from buf.validate import validate_pb2
 from google.protobuf.message_factory import GetMessageClass
 from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import compliance_pb2, parties_pb2
@@ -13,6 +14,7 @@ from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2
 from realco.transactions.v1.bank_accounts_pb2 import CreateBankAccountRequest
+from realco.type.v1 import http_pb2, rules_pb2
 
 from services.chassis.calls import validation
 from services.chassis.values.errors import InvalidField
@@ -95,21 +97,23 @@ def etags_of_requests():
     modules += (distributions_pb2, offerings_pb2)
     for service in (service for module in modules for service in module.DESCRIPTOR.services_by_name.values()):
         for rpc in service.methods:
-            if "etag" in rpc.input_type.fields_by_name:
-                yield rpc.input_type
+            for field in rpc.input_type.fields:
+                if field.GetOptions().Extensions[validate_pb2.field].string.Extensions[rules_pb2.etag]:
+                    yield pytest.param(field, id=f"{rpc.input_type.name}.{field.name}")
 
 
-@pytest.mark.parametrize("descriptor", list(etags_of_requests()), ids=lambda one: one.name)
-def test_an_etag_that_a_write_must_have_is_asked_for_by_its_own_code(descriptor):
-    request = GetMessageClass(descriptor)()
-    may_be_left_out = descriptor.fields_by_name["etag"].has_presence
-    with pytest.raises(InvalidField if may_be_left_out else EtagRequired) as refusal:
+@pytest.mark.parametrize("field", list(etags_of_requests()))
+def test_only_the_etag_of_what_is_written_is_asked_for_by_a_code_of_its_own(field):
+    """REST has it in `If-Match`, whose absence is 428. Any other etag, and a wrong one, is a field: 400."""
+    request = GetMessageClass(field.containing_type)()
+    is_asked_for = field.GetOptions().HasExtension(http_pb2.header) and not field.has_presence
+    with pytest.raises(EtagRequired if is_asked_for else InvalidField) as refusal:
         validation.validate(request)
-    assert ("etag" in refusal.value.fields) is not may_be_left_out
-    request.etag = "x" * 65  # a wrong one is a wrong field
+    assert (field.name in refusal.value.fields) is not field.has_presence
+    setattr(request, field.name, "x" * 65)
     with pytest.raises(InvalidField) as refusal:
         validation.validate(request)
-    assert "etag" in refusal.value.fields
+    assert field.name in refusal.value.fields
 
 
 def test_an_item_of_a_batch_is_found_by_its_place():
@@ -126,15 +130,31 @@ def test_an_item_of_a_batch_is_found_by_its_place():
     [
         b"\xff",  # no message at all
         b"\x0a\x05ab",  # cut off
-        b"\x08\x01",  # a number where text belongs: the field is not known with this type
-        hold().SerializeToString() + b"\xf8\x07\x01",  # field 127
-        hold().SerializeToString() + b"\x22\x03\xf8\x07\x01",  # field 127 inside the amount
         b"\x0a\x02\xc3\x28",  # no UTF-8
     ],
 )
 def test_bytes_that_are_not_the_message_are_refused(raw):
     with pytest.raises(InvalidField):
         validation.parse(raw, holds_pb.PlaceHoldRequest.FromString)
+
+
+UNKNOWN = b"\xf8\x07\x01"  # field 127
+
+
+@pytest.mark.parametrize(
+    ("message", "raw", "named"),
+    [
+        (holds_pb.PlaceHoldRequest, hold().SerializeToString() + UNKNOWN, ["127"]),
+        (holds_pb.PlaceHoldRequest, hold().SerializeToString() + b"\x22\x03" + UNKNOWN, ["amount.127"]),
+        (holds_pb.PlaceHoldRequest, b"\x08\x01", ["1"]),  # a number where text belongs: not known with this type
+        (journal_pb.BatchPostJournalEntriesRequest, b"\x12\x00\x12\x03" + UNKNOWN, ["items[1].127"]),
+        (holds_pb.PlaceHoldRequest, b"".join(bytes([n & 127 | 128, n >> 7, 0]) for n in range(800, 1600, 8)), 16),
+    ],
+)
+def test_a_field_that_is_not_known_is_named_by_its_number(message, raw, named):
+    with pytest.raises(InvalidField) as refusal:
+        validation.parse(raw, message.FromString)
+    assert named in (list(refusal.value.fields), len(refusal.value.fields))
 
 
 def test_rules_of_the_proto_and_of_all_fields_are_told_together():

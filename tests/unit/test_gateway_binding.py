@@ -47,6 +47,14 @@ def faults(bound: Binding, values=(), query=b"", headers=(), body=b"") -> list[F
     return list(refusal.value.faults)
 
 
+def refusal_of(bound: Binding, values, headers, body) -> Problem | None:
+    try:
+        bound.message(values, b"", Headers(headers), body)
+    except Problem as refusal:
+        return refusal
+    return None
+
+
 def faults_of_headers(bound: Binding, headers, body=b"") -> list[Fault]:
     return [fault for fault in faults(bound, ["e"], headers=headers, body=body) if fault.place == "header"]
 
@@ -209,6 +217,24 @@ def test_what_the_contract_requires_must_be_written_in_whatever_object_of_a_requ
         found: Found = []
         reader_of(descriptor)(GetMessageClass(descriptor)(), value, (), found)
         assert {(name, detail) for (name,), detail in found} == {(name, "is required") for name in required}
+
+
+@pytest.mark.parametrize("method", contracts.methods(), ids=lambda one: one.full_name)
+def test_an_empty_request_of_any_route_is_taken_or_refused_as_the_callers(method):
+    """428 is said of `If-Match` alone, and 400 names every other field that is required."""
+    bound = Binding(method)
+    path = ["x"] * len(bound.path)
+    body = b"" if bound.http_method in ("GET", "DELETE") else b"{}"
+    needs_etag = any(one.name == "If-Match" and one.required for one in bound.headers)
+    if needs_etag:
+        without = refusal_of(bound, path, {}, body)
+        assert without is not None
+        assert (without.status, without.code) == (428, "ETAG_REQUIRED")
+    fields = [field for field in method.input_type.fields if field.name not in bound.bound]
+    required = {f"/{field.json_name}" for field in fields if is_required(field)}
+    refusal = refusal_of(bound, path, {"If-Match": '"e"'} if needs_etag else {}, body)
+    assert refusal is None or refusal.status == 400
+    assert required <= {fault.pointer for fault in (refusal.faults if refusal is not None else ())}
 
 
 @pytest.mark.parametrize(

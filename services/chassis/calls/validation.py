@@ -8,28 +8,30 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import protovalidate
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import DecodeError, Message
-from realco.type.v1 import rules_pb2
+from google.protobuf.unknown_fields import UnknownFieldSet
+from realco.type.v1 import http_pb2, rules_pb2
 
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired
 
 _VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
-_NO_ETAG = {"etag": "is required"}
+_UNKNOWN_MAX = 16  # that are named: an answer's headers do not take any number of them
 
 
 def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
     """The message in `raw`.
 
     Raises:
-        InvalidField: it does not parse, or has fields the proto has not.
+        InvalidField: it does not parse, or has fields the proto has not: `items[0].99`, by their numbers.
     """
     try:
         message = from_string(raw)
@@ -39,7 +41,8 @@ def parse(raw: bytes, from_string: Callable[[bytes], Message]) -> Message:
     known.CopyFrom(message)
     known.DiscardUnknownFields()  # in C and deep: cheaper than looking for them
     if known.ByteSize() != message.ByteSize():
-        raise InvalidField("The request has fields this version does not know.")
+        unknown = dict.fromkeys(islice(_find_unknown(message), _UNKNOWN_MAX), "is not a field that this version knows")
+        raise InvalidField(f"The request has fields this version does not know: {', '.join(unknown)}.", fields=unknown)
     return message
 
 
@@ -51,8 +54,9 @@ def validate(message: Message) -> None:
         EtagRequired: it must say which version was read, and does not.
     """
     violations = [violation.proto for violation in _VALIDATOR.collect_violations(message)]
-    if any(_lacks_etag(violation, message) for violation in violations):
-        raise EtagRequired("The etag is required: of the answer that this write was decided on.", fields=_NO_ETAG)
+    for path in (_path(violation, message) for violation in violations if _lacks_etag(violation, message)):
+        about = "The etag is required: of the answer that this write was decided on."
+        raise EtagRequired(about, fields={path: "is required"})
     faults = [(_path(violation, message), _text(violation, message)) for violation in violations]
     faults += field_kinds.find_faults(message)
     if not faults:
@@ -76,6 +80,22 @@ def taken_values(field: FieldDescriptor) -> list[EnumValueDescriptor]:
     ]
 
 
+def _find_unknown(message: Message, prefix: str = "") -> Iterator[str]:
+    """The paths of the fields that the proto has not, which have a number and no name."""
+    unknown = UnknownFieldSet(message)
+    yield from (f"{prefix}{unknown[index].field_number}" for index in range(len(unknown)))
+    for field, value in message.ListFields():
+        entry = field.message_type
+        if entry is None or (entry.GetOptions().map_entry and entry.fields_by_name["value"].message_type is None):
+            continue
+        if entry.GetOptions().map_entry:
+            inner = [("[*]", item) for item in value.values()]
+        else:
+            inner = [(f"[{index}]", item) for index, item in enumerate(value)] if field.is_repeated else [("", value)]
+        for mark, item in inner:
+            yield from _find_unknown(item, f"{prefix}{field.name}{mark}.")
+
+
 def warm_up(messages: list[type[Message]]) -> None:
     """Compiles the rules of these messages, so that no caller waits for it, and no bad rule waits for a caller."""
     for message in messages:
@@ -83,11 +103,15 @@ def warm_up(messages: list[type[Message]]) -> None:
 
 
 def _lacks_etag(violation: protovalidate.ViolationPb, request: Any) -> bool:
-    """True of an etag that every request must have: one that may be left out says itself whether it was set."""
+    """True of the etag of what is written, which REST has in a header, where every request must have it: one that may
+    be left out says itself whether it was set. The etag of what was only read, such as an offering that is invested in,
+    is a field like any other."""
     if violation.rule_id != "string.etag":
         return False
     field = request.DESCRIPTOR.fields_by_name.get(_path(violation, request))
-    return field is not None and not field.has_presence and not getattr(request, field.name)
+    if field is None or field.has_presence or not field.GetOptions().HasExtension(http_pb2.header):
+        return False
+    return not getattr(request, field.name)
 
 
 def _text(violation: protovalidate.ViolationPb, request: Message) -> str:
