@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -34,8 +36,13 @@ async def test_an_event_is_published_with_everything_a_subscriber_needs(database
     assert listener.messages[0].subject == f"realco.escrow.v1.HoldPlaced.{org}.esc_1"
     assert headers["ce-source"] == "/realco/escrow"
     assert headers["ce-time"] == "2026-11-22T12:00:00+00:00"
-    assert (headers["ce-subject"], headers["ce-sequence"]) == ("esc_1", "1")
-    assert headers["ce-dataschema"] == "realco/escrow/v1/events.proto"
+    assert (headers["ce-subject"], headers["ce-aggregateversion"]) == ("esc_1", "1")
+    assert headers["ce-dataschema"] == "urn:realco:proto:realco/escrow/v1/events.proto"
+    page = (Path(__file__).parents[2] / "docs" / "subscribing.md").read_text()
+    table = page.partition("| header | meaning |")[2].partition("\n\n")[0]
+    described = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])}
+    in_a_batch = {"Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"}
+    assert {*headers, "traceparent", *in_a_batch} == described
     meta = events.HoldPlaced.FromString(listener.messages[0].data).meta
     assert headers["ce-id"] == headers["Nats-Msg-Id"] == meta.event_id
     assert (meta.org_id, meta.aggregate_id, meta.aggregate_version, meta.actor) == (org, "esc_1", 1, "admin-1")

@@ -117,8 +117,8 @@ def _message(row: asyncpg.Record, area: str, key: EventKey) -> Outgoing:
         "ce-source": f"/realco/{area}",
         "ce-time": row["occurred_at"].isoformat(),
         "ce-subject": row["aggregate_id"],
-        "ce-sequence": str(row["aggregate_version"]),
-        "ce-dataschema": f"realco/{area}/v1/events.proto",
+        "ce-aggregateversion": str(row["aggregate_version"]),
+        "ce-dataschema": f"urn:realco:proto:realco/{area}/v1/events.proto",
         "content-type": "application/protobuf",
     }
     if row["traceparent"]:
