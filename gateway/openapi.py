@@ -6,13 +6,13 @@ import re
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
-from realco.type.v1 import approval_pb2
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from realco.type.v1 import approval_pb2, rules_pb2
 
 from gateway import contracts
 from gateway.answers import REHEARSED_HEADER, Answer
-from gateway.binding import IF_MATCH, Binding, Parameter
-from gateway.descriptors import camel_case, message_of, option
+from gateway.binding import IF_MATCH, VALIDATE_ONLY_FIELD, Binding, Parameter
+from gateway.descriptors import camel_case, has_option, message_of, option
 from gateway.openapi_schemas import Schema, Schemas, Side
 from gateway.problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from gateway.statuses import status_of, title_of
@@ -39,6 +39,10 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   something was created, 200 that something was done.
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
+_PATCH = """\
+The fields that the body has are changed, the others stay; `null` takes a field away where its description says so.
+`metadata` is replaced as a whole, not merged key by key as in RFC 7396. The body may also be called
+`application/merge-patch+json`. `If-Match` names the version that was read."""
 _SNAKE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
 _ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 431, 500, 503, 504)
 # Decisions, which are kept under their key and given again.
@@ -105,7 +109,7 @@ def _tag_name(full_name: str) -> str:
 def _operation(method: MethodDescriptor, binding: Binding, rule: Rule, schemas: Schemas) -> dict[str, Any]:
     comment = in_rest_words(contracts.comments().get(method.full_name, method.name), method.input_type)
     decision = option(method, approval_pb2.four_eyes).WhichOneof("decision")
-    told = [comment, *_list_eyes(decision, rule)]
+    told = [comment, *([_PATCH] if binding.mask is not None else []), *_list_eyes(decision, rule)]
     roles = (
         "anyone, without a token"
         if rule.public
@@ -175,7 +179,10 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
         return {"required": True, "content": {"application/json": {"schema": content}}}
     schema = schemas.message(method.input_type, Side.REQUEST, without=binding.bound)
     if binding.mask is not None:
-        schema["properties"] = {name: _clearable(one) for name, one in schema["properties"].items()}
+        fields = {field.json_name: field for field in method.input_type.fields}
+        schema["properties"] = {
+            name: _clearable(one) if may_be_cleared(fields[name]) else one for name, one in schema["properties"].items()
+        }
     schemas.components[method.input_type.name] = schema
     reference = {"$ref": f"#/components/schemas/{method.input_type.name}"}
     return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": reference}}}
@@ -227,10 +234,15 @@ def _tell_successes(answer: Answer, two_persons: Rule | None, *, may_only_valida
     return told
 
 
+def may_be_cleared(field: FieldDescriptor) -> bool:
+    """Whether `null` takes the field away in a PATCH."""
+    return field.name != VALIDATE_ONLY_FIELD and not has_option(field, rules_pb2.not_cleared)
+
+
 def _clearable(schema: Schema) -> Schema:
     """A field of a patch, which null takes away."""
-    about = {"description": schema.pop("description")} if "description" in schema else {}
-    return {**about, "anyOf": [schema, {"type": "null"}]}
+    about = f"{schema.pop('description', '')} `null` takes it away.".strip()
+    return {"description": about, "anyOf": [schema, {"type": "null"}]}
 
 
 def _header(name: str) -> dict[str, Any]:

@@ -92,6 +92,10 @@ class Schemas:
         if is_map(field):
             value = message_of(field).fields_by_name["value"]
             schema: Schema = {"type": "object", "additionalProperties": self._value(value, rules.map.values, side)}
+            _apply(schema, rules.map, {"min_pairs": "minProperties", "max_pairs": "maxProperties"})
+            key = self._value(message_of(field).fields_by_name["key"], rules.map.keys, side)
+            if key.keys() > {"type"}:
+                schema["propertyNames"] = key
         elif field.is_repeated:
             schema = {"type": "array", "items": self._value(field, rules.repeated.items, side)}
             _apply(schema, rules.repeated, {"min_items": "minItems", "max_items": "maxItems"})
@@ -204,6 +208,8 @@ def _string_extensions(rules: Any) -> Schema:
         return {"pattern": "^[!-~]{1,255}$"}
     if rules.HasExtension(rules_pb2.currency):  # answers may name a currency that is new by then, so no list of them
         return {"pattern": "^[A-Z]{3}$"}
+    if rules.HasExtension(rules_pb2.metadata_key):
+        return {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
     if rules.HasExtension(rules_pb2.page_token):
         return {"maxLength": 1024}
     if rules.HasExtension(rules_pb2.external_id):

@@ -12,7 +12,7 @@ from functools import cache
 
 import grpc
 from google.api import annotations_pb2
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from realco.type.v1 import http_pb2
 
 from gateway import contracts
@@ -22,6 +22,10 @@ from gateway.statuses import STATUS_OF_CODE, STATUS_OF_REASON
 _WORD = re.compile(r"(`?)\b([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)\b(`?)")
 # A code before a reason that has a status of its own: `ABORTED ETAG_MISMATCH` is 412.
 _CODE_OF_REASON = re.compile(rf"\b[A-Z]+(?:_[A-Z]+)*(?=:? `?({'|'.join(STATUS_OF_REASON)})\b)")
+# What a comment says in both ways: `etag` (REST: `If-Match`).
+_BOTH_WAYS = re.compile(r"`\w+` \(REST: (`[^`]+`)\)")
+# Over REST the body of a PATCH is its own mask.
+_MASKED = re.compile(r"the fields that `update_mask` names(?: and no others)?")
 _SERVICE = re.compile(r"\b[A-Z][A-Za-z]*Service\.(?=[A-Z])")
 _VARIABLE = re.compile(r"\{([^}=]+)[^}]*\}")
 _STATUSES = {code.name: str(status) for code, status in STATUS_OF_CODE.items()}
@@ -52,16 +56,22 @@ def in_rest_words(text: str, message: Descriptor | None = None) -> str:
             return f"{_STATUSES[word]}{closing}"
         return match.group()
 
+    text = _MASKED.sub("the fields that the body has", _BOTH_WAYS.sub(r"\1", text))
     text = _CODE_OF_REASON.sub(lambda match: str(STATUS_OF_REASON[match.group(1)]), text)
     return _WORD.sub(say, _SERVICE.sub("", text))
 
 
 def name_of_field(name: str, message: Descriptor | None = None) -> str:
-    """What REST calls a field: its header, or its JSON name."""
-    field = message.fields_by_name.get(name) if message is not None else None
+    """What REST calls a field of the message, or of one within it (`each item's`): its header, or its JSON name."""
+    field = _find_field(name, message) if message is not None else None
     if field is None:
         return _headers().get(name) or camel_case(name)
     return str(option(field, http_pb2.header)) or field.json_name
+
+
+def _find_field(name: str, message: Descriptor) -> FieldDescriptor | None:
+    found = (one.fields_by_name.get(name) for one in (message, *contracts.messages_within([message])))
+    return next((field for field in found if field is not None), None)
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google.api import annotations_pb2
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from realco.type.v1 import access_pb2, approval_pb2
+from realco.type.v1 import access_pb2, approval_pb2, rules_pb2
 
 from gateway import contracts, openapi
 from gateway.answers import Answer
@@ -266,6 +266,43 @@ def test_the_description_speaks_of_rest_alone():
         if words:
             found.append(f"{place}: {', '.join(words)}")
     assert found == []
+
+
+def test_no_operation_speaks_of_a_header_that_it_does_not_take():
+    for method, path, found in operations():
+        headers = {one["name"] for one in found["parameters"] if one["in"] == "header"}
+        spoken_of = set(re.findall(r"`(Idempotency-Key|If-Match)`", found["description"]))
+        assert spoken_of <= headers, (method, path)
+
+
+def test_a_patch_says_what_its_body_does_and_which_fields_null_takes_away():
+    for method in (one for one in contracts.methods() if Binding(one).mask is not None):
+        found = next(one for _, _, one in operations() if one["operationId"].lower() == method.name.lower())
+        assert "The fields that the body has are changed" in found["description"]
+        assert not re.search(r"\(REST|[Mm]ask|named and not set", str(found)), method.name
+        request = method.input_type
+        kept = {one.json_name for one in request.fields if one.GetOptions().Extensions[rules_pb2.not_cleared]}
+        fields = schema(request.name)["properties"]
+        assert len(fields) > len(kept) + 1
+        for name, described in fields.items():
+            takes_null = {"type": "null"} in described.get("anyOf", [])
+            assert takes_null is (name not in {*kept, "validateOnly"}), name
+            assert takes_null is ("`null` takes it away." in described["description"]), name
+            assert ("Cannot be taken away." in described["description"]) is (name in kept), name
+
+
+def test_the_rules_of_a_map_are_keywords_of_its_schema():
+    schemas = DOCUMENT["components"]["schemas"]
+    requests = {method.input_type.name for method in contracts.methods()} & schemas.keys()
+    maps = {name: schemas[name]["properties"].get("metadata") for name in requests}
+    in_requests = {name: described for name, described in maps.items() if described is not None}
+    assert len(in_requests) > 5
+    for name, described in in_requests.items():
+        found = described.get("anyOf", [described])[0]  # a PATCH takes null
+        assert found["maxProperties"] == 50, name
+        assert found["propertyNames"] == {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}, name
+        values = found["additionalProperties"]
+        assert (values["type"], values["maxLength"]) == ("string", 500), name
 
 
 def test_a_problem_names_everything_in_camel_case():

@@ -15,7 +15,7 @@ from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.values.approvals import BeneficiaryIsChecker
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties
 from services.compliance.domain.refusals import PersonNotFound
@@ -78,14 +78,6 @@ async def test_a_change_leaves_what_it_does_not_name_and_takes_away_what_it_name
     )
     assert not changed.HasField("net_worth")
     assert dict(changed.metadata) == {"a": "b"}
-
-
-@pytest.mark.parametrize("field", ["kind", "roles", "legal_name"])
-async def test_what_a_party_cannot_be_without_is_not_taken_away(compliance, field):
-    await compliance.create()
-    with pytest.raises(InvalidField) as refused:
-        await compliance.update(paths=[field])
-    assert set(refused.value.fields) == {field}
 
 
 async def test_a_change_that_was_decided_on_something_older_is_refused(compliance):

@@ -10,7 +10,7 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.errors import DomainError
 from services.escrow.domain.refusals import InsufficientAvailableBalance
 from tests.support.escrow import Escrow, key, refusal
 from tests.support.events import as_in_events
@@ -67,13 +67,6 @@ async def test_a_change_that_changes_nothing_is_no_new_version(escrow):
     before = await get(escrow, await escrow.open())
     assert await update(escrow, before, display_name=before.display_name) == before
     assert await escrow.events(events.EscrowAccountUpdated) == []
-
-
-async def test_what_an_account_must_have_cannot_be_taken_away(escrow):
-    account = await get(escrow, await escrow.open())
-    with pytest.raises(InvalidField) as refused:
-        await update(escrow, account, "display_name")
-    assert list(refused.value.fields) == ["display_name"]
 
 
 async def test_who_decides_on_an_older_version_changes_nothing(escrow):

@@ -128,6 +128,15 @@ async def test_json_in_utf8_is_accepted_however_it_is_spelled(gateway, media_typ
     assert (await gateway.request("POST", "/api/v1/transactions", **options)).status_code == 201
 
 
+@pytest.mark.parametrize(("method", "status"), [("PATCH", 200), ("POST", 415)])
+async def test_a_merge_patch_is_what_a_patch_is(gateway, method, status):
+    path = f"/api/v1/bank-accounts/ba_{'0' * 26}" if method == "PATCH" else "/api/v1/transactions"
+    body = {"externalId": None} if method == "PATCH" else new_transaction()
+    headers = {**KEY, "If-Match": '"e"', "Content-Type": "application/merge-patch+json"}
+    response = await gateway.request(method, path, content=json.dumps(body), headers=headers)
+    assert response.status_code == status, response.text
+
+
 async def chunks(size: int, count: int) -> AsyncIterator[bytes]:
     for _ in range(count):
         yield b" " * size

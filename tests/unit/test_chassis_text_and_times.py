@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
+from realco.compliance.v1 import parties_pb2 as parties
 from realco.distributions.v1 import distributions_pb2 as distributions
 from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2, journal_pb2
 from realco.type.v1.failure_pb2 import Failure
@@ -141,6 +142,22 @@ def test_a_range_does_not_end_before_it_begins(start, end, fits):
     request = journal_pb2.ListLedgerEntriesRequest(from_time=Timestamp(seconds=start), to_time=Timestamp(seconds=end))
     faults = [] if fits else [("from_time", "must not be after the end of the range")]
     assert field_kinds.find_faults(request) == faults
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "faults"),
+    [
+        ({}, ["external_id", "metadata", "accreditation"], []),
+        ({}, ["legal_name"], ["legal_name"]),
+        ({"legal_name": "Ann"}, ["legal_name"], []),
+        ({}, ["roles", "kind"], ["kind", "roles"]),
+        ({"roles": [parties.Party.Role.INVESTOR]}, ["roles"], []),
+        ({}, [], []),
+    ],
+)
+def test_an_update_takes_no_field_away_that_the_contract_says_stays(values, named, faults):
+    request = parties.UpdatePartyRequest(update_mask={"paths": named}, **values)
+    assert field_kinds.find_faults(request) == [(name, "cannot be taken away") for name in faults]
 
 
 def test_a_range_open_at_one_end_is_a_range():

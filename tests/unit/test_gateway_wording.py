@@ -28,6 +28,8 @@ from gateway.wording import in_rest_words
         ("BadRequest names each", "`errors` names each"),
         ("the account `issuer_proceeds`", "the account `issuer_proceeds`"),  # a value, not a name
         ("of txn_01m82m2t8bfas99k9gfg6cwrs9", "of txn_01m82m2t8bfas99k9gfg6cwrs9"),
+        ("`etag` (REST: `If-Match`) names it", "`If-Match` names it"),
+        ("Changes the fields that `update_mask` names and no others.", "Changes the fields that the body has."),
         ("", ""),
     ],
 )
@@ -41,6 +43,8 @@ def test_a_field_is_called_by_its_header_where_it_has_one():
     item = journal_pb2.BatchPostJournalEntriesRequest.DESCRIPTOR.fields_by_name["items"].message_type
     assert item is not None
     assert in_rest_words(key.name, request) == "Idempotency-Key"
+    batch = journal_pb2.BatchPostJournalEntriesRequest.DESCRIPTOR
+    assert in_rest_words("each item's `idempotency_key`", batch) == "each item's `idempotencyKey`"
     assert in_rest_words(key.name, item) == item.fields_by_name[key.name].json_name
 
 

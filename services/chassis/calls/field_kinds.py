@@ -1,7 +1,8 @@
 """What every field of a kind keeps, in every request: texts, times, days, and ranges of times.
 
 These rules stand in no proto, so that none can be without them; only that a text may have several lines is said there
-(`(buf.validate.field).string.(realco.type.v1.lines) = true`).
+(`(buf.validate.field).string.(realco.type.v1.lines) = true`), and which fields an update cannot take away
+(`(realco.type.v1.not_cleared) = true`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.chassis.calls.wire import is_date, is_time
 from services.chassis.values.text import find_fault, find_payment_number
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
-_TIME, _DATE = "google.protobuf.Timestamp", "google.type.Date"
+_TIME, _DATE, _MASK = "google.protobuf.Timestamp", "google.type.Date", "google.protobuf.FieldMask"
 # Rules of our own that let no control character through: what has one of them is not looked at twice.
 _STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.currency)
 
@@ -36,13 +37,14 @@ class _Plan:
     messages: list[tuple[str, _Plan]] = field(default_factory=list)
     lists: list[tuple[str, _Plan]] = field(default_factory=list)
     ranges: list[tuple[str, str]] = field(default_factory=list)
+    not_cleared: list[tuple[str, FieldDescriptor]] = field(default_factory=list)  # the mask that may name it; the field
     is_sound: Callable[[Any], bool] | None = None  # of a time or a day, which is one value
     rule: str = ""
     is_complete: bool = False
 
     @property
     def is_empty(self) -> bool:
-        parts = (self.texts, self.lists_of_texts, self.maps, self.messages, self.lists, self.ranges)
+        parts = (self.texts, self.lists_of_texts, self.maps, self.messages, self.lists, self.ranges, self.not_cleared)
         return self.is_complete and self.is_sound is None and not any(parts)
 
 
@@ -77,6 +79,11 @@ def _plan_for(descriptor: Descriptor) -> _Plan:
     for item in descriptor.fields:
         _add_field(plan, item)
     plan.ranges = ranges_of(descriptor)
+    masks = [item.name for item in descriptor.fields if _type_name(item) == _MASK]
+    option: Any = rules_pb2.not_cleared  # generated stubs do not say which message it extends
+    plan.not_cleared = [
+        (mask, item) for mask in masks for item in descriptor.fields if item.GetOptions().Extensions[option]
+    ]
     plan.is_complete = True
     return plan
 
@@ -116,10 +123,17 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
             _collect(item, held, f"{prefix}{name}[{index}].", faults)
     for name, of_values in plan.maps:
         _collect_map(getattr(message, name), of_values, prefix, f"{name}[*]", faults)
+    for mask, item in plan.not_cleared:
+        if item.name in getattr(message, mask).paths and not _is_set(message, item):
+            faults.append((prefix + item.name, "cannot be taken away"))
     for begin, end in plan.ranges:
         both = message.HasField(begin) and message.HasField(end)
         if both and _order(getattr(message, begin)) > _order(getattr(message, end)):
             faults.append((prefix + begin, "must not be after the end of the range"))
+
+
+def _is_set(message: Any, item: FieldDescriptor) -> bool:
+    return bool(message.HasField(item.name) if item.has_presence else getattr(message, item.name))
 
 
 def _collect_map(entries: Any, of_values: _Plan | None, prefix: str, name: str, faults: Faults) -> None:

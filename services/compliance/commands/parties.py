@@ -22,8 +22,6 @@ from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import PersonNotFound, TooManyPersons
 from services.compliance.store import parties as store
 
-_REQUIRED = {"kind": "must be set", "legal_name": "must not be empty", "roles": "must name one at least"}
-
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
     """A party with those who act for it; a person is asked about both. Raises InvalidField."""
@@ -44,8 +42,6 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
     before = await _lock(tx, request.party_id)
     check_etag(request.etag, messages.etag_of_party(before))
     named = [name for name in _FIELDS if name in request.update_mask.paths]
-    if faults := {name: _REQUIRED[name] for name in named if name in _REQUIRED and not getattr(request, name)}:
-        raise InvalidField("The request is not valid.", fields=faults)
     changes = {name: value for name, value in _columns(request, named).items() if getattr(before, name) != value}
     if not changes:
         return await actions.answer_party(tx, before, now)

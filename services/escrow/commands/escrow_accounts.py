@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
-from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound
@@ -56,8 +55,6 @@ async def update_escrow_account(
     changes: dict[str, Any] = {}
     for name in request.update_mask.paths:
         given = dict(request.metadata) if name == "metadata" else getattr(request, name)
-        if not given and name == "display_name":
-            raise InvalidField(f"The {name} cannot be taken away: it must be set.", fields={name: "must not be empty"})
         changes[name] = given if given or name != "external_id" else None
     return await _change(tx, row, now, changes)
 

@@ -134,10 +134,6 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
         check_open(offering, "Only an open offering can be changed.")
     changed = offering
     if "display_name" in named:
-        if not request.HasField("display_name"):
-            raise InvalidField(
-                "The display_name cannot be taken away: it must be set.", fields={"display_name": "must be set"}
-            )
         changed = replace(changed, display_name=request.display_name)
     if "deadline_time" in named:
         changed = _change_deadline(changed, request, now)
@@ -158,10 +154,6 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
 
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:
-    if not request.HasField("deadline_time"):
-        raise InvalidField(
-            "The deadline_time cannot be taken away: it must be set.", fields={"deadline_time": "must be set"}
-        )
     deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
     if deadline_at < now or deadline_at <= offering.open_at:
         raise InvalidField(
