@@ -27,7 +27,7 @@ from services.distributions.commands.raises import closings, investments, refund
 from services.distributions.domain import facts
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
-from services.distributions.domain.states import DistributionStatus
+from services.distributions.domain.states import DistributionStatus, InvestmentStatus
 from services.distributions.queries import gates
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import APPROVAL_EVENTS, DISTRIBUTION_APPROVALS
@@ -142,6 +142,7 @@ class _Details:
                 raise InvestmentNotFound
             offering = await require_offering(tx, investment.offering_id)
         minor = investment.funded_minor
+        wanted = InvestmentStatus.CANCELLING if minor else InvestmentStatus.CANCELLED
         return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
             f" in {offering.display_name}, and give back what was paid",
@@ -149,7 +150,7 @@ class _Details:
             offering.offering_id,
             amount=Money(minor, investment.currency),
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=(Change("status", investment.status.value, "CANCELLED"),),
+            changes=(Change("status", investment.status.value, wanted.value),),
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
 

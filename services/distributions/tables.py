@@ -141,7 +141,7 @@ investments = sa.Table(
     _minor("distributed_minor"),  # what of declared distributions was paid
     sa.Column("accrual_start_date", sa.Date),
     _text("status"),
-    _text("refund_requested_by", null=True),  # who wants the money back: it goes as soon as it is cleared
+    _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
     _json("refund_failure", null=True),
     *_external(),
     *_changes(),
@@ -154,6 +154,9 @@ investments = sa.Table(
     sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
     # Only the waterfall calls a payee SPONSOR.
     sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
+    sa.CheckConstraint(
+        "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
+    ),
     _status("investments", list(states.InvestmentStatus)),
 )
 

@@ -59,6 +59,10 @@ class Distributions(Protocol):
 
     async def get_investment(self, investment_id: str) -> offerings_pb2.Investment | None: ...
 
+    async def list_investments(self, investment_ids: Collection[str]) -> Sequence[offerings_pb2.Investment]:
+        """Those of them that are there, in no order."""
+        ...
+
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None: ...
 
 
@@ -127,6 +131,16 @@ class DistributionsClient:
     async def get_investment(self, investment_id: str) -> offerings_pb2.Investment | None:
         request = offerings_pb2.GetInvestmentRequest(investment_id=investment_id)
         return await find(self._investments.GetInvestment, request)
+
+    async def list_investments(self, investment_ids: Collection[str]) -> Sequence[offerings_pb2.Investment]:
+        async def ask_some(asked: Sequence[str]) -> Sequence[offerings_pb2.Investment]:
+            request = offerings_pb2.ListInvestmentsRequest(ids=asked, page_size=len(asked))
+            found: Sequence[offerings_pb2.Investment] = (
+                await ask(self._investments.ListInvestments, request)
+            ).investments
+            return found
+
+        return await ask_in_parts(sorted(investment_ids), ask_some)
 
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None:
         return await find(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))

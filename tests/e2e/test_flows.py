@@ -268,9 +268,10 @@ def test_an_investor_withdraws_and_gets_back_what_was_paid(org: Organization) ->
     later = org.sign_in_investor(ben).post(f"/investments/{paid['investmentId']}/cancel")
 
     assert at_once["investment"]["status"] == "CANCELLED"
-    assert (
-        later["investment"]["status"] == "PENDING"
-    )  # the bank may still take the contribution back, so it does not go yet
+    # The bank may still take the contribution back, so it does not go yet; and nothing more comes in.
+    assert later["investment"]["status"] == "CANCELLING"
+    further = org.build_contribution(offering, later["investment"], paid["bankAccountId"])
+    org.sign_in_investor(ben).expect_refusal(422, "INVESTMENT_NOT_PENDING", "POST", "/transactions", further)
     org.move_clock(datetime.fromisoformat(paid["returnRiskEndTime"]) + timedelta(seconds=1))
     gone = org.wait_for_investment(paid["investmentId"], lambda read: read["status"] == "CANCELLED")
     assert minor_of(gone["fundedAmount"]) == 0

@@ -137,11 +137,25 @@ async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service:
     late = await service.invest(offering, "inv-002", 40_00)
     request = opb.CancelInvestmentRequest(investment_id=early.investment_id)
     asked = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
-    assert asked.status == opb.Investment.PENDING, "the money goes back first"
+    assert (asked.status, list(asked.allowed_actions)) == (opb.Investment.CANCELLING, []), "the money goes back first"
+    request.idempotency_key = "again"
+    repeated = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
+    assert (repeated.status, repeated.etag) == (opb.Investment.CANCELLING, (await service.get(early)).etag)
+    wanted = opb.ListInvestmentsRequest(status=[opb.Investment.CANCELLING])
+    listed = (await service.call(service.investments.ListInvestments, wanted)).investments
+    assert [each.investment_id for each in listed] == [early.investment_id]
+    # What was on its way all the same goes back with the rest.
+    await service.fund(offering, early, 5_00)
     await service.work()
-    payout = service.transactions.newest("inv-001")
-    await service.deliver(service.gave_back(payout), complete_payout(payout))
+    for _ in (60_00, 5_00):
+        payout = service.transactions.newest("inv-001")
+        await service.deliver(service.gave_back(payout), complete_payout(payout))
+        await service.work()
+    assert sum(each.amount.amount_minor for each in service.transactions.by_key.values()) == 65_00
     assert (await service.get(early)).status == opb.Investment.CANCELLED
+    [told] = await service.told(events.InvestmentCancelling)
+    assert told.investment.status == opb.Investment.CANCELLING
+    assert len(await service.told(events.InvestmentCancelled)) == 1
     assert (await service.get(offering)).committed_amount == usd(40_00)
     service.clock.set(START + timedelta(days=43, seconds=1))
     request = opb.CancelInvestmentRequest(investment_id=late.investment_id)

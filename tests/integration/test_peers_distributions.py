@@ -59,9 +59,11 @@ async def test_an_investment_and_its_offering_are_found_or_are_not_there(raise_:
     with acting_as(ADMIN):
         investment = await client.get_investment(investment_id)
         offering = await client.get_offering(offering_id)
+        [listed] = await client.list_investments([investment_id, new_id("inv")])
         assert await client.get_investment(new_id("inv")) is None
         assert await client.get_offering(new_id("off")) is None
     assert investment is not None
+    assert (listed.investment_id, listed.status) == (investment_id, investment.status)
     assert (investment.investment_id, investment.offering_id) == (investment_id, offering_id)
     assert (investment.party_id, investment.status) == ("inv-001", Investment.PENDING)
     assert (investment.amount, investment.funded_amount) == (usd(100_00), usd(0))

@@ -127,11 +127,6 @@ async def _fund(service: TransactionsHarness) -> None:
         investment.funded_amount.amount_minor = 999_99
 
 
-async def _activate(service: TransactionsHarness) -> None:
-    for investment in service.distributions.investments.values():
-        investment.status = Investment.ACTIVE
-
-
 async def _close_offering(service: TransactionsHarness) -> None:
     service.distributions.offering.status = Offering.CLOSING
     service.distributions.offering.deadline_time.FromJsonString("2024-12-31T00:00:00Z")
@@ -155,7 +150,6 @@ OTHER_ACCOUNT = new_id("esc")
         ["amount.amount_minor"],
         {"remaining_minor": "1", "requested_minor": "10000", "currency_code": "USD"},
     ),
-    (_activate, "INVESTMENT_NOT_PENDING", [], {"status": "ACTIVE"}),
     (_close_offering, "OFFERING_NOT_OPEN", [], {"status": "CLOSING", "deadline_time": "2024-12-31T00:00:00Z"}),
     (_move_offering, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"], {"expected": OTHER_ACCOUNT}),
 ])  # fmt: skip
@@ -169,6 +163,40 @@ async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the
         assert (refusal.reason, list(refusal.fields)) == (reason, fields)
         assert facts.items() <= refusal.metadata.items()
     assert await stored(service) == 0
+
+
+@pytest.mark.parametrize("status", sorted(set(Investment.Status.keys()) - {"STATUS_UNSPECIFIED", "PENDING"}))
+async def test_an_investment_that_is_not_pending_takes_no_contribution_new_retried_or_queued(
+    service: TransactionsHarness, status: str
+) -> None:
+    declined = await service.deposit(suffix="93")
+    await service.work()
+    returned = await service.deposit()
+    await service.work()
+    service.bank.report(returned.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await service.get(returned.transaction_id)).status == T.PENDING_RETRY
+    queued, new = await service.deposit(), await service.deposit_request()
+    payments = len(service.bank.payments)
+
+    for investment in service.distributions.investments.values():
+        investment.status = Investment.Status.Value(status)
+    probe = pb.CreateTransactionRequest(validate_only=True)
+    probe.MergeFrom(new)
+    retry = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=declined.transaction_id)
+    for rpc, request in (("CreateTransaction", probe), ("CreateTransaction", new), ("RetryTransaction", retry)):
+        refusal = await refused(service, ADMIN, rpc, request)
+        assert (refusal.reason, refusal.metadata["status"]) == ("INVESTMENT_NOT_PENDING", status)
+    service.clock.advance(timedelta(days=10))
+    with service.wire.cut(service.distributions):
+        await service.work(hurried=True)
+        assert (await service.get(queued.transaction_id)).status == T.QUEUED, "nobody answered"
+    await service.work(hurried=True)
+    for made in (queued, returned):
+        ended = await service.get(made.transaction_id)
+        assert (ended.status, ended.failure.code) == (T.FAILED, "INVESTMENT_NOT_PENDING")
+        assert (ended.failure.metadata["status"], ended.failure.retryable) == (status, False)
+    assert len(service.bank.payments) == payments
 
 
 async def test_contributions_on_their_way_count_against_the_commitment(service: TransactionsHarness) -> None:

@@ -25,6 +25,7 @@ from services.distributions.domain.distribution import find_end
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import TermsInvalid
+from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.terms import build_terms
 from services.distributions.domain.tiers import KINDS, spell_decimal
 from services.distributions.store.columns import read_terms, write_terms
@@ -134,6 +135,17 @@ def test_what_is_owed_to_an_investor_does_not_depend_on_the_order_of_news(
 ) -> None:
     held = replace(INVESTMENT, funded_minor=funded, refunded_minor=refunded, released_minor=released)
     assert RefundPosition(held, paid, False, 0, None).owed_minor == owed
+
+
+@pytest.mark.parametrize("status", list(InvestmentStatus))
+def test_money_that_comes_in_stays_with_an_investment_that_waits_for_its_closing_and_goes_back_from_any_other(
+    status: InvestmentStatus,
+) -> None:
+    waits = status in {InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED}
+    came = replace(INVESTMENT, status=status, funded_minor=100, completed_minor=100, released_minor=0)
+    assert RefundPosition(came, 0, False, 0, None).may_go(again=False) is not waits
+    left = replace(came, funded_minor=0, refunded_minor=100)
+    assert RefundPosition(left, 100, False, 1, None).is_settled is (status is InvestmentStatus.CANCELLING)
 
 
 @pytest.mark.parametrize(

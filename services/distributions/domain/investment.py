@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -13,7 +13,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IllegalStatusChange
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend
-from services.distributions.domain.states import InvestmentStatus
+from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus, check_move
 
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
 LIVE: Final = frozenset({InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED})
@@ -38,7 +38,7 @@ class Investment:
     distributed_minor: int = 0  # what of declared distributions was paid
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
-    refund_requested_by: str | None = None  # who wants the money back: it goes as soon as it is cleared
+    refund_requested_by: str | None = None  # who cancels it: the money goes back in this name once it is cleared
     refund_failure: Failure | None = None
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -62,8 +62,7 @@ class Investment:
     @property
     def is_withdrawn(self) -> bool:
         """Whether it is cancelled, or is once its money has gone back."""
-        is_given_back = self.status in LIVE and not self.released_minor and self.refund_requested_by is not None
-        return is_given_back or self.status is InvestmentStatus.CANCELLED
+        return self.status in {InvestmentStatus.CANCELLING, InvestmentStatus.CANCELLED}
 
     @property
     def is_cleared(self) -> bool:
@@ -77,14 +76,18 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
     Raises: IllegalStatusChange, CancellationWindowOver.
     Source: 17 CFR 227.304(a). After a material change the investor may still decide.
     """
-    status, wanted = investment.status.value, InvestmentStatus.CANCELLED.value
-    if investment.status not in LIVE or investment.released_minor:
-        raise IllegalStatusChange(status, wanted)
-    if investment.refund_requested_by is not None:
-        raise IllegalStatusChange(status, wanted, "It was withdrawn, and is cancelled once its money has gone back.")
+    check_move(INVESTMENT_MOVES, investment.status, InvestmentStatus.CANCELLING)
+    if investment.released_minor:
+        message = "A closing of the offering takes its money."
+        raise IllegalStatusChange(investment.status.value, InvestmentStatus.CANCELLING.value, message)
     cancel_until = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
     if now > cancel_until and investment.status is InvestmentStatus.PENDING:
         raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until)
+
+
+def begin_cancelling(investment: Investment, person: str) -> Investment:
+    """It takes no more money; what came in goes back, in the name of `person`."""
+    return replace(investment, status=InvestmentStatus.CANCELLING, refund_requested_by=person)
 
 
 def check_may_resend_refund(investment: Investment) -> None:

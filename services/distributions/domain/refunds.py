@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.distributions.domain.investment import LIVE, Investment
-from services.distributions.domain.states import PayoutStatus
+from services.distributions.domain.states import InvestmentStatus, PayoutStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,10 @@ class RefundPosition:
         """Whether what is owed may be sent now; `again` where a person asks for a refund that failed."""
         investment = self.investment
         # Money that arrived after the closing, or after the investor withdrew, goes back without being asked for.
-        wanted = investment.refund_requested_by is not None or investment.status not in LIVE
+        wanted = investment.status not in LIVE
         return self.owed_minor > 0 and wanted and investment.is_cleared and (again or not self.has_failed)
 
     @property
     def is_settled(self) -> bool:
-        """Whether a withdrawn investment has nothing more to give back: it can be cancelled."""
-        investment = self.investment
-        return self.owed_minor <= 0 and investment.refund_requested_by is not None and investment.status in LIVE
+        """Whether an investment that is being cancelled has nothing more to give back."""
+        return self.owed_minor <= 0 and self.investment.status is InvestmentStatus.CANCELLING

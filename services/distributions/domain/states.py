@@ -26,6 +26,7 @@ class InvestmentStatus(Enum):
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
     COMPLETED = "COMPLETED"
+    CANCELLING = "CANCELLING"  # it takes no more money; what came in goes back
     CANCELLED = "CANCELLED"
     RECONFIRM_REQUIRED = "RECONFIRM_REQUIRED"  # a material change: reconfirm in time, or the money goes back
 
@@ -73,11 +74,13 @@ OFFERING_MOVES: Final[Mapping[OfferingStatus, frozenset[OfferingStatus]]] = {
 
 INVESTMENT_MOVES: Final[Mapping[InvestmentStatus, frozenset[InvestmentStatus]]] = {
     InvestmentStatus.PENDING: frozenset(
-        {InvestmentStatus.ACTIVE, InvestmentStatus.CANCELLED, InvestmentStatus.RECONFIRM_REQUIRED}
+        {InvestmentStatus.ACTIVE, InvestmentStatus.CANCELLING, InvestmentStatus.RECONFIRM_REQUIRED}
     ),
-    InvestmentStatus.RECONFIRM_REQUIRED: frozenset({InvestmentStatus.PENDING, InvestmentStatus.CANCELLED}),
+    InvestmentStatus.RECONFIRM_REQUIRED: frozenset({InvestmentStatus.PENDING, InvestmentStatus.CANCELLING}),
     InvestmentStatus.ACTIVE: frozenset({InvestmentStatus.COMPLETED}),
     InvestmentStatus.COMPLETED: frozenset(),
+    # At once where nothing came in.
+    InvestmentStatus.CANCELLING: frozenset({InvestmentStatus.CANCELLED}),
     InvestmentStatus.CANCELLED: frozenset(),
 }
 

@@ -79,7 +79,7 @@ async def list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
     return [
         investment
         for investment in await list_investments_of(tx, offering_id)
-        if investment.status in LIVE and investment.refund_requested_by is None and investment.funded_minor > 0
+        if investment.status in LIVE and investment.funded_minor > 0
     ]
 
 

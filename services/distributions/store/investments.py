@@ -120,14 +120,14 @@ async def has_investments(tx: AsyncConnection, offering_id: str) -> bool:
     return bool(await tx.scalar(sa.select(found)))
 
 
-async def has_live_investments(tx: AsyncConnection, offering_id: str) -> bool:
-    """True while an investment of the offering is not cancelled."""
-    live = sa.exists().where(
+async def has_uncancelled_investments(tx: AsyncConnection, offering_id: str) -> bool:
+    """True while an investment of the offering is not CANCELLED."""
+    uncancelled = sa.exists().where(
         is_mine(investments),
         investments.c.offering_id == offering_id,
         investments.c.status != InvestmentStatus.CANCELLED.value,
     )
-    return bool(await tx.scalar(sa.select(live)))
+    return bool(await tx.scalar(sa.select(uncancelled)))
 
 
 async def sum_released(tx: AsyncConnection, offering_id: str) -> dict[str, int]:

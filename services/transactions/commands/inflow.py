@@ -95,12 +95,19 @@ def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
 def _check_investment(inflow: Inflow, investment: Investment | None) -> None:
     if investment is None or investment.party_id != inflow.party_id:
         raise InvestmentNotFound(inflow.field("investment_id"))
+    check_takes_contributions(investment)
+    check_currency(inflow.amount.currency, investment.amount.currency_code, inflow.field("amount.currency_code"))
+    _check_remaining(inflow, investment.amount.amount_minor - investment.funded_amount.amount_minor)
+
+
+def check_takes_contributions(investment: Investment | None) -> None:
+    """Raises: InvestmentNotFound, InvestmentNotPending."""
+    if investment is None:
+        raise InvestmentNotFound
     if investment.status != Investment.PENDING:
         status = Investment.Status.Name(investment.status)
         message = f"The investment is {status}: only a PENDING one is paid for."
-        raise InvestmentNotPending(message, investment_id=inflow.investment_id, status=status)
-    check_currency(inflow.amount.currency, investment.amount.currency_code, inflow.field("amount.currency_code"))
-    _check_remaining(inflow, investment.amount.amount_minor - investment.funded_amount.amount_minor)
+        raise InvestmentNotPending(message, investment_id=investment.investment_id, status=status)
 
 
 def _check_offering(inflow: Inflow, offering: Offering) -> None:

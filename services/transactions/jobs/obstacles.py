@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
-from services.chassis.values.refusals import PartyNotCleared
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.bank_accounts import is_cooling_down, is_usable
@@ -23,12 +23,12 @@ from services.transactions.store import transactions as store
 
 
 async def end_hopeless(
-    tx: AsyncConnection, rows: Sequence[Transaction], now: datetime, uncleared: Mapping[str, str]
+    tx: AsyncConnection, rows: Sequence[Transaction], now: datetime, refusals: Mapping[str, DomainError]
 ) -> list[Transaction]:
     """Ends those of one organization's locked transactions whose attempt must not be made; returns the others.
 
     Args:
-        uncleared: Parties for whom no money may move, each with what is missing.
+        refusals: What other services refuse by now, by the id of the transaction.
     """
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
     accounts = await bank_accounts.list_bank_accounts(tx, ids)
@@ -41,7 +41,7 @@ async def end_hopeless(
                 BankAccountNotUsable("The bank account is not what it was added as.")
             )
         else:
-            failure = _find_obstacle(row, account, now, uncleared)
+            failure = _find_obstacle(row, account, now, refusals.get(row.transaction_id))
         if failure is None:
             possible.append(row)
             continue
@@ -65,16 +65,15 @@ async def hold_back(tx: AsyncConnection, rows: Sequence[Transaction], now: datet
 
 
 def _find_obstacle(
-    row: Transaction, account: sa.Row[Any] | None, now: datetime, uncleared: Mapping[str, str]
+    row: Transaction, account: sa.Row[Any] | None, now: datetime, refusal: DomainError | None
 ) -> Failure | None:
-    """The party is not cleared any more, the account is not what it was, or the 180 days are over."""
-    if (missing := uncleared.get(row.party_id)) is not None:
-        return make_failure(PartyNotCleared(row.party_id, missing))
+    """Another service refuses it by now, the account is not what it was, or the 180 days are over."""
+    if refusal is not None:
+        return make_failure(refusal)
     # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
     if account is not None and not is_usable(account.status, is_debit=row.is_debit):
         message = f"The bank account is {account.status}."
-        refusal = BankAccountNotUsable(message, bank_account_id=row.bank_account_id, status=account.status)
-        return make_failure(refusal)
+        return make_failure(BankAccountNotUsable(message, bank_account_id=row.bank_account_id, status=account.status))
     try:
         check_window(row, now)
     except NotRetryable as too_late:

@@ -20,5 +20,5 @@ async def queue_retries(dependencies: Dependencies) -> int:
 
 
 async def _queue_rows(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-    for row in await end_hopeless(tx, rows, now, {}):  # whether the party is cleared is asked when it starts
+    for row in await end_hopeless(tx, rows, now, {}):  # other services are asked when it starts
         await queue_again(tx, row, actor=ACTOR, now=now)

@@ -1,11 +1,12 @@
 """QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked.
 
-Days may have passed since compliance decided, so each attempt asks again whether the party is cleared.
+Days may have passed since compliance decided, so each attempt asks again whether the party is cleared, and, for a
+contribution, whether its investment still takes money. Where nobody answers, it stays QUEUED.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,10 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import PartyNotCleared
+from services.transactions.clients import Peers
+from services.transactions.commands.inflow import check_takes_contributions
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import DEBITS
+from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
 from services.transactions.jobs.obstacles import end_hopeless, hold_back
 from services.transactions.store import provider_payments
@@ -35,35 +39,67 @@ async def start_queued(dependencies: Dependencies) -> int:
 
 
 async def _start_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
-    uncleared: Mapping[str, str] | None
-    try:
-        uncleared = await _list_uncleared(dependencies, {row.party_id for row in rows})
-    except DomainError as error:
-        log.warning("compliance_away", transactions=len(rows), reason=error.reason)
-        uncleared = None
+    refusals, unanswered = await _ask_peers(dependencies.peers, rows)
     async with dependencies.database.begin() as tx:
-        current = await store.lock_taken_transactions(tx, rows)
-        if uncleared is None:
-            for row in current:
+        asked = []
+        for row in await store.lock_taken_transactions(tx, rows):
+            if row.transaction_id in unanswered:
                 await store.postpone_transaction(tx, row)
-        elif current:
-            await _begin_attempts(tx, dependencies, current, uncleared)
+            else:
+                asked.append(row)
+        if asked:
+            await _begin_attempts(tx, dependencies, asked, refusals)
     dependencies.work_waiting.set()
 
 
-async def _list_uncleared(dependencies: Dependencies, party_ids: Collection[str]) -> dict[str, str]:
-    """Those of the parties for whom no money may move just now, each with what is missing, in words."""
-    uncleared = [
-        each for each in await dependencies.peers.compliance.batch_get_clearances(party_ids) if not each.cleared
-    ]
-    return {each.party_id: "; ".join(missing.statement for missing in each.missing) for each in uncleared}
+async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[str, DomainError], set[str]]:
+    """What is refused by now, by the id of the transaction; and the ids of those that nobody answered about."""
+    contributions = [row for row in rows if row.type in CONTRIBUTIONS]
+    refusals: dict[str, DomainError] = {}
+    unanswered: set[str] = set()
+    for away, judge, asked in (
+        ("distributions_away", _judge_investments, contributions),
+        ("compliance_away", _judge_parties, rows),
+    ):
+        try:
+            refusals |= await judge(peers, asked)
+        except DomainError as error:
+            log.warning(away, transactions=len(asked), reason=error.reason)
+            unanswered |= {row.transaction_id for row in asked}
+    return refusals, unanswered
+
+
+async def _judge_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+    """Refuses those for whose party no money may move just now."""
+    clearances = await peers.compliance.batch_get_clearances({row.party_id for row in rows})
+    missing = {
+        each.party_id: "; ".join(one.statement for one in each.missing) for each in clearances if not each.cleared
+    }
+    return {
+        row.transaction_id: PartyNotCleared(row.party_id, missing[row.party_id])
+        for row in rows
+        if row.party_id in missing
+    }
+
+
+async def _judge_investments(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+    """Refuses contributions whose investment takes none any more: what was drawn for it would only go back."""
+    investments = await peers.distributions.list_investments({row.investment_id for row in rows if row.investment_id})
+    by_id = {each.investment_id: each for each in investments}
+    refusals: dict[str, DomainError] = {}
+    for row in rows:
+        try:
+            check_takes_contributions(by_id.get(row.investment_id or ""))
+        except DomainError as refusal:
+            refusals[row.transaction_id] = refusal
+    return refusals
 
 
 async def _begin_attempts(
-    tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], uncleared: Mapping[str, str]
+    tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], refusals: Mapping[str, DomainError]
 ) -> None:
     t, now = transactions.c, dependencies.clock.now()
-    possible = await end_hopeless(tx, rows, now, uncleared)
+    possible = await end_hopeless(tx, rows, now, refusals)
     started = await store.save_moves(
         tx,
         await hold_back(tx, possible, now) if possible else [],

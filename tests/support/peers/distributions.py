@@ -38,6 +38,10 @@ class MemoryDistributions:
             raise InvestmentNotFound
         return self.investments[request.investment_id]
 
+    async def ListInvestments(self, request: pb.ListInvestmentsRequest, _: None) -> pb.ListInvestmentsResponse:
+        found = [each for each in request.ids if each in self.investments]
+        return pb.ListInvestmentsResponse(investments=[self.investments[each] for each in found])
+
     async def GetOffering(self, request: pb.GetOfferingRequest, _: None) -> pb.Offering:
         if request.offering_id != self.offering.offering_id:
             raise OfferingNotFound

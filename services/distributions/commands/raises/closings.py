@@ -62,7 +62,7 @@ async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) ->
     changes = [
         (each, replace(each, released_minor=each.funded_minor, unreturned_minor=each.funded_minor))
         for each in await lock_investments_of(tx, offering_id)
-        if each.status is InvestmentStatus.PENDING and each.refund_requested_by is None and each.funded_minor > 0
+        if each.status is InvestmentStatus.PENDING and each.funded_minor > 0
     ]
     await save_investments(tx, changes, events.InvestmentUpdated, now)
 
@@ -94,7 +94,7 @@ async def record_release(database: Database, saga: Saga, now: datetime) -> None:
         released_minor = sum(each.released_minor for each in active)
         await PAYOUTS.insert_all(tx, [build_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
         # Commitments that nothing was paid on have missed the closing.
-        await refunds.request_all_refunds(tx, offering.offering_id, now)
+        await refunds.cancel_all(tx, offering.offering_id, now)
         await refunds.advance_refunds(tx, offering, now)
 
 

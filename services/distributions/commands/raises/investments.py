@@ -20,7 +20,7 @@ from services.distributions.domain.investment import Investment, check_may_cance
 from services.distributions.domain.offering import Offering, check_takes_investments
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import OfferingFull
-from services.distributions.store.investments import INVESTMENTS, insert_investment, save_investments
+from services.distributions.store.investments import INVESTMENTS, insert_investment
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
 
@@ -68,14 +68,13 @@ async def create_investment(
 
 
 async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
-    """Withdraws a commitment; what was contributed goes back first. A withdrawn one stays as it is."""
+    """Withdraws a commitment: CANCELLING until all has gone back, CANCELLED then. A withdrawn one stays so."""
     offering, investment = await lock_reachable(tx, request.investment_id)
     check_etag(request.etag, investment.etag)
     if investment.is_withdrawn:
         return answer_investment(offering, investment, now)
     check_may_cancel(offering, investment, now)
-    withdrawn = replace(investment, refund_requested_by=current_principal().person)
-    await save_investments(tx, [(investment, withdrawn)], events.InvestmentUpdated, now)
+    await refunds.begin_cancellings(tx, [investment], now)
     ids = [investment.investment_id]
     offering = await refunds.advance_refunds(tx, offering, now, investment_ids=ids)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
-from services.distributions.domain.investment import LIVE, Investment
+from services.distributions.domain.investment import LIVE, Investment, begin_cancelling
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import cancel_closings
-from services.distributions.store.investments import has_live_investments, lock_investments_of, save_investments
+from services.distributions.store.investments import has_uncancelled_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
 from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
@@ -34,19 +34,21 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
-    await request_all_refunds(tx, offering.offering_id, now)
+    await cancel_all(tx, offering.offering_id, now)
     return answer_offering(await advance_refunds(tx, offering, now), now)
 
 
-async def request_all_refunds(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
-    """Notes that the caller wants all of the offering given back that is neither active nor cancelled."""
+async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """Begins to cancel all investments of the offering that no closing took."""
+    found = await lock_investments_of(tx, offering_id)
+    await begin_cancellings(tx, [each for each in found if each.status in LIVE and each.released_minor == 0], now)
+
+
+async def begin_cancellings(tx: AsyncConnection, investments: Sequence[Investment], now: datetime) -> None:
+    """From here on they take no more money. `advance_refunds` gives back what they have, in the caller's name."""
     person = current_principal().person
-    changes = [
-        (each, replace(each, refund_requested_by=person))
-        for each in await lock_investments_of(tx, offering_id)
-        if each.status in LIVE and each.refund_requested_by is None and each.released_minor == 0
-    ]
-    await save_investments(tx, changes, events.InvestmentUpdated, now)
+    changes = [(each, begin_cancelling(each, person)) for each in investments]
+    await save_investments(tx, changes, events.InvestmentCancelling, now)
 
 
 async def advance_refunds(
@@ -57,7 +59,7 @@ async def advance_refunds(
     investment_ids: Sequence[str] | None = None,
     again: bool = False,
 ) -> Offering:
-    """Pays the refunds that are due, cancels the investments that are settled, and ends a refunded raise.
+    """Pays the refunds that are due, ends the cancelling that is settled, and a refunded raise.
 
     Args:
         offering: Locked by the caller.
@@ -104,7 +106,7 @@ async def _cancel_investments(
     cancelled = await save_investments(tx, changes, events.InvestmentCancelled, now)
     withdrawn_minor = sum(each.amount_minor for each in cancelled)
     after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
-    if offering.status is OfferingStatus.REFUNDING and not await has_live_investments(tx, offering.offering_id):
+    if offering.status is OfferingStatus.REFUNDING and not await has_uncancelled_investments(tx, offering.offering_id):
         after = replace(after, status=OfferingStatus.REFUNDED)
         return await save_offering(tx, offering, after, events.OfferingRefunded(), now)
     return await save_offering(tx, offering, after, events.OfferingUpdated(), now)

@@ -26,8 +26,8 @@ _MOVES = {
         >OPEN OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED
     """,
     "investments": """
-        >PENDING PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLED
-        PENDING>RECONFIRM_REQUIRED RECONFIRM_REQUIRED>PENDING RECONFIRM_REQUIRED>CANCELLED
+        >PENDING PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLING CANCELLING>CANCELLED
+        PENDING>RECONFIRM_REQUIRED RECONFIRM_REQUIRED>PENDING RECONFIRM_REQUIRED>CANCELLING
     """,
     "distributions": """
         >DRAFT DRAFT>PENDING_APPROVAL PENDING_APPROVAL>APPROVED APPROVED>QUEUED QUEUED>PROCESSING PROCESSING>COMPLETED
@@ -330,7 +330,11 @@ def _investments() -> None:
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
         sa.CheckConstraint(
-            "status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'CANCELLED', 'RECONFIRM_REQUIRED')", name="investments_status"
+            "status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'CANCELLING', 'CANCELLED', 'RECONFIRM_REQUIRED')",
+            name="investments_status",
+        ),
+        sa.CheckConstraint(
+            "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
         ),
         sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
         sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
