@@ -124,7 +124,7 @@ class _Details:
         back = [each for each in found if each.funded_minor > 0 and each.released_minor == 0]
         minor = sum(each.funded_minor for each in back)
         return ApprovalDetails(
-            f"Give all contributions to {offering.display_name} back: {request.reason}",
+            f"Give all contributions to {offering.display_name} back: {request.note}",
             offering.offering_id,
             offering.offering_id,
             amount=Money(minor, offering.currency),

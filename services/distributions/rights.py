@@ -14,7 +14,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
-            *("status", "committed_minor", "funded_minor", "closing_date", "closing_attempt", "refund_reason"),
+            *("status", "committed_minor", "funded_minor", "closing_date", "closing_attempt", "refund_note"),
             *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
             *("declarations", "declared_through", "edition", "makers", *_VERSION),
         ),

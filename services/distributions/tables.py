@@ -99,7 +99,7 @@ offerings = sa.Table(
     _text("proceeds_bank_account_id", null=True),
     _text("proceeds_transaction_id", null=True),
     _json("proceeds_failure", null=True),
-    _text("refund_reason", null=True),
+    _text("refund_note", null=True),
     # How many distributions were declared. A calculation names the number it was made on (basis_version).
     sa.Column("declarations", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("edition", sa.BigInteger, nullable=False, server_default="1"),

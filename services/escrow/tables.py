@@ -58,7 +58,7 @@ escrow_accounts = sa.Table(
     _text("status", default="ACTIVE"),
     _text("custodian_name"),
     _text("custodian_account_last4", default=""),
-    _text("freeze_reason", default=""),
+    _text("freeze_note", default=""),
     sa.Column("frozen_at", _TIME),
     _text("frozen_by", null=True),
     sa.Column("unfrozen_at", _TIME),
@@ -76,8 +76,8 @@ escrow_accounts = sa.Table(
     sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint(
-        "CASE WHEN status = 'FROZEN' THEN freeze_reason <> '' AND num_nulls(frozen_at, frozen_by) = 0"
-        " ELSE freeze_reason = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END",
+        "CASE WHEN status = 'FROZEN' THEN freeze_note <> '' AND num_nulls(frozen_at, frozen_by) = 0"
+        " ELSE freeze_note = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END",
         name="frozen_for_a_reason",
     ),
     sa.CheckConstraint("num_nulls(unfrozen_at, unfrozen_by) <> 1", name="unfrozen_by_somebody"),

@@ -33,12 +33,12 @@ def show_transaction(row: Transaction) -> transactions_pb2.Transaction:
     return answer
 
 
-def show_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
+def show_status_change(row: sa.Row[Any]) -> transactions_pb2.TransactionStatusChange:
     """As much of it as the caller may see: to an investor not what staff did and wrote, only where it led."""
-    answer, principal = messages.to_move(row), current_principal()
+    answer, principal = messages.to_status_change(row), current_principal()
     if principal.confined and answer.actor not in (principal.person, ACTOR):
         answer.ClearField("actor")
-        answer.ClearField("reason")
+        answer.ClearField("note")
     return answer
 
 

@@ -42,10 +42,10 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     ) -> pb.ListTransactionsResponse:
         return await self._dependencies.read(request, queries.list_transactions)
 
-    async def ListTransactionMoves(
-        self, request: pb.ListTransactionMovesRequest, context: ServicerContext
-    ) -> pb.ListTransactionMovesResponse:
-        return await self._dependencies.read(request, queries.list_transaction_moves)
+    async def ListTransactionStatusChanges(
+        self, request: pb.ListTransactionStatusChangesRequest, context: ServicerContext
+    ) -> pb.ListTransactionStatusChangesResponse:
+        return await self._dependencies.read(request, queries.list_transaction_status_changes)
 
     async def RetryTransaction(self, request: pb.RetryTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write_on_facts(

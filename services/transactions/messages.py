@@ -57,12 +57,12 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
     )
 
 
-def to_move(row: sa.Row[Any]) -> transactions_pb2.TransactionMove:
-    return transactions_pb2.TransactionMove(
+def to_status_change(row: sa.Row[Any]) -> transactions_pb2.TransactionStatusChange:
+    return transactions_pb2.TransactionStatusChange(
         aggregate_version=row.version,
         from_status=row.from_status,
         to_status=row.to_status,
-        reason=row.reason,
+        note=row.note,
         actor=row.actor,
         occur_time=to_timestamp(row.occurred_at),
     )

@@ -16,7 +16,7 @@ from services.transactions.actions import (
     answer_bank_account,
     answer_transaction,
     answer_webhook,
-    show_move,
+    show_status_change,
     show_transaction,
 )
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
@@ -72,18 +72,18 @@ async def list_transactions(
     )
 
 
-async def list_transaction_moves(
-    tx: AsyncConnection, request: transactions_pb2.ListTransactionMovesRequest, now: datetime
-) -> transactions_pb2.ListTransactionMovesResponse:
+async def list_transaction_status_changes(
+    tx: AsyncConnection, request: transactions_pb2.ListTransactionStatusChangesRequest, now: datetime
+) -> transactions_pb2.ListTransactionStatusChangesResponse:
     """Raises TransactionNotFound."""
     await _require_transaction(tx, request.transaction_id)
     h = transaction_history.c
-    moves = sa.select(transaction_history).where(
+    changes = sa.select(transaction_history).where(
         is_mine(transaction_history), h.transaction_id == request.transaction_id
     )
-    page = await read_page(tx, request, moves, [h.version], descending=False)
-    return transactions_pb2.ListTransactionMovesResponse(
-        moves=map(show_move, page.rows),
+    page = await read_page(tx, request, changes, [h.version], descending=False)
+    return transactions_pb2.ListTransactionStatusChangesResponse(
+        status_changes=map(show_status_change, page.rows),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

@@ -231,7 +231,7 @@ transaction_history = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True),
     _text("from_status"),
     sa.Column("to_status", sa.Text, nullable=False),
-    _text("reason"),
+    _text("note"),
     sa.Column("actor", sa.Text, nullable=False),
     _time("occurred_at", nullable=False),
     sa.ForeignKeyConstraint(

@@ -261,8 +261,8 @@ def _retry(targets: Targets, route: Route) -> Iterator[BadRequest]:
 
 def _cancel(targets: Targets, route: Route) -> Iterator[BadRequest]:
     yield BadRequest("the money has gone", 422, "ILLEGAL_STATUS_CHANGE")
-    yield BadRequest("the reason is endless", at="body /reason", change={"reason": "r" * 501}, echo="r" * 501)
-    yield BadRequest("the reason is a number", at="body /reason", change={"reason": 42})
+    yield BadRequest("the note is endless", at="body /note", change={"note": "r" * 501}, echo="r" * 501)
+    yield BadRequest("the note is a number", at="body /note", change={"note": 42})
     person = targets.org.sign_in_investor(targets.ids["stranger"])
     yield BadRequest("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
 

@@ -143,7 +143,7 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
     assert problem.metadata == {"status": "PENDING_SETTLEMENT", "wanted": "CANCELLED"}
     wire = org.announce_wire(offering, investor, 200_00)
     cancelled = org.sign_in_investor(investor).post(
-        f"/transactions/{wire['transactionId']}/cancel", {"reason": "My mistake."}
+        f"/transactions/{wire['transactionId']}/cancel", {"note": "My mistake."}
     )
     assert cancelled["status"] == "CANCELLED"
     # Cancelling it again changes nothing, and nothing of it is left in the book.
@@ -154,7 +154,7 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
         lambda: org.admin.get(f"/escrow-accounts/{offering['escrowAccountId']}/balance"),
         lambda read: minor_of(read["pendingIn"]) == 300_00,
     )
-    history = org.admin.get(f"/transactions/{wire['transactionId']}/history")["moves"]
+    history = org.admin.get(f"/transactions/{wire['transactionId']}/status-changes")["statusChanges"]
     assert [move["toStatus"] for move in history][-1] == "CANCELLED"
     assert [int(move["aggregateVersion"]) for move in history] == list(range(1, len(history) + 1))
 
@@ -225,7 +225,7 @@ def test_an_investor_sees_its_own_and_nothing_else(org: Organization) -> None:
     assert me.get(f"/transactions/{hers['transactionId']}")["partyId"] == ana
     assert me.get(f"/parties/{ana}")["cleared"] is True
     me.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{his['transactionId']}")
-    me.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{his['transactionId']}/history")
+    me.expect_refusal(404, "TRANSACTION_NOT_FOUND", "GET", f"/transactions/{his['transactionId']}/status-changes")
     me.expect_refusal(404, "INVESTMENT_NOT_FOUND", "GET", f"/investments/{his['investmentId']}")
     me.expect_refusal(404, "BANK_ACCOUNT_NOT_FOUND", "GET", f"/bank-accounts/{his['bankAccountId']}")
     me.expect_refusal(404, "INVESTMENT_NOT_FOUND", "POST", f"/investments/{his['investmentId']}/cancel", {})
@@ -241,7 +241,7 @@ def test_a_raise_that_failed_gives_every_contribution_back(org: Organization) ->
     shut = org.admin.expect_refusal(422, "CLOSING_GATES_NOT_MET", "POST", f"{path}/close", {})
     assert set(shut.metadata) == {"TARGET_REACHED"}
 
-    org.do_together(f"{path}/refund", {"reason": "The target was missed."})
+    org.do_together(f"{path}/refund", {"note": "The target was missed."})
 
     over = org.wait_for_offering(offering["offeringId"], lambda read: read["status"] == "REFUNDED")
     assert (minor_of(over["fundedAmount"]), minor_of(over["committedAmount"])) == (0, 0)
@@ -324,8 +324,8 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
     contribution = org.contribute(offering, investor, 400_00, TWO_DAYS_LATER)
     org.wait_for_transaction(contribution["transactionId"], "PENDING_SETTLEMENT")
     path = f"/escrow-accounts/{offering['escrowAccountId']}"
-    frozen = org.admin.post(f"{path}/freeze", {"reason": "A court order."})
-    assert (frozen["status"], frozen["freezeReason"]) == ("FROZEN", "A court order.")
+    frozen = org.admin.post(f"{path}/freeze", {"note": "A court order."})
+    assert (frozen["status"], frozen["freezeNote"]) == ("FROZEN", "A court order.")
 
     org.move_clock(org.now() + timedelta(days=6))
 

@@ -33,7 +33,7 @@ def test_proceeds_are_let_go_or_kept_by_a_second_person(org: Organization) -> No
     org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{proceeds}/approve", etag=etag)
     org.sponsor.expect_refusal(403, "PERMISSION_DENIED", "POST", f"{proceeds}/approve", etag=etag)
     org.second_admin.expect_refusal(428, "ETAG_REQUIRED", "POST", f"{proceeds}/approve")
-    rejected = org.second_admin.decide(proceeds, "reject", {"reason": "The account is being checked."})
+    rejected = org.second_admin.decide(proceeds, "reject", {"note": "The account is being checked."})
 
     assert rejected["status"] == "CANCELLED"
     # What was read before somebody else decided is no basis for a decision.
@@ -65,7 +65,7 @@ def _pay_proceeds_again(org: Organization, closed: Json) -> str:
 def test_nothing_leaves_a_frozen_account(org: Organization) -> None:
     closed, proceeds = _closing(org, 600_00)
     account = closed["escrowAccountId"]
-    org.admin.post(f"/escrow-accounts/{account}/freeze", {"reason": "A court order."})
+    org.admin.post(f"/escrow-accounts/{account}/freeze", {"note": "A court order."})
 
     org.second_admin.decide(proceeds, "approve")
 
@@ -97,7 +97,7 @@ def test_a_distribution_is_approved_as_it_was_seen_and_paid_from_cash_that_is_th
     )
     assert stale.metadata["contentHash"] == draft["contentHash"]
     org.second_admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{path}/calculate", {})
-    sent_back = org.second_admin.post(f"{path}/reject", {"reason": "Look again."}, etag=etag)
+    sent_back = org.second_admin.post(f"{path}/reject", {"note": "Look again."}, etag=etag)
     assert sent_back["status"] == "DRAFT"
     org.admin.post(f"{path}/submit")
     org.second_admin.expect_refusal(412, "ETAG_MISMATCH", "POST", f"{path}/approve", seen, etag=etag)

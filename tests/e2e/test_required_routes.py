@@ -168,11 +168,11 @@ def test_a_transaction_that_waits_is_cancelled(org: Organization, stubs: Stubs) 
     org.wait_for_transaction(waiting["transactionId"], "PENDING_SETTLEMENT")
     path, key = f"/transactions/{waiting['transactionId']}/cancel", new_key()
 
-    cancelled = org.admin.request("POST", path, json={"reason": "No longer."}, headers={"Idempotency-Key": key})
+    cancelled = org.admin.request("POST", path, json={"note": "No longer."}, headers={"Idempotency-Key": key})
 
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
     request = txn.CancelTransactionRequest(
-        idempotency_key=key, transaction_id=waiting["transactionId"], reason="No longer."
+        idempotency_key=key, transaction_id=waiting["transactionId"], note="No longer."
     )
     answer = stubs.transactions.CancelTransaction(request, metadata=metadata_of(org.admin))
     assert answer == message_of(txn.Transaction, cancelled.json())

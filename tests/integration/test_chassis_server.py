@@ -358,7 +358,7 @@ async def test_a_peer_that_restarts_is_waited_for_where_asking_twice_has_no_seco
     peer = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
     with acting_as(chassis.ADMIN):
         reading = asyncio.ensure_future(peer.GetEscrowAccount(REQUEST))
-        writing = asyncio.ensure_future(peer.FreezeEscrowAccount(pb.FreezeEscrowAccountRequest(reason="no key")))
+        writing = asyncio.ensure_future(peer.FreezeEscrowAccount(pb.FreezeEscrowAccountRequest(note="no key")))
         assert (await answer_of(writing))[0] == "UNAVAILABLE"
     async with served(issuer, servicer, port=int(address.rpartition(":")[2])):
         assert (await reading).escrow_account_id == ACCOUNT

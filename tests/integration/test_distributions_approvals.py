@@ -70,7 +70,7 @@ async def test_to_approve_it_by_its_own_route_settles_the_inbox(service: Distrib
 
 async def reject(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
     request = dpb.RejectDistributionRequest(
-        distribution_id=distribution.distribution_id, reason="no", etag=distribution.etag
+        distribution_id=distribution.distribution_id, note="no", etag=distribution.etag
     )
     await service.call(service.distributions.RejectDistribution, request, "admin-2")
 

@@ -87,7 +87,7 @@ async def refund(service: DistributionsHarness) -> None:
     await service.invest(offering, "inv-002", 30_00)
     await service.invest(offering, "inv-003", 10_00, fund=False)
     service.transactions.without_bank_account.add("inv-002")
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
     payout = service.transactions.newest("inv-001")
@@ -98,7 +98,7 @@ async def reject_and_cancel(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     known = {"distribution_id": submitted.distribution_id}
-    rejection = dpb.RejectDistributionRequest(**known, reason="no", etag=submitted.etag)
+    rejection = dpb.RejectDistributionRequest(**known, note="no", etag=submitted.etag)
     await service.call(service.distributions.RejectDistribution, rejection)
     await service.calculate(submitted)
     await service.call(service.distributions.CancelDistribution, dpb.CancelDistributionRequest(**known))

@@ -38,7 +38,7 @@ async def at_once(*calls: Awaitable[Any]) -> Counter[str]:
 def leaving(service: DistributionsHarness, distribution: dpb.Distribution) -> Sequence[Awaitable[dpb.Distribution]]:
     """An execution, a cancellation and a rejection of an approved distribution: one of them may be."""
     known = distribution.distribution_id
-    rejection = dpb.RejectDistributionRequest(distribution_id=known, reason="no", etag=distribution.etag)
+    rejection = dpb.RejectDistributionRequest(distribution_id=known, note="no", etag=distribution.etag)
     return (
         service.execute(distribution),
         service.call(service.distributions.CancelDistribution, dpb.CancelDistributionRequest(distribution_id=known)),
@@ -111,7 +111,7 @@ async def test_of_closings_and_a_refund_at_once_the_money_goes_one_way(service: 
     offering = await service.offering(100_00)
     await service.invest(offering, "inv-001", 100_00)
     service.clock.set(CLOSING)
-    refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     ended = await at_once(
         service.close(offering), service.call(service.offerings.RefundOffering, refund), service.close(offering)
     )
@@ -141,7 +141,7 @@ def naming(
     yield o.UpdateOffering, opb.UpdateOfferingRequest(offering_id=offering, display_name="mine", etag="0")
     yield o.GetClosingGates, opb.GetClosingGatesRequest(offering_id=offering)
     yield o.CloseOffering, opb.CloseOfferingRequest(offering_id=offering)
-    yield o.RefundOffering, opb.RefundOfferingRequest(offering_id=offering, reason="mine")
+    yield o.RefundOffering, opb.RefundOfferingRequest(offering_id=offering, note="mine")
     yield o.ResendProceeds, opb.ResendProceedsRequest(offering_id=offering)
     yield (
         i.CreateInvestment,
@@ -157,7 +157,7 @@ def naming(
         d.ApproveDistribution,
         dpb.ApproveDistributionRequest(distribution_id=distribution, content_hash="0" * 64, etag="0"),
     )
-    yield d.RejectDistribution, dpb.RejectDistributionRequest(distribution_id=distribution, reason="mine", etag="0")
+    yield d.RejectDistribution, dpb.RejectDistributionRequest(distribution_id=distribution, note="mine", etag="0")
     for call, request in (
         (d.GetDistribution, dpb.GetDistributionRequest),
         (d.ListAllocations, dpb.ListAllocationsRequest),

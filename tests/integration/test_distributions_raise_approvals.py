@@ -174,7 +174,7 @@ async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: Dis
 
 async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: DistributionsHarness) -> None:
     offering = await full_offering(service)
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="The sale fell through.")
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The sale fell through.")
     approval = await service.ask(service.offerings.RefundOffering, request)
     assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
     assert effects_of(approval) == {"SUBSCRIPTION": (150_00, 0), "CASH": (150_00, 0)}

@@ -227,7 +227,7 @@ async def test_a_decision_on_what_was_read_before_a_change_is_refused(service: D
     offering = await service.closed_offering(("inv-001", 100_000_00))
     submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     known = {"distribution_id": submitted.distribution_id}
-    rejection = dpb.RejectDistributionRequest(**known, reason="no", etag=submitted.etag)
+    rejection = dpb.RejectDistributionRequest(**known, note="no", etag=submitted.etag)
     await service.call(service.distributions.RejectDistribution, rejection)
     again = await service.submit(submitted)
     assert (again.content_hash, again.etag == submitted.etag) == (submitted.content_hash, False)

@@ -85,7 +85,7 @@ async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(s
     second = await service.invest(offering, "inv-002", 20_00, fund=False)
     late = await service.fund(offering, second, 20_00, clear=False)
     await service.invest(offering, "inv-003", 10_00, fund=False)
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
     await service.work()
     assert (await service.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
@@ -112,7 +112,7 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
 ) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00)
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
     payout = service.transactions.newest("inv-001")
@@ -221,7 +221,7 @@ async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_a
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
     under_way = service.contribution(offering, held, 100_00)
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, reason="the target was missed")
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
     await service.deliver(service.arrived(under_way))
     assert await service.work() == 0, "the bank may still take it back"

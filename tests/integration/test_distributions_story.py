@@ -128,7 +128,7 @@ async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_se
         await service.calculate(submitted)
     assert await service.submit(submitted) == submitted
     request = dpb.RejectDistributionRequest(
-        distribution_id=submitted.distribution_id, reason="wrong month", etag=submitted.etag
+        distribution_id=submitted.distribution_id, note="wrong month", etag=submitted.etag
     )
     sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
     assert (sent_back.status, sent_back.HasField("submitted_by")) == (dpb.Distribution.DRAFT, False)
@@ -148,7 +148,7 @@ async def test_a_calculation_is_stale_once_another_distribution_was_declared(ser
     with pytest.raises(DomainError) as refusal:
         await service.execute(second)
     assert refusal.value.reason == "CONTENT_CHANGED"
-    request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, reason="stale", etag=second.etag)
+    request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, note="stale", etag=second.etag)
     await service.call(service.distributions.RejectDistribution, request)
     again = await service.calculate(second)
     await service.execute(await service.approve(await service.submit(again)))

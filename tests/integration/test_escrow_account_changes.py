@@ -78,7 +78,7 @@ async def test_who_decides_on_an_older_version_changes_nothing(escrow):
         *(
             escrow.call(rpc, request(escrow_account_id=account, etag=first.etag, **values))
             for rpc, request, values in (
-                ("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest, {"reason": "x"}),
+                ("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest, {"note": "x"}),
                 (
                     "ChangeEscrowAccountCustodian",
                     pb.ChangeEscrowAccountCustodianRequest,
@@ -92,7 +92,7 @@ async def test_who_decides_on_an_older_version_changes_nothing(escrow):
     for write in stale:
         assert await refusal(write) == ("ETAG_MISMATCH", {"etag": second.etag})
     assert await get(escrow, account) == second
-    frozen = pb.FreezeEscrowAccountRequest(escrow_account_id=account, etag=second.etag, reason="x")
+    frozen = pb.FreezeEscrowAccountRequest(escrow_account_id=account, etag=second.etag, note="x")
     assert (await escrow.call("FreezeEscrowAccount", frozen)).status == pb.EscrowAccount.FROZEN
 
 
@@ -134,7 +134,7 @@ async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, pri
                 "ChangeEscrowAccountCustodian", pb.ChangeEscrowAccountCustodianRequest(**same, **move), principal
             )
         case "freeze":
-            await escrow.call("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest(**same, reason="x"), principal)
+            await escrow.call("FreezeEscrowAccount", pb.FreezeEscrowAccountRequest(**same, note="x"), principal)
         case "unfreeze":
             await escrow.call("UnfreezeEscrowAccount", pb.UnfreezeEscrowAccountRequest(**same), principal)
         case "close":

@@ -108,7 +108,7 @@ async def test_escrow_accounts_are_listed_newest_first(escrow):
 async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
     account = await escrow.open()
     frozen = await escrow.freeze(account)
-    assert (frozen.status, frozen.freeze_reason) == (accounts_pb.EscrowAccount.FROZEN, "a court order")
+    assert (frozen.status, frozen.freeze_note) == (accounts_pb.EscrowAccount.FROZEN, "a court order")
     assert await escrow.freeze(account) == frozen
     assert await refusal(
         escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
@@ -117,7 +117,7 @@ async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
         {"status": "FROZEN", "wanted": "CLOSED"},
     )
     active = await escrow.unfreeze(account)
-    assert (active.status, active.freeze_reason) == (accounts_pb.EscrowAccount.ACTIVE, "")
+    assert (active.status, active.freeze_note) == (accounts_pb.EscrowAccount.ACTIVE, "")
     [froze], [unfroze] = (
         await escrow.events(events.EscrowAccountFrozen),
         await escrow.events(events.EscrowAccountUnfrozen),
@@ -128,7 +128,7 @@ async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
 
 async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
     account = await escrow.open()
-    freeze = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
+    freeze = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note="a court order")
     unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
     close = accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account)
     written = []

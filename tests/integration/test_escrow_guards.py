@@ -81,7 +81,7 @@ def together(*parts: str) -> str:
     return "".join(told) + f"WITH {', '.join(f'part_{n} AS ({piece})' for n, piece in enumerate(written))} SELECT;"
 
 
-FROZEN = "status = 'FROZEN', freeze_reason = 'x', frozen_at = now(), frozen_by = 'x'"
+FROZEN = "status = 'FROZEN', freeze_note = 'x', frozen_at = now(), frozen_by = 'x'"
 CLOSED = "status = 'CLOSED', closed_at = now(), closed_by = 'x'"
 
 
@@ -174,12 +174,12 @@ STATEMENTS = {
     "another currency": "UPDATE escrow_accounts SET currency = 'EUR' WHERE escrow_account_id = '{account}'",
     "another organization": "UPDATE escrow_accounts SET org_id = 'org_2' WHERE escrow_account_id = '{other}'",
     "an unknown status": "UPDATE escrow_accounts SET status = 'LOST' WHERE escrow_account_id = '{account}'",
-    "frozen for no reason": move("{account}", FROZEN.replace("freeze_reason = 'x'", "freeze_reason = ''")),
+    "frozen for no reason": move("{account}", FROZEN.replace("freeze_note = 'x'", "freeze_note = ''")),
     "frozen by nobody": move("{account}", FROZEN.replace("frozen_by = 'x'", "frozen_by = NULL")),
     "closed by nobody": move("{other}", "status = 'CLOSED', closed_at = now()"),
     "closed with money in it": move("{account}", CLOSED),
     "closed while frozen": move("{other}", FROZEN)
-    + move("{other}", f"{CLOSED}, freeze_reason = '', frozen_at = NULL, frozen_by = NULL"),
+    + move("{other}", f"{CLOSED}, freeze_note = '', frozen_at = NULL, frozen_by = NULL"),
     "opened again": move("{other}", CLOSED) + move("{other}", "status = 'ACTIVE', closed_at = NULL, closed_by = NULL"),
     "a count that goes back": "UPDATE escrow_accounts SET entry_sequence = 0 WHERE escrow_account_id = '{account}'",
     # holds (c6)

@@ -116,7 +116,7 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
     cancel = tpb.CancelTransactionRequest(transaction_id=(await service.deposit()).transaction_id)
     await play(as_(ADMIN, "CancelTransaction"), cancel)
 
-    for act, more in (("Approve", {}), ("Reject", {"reason": "no"})):
+    for act, more in (("Approve", {}), ("Reject", {"note": "no"})):
         waiting = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
         named = {"transaction_id": waiting.transaction_id, "etag": waiting.etag, **more}
         await play(as_(CHECKER, f"{act}Transaction"), getattr(tpb, f"{act}TransactionRequest")(**named))
@@ -152,7 +152,7 @@ async def test_acts_on_escrow_accounts_and_holds_that_are_asked_for_again(escrow
     account = await escrow.open()
     named = {"escrow_account_id": account}
     for request in (
-        escrow_accounts_pb2.FreezeEscrowAccountRequest(**named, reason="Court order."),
+        escrow_accounts_pb2.FreezeEscrowAccountRequest(**named, note="Court order."),
         escrow_accounts_pb2.UnfreezeEscrowAccountRequest(**named),
         escrow_accounts_pb2.ChangeEscrowAccountCustodianRequest(
             **named, custodian_name="Second", custodian_account_last4="4321"
@@ -200,7 +200,7 @@ async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(serv
         cancel = opb.CancelInvestmentRequest(investment_id=investment.investment_id)
         await play(partial(service.call, service.investments.CancelInvestment), cancel)
 
-    refund = opb.RefundOfferingRequest(offering_id=(await service.offering()).offering_id, reason="Not enough.")
+    refund = opb.RefundOfferingRequest(offering_id=(await service.offering()).offering_id, note="Not enough.")
     asked = await service.ask(offerings.RefundOffering, refund)
     await act(inbox.CancelApproval, approvals_pb2.CancelApprovalRequest(approval_id=asked.approval_id))
     await play(partial(service.call, offerings.RefundOffering), refund)
@@ -217,7 +217,7 @@ async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(serv
 
     service.deposit(offering, 100_00)
     first, second, third, fourth = [await submit() for _ in range(4)]
-    reject = dpb.RejectDistributionRequest(distribution_id=first.distribution_id, reason="no", etag=first.etag)
+    reject = dpb.RejectDistributionRequest(distribution_id=first.distribution_id, note="no", etag=first.etag)
     await act(distributions.RejectDistribution, reject, "admin-2")
     no = await service.find_approval(second.distribution_id)
     reject_asked = approvals_pb2.RejectApprovalRequest(approval_id=no.approval_id, note="no", etag=no.etag)

@@ -116,7 +116,7 @@ async def test_who_acts_for_a_party_does_not_say_that_its_wire_arrived(service: 
 async def test_a_decision_by_the_own_route_is_the_inboxs(service: TransactionsHarness) -> None:
     approved, rejected, cancelled = [await proceeds(service, f"sponsor-{number}") for number in range(3)]
     await approve(service, approved.transaction_id, CHECKER)
-    reject = pb.RejectTransactionRequest(transaction_id=rejected.transaction_id, reason="no", etag=rejected.etag)
+    reject = pb.RejectTransactionRequest(transaction_id=rejected.transaction_id, note="no", etag=rejected.etag)
     await service.ask(CHECKER, "RejectTransaction", reject)
     await service.ask(ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=cancelled.transaction_id))
     outcomes = [await approval_of(service, each.transaction_id) for each in (approved, rejected, cancelled)]
@@ -133,9 +133,9 @@ async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(se
     assert await refused(approve(service, forgotten.transaction_id, CHECKER)) == "APPROVAL_EXPIRED"
     await service.expire_approvals()
     for each, why in ((rejected, "rejected: no"), (forgotten, "nobody approved it in time")):
-        request = pb.ListTransactionMovesRequest(transaction_id=each.transaction_id)
-        last = (await service.ask(ADMIN, "ListTransactionMoves", request)).moves[-1]
-        assert (last.to_status, last.reason) == (T.CANCELLED, why)
+        request = pb.ListTransactionStatusChangesRequest(transaction_id=each.transaction_id)
+        last = (await service.ask(ADMIN, "ListTransactionStatusChanges", request)).status_changes[-1]
+        assert (last.to_status, last.note) == (T.CANCELLED, why)
 
 
 async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_paid(

@@ -141,9 +141,9 @@ async def test_each_move_of_a_history_names_the_event_that_told_of_it(service: T
         if isinstance(state := state_of(event), T) and not isinstance(event, events_pb2.TransactionUpdated):
             told.setdefault(state.transaction_id, []).append((event.meta.aggregate_version, state.status))
     for transaction_id, moves in told.items():
-        request = pb.ListTransactionMovesRequest(transaction_id=transaction_id)
-        history = await service.ask(ADMIN, "ListTransactionMoves", request)
-        assert [(move.aggregate_version, move.to_status) for move in history.moves] == moves
+        request = pb.ListTransactionStatusChangesRequest(transaction_id=transaction_id)
+        history = await service.ask(ADMIN, "ListTransactionStatusChanges", request)
+        assert [(move.aggregate_version, move.to_status) for move in history.status_changes] == moves
 
 
 async def test_a_transaction_says_what_its_reader_may_do_and_why_its_times_are_so(service: TransactionsHarness) -> None:

@@ -194,7 +194,7 @@ async def test_a_rejected_withdrawal_is_cancelled_and_stays_so(service: Transact
     await service.work()
     read = await service.get(payout.transaction_id)
     reject = pb.RejectTransactionRequest(
-        idempotency_key="no", transaction_id=payout.transaction_id, reason="wrong account", etag=read.etag
+        idempotency_key="no", transaction_id=payout.transaction_id, note="wrong account", etag=read.etag
     )
     for _ in (1, 2):  # the second is a replay
         rejected = await service.ask(CHECKER, "RejectTransaction", reject)
@@ -236,7 +236,7 @@ async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarnes
 
 async def test_what_a_provider_has_taken_is_not_cancelled(service: TransactionsHarness) -> None:
     queued, sent = await service.deposit(), await service.deposit("inv-002")
-    cancel = pb.CancelTransactionRequest(transaction_id=queued.transaction_id, reason="changed my mind")
+    cancel = pb.CancelTransactionRequest(transaction_id=queued.transaction_id, note="changed my mind")
     for _ in (1, 2):
         assert (await service.ask(ADMIN, "CancelTransaction", cancel)).status == T.CANCELLED
     await service.work()

@@ -273,7 +273,7 @@ async def test_what_is_anothers_looks_as_if_it_did_not_exist(
     unknown_id = new_id("txn")
     for rpc, request_type in [
         ("GetTransaction", pb.GetTransactionRequest),
-        ("ListTransactionMoves", pb.ListTransactionMovesRequest),
+        ("ListTransactionStatusChanges", pb.ListTransactionStatusChangesRequest),
         ("CancelTransaction", pb.CancelTransactionRequest),
     ]:
         foreign = await refused(service, principal, rpc, request_type(transaction_id=made.transaction_id))
@@ -307,16 +307,16 @@ async def test_an_investor_reads_no_name_and_no_word_of_staff(service: Transacti
         listed = (await service.ask(reader, "ListTransactions", pb.ListTransactionsRequest())).transactions
         for read in (await service.get(made.transaction_id, reader), *listed):
             assert {name: getattr(read, name) for name in named if read.HasField(name)} == wanted
-        history = pb.ListTransactionMovesRequest(transaction_id=made.transaction_id)
-        moves = (await service.ask(reader, "ListTransactionMoves", history)).moves
+        history = pb.ListTransactionStatusChangesRequest(transaction_id=made.transaction_id)
+        moves = (await service.ask(reader, "ListTransactionStatusChanges", history)).status_changes
         assert len(moves) == 8
         history.page_size, paged = 3, []
         while not paged or history.page_token:
-            page = await service.ask(reader, "ListTransactionMoves", history)
-            paged, history.page_token = [*paged, *page.moves], page.next_page_token
+            page = await service.ask(reader, "ListTransactionStatusChanges", history)
+            paged, history.page_token = [*paged, *page.status_changes], page.next_page_token
         assert paged == list(moves)
         by_staff = {move.actor for move in moves if move.HasField("actor")} & {ADMIN.person, CHECKER.person}
-        words = {move.reason for move in moves if move.HasField("reason")}
+        words = {move.note for move in moves if move.HasField("note")}
         assert (bool(by_staff), "approved" in words) == ((True, True) if reader is ADMIN else (False, False))
 
 

@@ -226,7 +226,7 @@ class Escrow:
         return await self.call("PlaceHold", request)
 
     async def freeze(self, account: str) -> accounts_pb.EscrowAccount:
-        request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, reason="a court order")
+        request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note="a court order")
         return await self.call("FreezeEscrowAccount", request)
 
     async def unfreeze(self, account: str) -> accounts_pb.EscrowAccount:

@@ -271,10 +271,12 @@ class TransactionsHarness:
 
     async def path(self, transaction_id: str) -> list[str]:
         """The statuses a transaction went through."""
-        request = pb.ListTransactionMovesRequest(transaction_id=transaction_id)
-        answer = await self.ask(ADMIN, "ListTransactionMoves", request)
-        assert [move.aggregate_version for move in answer.moves] == list(range(1, len(answer.moves) + 1))
-        return [pb.Transaction.Status.Name(move.to_status) for move in answer.moves]
+        request = pb.ListTransactionStatusChangesRequest(transaction_id=transaction_id)
+        answer = await self.ask(ADMIN, "ListTransactionStatusChanges", request)
+        assert [move.aggregate_version for move in answer.status_changes] == list(
+            range(1, len(answer.status_changes) + 1)
+        )
+        return [pb.Transaction.Status.Name(move.to_status) for move in answer.status_changes]
 
     async def events(self, transaction_id: str) -> list[str]:
         """The names of its events, in order."""

@@ -175,7 +175,7 @@ def test_a_fault_is_found_wherever_it_hides_and_the_callers_own_keys_are_not_rep
 
 def test_what_a_person_explains_may_have_several_lines_and_a_name_may_not():
     assert not field_kinds.find_faults(
-        escrow_accounts_pb2.FreezeEscrowAccountRequest(reason="a court order:\n\t12 C 345")
+        escrow_accounts_pb2.FreezeEscrowAccountRequest(note="a court order:\n\t12 C 345")
     )
     faults = field_kinds.find_faults(escrow_accounts_pb2.CreateEscrowAccountRequest(display_name="Oak\nStreet"))
     assert faults == [("display_name", "must be one line without control characters")]

@@ -118,7 +118,7 @@ def test_an_empty_page_token_asks_for_the_first_page():
 
 
 def test_a_write_takes_no_query_and_a_read_no_body():
-    assert faults(CANCEL, values=["t"], query=b"reason=x")[0].place == "query"
+    assert faults(CANCEL, values=["t"], query=b"note=x")[0].place == "query"
     assert faults(LIST, body=b"{}")[0].place == "body"
 
 

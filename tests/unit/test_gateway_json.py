@@ -228,9 +228,9 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
         "etag": "",
         "allowedActions": [],
     }
-    move = transactions_pb2.TransactionMove(from_status=0)  # set, to its zero value
+    move = transactions_pb2.TransactionStatusChange(from_status=0)  # set, to its zero value
     assert json_writer.writer_of(move.DESCRIPTOR)(move)["fromStatus"] == "STATUS_UNSPECIFIED"
-    assert "fromStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionMove())
+    assert "fromStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionStatusChange())
     result = journal_pb2.PostingResult(failure={})
     assert json_writer.writer_of(result.DESCRIPTOR)(result) == {
         "idempotencyKey": "",

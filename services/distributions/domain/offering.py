@@ -47,7 +47,7 @@ class Offering:
     proceeds_bank_account_id: str | None = None
     proceeds_transaction_id: str | None = None
     proceeds_failure: Failure | None = None
-    refund_reason: str | None = None
+    refund_note: str | None = None
     declarations: int = 0  # how many distributions were declared
     declared_through: date | None = None
     external_id: str | None = None

@@ -70,14 +70,14 @@ async def change_escrow_account_custodian(
 async def freeze_escrow_account(
     tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    frozen = {"freeze_reason": request.reason, "frozen_at": now, "frozen_by": current_principal().person}
+    frozen = {"freeze_note": request.note, "frozen_at": now, "frozen_by": current_principal().person}
     return await _move(tx, await _lock(tx, request), Status.FROZEN, now, frozen)
 
 
 async def unfreeze_escrow_account(
     tx: AsyncConnection, request: pb.UnfreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    no_longer = {"freeze_reason": "", "frozen_at": None, "frozen_by": None}
+    no_longer = {"freeze_note": "", "frozen_at": None, "frozen_by": None}
     unfrozen = {"unfrozen_at": now, "unfrozen_by": current_principal().person}
     return await _move(tx, await _lock(tx, request), Status.ACTIVE, now, no_longer | unfrozen)
 

@@ -61,7 +61,7 @@ async def _approve(
     person = current_principal().person
     check_may_approve(row, person)
     await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now, note)
-    row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, reason="approved", approved_by=person)
+    row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, note="approved", approved_by=person)
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
 
 
@@ -71,16 +71,16 @@ async def reject_transaction(
     """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange."""
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
-    await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.reason, now)
-    row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=f"rejected: {request.reason}")
+    await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)
+    row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=f"rejected: {request.note}")
     return answer_transaction(row, now)
 
 
-async def end_waiting(tx: AsyncConnection, transaction_id: str, reason: str, now: datetime) -> None:
+async def end_waiting(tx: AsyncConnection, transaction_id: str, note: str, now: datetime) -> None:
     """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
     row, person = await _lock(tx, transaction_id)
     if row.status is Status.PENDING_APPROVAL:
-        await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason)
+        await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note)
 
 
 async def cancel_transaction(
@@ -91,9 +91,9 @@ async def cancel_transaction(
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
-        reason = f"cancelled: {request.reason}" if request.reason else "cancelled"
+        note = f"cancelled: {request.note}" if request.note else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}
-        row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, reason=reason, **changes)
+        row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, **changes)
     return answer_transaction(row, now)
 
 
@@ -115,7 +115,7 @@ async def confirm_transaction(
         Status.SETTLED,
         actor=person,
         now=now,
-        reason=f"the bank confirms it: {request.bank_reference}",
+        note=f"the bank confirms it: {request.bank_reference}",
         bank_reference=request.bank_reference,
         confirmed_by=person,
         settled_at=now,
@@ -123,8 +123,8 @@ async def confirm_transaction(
         final_at=schedule.compute_final_at(now, row.rail, is_debit=row.is_debit),
     )
     if return_risk_end_at is None:
-        reason = "it cannot be taken back"
-        row = await store.save_move(tx, row, Status.COMPLETED, actor=person, now=now, reason=reason)
+        note = "it cannot be taken back"
+        row = await store.save_move(tx, row, Status.COMPLETED, actor=person, now=now, note=note)
     return answer_transaction(row, now)
 
 
@@ -167,7 +167,7 @@ async def retry_transaction(
             Status.PENDING_RETRY,
             actor=person,
             now=now,
-            reason="another attempt is requested",
+            note="another attempt is requested",
             next_attempt_at=now,
         )
     return answer_transaction(await queue_again(tx, row, actor=person, now=now), now)
@@ -181,7 +181,7 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
         Status.QUEUED,
         actor=actor,
         now=now,
-        reason="the next attempt is due",
+        note="the next attempt is due",
         due_ms=0,
         failure=None,
         next_attempt_at=None,

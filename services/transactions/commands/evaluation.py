@@ -123,10 +123,10 @@ async def apply_decisions(
         elif check.status == _C.PASSED:
             passed.append(row)
     for reason, waiting in reviewed.items():
-        moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, reason=reason)
+        moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, note=reason)
         await ask_for_approval(tx, moved, reason, now)
         outcomes |= {row.transaction_id: answer_transaction(row, now) for row in moved}
-    passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, reason="compliance passed it")
+    passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, note="compliance passed it")
     passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
     outcomes |= {row.transaction_id: answer_transaction(row, now) for row in passed}
     for row in rows:
@@ -139,7 +139,7 @@ async def apply_decisions(
 
 async def _refuse(tx: AsyncConnection, row: Transaction, why: Failure, now: datetime) -> DomainError:
     failure = replace(why, metadata={**why.metadata, "transaction_id": row.transaction_id})
-    await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=why.message, failure=failure)
+    await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=why.message, failure=failure)
     return _to_refusal(failure)
 
 

@@ -58,7 +58,7 @@ async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment,
                 row = await _record_failure(tx, row, payment, now)
             case _:
                 row = await store.save_move(
-                    tx, row, status, actor=ACTOR, now=now, reason=f"the provider: {payment.status}"
+                    tx, row, status, actor=ACTOR, now=now, note=f"the provider: {payment.status}"
                 )
     return row
 
@@ -71,7 +71,7 @@ async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Pay
         Status.PENDING_SETTLEMENT,
         actor=ACTOR,
         now=now,
-        reason="the rail accepted it",
+        note="the rail accepted it",
         provider_reference=payment.payment_id,
         due_ms=None if row.rail.is_confirmed_by_a_person else schedule.compute_poll_ms(0),
     )
@@ -84,7 +84,7 @@ async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime
         Status.SETTLED,
         actor=ACTOR,
         now=now,
-        reason="the money arrived",
+        note="the money arrived",
         due_ms=schedule.compute_watch_ms(0),
         settled_at=at,
         return_risk_end_at=schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit),
@@ -92,8 +92,8 @@ async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime
     )
     if row.is_debit:
         return row
-    reason, due_ms = "a payout has no return risk", schedule.compute_watch_ms(0)
-    return await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
+    note, due_ms = "a payout has no return risk", schedule.compute_watch_ms(0)
+    return await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, due_ms=due_ms)
 
 
 async def _record_return(
@@ -108,14 +108,14 @@ async def _record_return(
         next_attempt_at=next_attempt_at,
     )
     failure = _build_failure(payment, retryable=again)
-    reason = f"{failure.code}: {failure.message}"
-    row = await store.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, reason=reason, failure=failure)
+    note = f"{failure.code}: {failure.message}"
+    row = await store.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure)
     await _block_account(tx, row, payment.return_code, now)
     if not again:
         return row
-    reason = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
+    note = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
     return await store.save_move(
-        tx, row, Status.PENDING_RETRY, actor=ACTOR, now=now, reason=reason, next_attempt_at=next_attempt_at
+        tx, row, Status.PENDING_RETRY, actor=ACTOR, now=now, note=note, next_attempt_at=next_attempt_at
     )
 
 
@@ -129,7 +129,7 @@ async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Paymen
         Status.FAILED,
         actor=ACTOR,
         now=now,
-        reason=f"{failure.code}: {failure.message}",
+        note=f"{failure.code}: {failure.message}",
         failure=failure,
         provider_reference=payment.payment_id,
     )

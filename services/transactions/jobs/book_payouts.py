@@ -44,7 +44,7 @@ async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) ->
                 await _book_rows(dependencies, [row])
             return
         if error.kind.transient:
-            log.warning("escrow_gives_no_verdict", transactions=len(rows), reason=error.reason)
+            log.warning("escrow_gives_no_verdict", transactions=len(rows), note=error.reason)
         else:
             outcomes = {rows[0].transaction_id: make_failure(error)}
     else:
@@ -70,7 +70,7 @@ async def _record_outcomes(
         elif (failure := outcomes[row.transaction_id]) is None:
             booked.append(row)
         else:
-            await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, failure=failure)
+            await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
     await store.save_booked(tx, booked)
 
 

@@ -20,8 +20,8 @@ async def end_return_risk(dependencies: Dependencies) -> int:
 
 
 async def _complete_rows(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-    reason = "the return risk is over"
+    note = "the return risk is over"
     for by_hand in (True, False):  # what a person confirmed has no provider that could be asked whether it came back
         group = [row for row in rows if row.rail.is_confirmed_by_a_person is by_hand]
         due_ms = None if by_hand else compute_watch_ms(0)
-        await store.save_moves(tx, group, Status.COMPLETED, actor=ACTOR, now=now, reason=reason, due_ms=due_ms)
+        await store.save_moves(tx, group, Status.COMPLETED, actor=ACTOR, now=now, note=note, due_ms=due_ms)

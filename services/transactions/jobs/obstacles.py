@@ -46,7 +46,7 @@ async def end_hopeless(
             possible.append(row)
             continue
         changes = {"failure": failure, "next_attempt_at": None}
-        await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, reason=failure.message, **changes)
+        await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, **changes)
     return possible
 
 

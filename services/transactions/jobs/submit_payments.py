@@ -184,7 +184,7 @@ async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Decli
         Status.FAILED,
         actor=ACTOR,
         now=now,
-        reason=declined.message,
+        note=declined.message,
         failure=Failure(declined.code, declined.message, retryable),
         presentments=presentments,
         first_presented_at=row.first_presented_at if presentments else None,

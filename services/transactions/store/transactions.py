@@ -167,7 +167,7 @@ async def save_moves(
     *,
     actor: str,
     now: datetime,
-    reason: str | None = None,
+    note: str | None = None,
     due_ms: int | None = None,
     **changes: Any,
 ) -> list[Transaction]:
@@ -203,7 +203,7 @@ async def save_moves(
     found = {row.transaction_id: row for row in await _seal(tx, await tx.execute(statement))}
     invariant(len(found) == len(rows), "transactions are moved under their locks")
     moved = [found[row.transaction_id] for row in rows]
-    await _record(tx, moved, before, reason=reason, actor=actor, now=now)
+    await _record(tx, moved, before, note=note, actor=actor, now=now)
     return moved
 
 
@@ -322,7 +322,7 @@ async def _record(
     *,
     actor: str,
     now: datetime,
-    reason: str | None = None,
+    note: str | None = None,
 ) -> None:
     """Writes a move's line of history and its event."""
     lines = [
@@ -332,7 +332,7 @@ async def _record(
             "version": row.version,
             "from_status": before,
             "to_status": row.status,
-            "reason": reason,
+            "note": note,
             "actor": actor,
             "occurred_at": now,
         }

@@ -114,7 +114,7 @@ async def reject_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_reject(distribution)
-    await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.reason, now)
+    await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.note, now)
     return answer_distribution(offering, await _send_back(tx, distribution, now), now)
 
 

@@ -30,7 +30,7 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_refund(offering)
-    refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_reason=request.reason)
+    refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_note=request.note)
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)

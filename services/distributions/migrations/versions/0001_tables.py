@@ -163,7 +163,7 @@ def _offerings() -> None:
         sa.Column("proceeds_bank_account_id", sa.Text(), nullable=True),
         sa.Column("proceeds_transaction_id", sa.Text(), nullable=True),
         sa.Column("proceeds_failure", postgresql.JSONB(), nullable=True),
-        sa.Column("refund_reason", sa.Text(), nullable=True),
+        sa.Column("refund_note", sa.Text(), nullable=True),
         sa.Column("declarations", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("edition", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("declared_through", sa.Date(), nullable=True),

@@ -47,7 +47,7 @@ def _create_escrow_accounts() -> None:
         sa.Column("status", sa.Text(), server_default="ACTIVE", nullable=False),
         sa.Column("custodian_name", sa.Text(), nullable=False),
         sa.Column("custodian_account_last4", sa.Text(), server_default="", nullable=False),
-        sa.Column("freeze_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("freeze_note", sa.Text(), server_default="", nullable=False),
         sa.Column("frozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("frozen_by", sa.Text(), nullable=True),
         sa.Column("unfrozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
@@ -64,8 +64,8 @@ def _create_escrow_accounts() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint(
             (
-                "CASE WHEN status = 'FROZEN' THEN freeze_reason <> '' AND num_nulls(frozen_at, frozen_by) = 0 ELSE "
-                "freeze_reason = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END"
+                "CASE WHEN status = 'FROZEN' THEN freeze_note <> '' AND num_nulls(frozen_at, frozen_by) = 0 ELSE "
+                "freeze_note = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END"
             ),
             name="frozen_for_a_reason",
         ),
