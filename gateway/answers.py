@@ -10,10 +10,11 @@ from google.protobuf.message import Message
 from realco.type.v1 import http_pb2
 from starlette.responses import Response
 
-from gateway import json_writer
-from gateway.descriptors import has_option, option
 from gateway.problems import REPLAYED_HEADER
 from gateway.routing import Template
+from gateway.wording import in_rest_words
+from services.chassis.spelling import json_writer
+from services.chassis.spelling.descriptors import has_option, option
 
 _ETAG = "etag"
 # Beside every success of a rehearsal: nothing else has to tell it from the deed.
@@ -38,7 +39,7 @@ class Answer:
         self.locations = {status: Location(method, one) for status, one in options.items() if has_option(method, one)}
         etag = self.message.fields_by_name.get(_ETAG)
         self.has_etag = etag is not None and etag.type == FieldDescriptor.TYPE_STRING
-        self._write = json_writer.writer_of(self.message)
+        self._write = json_writer.writer_of(self.message, in_rest_words)
 
     def of(self, message: Message, *, replayed: bool, rehearsed: bool = False) -> Response:
         """The HTTP response; `rehearsed` says that the request was only validated, and nothing was created."""

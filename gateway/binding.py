@@ -19,13 +19,13 @@ from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import http_pb2
 from starlette.datastructures import Headers
 
-from gateway import scalars
-from gateway.descriptors import has_option, is_map, is_message, is_required, message_of, option
-from gateway.json_reader import IS_REQUIRED, Found, MessageReader, Path, parse, pointer, reader_of
 from gateway.problems import Fault, etag_required, invalid, invalid_body
 from gateway.routing import Template
 from services.chassis.calls import validation
 from services.chassis.calls.client import KEY_FIELD
+from services.chassis.spelling import scalars
+from services.chassis.spelling.descriptors import has_option, is_map, is_message, is_required, message_of, option
+from services.chassis.spelling.json_reader import IS_REQUIRED, Found, MessageReader, Path, parse, pointer, reader_of
 from services.chassis.values.errors import InvalidField
 
 HTTP_BODY = "google.api.HttpBody"

@@ -21,8 +21,8 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
-from gateway.descriptors import has_option
 from services.chassis.calls.serving import server_of
+from services.chassis.spelling.descriptors import has_option
 
 # Field numbers in descriptor.proto: how SourceCodeInfo spells where a comment stands.
 _FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6

@@ -12,12 +12,12 @@ from realco.type.v1 import approval_pb2, rules_pb2
 from gateway import contracts
 from gateway.answers import REHEARSED_HEADER, Answer
 from gateway.binding import IF_MATCH, VALIDATE_ONLY_FIELD, Binding, Parameter
-from gateway.descriptors import camel_case, has_option, message_of, option
 from gateway.openapi_schemas import Schema, Schemas, Side
 from gateway.problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from gateway.statuses import status_of, title_of
 from gateway.wording import in_rest_words, name_of_field
 from services.chassis.calls.access import Rule, rules_of
+from services.chassis.spelling.descriptors import camel_case, has_option, message_of, option
 
 _DESCRIPTION = """\
 Money movement for real-estate syndication: investors fund offerings, the money sits in segregated escrow under a

@@ -13,11 +13,12 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor
 from realco.type.v1 import rules_pb2
 
-from gateway import contracts, scalars
-from gateway.descriptors import enum_of, is_map, is_message, is_required, message_of, option
-from gateway.json_writer import always_there
+from gateway import contracts
 from gateway.wording import in_rest_words
 from services.chassis.calls.validation import taken_values
+from services.chassis.spelling import scalars
+from services.chassis.spelling.descriptors import enum_of, is_map, is_message, is_required, message_of, option
+from services.chassis.spelling.json_writer import always_there
 
 Schema = dict[str, Any]
 

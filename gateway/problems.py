@@ -16,11 +16,11 @@ import orjson
 from grpc import aio
 from starlette.responses import Response
 
-from gateway.descriptors import camel_case
 from gateway.statuses import status_of
 from gateway.wording import in_rest_words
 from services.chassis.calls.answer import REPLAYED
 from services.chassis.calls.status import details_of, status_in
+from services.chassis.spelling.descriptors import camel_case
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 

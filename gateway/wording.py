@@ -16,8 +16,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from realco.type.v1 import http_pb2
 
 from gateway import contracts
-from gateway.descriptors import camel_case, has_option, option
 from gateway.statuses import STATUS_OF_CODE, STATUS_OF_REASON
+from services.chassis.spelling.descriptors import camel_case, has_option, option
 
 _WORD = re.compile(r"(`?)\b([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)\b(`?)")
 # A code before a reason that has a status of its own: `ABORTED ETAG_MISMATCH` is 412.

@@ -10,8 +10,8 @@ from realco.type.v1 import event_pb2
 
 from gateway import contracts
 from gateway.binding import Binding
-from gateway.descriptors import camel_case
 from services.chassis.data.event_messages import is_left_out
+from services.chassis.spelling.descriptors import camel_case
 
 EVENTS = contracts.events()
 

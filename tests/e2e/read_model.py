@@ -23,8 +23,8 @@ from demo.harness.money import minor_of
 from demo.harness.rest import Json, RestClient
 from deploy.topology import SERVICES
 from gateway import contracts
-from gateway.json_writer import writer_of
 from services.chassis.data.event_messages import is_left_out
+from services.chassis.spelling.json_writer import writer_of
 from tests.support.event_names import status_told
 
 # What a resource's own id is called.

@@ -11,16 +11,20 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
+from realco.distributions.v1 import distributions_pb2
 from realco.escrow.v1 import holds_pb2
 from sqlalchemy.exc import IntegrityError
 
+from services.chassis.approvals import messages
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approvals import (
     VALIDITY,
+    ApprovalDetails,
     ApprovalExpired,
     ApprovalNotFound,
     BeneficiaryIsChecker,
+    Change,
     NotAMaker,
 )
 from services.chassis.values.errors import InvalidField, Unavailable
@@ -313,3 +317,18 @@ async def test_another_organization_sees_and_decides_nothing(desk):
 async def _make_due(database) -> None:
     async with database.begin_for_all() as tx:
         await tx.exec_driver_sql("UPDATE approvals SET due_at = now() WHERE due_at IS NOT NULL")
+
+
+def test_what_a_newer_release_asked_for_waits_for_a_process_that_can_read_it():
+    content = json.dumps({"request": {"holdId": "hold_1", "newField": "x"}})
+    with pytest.raises(Unavailable, match="newer release"):
+        messages.read_content(content, holds_pb2.CaptureHoldRequest, "apr_1")
+
+
+def test_content_is_spelled_as_rest_spells_it():
+    date = {"year": 2026, "month": 1, "day": 2}
+    request = distributions_pb2.CreateDistributionRequest(idempotency_key="k", distribution_date=date)
+    details = ApprovalDetails("x", "off_1", changes=(Change("custodian_name", "a", "b"),))
+    content = json.loads(messages.to_content("X", "org_1", request, details, name="request"))
+    assert content["request"] == {"distributionDate": "2026-01-02"}
+    assert content["changes"] == [{"field": "custodianName", "before": "a", "after": "b"}]

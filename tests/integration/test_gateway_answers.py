@@ -14,9 +14,9 @@ import pytest
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 
 from gateway import contracts
-from gateway.descriptors import camel_case
 from gateway.upstream import PATIENCE_SECONDS
 from services.chassis.calls.sign_in import InsufficientUserAuthentication
+from services.chassis.spelling.descriptors import camel_case
 from services.chassis.values import errors
 from services.chassis.values.refusals import PartyNotFound
 from tests.support.gateway import (

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 
 from gateway import contracts
 from gateway.binding import HTTP_BODY, Binding
-from gateway.descriptors import is_message, is_required, message_of
-from gateway.json_reader import Found, reader_of
 from gateway.problems import Fault, Problem
+from services.chassis.spelling.descriptors import is_message, is_required, message_of
+from services.chassis.spelling.json_reader import Found, reader_of
 
 ESCROW_ACCOUNT = "esc_" + "0" * 26
 TRANSACTION_ID = b"txn_" + b"0" * 26

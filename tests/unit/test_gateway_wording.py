@@ -7,8 +7,8 @@ from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1 import http_pb2
 
-from gateway.descriptors import camel_case, has_option
 from gateway.wording import in_rest_words
+from services.chassis.spelling.descriptors import camel_case, has_option
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from google.protobuf import json_format
 from google.protobuf.message import Message
 from realco.type.v1 import approval_pb2 as pb
 
 from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
+from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Status, write_content
+from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
 
 # They say how something is asked for, not what.
-_NO_CONTENT = ("idempotency_key", "validate_only")
+_KEY = "idempotencyKey"
+_NO_CONTENT = (_KEY, "validateOnly")
 
 
 def to_content(
@@ -30,19 +33,16 @@ def to_content(
         asked: The request; or, of a resource that waits by itself, what of it is decided on.
         name: Which of the two.
     """
-    body = type(asked)()
-    body.CopyFrom(asked)
+    body = _spell(asked)
     for field in _NO_CONTENT:
-        if field in asked.DESCRIPTOR.fields_by_name:
-            body.ClearField(field)
-    amount = None if details.amount is None else json_format.MessageToDict(to_money(details.amount))
+        body.pop(field, None)
     return write_content(
         {
             "kind": kind,
             "orgId": org_id,
-            name: json_format.MessageToDict(body),
-            "amount": amount,
-            "changes": [json_format.MessageToDict(_to_change(change)) for change in details.changes],
+            name: body,
+            "amount": None if details.amount is None else _spell(to_money(details.amount)),
+            "changes": [_spell(_to_change(change)) for change in details.changes],
             "beneficiaryPartyIds": sorted(details.beneficiary_party_ids),
         }
     )
@@ -50,15 +50,28 @@ def to_content(
 
 def to_result(answer: Message) -> str:
     """What an RPC answered about what was done, as canonical text."""
-    return write_content(json_format.MessageToDict(answer, always_print_fields_with_no_presence=True))
+    return write_content(writer_of(answer.DESCRIPTOR)(answer))
 
 
 def read_content(content: str, request_type: type[Message], idempotency_key: str) -> Any:
-    """The request that was decided on, to be done under a key of its own."""
-    request: Any = json_format.ParseDict(json.loads(content)["request"], request_type())
-    if "idempotency_key" in request.DESCRIPTOR.fields_by_name:
-        request.idempotency_key = idempotency_key
+    """The request that was decided on, to be done under a key of its own.
+
+    Raises:
+        Unavailable: it was asked for by a newer release than this process: one of those reads it.
+    """
+    body, request = json.loads(content)["request"], request_type()
+    found: Found = []
+    if any(field.json_name == _KEY for field in request_type.DESCRIPTOR.fields):
+        body[_KEY] = idempotency_key
+    reader_of(request_type.DESCRIPTOR)(request, body, (), found)
+    if any(fault != IS_REQUIRED for _, fault in found):  # that it was whole was seen when it was asked for
+        raise Unavailable("It was asked for by a newer release of this service, which is being started.")
     return request
+
+
+def _spell(message: Message) -> dict[str, Any]:
+    """What is set of it, as REST spells it."""
+    return writer_of(message.DESCRIPTOR, sparse=True)(message)
 
 
 def to_approval(

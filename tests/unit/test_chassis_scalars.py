@@ -10,7 +10,7 @@ from google.type.date_pb2 import Date
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway import scalars
+from services.chassis.spelling import scalars
 
 
 @pytest.mark.parametrize(

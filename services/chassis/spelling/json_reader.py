@@ -17,8 +17,8 @@ import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway import scalars
-from gateway.descriptors import is_map, is_message, is_required, message_of
+from services.chassis.spelling import scalars
+from services.chassis.spelling.descriptors import is_map, is_message, is_required, message_of
 
 DEPTH_MAX = 32
 IS_REQUIRED = "is required"

@@ -14,8 +14,8 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from gateway.descriptors import is_message, message_of
 from services.chassis.calls.validation import taken_values
+from services.chassis.spelling.descriptors import is_message, message_of
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1

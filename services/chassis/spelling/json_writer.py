@@ -2,7 +2,7 @@
 
 One rule for what is there: everything, but for what is `optional` in the proto or one of a oneof. So an amount of zero
 reads "0", an empty list [], no text "". A message cannot be made up: that a service sets what is not `optional` is its
-promise, to which the stories' answers are held. A value of an enum that is newer than this gateway is written as
+promise, to which the stories' answers are held. A value of an enum that is newer than this process is written as
 `UNKNOWN_<number>`: clients take any text where an answer has an enum.
 """
 
@@ -17,30 +17,35 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import http_pb2
 
-from gateway import scalars
-from gateway.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
-from gateway.wording import in_rest_words
+from services.chassis.spelling import scalars
+from services.chassis.spelling.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
 
 # Why something did not happen: said as the problem says it that one request is refused with.
 _FOR_PERSONS = frozenset({"realco.type.v1.Failure.message"})
 
 _Emit = Callable[[Any, dict[str, Any]], None]
 _Spell = Callable[[Any], Any]
+Say = Callable[[str], str]
 
 
 def dumps(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document)
 
 
-def dump(message: Message) -> bytes:
-    return dumps(writer_of(message.DESCRIPTOR)(message))
+def dump(message: Message, say: Say = str) -> bytes:
+    return dumps(writer_of(message.DESCRIPTOR, say)(message))
 
 
 class MessageWriter:
-    """Writes a message as the dict its JSON has."""
+    """Writes a message as the dict its JSON has.
 
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._emitters = [_emitter(field) for field in descriptor.fields]
+    Args:
+        say: What a failure says to persons, in the words of the reader: REST calls things otherwise than gRPC.
+        sparse: Only what is set: of a message that is a part of something, what is not there says nothing.
+    """
+
+    def __init__(self, descriptor: Descriptor, say: Say, sparse: bool) -> None:
+        self._emitters = [_emitter(field, say, sparse) for field in descriptor.fields]
 
     def __call__(self, message: Any) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -50,8 +55,8 @@ class MessageWriter:
 
 
 @cache
-def writer_of(descriptor: Descriptor) -> MessageWriter:
-    return MessageWriter(descriptor)
+def writer_of(descriptor: Descriptor, say: Say = str, *, sparse: bool = False) -> MessageWriter:
+    return MessageWriter(descriptor, say, sparse)
 
 
 def always_there(field: FieldDescriptor) -> bool:
@@ -59,24 +64,28 @@ def always_there(field: FieldDescriptor) -> bool:
     return field.containing_oneof is None
 
 
-def _emitter(field: FieldDescriptor) -> _Emit:
+def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
     name, key = field.name, field.json_name
     if is_map(field):
         spell_key = camel_case if option(field, http_pb2.keys_are_names) else str
-        spell_value = _spelling(message_of(field).fields_by_name["value"])
+        spell_value = _spelling(message_of(field).fields_by_name["value"], say, sparse)
 
         def emit_map(message: Any, out: dict[str, Any]) -> None:
-            out[key] = {spell_key(of): spell_value(value) for of, value in getattr(message, name).items()}
+            entries = getattr(message, name)
+            if entries or not sparse:
+                out[key] = {spell_key(of): spell_value(value) for of, value in entries.items()}
 
         return emit_map
     if field.full_name in _FOR_PERSONS:
-        spell: _Spell = in_rest_words
+        spell: _Spell = say
     else:
-        spell = camel_case if option(field, http_pb2.is_field_name) else _spelling(field)
+        spell = camel_case if option(field, http_pb2.is_field_name) else _spelling(field, say, sparse)
     if field.is_repeated:
 
         def emit_list(message: Any, out: dict[str, Any]) -> None:
-            out[key] = [spell(item) for item in getattr(message, name)]
+            items = getattr(message, name)
+            if items or not sparse:
+                out[key] = [spell(item) for item in items]
 
         return emit_list
     if field.has_presence:
@@ -88,12 +97,14 @@ def _emitter(field: FieldDescriptor) -> _Emit:
         return emit_present
 
     def emit(message: Any, out: dict[str, Any]) -> None:
-        out[key] = spell(getattr(message, name))
+        value = getattr(message, name)
+        if value or not sparse:
+            out[key] = spell(value)
 
     return emit
 
 
-def _spelling(field: FieldDescriptor) -> _Spell:
+def _spelling(field: FieldDescriptor, say: Say, sparse: bool) -> _Spell:
     if field.type == FieldDescriptor.TYPE_ENUM:
         names = {value.number: value.name for value in enum_of(field).values}
         return lambda number: names.get(number) or f"UNKNOWN_{number}"
@@ -106,5 +117,5 @@ def _spelling(field: FieldDescriptor) -> _Spell:
     nested = message_of(field)
     if nested.full_name in scalars.WRITE_MESSAGE:
         return scalars.WRITE_MESSAGE[nested.full_name]
-    writer = writer_of(nested)
+    writer = writer_of(nested, say, sparse=sparse)
     return lambda message: writer(message)

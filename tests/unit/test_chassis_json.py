@@ -12,8 +12,9 @@ from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2, journal_pb2
 from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import access_pb2, failure_pb2
 
-from gateway import json_writer
-from gateway.json_reader import IS_REQUIRED, MessageReader, parse, pointer, reader_of
+from gateway.wording import in_rest_words
+from services.chassis.spelling import json_writer
+from services.chassis.spelling.json_reader import IS_REQUIRED, MessageReader, parse, pointer, reader_of
 
 
 def read(message_type, text: str | bytes):
@@ -243,7 +244,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
 
 def test_a_failure_inside_of_an_answer_is_told_in_the_words_of_rest():
     failure = failure_pb2.Failure(message="The idempotency_key was used with another request.")
-    told = json.loads(json_writer.dump(journal_pb2.PostingResult(failure=failure)))["failure"]
+    told = json.loads(json_writer.dump(journal_pb2.PostingResult(failure=failure), in_rest_words))["failure"]
     assert told["message"] == "The Idempotency-Key was used with another request."
 
 
