@@ -296,17 +296,12 @@ async def test_a_page_token_is_of_its_query(escrow, ledger):
     digest, backward, (sequence, _) = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     # The digest is no secret, and no leg has such a number.
     forged = urlsafe_b64encode(json.dumps([digest, backward, [sequence, ["v", 2**31]]]).encode()).decode()
-    for request in (
-        escrow.ledger(ledger, page_size=3, page_token=forged),
-        escrow.ledger(ledger, page_size=3, page_token=token, **on("cash")),
-        escrow.ledger(ledger, page_token=token[:-2] + "xx"),
-        escrow.ledger(ledger, page_token="nonsense"),
-    ):
-        assert (await refusal(request))[0] == "PAGE_TOKEN_INVALID"
+    wrong = [{"page_token": forged, "page_size": 3}, {"page_token": token, "page_size": 3, **on("cash")}]
+    for asked in (*wrong, {"page_token": token[:-2] + "xx"}, {"page_token": "nonsense"}):
+        assert (await refusal(escrow.ledger(ledger, **asked)))[0] == "PAGE_TOKEN_INVALID"
 
 
 async def test_the_balance_has_a_line_a_kind_and_the_list_a_line_a_ledger_account(escrow):
-    """So an answer stays small however many investors there are."""
     account = await escrow.open()
     await escrow.pass_time(seconds=1)
     await escrow.post(account, ("cash", 60), ("subscription:inv-002", -20), ("subscription:inv-001", -40))
