@@ -44,7 +44,8 @@ _PLAYED = (
     "ReviewComplianceCheck",
     (
         "CalculateDistribution SubmitDistribution ApproveDistribution RejectDistribution ExecuteDistribution"
-        " CancelDistribution CloseOffering RefundOffering CancelInvestment ApproveApproval RejectApproval CancelApproval"
+        " CancelDistribution CloseOffering RefundOffering CancelInvestment ApproveApproval RejectApproval"
+        " CancelApproval"
     ),
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
     (
