@@ -127,7 +127,7 @@ NARROWING: list[tuple[str, Change, str]] = [
     ),
     (
         "a text of several lines is one line",
-        lambda i: rules(i, "realco.escrow.v1.FreezeEscrowAccountRequest.reason").string.ClearExtension(rules_pb2.lines),
+        lambda i: rules(i, "realco.escrow.v1.FreezeEscrowAccountRequest.note").string.ClearExtension(rules_pb2.lines),
         "the rule lines is gone",
     ),
     (
