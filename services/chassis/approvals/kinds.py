@@ -67,7 +67,7 @@ def by_command(
 
 def name_kind(request_type: type[Message]) -> str:
     """`PostJournalEntryRequest` -> `POST_JOURNAL_ENTRY`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
+    return _separate_words(request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
 
 
 def find_answer_type(request_type: type[Message]) -> type[Message]:
@@ -86,8 +86,12 @@ def build_answer(answer_type: type[Message], done: Message) -> Message:
 def find_result_id(answer: Message) -> str | None:
     """The id of what was made or changed: a Hold's `hold_id`. None where it has none of its own, as a batch."""
     done: Any = getattr(answer, _find_done(type(answer)))
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", done.DESCRIPTOR.name).lower() + "_id"
+    name = _separate_words(done.DESCRIPTOR.name).lower() + "_id"
     return getattr(done, name, "") or None
+
+
+def _separate_words(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name)
 
 
 def _find_done(answer_type: type[Message]) -> str:

@@ -21,14 +21,15 @@ from services.compliance.tables import default_limits, limit_usage, transaction_
 _own, _default, _usage = transaction_limits.c, default_limits.c, limit_usage.c
 
 
+def _select_last() -> sa.Select[Any]:
+    """What the organization set last of each type and currency: the rows before it count no more."""
+    newest = sa.select(transaction_limits).ext(pg.distinct_on(_own.limit_type, _own.currency))
+    return newest.order_by(_own.limit_type, _own.currency, _own.set_at.desc())
+
+
 def select_limits_in_force() -> sa.Select[Any]:
     """One a type and currency: the organization's own, the one set last; else the default."""
-    last = (
-        sa.select(transaction_limits)
-        .ext(pg.distinct_on(_own.limit_type, _own.currency))
-        .order_by(_own.limit_type, _own.currency, _own.set_at.desc())
-        .subquery("last")
-    )
+    last = _select_last().subquery("last")
     same = sa.and_(last.c.limit_type == _default.limit_type, last.c.currency == _default.currency)
     is_own = last.c.amount_minor.is_not(None)
     in_force = (
@@ -82,7 +83,7 @@ async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
 
     Raises: NotSealed.
     """
-    for row in await tx.execute(sa.select(transaction_limits).where(_own.currency == currency)):
+    for row in await tx.execute(_select_last().where(_own.currency == currency)):
         check_row(tx, transaction_limits, row)
     amounts = {row.limit_type: row.amount_minor for row in await list_limits_in_force(tx, currency)}
     return [Limit(limit_type, amounts.get(limit_type.value, 0), currency) for limit_type in LimitType]
