@@ -96,6 +96,7 @@ def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.Com
         entity_type=row.entity_type,
         entity_id=row.entity_id,
         party_id=row.party_id,
+        direction=row.direction,
         note=row.note,
         reviewed_by=row.reviewed_by,
         review_time=to_optional_timestamp(row.reviewed_at),
@@ -105,6 +106,8 @@ def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.Com
         update_time=to_timestamp(row.updated_at),
         allowed_actions=allowed_actions,
     )
+    if row.amount_minor is not None:
+        message.amount.CopyFrom(to_money(Money(row.amount_minor, row.currency)))
     if (failure := read_failure(row.failure)) is not None:
         message.failure.CopyFrom(to_failure(failure))
     if row.explanation is not None:

@@ -104,6 +104,10 @@ compliance_checks = sa.Table(
     sa.Column("entity_type", sa.Text, nullable=False),
     sa.Column("entity_id", sa.Text, nullable=False),
     sa.Column("party_id", sa.Text, nullable=False),
+    # Of a transaction: what was decided on.
+    sa.Column("direction", sa.Text),
+    sa.Column("amount_minor", sa.BigInteger),
+    sa.Column("currency", sa.CHAR(3)),
     # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage.
     sa.Column("failure", pg.JSONB(none_as_null=True)),
     sa.Column("explanation", pg.JSONB(none_as_null=True)),
@@ -120,6 +124,11 @@ compliance_checks = sa.Table(
     _one_of("check_type", "OFAC", "KYC", "AML", "LIMIT_CHECK"),
     _one_of("status", "PENDING", "PASSED", "FAILED", "MANUAL_REVIEW", "EXPIRED", "ERROR"),
     _one_of("entity_type", "PARTY", "TRANSACTION", "INVESTMENT", "BANK_ACCOUNT"),
+    _one_of("direction", "IN", "OUT"),
+    sa.CheckConstraint(
+        "num_nonnulls(direction, amount_minor, currency) = CASE WHEN entity_type = 'TRANSACTION' THEN 3 ELSE 0 END",
+        name="amount_of_transactions",
+    ),
     sa.CheckConstraint(
         "status <> 'PASSED' OR entity_type <> 'PARTY' OR (reviewed_by IS NOT NULL AND reviewed_by <> ALL (makers))",
         name="passed_by_another",
@@ -146,6 +155,7 @@ compliance_checks = sa.Table(
     sa.Index("compliance_checks_expiring", "expires_at", postgresql_where=sa.text("status = 'PASSED'")),
     info=sealed(
         *("org_id", "compliance_check_id", "check_type", "status", "entity_type", "entity_id", "party_id", "makers"),
+        *("direction", "amount_minor", "currency"),
         *("reviewed_by", "reviewed_at", "expires_at", "created_at"),
     ),
 )

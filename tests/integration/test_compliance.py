@@ -72,6 +72,25 @@ async def test_a_transaction_asked_about_again_keeps_its_decision_and_counts_onc
     assert refused.failure.metadata["used_minor"] == "5000000"
 
 
+@pytest.mark.parametrize("other", [{"direction": Money.OUT}, {"amount_minor": 2}, {"party": "another"}])
+async def test_a_transaction_is_not_decided_on_with_one_content_and_sent_with_another(compliance, other):
+    await compliance.clear()
+    item = money_in(1)
+    await compliance.evaluate(item)
+    changed = pb.BatchEvaluateTransactionsRequest.Item()
+    changed.CopyFrom(item)
+    changed.direction = other.get("direction", item.direction)
+    changed.amount.amount_minor = other.get("amount_minor", 1)
+    if "party" in other:
+        await compliance.clear()
+        changed.party_id = compliance.party_id
+    [refused] = await compliance.evaluate(changed)
+    assert refused.failure.code == "IDEMPOTENCY_KEY_REUSED"
+    kept = await compliance.get_check(derived_id("chk", ORG, item.transaction_id))
+    assert (kept.party_id, kept.direction, kept.amount) == (item.party_id, item.direction, item.amount)
+    assert kept.status == pb.ComplianceCheck.PASSED
+
+
 async def test_two_at_once_never_pass_a_limit_together(compliance):
     await compliance.clear()
     decisions = await asyncio.gather(*(compliance.evaluate(money_in(20_000_00)) for _ in range(8)))

@@ -18,7 +18,8 @@ from services.chassis.values.approvals import BeneficiaryIsChecker
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties
-from services.compliance.domain.refusals import PersonNotFound
+from services.compliance.domain import parties as rules
+from services.compliance.domain.refusals import PersonNotFound, TooManyParties
 from services.compliance.tables import party_persons
 from tests.support import servers
 from tests.support.compliance import CHECKER, MAKER, ORG, PARTY, STRANGER, TRANSACTIONS, money_in
@@ -57,6 +58,18 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
     assert await compliance.list_persons() == ["auth0|ann"]  # of the second
     assert await compliance.remove("auth0|ANN") == await compliance.get()
     assert await compliance.list_persons() == []
+
+
+async def test_a_person_acts_for_so_many_parties_and_for_no_more(compliance, monkeypatch):
+    monkeypatch.setattr(rules, "PARTIES_MAX", 1)
+    first = (await compliance.create(persons=[parties_pb2.CreatePartyRequest.Person(person_id="ann")])).party_id
+    with pytest.raises(TooManyParties):
+        await compliance.create(persons=[parties_pb2.CreatePartyRequest.Person(person_id="Ann")])
+    await compliance.create()
+    with pytest.raises(TooManyParties) as refusal:
+        await compliance.add("ann")
+    assert refusal.value.metadata == {"person_id": "ann", "parties_max": "1"}
+    await compliance.add("ann", title="Trustee", party_id=first)
 
 
 async def test_a_person_who_does_not_act_for_a_party_cannot_be_removed(compliance):

@@ -154,6 +154,9 @@ async def test_the_first_decision_about_a_transaction_stays_and_counts_once(offi
     again = await evaluate(office, *items)
     assert [read_check(result) for result in again] == [read_check(result) for result in first]
     assert [result.replayed for result in (*first, *again)] == [False, False, True, True]
+    items[0].amount.amount_minor += 1
+    changed, _ = await evaluate(office, *items)
+    assert (changed.failure.code, changed.replayed) == ("IDEMPOTENCY_KEY_REUSED", False)
     assert [describe(decision) for decision in first] == [("PASSED", ""), ("FAILED", "PARTY_NOT_CLEARED")]
     [afterwards] = await evaluate(office, move(late, 1))
     assert describe(afterwards) == ("PASSED", "")

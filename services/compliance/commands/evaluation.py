@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import Outcome, build_results
+from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.explanation import Explanation, write_explanation
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import derived_id
@@ -60,13 +61,18 @@ async def batch_evaluate_transactions(
     await insert_usage(tx, _usage(request.items, rows, now))
     decided = await list_decisions(tx, {item.transaction_id for item in request.items})
     outcomes = [
-        _read_outcome(decided[item.transaction_id], rows.pop(item.transaction_id, None)) for item in request.items
+        _read_outcome(item, decided[item.transaction_id], rows.pop(item.transaction_id, None)) for item in request.items
     ]
     return pb.BatchEvaluateTransactionsResponse(results=build_results(pb.EvaluationResult, request.items, outcomes))
 
 
-def _read_outcome(check: Any, made: object | None) -> Outcome[pb.ComplianceCheck | Failure]:
+def _read_outcome(
+    item: Item, check: Any, made: object | None
+) -> Outcome[pb.ComplianceCheck | Failure | IdempotencyKeyReused]:
     """From the check that holds the decision, and what this request made of it: nothing where it was made before."""
+    if any(getattr(check, column) != value for column, value in _subject(item).items()):
+        message = "The transaction was decided on with another party, direction or amount."
+        return Outcome(IdempotencyKeyReused(message, transaction_id=item.transaction_id))
     return Outcome(read_failure(check.failure) or messages.to_compliance_check(check), replayed=made is None)
 
 
@@ -113,10 +119,20 @@ def _row(
         "check_type": check_type,
         "status": "FAILED" if failure else "PASSED",
         "entity_type": "TRANSACTION",
-        "entity_id": item.transaction_id,
-        "party_id": item.party_id,
+        **_subject(item),
         "failure": write_failure(failure),
         "explanation": write_explanation(explanation) if explanation else None,
+    }
+
+
+def _subject(item: Item) -> dict[str, Any]:
+    """The columns of what is decided on."""
+    return {
+        "entity_id": item.transaction_id,
+        "party_id": item.party_id,
+        "direction": Money.Direction.Name(item.direction),
+        "amount_minor": item.amount.amount_minor,
+        "currency": item.amount.currency_code,
     }
 
 

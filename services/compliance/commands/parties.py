@@ -19,15 +19,17 @@ from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.commands import checks
 from services.compliance.domain import parties as rules
-from services.compliance.domain.refusals import PersonNotFound, TooManyPersons
+from services.compliance.domain.refusals import PersonNotFound, TooManyParties, TooManyPersons
 from services.compliance.store import parties as store
 
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
-    """A party with those who act for it; a person is asked about both. Raises InvalidField."""
+    """A party with those who act for it; a person is asked about both. Raises InvalidField, TooManyParties."""
     persons = {normalize_person(one.person_id): one.title if one.HasField("title") else None for one in request.persons}
     if len(persons) < len(request.persons):
         raise InvalidField("The request is not valid.", fields={"persons": "must name each person once"})
+    for person_id in persons:
+        await _check_may_act_for_more(tx, person_id)
     columns = {"org_id": current_principal().org_id, "party_id": new_id("pty"), **_columns(request, [*_FIELDS])}
     await checks.open_checks(tx, columns, list(persons), now)
     row = await store.insert_party(tx, now, persons, created_by=current_principal().person, **columns)
@@ -53,7 +55,7 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
 
 
 async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
-    """Raises: PartyNotFound, EtagMismatch, TooManyPersons."""
+    """Raises: PartyNotFound, EtagMismatch, TooManyPersons, TooManyParties."""
     party = await _lock(tx, request.party_id)
     person_id = normalize_person(request.person_id)
     row = await store.find_person(tx, request.party_id, person_id)
@@ -64,6 +66,7 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
                 f"The party has {rules.PERSONS_MAX} persons, and may have no more: remove one first.",
                 persons_max=rules.PERSONS_MAX,
             )
+        await _check_may_act_for_more(tx, person_id)
         title, maker = request.title or None, current_principal().person
         row = await store.insert_person(tx, party, now, person_id=person_id, title=title, created_by=maker)
     elif request.HasField("title") and request.title != row.title:
@@ -80,6 +83,12 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
         raise PersonNotFound("person_id")
     check_etag(request.etag, messages.etag_of_person(row))
     return await actions.answer_party(tx, await store.delete_person(tx, party, person_id, now), now)
+
+
+async def _check_may_act_for_more(tx: AsyncConnection, person_id: str) -> None:
+    if len(await store.list_parties_of_person(tx, person_id)) >= rules.PARTIES_MAX:
+        message = f"The person acts for {rules.PARTIES_MAX} parties, and may act for no more."
+        raise TooManyParties(message, person_id=person_id, parties_max=rules.PARTIES_MAX)
 
 
 async def _lock(tx: AsyncConnection, party_id: str) -> Any:

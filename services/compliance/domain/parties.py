@@ -12,6 +12,8 @@ from services.compliance.domain import clearance
 INVESTOR, SPONSOR = "INVESTOR", "SPONSOR"
 NON_ACCREDITED = "NON_ACCREDITED"
 PERSONS_MAX = 100
+# So that whom somebody acts for fits one answer (`GET /me`), and is known at each call.
+PARTIES_MAX = 1000
 # Whoever stops acting for a party decides for so long nothing that it gains from.
 INTEREST_LASTS = timedelta(days=30)
 

@@ -28,3 +28,8 @@ class TransactionLimitIsDefault(DomainError):
 class TooManyPersons(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_PERSONS"
+
+
+class TooManyParties(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_PARTIES"

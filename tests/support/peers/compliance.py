@@ -29,14 +29,15 @@ class MemoryCompliance:
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
         self._used: Counter[str] = Counter()
+        self._decided: dict[str, _Item] = {}  # transaction -> what was decided on
 
     async def BatchEvaluateTransactions(
         self, request: pb.BatchEvaluateTransactionsRequest, _: None
     ) -> pb.BatchEvaluateTransactionsResponse:
-        made, used = dict(self.made), self._used.copy()
+        made, used, decided = dict(self.made), self._used.copy(), dict(self._decided)
         results = [self._evaluate(item) for item in request.items]
         if request.validate_only:
-            self.made, self._used = made, used
+            self.made, self._used, self._decided = made, used, decided
         return pb.BatchEvaluateTransactionsResponse(results=results)
 
     async def BatchGetClearances(self, request: pb.BatchGetClearancesRequest, _: None) -> pb.BatchGetClearancesResponse:
@@ -58,6 +59,11 @@ class MemoryCompliance:
 
     def _evaluate(self, item: _Item) -> Result:
         result = Result(replayed=item.transaction_id in self.made)
+        if item != self._decided.setdefault(item.transaction_id, item):
+            message = "The transaction was decided on with another party, direction or amount."
+            result = _fail("IDEMPOTENCY_KEY_REUSED", message, transaction_id=item.transaction_id)
+            result.transaction_id = item.transaction_id
+            return result
         if not result.replayed:
             self.made[item.transaction_id] = self.results.get(item.party_id) or self._judge(item)
         result.MergeFrom(self.made[item.transaction_id])

@@ -46,6 +46,9 @@ def _create_tables() -> None:
         sa.Column("entity_type", sa.Text(), nullable=False),
         sa.Column("entity_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("direction", sa.Text(), nullable=True),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=True),
+        sa.Column("currency", sa.CHAR(length=3), nullable=True),
         sa.Column("failure", postgresql.JSONB(), nullable=True),
         sa.Column("explanation", postgresql.JSONB(), nullable=True),
         sa.Column("makers", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
@@ -57,6 +60,11 @@ def _create_tables() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("check_type IN ('OFAC', 'KYC', 'AML', 'LIMIT_CHECK')", name="check_type_known"),
+        sa.CheckConstraint("direction IN ('IN', 'OUT')", name="direction_known"),
+        sa.CheckConstraint(
+            "num_nonnulls(direction, amount_minor, currency) = CASE WHEN entity_type = 'TRANSACTION' THEN 3 ELSE 0 END",
+            name="amount_of_transactions",
+        ),
         sa.CheckConstraint(
             "entity_type IN ('PARTY', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="entity_type_known"
         ),
