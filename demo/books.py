@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from demo import cast
 from demo.harness.bank import read_movements
 from demo.harness.money import minor_of
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json
-from demo.harness.waiting import wait_for
 from demo.run import DemoRun
 from demo.subscriber import Subscriber
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from demo import cast
 from demo.harness.money import format_minor, minor_of
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, UnexpectedAnswer
-from demo.harness.waiting import wait_for
 from demo.run import DemoRun
 
 

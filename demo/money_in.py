@@ -10,8 +10,8 @@ from demo import cast
 from demo.cast import ANA, BEN, CLEO, DAN, FUNDERS, INVESTORS, OAK, PARTIES
 from demo.harness.bank import PAYOUT_FAILS
 from demo.harness.money import format_minor, usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, Refusal, UnexpectedAnswer
-from demo.harness.waiting import wait_for
 from demo.run import DemoRun
 
 

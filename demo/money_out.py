@@ -7,8 +7,8 @@ from demo.cast import BEN, OAK
 from demo.closing import describe
 from demo.harness.bank import AT_ONCE
 from demo.harness.money import format_minor, minor_of, usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, UnexpectedAnswer
-from demo.harness.waiting import wait_for
 from demo.money_in import review_all_checks
 from demo.run import DemoRun
 

@@ -11,8 +11,8 @@ from demo import cast
 from demo.harness import HarnessError
 from demo.harness.bank import ROUTING_NUMBER, account_number_of, open_bank
 from demo.harness.money import minor_of
+from demo.harness.polling import wait_for
 from demo.harness.rest import API, Json, RestClient, UnexpectedAnswer
-from demo.harness.waiting import wait_for
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
 from deploy.topology import BANK

@@ -24,7 +24,7 @@ from services.compliance.subscribers import SUBSCRIPTIONS
 
 async def main(settings: Settings) -> None:
     async with Runtime.start("compliance", settings) as runtime:
-        operations = Operations(runtime.database, runtime.clock, runtime.work_waiting)
+        operations = Operations(runtime.database, runtime.clock, runtime.work_due)
         services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
         approvals, own_parties = build_approvals(operations), OwnParties(runtime.database, runtime.clock)
         compliance, parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)

@@ -7,7 +7,7 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
 from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
 
-from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations

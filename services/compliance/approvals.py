@@ -10,12 +10,12 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.book import Approvals
-from services.chassis.approvals.kinds import ApprovalKind, by_command
-from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.resources import ResourceKind
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Status
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Status
 from services.chassis.values.explanation import Explanation, read_explanation
 from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
@@ -36,13 +36,13 @@ def build_approvals(operations: Operations) -> Approvals:
     """The approvals of compliance."""
     by = partial(by_command, operations)
     details = _Details(operations)
-    kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(parties_pb2.AddPartyPersonRequest, by(parties.add_party_person), details.describe_person),
-        ApprovalKind(pb.PutTransactionLimitRequest, by(limits.put_transaction_limit), details.describe_limit),
-        ApprovalKind(pb.DeleteTransactionLimitRequest, by(limits.delete_transaction_limit), details.describe_removal),
+    requests: list[RequestKind[Any]] = [
+        RequestKind(parties_pb2.AddPartyPersonRequest, by(parties.add_party_person), details.describe_person),
+        RequestKind(pb.PutTransactionLimitRequest, by(limits.put_transaction_limit), details.describe_limit),
+        RequestKind(pb.DeleteTransactionLimitRequest, by(limits.delete_transaction_limit), details.describe_removal),
     ]
-    waiting = [WaitingKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
-    return Approvals(operations, kinds, APPROVAL_EVENTS, waiting)
+    resources = [ResourceKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
+    return Approvals(operations, requests, APPROVAL_EVENTS, resources)
 
 
 class _Details:

@@ -18,7 +18,7 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.peers import find, pass_on
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.paging import Page, is_descending
-from services.chassis.values.approvals import ApprovalNotFound
+from services.chassis.values.approval import ApprovalNotFound
 from services.chassis.values.errors import Unavailable
 
 

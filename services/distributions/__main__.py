@@ -28,7 +28,7 @@ async def main(settings: Settings) -> None:
             TransactionsClient(runtime.channel("transactions")),
             compliance,
         )
-        operations = Operations(runtime.database, runtime.clock, runtime.work_waiting)
+        operations = Operations(runtime.database, runtime.clock, runtime.work_due)
         approvals = build_approvals(operations, peers)
         parties = HeardParties(runtime.database, compliance.list_parties_of_person)
         raises = offerings_pb2.DESCRIPTOR.services_by_name

@@ -7,14 +7,14 @@ from typing import Any
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
 
-from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.heard_persons import KnownParties
 from services.chassis.data.operations import Operations
 from services.chassis.values.refusals import PartyNotFound
 from services.distributions.clients import Peers
-from services.distributions.commands.distributions import approvals, calculations, drafts, executions
+from services.distributions.commands.distributions import calculations, drafts, executions, submissions
 from services.distributions.commands.raises import investments, offerings
 from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import gates
@@ -167,7 +167,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def SubmitDistribution(
         self, request: distributions_pb2.SubmitDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, approvals.submit_distribution)
+        return await self._operations.write(request, distributions_pb2.Distribution, submissions.submit_distribution)
 
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
@@ -175,13 +175,13 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         async def ask(request: distributions_pb2.ApproveDistributionRequest) -> frozenset[str]:
             return await self._parties.list_interests(current_principal())
 
-        command = approvals.approve_distribution
+        command = submissions.approve_distribution
         return await self._operations.write_on_facts(request, distributions_pb2.Distribution, ask, command)
 
     async def RejectDistribution(
         self, request: distributions_pb2.RejectDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, approvals.reject_distribution)
+        return await self._operations.write(request, distributions_pb2.Distribution, submissions.reject_distribution)
 
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context

@@ -10,21 +10,31 @@ from typing import Any
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
 
-from services.chassis.approvals.book import Approvals
-from services.chassis.approvals.kinds import ApprovalKind, by_command
-from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.resources import ResourceKind
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Effect
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.clients import Peers
-from services.distributions.commands.distributions.approvals import approve_waiting, end_waiting
 from services.distributions.commands.distributions.executions import read_cash
+from services.distributions.commands.distributions.submissions import approve_waiting, end_waiting
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
-from services.distributions.domain import facts
+from services.distributions.domain.explanations import (
+    explain_attempt,
+    explain_bank_account,
+    explain_basis,
+    explain_cash,
+    explain_clearances,
+    explain_escrow_status,
+    explain_failure,
+    explain_gate,
+    explain_owed,
+)
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
@@ -48,22 +58,22 @@ def build_approvals(operations: Operations, peers: Peers) -> Approvals:
 
     by = partial(by_command, operations)
     details = _Details(operations, peers)
-    kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(offerings_pb2.CloseOfferingRequest, close_offering, details.describe_closing),
-        ApprovalKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
-        ApprovalKind(offerings_pb2.ResendProceedsRequest, by(resends.resend_proceeds), details.describe_proceeds),
-        ApprovalKind(
+    requests: list[RequestKind[Any]] = [
+        RequestKind(offerings_pb2.CloseOfferingRequest, close_offering, details.describe_closing),
+        RequestKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
+        RequestKind(offerings_pb2.ResendProceedsRequest, by(resends.resend_proceeds), details.describe_proceeds),
+        RequestKind(
             offerings_pb2.CancelInvestmentRequest, by(investments.cancel_investment), details.describe_cancellation
         ),
-        ApprovalKind(offerings_pb2.ResendRefundRequest, by(resends.resend_refund), details.describe_refund_again),
-        ApprovalKind(distributions_pb2.ResendAllocationRequest, by(resends.resend_allocation), details.describe_resend),
+        RequestKind(offerings_pb2.ResendRefundRequest, by(resends.resend_refund), details.describe_refund_again),
+        RequestKind(distributions_pb2.ResendAllocationRequest, by(resends.resend_allocation), details.describe_resend),
     ]
-    waiting = [
-        WaitingKind(
+    resources = [
+        ResourceKind(
             DISTRIBUTION_APPROVALS, details.describe_distribution, approve_waiting, end_waiting, lock_distribution
         )
     ]
-    return Approvals(operations, kinds, APPROVAL_EVENTS, waiting)
+    return Approvals(operations, requests, APPROVAL_EVENTS, resources)
 
 
 class _Details:
@@ -92,7 +102,7 @@ class _Details:
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(Change("status", offering.status.value, "CLOSED"), *_list_account_changes(offering, to)),
-            facts=(*map(facts.explain_gate, found), account),
+            facts=(*map(explain_gate, found), account),
             effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
 
@@ -113,7 +123,7 @@ class _Details:
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=_list_account_changes(offering, to),
-            facts=(*facts.explain_failure(offering.proceeds_failure), account),
+            facts=(*explain_failure(offering.proceeds_failure), account),
             effects=await self._foresee(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
 
@@ -168,7 +178,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            facts=facts.explain_failure(investment.refund_failure),
+            facts=explain_failure(investment.refund_failure),
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
@@ -192,7 +202,7 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(Change("bank_account_id", None, to),) if to else (),
-            facts=(facts.explain_attempt(allocation), account),
+            facts=(explain_attempt(allocation), account),
             effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
         )
 
@@ -210,11 +220,11 @@ class _Details:
             offering.offering_id,
             changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
             facts=(
-                facts.explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),
-                facts.explain_cash(distribution, cash.distributable_minor),
-                facts.explain_escrow_status(cash.escrow_status),
-                facts.explain_basis(offering, distribution, declaring),
-                facts.explain_clearances([each.party_id for each in clearances if not each.cleared]),
+                explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),
+                explain_cash(distribution, cash.distributable_minor),
+                explain_escrow_status(cash.escrow_status),
+                explain_basis(offering, distribution, declaring),
+                explain_clearances([each.party_id for each in clearances if not each.cleared]),
             ),
             effects=await self._foresee(offering, distribution.amount_minor, {"DISTRIBUTABLE": -1, "PAYABLE": 1}),
         )
@@ -242,7 +252,7 @@ class _Details:
         account = None
         if bank_account_id is not None:
             account = await self._peers.transactions.find_bank_account(bank_account_id)
-        return facts.explain_bank_account(bank_account_id, account, party_id, now)
+        return explain_bank_account(bank_account_id, account, party_id, now)
 
 
 def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:

@@ -30,7 +30,7 @@ from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
 
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 from services.chassis.calls.wire import from_timestamp
-from services.distributions.domain.facts import BankAccount
+from services.distributions.domain.explanations import BankAccount
 
 Clearance = compliance.BatchGetClearancesResponse.Clearance
 

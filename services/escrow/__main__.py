@@ -28,7 +28,7 @@ from services.escrow.subscribers import SUBSCRIPTIONS
 async def main(settings: Settings) -> None:
     async with Runtime.start("escrow", settings) as runtime:
         poster = Poster(runtime.database, runtime.clock)
-        operations = Operations(runtime.database, runtime.clock, runtime.work_waiting)
+        operations = Operations(runtime.database, runtime.clock, runtime.work_due)
         approvals = build_approvals(operations, poster)
         parties = CurrentParties(ComplianceClient(runtime.channel("compliance")).list_parties_of_person)
         accounts = escrow_accounts_pb2.DESCRIPTOR.services_by_name["EscrowAccountsService"]

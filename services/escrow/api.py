@@ -15,7 +15,7 @@ from realco.escrow.v1 import journal_pb2_grpc as journal_grpc
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
-from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.operations import Operations
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.posting.group_commit import Poster

@@ -14,11 +14,11 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
-from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.kinds import ApprovalKind, by_command
+from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import ApprovalDetails, Change, Effect
+from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import store
@@ -48,26 +48,26 @@ def build_approvals(operations: Operations, poster: Poster) -> Approvals:
 
     by = partial(by_command, operations)
     details = _Details(operations)
-    kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(journal_pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
-        ApprovalKind(journal_pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
-        ApprovalKind(
+    requests: list[RequestKind[Any]] = [
+        RequestKind(journal_pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
+        RequestKind(journal_pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
+        RequestKind(
             accounts_pb.ChangeEscrowAccountCustodianRequest,
             by(escrow_accounts.change_escrow_account_custodian),
             details.describe_custodian,
         ),
-        ApprovalKind(
+        RequestKind(
             accounts_pb.UnfreezeEscrowAccountRequest,
             by(escrow_accounts.unfreeze_escrow_account),
             details.describe_unfreezing,
         ),
-        ApprovalKind(
+        RequestKind(
             accounts_pb.CloseEscrowAccountRequest, by(escrow_accounts.close_escrow_account), details.describe_closing
         ),
-        ApprovalKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
-        ApprovalKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
+        RequestKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
+        RequestKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
-    return Approvals(operations, kinds, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
+    return Approvals(operations, requests, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
 
 
 class _Details:

@@ -1,6 +1,6 @@
-"""What the book does when a transaction moved: domain/facts.py says what is posted, this file reads and posts.
+"""What the book does when a transaction moved: domain/stages.py says what is posted, this file reads and posts.
 
-Each fact has a key of its own, `(transaction, attempt, fact)`, so it can never be booked twice, and the inbox row of
+Each stage has a key of its own, `(transaction, attempt, stage)`, so it can never be booked twice, and the inbox row of
 the event commits with it.
 """
 
@@ -23,35 +23,35 @@ from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE
-from services.escrow.domain.facts import (
+from services.escrow.domain.journal import Leg, NewEntry, build_key
+from services.escrow.domain.stages import (
     MONEY_IN,
     MONEY_OUT,
-    Fact,
     Moving,
     Position,
+    Stage,
     build_legs,
     reversed_entry,
     type_of,
 )
-from services.escrow.domain.journal import Leg, NewEntry, build_key
 from services.escrow.posting.booking import book_in
 
 _Transaction = transactions_pb2.Transaction
 
 
-def _make_handler(fact: Fact) -> Handler:
+def _make_handler(stage: Stage) -> Handler:
     async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
         transaction = event.transaction
         moving = Moving(_Transaction.Type.Name(transaction.type), transaction.party_id, transaction.amount.amount_minor)
         if moving.type in MONEY_IN or moving.type in MONEY_OUT:
-            await _book_fact(tx, fact, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
+            await _book_stage(tx, stage, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
 
     return handle
 
 
-async def _book_fact(
+async def _book_stage(
     tx: AsyncConnection,
-    fact: Fact,
+    stage: Stage,
     moving: Moving,
     transaction: transactions_pb2.Transaction,
     occurred_at: datetime,
@@ -62,7 +62,7 @@ async def _book_fact(
     if account is None:
         raise EscrowAccountNotFound()
     frozen = account.status == Status.FROZEN.value
-    if fact is Fact.RETURNED:
+    if stage is Stage.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
     booked = await store.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     position = Position(leg for entry in booked for leg in entry.legs)
@@ -71,12 +71,12 @@ async def _book_fact(
         balance.ledger_account: balance.posted_minor - balance.held_minor
         for balance in await store.list_balances(tx, escrow_account_id, accounts)
     }
-    legs = build_legs(fact, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
+    legs = build_legs(stage, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
     if not legs:
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
-    await book_in(tx, [_build_entry(fact, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
-    if fact is Fact.SETTLED and moving.type == "ESCROW_DEPOSIT" and _is_at_risk(transaction) and not frozen:
+    await book_in(tx, [_build_entry(stage, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
+    if stage is Stage.SETTLED and moving.type == "ESCROW_DEPOSIT" and _is_at_risk(transaction) and not frozen:
         await holds.reserve_money(
             tx,
             escrow_account_id,
@@ -98,7 +98,7 @@ def _is_at_risk(transaction: transactions_pb2.Transaction) -> bool:
 
 
 def _build_entry(
-    fact: Fact,
+    stage: Stage,
     moving: Moving,
     transaction: transactions_pb2.Transaction,
     legs: Sequence[Leg],
@@ -111,16 +111,16 @@ def _build_entry(
         org_id=delivery.org_id,
         escrow_account_id=transaction.escrow_account_id,
         journal_entry_id=new_id("je"),
-        # The body is the transaction's alone: the legs follow from the book as it is when the fact comes first.
+        # The body is the transaction's alone: the legs follow from the book as it is when the stage comes first.
         key=build_key(
             "transaction",
             transaction.transaction_id,
             _attempt(transaction),
-            fact.value,
+            stage.value,
             body=f"{moving.type} {moving.party_id} {moving.amount_minor}".encode(),
         ),
-        type=type_of(fact, moving),
-        description=f"{words} {fact.value}",
+        type=type_of(stage, moving),
+        description=f"{words} {stage.value}",
         legs=legs,
         created_by=delivery.actor or "service:transactions",
         effective_at=min(occurred_at, delivery.now),
@@ -128,7 +128,7 @@ def _build_entry(
         transaction_id=transaction.transaction_id,
         investment_id=transaction.investment_id or None,
         distribution_id=transaction.distribution_id or None,
-        reverses_journal_entry_id=reversed_entry(fact, history),
+        reverses_journal_entry_id=reversed_entry(stage, history),
         when_frozen=True,
     )
 
@@ -168,12 +168,12 @@ SUBSCRIPTIONS = (
     Subscription(
         durable="escrow-on-transactions",
         handlers={
-            transactions.TransactionSubmitted: _make_handler(Fact.SUBMITTED),
-            transactions.TransactionSettled: _make_handler(Fact.SETTLED),
-            transactions.TransactionFailed: _make_handler(Fact.ENDED),
-            transactions.TransactionCancelled: _make_handler(Fact.ENDED),
-            transactions.TransactionReturned: _make_handler(Fact.RETURNED),
-            transactions.TransactionReversed: _make_handler(Fact.RETURNED),
+            transactions.TransactionSubmitted: _make_handler(Stage.SUBMITTED),
+            transactions.TransactionSettled: _make_handler(Stage.SETTLED),
+            transactions.TransactionFailed: _make_handler(Stage.ENDED),
+            transactions.TransactionCancelled: _make_handler(Stage.ENDED),
+            transactions.TransactionReturned: _make_handler(Stage.RETURNED),
+            transactions.TransactionReversed: _make_handler(Stage.RETURNED),
             transactions.TransactionCompleted: _end_return_risk_of_completed,
         },
     ),

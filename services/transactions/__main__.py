@@ -34,7 +34,7 @@ async def main(settings: Settings) -> None:
         dependencies = Dependencies(
             database=runtime.database,
             clock=runtime.clock,
-            work_waiting=runtime.work_waiting,
+            work_due=runtime.work_due,
             vault=vault,
             providers=providers,
             peers=Peers(

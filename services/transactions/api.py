@@ -14,7 +14,7 @@ from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
-from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
@@ -141,7 +141,7 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
         # A webhook proves its sender, not an organization: that is known once its payment is found.
         async with self._dependencies.database.begin_for_all() as tx:
             answer = await webhooks.receive_webhook(tx, provider.name, event, body, self._dependencies.clock.now())
-        self._dependencies.work_waiting.set()
+        self._dependencies.work_due.set()
         return answer
 
     ReceiveStripeWebhook = ReceivePlaidWebhook = ReceiveSandboxWebhook = _receive

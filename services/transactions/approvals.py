@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.book import Approvals
-from services.chassis.approvals.kinds import ApprovalKind, by_command
-from services.chassis.approvals.waiting import WaitingKind
-from services.chassis.values.approvals import Approval, ApprovalDetails, Change
+from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.resources import ResourceKind
+from services.chassis.approvals.workflow import Approvals
+from services.chassis.values.approval import Approval, ApprovalDetails, Change
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.transactions.commands import bank_accounts, decisions, webhooks
-from services.transactions.commands.waiting import (
+from services.transactions.commands.approvals import (
     APPROVAL_EVENTS,
     BANK_ACCOUNT_APPROVALS,
     TRANSACTION_APPROVALS,
@@ -45,18 +45,18 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of transactions."""
     by = partial(by_command, dependencies)
     details = _Details(dependencies)
-    kinds: list[ApprovalKind[Any]] = [
-        ApprovalKind(hook_pb.ReplayWebhookRequest, by(webhooks.replay_webhook), details.describe_replay),
+    requests: list[RequestKind[Any]] = [
+        RequestKind(hook_pb.ReplayWebhookRequest, by(webhooks.replay_webhook), details.describe_replay),
     ]
-    waiting = [
-        WaitingKind(
+    resources = [
+        ResourceKind(
             TRANSACTION_APPROVALS,
             details.describe_transaction,
             _approve_transaction,
             _end_transaction,
             _lock_transaction,
         ),
-        WaitingKind(
+        ResourceKind(
             BANK_ACCOUNT_APPROVALS,
             details.describe_bank_account,
             _confirm_bank_account,
@@ -64,7 +64,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             _lock_bank_account,
         ),
     ]
-    return Approvals(dependencies, kinds, APPROVAL_EVENTS, waiting)
+    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
 
 
 async def _approve_transaction(

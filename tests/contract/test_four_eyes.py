@@ -10,7 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import access_pb2, approval_pb2
 
 from gateway import contracts
-from services.chassis.approvals.kinds import build_answer, find_answer_type, find_result_id
+from services.chassis.approvals.requests import build_answer, find_answer_type, find_result_id
 from services.chassis.calls.access import rules_of
 
 _ACCESS: Any = access_pb2.access

@@ -6,7 +6,7 @@ import asyncio
 
 import asyncpg
 
-from demo.harness.waiting import wait_for
+from demo.harness.polling import wait_for
 from deploy.local.instance import Instance
 from deploy.topology import SERVICE_NAMES
 

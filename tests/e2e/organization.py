@@ -15,8 +15,8 @@ from functools import cached_property
 from demo.harness.bank import AT_ONCE, ROUTING_NUMBER, account_number_of, open_bank, read_movements
 from demo.harness.ledger import name_of_account
 from demo.harness.money import minor_of, usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import API, Json, RestClient
-from demo.harness.waiting import wait_for
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
 from tests.e2e.openapi_check import check_answer

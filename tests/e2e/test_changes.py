@@ -10,8 +10,8 @@ import pytest
 from google.api import annotations_pb2
 
 from demo.harness.money import usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json
-from demo.harness.waiting import wait_for
 from gateway import contracts
 from tests.e2e.organization import Organization
 from tests.e2e.read_model import read_events

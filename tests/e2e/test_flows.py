@@ -21,8 +21,8 @@ from demo.harness.bank import (
     WRONG_AMOUNT,
 )
 from demo.harness.money import minor_of, usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, new_key
-from demo.harness.waiting import wait_for
 from tests.e2e.organization import Organization
 
 

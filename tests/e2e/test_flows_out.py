@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from demo.harness.bank import AT_ONCE, COMES_BACK_AS_R02
 from demo.harness.money import minor_of, usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json
-from demo.harness.waiting import wait_for
 from tests.e2e.organization import Organization
 
 

@@ -24,8 +24,8 @@ from realco.type.v1 import money_pb2
 
 from demo.harness.bank import AT_ONCE, ROUTING_NUMBER, account_number_of
 from demo.harness.money import usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, RestClient, new_key
-from demo.harness.waiting import wait_for
 from deploy.local.instance import Instance
 from deploy.topology import database_of
 from tests.e2e.organization import Organization, agree_to, metadata_of, open_client

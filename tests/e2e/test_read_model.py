@@ -12,8 +12,8 @@ import pytest
 from demo import cast
 from demo.books import wait_until_settled
 from demo.harness.money import usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, RestClient
-from demo.harness.waiting import wait_for
 from demo.run import DemoRun
 from demo.story import STEPS
 from deploy.local.identity import ORGANIZATION

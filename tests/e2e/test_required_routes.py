@@ -29,8 +29,8 @@ from realco.transactions.v1 import webhooks_pb2_grpc as whk_grpc
 from demo.harness.bank import AT_ONCE, DECLINES, TWO_DAYS_LATER
 from demo.harness.ledger import name_of_account
 from demo.harness.money import minor_of, usd
+from demo.harness.polling import wait_for
 from demo.harness.rest import Json, new_key
-from demo.harness.waiting import wait_for
 from deploy.local.instance import Instance
 from tests.e2e import providers
 from tests.e2e.organization import Organization, metadata_of

@@ -15,7 +15,7 @@ import pytest
 from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 
 from demo.harness.money import usd
-from demo.harness.waiting import wait_for
+from demo.harness.polling import wait_for
 from deploy.local.instance import Instance
 from tests.e2e.organization import Organization
 from tests.support.node import PROGRAM, install_packages

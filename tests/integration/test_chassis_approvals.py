@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from services.chassis.approvals import messages
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.seals import NotSealed
-from services.chassis.values.approvals import (
+from services.chassis.values.approval import (
     VALIDITY,
     ApprovalDetails,
     ApprovalExpired,

@@ -52,11 +52,11 @@ async def _has(database, names) -> bool:
 
 
 async def test_an_event_is_handled_as_its_organization_and_for_its_actor(database, js, inbox):
-    work_waiting = asyncio.Event()
-    async with consuming(database, js, inbox, work_waiting):
+    work_due = asyncio.Event()
+    async with consuming(database, js, inbox, work_due):
         await emit(database, "hello")
         await applied(database, "hello")
-        await asyncio.wait_for(work_waiting.wait(), 5)
+        await asyncio.wait_for(work_due.wait(), 5)
     delivery = inbox.seen[0]
     assert (delivery.org_id, delivery.actor) == (inbox.org, "admin-1")
     assert (delivery.now, delivery.attempt) == (chassis.NOW, 1)

@@ -24,14 +24,14 @@ async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures():
             raise runs[-1]
         return runs[-1]
 
-    work_waiting = asyncio.Event()
+    work_due = asyncio.Event()
 
     async def jobs(stop):
-        await run_jobs([Job("j", run, interval_seconds=3600)], stop, work_waiting)
+        await run_jobs([Job("j", run, interval_seconds=3600)], stop, work_due)
 
     async with running(jobs):
         await chassis.until(lambda: runs == work)
-        work_waiting.set()  # the interval is an hour; the work is there now
+        work_due.set()  # the interval is an hour; the work is there now
         await chassis.until(lambda: len(runs) == 5)
 
 

@@ -12,7 +12,7 @@ from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import approval_pb2, money_pb2
 
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.values.approvals import (
+from services.chassis.values.approval import (
     ApprovalNotCancellable,
     BeneficiaryIsChecker,
     NotAMaker,

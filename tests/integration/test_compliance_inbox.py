@@ -13,7 +13,7 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import ApprovalNotFound
+from services.chassis.values.approval import ApprovalNotFound
 from services.chassis.values.errors import DomainError, Unavailable
 from services.compliance.approvals import build_approvals
 from services.compliance.inbox import Inbox

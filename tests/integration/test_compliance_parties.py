@@ -14,7 +14,7 @@ from realco.type.v1 import money_pb2
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
-from services.chassis.values.approvals import BeneficiaryIsChecker
+from services.chassis.values.approval import BeneficiaryIsChecker
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.compliance.api import OwnParties

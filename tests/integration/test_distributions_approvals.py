@@ -18,7 +18,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
-from services.chassis.values.approvals import VALIDITY
+from services.chassis.values.approval import VALIDITY
 from tests.support import servers
 from tests.support.distributions import ACCOUNT, ORG, DistributionsHarness, effects_of, refusal_of
 from tests.support.peers.transactions import fail_payout

@@ -15,7 +15,7 @@ from realco.transactions.v1 import webhooks_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
-from services.chassis.values.approvals import VALIDITY
+from services.chassis.values.approval import VALIDITY
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import (

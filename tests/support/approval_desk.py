@@ -8,15 +8,15 @@ from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
 
-from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
-from services.chassis.approvals.kinds import ApprovalKind
+from services.chassis.approvals.requests import RequestKind
 from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.once import once
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import ApprovalDetails
+from services.chassis.values.approval import ApprovalDetails
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.money import Money
 from tests.support import chassis
@@ -98,7 +98,7 @@ class Desk:
         self.deed = Deed(database)
         self.persons = Persons()
         operations = Operations(database, self.clock)
-        kind = ApprovalKind(holds_pb2.CaptureHoldRequest, self.deed.execute, self.deed.describe)
+        kind = RequestKind(holds_pb2.CaptureHoldRequest, self.deed.execute, self.deed.describe)
         self.approvals = Approvals(
             operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
         )

@@ -31,7 +31,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
-from services.escrow.domain.facts import MONEY_IN
+from services.escrow.domain.stages import MONEY_IN
 from services.escrow.jobs import expire_holds
 from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS

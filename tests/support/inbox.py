@@ -42,11 +42,11 @@ class Inbox:
 
 
 @asynccontextmanager
-async def consuming(database, js, inbox, work_waiting=None):
+async def consuming(database, js, inbox, work_due=None):
     async def run(stop):
         clock = FakeClock(chassis.NOW)
         await run_subscription(
-            database, js, inbox.subscription, inbox.keys, clock, stop, work_waiting or asyncio.Event(), inbox.faults
+            database, js, inbox.subscription, inbox.keys, clock, stop, work_due or asyncio.Event(), inbox.faults
         )
 
     async with running(run_relay, database, js, "escrow", event_key()), running(run):

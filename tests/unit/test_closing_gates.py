@@ -8,11 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from services.chassis.approvals.messages import to_content
-from services.chassis.values.approvals import ApprovalDetails, hash_content
+from services.chassis.values.approval import ApprovalDetails, hash_content
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged
-from services.distributions.domain.approval import check_content
 from services.distributions.domain.closing import (
     ClosingFacts,
     EarlyClose,
@@ -22,6 +21,7 @@ from services.distributions.domain.closing import (
     build_gates,
     check_gates,
 )
+from services.distributions.domain.distribution import check_content
 from services.distributions.domain.offering import Exemption
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import ClosingGatesNotMet

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals import messages, records
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
-from services.chassis.values.approvals import VALIDITY, Approval, ApprovalDetails, Status, hash_content
+from services.chassis.values.approval import VALIDITY, Approval, ApprovalDetails, Status, hash_content
 from services.chassis.values.ids import new_id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from services.chassis.approvals import records
-from services.chassis.approvals.book import EXECUTION_LEASE_MS, Approvals
+from services.chassis.approvals.workflow import EXECUTION_LEASE_MS, Approvals
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.operations import Operations
 from services.chassis.process.jobs import Job

@@ -13,7 +13,7 @@ from realco.type.v1 import approval_pb2 as pb
 from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
 from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
 from services.chassis.spelling.json_writer import writer_of
-from services.chassis.values.approvals import Approval, ApprovalDetails, Change, Status, write_content
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Status, write_content
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.leases import postpone, taking
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
-from services.chassis.values.approvals import Approval, Comment, Status
+from services.chassis.values.approval import Approval, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
 

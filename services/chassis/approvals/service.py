@@ -15,14 +15,14 @@ from realco.type.v1 import approval_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
-from services.chassis.approvals.book import Approvals
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
-from services.chassis.values.approvals import Approval, ApprovalNotFound, Status
+from services.chassis.values.approval import Approval, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 
 APPROVALS_SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["ApprovalsService"]

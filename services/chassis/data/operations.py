@@ -26,11 +26,11 @@ Facts = TypeVar("Facts")
 
 @dataclass(frozen=True)
 class Operations:
-    """The transactions of one service. `work_waiting` wakes its jobs: a commit may leave work for them."""
+    """The transactions of one service. `work_due` wakes its jobs: a commit may leave work for them."""
 
     database: Database
     clock: Clock
-    work_waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    work_due: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(
         self, request: Request, query: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]]
@@ -48,7 +48,7 @@ class Operations:
         """`command(tx, request, now)` in a transaction, once for each idempotency key."""
         now = self.clock.now()
         answer = await once(self.database, request, answer_type, lambda tx: command(tx, request, now))
-        self.work_waiting.set()
+        self.work_due.set()
         return answer
 
     async def write_on_facts(

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-from services.chassis.values.approvals import Status
+from services.chassis.values.approval import Status
 
 metadata = sa.MetaData()
 

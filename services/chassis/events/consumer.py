@@ -37,8 +37,8 @@ from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.watch import CHECK_SECONDS, Faults, Watch
 from services.chassis.process import telemetry
+from services.chassis.process.loops import backoff_seconds, keep_going, wait_for_any
 from services.chassis.process.telemetry import log
-from services.chassis.process.waiting import backoff_seconds, keep_going, wait_for_any
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
 
@@ -98,16 +98,16 @@ async def run_subscription(
     keys: EventKeys,
     clock: Clock,
     stop: asyncio.Event,
-    work_waiting: asyncio.Event,
+    work_due: asyncio.Event,
     faults: Faults,
 ) -> None:
     """Handles events until `stop` is set, through restarts of PostgreSQL and NATS.
 
     Args:
-        work_waiting: Set after each event.
+        work_due: Set after each event.
         faults: What is wrong with its consumers, as long as it is.
     """
-    consumer = _Consumer(database, js, subscription, keys, clock, stop, work_waiting)
+    consumer = _Consumer(database, js, subscription, keys, clock, stop, work_due)
     async with asyncio.TaskGroup() as group:
         for stream, subjects in subscription.subjects_by_stream().items():
             name = f"consumer:{subscription.durable}:{stream}"
@@ -173,7 +173,7 @@ class _Consumer:
     keys: EventKeys
     clock: Clock
     stop: asyncio.Event
-    work_waiting: asyncio.Event
+    work_due: asyncio.Event
 
     async def consume(self, stream: str, watch: Watch) -> None:
         stopping = asyncio.ensure_future(self.stop.wait())
@@ -224,7 +224,7 @@ class _Consumer:
                 continue
             outcome = "applied" if applied else "repeated"
             telemetry.EVENTS_HANDLED.labels(durable, outcome).inc()
-            self.work_waiting.set()
+            self.work_due.set()
             await _acknowledge(message)
             return
 

@@ -23,8 +23,8 @@ from services.chassis.data.outbox import OUTBOX
 from services.chassis.data.seals import NotSealed, Seals
 from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one, subject_of
+from services.chassis.process.loops import keep_going, wait_for_any
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
-from services.chassis.process.waiting import keep_going, wait_for_any
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
 BATCH_BYTES_MAX = 8 * 1024 * 1024

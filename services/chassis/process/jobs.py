@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from services.chassis.process.loops import backoff_seconds, wait_for_any
 from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
-from services.chassis.process.waiting import backoff_seconds, wait_for_any
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Job:
     interval_seconds: float
 
 
-async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_waiting: asyncio.Event) -> None:
-    """Runs each job in a task of its own until `stop` is set: every interval, and whenever `work_waiting` is set."""
+async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.Event) -> None:
+    """Runs each job in a task of its own until `stop` is set: every interval, and whenever `work_due` is set."""
     wakes = [asyncio.Event() for _ in jobs]
     async with asyncio.TaskGroup() as group:
         for job, wake in zip(jobs, wakes, strict=True):
             group.create_task(_run(job, stop, wake))
         while not stop.is_set():
-            await wait_for_any(stop, work_waiting, seconds=3600)
-            work_waiting.clear()
+            await wait_for_any(stop, work_due, seconds=3600)
+            work_due.clear()
             # Each job has an event of its own, so one that is busy now does not miss the news.
             for wake in wakes:
                 wake.set()

@@ -37,9 +37,9 @@ from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
 from services.chassis.process.jobs import Job, run_jobs
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
+from services.chassis.process.loops import wait_for_any
 from services.chassis.process.settings import Settings, addresses_of
 from services.chassis.process.telemetry import log
-from services.chassis.process.waiting import wait_for_any
 from services.chassis.values.clock import clock_from
 from services.chassis.values.errors import BootError
 
@@ -56,7 +56,7 @@ _HEALTH_SECONDS = 2.0
 
 
 class Runtime:
-    """The running parts of one service: database, clock, nats, js, identity, channel(...), work_waiting, stop."""
+    """The running parts of one service: database, clock, nats, js, identity, channel(...), work_due, stop."""
 
     def __init__(self, name: str, settings: Settings, database: Database, nats: Client) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class Runtime:
         self.event_key = EventKey.load(name, settings.event_key_file)
         self.event_keys = EventKeys(settings.event_jwks)
         # Set to run the jobs now instead of at their interval.
-        self.work_waiting = asyncio.Event()
+        self.work_due = asyncio.Event()
         # Set to end the service; signals set it.
         self.stop = asyncio.Event()
         # The port in use, and set once calls are taken.
@@ -192,7 +192,7 @@ class Runtime:
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet),
-            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_waiting),
+            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
             "health": self._watch_health(readiness, names),
         }
         for subscription in subscriptions:
@@ -203,7 +203,7 @@ class Runtime:
                 self.event_keys,
                 self.clock,
                 self._quiet,
-                self.work_waiting,
+                self.work_due,
                 self._faults,
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]

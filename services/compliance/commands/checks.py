@@ -15,9 +15,9 @@ from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.waiting import Waiting
+from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import ApprovalDetails, Change
+from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation, write_explanation
 from services.chassis.values.ids import new_id
@@ -31,7 +31,7 @@ from services.compliance.store import parties as parties_store
 _EXPIRED_CHECKS_MAX = 100
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 # A party cannot do without an answer, so the question waits until there is one.
-CHECK_APPROVALS = Waiting(
+CHECK_APPROVALS = ResourceApprovals(
     "REVIEW_COMPLIANCE_CHECK",
     APPROVAL_EVENTS,
     "realco.compliance.v1.ComplianceService/ReviewComplianceCheck",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.chassis.values.approvals import BeneficiaryIsChecker
+from services.chassis.values.approval import BeneficiaryIsChecker
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import MakerIsChecker
 

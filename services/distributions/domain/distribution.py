@@ -8,7 +8,7 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Final
 
-from services.chassis.values.approvals import ApprovalExpired
+from services.chassis.values.approval import ApprovalExpired
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
@@ -121,6 +121,13 @@ def check_may_calculate(distribution: Distribution) -> None:
     """Raises: IllegalStatusChange."""
     if distribution.status is not DistributionStatus.DRAFT:
         raise IllegalStatusChange(distribution.status.value, DistributionStatus.DRAFT.value)
+
+
+def check_content(expected_hash: str, current_hash: str | None) -> None:
+    """Refuses to go on with anything but what was seen or approved: the hash binds an approval to every cent, payee,
+    term and date of it. Execution asks again. Raises: ContentChanged."""
+    if expected_hash != current_hash:
+        raise ContentChanged("The distribution has changed since it was seen.", content_hash=current_hash or "")
 
 
 def check_may_submit(offering: Offering, distribution: Distribution) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from services.chassis.values.invariant import invariant
-from services.distributions.domain.books import Books, Step
+from services.distributions.domain.capital_accounts import CapitalAccounts, Step
 from services.distributions.domain.positions import SPONSOR, State
 from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder
 from services.distributions.domain.terms import Terms
@@ -54,16 +54,16 @@ def calculate(state: State, terms: Terms, amount_minor: int, on: date, currency:
     """
     invariant(amount_minor > 0, "a distribution pays something")
     _check_date(state, on)
-    books = Books(state, terms.preferred_rate, terms.sponsor_share, on, currency)
+    accounts = CapitalAccounts(state, terms.preferred_rate, terms.sponsor_share, on, currency)
     left, steps = amount_minor, []
     for tier in terms.tiers:
-        step = tier.pay(books, left)
-        books.totals = books.totals.add(step.investors, step.sponsor, is_profit=tier.pays_profit)
+        step = tier.pay(accounts, left)
+        accounts.totals = accounts.totals.add(step.investors, step.sponsor, is_profit=tier.pays_profit)
         left -= step.paid
         steps.append(step)
     # The lots are sorted, so the investors come in byte order.
-    lines = (Line(payee, tuple(step.pays(payee) for step in steps)) for payee in (*books.contributed, SPONSOR))
-    after = State(books.list_lots(), books.totals)
+    lines = (Line(payee, tuple(step.pays(payee) for step in steps)) for payee in (*accounts.contributed, SPONSOR))
+    after = State(accounts.list_lots(), accounts.totals)
     result = Result(on, amount_minor, tuple(steps), tuple(line for line in lines if line.total), after)
     invariant(left == 0, "the waterfall left cash undistributed")
     invariant(sum(line.total for line in result.lines) == amount_minor, "the lines do not sum to the distribution")

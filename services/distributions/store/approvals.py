@@ -8,11 +8,11 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.waiting import Waiting
+from services.chassis.approvals.resources import ResourceApprovals
 
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 # Submitted distributions.
-DISTRIBUTION_APPROVALS = Waiting(
+DISTRIBUTION_APPROVALS = ResourceApprovals(
     "APPROVE_DISTRIBUTION",
     APPROVAL_EVENTS,
     "realco.distributions.v1.DistributionsService/ApproveDistribution",

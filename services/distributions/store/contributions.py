@@ -39,9 +39,9 @@ async def lock_contribution(tx: AsyncConnection, transaction_id: str) -> Contrib
 async def save_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
     """Keeps the report in place of an older one: what the transaction moves is the same in both."""
     report = {"transaction_version": contribution.transaction_version, "counted": contribution.counted}
-    facts = {"investment_id": contribution.investment_id, "amount_minor": contribution.amount_minor}
+    columns = {"investment_id": contribution.investment_id, "amount_minor": contribution.amount_minor}
     key = {"org_id": current_principal().org_id, "transaction_id": contribution.transaction_id}
-    row = pg.insert(contributions).values(**key, **facts, **report)
+    row = pg.insert(contributions).values(**key, **columns, **report)
     await tx.execute(row.on_conflict_do_update(index_elements=list(key), set_=report))
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row
 from services.chassis.values.invariant import invariant
-from services.distributions.domain.books import DAYS_IN_YEAR
+from services.distributions.domain.capital_accounts import DAYS_IN_YEAR
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus

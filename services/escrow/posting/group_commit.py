@@ -19,8 +19,8 @@ from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import note_replayed
 from services.chassis.data.database import Database, is_away, is_contention, sqlstate
+from services.chassis.process.loops import backoff_seconds
 from services.chassis.process.telemetry import current_traceparent, log
-from services.chassis.process.waiting import backoff_seconds
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry

@@ -20,7 +20,7 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
-from services.transactions.commands.waiting import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
+from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
 from services.transactions.domain.bank_accounts import ACTIVE, BLOCKED, DELETED, LIVE, PENDING, is_usable
 from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 from services.transactions.messages import build_bank_account_etag

@@ -9,13 +9,13 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import check_beneficiary
+from services.chassis.values.approval import check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
+from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
-from services.transactions.commands.waiting import TRANSACTION_APPROVALS
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
 from services.transactions.domain.decisions import (

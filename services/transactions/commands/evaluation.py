@@ -21,7 +21,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import EvaluateItem, EvaluationResult
-from services.transactions.commands.waiting import ask_for_approval
+from services.transactions.commands.approvals import ask_for_approval
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -55,7 +55,7 @@ async def evaluate_now(
         return await _rehearse(dependencies, answer)
     if answer.status == pb.Transaction.INITIATED:
         answer = await _evaluate(dependencies, answer)
-        dependencies.work_waiting.set()
+        dependencies.work_due.set()
     if answer.status == pb.Transaction.INITIATED:
         # A job may have decided meanwhile: the caller gets the answer that a replay would.
         answer = await decided_meanwhile(dependencies.database, request, pb.Transaction) or answer

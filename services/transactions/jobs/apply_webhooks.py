@@ -47,7 +47,7 @@ async def _apply_webhook(dependencies: Dependencies, taken: sa.Row[Any]) -> None
             done = await webhooks.apply_webhook(tx, taken, payment, transaction_id, dependencies.clock.now())
     if done:
         await _finish(dependencies, taken)
-        dependencies.work_waiting.set()
+        dependencies.work_due.set()
     else:
         await _postpone(dependencies, taken)
 

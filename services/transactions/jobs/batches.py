@@ -63,7 +63,7 @@ async def move_due(
                     await step(tx, rows, now)
         moved += len(rows)
     if moved:
-        dependencies.work_waiting.set()
+        dependencies.work_due.set()
     return moved
 
 

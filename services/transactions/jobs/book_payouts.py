@@ -52,7 +52,7 @@ async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) ->
             outcomes[row.transaction_id] = _read_refusal(result)
     async with dependencies.database.begin() as tx:
         await _record_outcomes(tx, dependencies, await store.lock_taken_transactions(tx, rows), outcomes)
-    dependencies.work_waiting.set()
+    dependencies.work_due.set()
 
 
 async def _record_outcomes(

@@ -45,4 +45,4 @@ async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]
         for row in current:
             if row.transaction_id not in outcomes:
                 await store.postpone_transaction(tx, row)
-    dependencies.work_waiting.set()
+    dependencies.work_due.set()

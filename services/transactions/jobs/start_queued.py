@@ -49,7 +49,7 @@ async def _start_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -
                 asked.append(row)
         if asked:
             await _begin_attempts(tx, dependencies, asked, refusals)
-    dependencies.work_waiting.set()
+    dependencies.work_due.set()
 
 
 async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[str, DomainError], set[str]]:

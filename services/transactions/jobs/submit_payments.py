@@ -72,7 +72,7 @@ async def _submit_row(dependencies: Dependencies, taken: Transaction) -> None:
             row = await store.lock_taken_transaction(tx, taken)
             if row is not None:
                 await _record_outcome(tx, row, outcome, dependencies.clock.now())
-        dependencies.work_waiting.set()
+        dependencies.work_due.set()
 
 
 async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Payment:

@@ -11,7 +11,7 @@ from realco.distributions.v1 import distributions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import ApprovalDetails, Change, hash_content
+from services.chassis.values.approval import ApprovalDetails, Change, hash_content
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money

@@ -23,8 +23,7 @@ from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall, sum_owed
 from services.distributions.commands.distributions.drafts import list_cancellations
-from services.distributions.domain.approval import check_content
-from services.distributions.domain.distribution import Distribution, check_may_execute
+from services.distributions.domain.distribution import Distribution, check_content, check_may_execute
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.refusals import (

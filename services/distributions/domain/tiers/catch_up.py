@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from services.distributions.domain.books import Books, Step, describe_payment, spell_percent
+from services.distributions.domain.capital_accounts import CapitalAccounts, Step, describe_payment, spell_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,18 @@ class CatchUp:
             return {"sponsor_share": "must be more than the sponsor_share of the split, or the catch-up never ends"}
         return {}
 
-    def pay(self, books: Books, available: int) -> Step:
-        aim, share = books.sponsor_share, self.sponsor_share
-        profit, held = books.totals.profit, books.totals.sponsor_carry
+    def pay(self, accounts: CapitalAccounts, available: int) -> Step:
+        aim, share = accounts.sponsor_share, self.sponsor_share
+        profit, held = accounts.totals.profit, accounts.totals.sponsor_carry
         # x such that (held + share·x) / (profit + x) = aim: after it the sponsor holds exactly its share of all profit.
         demanded = max(0, round((aim * profit - held) / (share - aim)))
         paid = min(available, demanded)
         statement = (
-            f"To hold {spell_percent(aim)} of the profit, {books.spell(profit)} so far with {books.spell(held)} of it "
-            f"the sponsor's, takes {books.spell(demanded)} at {spell_percent(share)} to the sponsor; "
-            f"{describe_payment(books, paid, demanded)}."
+            f"To hold {spell_percent(aim)} of the profit, {accounts.spell(profit)} so far with "
+            f"{accounts.spell(held)} of it the sponsor's, takes {accounts.spell(demanded)} at {spell_percent(share)} "
+            f"to the sponsor; {describe_payment(accounts, paid, demanded)}."
         )
-        explanation = books.explain(
+        explanation = accounts.explain(
             self.kind,
             statement,
             ("profit paid so far", profit),
@@ -46,4 +46,4 @@ class CatchUp:
             ("sponsor's share of this tier", spell_percent(share)),
             ("available", available),
         )
-        return books.divide(self.kind, available, demanded, share, explanation)
+        return accounts.divide(self.kind, available, demanded, share, explanation)

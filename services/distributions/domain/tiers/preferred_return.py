@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from services.chassis.values.money import allocate
-from services.distributions.domain.books import Books, Step, describe_payment, spell_percent
+from services.distributions.domain.capital_accounts import CapitalAccounts, Step, describe_payment, spell_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,17 @@ class PreferredReturn:
         # Beyond 100 % a year the number is a typing error, not an agreement.
         return {} if 0 <= self.rate <= 1 else {"rate": "must lie between 0 and 1, which is 100 % a year"}
 
-    def pay(self, books: Books, available: int) -> Step:
-        owed = books.sum_accrued()
+    def pay(self, accounts: CapitalAccounts, available: int) -> Step:
+        owed = accounts.sum_accrued()
         demanded = max(0, round(owed))  # round() of a Fraction is half-even
         paid = min(available, demanded)
-        claims = books.list_accrued()
+        claims = accounts.list_accrued()
         investors = allocate(paid, claims)
-        books.pay_accrued(investors)
+        accounts.pay_accrued(investors)
         statement = (
             f"{spell_percent(self.rate)} a year, simple, ACT/365F, on unreturned capital has come to "
-            f"{books.spell(demanded)} earned and unpaid before {books.on}; {describe_payment(books, paid, demanded)}, "
-            "by what each is owed."
+            f"{accounts.spell(demanded)} earned and unpaid before {accounts.on}; "
+            f"{describe_payment(accounts, paid, demanded)}, by what each is owed."
         )
         return Step(
             kind=self.kind,
@@ -41,12 +41,12 @@ class PreferredReturn:
             investors_by_party=investors,
             sponsor=0,
             claims=claims,
-            explanation=books.explain(
+            explanation=accounts.explain(
                 self.kind,
                 statement,
                 ("rate a year", spell_percent(self.rate)),
                 (self.claim, demanded),
                 ("available", available),
             ),
-            claim_scale=books.scale,
+            claim_scale=accounts.scale,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from services.chassis.values.money import allocate
-from services.distributions.domain.books import Books, Step, describe_payment
+from services.distributions.domain.capital_accounts import CapitalAccounts, Step, describe_payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,14 @@ class ReturnOfCapital:
     def find_faults(self, sponsor_share: object) -> dict[str, str]:
         return {}
 
-    def pay(self, books: Books, available: int) -> Step:
-        claims = books.sum_by_investor(books.unreturned)
+    def pay(self, accounts: CapitalAccounts, available: int) -> Step:
+        claims = accounts.sum_by_investor(accounts.unreturned)
         demanded = sum(claims.values())
         paid = min(available, demanded)
         investors = allocate(paid, claims)
-        books.return_capital(investors)
+        accounts.return_capital(investors)
         statement = (
-            f"Unreturned capital is {books.spell(demanded)}; {describe_payment(books, paid, demanded)}, "
+            f"Unreturned capital is {accounts.spell(demanded)}; {describe_payment(accounts, paid, demanded)}, "
             "by unreturned capital."
         )
         return Step(
@@ -35,5 +35,5 @@ class ReturnOfCapital:
             investors_by_party=investors,
             sponsor=0,
             claims=claims,
-            explanation=books.explain(self.kind, statement, (self.claim, demanded), ("available", available)),
+            explanation=accounts.explain(self.kind, statement, (self.claim, demanded), ("available", available)),
         )

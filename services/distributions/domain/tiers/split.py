@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from services.distributions.domain.books import Books, Step, spell_percent
+from services.distributions.domain.capital_accounts import CapitalAccounts, Step, spell_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,15 @@ class Split:
             return {}
         return {"sponsor_share": "must be at least 0 and less than 1: investors keep some of the profit"}
 
-    def pay(self, books: Books, available: int) -> Step:
+    def pay(self, accounts: CapitalAccounts, available: int) -> Step:
         statement = (
-            f"The rest, {books.spell(available)}: {spell_percent(1 - self.sponsor_share)} to investors by contributed "
-            f"capital, {spell_percent(self.sponsor_share)} to the sponsor."
+            f"The rest, {accounts.spell(available)}: {spell_percent(1 - self.sponsor_share)} to investors by "
+            f"contributed capital, {spell_percent(self.sponsor_share)} to the sponsor."
         )
-        explanation = books.explain(
+        explanation = accounts.explain(
             self.kind,
             statement,
             ("available", available),
             ("sponsor's share of this tier", spell_percent(self.sponsor_share)),
         )
-        return books.divide(self.kind, available, available, self.sponsor_share, explanation)
+        return accounts.divide(self.kind, available, available, self.sponsor_share, explanation)

@@ -10,15 +10,15 @@ from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
 
-from services.chassis.approvals.book import Approvals
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.resources import ResourceApprovals, ResourceKind
 from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.approvals.waiting import Waiting, WaitingKind
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import (
+from services.chassis.values.approval import (
     VALIDITY,
     ApprovalDetails,
     ApprovalExpired,
@@ -48,8 +48,8 @@ class Desk:
         self.clock = FakeClock(chassis.NOW)
         self.parties: frozenset[str] = frozenset()
         events = ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
-        self.waiting = Waiting("APPROVE_HOLD", events, rpc)
-        kind = WaitingKind(self.waiting, self.describe, self.approve_by_inbox, self.end)
+        self.waiting = ResourceApprovals("APPROVE_HOLD", events, rpc)
+        kind = ResourceKind(self.waiting, self.describe, self.approve_by_inbox, self.end)
         self.operations = Operations(database, self.clock)
         self.approvals = Approvals(self.operations, [], events, [kind])
         self.service = ApprovalsServicer(self.operations, self.approvals, self)

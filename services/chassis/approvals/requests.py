@@ -19,14 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import find_rpc
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import ApprovalDetails
+from services.chassis.values.approval import ApprovalDetails
 
 Request = TypeVar("Request", bound=Message)
 Execute = Callable[[Request], Awaitable[Message]]
 
 
 @dataclass(frozen=True)
-class ApprovalKind(Generic[Request]):
+class RequestKind(Generic[Request]):
     """Something that needs two persons.
 
     Args:

@@ -55,7 +55,7 @@ class Step:
         return (2 * self.claims[party_id] + self.claim_scale) // (2 * self.claim_scale)
 
 
-class Books:
+class CapitalAccounts:
     """
     Args:
         preferred_rate: A year.
@@ -170,7 +170,7 @@ def spell_percent(share: Fraction) -> str:
     return f"{whole}.{hundredths:02d} %"
 
 
-def describe_payment(books: Books, paid: int, demanded: int) -> str:
+def describe_payment(accounts: CapitalAccounts, paid: int, demanded: int) -> str:
     if demanded == 0:
         return "nothing to pay"
-    return "paid in full" if paid == demanded else f"{books.spell(paid)} of it paid"
+    return "paid in full" if paid == demanded else f"{accounts.spell(paid)} of it paid"

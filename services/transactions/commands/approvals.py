@@ -11,8 +11,8 @@ from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.waiting import Waiting
-from services.chassis.values.approvals import ApprovalDetails, Change
+from services.chassis.approvals.resources import ResourceApprovals
+from services.chassis.values.approval import ApprovalDetails, Change
 from services.transactions.domain.bank_accounts import ACTIVE, PENDING
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -21,12 +21,12 @@ from services.transactions.messages import to_bank_account_content, to_transacti
 from services.transactions.store import bank_accounts
 
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
-TRANSACTION_APPROVALS = Waiting(
+TRANSACTION_APPROVALS = ResourceApprovals(
     "APPROVE_TRANSACTION",
     APPROVAL_EVENTS,
     rpc="realco.transactions.v1.TransactionsService/ApproveTransaction",
 )
-BANK_ACCOUNT_APPROVALS = Waiting("CONFIRM_BANK_ACCOUNT", APPROVAL_EVENTS)
+BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_EVENTS)
 
 
 async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime) -> None:

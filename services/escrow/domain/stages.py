@@ -1,9 +1,9 @@
-"""What a fact about a transaction posts: (transaction, what the book has of it) -> legs.
+"""What a transaction posts when it reaches a stage: (transaction, what the book has of it) -> legs.
 
-The book's own entries of a transaction add up to its position; each fact is judged against that, so one that comes
+The book's own entries of a transaction add up to its position; each stage is judged against that, so one that comes
 twice, late or without its predecessor posts what is true and nothing twice.
 
-| fact | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
+| stage | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
 |---|---|---|
 | SUBMITTED | pending: Dr IN_TRANSIT / Cr target | nothing: BatchSubmitPayouts has booked it |
 | SETTLED | pending undone; Dr IN_TRANSIT / Cr target, Dr CASH / Cr IN_TRANSIT | Dr IN_TRANSIT / Cr CASH it covers |
@@ -33,8 +33,8 @@ from services.escrow.domain.chart import (
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit
 
 
-class Fact(Enum):
-    """What happened to a transaction, as far as the book is concerned."""
+class Stage(Enum):
+    """How far a transaction has come, as far as the book is concerned."""
 
     SUBMITTED = "submitted"  # the rail accepted it
     SETTLED = "settled"  # the money arrived, or left
@@ -53,7 +53,7 @@ MONEY_OUT = {
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """The transaction a fact is about."""
+    """The transaction that reached a stage."""
 
     type: str
     party_id: str
@@ -104,31 +104,31 @@ Available = Callable[[LedgerAccount], int]
 
 
 def build_legs(
-    fact: Fact, moving: Moving, booked: Position, *, frozen: bool = False, available: Available = lambda _: 0
+    stage: Stage, moving: Moving, booked: Position, *, frozen: bool = False, available: Available = lambda _: 0
 ) -> tuple[Leg, ...]:
-    """The legs the fact posts; none where the book has it already, or where it does not concern the book."""
+    """The legs the stage posts; none where the book has it already, or where it does not concern the book."""
     if moving.type in MONEY_IN:
-        return _money_in(fact, moving, booked, frozen=frozen, available=available)
+        return _money_in(stage, moving, booked, frozen=frozen, available=available)
     if moving.type in MONEY_OUT:
-        return _money_out(fact, booked, available)
+        return _money_out(stage, booked, available)
     return ()
 
 
-def _money_in(fact: Fact, moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
+def _money_in(stage: Stage, moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
     amount = moving.amount_minor
     pending = booked.undone(Layer.PENDING)
     settled = booked.at_the_bank() > 0
-    if fact is Fact.SUBMITTED:
+    if stage is Stage.SUBMITTED:
         if pending or settled:
             return ()
         return (debit(IN_TRANSIT, amount, Layer.PENDING), credit(moving.target, amount, Layer.PENDING))
-    if fact is Fact.SETTLED:
+    if stage is Stage.SETTLED:
         if settled:
             return ()
         target = SUSPENSE if frozen else moving.target
         came = (debit(IN_TRANSIT, amount), credit(target, amount), debit(CASH, amount), credit(IN_TRANSIT, amount))
         return (*pending, *came)
-    if fact is Fact.RETURNED and settled:
+    if stage is Stage.RETURNED and settled:
         return _return(moving, booked, frozen=frozen, available=available)
     return pending
 
@@ -159,29 +159,29 @@ def _return(moving: Moving, booked: Position, *, frozen: bool, available: Availa
     return tuple(legs)
 
 
-def _money_out(fact: Fact, booked: Position, available: Available) -> tuple[Leg, ...]:
-    if fact is Fact.SETTLED:
+def _money_out(stage: Stage, booked: Position, available: Available) -> tuple[Leg, ...]:
+    if stage is Stage.SETTLED:
         # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same: what cash
         # does not cover stays owed to the rails, as it does when the return comes last.
         paid = max(0, min(-booked.in_transit(), available(CASH)))
         return (debit(IN_TRANSIT, paid), credit(CASH, paid)) if paid else ()
-    if fact in (Fact.ENDED, Fact.RETURNED):
+    if stage in (Stage.ENDED, Stage.RETURNED):
         return booked.undone(Layer.POSTED)
     return ()
 
 
-def type_of(fact: Fact, moving: Moving) -> EntryType:
-    """The type of the entry the fact makes."""
-    if fact is Fact.RETURNED:
+def type_of(stage: Stage, moving: Moving) -> EntryType:
+    """The type of the entry the stage makes."""
+    if stage is Stage.RETURNED:
         return EntryType.RETURN
-    if fact is Fact.ENDED:
+    if stage is Stage.ENDED:
         return EntryType.REVERSAL
     return MONEY_OUT.get(moving.type, EntryType.DEPOSIT)
 
 
-def reversed_entry(fact: Fact, entries: Sequence[tuple[str, Sequence[Leg]]]) -> str | None:
-    """The id of the entry that this fact undoes: the last that put money in, or took it out, of (id, legs) by age."""
-    if fact not in (Fact.ENDED, Fact.RETURNED):
+def reversed_entry(stage: Stage, entries: Sequence[tuple[str, Sequence[Leg]]]) -> str | None:
+    """The id of the entry that this stage undoes: the last that put money in, or took it out, of (id, legs) by age."""
+    if stage not in (Stage.ENDED, Stage.RETURNED):
         return None
     for entry_id, legs in reversed(entries):
         if any(leg.ledger_account not in (CASH, IN_TRANSIT) for leg in legs):

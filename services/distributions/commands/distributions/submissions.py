@@ -11,7 +11,7 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import VALIDITY, Approval
+from services.chassis.values.approval import VALIDITY, Approval
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_distribution
 from services.distributions.commands.distributions.calculations import (
@@ -20,9 +20,9 @@ from services.distributions.commands.distributions.calculations import (
     hash_result,
     run_waterfall,
 )
-from services.distributions.domain.approval import check_content
 from services.distributions.domain.distribution import (
     Distribution,
+    check_content,
     check_may_approve,
     check_may_reject,
     check_may_submit,

@@ -22,14 +22,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.kinds import ApprovalKind, build_answer, find_result_id, name_kind
-from services.chassis.approvals.waiting import WaitingKind
+from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind
+from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision
 from services.chassis.data.operations import Operations
-from services.chassis.values.approvals import (
+from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
     ApprovalNotCancellable,
@@ -60,20 +60,20 @@ class Approvals:
     """The approvals of one service.
 
     Args:
-        kinds: What a person's call only asks for.
-        waiting: What waits by itself.
+        requests: The calls that a person only asks for.
+        resources: What waits by itself.
     """
 
     def __init__(
         self,
         operations: Operations,
-        kinds: Sequence[ApprovalKind[Any]],
+        requests: Sequence[RequestKind[Any]],
         events: ApprovalEvents,
-        waiting: Sequence[WaitingKind] = (),
+        resources: Sequence[ResourceKind] = (),
     ) -> None:
         self._operations = operations
-        self._kinds = {kind.name: kind for kind in kinds}
-        self._waiting = {kind.waiting.kind: kind for kind in waiting}
+        self._requests = {kind.name: kind for kind in requests}
+        self._resources = {kind.approvals.kind: kind for kind in resources}
         self._events = events
 
     async def carry_out(self, request: Message, answer_type: type[Answer]) -> Answer:
@@ -123,7 +123,7 @@ class Approvals:
         Raises:
             ContentChanged: it is not: whoever read it has read something else.
         """
-        if approval.kind in self._waiting:
+        if approval.kind in self._resources:
             return  # what waits by itself is moved as it was read
         details = await self.describe(approval, now)
         if details is None:
@@ -136,21 +136,21 @@ class Approvals:
 
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
-        if approved.kind in self._kinds:
+        if approved.kind in self._requests:
             with acting_as(_maker_of(approved)):
                 await self._rehearse(self._read_request(approved))
 
     def _read_request(self, approval: Approval) -> Any:
-        return messages.read_content(approval.content, self._kinds[approval.kind].request_type, approval.approval_id)
+        return messages.read_content(approval.content, self._requests[approval.kind].request_type, approval.approval_id)
 
     async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails | None:
         """What a person who decides has to know now; None where there is nothing to decide any more."""
         if not messages.is_open(approval, now):
             return None
         try:
-            if (waiting := self._waiting.get(approval.kind)) is not None:
-                return await waiting.describe(approval, now)
-            kind = self._kinds[approval.kind]
+            if (resource := self._resources.get(approval.kind)) is not None:
+                return await resource.describe(approval, now)
+            kind = self._requests[approval.kind]
             return await kind.describe(self._read_request(approval), now)
         except DomainError:
             return None  # what it is about is gone: the deed will say so
@@ -171,7 +171,7 @@ class Approvals:
         principal = current_principal()
         if not rule_of(_APPROVE).admits(principal):
             return []
-        return [kind for kind in (*self._kinds, *self._waiting) if self._rule_of(kind).admits(principal)]
+        return [kind for kind in (*self._requests, *self._resources) if self._rule_of(kind).admits(principal)]
 
     async def approve(
         self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, parties: frozenset[str], now: datetime
@@ -189,10 +189,10 @@ class Approvals:
         check_content(approval, request.content_hash)
         self._rule_of(approval.kind).admit(current_principal())
         note = request.note or None
-        if (waiting := self._waiting.get(approval.kind)) is not None:
-            if waiting.waiting.needs_note and note is None:
+        if (resource := self._resources.get(approval.kind)) is not None:
+            if resource.approvals.needs_note and note is None:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
-            await waiting.approve(tx, replace(approval, note=note), parties, now)
+            await resource.approve(tx, replace(approval, note=note), parties, now)
             return await self._lock(tx, approval.approval_id)
         person = current_principal().person
         check_checker(approval, person, parties)
@@ -255,7 +255,7 @@ class Approvals:
         Raises:
             DomainError: a service it needs is away; a job goes on with it.
         """
-        kind = self._kinds[approved.kind]
+        kind = self._requests[approved.kind]
         request = self._read_request(approved)
         with acting_as(_maker_of(approved)):
             try:
@@ -282,8 +282,8 @@ class Approvals:
     async def _end(self, tx: AsyncConnection, ended: Approval, why: str, now: datetime) -> Approval:
         """Nobody approves it any more: a resource that waited for it is given up."""
         saved = await self._events.save(tx, ended, now)
-        if (waiting := self._waiting.get(ended.kind)) is not None:
-            await waiting.end(tx, saved, why, now)
+        if (resource := self._resources.get(ended.kind)) is not None:
+            await resource.end(tx, saved, why, now)
         return saved
 
     async def _lock_pending(
@@ -302,27 +302,27 @@ class Approvals:
     async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:
         org_id = current_principal().org_id
         found = await records.find_approval(tx, org_id, approval_id)
-        waiting = self._waiting.get(found.kind) if found else None
-        if found and waiting and waiting.lock:
-            await waiting.lock(tx, found.resource_id)
+        resource = self._resources.get(found.kind) if found else None
+        if found and resource and resource.lock:
+            await resource.lock(tx, found.resource_id)
         approval = await records.find_approval(tx, org_id, approval_id, lock=True)
         if approval is None:
             raise ApprovalNotFound()
         return approval
 
     def _must_be_decided(self, approval: Approval) -> bool:
-        waiting = self._waiting.get(approval.kind)
-        return waiting is not None and waiting.waiting.must_be_decided
+        resource = self._resources.get(approval.kind)
+        return resource is not None and resource.approvals.must_be_decided
 
     def _rule_of(self, kind: str) -> Rule:
         """Whoever may not do it may not approve it either."""
-        waiting = self._waiting.get(kind)
-        if waiting is None:
-            return rule_of(find_rpc(self._kinds[kind].request_type))
-        return rule_of(waiting.waiting.rpc or _APPROVE)
+        resource = self._resources.get(kind)
+        if resource is None:
+            return rule_of(find_rpc(self._requests[kind].request_type))
+        return rule_of(resource.approvals.rpc or _APPROVE)
 
-    def _kind_of(self, request: Message) -> ApprovalKind[Any]:
-        return self._kinds[name_kind(type(request))]
+    def _kind_of(self, request: Message) -> RequestKind[Any]:
+        return self._requests[name_kind(type(request))]
 
 
 def _maker_of(approval: Approval) -> Principal:

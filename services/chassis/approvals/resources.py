@@ -19,7 +19,7 @@ from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.messages import to_content
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approvals import (
+from services.chassis.values.approval import (
     VALIDITY,
     Approval,
     ApprovalDetails,
@@ -31,7 +31,7 @@ from services.chassis.values.approvals import (
 
 
 @dataclass(frozen=True)
-class Waiting:
+class ResourceApprovals:
     """The approvals of one kind of resource. Its functions run in the transaction of the command that moves it.
 
     Args:
@@ -97,25 +97,25 @@ class Waiting:
         await self.events.cancel_all(tx, self.kind, resource_id, now)
 
     async def _lock(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
-        waiting = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)
-        return waiting[0] if waiting else None
+        pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)
+        return pending[0] if pending else None
 
 
 @dataclass(frozen=True)
-class WaitingKind:
+class ResourceKind:
     """How the inbox shows and moves what waits.
 
     Args:
         describe: What a person who decides has to know about it now.
-        approve: The command of the resource's own approve route; it calls `Waiting.approve`, with the approval's note.
-            In the caller's name.
+        approve: The command of the resource's own approve route; it calls `ResourceApprovals.approve`, with the
+            approval's note. In the caller's name.
         end: What becomes of the resource where nobody approves it: it was rejected, taken back, or its time ran out.
             The text says which. The approval has ended before.
         lock: Locks the resource of this id as its own commands do, where they lock it before its approval: so nobody
             waits for each other.
     """
 
-    waiting: Waiting
+    approvals: ResourceApprovals
     describe: Callable[[Approval, datetime], Awaitable[ApprovalDetails]]
     approve: Callable[[AsyncConnection, Approval, frozenset[str], datetime], Awaitable[Any]]
     end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]

@@ -1,4 +1,4 @@
-"""What each fact about a transaction posts, as a table an accountant can read."""
+"""What a transaction posts at each stage, as a table an accountant can read."""
 
 import pytest
 
@@ -12,8 +12,8 @@ from services.escrow.domain.chart import (
     LedgerAccount,
     account_of_party,
 )
-from services.escrow.domain.facts import Fact, Moving, Position, build_legs, reversed_entry, type_of
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit, mirror
+from services.escrow.domain.stages import Moving, Position, Stage, build_legs, reversed_entry, type_of
 
 CONTRIBUTION = Moving("ESCROW_DEPOSIT", "inv-001", 100)
 CASH_IN = Moving("DEPOSIT", "sponsor-1", 100)
@@ -41,52 +41,52 @@ def swap(legs: tuple[Leg, ...], old: LedgerAccount, new: LedgerAccount) -> tuple
 
 
 @pytest.mark.parametrize(
-    ("moving", "booked", "fact", "posted"),
+    ("moving", "booked", "stage", "posted"),
     [
         # money in
-        (CONTRIBUTION, (), Fact.SUBMITTED, ON_ITS_WAY_IN),
-        (CONTRIBUTION, ON_ITS_WAY_IN, Fact.SUBMITTED, ()),  # heard twice
-        (CONTRIBUTION, ON_ITS_WAY_IN, Fact.SETTLED, (*NEVER_MIND, *ARRIVED)),
-        (CONTRIBUTION, (), Fact.SETTLED, ARRIVED),  # nobody said it was submitted
-        (CONTRIBUTION, ARRIVED, Fact.SETTLED, ()),
-        (CONTRIBUTION, ARRIVED, Fact.SUBMITTED, ()),  # heard late
-        (CONTRIBUTION, ON_ITS_WAY_IN, Fact.ENDED, NEVER_MIND),
-        (CONTRIBUTION, ON_ITS_WAY_IN, Fact.RETURNED, NEVER_MIND),  # came back before it settled
-        (CONTRIBUTION, (), Fact.ENDED, ()),
-        (CONTRIBUTION, (), Fact.RETURNED, ()),
-        (CONTRIBUTION, ARRIVED, Fact.RETURNED, (debit(SUBSCRIPTION, 100), credit(CASH, 100))),
-        (CONTRIBUTION, (*ARRIVED, debit(SUBSCRIPTION, 100), credit(CASH, 100)), Fact.RETURNED, ()),
-        (CASH_IN, (), Fact.SUBMITTED, swap(ON_ITS_WAY_IN, SUBSCRIPTION, DISTRIBUTABLE)),
-        (CASH_IN, (), Fact.SETTLED, swap(ARRIVED, SUBSCRIPTION, DISTRIBUTABLE)),
+        (CONTRIBUTION, (), Stage.SUBMITTED, ON_ITS_WAY_IN),
+        (CONTRIBUTION, ON_ITS_WAY_IN, Stage.SUBMITTED, ()),  # heard twice
+        (CONTRIBUTION, ON_ITS_WAY_IN, Stage.SETTLED, (*NEVER_MIND, *ARRIVED)),
+        (CONTRIBUTION, (), Stage.SETTLED, ARRIVED),  # nobody said it was submitted
+        (CONTRIBUTION, ARRIVED, Stage.SETTLED, ()),
+        (CONTRIBUTION, ARRIVED, Stage.SUBMITTED, ()),  # heard late
+        (CONTRIBUTION, ON_ITS_WAY_IN, Stage.ENDED, NEVER_MIND),
+        (CONTRIBUTION, ON_ITS_WAY_IN, Stage.RETURNED, NEVER_MIND),  # came back before it settled
+        (CONTRIBUTION, (), Stage.ENDED, ()),
+        (CONTRIBUTION, (), Stage.RETURNED, ()),
+        (CONTRIBUTION, ARRIVED, Stage.RETURNED, (debit(SUBSCRIPTION, 100), credit(CASH, 100))),
+        (CONTRIBUTION, (*ARRIVED, debit(SUBSCRIPTION, 100), credit(CASH, 100)), Stage.RETURNED, ()),
+        (CASH_IN, (), Stage.SUBMITTED, swap(ON_ITS_WAY_IN, SUBSCRIPTION, DISTRIBUTABLE)),
+        (CASH_IN, (), Stage.SETTLED, swap(ARRIVED, SUBSCRIPTION, DISTRIBUTABLE)),
         # money out
-        (PAYOUT, (), Fact.SUBMITTED, ()),
-        (PAYOUT, SUBMITTED_OUT, Fact.SUBMITTED, ()),
-        (PAYOUT, SUBMITTED_OUT, Fact.SETTLED, PAID_OUT),
-        (PAYOUT, (*SUBMITTED_OUT, *PAID_OUT), Fact.SETTLED, ()),
-        (PAYOUT, (), Fact.ENDED, ()),  # it was refused before any provider was asked
-        (PAYOUT, SUBMITTED_OUT, Fact.ENDED, (debit(IN_TRANSIT, 100), credit(PAYABLE, 100))),
-        (PAYOUT, SUBMITTED_OUT, Fact.RETURNED, (debit(IN_TRANSIT, 100), credit(PAYABLE, 100))),
+        (PAYOUT, (), Stage.SUBMITTED, ()),
+        (PAYOUT, SUBMITTED_OUT, Stage.SUBMITTED, ()),
+        (PAYOUT, SUBMITTED_OUT, Stage.SETTLED, PAID_OUT),
+        (PAYOUT, (*SUBMITTED_OUT, *PAID_OUT), Stage.SETTLED, ()),
+        (PAYOUT, (), Stage.ENDED, ()),  # it was refused before any provider was asked
+        (PAYOUT, SUBMITTED_OUT, Stage.ENDED, (debit(IN_TRANSIT, 100), credit(PAYABLE, 100))),
+        (PAYOUT, SUBMITTED_OUT, Stage.RETURNED, (debit(IN_TRANSIT, 100), credit(PAYABLE, 100))),
         (
             PAYOUT,
             (*SUBMITTED_OUT, *PAID_OUT),
-            Fact.RETURNED,
+            Stage.RETURNED,
             (debit(CASH, 100), credit(PAYABLE, 100)),
         ),
         (
             PROCEEDS,
             swap(SUBMITTED_OUT, PAYABLE, ISSUER_PROCEEDS),
-            Fact.ENDED,
+            Stage.ENDED,
             (debit(IN_TRANSIT, 100), credit(ISSUER_PROCEEDS, 100)),
         ),
-        (Moving("TRANSFER", "inv-001", 100), (), Fact.SETTLED, ()),  # not the book's
+        (Moving("TRANSFER", "inv-001", 100), (), Stage.SETTLED, ()),  # not the book's
     ],
 )
-def test_a_fact_posts_what_the_book_does_not_have_yet(moving, booked, fact, posted):
-    assert build_legs(fact, moving, Position(booked), available=lambda _: 100) == posted
+def test_a_stage_posts_what_the_book_does_not_have_yet(moving, booked, stage, posted):
+    assert build_legs(stage, moving, Position(booked), available=lambda _: 100) == posted
 
 
 def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_explains_it():
-    legs = build_legs(Fact.SETTLED, CONTRIBUTION, Position(ON_ITS_WAY_IN), frozen=True)
+    legs = build_legs(Stage.SETTLED, CONTRIBUTION, Position(ON_ITS_WAY_IN), frozen=True)
     assert legs == (*NEVER_MIND, *swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
 
 
@@ -138,7 +138,7 @@ def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_ex
 def test_a_late_return_is_never_refused_and_never_overdraws(credited, available, posted):
     booked = Position(swap(ARRIVED, SUBSCRIPTION, credited))
     assert (
-        build_legs(Fact.RETURNED, CONTRIBUTION, booked, available=lambda account: available.get(account, 0)) == posted
+        build_legs(Stage.RETURNED, CONTRIBUTION, booked, available=lambda account: available.get(account, 0)) == posted
     )
 
 
@@ -147,20 +147,20 @@ def test_a_late_return_is_never_refused_and_never_overdraws(credited, available,
     [(250, PAID_OUT), (100, PAID_OUT), (40, (debit(IN_TRANSIT, 40), credit(CASH, 40))), (0, ()), (-5, ())],
 )
 def test_a_payout_that_settled_is_owed_to_the_rails_as_far_as_cash_does_not_cover_it(cash, posted):
-    assert build_legs(Fact.SETTLED, PAYOUT, Position(SUBMITTED_OUT), available=lambda _: cash) == posted
+    assert build_legs(Stage.SETTLED, PAYOUT, Position(SUBMITTED_OUT), available=lambda _: cash) == posted
 
 
 def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_put():
     booked = Position(swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
-    legs = build_legs(Fact.RETURNED, CONTRIBUTION, booked, frozen=True, available=lambda _: 100)
+    legs = build_legs(Stage.RETURNED, CONTRIBUTION, booked, frozen=True, available=lambda _: 100)
     assert legs == (debit(SUSPENSE, 100), credit(CASH, 100))
 
 
 @pytest.mark.parametrize("moving", [CONTRIBUTION, CASH_IN, PAYOUT, PROCEEDS])
-@pytest.mark.parametrize("fact", list(Fact))
-def test_every_fact_balances_in_each_layer(moving, fact):
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_balances_in_each_layer(moving, stage):
     for booked in ((), ON_ITS_WAY_IN, ARRIVED, SUBMITTED_OUT, (*SUBMITTED_OUT, *PAID_OUT)):
-        legs = build_legs(fact, moving, Position(booked), available=lambda _: 40)
+        legs = build_legs(stage, moving, Position(booked), available=lambda _: 40)
         for layer in Layer:
             signed = [leg.amount_minor if leg.direction.value == "DEBIT" else -leg.amount_minor
                       for leg in legs if leg.layer is layer]  # fmt: skip
@@ -168,24 +168,24 @@ def test_every_fact_balances_in_each_layer(moving, fact):
 
 
 @pytest.mark.parametrize(
-    ("moving", "fact", "entry_type"),
+    ("moving", "stage", "entry_type"),
     [
-        (CONTRIBUTION, Fact.SETTLED, EntryType.DEPOSIT),
-        (CASH_IN, Fact.SUBMITTED, EntryType.DEPOSIT),
-        (CONTRIBUTION, Fact.RETURNED, EntryType.RETURN),
-        (CONTRIBUTION, Fact.ENDED, EntryType.REVERSAL),
-        (PAYOUT, Fact.SETTLED, EntryType.DISTRIBUTION),
-        (PROCEEDS, Fact.SETTLED, EntryType.WITHDRAWAL),
-        (Moving("REFUND", "inv-001", 1), Fact.SETTLED, EntryType.REFUND),
+        (CONTRIBUTION, Stage.SETTLED, EntryType.DEPOSIT),
+        (CASH_IN, Stage.SUBMITTED, EntryType.DEPOSIT),
+        (CONTRIBUTION, Stage.RETURNED, EntryType.RETURN),
+        (CONTRIBUTION, Stage.ENDED, EntryType.REVERSAL),
+        (PAYOUT, Stage.SETTLED, EntryType.DISTRIBUTION),
+        (PROCEEDS, Stage.SETTLED, EntryType.WITHDRAWAL),
+        (Moving("REFUND", "inv-001", 1), Stage.SETTLED, EntryType.REFUND),
     ],
 )
-def test_an_entry_says_what_type_of_fact_it_is(moving, fact, entry_type):
-    assert type_of(fact, moving) is entry_type
+def test_an_entry_says_what_its_stage_makes_it(moving, stage, entry_type):
+    assert type_of(stage, moving) is entry_type
 
 
 def test_what_undoes_names_the_entry_it_undoes():
     history = [("je_in", ARRIVED), ("je_back", mirror(ARRIVED)), ("je_out", SUBMITTED_OUT), ("je_paid", PAID_OUT)]
-    assert reversed_entry(Fact.RETURNED, history) == "je_out"
-    assert reversed_entry(Fact.ENDED, history[:1]) == "je_in"
-    assert reversed_entry(Fact.SETTLED, history) is None
-    assert reversed_entry(Fact.ENDED, []) is None
+    assert reversed_entry(Stage.RETURNED, history) == "je_out"
+    assert reversed_entry(Stage.ENDED, history[:1]) == "je_in"
+    assert reversed_entry(Stage.SETTLED, history) is None
+    assert reversed_entry(Stage.ENDED, []) is None
