@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
+
 from gateway import contracts, openapi, rpc
 from gateway.app import Gateway
+from gateway.cors import admit_origins
 from gateway.guard import Guard
 from gateway.http_server import HttpServer
 from gateway.pages import Pages
@@ -18,6 +22,9 @@ from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, w
 from services.chassis.process.main import run
 from services.chassis.process.settings import ConfigurationError, addresses_of
 from services.chassis.process.telemetry import log
+
+# Less fits one packet as it is; a higher level costs more time than it saves.
+_GZIP_BYTES_MIN, _GZIP_LEVEL = 1400, 4
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -44,13 +51,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await upstream.close()
 
 
-def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Event) -> Gateway:
+def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Event) -> ASGIApp:
     """The application with every route of the contracts and the pages of its own."""
     gateway = Gateway(settings, guard)
     for endpoint in rpc.endpoints(settings, guard, upstream):
         gateway.add(endpoint.binding.http_method, endpoint.binding.template, endpoint)
     Pages(openapi.document(), upstream, stop).add_to(gateway)
-    return gateway
+    return GZipMiddleware(admit_origins(gateway, settings.cors_origins), _GZIP_BYTES_MIN, _GZIP_LEVEL)
 
 
 async def main(settings: Settings) -> None:

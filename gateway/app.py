@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import problems
-from gateway.guard import Guard
+from gateway.guard import Guard, allowance_of
 from gateway.problems import Problem
 from gateway.routing import Router, Template
 from gateway.settings import Settings
@@ -77,7 +77,7 @@ class Gateway:
             response = await self._answer(request, routed)
         except ClientDisconnect:
             return
-        _add_headers(response)
+        _add_headers(response, allowance_of(request))
         await body.discard_rest()
         self._record(request, response, routed[0] if routed else _NOWHERE, time.perf_counter() - started)
         await response(scope, receive, send)
@@ -120,7 +120,8 @@ class Gateway:
         log.info("http", method=method, route=route, status=response.status_code, duration_ms=round(seconds * 1000, 2))
 
 
-def _add_headers(response: Response) -> None:
+def _add_headers(response: Response, allowance: Mapping[str, str]) -> None:
+    response.headers.update(allowance)
     own = {name for name, _ in response.raw_headers}
     response.raw_headers.extend(header for header in _SECURITY_HEADERS if header[0] not in own)
     response.raw_headers.append((b"x-request-id", telemetry.current_request_id().encode()))

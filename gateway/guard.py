@@ -6,8 +6,10 @@ before a body is read. Headers that claim who somebody is (`X-Forwarded-*`, `X-R
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import limits
 import structlog
@@ -33,6 +35,23 @@ class Caller:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a caller may still ask for, of the rate that was counted last.
+
+    Args:
+        seconds: Until the whole of `most` is to be had again.
+    """
+
+    most: int
+    left: int
+    seconds: int
+
+    def headers(self) -> dict[str, str]:
+        told = {"Limit": self.most, "Remaining": self.left, "Reset": self.seconds}
+        return {f"RateLimit-{name}": str(value) for name, value in told.items()}
+
+
 class Guard:
     """Admits or refuses requests.
 
@@ -45,13 +64,17 @@ class Guard:
         self._per_address = limits.parse(settings.rate_per_address)
         self._refused_tokens = limits.parse(settings.rate_of_refused_tokens)
         self._per_principal = limits.parse(settings.rate_per_principal)
+        self._guarded = limits.parse(settings.rate_of_guarded_calls)
 
     async def admit_address(self, request: Request) -> None:
         """Raises Problem 429 where the address asks too often."""
-        await self._count(self._per_address, "address", _address(request))
+        await self._count(request, self._per_address, "address", _address(request))
 
-    async def admit_caller(self, request: Request, rule: Rule) -> Caller | None:
+    async def admit_caller(self, request: Request, rule: Rule, *, guarded: bool = False) -> Caller | None:
         """The caller, None for a public RPC.
+
+        Args:
+            guarded: Callers have a rate of their own for what this RPC does.
 
         Raises:
             Problem: 401, 403 or 429.
@@ -61,7 +84,10 @@ class Guard:
         caller = await self._authenticate(request)
         principal = caller.principal
         structlog.contextvars.bind_contextvars(principal=principal.subject, org=principal.org_id)
-        await self._count(self._per_principal, "principal", f"{principal.org_id}/{principal.subject}")
+        name = f"{principal.org_id}/{principal.subject}"
+        await self._count(request, self._per_principal, "principal", name)
+        if guarded:
+            await self._count(request, self._guarded, "guarded", name)
         try:
             rule.admit(principal)
         except PermissionDenied as refusal:
@@ -73,7 +99,7 @@ class Guard:
             token = _bearer(request)
             principal = await self._verifier.verify(token)
         except Unauthenticated as refusal:
-            await self._count(self._refused_tokens, "refused", _address(request))
+            await self._count(request, self._refused_tokens, "refused", _address(request))
             problem = of_domain_error(refusal)
             if request.headers.get("authorization"):
                 problem.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
@@ -82,10 +108,19 @@ class Guard:
             raise of_domain_error(refusal) from None
         return Caller(principal, token)
 
-    async def _count(self, rate: limits.RateLimitItem, kind: str, name: str) -> None:
-        if not await self._limiter.hit(rate, kind, name):
-            window = await self._limiter.get_window_stats(rate, kind, name)
-            raise rate_limited(window.reset_time - time.time())
+    async def _count(self, request: Request, rate: limits.RateLimitItem, kind: str, name: str) -> None:
+        admitted = await self._limiter.hit(rate, kind, name)
+        window = await self._limiter.get_window_stats(rate, kind, name)
+        seconds = max(1, math.ceil(window.reset_time - time.time()))
+        request.state.allowance = Allowance(rate.amount, max(0, window.remaining), seconds)
+        if not admitted:
+            raise rate_limited(seconds)
+
+
+def allowance_of(request: Request) -> dict[str, str]:
+    """The headers that tell a caller how much it may still ask for; none where nothing was counted."""
+    allowance: Any = getattr(request.state, "allowance", None)
+    return allowance.headers() if allowance is not None else {}
 
 
 def _address(request: Request) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import h11
 import orjson
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.app import HEADER_BYTES_MAX, Gateway
+from gateway.app import HEADER_BYTES_MAX
 from gateway.problems import MEDIA_TYPE, Problem, http_only
 from gateway.settings import Settings
 
@@ -93,14 +94,14 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves the application on the settings' port; `port` is the one in use."""
 
-    def __init__(self, gateway: Gateway, settings: Settings) -> None:
+    def __init__(self, application: ASGIApp, settings: Settings) -> None:
         limits = {
             "receive_seconds_max": settings.receive_seconds_max,
             "connections_max": settings.connections_max,
         }
         protocol = type("Protocol", (_Protocol,), limits)
         self._config = uvicorn.Config(
-            gateway,
+            application,
             http=protocol,
             ws="none",
             loop="none",

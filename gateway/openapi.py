@@ -37,6 +37,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
 - **What needs a second person** is answered 202 with the approval that waits: nothing else was done. 201 says that
   something was created, 200 that something was done.
+- **Rates** are counted by caller: `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) of each
+  answer say how many requests are left, 429 and `Retry-After` when to come back.
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
 _PATCH = """\

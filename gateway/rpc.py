@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from google.api.field_behavior_pb2 import INPUT_ONLY, field_behavior
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
+from realco.type.v1 import approval_pb2
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +23,7 @@ from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.serving import server_of
 from services.chassis.process import telemetry
+from services.chassis.spelling.descriptors import option
 
 
 def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:
@@ -39,6 +42,12 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
     return found
 
 
+def is_guarded(method: MethodDescriptor) -> bool:
+    """Whether few calls of a person are enough: the decisions of a second person, and what takes an account number."""
+    decides = option(method, approval_pb2.four_eyes).WhichOneof("decision") == "second_person"
+    return decides or any(INPUT_ONLY in option(field, field_behavior) for field in method.input_type.fields)
+
+
 class RpcEndpoint:
     """The REST face of one RPC, with everything that can be compiled before the first request."""
 
@@ -50,6 +59,7 @@ class RpcEndpoint:
         self._unary = unary
         self._answer = Answer(method)
         self._body_bytes_max = self._limit(settings)
+        self._guarded = is_guarded(method)
         # A body that never ends is told so (408) while there is still time to: the other half is for the service.
         self._receive_seconds_max = min(settings.receive_seconds_max, settings.request_seconds_max / 2)
         validation.warm_up([self.binding.request_class])
@@ -60,7 +70,7 @@ class RpcEndpoint:
         return settings.batch_bytes_max if self.binding.takes_batch else settings.body_bytes_max
 
     async def __call__(self, request: Request, values: Sequence[str]) -> Response:
-        caller = await self._guard.admit_caller(request, self.rule)
+        caller = await self._guard.admit_caller(request, self.rule, guarded=self._guarded)
         body = await self._receive(request)
         message = self.binding.message(values, request.scope["query_string"], request.headers, body)
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import limits
 from pydantic import Field, field_validator
 
 from services.chassis.process.settings import Settings as ChassisSettings
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class Settings(ChassisSettings):
@@ -30,8 +34,19 @@ class Settings(ChassisSettings):
     rate_of_refused_tokens: str = "600/minute"
     # Requests of one caller, once its token is verified.
     rate_per_principal: str = "30000/minute"
+    # Of these, decisions of a second person, and requests with an account number: a person makes few, a guesser many.
+    rate_of_guarded_calls: str = "300/minute"
+    # Origins whose pages may call the API from a browser, e.g. `["https://console.example.com"]`; none if empty.
+    cors_origins: tuple[str, ...] = ()
 
-    @field_validator("rate_per_address", "rate_of_refused_tokens", "rate_per_principal")
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("must be origins such as https://console.example.com, without a path or wildcard")
+        return origins
+
+    @field_validator("rate_per_address", "rate_of_refused_tokens", "rate_per_principal", "rate_of_guarded_calls")
     @classmethod
     def _is_a_rate(cls, text: str) -> str:
         try:

@@ -209,6 +209,66 @@ async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(tmp_path):
     assert other.status_code == 200
 
 
+async def test_each_answer_says_how_much_a_caller_may_still_ask_for(tmp_path):
+    async with run_gateway(tmp_path, rate_per_principal="1000/hour") as gateway:
+        answers = [await gateway.request("GET", TRANSACTION) for _ in range(2)]
+        public = await gateway.request("GET", "/healthz", role=None)
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["999", "998"]
+    assert answers[0].headers["ratelimit-limit"] == "1000"
+    assert 1 <= int(answers[0].headers["ratelimit-reset"]) <= 3600
+    assert public.headers["ratelimit-limit"] == "60000"  # of the address
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", f"{TRANSACTION}/approve", {"contentHash": "0" * 64}),
+        ("POST", "/api/v1/bank-accounts", {"accountNumber": "1234567890"}),
+    ],
+)
+async def test_what_a_guesser_does_often_and_a_person_seldom_has_a_lower_rate(tmp_path, method, path, body):
+    async with run_gateway(tmp_path, rate_of_guarded_calls="2/minute") as gateway:
+        answers = [await gateway.request(method, path, json=body) for _ in range(5)]
+        read = await gateway.request("GET", TRANSACTION)
+    assert first_refused(answers, 2).headers["ratelimit-limit"] == "2"
+    assert read.status_code == 200
+
+
+CONSOLE = "https://console.example.com"
+
+
+@pytest.mark.parametrize(("origin", "admitted"), [(CONSOLE, True), ("https://evil.example.com", False)])
+async def test_pages_of_the_origins_that_were_named_may_call_from_a_browser(tmp_path, origin, admitted):
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,idempotency-key,if-match",
+    }
+    async with run_gateway(tmp_path, cors_origins=[CONSOLE]) as gateway:
+        preflight = await gateway.client.options("/api/v1/transactions", headers=asked)
+        answer = await gateway.request("GET", TRANSACTION, headers={"Origin": origin})
+    assert preflight.is_success is admitted
+    for response in (preflight, answer):
+        assert response.headers.get("access-control-allow-origin") == (CONSOLE if admitted else None)
+    assert "access-control-allow-credentials" not in answer.headers
+    if admitted:
+        assert "Idempotency-Replayed" in answer.headers["access-control-expose-headers"]
+
+
+async def test_no_page_of_another_origin_calls_where_none_was_named(gateway):
+    answer = await gateway.request("GET", TRANSACTION, headers={"Origin": CONSOLE})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(("taken", "coding"), [("gzip", "gzip"), ("identity", None)])
+async def test_a_long_answer_is_compressed_for_whoever_takes_it(gateway, taken, coding):
+    long = await gateway.request("GET", "/openapi.json", headers={"Accept-Encoding": taken})
+    short = await gateway.request("GET", "/healthz", headers={"Accept-Encoding": taken})
+    assert (long.headers.get("content-encoding"), short.headers.get("content-encoding")) == (coding, None)
+    assert long.headers["vary"] == "Accept-Encoding"
+    assert long.json()["openapi"] == "3.1.0"
+
+
 async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_read(tmp_path):
     async with run_gateway(tmp_path, rate_per_address="2/minute") as gateway:
         answers = [await gateway.request("GET", "/nowhere", role=None) for _ in range(6)]
@@ -266,6 +326,7 @@ async def test_the_process_serves_until_it_is_told_to_end(tmp_path):
         (ADDRESSES, b"ISSUERS_FILE"),
         ({"PORT": "x"}, b"PORT"),
         ({"RATE_PER_ADDRESS": "often"}, b"RATE_PER_ADDRESS"),
+        ({"CORS_ORIGINS": '["*"]'}, b"CORS_ORIGINS"),
     ],
 )
 async def test_the_process_names_the_setting_it_cannot_start_with(environment, named):
