@@ -10,9 +10,9 @@ from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
-from services.chassis.data.operations import Operations
 from services.chassis.values.clock import Clock
 from services.compliance.commands import checks, evaluation, parties
+from services.compliance.dependencies import Dependencies
 from services.compliance.queries import checks as checks_read
 from services.compliance.queries import limits as limits_read
 from services.compliance.queries import parties as parties_read
@@ -20,8 +20,8 @@ from services.compliance.store.parties import list_former_parties_of, list_parti
 
 
 class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
-    def __init__(self, operations: Operations, approvals: Approvals) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
 
     async def BatchEvaluateTransactions(
@@ -29,37 +29,37 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
     ) -> pb.BatchEvaluateTransactionsResponse:
         # Each transaction is its own key: asked again, it answers what it decided.
         answer = pb.BatchEvaluateTransactionsResponse
-        return await self._operations.write(request, answer, evaluation.batch_evaluate_transactions)
+        return await self._dependencies.write(request, answer, evaluation.batch_evaluate_transactions)
 
     async def BatchGetClearances(
         self, request: pb.BatchGetClearancesRequest, context: ServicerContext
     ) -> pb.BatchGetClearancesResponse:
-        return await self._operations.read(request, checks_read.batch_get_clearances)
+        return await self._dependencies.read(request, checks_read.batch_get_clearances)
 
     async def GetComplianceCheck(
         self, request: pb.GetComplianceCheckRequest, context: ServicerContext
     ) -> pb.ComplianceCheck:
-        return await self._operations.read(request, checks_read.get_compliance_check)
+        return await self._dependencies.read(request, checks_read.get_compliance_check)
 
     async def ListComplianceChecks(
         self, request: pb.ListComplianceChecksRequest, context: ServicerContext
     ) -> pb.ListComplianceChecksResponse:
-        return await self._operations.read(request, checks_read.list_compliance_checks)
+        return await self._dependencies.read(request, checks_read.list_compliance_checks)
 
     async def ReviewComplianceCheck(
         self, request: pb.ReviewComplianceCheckRequest, context: ServicerContext
     ) -> pb.ComplianceCheck:
-        return await self._operations.write(request, pb.ComplianceCheck, checks.review_compliance_check)
+        return await self._dependencies.write(request, pb.ComplianceCheck, checks.review_compliance_check)
 
     async def GetTransactionLimit(
         self, request: pb.GetTransactionLimitRequest, context: ServicerContext
     ) -> pb.TransactionLimit:
-        return await self._operations.read(request, limits_read.get_transaction_limit)
+        return await self._dependencies.read(request, limits_read.get_transaction_limit)
 
     async def ListTransactionLimits(
         self, request: pb.ListTransactionLimitsRequest, context: ServicerContext
     ) -> pb.ListTransactionLimitsResponse:
-        return await self._operations.read(request, limits_read.list_transaction_limits)
+        return await self._dependencies.read(request, limits_read.list_transaction_limits)
 
     async def PutTransactionLimit(
         self, request: pb.PutTransactionLimitRequest, context: ServicerContext
@@ -73,28 +73,28 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
 
 
 class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
-    def __init__(self, operations: Operations, approvals: Approvals) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
 
     async def CreateParty(self, request: parties_pb2.CreatePartyRequest, context: ServicerContext) -> parties_pb2.Party:
-        return await self._operations.write(request, parties_pb2.Party, parties.create_party)
+        return await self._dependencies.write(request, parties_pb2.Party, parties.create_party)
 
     async def GetParty(self, request: parties_pb2.GetPartyRequest, context: ServicerContext) -> parties_pb2.Party:
-        return await self._operations.read(request, parties_read.get_party)
+        return await self._dependencies.read(request, parties_read.get_party)
 
     async def ListParties(
         self, request: parties_pb2.ListPartiesRequest, context: ServicerContext
     ) -> parties_pb2.ListPartiesResponse:
-        return await self._operations.read(request, parties_read.list_parties)
+        return await self._dependencies.read(request, parties_read.list_parties)
 
     async def UpdateParty(self, request: parties_pb2.UpdatePartyRequest, context: ServicerContext) -> parties_pb2.Party:
-        return await self._operations.write(request, parties_pb2.Party, parties.update_party)
+        return await self._dependencies.write(request, parties_pb2.Party, parties.update_party)
 
     async def ListPartyPersons(
         self, request: parties_pb2.ListPartyPersonsRequest, context: ServicerContext
     ) -> parties_pb2.ListPartyPersonsResponse:
-        return await self._operations.read(request, parties_read.list_party_persons)
+        return await self._dependencies.read(request, parties_read.list_party_persons)
 
     async def AddPartyPerson(
         self, request: parties_pb2.AddPartyPersonRequest, context: ServicerContext
@@ -104,15 +104,15 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
     async def RemovePartyPerson(
         self, request: parties_pb2.RemovePartyPersonRequest, context: ServicerContext
     ) -> parties_pb2.Party:
-        return await self._operations.write(request, parties_pb2.Party, parties.remove_party_person)
+        return await self._dependencies.write(request, parties_pb2.Party, parties.remove_party_person)
 
     async def GetMe(self, request: parties_pb2.GetMeRequest, context: ServicerContext) -> parties_pb2.Me:
-        return await self._operations.read(request, parties_read.get_me)
+        return await self._dependencies.read(request, parties_read.get_me)
 
     async def ListPartiesOfPerson(
         self, request: parties_pb2.ListPartiesOfPersonRequest, context: ServicerContext
     ) -> parties_pb2.ListPartiesOfPersonResponse:
-        return await self._operations.read(request, parties_read.list_parties_of_person)
+        return await self._dependencies.read(request, parties_read.list_parties_of_person)
 
 
 class OwnParties:

@@ -14,7 +14,6 @@ from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.operations import Operations
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Status
 from services.chassis.values.explanation import Explanation, read_explanation
 from services.chassis.values.ids import derived_id
@@ -24,6 +23,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance.commands import checks, limits, parties
 from services.compliance.commands.checks import APPROVAL_EVENTS, CHECK_APPROVALS
+from services.compliance.dependencies import Dependencies
 from services.compliance.domain.refusals import ComplianceCheckNotFound, TransactionLimitNotFound
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
@@ -32,30 +32,30 @@ from services.compliance.store import parties as parties_store
 _SOURCE = "house rule: nobody clears a party alone, and nobody gives power over its money alone"
 
 
-def build_approvals(operations: Operations) -> Approvals:
+def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of compliance."""
-    by = partial(by_command, operations)
-    details = _Details(operations)
+    by = partial(by_command, dependencies)
+    details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
         RequestKind(parties_pb2.AddPartyPersonRequest, by(parties.add_party_person), details.describe_person),
         RequestKind(pb.PutTransactionLimitRequest, by(limits.put_transaction_limit), details.describe_limit),
         RequestKind(pb.DeleteTransactionLimitRequest, by(limits.delete_transaction_limit), details.describe_removal),
     ]
     resources = [ResourceKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
-    return Approvals(operations, requests, APPROVAL_EVENTS, resources)
+    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
 
 
 class _Details:
     """What a person who decides has to know."""
 
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     # --- persons ---
 
     async def describe_person(self, request: parties_pb2.AddPartyPersonRequest, now: datetime) -> ApprovalDetails:
         person_id = normalize_person(request.person_id)
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
         before = next((one for one in persons if one.person_id == person_id), None)
@@ -78,7 +78,7 @@ class _Details:
 
     async def describe_limit(self, request: pb.PutTransactionLimitRequest, now: datetime) -> ApprovalDetails:
         limit_type, currency = pb.TransactionLimit.Type.Name(request.type), request.amount.currency_code
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             former = await limits_store.find_limit_of(tx, limit_type, currency)
         amount = Money.from_proto(request.amount)
         return ApprovalDetails(
@@ -88,7 +88,7 @@ class _Details:
         )
 
     async def describe_removal(self, request: pb.DeleteTransactionLimitRequest, now: datetime) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             limit = await limits_store.find_limit(tx, request.transaction_limit_id)
             if limit is None:
                 raise TransactionLimitNotFound()
@@ -102,7 +102,7 @@ class _Details:
     # --- checks ---
 
     async def describe_check(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             check = await checks_store.find_check(tx, approval.resource_id)
             if check is None:
                 raise ComplianceCheckNotFound()

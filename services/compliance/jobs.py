@@ -6,20 +6,21 @@ Which organizations have some is read over all of them; what is due is done in t
 from __future__ import annotations
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
-from services.chassis.values.clock import Clock
 from services.compliance.commands import checks
+from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.store import checks as store
 
 
-def build_jobs(database: Database, clock: Clock) -> list[Job]:
+def build_jobs(dependencies: Dependencies) -> list[Job]:
+    database, clock = dependencies.database, dependencies.clock
+
     async def expire_checks() -> int:
         now, expired = clock.now(), 0
         async with database.begin_for_all() as tx:
             organizations = await store.list_organizations_with_expired_checks(tx, now)
         for org_id in organizations:
-            with acting_as(service_principal("compliance", org_id)):
+            with acting_as(service_principal(NAME, org_id)):
                 async with database.begin() as tx:
                     expired += await checks.expire_checks(tx, now)
         return expired

@@ -10,12 +10,10 @@ from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, o
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.data.heard_persons import KnownParties
-from services.chassis.data.operations import Operations
 from services.chassis.values.refusals import PartyNotFound
-from services.distributions.clients import Peers
 from services.distributions.commands.distributions import calculations, drafts, executions, submissions
 from services.distributions.commands.raises import investments, offerings
+from services.distributions.dependencies import Dependencies
 from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import gates
 from services.distributions.queries import raises as raise_queries
@@ -26,11 +24,9 @@ Context = ServicerContext[Any, Any]
 class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     """Offerings from opening to closing or refund."""
 
-    def __init__(self, operations: Operations, peers: Peers, approvals: Approvals) -> None:
-        self._operations = operations
-        self._peers = peers
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
-        self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateOffering(
         self, request: offerings_pb2.CreateOfferingRequest, context: Context
@@ -38,30 +34,30 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
         async def ask(request: offerings_pb2.CreateOfferingRequest) -> offerings.OfferingFacts:
             party_id = request.sponsor_party_id
             return offerings.OfferingFacts(
-                await self._peers.escrow.get_escrow_account(request.escrow_account_id),
-                await self._parties.find_refusal(party_id, "sponsor_party_id"),
+                await self._dependencies.peers.escrow.get_escrow_account(request.escrow_account_id),
+                await self._dependencies.known_parties.find_refusal(party_id, "sponsor_party_id"),
             )
 
-        return await self._operations.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
+        return await self._dependencies.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
 
     async def GetOffering(self, request: offerings_pb2.GetOfferingRequest, context: Context) -> offerings_pb2.Offering:
-        return await self._operations.read(request, raise_queries.get_offering)
+        return await self._dependencies.read(request, raise_queries.get_offering)
 
     async def ListOfferings(
         self, request: offerings_pb2.ListOfferingsRequest, context: Context
     ) -> offerings_pb2.ListOfferingsResponse:
-        return await self._operations.read(request, raise_queries.list_offerings)
+        return await self._dependencies.read(request, raise_queries.list_offerings)
 
     async def UpdateOffering(
         self, request: offerings_pb2.UpdateOfferingRequest, context: Context
     ) -> offerings_pb2.Offering:
-        return await self._operations.write(request, offerings_pb2.Offering, offerings.update_offering)
+        return await self._dependencies.write(request, offerings_pb2.Offering, offerings.update_offering)
 
     async def GetClosingGates(
         self, request: offerings_pb2.GetClosingGatesRequest, context: Context
     ) -> offerings_pb2.ClosingGates:
-        facts = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
-        return await self._operations.read(
+        facts = await gates.read_peer_facts(self._dependencies.database, self._dependencies.peers, request.offering_id)
+        return await self._dependencies.read(
             request, lambda tx, request, now: gates.get_closing_gates(tx, request, facts, now)
         )
 
@@ -84,30 +80,29 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
 class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     """Investors' commitments."""
 
-    def __init__(self, operations: Operations, peers: Peers, approvals: Approvals) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
-        self._parties = KnownParties(operations.database, peers.compliance.batch_get_clearances)
 
     async def CreateInvestment(
         self, request: offerings_pb2.CreateInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
         async def ask(request: offerings_pb2.CreateInvestmentRequest) -> PartyNotFound | None:
-            return await self._parties.find_refusal(request.party_id, "party_id")
+            return await self._dependencies.known_parties.find_refusal(request.party_id, "party_id")
 
-        return await self._operations.write_on_facts(
+        return await self._dependencies.write_on_facts(
             request, offerings_pb2.Investment, ask, investments.create_investment
         )
 
     async def GetInvestment(
         self, request: offerings_pb2.GetInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        return await self._operations.read(request, raise_queries.get_investment)
+        return await self._dependencies.read(request, raise_queries.get_investment)
 
     async def ListInvestments(
         self, request: offerings_pb2.ListInvestmentsRequest, context: Context
     ) -> offerings_pb2.ListInvestmentsResponse:
-        return await self._operations.read(request, raise_queries.list_investments)
+        return await self._dependencies.read(request, raise_queries.list_investments)
 
     async def CancelInvestment(
         self, request: offerings_pb2.CancelInvestmentRequest, context: Context
@@ -127,47 +122,46 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         parties: Tells for whom a person acts at this moment: no payee approves.
     """
 
-    def __init__(self, operations: Operations, peers: Peers, approvals: Approvals, parties: Parties) -> None:
-        self._operations = operations
-        self._peers = peers
+    def __init__(self, dependencies: Dependencies, approvals: Approvals, parties: Parties) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
         self._parties = parties
 
     async def CreateDistribution(
         self, request: distributions_pb2.CreateDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, drafts.create_distribution)
+        return await self._dependencies.write(request, distributions_pb2.Distribution, drafts.create_distribution)
 
     async def GetDistribution(
         self, request: distributions_pb2.GetDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.read(request, distribution_queries.get_distribution)
+        return await self._dependencies.read(request, distribution_queries.get_distribution)
 
     async def ListDistributions(
         self, request: distributions_pb2.ListDistributionsRequest, context: Context
     ) -> distributions_pb2.ListDistributionsResponse:
-        return await self._operations.read(request, distribution_queries.list_distributions)
+        return await self._dependencies.read(request, distribution_queries.list_distributions)
 
     async def ListAllocations(
         self, request: distributions_pb2.ListAllocationsRequest, context: Context
     ) -> distributions_pb2.ListAllocationsResponse:
-        return await self._operations.read(request, distribution_queries.list_allocations)
+        return await self._dependencies.read(request, distribution_queries.list_allocations)
 
     async def GetAllocation(
         self, request: distributions_pb2.GetAllocationRequest, context: Context
     ) -> distributions_pb2.Allocation:
-        return await self._operations.read(request, distribution_queries.get_allocation)
+        return await self._dependencies.read(request, distribution_queries.get_allocation)
 
     async def CalculateDistribution(
         self, request: distributions_pb2.CalculateDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
         command = calculations.calculate_distribution
-        return await self._operations.write(request, distributions_pb2.Distribution, command)
+        return await self._dependencies.write(request, distributions_pb2.Distribution, command)
 
     async def SubmitDistribution(
         self, request: distributions_pb2.SubmitDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, submissions.submit_distribution)
+        return await self._dependencies.write(request, distributions_pb2.Distribution, submissions.submit_distribution)
 
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
@@ -176,21 +170,22 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
             return await self._parties.list_interests(current_principal())
 
         command = submissions.approve_distribution
-        return await self._operations.write_on_facts(request, distributions_pb2.Distribution, ask, command)
+        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)
 
     async def RejectDistribution(
         self, request: distributions_pb2.RejectDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, submissions.reject_distribution)
+        return await self._dependencies.write(request, distributions_pb2.Distribution, submissions.reject_distribution)
 
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
         async def ask(request: distributions_pb2.ExecuteDistributionRequest) -> executions.Cash:
-            return await executions.read_cash(self._operations.database, self._peers.escrow, request.distribution_id)
+            database, escrow = self._dependencies.database, self._dependencies.peers.escrow
+            return await executions.read_cash(database, escrow, request.distribution_id)
 
         command = executions.execute_distribution
-        return await self._operations.write_on_facts(request, distributions_pb2.Distribution, ask, command)
+        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)
 
     async def ResendAllocation(
         self, request: distributions_pb2.ResendAllocationRequest, context: Context
@@ -200,4 +195,4 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def CancelDistribution(
         self, request: distributions_pb2.CancelDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._operations.write(request, distributions_pb2.Distribution, drafts.cancel_distribution)
+        return await self._dependencies.write(request, distributions_pb2.Distribution, drafts.cancel_distribution)

@@ -13,17 +13,16 @@ from realco.escrow.v1.journal_pb2 import LedgerAccount
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.data.operations import Operations
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
-from services.distributions.clients import Peers
 from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.distributions.submissions import approve_waiting, end_waiting
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
+from services.distributions.dependencies import Dependencies
 from services.distributions.domain.explanations import (
     explain_attempt,
     explain_bank_account,
@@ -47,17 +46,17 @@ from services.distributions.store.offerings import require_offering
 from services.distributions.store.payouts import find_last_proceeds, find_refund_position
 
 
-def build_approvals(operations: Operations, peers: Peers) -> Approvals:
+def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of this service."""
 
     async def close_offering(request: offerings_pb2.CloseOfferingRequest) -> offerings_pb2.Offering:
         async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
-            return await gates.read_peer_facts(operations.database, peers, request.offering_id)
+            return await gates.read_peer_facts(dependencies.database, dependencies.peers, request.offering_id)
 
-        return await operations.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
+        return await dependencies.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
 
-    by = partial(by_command, operations)
-    details = _Details(operations, peers)
+    by = partial(by_command, dependencies)
+    details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close_offering, details.describe_closing),
         RequestKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
@@ -73,21 +72,20 @@ def build_approvals(operations: Operations, peers: Peers) -> Approvals:
             DISTRIBUTION_APPROVALS, details.describe_distribution, approve_waiting, end_waiting, lock_distribution
         )
     ]
-    return Approvals(operations, requests, APPROVAL_EVENTS, resources)
+    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
 
 
 class _Details:
     """What a person who decides has to know."""
 
-    def __init__(self, operations: Operations, peers: Peers) -> None:
-        self._operations = operations
-        self._peers = peers
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     # --- raises ---
 
     async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> ApprovalDetails:
-        asked = await gates.read_peer_facts(self._operations.database, self._peers, request.offering_id)
-        async with self._operations.database.begin() as tx:
+        asked = await gates.read_peer_facts(self._dependencies.database, self._dependencies.peers, request.offering_id)
+        async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
             minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
@@ -107,7 +105,7 @@ class _Details:
         )
 
     async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             last = await find_last_proceeds(tx, offering.offering_id)
         check_may_resend_proceeds(offering)
@@ -128,7 +126,7 @@ class _Details:
         )
 
     async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await list_investments_of(tx, offering.offering_id)
         back = [each for each in found if each.funded_minor > 0 and each.released_minor == 0]
@@ -146,7 +144,7 @@ class _Details:
     async def describe_cancellation(
         self, request: offerings_pb2.CancelInvestmentRequest, now: datetime
     ) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             investment = await INVESTMENTS.find(tx, request.investment_id)
             if investment is None:
                 raise InvestmentNotFound
@@ -165,7 +163,7 @@ class _Details:
         )
 
     async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             position = await find_refund_position(tx, request.investment_id)
             if position is None:
                 raise InvestmentNotFound
@@ -187,7 +185,7 @@ class _Details:
     async def describe_resend(
         self, request: distributions_pb2.ResendAllocationRequest, now: datetime
     ) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             allocation = await ALLOCATIONS.find(tx, request.allocation_id)
             if allocation is None:
                 raise AllocationNotFound
@@ -207,13 +205,13 @@ class _Details:
         )
 
     async def describe_distribution(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        cash = await read_cash(self._operations.database, self._peers.escrow, approval.resource_id)
-        async with self._operations.database.begin() as tx:
+        cash = await read_cash(self._dependencies.database, self._dependencies.peers.escrow, approval.resource_id)
+        async with self._dependencies.database.begin() as tx:
             distribution = await require_distribution(tx, approval.resource_id)
             offering = await require_offering(tx, distribution.offering_id)
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
-        clearances = await self._peers.compliance.batch_get_clearances(sorted(owed))
+        clearances = await self._dependencies.peers.compliance.batch_get_clearances(sorted(owed))
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
@@ -233,7 +231,7 @@ class _Details:
 
     async def _foresee(self, offering: Offering, minor: int, moved: Mapping[str, int]) -> tuple[Effect, ...]:
         """What moving the amount does to the kinds of ledger accounts: +1 for one that grows by it, -1 that shrinks."""
-        balance = await self._peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
+        balance = await self._dependencies.peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
         posted = {
             LedgerAccount.Kind.Name(each.ledger_account.kind): each.posted.amount_minor
             for each in balance.ledger_accounts
@@ -251,7 +249,7 @@ class _Details:
     async def _explain_bank_account(self, bank_account_id: str | None, party_id: str, now: datetime) -> Explanation:
         account = None
         if bank_account_id is not None:
-            account = await self._peers.transactions.find_bank_account(bank_account_id)
+            account = await self._dependencies.peers.transactions.find_bank_account(bank_account_id)
         return explain_bank_account(bank_account_id, account, party_id, now)
 
 

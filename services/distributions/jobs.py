@@ -6,11 +6,9 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
-from services.chassis.values.clock import Clock
-from services.distributions.clients import Peers
 from services.distributions.commands.sagas import advance_saga
+from services.distributions.dependencies import Dependencies
 from services.distributions.store.sagas import SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
@@ -24,16 +22,13 @@ _KINDS = {
 }
 
 
-def build_jobs(database: Database, peers: Peers, clock: Clock) -> list[Job]:
-    work = [
-        Job(name, partial(advance_saga, kind, database, peers, clock), _INTERVAL_SECONDS)
-        for name, kind in _KINDS.items()
-    ]
-    return [*work, Job("measure_saga_age", partial(_measure_saga_age, database), _MEASURE_SECONDS)]
+def build_jobs(dependencies: Dependencies) -> list[Job]:
+    work = [Job(name, partial(advance_saga, kind, dependencies), _INTERVAL_SECONDS) for name, kind in _KINDS.items()]
+    return [*work, Job("measure_saga_age", partial(_measure_saga_age, dependencies), _MEASURE_SECONDS)]
 
 
-async def _measure_saga_age(database: Database) -> int:
+async def _measure_saga_age(dependencies: Dependencies) -> int:
     """Says how old the oldest unfinished saga is: what hangs is found before somebody asks for their money."""
-    async with database.begin_for_all() as tx:
+    async with dependencies.database.begin_for_all() as tx:
         SAGA_OLDEST_SECONDS.set(await measure_oldest_seconds(tx))
     return 0

@@ -16,38 +16,37 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.data.operations import Operations
 from services.escrow.commands import escrow_accounts, holds, journal_entries
-from services.escrow.posting.group_commit import Poster
+from services.escrow.dependencies import Dependencies
 from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
 from services.escrow.queries import holds as holds_read
 
 
 class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
-    def __init__(self, operations: Operations, approvals: Approvals) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
 
     async def CreateEscrowAccount(
         self, request: accounts_pb.CreateEscrowAccountRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccount:
-        return await self._operations.write(request, accounts_pb.EscrowAccount, escrow_accounts.create_escrow_account)
+        return await self._dependencies.write(request, accounts_pb.EscrowAccount, escrow_accounts.create_escrow_account)
 
     async def GetEscrowAccount(
         self, request: accounts_pb.GetEscrowAccountRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccount:
-        return await self._operations.read(request, accounts_read.get_escrow_account)
+        return await self._dependencies.read(request, accounts_read.get_escrow_account)
 
     async def ListEscrowAccounts(
         self, request: accounts_pb.ListEscrowAccountsRequest, context: ServicerContext
     ) -> accounts_pb.ListEscrowAccountsResponse:
-        return await self._operations.read(request, accounts_read.list_escrow_accounts)
+        return await self._dependencies.read(request, accounts_read.list_escrow_accounts)
 
     async def UpdateEscrowAccount(
         self, request: accounts_pb.UpdateEscrowAccountRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccount:
-        return await self._operations.write(request, accounts_pb.EscrowAccount, escrow_accounts.update_escrow_account)
+        return await self._dependencies.write(request, accounts_pb.EscrowAccount, escrow_accounts.update_escrow_account)
 
     async def ChangeEscrowAccountCustodian(
         self, request: accounts_pb.ChangeEscrowAccountCustodianRequest, context: ServicerContext
@@ -57,7 +56,7 @@ class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
     async def FreezeEscrowAccount(
         self, request: accounts_pb.FreezeEscrowAccountRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccount:
-        return await self._operations.write(request, accounts_pb.EscrowAccount, escrow_accounts.freeze_escrow_account)
+        return await self._dependencies.write(request, accounts_pb.EscrowAccount, escrow_accounts.freeze_escrow_account)
 
     async def UnfreezeEscrowAccount(
         self, request: accounts_pb.UnfreezeEscrowAccountRequest, context: ServicerContext
@@ -72,38 +71,38 @@ class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
     async def GetEscrowAccountBalance(
         self, request: accounts_pb.GetEscrowAccountBalanceRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccountBalance:
-        return await self._operations.read(request, balances.get_escrow_account_balance)
+        return await self._dependencies.read(request, balances.get_escrow_account_balance)
 
 
 class JournalServicer(journal_grpc.JournalServiceServicer):
-    def __init__(self, operations: Operations, approvals: Approvals) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
 
     async def ListLedgerAccounts(
         self, request: journal_pb.ListLedgerAccountsRequest, context: ServicerContext
     ) -> journal_pb.ListLedgerAccountsResponse:
-        return await self._operations.read(request, balances.list_ledger_accounts)
+        return await self._dependencies.read(request, balances.list_ledger_accounts)
 
     async def ListLedgerEntries(
         self, request: journal_pb.ListLedgerEntriesRequest, context: ServicerContext
     ) -> journal_pb.ListLedgerEntriesResponse:
-        return await self._operations.read(request, journal.list_ledger_entries)
+        return await self._dependencies.read(request, journal.list_ledger_entries)
 
     async def ListJournalEntries(
         self, request: journal_pb.ListJournalEntriesRequest, context: ServicerContext
     ) -> journal_pb.ListJournalEntriesResponse:
-        return await self._operations.read(request, journal.list_journal_entries)
+        return await self._dependencies.read(request, journal.list_journal_entries)
 
     async def GetJournalEntry(
         self, request: journal_pb.GetJournalEntryRequest, context: ServicerContext
     ) -> journal_pb.JournalEntry:
-        return await self._operations.read(request, journal.get_journal_entry)
+        return await self._dependencies.read(request, journal.get_journal_entry)
 
     async def GetTrialBalance(
         self, request: journal_pb.GetTrialBalanceRequest, context: ServicerContext
     ) -> journal_pb.TrialBalance:
-        return await self._operations.read(request, balances.get_trial_balance)
+        return await self._dependencies.read(request, balances.get_trial_balance)
 
     async def PostJournalEntry(
         self, request: journal_pb.PostJournalEntryRequest, context: ServicerContext
@@ -117,20 +116,20 @@ class JournalServicer(journal_grpc.JournalServiceServicer):
 
 
 class HoldsServicer(holds_grpc.HoldsServiceServicer):
-    def __init__(self, operations: Operations, approvals: Approvals) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
+        self._dependencies = dependencies
         self._approvals = approvals
 
     async def PlaceHold(self, request: holds_pb.PlaceHoldRequest, context: ServicerContext) -> holds_pb.Hold:
-        return await self._operations.write(request, holds_pb.Hold, holds.place_hold)
+        return await self._dependencies.write(request, holds_pb.Hold, holds.place_hold)
 
     async def GetHold(self, request: holds_pb.GetHoldRequest, context: ServicerContext) -> holds_pb.Hold:
-        return await self._operations.read(request, holds_read.get_hold)
+        return await self._dependencies.read(request, holds_read.get_hold)
 
     async def ListHolds(
         self, request: holds_pb.ListHoldsRequest, context: ServicerContext
     ) -> holds_pb.ListHoldsResponse:
-        return await self._operations.read(request, holds_read.list_holds)
+        return await self._dependencies.read(request, holds_read.list_holds)
 
     async def CaptureHold(
         self, request: holds_pb.CaptureHoldRequest, context: ServicerContext
@@ -144,8 +143,8 @@ class HoldsServicer(holds_grpc.HoldsServiceServicer):
 
 
 class PostingsServicer(postings_grpc.PostingsServiceServicer):
-    def __init__(self, poster: Poster) -> None:
-        self._poster = poster
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._poster = dependencies.poster
 
     async def ReleaseSubscriptions(
         self, request: postings_pb.ReleaseSubscriptionsRequest, context: ServicerContext

@@ -17,37 +17,37 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.data.operations import Operations
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import store
 from services.escrow.commands import escrow_accounts, holds, journal_entries
+from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.messages import read_ledger_account
-from services.escrow.posting.group_commit import Poster
 
 
-def build_approvals(operations: Operations, poster: Poster) -> Approvals:
+def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of the book."""
 
     # Idempotent by the journal's own keys.
 
     async def post_journal_entry(request: journal_pb.PostJournalEntryRequest) -> journal_pb.JournalEntry:
-        now = operations.clock.now()
-        return await journal_entries.post_journal_entry(poster, operations.database, request, now)
+        now = dependencies.clock.now()
+        return await journal_entries.post_journal_entry(dependencies.poster, dependencies.database, request, now)
 
     async def batch_post_journal_entries(
         request: journal_pb.BatchPostJournalEntriesRequest,
     ) -> journal_pb.PostingResults:
-        now = operations.clock.now()
-        return await journal_entries.batch_post_journal_entries(poster, operations.database, request, now)
+        now = dependencies.clock.now()
+        poster, database = dependencies.poster, dependencies.database
+        return await journal_entries.batch_post_journal_entries(poster, database, request, now)
 
-    by = partial(by_command, operations)
-    details = _Details(operations)
+    by = partial(by_command, dependencies)
+    details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
         RequestKind(journal_pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
         RequestKind(journal_pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
@@ -67,14 +67,14 @@ def build_approvals(operations: Operations, poster: Poster) -> Approvals:
         RequestKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
         RequestKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
-    return Approvals(operations, requests, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
+    return Approvals(dependencies, requests, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
 
 
 class _Details:
     """What a person who decides has to know."""
 
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     # --- journal entries ---
 
@@ -86,17 +86,17 @@ class _Details:
     async def describe_entries(
         self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
     ) -> ApprovalDetails:
-        wanted = await journal_entries.build_entries(self._operations.database, request, now)
+        wanted = await journal_entries.build_entries(self._dependencies.database, request, now)
         found = [entry for entry in wanted if isinstance(entry, NewEntry)]
         return await self._describe_legs(f"Post {len(request.items)} journal entries", found, request.escrow_account_id)
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
-            self._operations.database,
+            self._dependencies.database,
             request.escrow_account_id,
             request.idempotency_key,
             request.journal_entry,
-            self._operations.clock.now(),
+            self._dependencies.clock.now(),
         )
 
     async def _describe_legs(
@@ -118,7 +118,7 @@ class _Details:
 
     async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[Any, list[Effect]]:
         changes = _sum_changes(legs)
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
             found = await store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
         before = {balance.ledger_account: balance.posted_minor for balance in found}
@@ -138,7 +138,7 @@ class _Details:
     async def describe_custodian(
         self, request: accounts_pb.ChangeEscrowAccountCustodianRequest, now: datetime
     ) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
         wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
         named = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
@@ -160,7 +160,7 @@ class _Details:
         return await self._describe_move("Close for good", Status.CLOSED, request.escrow_account_id)
 
     async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> ApprovalDetails:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
         changes = (Change("status", account.status, wanted.value),)
         return ApprovalDetails(
@@ -207,7 +207,7 @@ class _Details:
         )
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
-        async with self._operations.database.begin() as tx:
+        async with self._dependencies.database.begin() as tx:
             hold = await store.find_hold(tx, escrow_account_id, hold_id)
         if hold is None:
             raise refusals.HoldNotFound()

@@ -8,30 +8,29 @@ from __future__ import annotations
 from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.database import Database
 from services.chassis.process.jobs import Job
-from services.chassis.values.clock import Clock
 from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
 from services.escrow import store
 from services.escrow.commands import holds
+from services.escrow.dependencies import NAME, Dependencies
 
 _BATCH_MAX = 100
 _REFUSALS_MAX = 5_000
 
 
-def build_jobs(database: Database, clock: Clock) -> list[Job]:
+def build_jobs(dependencies: Dependencies) -> list[Job]:
     return [
-        Job("expire_holds", partial(expire_holds, database, clock), interval_seconds=0.25),
-        Job("forget_refusals", partial(forget_refusals, database), interval_seconds=3600),
+        Job("expire_holds", partial(expire_holds, dependencies), interval_seconds=0.25),
+        Job("forget_refusals", partial(forget_refusals, dependencies), interval_seconds=3600),
     ]
 
 
-async def expire_holds(database: Database, clock: Clock) -> int:
+async def expire_holds(dependencies: Dependencies) -> int:
     """Ends the oldest due holds, each in a transaction of its own; returns how many it ended.
 
     The conditional update that ends a hold lets one of several processes win, so nothing is claimed before.
     """
-    now = clock.now()
+    now, database = dependencies.clock.now(), dependencies.database
     async with database.begin_for_all() as tx:
         organizations = await store.list_organizations_with_due_holds(tx, now, _BATCH_MAX)
     ended = 0
@@ -39,7 +38,7 @@ async def expire_holds(database: Database, clock: Clock) -> int:
         async with database.begin(org_id) as tx:
             due = await store.list_due_holds(tx, now, _BATCH_MAX)
         for hold in due:
-            with acting_as(service_principal("escrow", org_id)):
+            with acting_as(service_principal(NAME, org_id)):
                 try:
                     async with database.begin() as tx:
                         await holds.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)
@@ -49,7 +48,7 @@ async def expire_holds(database: Database, clock: Clock) -> int:
     return ended
 
 
-async def forget_refusals(database: Database) -> int:
+async def forget_refusals(dependencies: Dependencies) -> int:
     """Frees the keys of refused postings after the time for which every answer is kept; returns how many."""
-    async with database.begin_for_all() as tx:
+    async with dependencies.database.begin_for_all() as tx:
         return await store.delete_old_refusals(tx, _REFUSALS_MAX)

@@ -97,7 +97,7 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
         vault = self._dependencies.vault
 
         async def ask(_: bank_pb.CreateBankAccountRequest) -> PartyNotFound | None:
-            return await self._dependencies.parties.find_refusal(request.party_id, "party_id")
+            return await self._dependencies.known_parties.find_refusal(request.party_id, "party_id")
 
         return await self._dependencies.write_on_facts(
             bank_accounts.blind_request(request, vault),

@@ -24,5 +24,5 @@ class Dependencies(Operations):
     peers: Peers
 
     @property
-    def parties(self) -> KnownParties:
+    def known_parties(self) -> KnownParties:
         return KnownParties(self.database, self.peers.compliance.batch_get_clearances)

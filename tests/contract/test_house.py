@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import subprocess
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 # What every service has, and what only some need. A name ending with / is a package.
 REQUIRED = {"README.md", "__init__.py", "__main__.py", "api.py", "domain/", "messages.py", "migrations/"}
-REQUIRED |= {"actions.py", "approvals.py", "rights.py", "subscribers.py", "tables.py"}
+REQUIRED |= {"actions.py", "approvals.py", "dependencies.py", "rights.py", "subscribers.py", "tables.py"}
 ONE_OF = ({"queries.py", "queries/"}, {"commands.py", "commands/"}, {"jobs.py", "jobs/"}, {"store.py", "store/"})
-OPTIONAL = {"clients.py", "dependencies.py", "settings.py"}
+OPTIONAL = {"clients.py", "settings.py"}
 # What one service has beside the plan, each with its reason.
 OWN = {
     "transactions": {
@@ -48,6 +51,29 @@ def test_a_service_follows_the_plan(service: str) -> None:
         assert len(names & there) == 1, f"a file, or a package once it has grown: {sorted(names)}"
     own = there - REQUIRED - OPTIONAL - set().union(*ONE_OF)
     assert own == OWN.get(service, set()), "what is its own says why, here"
+
+
+# What `__main__` hands to the servicers, beside the service's Dependencies.
+HANDED = ["dependencies", "approvals", "parties"]
+
+
+@pytest.mark.parametrize("service", SERVICE_NAMES)
+def test_the_edges_of_every_service_are_built_alike(service: str) -> None:
+    """Whoever knows how one service is put together knows all of them."""
+    package = f"services.{service}"
+    dependencies = importlib.import_module(f"{package}.dependencies").Dependencies
+    jobs = importlib.import_module(f"{package}.jobs").build_jobs
+    approvals = importlib.import_module(f"{package}.approvals").build_approvals
+    for build in (jobs, approvals):
+        assert [*inspect.signature(build).parameters] == ["dependencies"], build
+        assert typing.get_type_hints(build)["dependencies"] is dependencies, build
+    api = importlib.import_module(f"{package}.api")
+    servicers = [each for name, each in inspect.getmembers(api, inspect.isclass) if name.endswith("Servicer")]
+    assert servicers
+    for servicer in servicers:
+        taken = [*inspect.signature(servicer).parameters]
+        assert taken == HANDED[: len(taken)], servicer
+        assert typing.get_type_hints(servicer.__init__)["dependencies"] is dependencies, servicer
 
 
 def finders() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:

@@ -12,10 +12,10 @@ from realco.type.v1 import approval_pb2
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
-from services.chassis.data.operations import Operations
 from services.chassis.values.approval import ApprovalNotFound
 from services.chassis.values.errors import DomainError, Unavailable
 from services.compliance.approvals import build_approvals
+from services.compliance.dependencies import Dependencies
 from services.compliance.inbox import Inbox
 from tests.support.escrow import Escrow, key, new_entry
 from tests.support.peers.wire import Wire
@@ -37,9 +37,8 @@ class Desk:
     def __init__(self, escrow: Escrow, database: Database) -> None:
         self.escrow = escrow
         self.wire = Wire("compliance")
-        operations = Operations(escrow.database, escrow.clock)
-        self.kept = ApprovalsServicer(operations, escrow.approvals, NoParties())
-        own = Operations(database, escrow.clock)
+        self.kept = ApprovalsServicer(escrow.dependencies, escrow.approvals, NoParties())
+        own = Dependencies(database, escrow.clock)
         inbox = ApprovalsServicer(own, build_approvals(own), NoParties())
         self.inbox = Inbox(inbox, [self.wire.open_channel(self.kept)])
 

@@ -54,6 +54,6 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
     )
     with acting_as(dataclasses.replace(escrow.admin, subject="admin-2")), pytest.raises(ContentChanged):
-        await ApprovalsServicer(escrow.operations, escrow.approvals, ForNobody()).ApproveApproval(approve, None)
+        await ApprovalsServicer(escrow.dependencies, escrow.approvals, ForNobody()).ApproveApproval(approve, None)
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN

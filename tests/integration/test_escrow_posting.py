@@ -246,11 +246,11 @@ async def test_a_kept_refusal_is_forgotten_after_thirty_days(service_urls):
         wanted = (("subscription:inv-001", 5), ("cash", -5))
         await refusal(escrow.post(account, *wanted, idempotency_key=name))
         await escrow.post(account, ("cash", 5), ("subscription:inv-001", -5))
-        assert await forget_refusals(escrow.database) == 0
+        assert await forget_refusals(escrow.dependencies) == 0
         admin = await asyncpg.connect(urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
         await admin.execute("UPDATE refused_postings SET created_at = created_at - interval '31 days'")
         await admin.close()
-        assert await forget_refusals(escrow.database) == 1
+        assert await forget_refusals(escrow.dependencies) == 1
         await escrow.post(account, *wanted, idempotency_key=name)
         assert await escrow.posted(account) == {}
 

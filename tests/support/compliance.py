@@ -19,13 +19,13 @@ from realco.type.v1.money_pb2 import Money
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.data.database import Database
-from services.chassis.data.operations import Operations
 from services.chassis.data.tables import outbox
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
 from services.compliance.approvals import build_approvals
+from services.compliance.dependencies import Dependencies
 from services.compliance.subscribers import SUBSCRIPTIONS
 
 START = datetime(2024, 12, 3, 15, tzinfo=UTC)
@@ -70,10 +70,11 @@ class ComplianceHarness:
 
     def __init__(self, database: Database) -> None:
         self.database, self.clock = database, FakeClock(START)
-        operations = Operations(database, self.clock)
-        approvals = build_approvals(operations)
-        self.servicer, self.parties = ComplianceServicer(operations, approvals), PartiesServicer(operations, approvals)
-        self.inbox = ApprovalsServicer(operations, approvals, OwnParties(database, self.clock))
+        dependencies = Dependencies(database, self.clock)
+        approvals = build_approvals(dependencies)
+        self.servicer = ComplianceServicer(dependencies, approvals)
+        self.parties = PartiesServicer(dependencies, approvals)
+        self.inbox = ApprovalsServicer(dependencies, approvals, OwnParties(database, self.clock))
         self.party_id = new_id("pty")
 
     async def create(self, principal: Principal = MAKER, **facts: Any) -> Any:

@@ -24,7 +24,6 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
-from services.chassis.data.operations import Operations
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
@@ -33,6 +32,7 @@ from services.distributions import subscribers
 from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
 from services.distributions.approvals import build_approvals
 from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
+from services.distributions.dependencies import Dependencies
 from services.distributions.jobs import build_jobs
 from services.distributions.tables import sagas
 from tests.support.money import usd
@@ -86,14 +86,14 @@ class DistributionsHarness:
             TransactionsClient(self.wire.open_channel(self.transactions)),
             ComplianceClient(self.wire.open_channel(self.compliance)),
         )
-        operations = Operations(database, self.clock)
-        approvals = build_approvals(operations, peers)
+        dependencies = Dependencies(database=database, clock=self.clock, peers=peers)
+        approvals = build_approvals(dependencies)
         self.persons = Persons()
-        self.offerings = OfferingsServicer(operations, peers, approvals)
-        self.investments = InvestmentsServicer(operations, peers, approvals)
-        self.distributions = DistributionsServicer(operations, peers, approvals, self.persons)
-        self.approvals = ApprovalsServicer(operations, approvals, self.persons)
-        jobs = [*build_jobs(database, peers, self.clock), *build_approval_jobs("distributions", operations, approvals)]
+        self.offerings = OfferingsServicer(dependencies, approvals)
+        self.investments = InvestmentsServicer(dependencies, approvals)
+        self.distributions = DistributionsServicer(dependencies, approvals, self.persons)
+        self.approvals = ApprovalsServicer(dependencies, approvals, self.persons)
+        jobs = [*build_jobs(dependencies), *build_approval_jobs("distributions", dependencies, approvals)]
         self._jobs = {job.name: job for job in jobs}
         self._handlers = {
             event: handler for each in subscribers.SUBSCRIPTIONS for event, handler in each.handlers.items()

@@ -24,13 +24,13 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
-from services.chassis.data.operations import Operations
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
+from services.escrow.dependencies import Dependencies
 from services.escrow.domain.stages import MONEY_IN
 from services.escrow.jobs import expire_holds
 from services.escrow.posting.group_commit import Poster
@@ -106,13 +106,13 @@ class Escrow:
         self.database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.operations = operations = Operations(self.database, self.clock)
-        self.approvals = build_approvals(operations, self.poster)
+        self.dependencies = dependencies = Dependencies(database=self.database, clock=self.clock, poster=self.poster)
+        self.approvals = build_approvals(dependencies)
         self.servicers = (
-            EscrowAccountsServicer(operations, self.approvals),
-            JournalServicer(operations, self.approvals),
-            HoldsServicer(operations, self.approvals),
-            PostingsServicer(self.poster),
+            EscrowAccountsServicer(dependencies, self.approvals),
+            JournalServicer(dependencies, self.approvals),
+            HoldsServicer(dependencies, self.approvals),
+            PostingsServicer(dependencies),
         )
         self.org_id = f"org_{next(_numbers)}"
         self.admin = Principal("admin-1", "admin", self.org_id)
@@ -253,7 +253,7 @@ class Escrow:
         return [entry for event in await self.events(events.JournalEntriesPosted) for entry in event.journal_entries]
 
     async def expire_holds(self) -> int:
-        return await expire_holds(self.database, self.clock)
+        return await expire_holds(self.dependencies)
 
     async def pass_time(self, **by: float) -> None:
         self.clock.advance(timedelta(**by))

@@ -55,7 +55,7 @@ async def judge_new_inflow(dependencies: Dependencies, request: pb.CreateTransac
         Unavailable: escrow or distributions cannot be reached; nothing was written.
     """
     try:
-        unknown = await dependencies.parties.find_refusal(request.party_id, "party_id")
+        unknown = await dependencies.known_parties.find_refusal(request.party_id, "party_id")
     except Unavailable:
         unknown = None
     if unknown is not None:

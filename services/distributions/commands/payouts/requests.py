@@ -13,12 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.peers import check_answers
 from services.chassis.calls.wire import from_failure
-from services.chassis.data.database import Database
-from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
+from services.distributions.dependencies import Dependencies
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import ALLOCATIONS
@@ -43,19 +42,22 @@ class Answers:
     refused: dict[str, Failure] = field(default_factory=dict)
 
 
-async def request_payouts(saga: Saga, database: Database, peer: Transactions, clock: Clock) -> None:
-    """Asks for the saga's next batch of payouts; the saga is done when there is none left to ask for."""
+async def request_payouts(saga: Saga, dependencies: Dependencies) -> None:
+    """Asks for the saga's next batch of payouts; the saga is done when there is none left to ask for.
+
+    Raises DomainError where the outcome is unknown: the same batch is asked for again.
+    """
+    database = dependencies.database
     async with database.begin() as tx:
         requested = await list_requested(tx, saga.saga_id)
-    answers = await _ask(peer, requested) if requested else Answers()
+    answers = await _ask(dependencies.peers.transactions, requested) if requested else Answers()
     async with database.begin() as tx:
         await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS if requested else SagaStep.DONE)
         if requested:
-            await _record_answers(tx, requested, answers, clock.now())
+            await _record_answers(tx, requested, answers, dependencies.clock.now())
 
 
 async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
-    """Raises DomainError where the outcome is unknown: the same batch is asked for again."""
     request = transactions.BatchCreatePayoutsRequest(items=[_to_item(payout) for payout in requested])
     try:
         answer = await peer.batch_create_payouts(request)

@@ -1,35 +1,25 @@
-"""The closing of an offering: all subscriptions released or none, investments active, proceeds asked for."""
+"""The closing of an offering begins: every gate is open, and what it releases is fixed. sagas.py has what follows."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
-from realco.escrow.v1 import postings_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.wire import to_money
-from services.chassis.data.database import Database
-from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
-from services.chassis.values.money import Money
 from services.distributions.actions import answer_offering
-from services.distributions.commands.raises import refunds
 from services.distributions.domain.closing import check_gates
-from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import check_may_close, name_proceeds_account
-from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
-from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
-from services.distributions.store.offerings import lock_offering, require_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS
-from services.distributions.store.sagas import Saga, SagaKind, SagaStep, insert_saga, save_step
+from services.distributions.store.investments import lock_investments_of, save_investments
+from services.distributions.store.offerings import lock_offering, save_offering
+from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
 
 
 async def close_offering(
@@ -65,66 +55,3 @@ async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) ->
         if each.status is InvestmentStatus.PENDING and each.funded_minor > 0
     ]
     await save_investments(tx, changes, events.InvestmentUpdated, now)
-
-
-async def build_release_request(tx: AsyncConnection, offering_id: str) -> postings_pb2.ReleaseSubscriptionsRequest:
-    """What escrow is asked: the same request every time, because the closing fixed it."""
-    offering = await require_offering(tx, offering_id)
-    key = f"close:{offering_id}"
-    released = await sum_released(tx, offering_id)
-    return postings_pb2.ReleaseSubscriptionsRequest(
-        idempotency_key=key if offering.closing_attempt == 1 else f"{key}:{offering.closing_attempt}",
-        escrow_account_id=offering.escrow_account_id,
-        offering_id=offering_id,
-        subscriptions=[
-            postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
-            for party_id, amount_minor in released.items()
-        ],
-    )
-
-
-async def record_release(database: Database, saga: Saga, now: datetime) -> None:
-    """Escrow released every subscription: the investments are active from today, and the proceeds are due."""
-    async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
-        offering = await lock_offering(tx, saga.subject_id)
-        closed = replace(offering, status=OfferingStatus.CLOSED, closing_date=now.date())
-        offering = await save_offering(tx, offering, closed, events.OfferingClosed(), now)
-        active = await _activate_investments(tx, offering.offering_id, now.date(), now)
-        released_minor = sum(each.released_minor for each in active)
-        await PAYOUTS.insert_all(tx, [build_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
-        # Commitments that nothing was paid on have missed the closing.
-        await refunds.cancel_all(tx, offering.offering_id, now)
-        await refunds.advance_refunds(tx, offering, now)
-
-
-async def _activate_investments(
-    tx: AsyncConnection, offering_id: str, closing_date: date, now: datetime
-) -> list[Investment]:
-    """Makes the released investments active lots from the closing date on."""
-    changes = [
-        (
-            each,
-            replace(
-                each, status=InvestmentStatus.ACTIVE, accrual_start_date=closing_date, accrued_through=closing_date
-            ),
-        )
-        for each in await lock_investments_of(tx, offering_id)
-        if each.status is InvestmentStatus.PENDING and each.released_minor > 0
-    ]
-    return await save_investments(tx, changes, events.InvestmentActivated, now)
-
-
-async def record_refused_release(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
-    """Escrow refused, so no money moved: the offering is open again."""
-    log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
-    async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.DONE)
-        offering = await lock_offering(tx, saga.subject_id)
-        reopened = replace(offering, status=OfferingStatus.OPEN)
-        await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
-        changes = [
-            (each, replace(each, released_minor=0, unreturned_minor=0))
-            for each in await lock_investments_of(tx, offering.offering_id)
-        ]
-        await save_investments(tx, changes, events.InvestmentUpdated, now)

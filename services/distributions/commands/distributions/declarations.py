@@ -1,0 +1,98 @@
+"""The first step of an execution: escrow declares the whole distribution, and owes every payee from then on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.escrow.v1 import postings_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.wire import to_money
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import make_failure
+from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
+from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
+from services.distributions.commands.distributions.drafts import list_cancellations
+from services.distributions.dependencies import Dependencies
+from services.distributions.domain.payout import build_allocation_payout
+from services.distributions.domain.states import AllocationStatus, DistributionStatus
+from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
+from services.distributions.store.distributions import lock_distribution, require_distribution, save_distribution
+from services.distributions.store.offerings import require_offering, save_offering
+from services.distributions.store.payouts import PAYOUTS
+from services.distributions.store.sagas import Saga, SagaStep, save_step
+from services.distributions.store.waterfalls import save_lots
+
+
+async def declare_distribution(saga: Saga, dependencies: Dependencies) -> None:
+    """Raises DomainError where the outcome is unknown: the same declaration is asked for again."""
+    database = dependencies.database
+    async with database.begin() as tx:
+        request = await _build_request(tx, saga.subject_id)
+    try:
+        await dependencies.peers.escrow.declare_distribution(request)
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        await _record_refusal(database, saga, refusal, dependencies.clock.now())
+    else:
+        await _record_declaration(database, saga, dependencies.clock.now())
+
+
+async def _build_request(tx: AsyncConnection, distribution_id: str) -> postings_pb2.DeclareDistributionRequest:
+    """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
+    distribution = await require_distribution(tx, distribution_id)
+    offering = await require_offering(tx, distribution.offering_id)
+    owed = await sum_by_payee(tx, distribution_id)
+    return postings_pb2.DeclareDistributionRequest(
+        idempotency_key=f"dist:{distribution_id}",
+        escrow_account_id=offering.escrow_account_id,
+        distribution_id=distribution_id,
+        payables=[
+            postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
+            for party_id, amount_minor in owed.items()
+        ],
+    )
+
+
+async def _record_declaration(database: Database, saga: Saga, now: datetime) -> None:
+    """Escrow owes every payee: from here on the distribution is part of the waterfall's past."""
+    async with database.begin() as tx:
+        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        offering, distribution = await lock_distribution(tx, saga.subject_id)
+        # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
+        result = await run_waterfall(tx, offering, distribution)
+        content_hash = hash_result(offering, distribution, result)
+        invariant(
+            distribution.basis_version == offering.declarations
+            and content_hash == distribution.content_hash == distribution.approved_hash,
+            "what was declared is what was approved",
+        )
+        counted = replace(
+            offering, declarations=offering.declarations + 1, declared_through=distribution.distribution_date
+        )
+        offering = await save_offering(tx, offering, counted, events.OfferingUpdated(), now)
+        await save_lots(tx, result.after.lots, now)
+        declared = replace(distribution, status=DistributionStatus.PROCESSING, declared_at=now)
+        moves = [
+            (each, replace(each, status=AllocationStatus.PROCESSING, attempts=1))
+            for each in await lock_allocations_of(tx, distribution.distribution_id)
+        ]
+        event = events.DistributionDeclared()
+        _, allocations = await save_distribution(tx, distribution, declared, event, now, moves)
+        payouts = [build_allocation_payout(offering, each, saga.saga_id, None, now) for each in allocations]
+        await PAYOUTS.insert_all(tx, payouts)
+
+
+async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
+    """Escrow refused, so nothing is owed: the distribution failed, and another may be drafted."""
+    async with database.begin() as tx:
+        await save_step(tx, saga, SagaStep.DONE)
+        _, distribution = await lock_distribution(tx, saga.subject_id)
+        failed = replace(distribution, status=DistributionStatus.FAILED, failure=make_failure(refusal))
+        allocations = await list_cancellations(tx, distribution.distribution_id)
+        await save_distribution(tx, distribution, failed, events.DistributionFailed(), now, allocations)

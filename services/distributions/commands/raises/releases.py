@@ -1,0 +1,103 @@
+"""The first step of a closing: escrow releases every subscription to the issuer, or none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime
+
+from realco.distributions.v1 import events_pb2 as events
+from realco.escrow.v1 import postings_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.wire import to_money
+from services.chassis.data.database import Database
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+from services.chassis.values.money import Money
+from services.distributions.commands.raises import refunds
+from services.distributions.dependencies import Dependencies
+from services.distributions.domain.investment import Investment
+from services.distributions.domain.payout import build_proceeds_payout
+from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
+from services.distributions.store.offerings import lock_offering, require_offering, save_offering
+from services.distributions.store.payouts import PAYOUTS
+from services.distributions.store.sagas import Saga, SagaStep, save_step
+
+
+async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> None:
+    """Raises DomainError where the outcome is unknown: the same release is asked for again."""
+    database = dependencies.database
+    async with database.begin() as tx:
+        request = await _build_request(tx, saga.subject_id)
+    try:
+        await dependencies.peers.escrow.release_subscriptions(request)
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        await _record_refusal(database, saga, refusal, dependencies.clock.now())
+    else:
+        await _record_release(database, saga, dependencies.clock.now())
+
+
+async def _build_request(tx: AsyncConnection, offering_id: str) -> postings_pb2.ReleaseSubscriptionsRequest:
+    """What escrow is asked: the same request every time, because the closing fixed it."""
+    offering = await require_offering(tx, offering_id)
+    key = f"close:{offering_id}"
+    released = await sum_released(tx, offering_id)
+    return postings_pb2.ReleaseSubscriptionsRequest(
+        idempotency_key=key if offering.closing_attempt == 1 else f"{key}:{offering.closing_attempt}",
+        escrow_account_id=offering.escrow_account_id,
+        offering_id=offering_id,
+        subscriptions=[
+            postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
+            for party_id, amount_minor in released.items()
+        ],
+    )
+
+
+async def _record_release(database: Database, saga: Saga, now: datetime) -> None:
+    """Escrow released every subscription: the investments are active from today, and the proceeds are due."""
+    async with database.begin() as tx:
+        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        offering = await lock_offering(tx, saga.subject_id)
+        closed = replace(offering, status=OfferingStatus.CLOSED, closing_date=now.date())
+        offering = await save_offering(tx, offering, closed, events.OfferingClosed(), now)
+        active = await _activate_investments(tx, offering.offering_id, now.date(), now)
+        released_minor = sum(each.released_minor for each in active)
+        await PAYOUTS.insert_all(tx, [build_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
+        # Commitments that nothing was paid on have missed the closing.
+        await refunds.cancel_all(tx, offering.offering_id, now)
+        await refunds.advance_refunds(tx, offering, now)
+
+
+async def _activate_investments(
+    tx: AsyncConnection, offering_id: str, closing_date: date, now: datetime
+) -> list[Investment]:
+    """Makes the released investments active lots from the closing date on."""
+    changes = [
+        (
+            each,
+            replace(
+                each, status=InvestmentStatus.ACTIVE, accrual_start_date=closing_date, accrued_through=closing_date
+            ),
+        )
+        for each in await lock_investments_of(tx, offering_id)
+        if each.status is InvestmentStatus.PENDING and each.released_minor > 0
+    ]
+    return await save_investments(tx, changes, events.InvestmentActivated, now)
+
+
+async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
+    """Escrow refused, so no money moved: the offering is open again."""
+    log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
+    async with database.begin() as tx:
+        await save_step(tx, saga, SagaStep.DONE)
+        offering = await lock_offering(tx, saga.subject_id)
+        reopened = replace(offering, status=OfferingStatus.OPEN)
+        await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
+        changes = [
+            (each, replace(each, released_minor=0, unreturned_minor=0))
+            for each in await lock_investments_of(tx, offering.offering_id)
+        ]
+        await save_investments(tx, changes, events.InvestmentUpdated, now)

@@ -1,0 +1,17 @@
+"""What the service works with, put together once by `__main__` and handed to the edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.chassis.data.operations import Operations
+from services.escrow.posting.group_commit import Poster
+
+NAME = "escrow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependencies(Operations):
+    """How this service reads and writes, and its one way into the book."""
+
+    poster: Poster
