@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.data import migrate, outbox
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX
 from services.chassis.data.leadership import Leadership
+from services.chassis.events import relay
 from services.chassis.events.relay import relay_batch, run_relay
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
@@ -114,7 +117,7 @@ async def test_after_a_restore_the_same_numbers_come_under_a_new_incarnation(
         await emit(database, "before the backup", "lost by the restore")
         await listener.names(2)
         async with chassis.as_superuser(urls) as admin:
-            await admin.execute("UPDATE aggregate_versions SET version = 1")
+            await admin.execute("SET session_replication_role = replica; UPDATE aggregate_versions SET version = 1")
         monkeypatch.setenv("MIGRATION_DATABASE_URL", urls.owner_url)
         assert await migrate.main("escrow", check=False, new_incarnation=True) == 0
         await emit(database, "after the restore")
@@ -167,6 +170,64 @@ async def test_what_the_service_did_not_write_is_told_to_nobody(database, js, ur
         assert await admin.fetchval("SELECT count(*) FROM outbox WHERE refused_at IS NOT NULL") == 4
         assert await admin.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL") == 2
     assert await relay_batch(database, js, "escrow", event_key()) == 0
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "UPDATE outbox SET published_at = now()",
+        "UPDATE outbox SET published_at = now(), proof = proof_digest",
+        "UPDATE outbox SET published_at = now(), proof = substr(seal, 5)",
+        "UPDATE outbox SET published_at = now() - interval '36 days'",
+        "UPDATE outbox SET refused_at = now() - interval '36 days'; DELETE FROM outbox",
+        "DELETE FROM outbox",
+        "TRUNCATE outbox",
+        "UPDATE outbox SET proof_digest = sha256('mine'), proof = 'mine', published_at = now()",
+        "UPDATE aggregate_versions SET version = 0",
+        "DELETE FROM aggregate_versions",
+    ],
+)
+async def test_who_has_the_login_of_the_worker_takes_no_event_away(database, way):
+    await emit(database, "waits")
+    async with database.begin_for_all() as tx:
+        *before, last = way.split("; ")
+        for statement in before:
+            await tx.execute(sa.text(statement))
+        with pytest.raises(DBAPIError, match=r"keeps its rows|permission denied|is kept"):
+            await tx.execute(sa.text(last))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "UPDATE outbox SET refused_at = now()",
+        "INSERT INTO leaders VALUES ('relay', gen_random_uuid(), 'infinity')",
+    ],
+)
+async def test_what_the_worker_s_login_withholds_is_told_within_seconds(database, js, listener, way):
+    await emit(database, "withheld")
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text(way))
+    began = time.monotonic()
+    async with running(run_relay, database, js, "escrow", event_key()):
+        assert await listener.names(1) == ["withheld"]
+        await chassis.until(lambda: _all_published(database))
+    assert time.monotonic() - began < 15
+
+
+async def test_events_that_a_lock_withholds_are_told_of_where_the_service_says_whether_it_is_ready(
+    database, js, listener, monkeypatch
+):
+    monkeypatch.setattr(relay, "WITHHELD_SECONDS", 1.0)
+    monkeypatch.setattr(relay, "_LOOK_SECONDS", 0.2)
+    await emit(database, "withheld")
+    faults: dict[str, list[str]] = {}
+    async with running(run_relay, database, js, "escrow", event_key(), faults=faults):
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text("SELECT FROM outbox FOR UPDATE"))
+            await chassis.until(lambda: faults)
+        await chassis.until(lambda: not faults)
+    assert await listener.names(1) == ["withheld"]
 
 
 async def test_two_relays_publish_everything_once(database, js, listener):

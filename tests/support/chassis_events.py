@@ -34,9 +34,9 @@ async def provisioned_streams(nats_url: str):
 
 
 @asynccontextmanager
-async def running(coroutine_of, *arguments):
+async def running(coroutine_of, *arguments, **named):
     stop = asyncio.Event()
-    task = asyncio.create_task(coroutine_of(*arguments, stop))
+    task = asyncio.create_task(coroutine_of(*arguments, stop, **named))
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ SEARCH_PATH = "search_path = public, pg_temp"
 _REFUSE = f"""
 CREATE OR REPLACE FUNCTION realco_refuse() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
 BEGIN
-  RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
+  RAISE EXCEPTION '% keeps its rows as they are: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
 END $$
 """
 _REFUSE_MOVE = f"""
@@ -49,6 +49,20 @@ BEGIN
 END $$
 """
 
+# Events are told, in their order, whoever has a login: one is published when the relay proves it, by a text of which
+# the row has the digest (data/seals.py), and the numbers of an aggregate never go back.
+_REFUSE_MARKING = """
+CREATE TRIGGER refuse_marking BEFORE UPDATE OF published_at ON outbox FOR EACH ROW
+WHEN (NEW.published_at IS NOT NULL AND (
+    OLD.published_at IS NOT NULL OR NEW.published_at <> now()
+    OR sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5)
+)) EXECUTE FUNCTION realco_refuse()
+"""
+_REFUSE_GOING_BACK = """
+CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions FOR EACH ROW
+WHEN (NEW.version <= OLD.version) EXECUTE FUNCTION realco_refuse()
+"""
+
 _APPROVAL_MOVES = """
     >PENDING PENDING>APPROVED PENDING>EXECUTED PENDING>REJECTED PENDING>EXPIRED PENDING>CANCELLED
     APPROVED>EXECUTED APPROVED>FAILED
@@ -67,8 +81,8 @@ def create_chassis_tables(op: Op) -> None:
     """Makes the chassis' tables, and the functions that refuse what none of a service's tables may take."""
     tables.metadata.create_all(op.get_bind())
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
-    for function in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY):
-        op.execute(function)
+    for statement in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY, _REFUSE_MARKING, _REFUSE_GOING_BACK):
+        op.execute(statement)
     for name, (column, days) in FORGOTTEN_AFTER_DAYS.items():
         keep(op, name, column, days)
     guard_moves(op, {"approvals": _APPROVAL_MOVES})

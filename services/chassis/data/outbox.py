@@ -39,9 +39,9 @@ SELECT drawn.aggregate_id, drawn.version, incarnation.incarnation::text FROM dra
 """
 _INSERT = """
 INSERT INTO outbox (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, traceparent,
-                    occurred_at, seal)
+                    occurred_at, seal, proof_digest)
 SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bytea[], $8::text[],
-                         $9::timestamptz[], $10::bytea[])
+                         $9::timestamptz[], $10::bytea[], $11::bytea[])
 """
 
 
@@ -112,7 +112,9 @@ async def write(
         )
         name, scope = event.DESCRIPTOR.full_name, scope_of(event)
         seal = seals.make(OUTBOX, org_id, meta.event_id, name, scope, payload)
-        rows.append((meta.event_id, name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now, seal))
+        proof_digest = seals.digest_proof(OUTBOX, org_id, meta.event_id)
+        told = (meta.event_id, name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now)
+        rows.append((*told, seal, proof_digest))
     await connection.execute(_INSERT, org_id, *(list(column) for column in zip(*rows, strict=True)))
 
 

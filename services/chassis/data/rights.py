@@ -63,7 +63,7 @@ CHASSIS: Table = {
     "incarnation": read_only(),
     # The relay reads and marks; a request only leaves its events.
     "outbox": Rights(
-        Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at", "refused_at"), delete=True)
+        Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at", "refused_at", "proof"), delete=True)
     ),
     "aggregate_versions": both(insert=EVERY, update=("version",)),
     "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=True)),

@@ -4,6 +4,9 @@ A seal is `key id (4) | HMAC-SHA256` over the place (the table) and the values, 
 sees. A row that was written or changed past the service, from a stolen login, a backup or a console, does not bear the
 seal of what it says, and nothing is done upon it.
 
+Where a seal would be asked for too late, the database itself asks for a proof: a row is written with the digest of a
+text that only the service can make, and a trigger refuses the step to whoever does not give that text.
+
 `DATA_KEY_FILE` holds the keys: 32 bytes in hexadecimal a line. The first one is used; those after it are older ones,
 whose seals still count.
 """
@@ -68,6 +71,11 @@ class Seals:
         """The seal of these values: texts, numbers, times, bytes, None, or lists of them."""
         return self._current + self._digest(self._current, place, values)
 
+    def are_sealed(self, seal: bytes | None, place: str, *values: Any) -> bool:
+        """Whether the seal is of these values."""
+        key_id = (seal or b"")[:_KEY_ID_BYTES]
+        return key_id in self._keys and hmac.compare_digest(seal or b"", key_id + self._digest(key_id, place, values))
+
     def check(self, seal: bytes | None, place: str, row: str, *values: Any) -> None:
         """Returns if the seal is of these values.
 
@@ -77,12 +85,23 @@ class Seals:
         Raises:
             NotSealed
         """
-        key_id = (seal or b"")[:_KEY_ID_BYTES]
-        if key_id in self._keys and hmac.compare_digest(seal or b"", key_id + self._digest(key_id, place, values)):
+        if self.are_sealed(seal, place, *values):
             return
         ROWS_NOT_SEALED.labels(place).inc()
         log.error("row_not_sealed", place=place, row=row)
         raise NotSealed(f"{place} {row} was not written by this service, or with a key that it does not have")
+
+    def digest_proof(self, place: str, *values: Any) -> bytes:
+        """What a row is written with that a later step must prove: `key id (4) | SHA-256 of the proof`."""
+        return self._current + hashlib.sha256(self._prove(self._current, place, values)).digest()
+
+    def prove(self, digest: bytes | None, place: str, *values: Any) -> bytes:
+        """The proof with this digest, if the row was written by this service; else one that the database refuses."""
+        key_id = (digest or b"")[:_KEY_ID_BYTES]
+        return self._prove(key_id if key_id in self._keys else self._current, place, values)
+
+    def _prove(self, key_id: bytes, place: str, values: Sequence[Any]) -> bytes:
+        return self._digest(key_id, f"proof:{place}", values)
 
     def _digest(self, key_id: bytes, place: str, values: Sequence[Any]) -> bytes:
         # As JSON, no two rows are spelled alike, whatever their texts hold.

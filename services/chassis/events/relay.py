@@ -5,60 +5,167 @@
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
   stream and, for certain, every consumer's inbox drop the repeat.
-- What does not bear the seal of this service was put there past it, and is never published (data/seals.py).
-- One relay at a time works for a database, whichever holds its row in `leaders`; it would be safe if two did.
+- What does not bear the seal of this service was put there past it, and is never published (data/seals.py). It is
+  looked at again, since a login of the database can write that it was refused.
+- One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
+  wait too long although somebody leads, this one relays all the same.
+- Who has a login can still keep rows locked. Then events wait, and the service is not ready (`watch`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import asyncpg
+import nats.errors
+import sqlalchemy as sa
 from nats.js import JetStreamContext
+from nats.js.errors import Error as JetStreamError
 
-from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.database import Database, driver_connection, is_contention
 from services.chassis.data.leadership import Leadership
 from services.chassis.data.outbox import OUTBOX
-from services.chassis.data.seals import NotSealed, Seals
+from services.chassis.data.seals import Seals
 from services.chassis.events.signatures import SIGNATURE, EventKey
-from services.chassis.events.streams import MESSAGE_ID, BatchRefused, Outgoing, publish_batch, publish_one, subject_of
+from services.chassis.events.streams import (
+    MESSAGE_ID,
+    BatchRefused,
+    Outgoing,
+    publish_batch,
+    publish_one,
+    subject_of,
+)
+from services.chassis.events.watch import Faults
 from services.chassis.process.loops import keep_going, wait_for_any
-from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, log
+from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, ROWS_NOT_SEALED, log
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 # What another process of this service committed is found by looking; our own commits wake us.
 POLL_SECONDS = 0.2
 _STANDBY_SECONDS = 1.0
+# After so long an event is told by whichever process sees it.
+OVERDUE_SECONDS = 5.0
+# After so long the service is not ready, since somebody keeps its events from being told.
+WITHHELD_SECONDS = 10.0
+_LOOK_SECONDS = 2.0
+_FIRST = -(2**63)
 
-_READ = """
-SELECT id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, org_id, traceparent, occurred_at,
-       seal, extract(epoch FROM now() - created_at)::float8 AS age_seconds
-FROM outbox
-WHERE published_at IS NULL AND refused_at IS NULL
-ORDER BY id
-LIMIT $1
+_COLUMNS = (
+    "SELECT org_id, id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, traceparent,"
+    " occurred_at, seal, proof_digest FROM outbox"
+)
+_READ = f"{_COLUMNS} WHERE published_at IS NULL AND refused_at IS NULL ORDER BY id LIMIT $1"
+_READ_REFUSED = f"{_COLUMNS} WHERE refused_at IS NOT NULL AND id > $2 ORDER BY id LIMIT $1"
+_MARK = """
+UPDATE outbox SET published_at = now(), proof = told.proof, refused_at = NULL
+FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (org_id, id, proof)
+WHERE outbox.org_id = told.org_id AND outbox.id = told.id AND outbox.published_at IS NULL
 """
-_MARK = "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[]) AND published_at IS NULL"
-_REFUSE = "UPDATE outbox SET refused_at = now() WHERE id = ANY($1::bigint[])"
+_REFUSE = """
+UPDATE outbox SET refused_at = now()
+FROM unnest($1::text[], $2::bigint[]) AS told (org_id, id)
+WHERE outbox.org_id = told.org_id AND outbox.id = told.id
+"""
+_OLDEST = sa.text(
+    "SELECT id, extract(epoch FROM now() - created_at)::float8 AS seconds FROM outbox"
+    " WHERE published_at IS NULL AND refused_at IS NULL ORDER BY id LIMIT 1"
+)
 
 
-async def run_relay(database: Database, js: JetStreamContext, area: str, key: EventKey, stop: asyncio.Event) -> None:
-    """Relays until `stop` is set, through restarts of PostgreSQL and NATS."""
-    leadership = Leadership(database, "relay")
+async def run_relay(
+    database: Database,
+    js: JetStreamContext,
+    area: str,
+    key: EventKey,
+    stop: asyncio.Event,
+    faults: Faults | None = None,
+) -> None:
+    """Relays until `stop` is set, through restarts of PostgreSQL and NATS.
 
-    async def relay() -> None:
+    Args:
+        faults: Says, as long as it is so, that events are withheld.
+    """
+    relay = _Relay(database, js, area, key)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(keep_going(f"relay:{area}", stop, lambda: relay.run(stop)))
+        both.create_task(
+            keep_going(f"outbox:{area}", stop, lambda: relay.watch(stop, {} if faults is None else faults))
+        )
+    await relay.leadership.give_up()
+
+
+class _Relay:
+    """One process's relay."""
+
+    def __init__(self, database: Database, js: JetStreamContext, area: str, key: EventKey) -> None:
+        self._database, self._js, self._area, self._key = database, js, area, key
+        self.leadership = Leadership(database, "relay")
+        self._is_nats_away = False
+        self._oldest, self._oldest_since = 0, 0.0
+        self._refused_after, self._refused_at = _FIRST, 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            if not await leadership.hold():
+            if not await self._leads() and (await self._find_oldest())[1] < OVERDUE_SECONDS:
                 await wait_for_any(stop, seconds=_STANDBY_SECONDS)
                 continue
-            database.events_waiting.clear()
-            if await relay_batch(database, js, area, key) == 0:
-                await wait_for_any(stop, database.events_waiting, seconds=POLL_SECONDS)
+            self._database.events_waiting.clear()
+            await self._look_again()
+            try:
+                count = await relay_batch(self._database, self._js, self._area, self._key)
+            except (nats.errors.Error, JetStreamError, TimeoutError):
+                self._is_nats_away = True
+                raise
+            self._is_nats_away = False
+            if count == 0:
+                await wait_for_any(stop, self._database.events_waiting, seconds=POLL_SECONDS)
 
-    await keep_going(f"relay:{area}", stop, relay)
-    await leadership.give_up()
+    async def watch(self, stop: asyncio.Event, faults: Faults) -> None:
+        """It is a fault when the oldest event stays the oldest, and NATS is not away."""
+        while not stop.is_set():
+            oldest, seconds = await self._find_oldest()
+            OUTBOX_OLDEST_SECONDS.labels(self._area).set(seconds)
+            now = time.monotonic()
+            if oldest != self._oldest or self._is_nats_away:
+                self._oldest, self._oldest_since = oldest, now
+            withheld = oldest != 0 and now - self._oldest_since > WITHHELD_SECONDS
+            if withheld and OUTBOX not in faults:
+                log.error("events_withheld", oldest=oldest)
+                faults[OUTBOX] = [f"event {oldest} is not published"]
+            elif not withheld:
+                faults.pop(OUTBOX, None)
+            await wait_for_any(stop, seconds=_LOOK_SECONDS)
+
+    async def _leads(self) -> bool:
+        try:
+            return await self.leadership.hold()
+        except Exception as error:
+            if not is_contention(error):
+                raise
+            return False  # somebody keeps the row locked
+
+    async def _find_oldest(self) -> tuple[int, float]:
+        """The event that is next, and for how long it has waited; zeros where none does."""
+        async with self._database.begin_for_all() as tx:
+            row = (await tx.execute(_OLDEST)).one_or_none()
+        return (row.id, max(0.0, row.seconds)) if row else (0, 0.0)
+
+    async def _look_again(self) -> None:
+        """Publishes what is ours among what is marked as refused, a page at a time."""
+        now = time.monotonic()
+        if now - self._refused_at < _LOOK_SECONDS:
+            return
+        self._refused_at = now
+        async with self._database.begin_for_all() as tx:
+            rows = await (await driver_connection(tx)).fetch(_READ_REFUSED, BATCH_MAX, self._refused_after)
+        self._refused_after = rows[-1]["id"] if rows else _FIRST
+        ours = [row for row in rows if _is_ours(row, self._database.seals)]
+        if ours:
+            log.error("events_refused_by_another", events=len(ours))
+            await _publish_and_mark(self._database, self._js, self._area, self._key, _cut(ours))
 
 
 async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey) -> int:
@@ -66,30 +173,41 @@ async def relay_batch(database: Database, js: JetStreamContext, area: str, key: 
     async with database.begin_for_all() as tx:
         connection = await driver_connection(tx)
         rows = _cut(await connection.fetch(_READ, BATCH_MAX))
-    OUTBOX_OLDEST_SECONDS.labels(area).set(max(0.0, rows[0]["age_seconds"]) if rows else 0)
-    if not rows:
-        return 0
     ours = [row for row in rows if _is_ours(row, database.seals)]
     if ours:
-        await _publish(js, area, [_message(row, area, key) for row in ours])
-    published = {row["id"] for row in ours}
-    async with database.begin_for_all() as tx:
-        connection = await driver_connection(tx)
-        await connection.execute(_MARK, published)
-        if refused := {row["id"] for row in rows} - published:
-            await connection.execute(_REFUSE, refused)
-    EVENTS_PUBLISHED.labels(area).inc(len(ours))
+        await _publish_and_mark(database, js, area, key, ours)
+    if len(ours) < len(rows):
+        await _refuse(database, [row for row in rows if not _is_ours(row, database.seals)])
     return len(rows)
 
 
+async def _publish_and_mark(
+    database: Database, js: JetStreamContext, area: str, key: EventKey, rows: Sequence[asyncpg.Record]
+) -> None:
+    await _publish(js, area, [_message(row, area, key) for row in rows])
+    proofs = [database.seals.prove(row["proof_digest"], OUTBOX, row["org_id"], str(row["event_id"])) for row in rows]
+    async with database.begin_for_all() as tx:
+        await (await driver_connection(tx)).execute(_MARK, *_keys_of(rows), proofs)
+    EVENTS_PUBLISHED.labels(area).inc(len(rows))
+
+
+async def _refuse(database: Database, rows: Sequence[asyncpg.Record]) -> None:
+    """What a role of the database put there is told to nobody."""
+    for row in rows:
+        ROWS_NOT_SEALED.labels(OUTBOX).inc()
+        log.error("row_not_sealed", place=OUTBOX, row=str(row["id"]))
+    async with database.begin_for_all() as tx:
+        await (await driver_connection(tx)).execute(_REFUSE, *_keys_of(rows))
+
+
+def _keys_of(rows: Sequence[asyncpg.Record]) -> tuple[list[str], list[int]]:
+    return [row["org_id"] for row in rows], [row["id"] for row in rows]
+
+
 def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
-    """Whether this service wrote it: what a role of the database put there is told to nobody."""
+    """Whether this service wrote it."""
     told = (row["org_id"], str(row["event_id"]), row["event_type"], row["scope"], row["payload"])
-    try:
-        seals.check(row["seal"], OUTBOX, str(row["id"]), *told)
-    except NotSealed:
-        return False
-    return True
+    return seals.are_sealed(row["seal"], OUTBOX, *told)
 
 
 async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]) -> None:

@@ -191,7 +191,7 @@ class Runtime:
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
-            "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet),
+            "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self._faults),
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
             "health": self._watch_health(readiness, names),
         }
@@ -209,8 +209,8 @@ class Runtime:
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
     async def _watch_health(self, readiness: Any, names: Sequence[str]) -> None:
-        """Ready while the database answers and no event passes by a consumer. NATS may be away: the outbox keeps what
-        there is to say.
+        """Ready while the database answers, no event passes by a consumer, and none is withheld. NATS may be away: the
+        outbox keeps what there is to say.
         """
         while not self.stop.is_set():
             if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside
