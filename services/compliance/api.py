@@ -109,6 +109,11 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
     async def GetMe(self, request: parties_pb2.GetMeRequest, context: ServicerContext) -> parties_pb2.Me:
         return await self._dependencies.read(request, parties_read.get_me)
 
+    async def EndSessions(
+        self, request: parties_pb2.EndSessionsRequest, context: ServicerContext
+    ) -> parties_pb2.EndSessionsResponse:
+        return await self._dependencies.write(request, parties_pb2.EndSessionsResponse, parties.end_sessions)
+
     async def ListPartiesOfPerson(
         self, request: parties_pb2.ListPartiesOfPersonRequest, context: ServicerContext
     ) -> parties_pb2.ListPartiesOfPersonResponse:

@@ -16,7 +16,7 @@ RIGHTS: Table = {
     ),
     "party_persons": both(insert=EVERY, update=("title", "version", "updated_at", "seal"), delete=True),
     "former_persons": appended(),
-    "ended_sessions": read_only(),
+    "ended_sessions": appended(),
     "compliance_checks": both(
         insert=EVERY,
         update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at", "seal"),

@@ -83,13 +83,15 @@ former_persons = sa.Table(
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
 )
 
-# When the sessions of a person were ended: whoever signed in before moves no money any more. Written by operators.
+# Append-only: when the sessions of a person were ended, and by whom. Whoever signed in before the last time moves no
+# money any more.
 ended_sessions = sa.Table(
     "ended_sessions",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("person_id", sa.Text, primary_key=True),
-    sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True, server_default=sa.func.now()),
+    sa.Column("ended_by", sa.Text, nullable=False),
     # In another spelling it would be nobody's, and end nothing.
     sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
 )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import grpc
 import pytest
 from realco.compliance.v1 import parties_pb2 as pty
@@ -27,11 +23,9 @@ from demo.harness.money import usd
 from demo.harness.polling import wait_for
 from demo.harness.rest import Json, RestClient, new_key
 from deploy.local.instance import Instance
-from deploy.topology import database_of
 from tests.e2e.organization import Organization, agree_to, metadata_of, open_client
 
 AMOUNT_MINOR = 200_00
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 @dataclass(frozen=True)
@@ -196,22 +190,6 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     assert {one["partyId"] for one in bob.get("/me")["parties"]} == {ira}
 
 
-def end_sessions(org: Organization, person: str) -> None:
-    """As an operator does it: the statements of the page, as the owner."""
-    statements = re.search(r"```sql\n(SET app.*?)```", OPERATIONS.read_text(), re.DOTALL)
-    assert statements is not None
-
-    async def run(sql: str) -> None:
-        connection = await asyncpg.connect(org.instance.database_url("compliance"))
-        try:
-            await connection.execute(f"SET ROLE {database_of('compliance').owner_role}")
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    asyncio.run(run(statements[1].replace("org-demo", org.org_id).replace("ann@example.org", person)))
-
-
 def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_again(org: Organization) -> None:
     party = org.add_cleared_party()
     offering = org.open_offering(10 * AMOUNT_MINOR)
@@ -222,7 +200,7 @@ def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_agai
     approve = f"/approvals/{asked['approvalId']}/approve", {"contentHash": read["contentHash"]}
 
     for user in (ann.user, org.second_admin.user):
-        end_sessions(org, user)
+        assert org.admin.post("/sessions/end", {"personId": user})["personId"] == user
     ended = 401, "SESSION_ENDED", "POST"
     body = agree_to(offering) | {"partyId": party, "amount": usd(AMOUNT_MINOR)}
     ann.expect_refusal(*ended, "/investments", body)

@@ -11,6 +11,7 @@ from realco.compliance.v1 import parties_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -83,6 +84,13 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
         raise PersonNotFound("person_id")
     check_etag(request.etag, messages.etag_of_person(row))
     return await actions.answer_party(tx, await store.delete_person(tx, party, person_id, now), now)
+
+
+async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
+    principal, person_id = current_principal(), normalize_person(request.person_id)
+    columns = {"org_id": principal.org_id, "person_id": person_id, "ended_by": principal.person}
+    ended_at = await store.insert_end_of_sessions(tx, **columns)
+    return pb.EndSessionsResponse(person_id=person_id, end_time=to_timestamp(ended_at))
 
 
 async def _check_may_act_for_more(tx: AsyncConnection, person_id: str) -> None:

@@ -127,10 +127,17 @@ async def list_former_parties_of(tx: AsyncConnection, person_id: str, now: datet
     return list(await tx.scalars(theirs.where(c.ended_at > now - INTEREST_LASTS).distinct().order_by(c.party_id)))
 
 
+async def insert_end_of_sessions(tx: AsyncConnection, **values: Any) -> datetime:
+    """Ended at this moment of the database: sign-ins are not in the time of a test clock."""
+    statement = sa.insert(ended_sessions).values(**values).returning(ended_sessions.c.ended_at)
+    ended_at: datetime = (await tx.execute(statement)).scalar_one()
+    return ended_at
+
+
 async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
     c = ended_sessions.c
-    theirs = sa.select(c.ended_at).where(is_mine(ended_sessions), c.person_id == person_id)
+    theirs = sa.select(sa.func.max(c.ended_at)).where(is_mine(ended_sessions), c.person_id == person_id)
     found: datetime | None = await tx.scalar(theirs)
     return found
 

@@ -12,9 +12,8 @@ ROWS = (
     "INSERT INTO party_persons VALUES ('org_1', 'pty_1', 'ann', 'x', 1, 'ann', now(), now())",
     (
         "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type, entity_id,"
-        " party_id, created_at, updated_at) VALUES ('org_1', 'chk_1', 'LIMIT_CHECK', 'FAILED',"
-        " 'TRANSACTION', 'txn_1',"
-        " 'pty_1', now(), now())"
+        " party_id, direction, amount_minor, currency, created_at, updated_at) VALUES ('org_1', 'chk_1',"
+        " 'LIMIT_CHECK', 'FAILED', 'TRANSACTION', 'txn_1', 'pty_1', 'IN', 100, 'USD', now(), now())"
     ),
     (
         "INSERT INTO limit_usage (org_id, transaction_id, party_id, amount_minor, currency, counted, counted_at)"
@@ -26,7 +25,9 @@ ROWS = (
 FIXED = {
     "parties": "org_id party_id created_at",
     "party_persons": "party_id person_id created_by created_at",
-    "compliance_checks": "check_type entity_type entity_id party_id failure makers created_at",
+    "compliance_checks": (
+        "check_type entity_type entity_id party_id direction amount_minor currency failure makers created_at"
+    ),
     "limit_usage": "party_id amount_minor currency counted_at",
     "default_limits": "amount_minor limit_type",
     "transaction_limits": "amount_minor set_by set_at",
@@ -55,6 +56,7 @@ RULES = {
         "23514",
     ),
     "an unknown role": ("UPDATE parties SET roles = '{KING}'", "23514"),
-    "an end of sessions": ("INSERT INTO ended_sessions VALUES ('org_1', 'ann', now())", "42501"),
+    "an end of sessions": ("UPDATE ended_sessions SET ended_at = 'epoch'", "42501"),
+    "an end of sessions that is taken back": ("DELETE FROM ended_sessions", "42501"),
     "a limit to begin with": ("INSERT INTO default_limits VALUES ('DAILY_DEPOSIT', 'EUR', 1, now())", "42501"),
 }

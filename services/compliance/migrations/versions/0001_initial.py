@@ -171,9 +171,10 @@ def _create_tables() -> None:
         "ended_sessions",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("person_id", sa.Text(), nullable=False),
-        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("ended_by", sa.Text(), nullable=False),
         sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
-        sa.PrimaryKeyConstraint("org_id", "person_id"),
+        sa.PrimaryKeyConstraint("org_id", "person_id", "ended_at"),
     )
     op.create_table(
         "limit_usage",
