@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from types import SimpleNamespace
 
@@ -102,6 +103,19 @@ async def test_another_body_under_the_same_key_is_refused_and_nothing_is_done(da
     assert command.runs == 1
     # The refusal is about the key: it is not what the key answers from now on.
     assert await once(database, request(amount=100), pb.Hold, command) == pb.Hold(hold_id="hold_1")
+
+
+@pytest.mark.parametrize("refusal", [None, NotEnough("Too little.")], ids=["done", "refused"])
+async def test_a_key_names_one_decision_whatever_it_is_sent_to(database, refusal):
+    command, other = Command(refusal), pb.CaptureHoldRequest(idempotency_key="key-1")
+    with contextlib.suppress(NotEnough):
+        await once(database, request(), pb.Hold, command)
+    with pytest.raises(IdempotencyKeyReused) as reused:
+        await once(database, other, pb.CaptureHoldResponse, command)
+    assert reused.value.fields == {"idempotency_key": "was used with another request"}
+    with pytest.raises(IdempotencyKeyReused):
+        await answered_before(database, other, pb.CaptureHoldResponse)
+    assert command.runs == 1
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ async def test_what_must_not_be_done_is_refused(service, urls, admin, kind):
         "SELECT set_config('app.org_id', 'org_1', false);"
         "INSERT INTO outbox (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload,"
         " occurred_at) VALUES ('org_1', gen_random_uuid(), 'x', 'x', 1, '_', 'x', now());"
-        "INSERT INTO handled_requests (org_id, principal, rpc, idempotency_key, fingerprint, status)"
-        " VALUES ('org_1', 'x', 'x', 'x', 'x', 'running');"
+        "INSERT INTO handled_requests (org_id, principal, idempotency_key, fingerprint, status)"
+        " VALUES ('org_1', 'x', 'x', 'x', 'running');"
         "INSERT INTO handled_events VALUES ('org_1', 'x', gen_random_uuid())"
     )
     for row in illegal_sql_of(service).ROWS:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
+from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.refusals import ContentChanged
-from tests.support.escrow import Escrow, key, new_entry
+from tests.support.escrow import Escrow, key, new_entry, refusal
 
 
 class ForNobody:
@@ -57,3 +61,87 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
         await ApprovalsServicer(escrow.dependencies, escrow.approvals, ForNobody()).ApproveApproval(approve, None)
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
+
+
+FUNDED = new_entry(("cash", 5), ("suspense", -5))
+
+
+def single(account: str, name: str) -> journal_pb.PostJournalEntryRequest:
+    return journal_pb.PostJournalEntryRequest(escrow_account_id=account, idempotency_key=name, journal_entry=FUNDED)
+
+
+def batch(account: str, *names: str) -> journal_pb.BatchPostJournalEntriesRequest:
+    items = [{"idempotency_key": name, "journal_entry": FUNDED} for name in names]
+    return journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+
+
+async def approve(escrow: Escrow, asked: Approval) -> None:
+    request = approvals_pb2.ApproveApprovalRequest(
+        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
+    )
+    with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
+        done = await ApprovalsServicer(escrow.operations, escrow.approvals, ForNobody()).ApproveApproval(request, None)
+    assert done.status == Approval.EXECUTED
+
+
+async def test_a_batch_that_is_asked_for_again_is_the_same_approval_even_when_it_is_done(escrow: Escrow):
+    account = await escrow.open()
+    asked = await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b"))
+    await approve(escrow, asked)
+    assert await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b")) == asked
+    assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        (single("", "b"), batch("", "a", "b"), "items[1].idempotency_key"),
+        (batch("", "a", "b"), single("", "b"), "idempotency_key"),
+        (batch("", "a", "b"), batch("", "c", "b"), "items[1].idempotency_key"),
+        (batch("", "a", "b"), batch("", "b", "a"), "items[0].idempotency_key"),
+        (batch("", "a"), batch("", "a", "b"), "items[0].idempotency_key"),
+    ],
+    ids=["one, then in a batch", "in a batch, then alone", "other batches", "another order", "a longer batch"],
+)
+async def test_what_a_person_asks_for_once_is_not_booked_twice_by_a_batch(escrow: Escrow, first, second, named):
+    account = await escrow.open()
+    for request in (first, second):
+        request.escrow_account_id = account
+    asked = await escrow.ask(name_rpc(first), first)
+    with pytest.raises(IdempotencyKeyReused) as reused:
+        await escrow.ask(name_rpc(second), second)
+    assert reused.value.fields == {named: "was used with another request"}
+    await approve(escrow, asked)
+    count = len(getattr(first, "items", [first]))
+    assert await escrow.posted(account) == {"cash": 5 * count, "suspense": 5 * count}
+    # What was refused left its other keys free.
+    assert (await escrow.ask("PostJournalEntry", single(account, "c"))).status == Approval.PENDING
+
+
+async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow):
+    account = await escrow.open()
+    for maker in ("maker-1", "maker-2"):
+        person = dataclasses.replace(escrow.admin, subject=maker)
+        await approve(escrow, await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b"), person))
+    assert await escrow.posted(account) == {"cash": 20, "suspense": 20}
+
+
+async def test_a_service_that_posts_the_same_entry_alone_and_in_a_batch_posts_it_once(escrow: Escrow):
+    account = await escrow.open()
+    alone = await escrow.call("PostJournalEntry", single(account, "a"))
+    together = (await escrow.call("BatchPostJournalEntries", batch(account, "a", "b"))).posted.results
+    assert [(result.journal_entry == alone, result.replayed) for result in together] == [(True, True), (False, False)]
+    assert await escrow.call("PostJournalEntry", single(account, "b")) == together[1].journal_entry
+    release = postings_pb.ReleaseSubscriptionsRequest(
+        escrow_account_id=account,
+        idempotency_key="a",
+        offering_id=key(),
+        subscriptions=[{"party_id": "inv-001", "amount": {"amount_minor": 1, "currency_code": "USD"}}],
+    )
+    importer = dataclasses.replace(escrow.transactions, subject="service:importer")
+    assert (await refusal(escrow.call("ReleaseSubscriptions", release, importer)))[0] == "IDEMPOTENCY_KEY_REUSED"
+    assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
+
+
+def name_rpc(request: Message) -> str:
+    return request.DESCRIPTOR.name.removesuffix("Request")

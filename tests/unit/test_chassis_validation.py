@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from buf.validate import validate_pb2
+from google.protobuf import descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import compliance_pb2, parties_pb2
@@ -163,3 +164,22 @@ def test_rules_of_the_proto_and_of_all_fields_are_told_together():
     with pytest.raises(InvalidField) as refusal:
         validation.validate(request)
     assert sorted(refusal.value.fields) == ["expire_time", "idempotency_key"]
+
+
+KEYED_BATCHES = [
+    GetMessageClass(message)
+    for name in ("escrow.v1.journal", "escrow.v1.postings", "transactions.v1.transactions")
+    for message in descriptor_pool.Default()
+    .FindFileByName(f"realco/{name.replace('.', '/')}.proto")
+    .message_types_by_name.values()
+    if "items" in message.fields_by_name
+]
+
+
+@pytest.mark.parametrize("batch", KEYED_BATCHES, ids=lambda batch: batch.DESCRIPTOR.name)
+def test_a_key_stands_once_in_a_batch(batch):
+    request = batch(items=[{"idempotency_key": name} for name in ("a", "b", "a", "a")])
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    doubled = {path: fault for path, fault in refusal.value.fields.items() if "is the key of" in fault}
+    assert doubled == {f"items[{n}].idempotency_key": "is the key of items[0], too" for n in (2, 3)}

@@ -27,7 +27,7 @@ from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.leases import due_in
-from services.chassis.data.once import is_decision
+from services.chassis.data.once import is_decision, keys_of
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
     Approval,
@@ -107,8 +107,8 @@ class Approvals:
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
         content = messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
-        # Who asks again without a key, or sends a batch again, means what waits already.
-        before = None if getattr(request, "idempotency_key", "") else await self._find_asked(tx, kind.name, content)
+        # Who asks again without a key means what waits already.
+        before = None if keys_of(request) else await self._find_asked(tx, kind.name, content)
         approval = before or await self._events.insert(tx, kind.name, content, details, now)
         shown = messages.to_approval(approval, now, details, self.list_actions(approval, now))
         return kind.answer_type(approval=shown)

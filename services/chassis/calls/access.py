@@ -43,6 +43,8 @@ class Rule:
     passed_on_by: frozenset[str] = frozenset()
     # A call of it is the second person's decision, and a yes unless this field has this value.
     second_person: bool = False
+    # A person's call of it only asks.
+    two_persons: bool = False
     no: tuple[str, int] | None = None
 
     def admits(self, principal: Principal) -> bool:
@@ -175,6 +177,7 @@ def _rule(method: MethodDescriptor) -> Rule:
         party_in_route=in_route,
         passed_on_by=frozenset(access.passed_on_by),
         second_person=options.Extensions[four_eyes].second_person,
+        two_persons=options.Extensions[four_eyes].two_persons,
         no=_find_no(method.input_type, access.says_no) if access.says_no else None,
     )
 

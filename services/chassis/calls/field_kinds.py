@@ -2,7 +2,7 @@
 
 These rules stand in no proto, so that none can be without them; only that a text may have several lines is said there
 (`(buf.validate.field).string.(realco.type.v1.lines) = true`), and which fields an update cannot take away
-(`(realco.type.v1.not_cleared) = true`).
+(`(realco.type.v1.not_cleared) = true`). In a batch no idempotency key stands twice: one key names one decision.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from services.chassis.values.text import find_fault, find_payment_number
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE, _MASK = "google.protobuf.Timestamp", "google.type.Date", "google.protobuf.FieldMask"
+_KEY = "idempotency_key"
 # Rules of our own that let no control character through: what has one of them is not looked at twice.
 _STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.currency)
 
@@ -36,6 +37,7 @@ class _Plan:
     maps: list[tuple[str, _Plan | None]] = field(default_factory=list)
     messages: list[tuple[str, _Plan]] = field(default_factory=list)
     lists: list[tuple[str, _Plan]] = field(default_factory=list)
+    keyed_lists: list[str] = field(default_factory=list)
     ranges: list[tuple[str, str]] = field(default_factory=list)
     not_cleared: list[tuple[str, FieldDescriptor]] = field(default_factory=list)  # the mask that may name it; the field
     is_sound: Callable[[Any], bool] | None = None  # of a time or a day, which is one value
@@ -44,8 +46,8 @@ class _Plan:
 
     @property
     def is_empty(self) -> bool:
-        parts = (self.texts, self.lists_of_texts, self.maps, self.messages, self.lists, self.ranges, self.not_cleared)
-        return self.is_complete and self.is_sound is None and not any(parts)
+        fields = (self.texts, self.lists_of_texts, self.maps, self.messages, self.lists, self.keyed_lists)
+        return self.is_complete and self.is_sound is None and not any((*fields, self.ranges, self.not_cleared))
 
 
 _PLANS: dict[str, _Plan] = {}
@@ -95,6 +97,8 @@ def _add_field(plan: _Plan, item: FieldDescriptor) -> None:
         plan.maps.append((item.name, _plan_for(value) if value is not None else None))
     elif inner is not None:
         held = _plan_for(inner)
+        if item.is_repeated and _KEY in inner.fields_by_name:
+            plan.keyed_lists.append(item.name)
         if not held.is_empty:
             (plan.lists if item.is_repeated else plan.messages).append((item.name, held))
     elif item.type == FieldDescriptor.TYPE_STRING:
@@ -121,6 +125,8 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
     for name, held in plan.lists:
         for index, item in enumerate(getattr(message, name)):
             _collect(item, held, f"{prefix}{name}[{index}].", faults)
+    for name in plan.keyed_lists:
+        _check_keys([item.idempotency_key for item in getattr(message, name)], prefix + name, faults)
     for name, of_values in plan.maps:
         _collect_map(getattr(message, name), of_values, prefix, f"{name}[*]", faults)
     for mask, item in plan.not_cleared:
@@ -130,6 +136,13 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
         both = message.HasField(begin) and message.HasField(end)
         if both and _order(getattr(message, begin)) > _order(getattr(message, end)):
             faults.append((prefix + begin, "must not be after the end of the range"))
+
+
+def _check_keys(keys: list[str], path: str, faults: Faults) -> None:
+    first: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        if first.setdefault(key, index) != index:
+            faults.append((f"{path}[{index}].{_KEY}", f"is the key of {path}[{first[key]}], too"))
 
 
 def _is_set(message: Any, item: FieldDescriptor) -> bool:

@@ -1,9 +1,12 @@
 """Applied once: a request's effect and its answer are one transaction, and so are an event's effect and its inbox row.
 
-The key of a request is (organization, caller, RPC, idempotency_key). The first decision about a key is kept with its
-effect, a refusal as well as a success: a retry with the same body gets it again, and is told that it is a replay; with
-another body it is refused. What reached no decision leaves the key free: a malformed request, a resource that is not
-there, a service that is away, time that ran out (reliability rules c11, c12).
+The key of a request is (organization, caller, idempotency_key), whatever the RPC: one key names one decision. The first
+decision about a key is kept with its effect, a refusal as well as a success: a retry with the same body gets it again,
+and is told that it is a replay; another body, or another RPC, is refused. What reached no decision leaves the key free:
+a malformed request, a resource that is not there, a service that is away, time that ran out (reliability rules c11,
+c12).
+
+A batch whose items a second person decides on together is one request, and the keys of all its items are its keys.
 """
 
 from __future__ import annotations
@@ -13,16 +16,20 @@ import hashlib
 import random
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.access import find_rpc, rule_of
 from services.chassis.calls.answer import note_replayed
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.deadline import remaining_seconds
@@ -38,6 +45,21 @@ R = TypeVar("R", bound=Message)
 _IN_FLIGHT_WAIT_MS = 1_000
 _ATTEMPTS_MAX = 5
 _LOCK_NOT_AVAILABLE = "55P03"
+_c = handled_requests.c
+_ANSWER = (
+    sa.update(handled_requests)
+    .where(
+        _c.org_id == sa.bindparam("of_org_id"),
+        _c.principal == sa.bindparam("of_principal"),
+        _c.idempotency_key == sa.bindparam("key"),
+    )
+    .values(
+        status="answered",
+        answer=sa.bindparam("kept"),
+        answer_is_error=sa.bindparam("is_error"),
+        seal=sa.bindparam("made"),
+    )
+)
 _DECISIONS = frozenset({Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS, Kind.PERMISSION_DENIED})
 
 
@@ -105,8 +127,7 @@ class _Undo(Exception):
 async def _attempt(
     database: Database, request: Message, response_type: type[R], run: Callable[[AsyncConnection], Awaitable[R]]
 ) -> R:
-    idempotency_key = getattr(request, "idempotency_key", "")
-    if not idempotency_key:
+    if not keys_of(request):
         async with database.begin() as tx:
             return await run(tx)
     fingerprint = fingerprint_of(request)
@@ -157,8 +178,8 @@ async def decided_meanwhile(database: Database, request: Message, response_type:
     return None if row is None else _read_answer(row, response_type)
 
 
-async def _look_up(database: Database, request: Message) -> sa.Row[Any, Any, Any, Any, Any] | None:
-    if not getattr(request, "idempotency_key", "") or getattr(request, "validate_only", False):
+async def _look_up(database: Database, request: Message) -> sa.Row[Any] | None:
+    if not keys_of(request) or getattr(request, "validate_only", False):
         return None
     async with database.begin() as tx:
         return await _find(tx, request, fingerprint_of(request))
@@ -166,7 +187,7 @@ async def _look_up(database: Database, request: Message) -> sa.Row[Any, Any, Any
 
 async def _store_refusal(
     database: Database, request: Message, fingerprint: bytes, refusal: DomainError
-) -> sa.Row[Any, Any, Any, Any, Any] | None:
+) -> sa.Row[Any] | None:
     """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects.
 
     Between the two the same request may have come again and been answered: then that is the answer, returned here.
@@ -178,45 +199,63 @@ async def _store_refusal(
     return answer
 
 
-async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any, Any] | None:
-    """Takes the key for this transaction (None), or finds the answer it has."""
-    key = _key(request, current_principal())
-    claim = pg.insert(handled_requests).values(**key, fingerprint=fingerprint, status="running")
+async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any] | None:
+    """Takes the keys for this transaction (None), or finds the answer they have."""
+    owner, keys = _owner(current_principal()), keys_of(request)
+    claims = [{**owner, "idempotency_key": key, "fingerprint": fingerprint, "status": "running"} for key in keys]
+    claim = pg.insert(handled_requests).values(sorted(claims, key=lambda row: row["idempotency_key"]))
     try:
         # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
-        if (await tx.execute(claim.on_conflict_do_nothing())).rowcount == 1:
+        if (await tx.execute(claim.on_conflict_do_nothing())).rowcount == len(keys):
             return None
     except DBAPIError as error:
         if sqlstate(error) == _LOCK_NOT_AVAILABLE:
-            raise RequestInFlight(
-                "The first request is still running.", idempotency_key=key["idempotency_key"]
-            ) from None
+            raise _build_in_flight(keys[0]) from None
         raise
     row = await _find(tx, request, fingerprint)
     if row is None:  # the first one was rolled back just now
-        raise RequestInFlight("The first request is still running.", idempotency_key=key["idempotency_key"])
+        raise _build_in_flight(keys[0])
     return row
 
 
-async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any, Any, Any, Any, Any] | None:
-    key, table = _key(request, current_principal()), handled_requests.c
-    found = sa.select(table.answer, table.answer_is_error, table.fingerprint, table.status, table.seal)
-    found = found.filter_by(**key)
-    row = (await tx.execute(found)).one_or_none()
-    if row is None:
-        return None
-    if row.status != "answered":
-        raise RequestInFlight("The first request is still running.", idempotency_key=key["idempotency_key"])
-    told = (*key.values(), row.answer, row.answer_is_error)
-    seals_of(tx).check(row.seal, handled_requests.name, key["idempotency_key"], *told)
-    if row.fingerprint != fingerprint:
-        raise IdempotencyKeyReused(
-            "The idempotency_key was used with another request.", idempotency_key=key["idempotency_key"]
-        )
-    return row
+async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any] | None:
+    owner, keys, table = _owner(current_principal()), keys_of(request), handled_requests.c
+    found = sa.select(
+        table.idempotency_key, table.answer, table.answer_is_error, table.fingerprint, table.status, table.seal
+    )
+    found = found.filter_by(**owner).where(table.idempotency_key.in_(keys))
+    rows: dict[str, Any] = {row.idempotency_key: row for row in await tx.execute(found)}
+    for key in keys:
+        row = rows.get(key)
+        if row is None:
+            continue
+        if row.status == "answered":
+            told = (*owner.values(), key, row.answer, row.answer_is_error)
+            seals_of(tx).check(row.seal, handled_requests.name, key, *told)
+        if row.fingerprint != fingerprint:
+            raise _build_reused(request, key)
+    first: sa.Row[Any] | None = rows.get(keys[0])
+    if first is not None and first.status != "answered":
+        raise _build_in_flight(keys[0])
+    return first
 
 
-def _read_answer(row: sa.Row[Any, Any, Any, Any, Any], response_type: type[R]) -> R:
+def _build_in_flight(idempotency_key: str) -> RequestInFlight:
+    return RequestInFlight("The first request is still running.", idempotency_key=idempotency_key)
+
+
+def _build_reused(request: Message, idempotency_key: str) -> IdempotencyKeyReused:
+    path = "idempotency_key"
+    if path not in request.DESCRIPTOR.fields_by_name:
+        path = f"items[{keys_of(request).index(idempotency_key)}].{path}"
+    return IdempotencyKeyReused(
+        "The idempotency_key was used with another request.",
+        fields={path: "was used with another request"},
+        idempotency_key=idempotency_key,
+    )
+
+
+def _read_answer(row: sa.Row[Any], response_type: type[R]) -> R:
     """Raises the refusal, where that is the answer."""
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
@@ -234,32 +273,50 @@ async def replace_answer(
     Args:
         principal: Who sent the request, where a job finishes it; None is the current caller.
     """
-    if not getattr(request, "idempotency_key", ""):
+    owner, keys, is_error = _owner(principal or current_principal()), keys_of(request), isinstance(answer, DomainError)
+    if not keys:
         return
-    key, is_error = _key(request, principal or current_principal()), isinstance(answer, DomainError)
     message = to_status(answer, "") if isinstance(answer, DomainError) else answer
     stored = message.SerializeToString(deterministic=True)
-    seal = seals_of(tx).make(handled_requests.name, *key.values(), stored, is_error)
-    answered = {"status": "answered", "answer": stored, "answer_is_error": is_error, "seal": seal}
-    await tx.execute(sa.update(handled_requests).filter_by(**key).values(answered))
+    rows = []
+    for key, kept in zip(keys, (stored, *(b"" for _ in keys[1:])), strict=True):
+        seal = seals_of(tx).make(handled_requests.name, *owner.values(), key, kept, is_error)
+        rows.append({"key": key, "kept": kept, "is_error": is_error, "made": seal})
+    await tx.execute(_ANSWER, [{f"of_{name}": value for name, value in owner.items()} | row for row in rows])
 
 
 def fingerprint_of(request: Message) -> bytes:
-    """SHA-256 of what is asked, without the key it is asked under."""
+    """SHA-256 of what is asked, without the key it is asked under; a batch's items have theirs in it."""
     body = type(request)()
     body.CopyFrom(request)
-    body.ClearField("idempotency_key")
+    if "idempotency_key" in request.DESCRIPTOR.fields_by_name:
+        body.ClearField("idempotency_key")
     name = request.DESCRIPTOR.full_name.encode()
     return hashlib.sha256(name + b"\0" + body.SerializeToString(deterministic=True)).digest()
 
 
-def _key(request: Message, principal: Principal) -> dict[str, str]:
-    return {
-        "org_id": principal.org_id,
-        "principal": principal.subject,
-        "rpc": request.DESCRIPTOR.full_name,
-        "idempotency_key": getattr(request, "idempotency_key"),  # noqa: B009  # Message has no such attribute for the type checker
-    }
+def keys_of(request: Message) -> tuple[str, ...]:
+    """The keys of a request: its own, if it has one; or those of its items, where they are decided on together."""
+    field = _find_keys(request.DESCRIPTOR)
+    if field == "items":
+        return tuple(item.idempotency_key for item in getattr(request, field))
+    key = getattr(request, field) if field else ""
+    return (key,) if key else ()
+
+
+@cache
+def _find_keys(request: Descriptor) -> str | None:
+    """The field that has the keys of such a request."""
+    fields = request.fields_by_name
+    if "idempotency_key" in fields:
+        return "idempotency_key"
+    items = fields["items"].message_type if "items" in fields else None
+    has_keys = items is not None and "idempotency_key" in items.fields_by_name
+    return "items" if has_keys and rule_of(find_rpc(GetMessageClass(request))).two_persons else None
+
+
+def _owner(principal: Principal) -> dict[str, str]:
+    return {"org_id": principal.org_id, "principal": principal.keys_of}
 
 
 async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str) -> bool:

@@ -67,14 +67,14 @@ leaders = sa.Table(
     sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=False),
 )
 
-# One row a request that carries a `idempotency_key`; the answer is what every retry gets. `answer` holds the response,
-# or, where `answer_is_error`, the google.rpc.Status of a business refusal.
+# One row an `idempotency_key` of a caller, whatever it was sent to; the answer is what every retry gets. `answer` holds
+# the response, or, where `answer_is_error`, the google.rpc.Status of a business refusal. A batch that is decided as a
+# whole has a row for the key of each item; the first one has the answer.
 handled_requests = sa.Table(
     "handled_requests",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("principal", sa.Text, primary_key=True),
-    sa.Column("rpc", sa.Text, primary_key=True),
     sa.Column("idempotency_key", sa.Text, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     sa.Column("status", sa.Text, nullable=False),

@@ -137,7 +137,7 @@ async def build_entry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=build_key("rpc", "post", principal.subject, idempotency_key, body=body),
+        key=build_key("rpc", principal.keys_of, idempotency_key, body=body),
         idempotency_key=idempotency_key,
         type=EntryType(journal_pb.JournalEntry.Type.Name(new.type)),
         description=new.description,
@@ -235,7 +235,6 @@ def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry
     ]
     return _build_for_service(
         request,
-        "release",
         type=EntryType.RELEASE,
         description=f"Closing of {request.offering_id}",
         legs=(*legs, credit(ISSUER_PROCEEDS, sum(leg.amount_minor for leg in legs))),
@@ -248,7 +247,6 @@ def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEn
     legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
     return _build_for_service(
         request,
-        "declare",
         type=EntryType.DISTRIBUTION,
         description=f"Declaration of {request.distribution_id}",
         legs=(debit(DISTRIBUTABLE, sum(leg.amount_minor for leg in legs)), *legs),
@@ -264,7 +262,6 @@ def _build_payout(item: postings_pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
     account = account_of_party(source, item.party_id) if line_of(source).of_party else LedgerAccount(source)
     return _build_for_service(
         item,
-        "payout",
         type=entry_type,
         description=description,
         legs=(debit(account, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
@@ -275,14 +272,14 @@ def _build_payout(item: postings_pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
     )
 
 
-def _build_for_service(request: Any, scope: str, **values: Any) -> NewEntry:
+def _build_for_service(request: Any, **values: Any) -> NewEntry:
     """The entry that another service asks for, under the request's own key."""
     principal = current_principal()
     return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=PostingKey(digest_scope("rpc", scope, principal.subject, request.idempotency_key), fingerprint_of(request)),
+        key=PostingKey(digest_scope("rpc", principal.keys_of, request.idempotency_key), fingerprint_of(request)),
         idempotency_key=request.idempotency_key,
         created_by=principal.person,
         **values,

@@ -52,9 +52,9 @@ async def batch_create_payouts(
     tx: AsyncConnection, request: pb.BatchCreatePayoutsRequest, now: datetime
 ) -> pb.BatchCreatePayoutsResponse:
     principal = current_principal()
-    first = {item.idempotency_key: item for item in reversed(request.items)}  # the first of a repeated key
-    known = await payout_requests.list_payout_requests(tx, first)
-    plans = await _plan_items(tx, [item for key, item in first.items() if key not in known])
+    keys = [item.idempotency_key for item in request.items]
+    known = await payout_requests.list_payout_requests(tx, keys)
+    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known])
     claimed = await payout_requests.insert_payout_requests(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
@@ -64,15 +64,13 @@ async def batch_create_payouts(
     if rows:
         await store.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
     # Those that another request took meanwhile are known by now as well.
-    known = await payout_requests.list_payout_requests(tx, first)
+    known = await payout_requests.list_payout_requests(tx, keys)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]
     created = await store.list_transactions(tx, ids)
-    outcomes = []
-    for item in request.items:
-        outcomes.append(
-            _read_outcome(item, known[item.idempotency_key], created, replayed=item.idempotency_key not in claimed)
-        )
-        claimed.discard(item.idempotency_key)
+    outcomes = [
+        _read_outcome(item, known[item.idempotency_key], created, replayed=item.idempotency_key not in claimed)
+        for item in request.items
+    ]
     return pb.BatchCreatePayoutsResponse(results=build_results(pb.PayoutResult, request.items, outcomes))
 
 

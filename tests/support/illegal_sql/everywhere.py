@@ -90,8 +90,8 @@ OF_REQUESTS = {
     " aggregate_version, scope, payload, occurred_at) VALUES ('org_2', gen_random_uuid(), 'x', 'x', 1, '_', '', now())",
     "an aggregate of another organization": "INSERT INTO aggregate_versions VALUES ('org_2', 'x', 1)",
     "an event handled for another organization": "INSERT INTO handled_events VALUES ('org_2', 'x', gen_random_uuid())",
-    "a request of another organization": "INSERT INTO handled_requests (org_id, principal, rpc, idempotency_key,"
-    " fingerprint, status) VALUES ('org_2', 'x', 'x', 'x', '', 'running')",
+    "a request of another organization": "INSERT INTO handled_requests (org_id, principal, idempotency_key,"
+    " fingerprint, status) VALUES ('org_2', 'x', 'x', '', 'running')",
     "a row of all organizations": "SELECT set_config('app.org_id', '*', true);"
     " INSERT INTO aggregate_versions VALUES ('org_2', 'x', 1)",
 }
