@@ -42,12 +42,14 @@ from nats.js.errors import NotFoundError
 
 from deploy.consumers import Consumer, copying_consumer, list_consumers, list_copies, write_consumers
 from deploy.teams import Copy, InvalidTeams, read_teams
-from deploy.topology import AREA_STREAMS, DEAD_LETTERS, POSITIONS, STREAMS, Stream
+from deploy.topology import AREA_STREAMS, DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS, STREAMS, Stream
 from services.chassis.events import streams
 from services.chassis.events.durables import find_differences
 from services.chassis.process.settings import Settings
 
 _MESSAGE_BYTES_MAX = 256 * 1024
+_DAY_SECONDS = 24 * 3600
+_COPY_LONGER_SECONDS = 3600
 _DUPLICATE_SECONDS = 2 * 3600
 _DIGITS_MAX = 18  # of a stream's sequence
 _API_SECONDS = 10
@@ -73,10 +75,10 @@ def _configuration_of(stream: Stream, replicas: int) -> StreamConfig:
         subjects=list(stream.subjects),
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
-        # A full stream refuses new facts (the outbox keeps them) and forgets no old one.
+        # A full stream refuses new facts (the outbox keeps them) and forgets no old one before its time.
         discard=DiscardPolicy.OLD if is_last_word else DiscardPolicy.NEW,
         num_replicas=replicas,
-        max_age=0,
+        max_age=(stream.kept_days or 0) * _DAY_SECONDS,
         max_msgs=-1,
         max_msgs_per_subject=1 if is_last_word else -1,
         max_bytes=-1,
@@ -98,6 +100,8 @@ def copy_configuration(copy: Copy, replicas: int = 1) -> StreamConfig:
         name=copy.stream,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
+        # A little longer than the original, which would else seem to have what the copy lacks.
+        max_age=EVENTS_KEPT_DAYS * _DAY_SECONDS + _COPY_LONGER_SECONDS,
         num_replicas=replicas,
         persist_mode=PersistMode.ASYNC if replicas == 1 else None,
         deny_delete=True,

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# For how long whoever hears of events may be away and miss none; docs/subscribing.md promises it.
+EVENTS_KEPT_DAYS = 365
+
 
 @dataclass(frozen=True)
 class Stream:
-    """A JetStream stream and the subjects it keeps."""
+    """A JetStream stream and the subjects it keeps, for how many days; None: for ever."""
 
     name: str
     subjects: tuple[str, ...]
+    kept_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Service:
     @property
     def stream(self) -> Stream:
         """The stream of the events it publishes, and nobody else does."""
-        return Stream(self.name.upper(), (f"realco.{self.name}.v1.>",))
+        return Stream(self.name.upper(), (f"realco.{self.name}.v1.>",), EVENTS_KEPT_DAYS)
 
 
 def database_of(name: str) -> Database:

@@ -80,7 +80,9 @@ async def approve(escrow: Escrow, asked: Approval) -> None:
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
     )
     with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
-        done = await ApprovalsServicer(escrow.operations, escrow.approvals, ForNobody()).ApproveApproval(request, None)
+        done = await ApprovalsServicer(escrow.dependencies, escrow.approvals, ForNobody()).ApproveApproval(
+            request, None
+        )
     assert done.status == Approval.EXECUTED
 
 

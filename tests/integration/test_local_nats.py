@@ -20,6 +20,7 @@ from deploy.consumers import consumers_of, list_copies
 from deploy.local.nats import Nats
 from deploy.provision import provision
 from deploy.teams import DOCUMENTED, Team
+from deploy.topology import AREA_STREAMS, EVENTS_KEPT_DAYS, STREAMS
 from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription
 from tests.support.chassis import until
@@ -85,6 +86,23 @@ async def test_a_second_run_of_the_provisioner_changes_nothing_and_drift_is_put_
         )
         mended = await provision(client, WANTED, COPIES)
         assert (mended.lines, mended.drift) == (["consumer ESCROW.compliance_audit created"], [])
+
+
+async def test_the_server_forgets_events_after_the_promised_days_and_nothing_else(provisioned: Nats) -> None:
+    async with user(provisioned, "provisioner") as (client, _):
+        js = streams.jetstream(client)
+        kept = {stream.name: (await js.stream_info(stream.name)).config.max_age for stream in STREAMS}
+        promised = EVENTS_KEPT_DAYS * 24 * 3600
+        assert kept == dict.fromkeys((stream.name for stream in AREA_STREAMS), promised) | {
+            "DEAD_LETTERS": 0,
+            "POSITIONS": 0,
+        }
+        for copy in COPIES:
+            config = (await client.jetstream(prefix=f"$JS.{copy.team}.API").stream_info(copy.stream)).config
+            assert config.max_age == promised + 3600
+        escrow_stream = (await js.stream_info("ESCROW")).config
+        await js.update_stream(escrow_stream.evolve(max_age=24 * 3600))
+        assert (await provision(client, WANTED, COPIES)).lines == ["stream ESCROW updated"]
 
 
 async def test_a_durable_that_nobody_subscribes_with_is_reported_and_left_alone(provisioned: Nats) -> None:

@@ -13,7 +13,7 @@ from realco.transactions.v1 import events_pb2 as transactions
 from deploy.consumers import consumers_of
 from deploy.provision import stream_configurations
 from deploy.teams import Copy, InvalidTeams, Team, parse_teams
-from deploy.topology import POSITIONS
+from deploy.topology import DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS
 from services.chassis.events.consumer import Subscription
 from services.chassis.events.durables import find_differences
 
@@ -90,13 +90,19 @@ def test_events_stay_in_order_and_dead_letters_do_not_wait_for_each_other() -> N
 
 
 @pytest.mark.parametrize("stream", stream_configurations(), ids=lambda stream: stream.name)
-def test_every_stream_keeps_what_it_acknowledged(stream: StreamConfig) -> None:
+def test_every_stream_keeps_what_it_acknowledged_and_events_as_long_as_is_promised(stream: StreamConfig) -> None:
     last_word = stream.name == POSITIONS.name
     discards = DiscardPolicy.OLD if last_word else DiscardPolicy.NEW
-    assert (stream.storage, stream.discard, stream.max_age) == (StorageType.FILE, discards, 0)
+    days = 0 if stream.name in (POSITIONS.name, DEAD_LETTERS.name) else EVENTS_KEPT_DAYS
+    assert (stream.storage, stream.discard, stream.max_age) == (StorageType.FILE, discards, days * 24 * 3600)
     assert stream.max_msgs_per_subject == (1 if last_word else -1)
     assert (stream.deny_delete, stream.deny_purge) == (True, True)
     assert stream.duplicate_window == 2 * 3600
+
+
+def test_the_documentation_promises_the_days_that_events_are_kept() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "subscribing.md").read_text()
+    assert f"- **For {EVENTS_KEPT_DAYS} days.**" in page
 
 
 @pytest.mark.parametrize(
