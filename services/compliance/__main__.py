@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from realco.compliance.v1 import compliance_pb2, parties_pb2
-from realco.compliance.v1.compliance_pb2_grpc import add_ComplianceServiceServicer_to_server
-from realco.compliance.v1.parties_pb2_grpc import add_PartiesServiceServicer_to_server
-
 from services.chassis.approvals.jobs import build_approval_jobs
-from services.chassis.approvals.service import APPROVALS_SERVICE, ApprovalsServicer, serving_approvals
+from services.chassis.approvals.service import APPROVALS_SERVICE, ApprovalsServicer
 from services.chassis.calls.serving import servers_of
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
+from services.compliance.api import ClearancesServicer, ComplianceServicer, OwnParties, PartiesServicer, PersonsServicer
 from services.compliance.approvals import build_approvals
 from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.inbox import Inbox
@@ -25,17 +21,17 @@ from services.compliance.subscribers import SUBSCRIPTIONS
 async def main(settings: Settings) -> None:
     async with Runtime.start(NAME, settings) as runtime:
         dependencies = Dependencies(runtime.database, runtime.clock, runtime.work_due)
-        services = {**compliance_pb2.DESCRIPTOR.services_by_name, **parties_pb2.DESCRIPTOR.services_by_name}
         approvals, own_parties = build_approvals(dependencies), OwnParties(runtime.database, runtime.clock)
-        compliance, parties = ComplianceServicer(dependencies, approvals), PartiesServicer(dependencies, approvals)
         _, *others = servers_of(APPROVALS_SERVICE)
         kept_here = ApprovalsServicer(dependencies, approvals, own_parties)
         inbox = Inbox(kept_here, [runtime.channel(name) for name in others])
         await runtime.serve(
             servicers=[
-                (add_ComplianceServiceServicer_to_server, compliance, services["ComplianceService"]),
-                (add_PartiesServiceServicer_to_server, parties, services["PartiesService"]),
-                serving_approvals(inbox),
+                ComplianceServicer(dependencies, approvals),
+                PartiesServicer(dependencies, approvals),
+                ClearancesServicer(dependencies),
+                PersonsServicer(dependencies),
+                inbox,
             ],
             subscriptions=SUBSCRIPTIONS,
             jobs=[

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from grpc.aio import ServicerContext
+from realco.compliance.v1 import (
+    clearances_pb2,
+    clearances_pb2_grpc,
+    parties_pb2,
+    parties_pb2_grpc,
+    persons_pb2,
+    persons_pb2_grpc,
+)
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
-from realco.compliance.v1 import parties_pb2, parties_pb2_grpc
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import Principal, acting_as
@@ -23,18 +30,6 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
     def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
         self._dependencies = dependencies
         self._approvals = approvals
-
-    async def BatchEvaluateTransactions(
-        self, request: pb.BatchEvaluateTransactionsRequest, context: ServicerContext
-    ) -> pb.BatchEvaluateTransactionsResponse:
-        # Each transaction is its own key: asked again, it answers what it decided.
-        answer = pb.BatchEvaluateTransactionsResponse
-        return await self._dependencies.write(request, answer, evaluation.batch_evaluate_transactions)
-
-    async def BatchGetClearances(
-        self, request: pb.BatchGetClearancesRequest, context: ServicerContext
-    ) -> pb.BatchGetClearancesResponse:
-        return await self._dependencies.read(request, checks_read.batch_get_clearances)
 
     async def GetComplianceCheck(
         self, request: pb.GetComplianceCheckRequest, context: ServicerContext
@@ -114,9 +109,31 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
     ) -> parties_pb2.EndSessionsResponse:
         return await self._dependencies.write(request, parties_pb2.EndSessionsResponse, parties.end_sessions)
 
+
+class ClearancesServicer(clearances_pb2_grpc.ClearancesServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def BatchEvaluateTransactions(
+        self, request: clearances_pb2.BatchEvaluateTransactionsRequest, context: ServicerContext
+    ) -> clearances_pb2.BatchEvaluateTransactionsResponse:
+        # Each transaction is its own key: asked again, it answers what it decided.
+        answer = clearances_pb2.BatchEvaluateTransactionsResponse
+        return await self._dependencies.write(request, answer, evaluation.batch_evaluate_transactions)
+
+    async def BatchGetClearances(
+        self, request: clearances_pb2.BatchGetClearancesRequest, context: ServicerContext
+    ) -> clearances_pb2.BatchGetClearancesResponse:
+        return await self._dependencies.read(request, checks_read.batch_get_clearances)
+
+
+class PersonsServicer(persons_pb2_grpc.PersonsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
     async def ListPartiesOfPerson(
-        self, request: parties_pb2.ListPartiesOfPersonRequest, context: ServicerContext
-    ) -> parties_pb2.ListPartiesOfPersonResponse:
+        self, request: persons_pb2.ListPartiesOfPersonRequest, context: ServicerContext
+    ) -> persons_pb2.ListPartiesOfPersonResponse:
         return await self._dependencies.read(request, parties_read.list_parties_of_person)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
-
 from services.chassis.approvals.jobs import build_approval_jobs
-from services.chassis.approvals.service import ApprovalsServicer, serving_approvals
+from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.data.heard_persons import HeardParties
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
@@ -33,26 +31,12 @@ async def main(settings: Settings) -> None:
         )
         approvals = build_approvals(dependencies)
         parties = HeardParties(runtime.database, compliance.list_parties_of_person)
-        raises = offerings_pb2.DESCRIPTOR.services_by_name
-        payments = distributions_pb2.DESCRIPTOR.services_by_name
         await runtime.serve(
             servicers=[
-                (
-                    offerings_pb2_grpc.add_OfferingsServiceServicer_to_server,
-                    OfferingsServicer(dependencies, approvals),
-                    raises["OfferingsService"],
-                ),
-                (
-                    offerings_pb2_grpc.add_InvestmentsServiceServicer_to_server,
-                    InvestmentsServicer(dependencies, approvals),
-                    raises["InvestmentsService"],
-                ),
-                (
-                    distributions_pb2_grpc.add_DistributionsServiceServicer_to_server,
-                    DistributionsServicer(dependencies, approvals, parties),
-                    payments["DistributionsService"],
-                ),
-                serving_approvals(ApprovalsServicer(dependencies, approvals, parties)),
+                OfferingsServicer(dependencies, approvals),
+                InvestmentsServicer(dependencies, approvals),
+                DistributionsServicer(dependencies, approvals, parties),
+                ApprovalsServicer(dependencies, approvals, parties),
             ],
             subscriptions=SUBSCRIPTIONS,
             jobs=[

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from grpc import aio
-from realco.compliance.v1 import compliance_pb2 as compliance
-from realco.compliance.v1 import compliance_pb2_grpc as compliance_grpc
-from realco.compliance.v1 import parties_pb2 as parties
-from realco.compliance.v1 import parties_pb2_grpc as parties_grpc
+from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, persons_pb2, persons_pb2_grpc
 from realco.escrow.v1 import (
     escrow_accounts_pb2,
     escrow_accounts_pb2_grpc,
@@ -25,14 +22,13 @@ from realco.escrow.v1 import (
 )
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
-from realco.transactions.v1 import transactions_pb2 as transactions
-from realco.transactions.v1 import transactions_pb2_grpc as transactions_grpc
+from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 from services.chassis.calls.wire import from_timestamp
 from services.distributions.domain.explanations import BankAccount
 
-Clearance = compliance.BatchGetClearancesResponse.Clearance
+Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
 
 class Escrow(Protocol):
@@ -59,8 +55,8 @@ class Transactions(Protocol):
     """Who moves the money."""
 
     async def batch_create_payouts(
-        self, request: transactions.BatchCreatePayoutsRequest
-    ) -> transactions.BatchCreatePayoutsResponse: ...
+        self, request: payouts_pb2.BatchCreatePayoutsRequest
+    ) -> payouts_pb2.BatchCreatePayoutsResponse: ...
 
     async def find_bank_account(self, bank_account_id: str) -> BankAccount | None:
         """None if the organization has no such account."""
@@ -109,13 +105,13 @@ class EscrowClient:
 
 class TransactionsClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._stub = transactions_grpc.TransactionsServiceStub(channel)
+        self._payouts = payouts_pb2_grpc.PayoutsServiceStub(channel)
         self._bank_accounts = bank_accounts_grpc.BankAccountsServiceStub(channel)
 
     async def batch_create_payouts(
-        self, request: transactions.BatchCreatePayoutsRequest
-    ) -> transactions.BatchCreatePayoutsResponse:
-        return await ask(self._stub.BatchCreatePayouts, request)
+        self, request: payouts_pb2.BatchCreatePayoutsRequest
+    ) -> payouts_pb2.BatchCreatePayoutsResponse:
+        return await ask(self._payouts.BatchCreatePayouts, request)
 
     async def find_bank_account(self, bank_account_id: str) -> BankAccount | None:
         request = bank_accounts.GetBankAccountRequest(bank_account_id=bank_account_id)
@@ -133,13 +129,13 @@ class TransactionsClient:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._compliance = compliance_grpc.ComplianceServiceStub(channel)
-        self._parties = parties_grpc.PartiesServiceStub(channel)
+        self._clearances = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        self._persons = persons_pb2_grpc.PersonsServiceStub(channel)
 
     async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
         async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
-            request = compliance.BatchGetClearancesRequest(party_ids=asked)
-            answered: Sequence[Clearance] = (await ask(self._compliance.BatchGetClearances, request)).clearances
+            request = clearances_pb2.BatchGetClearancesRequest(party_ids=asked)
+            answered: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
             return answered
 
         clearances = await ask_in_parts(party_ids, ask_some)
@@ -148,6 +144,6 @@ class ComplianceClient:
 
     async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
         """The parties a person acts for at this moment, or also those it acted for not long ago."""
-        request = parties.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
+        party_ids: Collection[str] = (await ask(self._persons.ListPartiesOfPerson, request)).party_ids
         return party_ids

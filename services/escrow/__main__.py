@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2, journal_pb2, postings_pb2
-from realco.escrow.v1.escrow_accounts_pb2_grpc import add_EscrowAccountsServiceServicer_to_server
-from realco.escrow.v1.holds_pb2_grpc import add_HoldsServiceServicer_to_server
-from realco.escrow.v1.journal_pb2_grpc import add_JournalServiceServicer_to_server
-from realco.escrow.v1.postings_pb2_grpc import add_PostingsServiceServicer_to_server
-
 from services.chassis.approvals.jobs import build_approval_jobs
-from services.chassis.approvals.service import ApprovalsServicer, serving_approvals
+from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.parties import CurrentParties
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
@@ -33,21 +27,13 @@ async def main(settings: Settings) -> None:
         )
         approvals = build_approvals(dependencies)
         parties = CurrentParties(ComplianceClient(runtime.channel("compliance")).list_parties_of_person)
-        accounts = escrow_accounts_pb2.DESCRIPTOR.services_by_name["EscrowAccountsService"]
-        journal = journal_pb2.DESCRIPTOR.services_by_name["JournalService"]
-        holds = holds_pb2.DESCRIPTOR.services_by_name["HoldsService"]
-        postings = postings_pb2.DESCRIPTOR.services_by_name["PostingsService"]
         await runtime.serve(
             servicers=[
-                (
-                    add_EscrowAccountsServiceServicer_to_server,
-                    EscrowAccountsServicer(dependencies, approvals),
-                    accounts,
-                ),
-                (add_JournalServiceServicer_to_server, JournalServicer(dependencies, approvals), journal),
-                (add_HoldsServiceServicer_to_server, HoldsServicer(dependencies, approvals), holds),
-                (add_PostingsServiceServicer_to_server, PostingsServicer(dependencies), postings),
-                serving_approvals(ApprovalsServicer(dependencies, approvals, parties)),
+                EscrowAccountsServicer(dependencies, approvals),
+                JournalServicer(dependencies, approvals),
+                HoldsServicer(dependencies, approvals),
+                PostingsServicer(dependencies),
+                ApprovalsServicer(dependencies, approvals, parties),
             ],
             subscriptions=SUBSCRIPTIONS,
             jobs=[

@@ -9,6 +9,7 @@ from typing import Any
 from grpc.aio import ServicerContext
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_grpc
+from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
@@ -80,10 +81,17 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         ask = self._dependencies.peers.compliance.list_parties_of_person
         return await ask(current_principal().person, include_former=True)
 
+
+class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
     async def BatchCreatePayouts(
-        self, request: pb.BatchCreatePayoutsRequest, context: ServicerContext
-    ) -> pb.BatchCreatePayoutsResponse:
-        return await self._dependencies.write(request, pb.BatchCreatePayoutsResponse, payouts.batch_create_payouts)
+        self, request: payouts_pb2.BatchCreatePayoutsRequest, context: ServicerContext
+    ) -> payouts_pb2.BatchCreatePayoutsResponse:
+        return await self._dependencies.write(
+            request, payouts_pb2.BatchCreatePayoutsResponse, payouts.batch_create_payouts
+        )
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):

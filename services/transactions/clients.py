@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grpc import aio
-from realco.compliance.v1 import compliance_pb2, compliance_pb2_grpc, parties_pb2, parties_pb2_grpc
+from realco.compliance.v1 import (
+    clearances_pb2,
+    clearances_pb2_grpc,
+    persons_pb2,
+    persons_pb2_grpc,
+)
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 
-EvaluateItem = compliance_pb2.BatchEvaluateTransactionsRequest.Item
-EvaluationResult = compliance_pb2.EvaluationResult
-Clearance = compliance_pb2.BatchGetClearancesResponse.Clearance
+EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
+EvaluationResult = clearances_pb2.EvaluationResult
+Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 SubmitItem = postings_pb2.BatchSubmitPayoutsRequest.Item
 PostingResult = journal_pb2.PostingResult
 
@@ -94,14 +99,14 @@ class EscrowClient:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._compliance: Any = compliance_pb2_grpc.ComplianceServiceStub(channel)
-        self._parties: Any = parties_pb2_grpc.PartiesServiceStub(channel)
+        self._clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        self._persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
 
     async def batch_evaluate_transactions(
         self, items: Sequence[EvaluateItem], *, validate_only: bool = False
     ) -> Sequence[EvaluationResult]:
-        request = compliance_pb2.BatchEvaluateTransactionsRequest(items=items, validate_only=validate_only)
-        answer = await ask(self._compliance.BatchEvaluateTransactions, request)
+        request = clearances_pb2.BatchEvaluateTransactionsRequest(items=items, validate_only=validate_only)
+        answer = await ask(self._clearances.BatchEvaluateTransactions, request)
         results: Sequence[EvaluationResult] = answer.results
         ids = (item.transaction_id for item in items)
         check_answers(ids, (result.transaction_id for result in results), "compliance")
@@ -109,8 +114,8 @@ class ComplianceClient:
 
     async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
         async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
-            request = compliance_pb2.BatchGetClearancesRequest(party_ids=asked)
-            answered: Sequence[Clearance] = (await ask(self._compliance.BatchGetClearances, request)).clearances
+            request = clearances_pb2.BatchGetClearancesRequest(party_ids=asked)
+            answered: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
             return answered
 
         clearances = await ask_in_parts(sorted(party_ids), ask_some)
@@ -118,8 +123,8 @@ class ComplianceClient:
         return clearances
 
     async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
-        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        party_ids: Collection[str] = (await ask(self._parties.ListPartiesOfPerson, request)).party_ids
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
+        party_ids: Collection[str] = (await ask(self._persons.ListPartiesOfPerson, request)).party_ids
         return party_ids
 
 

@@ -27,6 +27,7 @@ from gateway import contracts
 from gateway.binding import Binding
 from services.chassis.calls import validation
 from services.chassis.calls.access import rules_of
+from services.chassis.spelling.descriptors import has_option
 from services.chassis.values.errors import DomainError, Refused
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,20 @@ def test_every_error_reason_file_is_in_the_gateways_list():
         enum.full_name for file in files() for name, enum in file.enum_types_by_name.items() if name == "ErrorReason"
     }
     assert {enum.full_name for enum in contracts.error_reasons()} == written
+
+
+def test_what_only_services_call_is_a_service_of_its_own_in_a_file_of_its_own():
+    """So whoever reads one knows who calls it, and the check of releases may let its RPCs go one by one."""
+    inner: set[str] = set()
+    for service in contracts.services():
+        routes = {has_option(method, annotations_pb2.http) for method in service.methods}
+        assert len(routes) == 1, f"{service.full_name} has routes for some of its RPCs"
+        if routes == {False}:
+            assert len(service.file.services_by_name) == 1, service.full_name
+            assert "no routes" in contracts.comments()[service.full_name]
+            inner.add(service.file.name)
+    let_go = (ROOT / "protos" / "buf.yaml").read_text().partition("ignore_only:")[2].split()
+    assert {each for each in let_go if each.endswith(".proto")} == inner
 
 
 def test_where_an_investor_names_a_party_it_is_one_of_its_own():

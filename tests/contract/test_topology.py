@@ -73,7 +73,7 @@ def test_whoever_serves_the_approvals_is_a_service_that_keeps_some() -> None:
     serving = {
         name
         for name in topology.SERVICE_NAMES
-        if "serving_approvals(" in (ROOT / "services" / name / "__main__.py").read_text()
+        if "ApprovalsServicer(" in (ROOT / "services" / name / "__main__.py").read_text()
     }
     assert set(servers_of(APPROVALS_SERVICE)) == serving
 

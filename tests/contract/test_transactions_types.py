@@ -9,6 +9,7 @@ from typing import Any
 from buf.validate import validate_pb2
 from google.protobuf.message import Message
 from realco.escrow.v1 import journal_pb2
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.transactions.domain.types import TYPES
@@ -25,7 +26,9 @@ def taken_by(request: type[Message]) -> set[str]:
 
 def test_people_order_what_comes_in_and_services_what_goes_out():
     assert taken_by(pb.CreateTransactionRequest) == {each.name for each in TYPES.values() if each.is_debit}
-    assert taken_by(pb.BatchCreatePayoutsRequest.Item) == {each.name for each in TYPES.values() if not each.is_debit}
+    assert taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item) == {
+        each.name for each in TYPES.values() if not each.is_debit
+    }
 
 
 def test_a_payout_is_taken_from_a_ledger_account_of_escrow():

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1 import events_pb2
 from realco.type.v1.money_pb2 import Money
@@ -77,7 +78,7 @@ async def test_a_transaction_is_not_decided_on_with_one_content_and_sent_with_an
     await compliance.clear()
     item = money_in(1)
     await compliance.evaluate(item)
-    changed = pb.BatchEvaluateTransactionsRequest.Item()
+    changed = clearances_pb2.BatchEvaluateTransactionsRequest.Item()
     changed.CopyFrom(item)
     changed.direction = other.get("direction", item.direction)
     changed.amount.amount_minor = other.get("amount_minor", 1)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import events_pb2 as compliance_events
-from realco.compliance.v1 import parties_pb2
+from realco.compliance.v1 import parties_pb2, persons_pb2
 from realco.type.v1 import money_pb2
 from realco.type.v1.sort_pb2 import Sort
 
@@ -47,9 +47,9 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
         ("ben@example.org", [first]),
         ("cleo", []),
     ):
-        request = parties_pb2.ListPartiesOfPersonRequest(person_id=person)
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person)
         with acting_as(TRANSACTIONS):
-            found = await compliance.parties.ListPartiesOfPerson(request, None)
+            found = await compliance.persons.ListPartiesOfPerson(request, None)
         assert list(found.party_ids) == sorted(parties)
         own = OwnParties(compliance.database, compliance.clock)
         assert await own.list_current(Principal(person, "investor", ORG)) == set(parties)
@@ -284,8 +284,8 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     ):
         await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
     with acting_as(TRANSACTIONS):
-        request = parties_pb2.ListPartiesOfPersonRequest(person_id="eve")
-        assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id="eve")
+        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == []
     [decision] = await compliance.evaluate(money_in(1))
     assert decision.failure.code == "PARTY_NOT_CLEARED"
 
@@ -298,14 +298,14 @@ async def test_whoever_leaves_a_party_decides_for_thirty_days_nothing_that_it_ga
     [check, *_] = await compliance.waiting(party)
     with pytest.raises(BeneficiaryIsChecker):
         await compliance.review(check.compliance_check_id)
-    request = parties_pb2.ListPartiesOfPersonRequest(person_id=CHECKER.person)
+    request = persons_pb2.ListPartiesOfPersonRequest(person_id=CHECKER.person)
     for days, former in ((29, [party]), (1, [])):
         compliance.clock.advance(timedelta(days=days))
         with acting_as(TRANSACTIONS):
             request.include_former = False
-            assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
+            assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == []
             request.include_former = True
-            assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == former
+            assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == former
         own = await OwnParties(compliance.database, compliance.clock).list_interests(CHECKER)
         assert own == set(former)
     await compliance.review(check.compliance_check_id)

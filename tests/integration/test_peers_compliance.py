@@ -55,8 +55,8 @@ class RealOffice:
 
     def __init__(self, database: Database) -> None:
         self._harness = ComplianceHarness(database)
-        self.servicer = self._harness.servicer
-        self.servicers: tuple[object, ...] = (self.servicer, self._harness.parties)
+        self.servicer = self._harness.clearances
+        self.servicers: tuple[object, ...] = (self.servicer, self._harness.persons)
 
     async def add_person(self, party_id: str, person: str) -> None:
         await self._harness.add(person, party_id=party_id)

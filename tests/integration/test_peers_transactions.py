@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as
@@ -16,7 +17,7 @@ from tests.support.peers.transactions import MemoryTransactions
 from tests.support.peers.wire import Wire
 from tests.support.transactions import ADMIN, TransactionsHarness, usd
 
-Item = pb.BatchCreatePayoutsRequest.Item
+Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 T = pb.Transaction
 
 
@@ -37,7 +38,7 @@ class RealPayments:
 
     def __init__(self, database: Database) -> None:
         self._harness = TransactionsHarness(database)
-        self.servicer = self._harness.transactions
+        self.servicer = self._harness.payouts
 
     async def add_party(self, party_id: str, *, has_bank_account: bool) -> None:
         if has_bank_account:
@@ -55,7 +56,7 @@ async def payments(request: pytest.FixtureRequest, service_database: Callable[[s
 async def pay(payments: Payments, *items: Item) -> list[Any]:
     client = distributions_clients.TransactionsClient(Wire("distributions").open_channel(payments.servicer))
     with acting_as(ADMIN):
-        answer = await client.batch_create_payouts(pb.BatchCreatePayoutsRequest(items=items))
+        answer = await client.batch_create_payouts(payouts_pb2.BatchCreatePayoutsRequest(items=items))
     assert [result.idempotency_key for result in answer.results] == [item.idempotency_key for item in items]
     return list(answer.results)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1.compliance_pb2 import BatchEvaluateTransactionsRequest, BatchEvaluateTransactionsResponse
+from realco.compliance.v1.clearances_pb2 import BatchEvaluateTransactionsRequest, BatchEvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.errors import DomainError, InvalidField

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.ids import new_id
@@ -30,14 +31,14 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
     blocked = await service.bank_account("inv-002")
     foreign = await service.bank_account("inv-003")
 
-    def item(**values) -> pb.BatchCreatePayoutsRequest.Item:
+    def item(**values) -> payouts_pb2.BatchCreatePayoutsRequest.Item:
         plain = {"idempotency_key": new_id("key"), "type": T.DISTRIBUTION, "amount": usd(10_00), "party_id": "inv-001"}
-        return pb.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
+        return payouts_pb2.BatchCreatePayoutsRequest.Item(**plain | {"escrow_account_id": ESCROW_ACCOUNT} | values)
 
     delete = bank_pb.DeleteBankAccountRequest(bank_account_id=blocked.bank_account_id)
     await service.ask(ADMIN, "DeleteBankAccount", delete)
     good = item()
-    changed = pb.BatchCreatePayoutsRequest.Item()
+    changed = payouts_pb2.BatchCreatePayoutsRequest.Item()
     changed.CopyFrom(good)
     changed.amount.amount_minor += 1
     items = [
@@ -46,7 +47,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
         item(party_id="inv-002", bank_account_id=blocked.bank_account_id),
         item(bank_account_id=foreign.bank_account_id),
     ]
-    request = pb.BatchCreatePayoutsRequest(items=items)
+    request = payouts_pb2.BatchCreatePayoutsRequest(items=items)
     answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
     assert [result.failure.code for result in answer.results] == [
         "",
@@ -60,7 +61,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
     assert [result.replayed for result in again.results] == [True] * 4
     for first, second in zip(answer.results, again.results, strict=True):
         assert (second.transaction, second.failure) == (first.transaction, first.failure)
-    request = pb.BatchCreatePayoutsRequest(items=[changed, item(party_id="inv-nobody")])
+    request = payouts_pb2.BatchCreatePayoutsRequest(items=[changed, item(party_id="inv-nobody")])
     other = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
     assert [result.failure.code for result in other.results] == ["IDEMPOTENCY_KEY_REUSED", ""]
     listed = await service.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
@@ -70,7 +71,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
 async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(service: TransactionsHarness) -> None:
     await service.confirm(await service.bank_account("inv-001"))
     items = [
-        pb.BatchCreatePayoutsRequest.Item(
+        payouts_pb2.BatchCreatePayoutsRequest.Item(
             idempotency_key=f"alloc:{number}:1",
             type=T.DISTRIBUTION,
             amount=usd(1 + number),
@@ -79,7 +80,7 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
         )
         for number in range(1000)
     ]
-    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=items))
+    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=items))
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
     await service.run(evaluate_initiated)
     await service.run(evaluate_initiated)

@@ -68,10 +68,8 @@ async def main(settings: Settings) -> None:
                 raise Fatal
             return 0
 
-        service = pb.DESCRIPTOR.services_by_name["HoldsService"]
-        add = holds_pb2_grpc.add_HoldsServiceServicer_to_server
         servicer = Servicer(runtime.database)
-        await runtime.serve([(add, servicer, service)], [SUBSCRIPTION], [Job("look", look, interval_seconds=0.2)])
+        await runtime.serve([servicer], [SUBSCRIPTION], [Job("look", look, interval_seconds=0.2)])
 
 
 if __name__ == "__main__":

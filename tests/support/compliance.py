@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf import symbol_database
 from google.protobuf.message import Message
+from realco.compliance.v1 import clearances_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import money_pb2
 from realco.type.v1.event_pb2 import EventMeta
@@ -23,7 +23,7 @@ from services.chassis.data.tables import outbox
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
-from services.compliance.api import ComplianceServicer, OwnParties, PartiesServicer
+from services.compliance.api import ClearancesServicer, ComplianceServicer, OwnParties, PartiesServicer, PersonsServicer
 from services.compliance.approvals import build_approvals
 from services.compliance.dependencies import Dependencies
 from services.compliance.subscribers import SUBSCRIPTIONS
@@ -35,13 +35,13 @@ CHECKER = Principal("admin-2", "admin", ORG)
 AUDITOR = Principal("auditor-1", "auditor", ORG)
 STRANGER = Principal("admin-9", "admin", "org-b")
 TRANSACTIONS = service_principal("transactions", ORG, "inv-1")
-Item = pb.BatchEvaluateTransactionsRequest.Item
+Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 PARTY = parties_pb2.Party
 CHECK = pb.ComplianceCheck
 LIMIT = pb.TransactionLimit
 
 
-def read_check(result: pb.EvaluationResult) -> pb.ComplianceCheck:
+def read_check(result: clearances_pb2.EvaluationResult) -> pb.ComplianceCheck:
     """The decision as a check has it, whichever way it went."""
     if result.HasField("failure"):
         return pb.ComplianceCheck(status=pb.ComplianceCheck.FAILED, failure=result.failure)
@@ -74,6 +74,7 @@ class ComplianceHarness:
         approvals = build_approvals(dependencies)
         self.servicer = ComplianceServicer(dependencies, approvals)
         self.parties = PartiesServicer(dependencies, approvals)
+        self.clearances, self.persons = ClearancesServicer(dependencies), PersonsServicer(dependencies)
         self.inbox = ApprovalsServicer(dependencies, approvals, OwnParties(database, self.clock))
         self.party_id = new_id("pty")
 
@@ -161,8 +162,8 @@ class ComplianceHarness:
         for item in items:
             item.party_id = item.party_id or self.party_id
         with acting_as(principal):
-            answer = await self.servicer.BatchEvaluateTransactions(
-                pb.BatchEvaluateTransactionsRequest(items=items), None
+            answer = await self.clearances.BatchEvaluateTransactions(
+                clearances_pb2.BatchEvaluateTransactionsRequest(items=items), None
             )
         return [read_check(result) for result in answer.results]
 

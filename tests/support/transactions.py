@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.approvals.jobs import build_approval_jobs
@@ -25,7 +26,7 @@ from services.chassis.calls.parties import CurrentParties
 from services.chassis.data.database import Database
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
-from services.transactions.api import BankAccountsServicer, TransactionsServicer, WebhooksServicer
+from services.transactions.api import BankAccountsServicer, PayoutsServicer, TransactionsServicer, WebhooksServicer
 from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
@@ -154,6 +155,7 @@ class TransactionsHarness:
         )
         self.approvals = build_approvals(self.dependencies)
         self.transactions: Any = TransactionsServicer(self.dependencies)
+        self.payouts: Any = PayoutsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
@@ -166,7 +168,7 @@ class TransactionsHarness:
     async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
         """Calls an RPC as somebody, as the interceptor would."""
         with acting_as(principal):
-            for servicer in (self.transactions, self.accounts, self.webhooks, self.inbox):
+            for servicer in (self.transactions, self.payouts, self.accounts, self.webhooks, self.inbox):
                 if rpc in type(servicer).__dict__:
                     return await getattr(servicer, rpc)(request, None)
         raise AssertionError(f"no such RPC: {rpc}")
@@ -256,8 +258,10 @@ class TransactionsHarness:
             "party_id": party_id,
             "bank_account_id": bank_account_id,
         }
-        item = pb.BatchCreatePayoutsRequest.Item(**values | more)
-        answer = await self.ask(DISTRIBUTIONS, "BatchCreatePayouts", pb.BatchCreatePayoutsRequest(items=[item]))
+        item = payouts_pb2.BatchCreatePayoutsRequest.Item(**values | more)
+        answer = await self.ask(
+            DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=[item])
+        )
         result = answer.results[0]
         return result.transaction if result.HasField("transaction") else result
 

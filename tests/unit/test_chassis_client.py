@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from realco.compliance.v1 import compliance_pb2
+from realco.compliance.v1 import clearances_pb2
 from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2
 
 from services.chassis.calls.client import may_be_sent_twice
 
 TRANSACTIONS, JOURNAL = "/realco.transactions.v1.TransactionsService", "/realco.escrow.v1.JournalService"
-COMPLIANCE, BANK_ACCOUNTS = "/realco.compliance.v1.ComplianceService", "/realco.transactions.v1.BankAccountsService"
+CLEARANCES, BANK_ACCOUNTS = "/realco.compliance.v1.ClearancesService", "/realco.transactions.v1.BankAccountsService"
 
 
 def batch(*keys: str) -> journal_pb2.BatchPostJournalEntriesRequest:
@@ -29,8 +29,8 @@ def batch(*keys: str) -> journal_pb2.BatchPostJournalEntriesRequest:
         # A second one would be told that there is nothing any more.
         (f"{BANK_ACCOUNTS}/DeleteBankAccount", bank_accounts_pb2.DeleteBankAccountRequest(), False),
         # As their contracts say.
-        (f"{COMPLIANCE}/BatchEvaluateTransactions", compliance_pb2.BatchEvaluateTransactionsRequest(), True),
-        (f"{COMPLIANCE}/BatchGetClearances", compliance_pb2.BatchGetClearancesRequest(), True),
+        (f"{CLEARANCES}/BatchEvaluateTransactions", clearances_pb2.BatchEvaluateTransactionsRequest(), True),
+        (f"{CLEARANCES}/BatchGetClearances", clearances_pb2.BatchGetClearancesRequest(), True),
     ],
 )
 def test_a_request_is_sent_again_only_where_that_has_no_second_effect(method, request_, repeatable):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from google.protobuf.descriptor import ServiceDescriptor
@@ -149,9 +147,3 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
         details = await self._approvals.describe(approval, now)
         return messages.to_approval(approval, now, details, self._approvals.list_actions(approval, now))
-
-
-def serving_approvals(servicer: pb_grpc.ApprovalsServiceServicer) -> tuple[Callable[..., None], Any, ServiceDescriptor]:
-    """What `Runtime.serve` needs to serve it."""
-    add: Callable[..., None] = pb_grpc.add_ApprovalsServiceServicer_to_server
-    return add, servicer, APPROVALS_SERVICE

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -25,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.chassis.calls import client, server
 from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
+from services.chassis.calls.serving import add_servicer, interface_of
 from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
@@ -42,9 +42,6 @@ from services.chassis.process.settings import Settings, addresses_of
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import clock_from
 from services.chassis.values.errors import BootError
-
-# (add_XServicer_to_server, servicer, the service's descriptor)
-Servicer = tuple[Callable[[Any, Any], None], Any, ServiceDescriptor]
 
 # gRPC's own health and reflection packages have no types.
 _health: Any = health
@@ -129,7 +126,7 @@ class Runtime:
 
     async def serve(
         self,
-        servicers: Sequence[Servicer],
+        servicers: Sequence[object],
         subscriptions: Sequence[Subscription] = (),
         jobs: Sequence[Job] = (),
         parties: Parties | None = None,
@@ -141,14 +138,14 @@ class Runtime:
             Exception: whatever ended a background task.
         """
         grants = read_grants(self.settings.service_grants_file)
-        descriptors = [service for _, _, service in servicers]
-        interceptor = server.Interceptor(self.name, self.verifier, descriptors, parties, grants)
+        interfaces = [interface_of(servicer) for servicer in servicers]
+        interceptor = server.Interceptor(self.name, self.verifier, interfaces, parties, grants)
         grpc_server, readiness = self._build(interceptor, servicers)
         stop_on_signals(self.stop)
         await grpc_server.start()
         if self.settings.metrics_port is not None:
             telemetry.serve_metrics(self.settings.bind_host, self.settings.metrics_port)
-        names = ["", *(service.full_name for _, _, service in servicers)]
+        names = ["", *(interface.full_name for interface in interfaces)]
         tasks = self._background(readiness, names, subscriptions, jobs)
         log.info("serving", address=f"{self.settings.bind_host}:{self.port}")
         self.serving.set()
@@ -165,14 +162,14 @@ class Runtime:
             if not self.stop.is_set():
                 raise RuntimeError(f"{task.get_name()} ended by itself")
 
-    def _build(self, interceptor: server.Interceptor, servicers: Sequence[Servicer]) -> tuple[aio.Server, Any]:
+    def _build(self, interceptor: server.Interceptor, servicers: Sequence[object]) -> tuple[aio.Server, Any]:
         grpc_server = server.build(interceptor, self.settings.grpc_concurrent_rpcs_max)
         readiness = _health.aio.HealthServicer()
         _health_grpc.add_HealthServicer_to_server(readiness, grpc_server)
-        for add, servicer, _ in servicers:
-            add(servicer, grpc_server)
+        for servicer in servicers:
+            add_servicer(servicer, grpc_server)
         if self.settings.environment == "local":
-            names = [service.full_name for _, _, service in servicers]
+            names = [interface_of(servicer).full_name for servicer in servicers]
             _reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], grpc_server)
         address = f"{self.settings.bind_host}:{self.settings.grpc_port}"
         try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,7 +31,7 @@ from services.compliance.store.checks import insert_decisions, list_decisions, l
 from services.compliance.store.limits import insert_usage, list_limits, list_used
 from services.compliance.store.parties import lock_parties
 
-Item = pb.BatchEvaluateTransactionsRequest.Item
+Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 
 
 @dataclass(slots=True)
@@ -42,8 +43,8 @@ class _Facts:
 
 
 async def batch_evaluate_transactions(
-    tx: AsyncConnection, request: pb.BatchEvaluateTransactionsRequest, now: datetime
-) -> pb.BatchEvaluateTransactionsResponse:
+    tx: AsyncConnection, request: clearances_pb2.BatchEvaluateTransactionsRequest, now: datetime
+) -> clearances_pb2.BatchEvaluateTransactionsResponse:
     """One result an item, in order. A transaction that was decided before keeps its decision."""
     parties = await lock_parties(tx, {item.party_id for item in request.items})
     before = await list_decisions(tx, {item.transaction_id for item in request.items})
@@ -63,7 +64,9 @@ async def batch_evaluate_transactions(
     outcomes = [
         _read_outcome(item, decided[item.transaction_id], rows.pop(item.transaction_id, None)) for item in request.items
     ]
-    return pb.BatchEvaluateTransactionsResponse(results=build_results(pb.EvaluationResult, request.items, outcomes))
+    return clearances_pb2.BatchEvaluateTransactionsResponse(
+        results=build_results(clearances_pb2.EvaluationResult, request.items, outcomes)
+    )
 
 
 def _read_outcome(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
+from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,8 +45,8 @@ async def list_compliance_checks(
 
 
 async def batch_get_clearances(
-    tx: AsyncConnection, request: pb.BatchGetClearancesRequest, now: datetime
-) -> pb.BatchGetClearancesResponse:
+    tx: AsyncConnection, request: clearances_pb2.BatchGetClearancesRequest, now: datetime
+) -> clearances_pb2.BatchGetClearancesResponse:
     known = set(await tx.scalars(sa.select(parties.c.party_id).where(parties.c.party_id.in_(request.party_ids))))
     checks = await store.list_latest_checks(tx, known)
     clearances = []
@@ -54,11 +55,11 @@ async def batch_get_clearances(
         if party_id in known:
             missing = clearance.list_missing(checks.get(party_id, {}), now)
         clearances.append(
-            pb.BatchGetClearancesResponse.Clearance(
+            clearances_pb2.BatchGetClearancesResponse.Clearance(
                 party_id=party_id,
                 cleared=not missing,
                 missing=map(to_explanation, missing),
                 known=party_id in known,
             )
         )
-    return pb.BatchGetClearancesResponse(clearances=clearances)
+    return clearances_pb2.BatchGetClearancesResponse(clearances=clearances)

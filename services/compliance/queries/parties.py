@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.compliance.v1 import parties_pb2 as pb
+from realco.compliance.v1 import persons_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
@@ -77,8 +78,8 @@ async def list_party_persons(
 
 
 async def list_parties_of_person(
-    tx: AsyncConnection, request: pb.ListPartiesOfPersonRequest, now: datetime
-) -> pb.ListPartiesOfPersonResponse:
+    tx: AsyncConnection, request: persons_pb2.ListPartiesOfPersonRequest, now: datetime
+) -> persons_pb2.ListPartiesOfPersonResponse:
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
     await check_session_of(tx, principal)
@@ -86,7 +87,7 @@ async def list_parties_of_person(
     if request.include_former:
         former = await store.list_former_parties_of(tx, normalize_person(request.person_id), now)
         found = sorted({*found, *former})
-    return pb.ListPartiesOfPersonResponse(party_ids=found)
+    return persons_pb2.ListPartiesOfPersonResponse(party_ids=found)
 
 
 async def check_session_of(tx: AsyncConnection, principal: Principal) -> None:

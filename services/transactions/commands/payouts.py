@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,7 +31,7 @@ from services.transactions.domain.types import REFUND_ELSEWHERE, TYPES, Transact
 from services.transactions.store import bank_accounts, payout_requests
 from services.transactions.store import transactions as store
 
-Item = pb.BatchCreatePayoutsRequest.Item
+Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class _Plan:
 
 
 async def batch_create_payouts(
-    tx: AsyncConnection, request: pb.BatchCreatePayoutsRequest, now: datetime
-) -> pb.BatchCreatePayoutsResponse:
+    tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
+) -> payouts_pb2.BatchCreatePayoutsResponse:
     principal = current_principal()
     keys = [item.idempotency_key for item in request.items]
     known = await payout_requests.list_payout_requests(tx, keys)
@@ -71,7 +72,9 @@ async def batch_create_payouts(
         _read_outcome(item, known[item.idempotency_key], created, replayed=item.idempotency_key not in claimed)
         for item in request.items
     ]
-    return pb.BatchCreatePayoutsResponse(results=build_results(pb.PayoutResult, request.items, outcomes))
+    return payouts_pb2.BatchCreatePayoutsResponse(
+        results=build_results(payouts_pb2.PayoutResult, request.items, outcomes)
+    )
 
 
 async def _plan_items(tx: AsyncConnection, items: Sequence[Item]) -> list[_Plan]:

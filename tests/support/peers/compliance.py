@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from realco.compliance.v1 import clearances_pb2, persons_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 from realco.type.v1.money_pb2 import Money
 
-Result = pb.EvaluationResult
-_Item = pb.BatchEvaluateTransactionsRequest.Item
+Result = clearances_pb2.EvaluationResult
+_Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 
 
 class MemoryCompliance:
@@ -32,16 +32,18 @@ class MemoryCompliance:
         self._decided: dict[str, _Item] = {}  # transaction -> what was decided on
 
     async def BatchEvaluateTransactions(
-        self, request: pb.BatchEvaluateTransactionsRequest, _: None
-    ) -> pb.BatchEvaluateTransactionsResponse:
+        self, request: clearances_pb2.BatchEvaluateTransactionsRequest, _: None
+    ) -> clearances_pb2.BatchEvaluateTransactionsResponse:
         made, used, decided = dict(self.made), self._used.copy(), dict(self._decided)
         results = [self._evaluate(item) for item in request.items]
         if request.validate_only:
             self.made, self._used, self._decided = made, used, decided
-        return pb.BatchEvaluateTransactionsResponse(results=results)
+        return clearances_pb2.BatchEvaluateTransactionsResponse(results=results)
 
-    async def BatchGetClearances(self, request: pb.BatchGetClearancesRequest, _: None) -> pb.BatchGetClearancesResponse:
-        answer = pb.BatchGetClearancesResponse()
+    async def BatchGetClearances(
+        self, request: clearances_pb2.BatchGetClearancesRequest, _: None
+    ) -> clearances_pb2.BatchGetClearancesResponse:
+        answer = clearances_pb2.BatchGetClearancesResponse()
         for party_id in request.party_ids:
             known = party_id not in self.unknown
             missing = self.uncleared.get(party_id) if known else "there is no such party"
@@ -51,11 +53,11 @@ class MemoryCompliance:
         return answer
 
     async def ListPartiesOfPerson(
-        self, request: parties_pb2.ListPartiesOfPersonRequest, _: None
-    ) -> parties_pb2.ListPartiesOfPersonResponse:
+        self, request: persons_pb2.ListPartiesOfPersonRequest, _: None
+    ) -> persons_pb2.ListPartiesOfPersonResponse:
         found = set(self.parties.get(request.person_id, ()))
         found |= self.former.get(request.person_id, set()) if request.include_former else set()
-        return parties_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found))
+        return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found))
 
     def _evaluate(self, item: _Item) -> Result:
         result = Result(replayed=item.transaction_id in self.made)

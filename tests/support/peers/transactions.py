@@ -11,6 +11,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import events_pb2 as events
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.failure_pb2 import Failure
@@ -20,8 +21,8 @@ from services.transactions.domain.refusals import BankAccountNotFound
 
 Txn = pb.Transaction
 M = TypeVar("M", bound=Message)
-_Item = pb.BatchCreatePayoutsRequest.Item
-_Result = pb.PayoutResult
+_Item = payouts_pb2.BatchCreatePayoutsRequest.Item
+_Result = payouts_pb2.PayoutResult
 _VERSIONS = count(2)  # the first event tells that it was created
 
 
@@ -39,8 +40,10 @@ class MemoryTransactions:
             raise BankAccountNotFound
         return self.bank_accounts[request.bank_account_id]
 
-    async def BatchCreatePayouts(self, request: pb.BatchCreatePayoutsRequest, _: None) -> pb.BatchCreatePayoutsResponse:
-        return pb.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])
+    async def BatchCreatePayouts(
+        self, request: payouts_pb2.BatchCreatePayoutsRequest, _: None
+    ) -> payouts_pb2.BatchCreatePayoutsResponse:
+        return payouts_pb2.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])
 
     def _answer(self, item: _Item) -> _Result:
         body = item.SerializeToString(deterministic=True)

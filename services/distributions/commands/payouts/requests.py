@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
-from realco.transactions.v1 import transactions_pb2 as transactions
+from realco.transactions.v1 import payouts_pb2
 from realco.type.v1 import money_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -58,7 +58,7 @@ async def request_payouts(saga: Saga, dependencies: Dependencies) -> None:
 
 
 async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
-    request = transactions.BatchCreatePayoutsRequest(items=[_to_item(payout) for payout in requested])
+    request = payouts_pb2.BatchCreatePayoutsRequest(items=[_to_item(payout) for payout in requested])
     try:
         answer = await peer.batch_create_payouts(request)
     except DomainError as refusal:
@@ -114,8 +114,8 @@ async def _name_transactions(tx: AsyncConnection, created: Sequence[Payout], now
             await save_offering(tx, offering, named, events.OfferingUpdated(), now)
 
 
-def _to_item(payout: Payout) -> transactions.BatchCreatePayoutsRequest.Item:
-    return transactions.BatchCreatePayoutsRequest.Item(
+def _to_item(payout: Payout) -> payouts_pb2.BatchCreatePayoutsRequest.Item:
+    return payouts_pb2.BatchCreatePayoutsRequest.Item(
         idempotency_key=payout.request_key,
         type=payout.type.value,
         amount=money_pb2.Money(currency_code=payout.currency, amount_minor=payout.amount_minor),
