@@ -16,6 +16,7 @@ from realco.type.v1 import rules_pb2
 from gateway import contracts
 from gateway.wording import in_rest_words
 from services.chassis.calls.validation import taken_values
+from services.chassis.calls.visibility import author_of, is_withheld
 from services.chassis.spelling import scalars
 from services.chassis.spelling.descriptors import enum_of, is_map, is_message, is_required, message_of, option
 from services.chassis.spelling.json_writer import always_there
@@ -107,6 +108,8 @@ class Schemas:
         words = [contracts.comments().get(field.full_name, ""), *(f"Rule: {rule.message}." for rule in rules.cel)]
         if field.type == FieldDescriptor.TYPE_ENUM and side is Side.REQUEST:
             words.append(_notes(taken_values(field)))
+        if side is Side.ANSWER:
+            words.append(_describe_visibility(field))
         owner = field.containing_type
         description = "\n\n".join(in_rest_words(word, owner) for word in words if word)
         if description:
@@ -179,6 +182,16 @@ def _sides_differ(descriptor: Descriptor) -> bool:
 
 def _must_be_given(field: FieldDescriptor) -> bool:
     return is_required(field) or _refuses_empty(field)
+
+
+def _describe_visibility(field: FieldDescriptor) -> str:
+    """Who is told the field; nothing where everybody is who gets the answer."""
+    if not is_withheld(field):
+        return ""
+    author = author_of(field)
+    if author:
+        return f"Absent for an investor, unless `{author}` is the investor or one of our services."
+    return "Absent for an investor."
 
 
 def _notes(values: Sequence[EnumValueDescriptor]) -> str:

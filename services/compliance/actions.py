@@ -35,22 +35,6 @@ async def answer_check(tx: AsyncConnection, row: Any) -> pb.ComplianceCheck:
     return messages.to_compliance_check(row, list_allowed_actions(pb.ComplianceCheck, review))
 
 
-def show_party_person(row: Any) -> parties_pb2.PartyPerson:
-    """As much of it as the caller may see: an investor no name of staff."""
-    answer = messages.to_party_person(row)
-    if current_principal().confined:
-        answer.ClearField("created_by")
-    return answer
-
-
-def show_limit(row: Any) -> pb.TransactionLimit:
-    """As much of it as the caller may see: an investor no name of staff."""
-    answer = messages.to_limit(row)
-    if current_principal().confined:
-        answer.ClearField("set_by")
-    return answer
-
-
 def _check_review(row: Any, persons: Collection[str]) -> None:
     if row.status != "MANUAL_REVIEW":
         raise IllegalStatusChange(row.status, "PASSED")

@@ -25,7 +25,6 @@ from services.distributions.domain.offering import (
 from services.distributions.messages import (
     to_allocation,
     to_distribution,
-    to_distribution_for_investor,
     to_investment,
     to_offering,
 )
@@ -33,7 +32,7 @@ from services.distributions.messages import (
 
 def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering:
     """The gates of a closing are another question: they are asked of other services."""
-    answer = show_offering(offering)
+    answer = to_offering(offering)
     answer.allowed_actions[:] = list_allowed_actions(
         offerings_pb2.Offering,
         ("OfferingsService/UpdateOffering", True),
@@ -61,7 +60,7 @@ def answer_distribution(
 ) -> distributions_pb2.Distribution:
     """The cash of an execution is another question: it is asked of escrow."""
     rules, person = distribution_rules, current_principal().person
-    answer = show_distribution(distribution)
+    answer = to_distribution(distribution)
     answer.allowed_actions[:] = list_allowed_actions(
         distributions_pb2.Distribution,
         ("DistributionsService/CalculateDistribution", lambda: rules.check_may_calculate(distribution)),
@@ -75,20 +74,6 @@ def answer_distribution(
         ("DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
     )
     return answer
-
-
-def show_offering(offering: Offering) -> offerings_pb2.Offering:
-    """As much of it as the caller may see: an investor nothing of what its staff keeps for itself."""
-    answer = to_offering(offering)
-    if current_principal().confined:
-        for name in ("created_by", "external_id", "metadata"):
-            answer.ClearField(name)
-    return answer
-
-
-def show_distribution(distribution: Distribution) -> distributions_pb2.Distribution:
-    """As much of it as the caller may see."""
-    return to_distribution_for_investor(distribution) if current_principal().confined else to_distribution(distribution)
 
 
 def answer_allocation(allocation: Allocation) -> distributions_pb2.Allocation:

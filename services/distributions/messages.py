@@ -142,23 +142,6 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
     )
 
 
-def to_distribution_for_investor(distribution: Distribution) -> distributions_pb2.Distribution:
-    """What an investor may see of the whole: amount, date, purpose and status, nothing of others."""
-    return distributions_pb2.Distribution(
-        distribution_id=distribution.distribution_id,
-        offering_id=distribution.offering_id,
-        type=distribution.type,
-        amount=_money_in(distribution.currency)(distribution.amount_minor),
-        distribution_date=to_date(distribution.distribution_date),
-        description=distribution.description,
-        status=distribution.status.value,
-        declare_time=to_optional_timestamp(distribution.declared_at),
-        create_time=to_timestamp(distribution.created_at),
-        update_time=to_timestamp(distribution.updated_at),
-        etag=distribution.etag,
-    )
-
-
 def _to_tier_total(
     index: int, tier: TierTotal, money: Callable[[int], money_pb2.Money]
 ) -> distributions_pb2.Distribution.TierTotal:

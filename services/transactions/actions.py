@@ -17,34 +17,14 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
-from services.transactions.dependencies import ACTOR
 from services.transactions.domain import decisions, explanations
 from services.transactions.domain.bank_accounts import DELETED, LIVE
 from services.transactions.domain.transaction import Transaction
 
 
-def show_transaction(row: Transaction) -> transactions_pb2.Transaction:
-    """As much of it as the caller may see: to an investor no name but its own."""
-    answer, principal = messages.to_transaction(row), current_principal()
-    if principal.confined:
-        for name in ("created_by", "approved_by", "confirmed_by"):
-            if getattr(answer, name) != principal.person:
-                answer.ClearField(name)
-    return answer
-
-
-def show_status_change(row: sa.Row[Any]) -> transactions_pb2.TransactionStatusChange:
-    """As much of it as the caller may see: to an investor not what staff did and wrote, only where it led."""
-    answer, principal = messages.to_status_change(row), current_principal()
-    if principal.confined and answer.actor not in (principal.person, ACTOR):
-        answer.ClearField("actor")
-        answer.ClearField("note")
-    return answer
-
-
 def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Transaction:
     person = current_principal().person
-    answer = show_transaction(row)
+    answer = messages.to_transaction(row)
     answer.allowed_actions[:] = list_allowed_actions(
         transactions_pb2.Transaction,
         ("TransactionsService/ApproveTransaction", lambda: decisions.check_may_approve(row, person)),

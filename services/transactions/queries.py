@@ -16,8 +16,6 @@ from services.transactions.actions import (
     answer_bank_account,
     answer_transaction,
     answer_webhook,
-    show_status_change,
-    show_transaction,
 )
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.transaction import Transaction
@@ -66,7 +64,7 @@ async def list_transactions(
     )
     page = await read_list(tx, request, statement, _t.created_at, _t.transaction_id)
     return transactions_pb2.ListTransactionsResponse(
-        transactions=[show_transaction(store.build_transaction(row)) for row in page.rows],
+        transactions=[messages.to_transaction(store.build_transaction(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -83,7 +81,7 @@ async def list_transaction_status_changes(
     )
     page = await read_page(tx, request, changes, [h.version], descending=False)
     return transactions_pb2.ListTransactionStatusChangesResponse(
-        status_changes=map(show_status_change, page.rows),
+        status_changes=map(messages.to_status_change, page.rows),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

@@ -23,6 +23,7 @@ from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.parties import CurrentParties
+from services.chassis.calls.visibility import withhold
 from services.chassis.data.database import Database
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
@@ -170,7 +171,9 @@ class TransactionsHarness:
         with acting_as(principal):
             for servicer in (self.transactions, self.payouts, self.accounts, self.webhooks, self.inbox):
                 if rpc in type(servicer).__dict__:
-                    return await getattr(servicer, rpc)(request, None)
+                    answer = await getattr(servicer, rpc)(request, None)
+                    withhold(answer, principal)
+                    return answer
         raise AssertionError(f"no such RPC: {rpc}")
 
     async def bank_account(

@@ -32,6 +32,7 @@ from services.chassis.calls.parties import NoParties, Parties, find_parties
 from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
+from services.chassis.calls.visibility import withhold
 from services.chassis.data.database import is_transient, sqlstate
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
@@ -164,7 +165,9 @@ class Interceptor(aio.ServerInterceptor):
                 rule.confine(principal, message)
                 rule.check_sign_in(principal, message)
                 validation.validate(message)
-                return await handler.unary_unary(message, context)
+                answer = await handler.unary_unary(message, context)
+                withhold(answer, principal)
+                return answer
 
     async def _identify(self, metadata: Mapping[str, str], rule: Rule) -> Principal:
         """Who calls: a person, a service, or a person whose call a service passes on with the person's own token."""

@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
 
+from services.chassis.spelling.descriptors import MarkedFields
 from services.chassis.values.invariant import invariant
 
 # NATS takes 256 KiB a message, headers included. A larger event would stop the relay for ever, so it is refused
@@ -44,13 +45,16 @@ def is_left_out(field: FieldDescriptor) -> bool:
     return bool(field.GetOptions().Extensions[option])
 
 
+_LEFT_OUT = MarkedFields(is_left_out)
+
+
 def leave_out(message: Message) -> None:
     """Empties the fields that no event carries, of the message and of all messages in it."""
-    emptied, inner = _plan(message.DESCRIPTOR)
-    for name in emptied:
-        message.ClearField(name)
+    emptied, inner = _LEFT_OUT.of(message.DESCRIPTOR)
+    for field in emptied:
+        message.ClearField(field.name)
     for field in inner:
-        for item in _messages_in(message, field):
+        for item in MarkedFields.messages_in(message, field):
             leave_out(item)
 
 
@@ -118,30 +122,6 @@ def _option(descriptor: Descriptor) -> Any:
     option: Any = event_pb2.event
     invariant(descriptor.GetOptions().HasExtension(option), f"{descriptor.full_name} has (realco.type.v1.event)")
     return descriptor.GetOptions().Extensions[option]
-
-
-@cache
-def _plan(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[FieldDescriptor, ...]]:
-    """The fields to empty, and those in whose messages there are some to empty."""
-    emptied = tuple(field.name for field in descriptor.fields if is_left_out(field))
-    inner = tuple(field for field in descriptor.fields if field.name not in emptied and _has_left_out(field, set()))
-    return emptied, inner
-
-
-def _has_left_out(field: FieldDescriptor, seen: set[str]) -> bool:
-    """Whether there are fields to empty within the field."""
-    if field.message_type is None or field.message_type.full_name in seen:
-        return False
-    seen.add(field.message_type.full_name)
-    return any(is_left_out(each) or _has_left_out(each, seen) for each in field.message_type.fields)
-
-
-def _messages_in(message: Message, field: FieldDescriptor) -> Sequence[Message]:
-    value: Any = getattr(message, field.name)
-    if not field.is_repeated:
-        return (value,) if message.HasField(field.name) else ()
-    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-    return list(value.values()) if is_map else value
 
 
 def _value(message: Message, path: Sequence[str]) -> str:

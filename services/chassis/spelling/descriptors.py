@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 _JOINT = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 
@@ -51,3 +53,35 @@ def enum_of(field: FieldDescriptor) -> EnumDescriptor:
     """The enum type of a field that has one."""
     assert field.enum_type is not None
     return field.enum_type
+
+
+class MarkedFields:
+    """The fields of messages that a rule marks, found once for each type of message."""
+
+    def __init__(self, is_marked: Callable[[FieldDescriptor], bool]) -> None:
+        self._is_marked = is_marked
+        self._found: dict[Descriptor, tuple[tuple[FieldDescriptor, ...], tuple[FieldDescriptor, ...]]] = {}
+
+    def of(self, descriptor: Any) -> tuple[tuple[FieldDescriptor, ...], tuple[FieldDescriptor, ...]]:
+        """The marked fields, and the other fields within whose messages there are marked ones."""
+        found = self._found.get(descriptor)
+        if found is None:
+            marked = tuple(field for field in descriptor.fields if self._is_marked(field))
+            others = (field for field in descriptor.fields if field not in marked)
+            found = marked, tuple(field for field in others if self._has_marked(field, set()))
+            self._found[descriptor] = found
+        return found
+
+    @staticmethod
+    def messages_in(message: Message, field: FieldDescriptor) -> Sequence[Message]:
+        """The messages that a field with messages has."""
+        value: Any = getattr(message, field.name)
+        if not field.is_repeated:
+            return (value,) if message.HasField(field.name) else ()
+        return list(value.values()) if is_map(field) else value
+
+    def _has_marked(self, field: FieldDescriptor, seen: set[str]) -> bool:
+        if field.message_type is None or field.message_type.full_name in seen:
+            return False
+        seen.add(field.message_type.full_name)
+        return any(self._is_marked(each) or self._has_marked(each, seen) for each in field.message_type.fields)

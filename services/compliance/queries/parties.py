@@ -73,7 +73,7 @@ async def list_party_persons(
     acting = sa.select(party_persons).where(party_persons.c.party_id == party.party_id)
     rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(
-        persons=map(actions.show_party_person, rows), next_page_token=token, previous_page_token=previous
+        persons=map(messages.to_party_person, rows), next_page_token=token, previous_page_token=previous
     )
 
 
@@ -106,7 +106,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
         roles=[principal.role.upper()],
         org_id=principal.org_id,
         parties=[messages.to_acting_for(row, checks.get(row.party_id, {}), now) for row in rows],
-        transaction_limits=map(actions.show_limit, limits),
+        transaction_limits=map(messages.to_limit, limits),
         currency_codes=sorted({row.currency for row in limits}),
         business_time=to_timestamp(now),
     )

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_page
 from services.chassis.data.reach import within_reach
-from services.distributions.actions import answer_allocation, answer_distribution, show_distribution
+from services.distributions.actions import answer_allocation, answer_distribution
 from services.distributions.domain.distribution import Distribution
 from services.distributions.domain.refusals import AllocationNotFound, DistributionNotFound
-from services.distributions.messages import to_allocation
+from services.distributions.messages import to_allocation, to_distribution
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import DISTRIBUTIONS
@@ -45,7 +45,7 @@ async def list_distributions(
         conditions.append(_pays(allocations.c.party_id.in_(list(request.party_id))))
     page = await read_page_of(tx, request, DISTRIBUTIONS, *conditions)
     return pb.ListDistributionsResponse(
-        distributions=[show_distribution(DISTRIBUTIONS.read(row)) for row in page.rows],
+        distributions=[to_distribution(DISTRIBUTIONS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

@@ -11,8 +11,8 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import InvestmentNotFound
-from services.distributions.actions import answer_investment, answer_offering, show_offering
-from services.distributions.messages import to_investment
+from services.distributions.actions import answer_investment, answer_offering
+from services.distributions.messages import to_investment, to_offering
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import OFFERINGS, require_offering
@@ -33,7 +33,7 @@ async def list_offerings(
     ]
     page = await read_page_of(tx, request, OFFERINGS, *conditions)
     return pb.ListOfferingsResponse(
-        offerings=[show_offering(OFFERINGS.read(row)) for row in page.rows],
+        offerings=[to_offering(OFFERINGS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

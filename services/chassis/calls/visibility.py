@@ -1,0 +1,50 @@
+"""What an investor is not told of an answer: fields that the contract marks, wherever in the answer they are.
+
+The kept answer of an idempotency key is whole: what is withheld depends on who asks.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from realco.type.v1 import visibility_pb2
+
+from services.chassis.calls.auth import SERVICE_PREFIX, Principal
+from services.chassis.spelling.descriptors import MarkedFields, option
+
+
+def withhold(answer: Message, principal: Principal) -> None:
+    """Empties, in place, what the principal is not told."""
+    if principal.confined:
+        _withhold(answer, principal.person)
+
+
+@cache
+def author_of(field: FieldDescriptor) -> str:
+    """The field that names who is told besides staff; empty where the contract names none."""
+    name: str = option(field, visibility_pb2.told_by_author)
+    return name
+
+
+def is_withheld(field: FieldDescriptor) -> bool:
+    """Whether some are not told the field."""
+    return bool(option(field, visibility_pb2.staff_only) or author_of(field))
+
+
+_MARKED = MarkedFields(is_withheld)
+
+
+def _withhold(message: Message, person: str) -> None:
+    marked, inner = _MARKED.of(message.DESCRIPTOR)
+    for name in [field.name for field in marked if not _is_told(message, field, person)]:
+        message.ClearField(name)
+    for field in inner:
+        for item in MarkedFields.messages_in(message, field):
+            _withhold(item, person)
+
+
+def _is_told(message: Message, field: FieldDescriptor, person: str) -> bool:
+    author = getattr(message, author_of(field), "")
+    return bool(author) and (author == person or author.startswith(SERVICE_PREFIX))
