@@ -141,7 +141,7 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
 def _check_keys(keys: list[str], path: str, faults: Faults) -> None:
     first: dict[str, int] = {}
     for index, key in enumerate(keys):
-        if first.setdefault(key, index) != index:
+        if key and first.setdefault(key, index) != index:
             faults.append((f"{path}[{index}].{_KEY}", f"is the key of {path}[{first[key]}], too"))
 
 
