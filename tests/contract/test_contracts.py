@@ -272,6 +272,23 @@ def test_a_reason_has_one_refusal():
     assert {reason: sorted(classes) for reason, classes in by_reason.items() if len(classes) > 1} == {}
 
 
+def test_a_reason_of_all_areas_is_found_by_more_than_one_service():
+    """Or by every service, as the chassis does, or by the gateway, too."""
+    answered = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").glob("*.py"))
+    finders: dict[str, set[str]] = {}
+    for path in (ROOT / "services").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                finders.setdefault(node.id, set()).add(path.relative_to(ROOT / "services").parts[0])
+    shared = [refusal for refusal in refusals() if refusal.reason in reasons_of("type")]
+    lonely = [
+        each.reason
+        for each in shared
+        if len(found := finders[each.__name__]) < 2 and found != {"chassis"} and each.reason not in answered
+    ]
+    assert (lonely, bool(shared)) == ([], True)
+
+
 def test_every_refusal_is_of_the_kind_its_reason_promises():
     """The comment of a reason begins with the status it comes with."""
     comments = contracts.comments()

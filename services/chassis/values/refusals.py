@@ -1,4 +1,4 @@
-"""The refusals that more than one service answers with: one fact has one reason, one message and the same metadata.
+"""The refusals that more than one service finds: one fact has one reason, one message and the same metadata.
 
 Their reasons stand in realco/type/v1/error_reason.proto. What one service alone refuses is in its domain/refusals.py.
 """
