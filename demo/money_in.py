@@ -203,9 +203,10 @@ def receive_return(run: DemoRun) -> str:
     returned = run.wait_for_transaction(run.payments[CLEO.id], "PENDING_RETRY")
     run.wait_for_ledger_account("SUBSCRIPTION", CLEO.id, posted=0, pending=0)
     failure = returned["failure"]
-    if failure["code"] != "R01":
-        raise UnexpectedAnswer(f"It came back as {failure['code']}")
-    return f"{failure['code']}: {failure['message']}; to be presented again on {returned['nextAttemptTime'][:10]}"
+    code = failure["metadata"].get("networkCode")
+    if code != "R01":
+        raise UnexpectedAnswer(f"It came back as {failure!r}")
+    return f"{code}: {failure['message']}; to be presented again on {returned['nextAttemptTime'][:10]}"
 
 
 def settle_after_two_days(run: DemoRun) -> str:

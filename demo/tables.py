@@ -118,7 +118,8 @@ def build_payouts(books: Books) -> Table:
     for one in books.transactions:
         if one["type"] in ("DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND"):
             failure = one.get("failure")
-            why = f"{failure['code']}: {failure['message']}" if failure else ""
+            code = failure and failure["metadata"].get("networkCode", failure["code"])
+            why = f"{code}: {failure['message']}" if failure else ""
             made = one["createTime"][:10]
             table.add_row(
                 made,

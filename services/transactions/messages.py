@@ -110,6 +110,7 @@ def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accou
         default_for_payouts=row.default_for_payouts,
         status=row.status,
         block_reason=row.block_reason,
+        block_network_code=row.block_network_code,
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
         external_id=row.external_id,

@@ -26,6 +26,7 @@ RIGHTS: Table = {
             "default_for_payouts",
             "status",
             "block_reason",
+            "block_network_code",
             "makers",
             "confirmed_at",
             "external_id",

@@ -75,6 +75,7 @@ bank_accounts = sa.Table(
     sa.Column("default_for_payouts", sa.Boolean, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     _text("block_reason"),
+    _text("block_network_code"),
     _text("external_id"),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),

@@ -351,3 +351,17 @@ def test_whoever_refuses_for_an_amount_says_its_currency():
 
 def area_of(refusal: type[DomainError]) -> str:
     return refusal.__module__.split(".")[1]
+
+
+def test_every_failure_is_for_a_reason_that_the_contracts_list():
+    """Whoever acts on a code finds it in one vocabulary: codes of a rail stand beside it, in the metadata."""
+    listed = {value.name for enum in contracts.error_reasons() for value in enum.values}
+    given = {
+        (str(path.relative_to(ROOT)), call.args[0].value)
+        for path in (ROOT / "services").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("Failure", "Declined")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }
+    assert len(given) > 3
+    assert [(path, code) for path, code in sorted(given) if code not in listed] == []

@@ -299,7 +299,9 @@ def test_a_contribution_comes_back_after_thirty_days(org: Organization, closed: 
     org.move_clock(settled + timedelta(days=31))
 
     returned = org.wait_for_transaction(contribution["transactionId"], "RETURNED")
-    assert (returned["failure"]["code"], returned["failure"]["retryable"]) == ("R10", False)
+    failure = returned["failure"]
+    assert (failure["code"], failure["metadata"]) == ("RETURNED_BY_BANK", {"networkCode": "R10"})
+    assert not failure["retryable"]
     wait_for(
         "the ledger to show the return",
         lambda: org.read_ledger(offering["escrowAccountId"]),
@@ -315,7 +317,8 @@ def test_a_contribution_comes_back_after_thirty_days(org: Organization, closed: 
         lambda read: (minor_of(read["clearedAmount"]), minor_of(read["fundedAmount"])) == (0, funded),
     )
     account = org.admin.get(f"/bank-accounts/{contribution['bankAccountId']}")
-    assert (account["status"], account["blockReason"]) == ("BLOCKED", "R10")
+    assert (account["status"], account["blockReason"]) == ("BLOCKED", "RETURNED_BY_BANK")
+    assert account["blockNetworkCode"] == "R10"
     org.admin.expect_refusal(422, "NOT_RETRYABLE", "POST", f"/transactions/{contribution['transactionId']}/retry")
 
 

@@ -128,7 +128,7 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org:
     assert failed["failure"]
     allocations = org.admin.get(f"{path}/allocations")["allocations"]
     [returned] = [one for one in allocations if one["status"] == "RETURNED"]
-    assert (returned["partyId"], returned["failure"]["code"]) == (investor, "R02")
+    assert (returned["partyId"], returned["failure"]["metadata"]) == (investor, {"networkCode": "R02"})
     owed = minor_of(returned["amount"])
     account = offering["escrowAccountId"]
     assert org.wait_for_ledger(account, f"payable:{investor}", owed) == {"cash": owed, f"payable:{investor}": owed}

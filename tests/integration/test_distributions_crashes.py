@@ -230,7 +230,7 @@ async def test_proceeds_that_were_not_paid_say_why_on_the_offering_until_they_ar
     payout = service.transactions.newest("sponsor-1")
     await service.deliver(fail_payout(payout))
     told = await service.get(offering)
-    assert (told.proceeds_transaction_id, told.proceeds_failure.code) == (payout.transaction_id, "R03")
+    assert (told.proceeds_transaction_id, told.proceeds_failure.code) == (payout.transaction_id, "DECLINED_BY_PROVIDER")
     await service.resend_proceeds(offering)
     await service.work()
     again = service.transactions.newest("sponsor-1")

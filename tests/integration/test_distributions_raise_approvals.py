@@ -109,7 +109,7 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
     again = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
     assert {fact.rule: fact.statement for fact in again.facts} == {
-        "LAST_ATTEMPT": "The last attempt came to nothing: R03, R03 it is",
+        "LAST_ATTEMPT": "The last attempt came to nothing: DECLINED_BY_PROVIDER, R03 it is",
         "BANK_ACCOUNT": f"The party has no bank account {ACCOUNT}: it will not be paid there.",
     }
     assert effects_of(again)["ISSUER_PROCEEDS"] == (150_00, 0)

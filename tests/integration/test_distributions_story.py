@@ -216,7 +216,11 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
     partly = await service.get(distribution)
     assert (partly.status, partly.paid_amount.amount_minor) == (dpb.Distribution.PARTIALLY_FAILED, 192_777_79)
     owed = (await service.allocations(distribution))["inv-002"]
-    assert (owed.status, owed.failure.code, owed.failure.message) == (dpb.Allocation.FAILED, "R03", "R03 it is")
+    assert (owed.status, owed.failure.code, owed.failure.message) == (
+        dpb.Allocation.FAILED,
+        "DECLINED_BY_PROVIDER",
+        "R03 it is",
+    )
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id,
         allocation_id=owed.allocation_id,

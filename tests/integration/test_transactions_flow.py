@@ -80,7 +80,7 @@ async def test_a_debit_without_funds_is_presented_three_times_and_no_more(servic
         service.bank.report(created.transaction_id, PaymentStatus.RETURNED, "R01", at=day)
         await service.work(hurried=True)
         seen = await service.get(created.transaction_id)
-        assert (seen.presentments, seen.failure.code) == (presentment, "R01")
+        assert (seen.presentments, seen.failure.metadata["network_code"]) == (presentment, "R01")
         if presentment < 3:
             assert (seen.status, seen.failure.retryable) == (T.PENDING_RETRY, True)
             day = seen.next_attempt_time.ToDatetime(tzinfo=UTC)
@@ -126,7 +126,11 @@ async def test_a_return_after_completion_is_still_a_return_and_retires_the_accou
     await hook(service, "evt_1", payment_id)
     await service.work()
     returned = await service.get(created.transaction_id)
-    assert (returned.status, returned.failure.code, returned.failure.retryable) == (T.RETURNED, "R10", False)
+    assert (returned.status, returned.failure.code, returned.failure.retryable) == (
+        T.RETURNED,
+        "RETURNED_BY_BANK",
+        False,
+    )
     again = await service.deposit_request()
     again.bank_account_id = created.bank_account_id
     refusal = await refused(service, IMPORT, "CreateTransaction", again)
@@ -171,7 +175,7 @@ async def test_a_payout_that_comes_back_is_not_sent_again_by_itself(
     service.bank.report(payout.transaction_id, said, code)
     await service.work(hurried=True)
     seen = await service.get(payout.transaction_id)
-    assert (seen.status, seen.failure.code, seen.failure.retryable) == (status, code, False)
+    assert (seen.status, seen.failure.metadata["network_code"], seen.failure.retryable) == (status, code, False)
     request = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=payout.transaction_id)
     assert (await refused(service, ADMIN, "RetryTransaction", request)).reason == "NOT_RETRYABLE"
 

@@ -358,7 +358,7 @@ async def test_r01_is_presented_again_and_settles_at_the_real_bank(
     service.clock.set(returned_on)
     bank.travel(returned_on)
     waiting = await polled(service, made.transaction_id, T.PENDING_RETRY)
-    assert (waiting.failure.code, waiting.presentments) == ("R01", 1)
+    assert (waiting.failure.metadata["network_code"], waiting.presentments) == ("R01", 1)
     assert waiting.next_attempt_time.ToJsonString() == "2024-12-06T14:00:00Z"
 
     again_on = MONDAY + timedelta(days=4, hours=3)

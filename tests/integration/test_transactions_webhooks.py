@@ -76,7 +76,7 @@ async def test_in_any_order_and_twice_each_the_end_is_the_same(service: Transact
             await hook(service, f"evt_{number}_{place}", payment_id)
             await service.work()
         ended = await service.get(made.transaction_id)
-        assert (ended.status, ended.failure.code) == (T.RETURNED, "R02")
+        assert (ended.status, ended.failure.metadata["network_code"]) == (T.RETURNED, "R02")
         assert (await service.path(made.transaction_id))[-2:] == ["PENDING_SETTLEMENT", "RETURNED"]
     assert {webhook.status for webhook in await listed(service)} == {Webhook.APPLIED}
 
@@ -127,7 +127,7 @@ async def test_a_late_return_whose_webhook_is_lost_is_found_until_the_payment_is
     assert await service.run(look_up_settled) == 3
     for made, code in ((debit, "R10"), (payout, "R02")):
         seen = await service.get(made.transaction_id)
-        assert (seen.status, seen.failure.code) == (T.RETURNED, code)
+        assert (seen.status, seen.failure.metadata["network_code"]) == (T.RETURNED, code)
     await service.work()
     assert (await service.get(kept.transaction_id)).finality == T.FINAL
     await service.hurry()

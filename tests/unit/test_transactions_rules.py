@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -78,7 +79,10 @@ DEPOSIT = Transaction(
 
 
 def failed(code: str, retryable: bool, **more: object) -> Transaction:
-    return replace(DEPOSIT, failure=Failure(code, "", retryable), **more)  # type: ignore[arg-type]
+    """Failed for a reason of ours, or came back with a return code."""
+    if not re.fullmatch(r"R\d\d", code):
+        return replace(DEPOSIT, failure=Failure(code, "", retryable), **more)  # type: ignore[arg-type]
+    return replace(DEPOSIT, failure=Failure("RETURNED_BY_BANK", "", retryable, {"network_code": code}), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("transaction", "verdict"), [

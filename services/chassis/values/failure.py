@@ -13,7 +13,7 @@ from services.chassis.values.errors import DomainError
 class Failure:
     """What `realco.type.v1.Failure` says, for domains that know no protobuf."""
 
-    code: str  # an error reason of this system, or a return code of NACHA
+    code: str  # an error reason of this system
     message: str
     retryable: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)

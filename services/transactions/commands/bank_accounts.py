@@ -147,8 +147,10 @@ async def delete_bank_account(
     return answer_bank_account(row)
 
 
-async def block_bank_account(tx: AsyncConnection, bank_account_id: str, code: str, now: datetime) -> None:
-    """A bank's return says the account must not be used again, for what is under way either.
+async def block_bank_account(
+    tx: AsyncConnection, bank_account_id: str, reason: str, now: datetime, *, network_code: str | None = None
+) -> None:
+    """The account must not be used again, for what is under way either.
 
     A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
     """
@@ -156,7 +158,8 @@ async def block_bank_account(tx: AsyncConnection, bank_account_id: str, code: st
     if row is not None and not row.block_reason:
         status = BLOCKED if row.status in LIVE else row.status
         await BANK_ACCOUNT_APPROVALS.cancel(tx, bank_account_id, now)
-        await store.save_bank_account(tx, row, now, status=status, block_reason=code, default_for_payouts=False)
+        why = {"block_reason": reason, "block_network_code": network_code}
+        await store.save_bank_account(tx, row, now, status=status, **why, default_for_payouts=False)
 
 
 async def block_altered_account(tx: AsyncConnection, bank_account_id: str, transaction_id: str, now: datetime) -> None:

@@ -15,8 +15,8 @@ from services.chassis.values.failure import Failure
 from services.transactions.commands.bank_accounts import block_bank_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
-from services.transactions.domain.payments import Payment, find_difference, is_contradiction, list_moves
-from services.transactions.domain.returns import find_return_code, may_represent
+from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
+from services.transactions.domain.returns import NETWORK_CODE, find_return_code, may_represent, spell_failure
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import provider_payments
@@ -108,7 +108,7 @@ async def _record_return(
         next_attempt_at=next_attempt_at,
     )
     failure = _build_failure(payment, retryable=again)
-    note = f"{failure.code}: {failure.message}"
+    note = spell_failure(failure)
     row = await store.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure)
     await _block_account(tx, row, payment.return_code, now)
     if not again:
@@ -129,7 +129,7 @@ async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Paymen
         Status.FAILED,
         actor=ACTOR,
         now=now,
-        note=f"{failure.code}: {failure.message}",
+        note=spell_failure(failure),
         failure=failure,
         provider_reference=payment.payment_id,
     )
@@ -138,10 +138,11 @@ async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Paymen
 
 
 def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
+    code = "RETURNED_BY_BANK" if payment.status is PaymentStatus.RETURNED else "DECLINED_BY_PROVIDER"
     if not payment.return_code:
-        return Failure("DECLINED_BY_PROVIDER", "The bank did not carry out the payment.", retryable)
-    code = find_return_code(payment.return_code)
-    return Failure(code.code, code.name, retryable)
+        return Failure(code, "The bank did not carry out the payment.", retryable)
+    name = find_return_code(payment.return_code).name
+    return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
 
 
 async def _block_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:
@@ -149,6 +150,6 @@ async def _block_account(tx: AsyncConnection, row: Transaction, code: str, now: 
     if meaning is None:
         return
     if meaning.blocks and row.bank_account_id:
-        await block_bank_account(tx, row.bank_account_id, code, now)
+        await block_bank_account(tx, row.bank_account_id, "RETURNED_BY_BANK", now, network_code=code)
     if meaning.review:
         log.warning("return_to_review", transaction_id=row.transaction_id, code=code)

@@ -6,7 +6,14 @@ from datetime import datetime
 
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
-from services.transactions.domain.returns import PRESENTMENTS_MAX, Action, find_return_code, is_too_late
+from services.transactions.domain.returns import (
+    NETWORK_CODE,
+    PRESENTMENTS_MAX,
+    Action,
+    find_return_code,
+    is_too_late,
+    network_code_of,
+)
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 
@@ -58,16 +65,18 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
         return
     if transaction.status not in (Status.FAILED, Status.RETURNED):
         raise IllegalStatusChange(transaction.status, Status.PENDING_RETRY)
-    code = transaction.failure.code if transaction.failure else ""
+    failure, network_code = transaction.failure, network_code_of(transaction.failure)
     if transaction.is_debit:
         check_attempts(transaction)  # first: the last attempt's failure is not marked retryable, for want of attempts
     may_again = transaction.is_debit and (
-        find_return_code(code).action is Action.REPRESENT
+        find_return_code(network_code).action is Action.REPRESENT
         if transaction.status is Status.RETURNED
-        else transaction.failure is not None and transaction.failure.retryable
+        else failure is not None and failure.retryable
     )
     if not may_again:
-        raise NotRetryable(f"{code or transaction.status} is final: make a new transaction.", code=code)
+        code = failure.code if failure else transaction.status
+        facts = {NETWORK_CODE: network_code} if network_code else {}
+        raise NotRetryable(f"{network_code or code} is final: make a new transaction.", fields=None, code=code, **facts)
     check_window(transaction, now)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from services.chassis.values.explanation import Explanation
 from services.transactions.domain.bank_accounts import compute_payout_start
 from services.transactions.domain.rails import Period
+from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.transaction import Transaction
 
@@ -16,7 +17,7 @@ def explain_next_attempt(row: Transaction) -> Explanation | None:
     """Why the next attempt is due when it is."""
     if row.next_attempt_at is None:
         return None
-    code = row.failure.code if row.failure else ""
+    code = network_code_of(row.failure)
     statement = (
         f"Returned with {code}; presented again {_spell(REPRESENT_AFTER)} later, on {_date(row.next_attempt_at)}."
     )

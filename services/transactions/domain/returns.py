@@ -12,7 +12,11 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from types import MappingProxyType
 
+from services.chassis.values.failure import Failure
+
 PRESENTMENTS_MAX = 3
+# What a failure's metadata calls the bank's own code.
+NETWORK_CODE = "network_code"
 REPRESENT_WITHIN = timedelta(days=180)
 
 
@@ -79,6 +83,16 @@ RETURN_CODES: Mapping[str, ReturnCode] = MappingProxyType({row.code: row for row
 def find_return_code(code: str) -> ReturnCode:
     """The row of a code. One we do not know is never presented again, and a person looks."""
     return RETURN_CODES.get(code) or ReturnCode(code, "sent back by the bank", Action.STOP, review=True)
+
+
+def network_code_of(failure: Failure | None) -> str:
+    """The code with which the bank sent it back or refused it; empty where it said none."""
+    return failure.metadata.get(NETWORK_CODE, "") if failure else ""
+
+
+def spell_failure(failure: Failure) -> str:
+    """For the history of a transaction."""
+    return f"{network_code_of(failure) or failure.code}: {failure.message}"
 
 
 def may_represent(

@@ -90,7 +90,9 @@ def move_payout(transaction: Txn, event: type[M], status: int, code: str = "") -
     """Moves the transaction; the event of it, newer than any before."""
     transaction.status = status
     if code:
-        transaction.failure.CopyFrom(Failure(code=code, message=f"{code} it is"))
+        reason = "RETURNED_BY_BANK" if status == Txn.RETURNED else "DECLINED_BY_PROVIDER"
+        why = Failure(code=reason, message=f"{code} it is", metadata={"network_code": code})
+        transaction.failure.CopyFrom(why)
     else:
         transaction.ClearField("failure")
     return event(transaction=transaction, meta=EventMeta(aggregate_version=next(_VERSIONS)))

@@ -53,7 +53,7 @@ async def record_outcome(
     failure = None
     if outcome is not PayoutStatus.COMPLETED:
         failure = Failure(
-            code=transaction.failure.code or transactions.Transaction.Status.Name(transaction.status),
+            code=transaction.failure.code or "PAYOUT_CANCELLED",
             message=transaction.failure.message or "The payout ended without being paid.",
             retryable=transaction.failure.retryable,
             metadata=dict(transaction.failure.metadata),

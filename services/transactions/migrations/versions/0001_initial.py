@@ -159,6 +159,7 @@ def _create_bank_accounts() -> None:
         sa.Column("default_for_payouts", sa.Boolean(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("block_reason", sa.Text(), nullable=True),
+        sa.Column("block_network_code", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
