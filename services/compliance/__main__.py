@@ -10,7 +10,14 @@ from services.chassis.calls.serving import servers_of
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.compliance.api import ClearancesServicer, ComplianceServicer, OwnParties, PartiesServicer, PersonsServicer
+from services.compliance.api import (
+    ClearancesServicer,
+    ComplianceServicer,
+    NotaryServicer,
+    OwnParties,
+    PartiesServicer,
+    PersonsServicer,
+)
 from services.compliance.approvals import build_approvals
 from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.inbox import Inbox
@@ -31,6 +38,7 @@ async def main(settings: Settings) -> None:
                 PartiesServicer(dependencies, approvals),
                 ClearancesServicer(dependencies),
                 PersonsServicer(dependencies),
+                NotaryServicer(dependencies),
                 inbox,
             ],
             subscriptions=SUBSCRIPTIONS,

@@ -6,6 +6,8 @@ from grpc.aio import ServicerContext
 from realco.compliance.v1 import (
     clearances_pb2,
     clearances_pb2_grpc,
+    notary_pb2,
+    notary_pb2_grpc,
     parties_pb2,
     parties_pb2_grpc,
     persons_pb2,
@@ -15,14 +17,15 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
 
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
-from services.compliance.commands import checks, evaluation, parties
+from services.compliance.commands import checks, evaluation, parties, statements
 from services.compliance.dependencies import Dependencies
 from services.compliance.queries import checks as checks_read
 from services.compliance.queries import limits as limits_read
 from services.compliance.queries import parties as parties_read
+from services.compliance.queries import statements as statements_read
 from services.compliance.store.parties import list_former_parties_of, list_parties_of_person
 
 
@@ -135,6 +138,31 @@ class PersonsServicer(persons_pb2_grpc.PersonsServiceServicer):
         self, request: persons_pb2.ListPartiesOfPersonRequest, context: ServicerContext
     ) -> persons_pb2.ListPartiesOfPersonResponse:
         return await self._dependencies.read(request, parties_read.list_parties_of_person)
+
+
+class NotaryServicer(notary_pb2_grpc.NotaryServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._parties = OwnParties(dependencies.database, dependencies.clock)
+
+    async def RecordRequest(
+        self, request: notary_pb2.RecordRequestRequest, context: ServicerContext
+    ) -> notary_pb2.RecordRequestResponse:
+        return await self._dependencies.write(request, notary_pb2.RecordRequestResponse, statements.record_request)
+
+    async def RecordApproval(
+        self, request: notary_pb2.RecordApprovalRequest, context: ServicerContext
+    ) -> notary_pb2.RecordApprovalResponse:
+        async def ask(_: notary_pb2.RecordApprovalRequest) -> frozenset[str]:
+            return await self._parties.list_interests(current_principal())
+
+        answer = notary_pb2.RecordApprovalResponse
+        return await self._dependencies.write_on_facts(request, answer, ask, statements.record_approval)
+
+    async def CheckMovement(
+        self, request: notary_pb2.CheckMovementRequest, context: ServicerContext
+    ) -> notary_pb2.CheckMovementResponse:
+        return await self._dependencies.read(request, statements_read.check_movement)
 
 
 class OwnParties:

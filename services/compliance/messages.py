@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
+from realco.compliance.v1 import notary_pb2, parties_pb2
 
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
@@ -17,6 +17,7 @@ from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
+from services.compliance.domain.statements import Line, Subject, digest_movement
 
 
 def to_party(
@@ -145,3 +146,8 @@ def etag_of_limit(row: Any) -> str:
 
 def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
     return None if amount_minor is None or currency is None else to_money(Money(amount_minor, currency))
+
+
+def read_subject(content_hash: str, movement: notary_pb2.Movement) -> Subject:
+    lines = [Line(each.ledger_account_kind, each.party_id, Money.from_proto(each.amount)) for each in movement.lines]
+    return Subject(content_hash, digest_movement(movement.escrow_account_id, lines))

@@ -24,4 +24,5 @@ RIGHTS: Table = {
     "limit_usage": both(insert=EVERY, update=("counted", "transaction_version")),
     "default_limits": read_only(),
     "transaction_limits": appended(),
+    "statements": appended(),
 }

@@ -162,6 +162,31 @@ compliance_checks = sa.Table(
     ),
 )
 
+# Append-only: what persons said, each by their own token, about money that is to move.
+statements = sa.Table(
+    "statements",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("statement_id", sa.Text, primary_key=True),  # later ones sort later
+    # Of the approval, and of what it is about.
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("resource_id", sa.Text, nullable=False),
+    sa.Column("act", sa.Text, nullable=False),
+    sa.Column("person_id", sa.Text, nullable=False),
+    sa.Column("content_hash", sa.Text, nullable=False),
+    sa.Column("movement_digest", sa.Text, nullable=False),
+    sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("beneficiary_party_ids", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
+    _one_of("act", "REQUEST", "APPROVAL"),
+    sa.Index("statements_resource", "org_id", "kind", "resource_id", "statement_id"),
+    info=sealed(
+        *("org_id", "statement_id", "kind", "resource_id", "act", "person_id", "content_hash", "movement_digest"),
+        *("makers", "beneficiary_party_ids", "created_at"),
+    ),
+)
+
 # What each transaction uses of its party's limits.
 limit_usage = sa.Table(
     "limit_usage",

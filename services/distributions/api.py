@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
@@ -17,6 +19,7 @@ from services.distributions.dependencies import Dependencies
 from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import gates
 from services.distributions.queries import raises as raise_queries
+from services.distributions.queries.movements import build_witnessed
 
 Context = ServicerContext[Any, Any]
 
@@ -126,6 +129,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         self._dependencies = dependencies
         self._approvals = approvals
         self._parties = parties
+        self._witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
 
     async def CreateDistribution(
         self, request: distributions_pb2.CreateDistributionRequest, context: Context
@@ -161,13 +165,23 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def SubmitDistribution(
         self, request: distributions_pb2.SubmitDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._dependencies.write(request, distributions_pb2.Distribution, submissions.submit_distribution)
+        async def ask(request: distributions_pb2.SubmitDistributionRequest) -> None:
+            await submissions.witness_submission(self._dependencies.database, self._witnessed, request)
+
+        async def submit(
+            tx: AsyncConnection, request: distributions_pb2.SubmitDistributionRequest, _: None, now: datetime
+        ) -> distributions_pb2.Distribution:
+            return await submissions.submit_distribution(tx, request, now)
+
+        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, submit)
 
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
         async def ask(request: distributions_pb2.ApproveDistributionRequest) -> frozenset[str]:
-            return await self._parties.list_interests(current_principal())
+            parties = await self._parties.list_interests(current_principal())
+            await submissions.witness_approval(self._dependencies, self._witnessed, request, parties)
+            return parties
 
         command = submissions.approve_distribution
         return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)

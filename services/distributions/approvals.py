@@ -38,6 +38,7 @@ from services.distributions.domain.offering import Offering, check_may_resend_pr
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
 from services.distributions.queries import gates
+from services.distributions.queries.movements import build_witnessed
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import APPROVAL_EVENTS, DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
@@ -72,7 +73,8 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             DISTRIBUTION_APPROVALS, details.describe_distribution, approve_waiting, end_waiting, lock_distribution
         )
     ]
-    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
+    witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
+    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources, witnessed)
 
 
 class _Details:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from grpc import aio
 from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, persons_pb2, persons_pb2_grpc
+from realco.compliance.v1 import notary_pb2 as notary
+from realco.compliance.v1 import notary_pb2_grpc as notary_grpc
 from realco.escrow.v1 import (
     escrow_accounts_pb2,
     escrow_accounts_pb2_grpc,
@@ -24,8 +26,9 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
-from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
-from services.chassis.calls.wire import from_timestamp
+from services.chassis.approvals.notary import Movement, Notary
+from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find, pass_on
+from services.chassis.calls.wire import from_timestamp, to_money
 from services.distributions.domain.explanations import BankAccount
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
@@ -63,8 +66,8 @@ class Transactions(Protocol):
         ...
 
 
-class Compliance(Protocol):
-    """Who may forbid it."""
+class Compliance(Notary, Protocol):
+    """Who may forbid it, and hears what persons decide."""
 
     async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]: ...
 
@@ -131,6 +134,7 @@ class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._clearances = clearances_pb2_grpc.ClearancesServiceStub(channel)
         self._persons = persons_pb2_grpc.PersonsServiceStub(channel)
+        self._notary = notary_grpc.NotaryServiceStub(channel)
 
     async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
         async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
@@ -147,3 +151,36 @@ class ComplianceClient:
         request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
         party_ids: Collection[str] = (await ask(self._persons.ListPartiesOfPerson, request)).party_ids
         return party_ids
+
+    async def record_request(
+        self,
+        kind: str,
+        resource_id: str,
+        content_hash: str,
+        movement: Movement,
+        makers: Collection[str],
+        beneficiary_party_ids: Collection[str],
+    ) -> None:
+        request = notary.RecordRequestRequest(
+            kind=kind,
+            resource_id=resource_id,
+            content_hash=content_hash,
+            movement=_to_movement(movement),
+            makers=sorted(makers),
+            beneficiary_party_ids=sorted(beneficiary_party_ids),
+        )
+        await pass_on(self._notary.RecordRequest, request)
+
+    async def record_approval(self, kind: str, resource_id: str, content_hash: str, movement: Movement) -> None:
+        request = notary.RecordApprovalRequest(
+            kind=kind, resource_id=resource_id, content_hash=content_hash, movement=_to_movement(movement)
+        )
+        await pass_on(self._notary.RecordApproval, request)
+
+
+def _to_movement(movement: Movement) -> notary.Movement:
+    lines = (
+        notary.Movement.Line(ledger_account_kind=kind, party_id=party_id, amount=to_money(amount))
+        for kind, party_id, amount in movement.lines
+    )
+    return notary.Movement(escrow_account_id=movement.escrow_account_id, lines=lines)

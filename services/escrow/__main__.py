@@ -22,11 +22,16 @@ from services.escrow.subscribers import SUBSCRIPTIONS
 async def main(settings: Settings) -> None:
     async with Runtime.start(NAME, settings) as runtime:
         poster = Poster(runtime.database, runtime.clock)
+        compliance = ComplianceClient(runtime.channel("compliance"))
         dependencies = Dependencies(
-            database=runtime.database, clock=runtime.clock, work_due=runtime.work_due, poster=poster
+            database=runtime.database,
+            clock=runtime.clock,
+            work_due=runtime.work_due,
+            poster=poster,
+            notary=compliance,
         )
         approvals = build_approvals(dependencies)
-        parties = CurrentParties(ComplianceClient(runtime.channel("compliance")).list_parties_of_person)
+        parties = CurrentParties(compliance.list_parties_of_person)
         await runtime.serve(
             servicers=[
                 EscrowAccountsServicer(dependencies, approvals),

@@ -145,16 +145,17 @@ class HoldsServicer(holds_grpc.HoldsServiceServicer):
 class PostingsServicer(postings_grpc.PostingsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
         self._poster = dependencies.poster
+        self._notary = dependencies.notary
 
     async def ReleaseSubscriptions(
         self, request: postings_pb.ReleaseSubscriptionsRequest, context: ServicerContext
     ) -> journal_pb.JournalEntry:
-        return await journal_entries.release_subscriptions(self._poster, request)
+        return await journal_entries.release_subscriptions(self._poster, self._notary, request)
 
     async def DeclareDistribution(
         self, request: postings_pb.DeclareDistributionRequest, context: ServicerContext
     ) -> journal_pb.JournalEntry:
-        return await journal_entries.declare_distribution(self._poster, request)
+        return await journal_entries.declare_distribution(self._poster, self._notary, request)
 
     async def BatchSubmitPayouts(
         self, request: postings_pb.BatchSubmitPayoutsRequest, context: ServicerContext

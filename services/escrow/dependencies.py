@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.data.operations import Operations
+from services.escrow.clients import Notary
 from services.escrow.posting.group_commit import Poster
 
 NAME = "escrow"
@@ -12,6 +13,7 @@ NAME = "escrow"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies(Operations):
-    """How this service reads and writes, and its one way into the book."""
+    """How this service reads and writes, its one way into the book, and who tells whether two persons decided."""
 
     poster: Poster
+    notary: Notary

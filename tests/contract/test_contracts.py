@@ -19,6 +19,7 @@ import realco
 from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import approval_pb2, http_pb2, rules_pb2
 
@@ -159,7 +160,8 @@ def test_every_rpc_that_creates_or_moves_takes_an_idempotency_key(method):
     reads = ("Get", "List", "BatchGet", "BatchEvaluate", "Receive")
     items = method.input_type.fields_by_name.get("items")
     holder = items.message_type if items is not None else method.input_type
-    if not method.name.startswith((*reads, "Delete")):
+    idempotent_by_itself = method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
+    if not (method.name.startswith((*reads, "Delete")) or idempotent_by_itself):
         assert "idempotency_key" in holder.fields_by_name
 
 

@@ -237,7 +237,7 @@ async def test_an_entry_too_large_for_one_event_says_which_part_of_how_many_it_i
     parts = [postings_pb.PartyAmount(party_id=f"investor-{n:04}", amount=usd(1)) for n in range(6_000)]
     await escrow.post(account, ("cash", 6_000), ("distributable", -6_000))
     request = postings_pb.DeclareDistributionRequest(
-        idempotency_key="dist:1", escrow_account_id=account, distribution_id="dist_" + "0" * 26, payables=parts
+        idempotency_key="1" * 64, escrow_account_id=account, distribution_id="dist_" + "0" * 26, payables=parts
     )
     entry = await escrow.call("DeclareDistribution", request, escrow.transactions)
     published = [

@@ -17,7 +17,7 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
         postings_pb.PartyAmount(party_id="inv-002", amount=usd(41)),
     ]
     request = postings_pb.ReleaseSubscriptionsRequest(
-        idempotency_key="close:1", escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
+        idempotency_key="1" * 64, escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
     )
     reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
     assert (reason, metadata["kind"], metadata["party_id"]) == (
@@ -27,7 +27,7 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
     )
     assert "issuer_proceeds" not in await escrow.posted(account)
     request.subscriptions[1].amount.amount_minor = 40
-    request.idempotency_key = "close:2"
+    request.idempotency_key = "2" * 64
     entry = await escrow.call("ReleaseSubscriptions", request, escrow.transactions)
     assert entry.type == journal_pb.JournalEntry.RELEASE
     assert await escrow.call("ReleaseSubscriptions", request, escrow.transactions) == entry
@@ -40,7 +40,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("distributable", -100))
     request = postings_pb.DeclareDistributionRequest(
-        idempotency_key="dist:1",
+        idempotency_key="1" * 64,
         escrow_account_id=account,
         distribution_id="dist_" + "0" * 26,
         payables=[
@@ -54,7 +54,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     assert await escrow.posted(account) == {"cash": 100, "payable:inv-001": 33, "payable:sponsor-1": 67}
     more = postings_pb.DeclareDistributionRequest()
     more.CopyFrom(request)
-    more.idempotency_key = "dist:2"
+    more.idempotency_key = "2" * 64
     assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
         "kind": "DISTRIBUTABLE",
         "available_minor": "0",

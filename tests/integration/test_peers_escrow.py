@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -119,11 +120,16 @@ def parts(*amounts: tuple[str, int]) -> list[postings_pb.PartyAmount]:
     return [postings_pb.PartyAmount(party_id=party_id, amount=usd(minor)) for party_id, minor in amounts]
 
 
+def decision() -> str:
+    """The content_hash of what two persons decided, and nobody before."""
+    return hashlib.sha256(key().encode()).hexdigest()
+
+
 def release(
     account: str, *amounts: tuple[str, int], idempotency_key: str = ""
 ) -> postings_pb.ReleaseSubscriptionsRequest:
     return postings_pb.ReleaseSubscriptionsRequest(
-        idempotency_key=idempotency_key or key(),
+        idempotency_key=idempotency_key or decision(),
         escrow_account_id=account,
         offering_id="off_" + "0" * 26,
         subscriptions=parts(*amounts),
@@ -132,7 +138,7 @@ def release(
 
 def declaration(account: str, *amounts: tuple[str, int]) -> postings_pb.DeclareDistributionRequest:
     return postings_pb.DeclareDistributionRequest(
-        idempotency_key=key(),
+        idempotency_key=decision(),
         escrow_account_id=account,
         distribution_id="dist_" + "0" * 26,
         payables=parts(*amounts),

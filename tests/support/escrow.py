@@ -98,6 +98,19 @@ def new_entry(
     )
 
 
+class Notary:
+    """Says that two persons decided, unless a test says otherwise; what it was asked is in `asked`."""
+
+    def __init__(self) -> None:
+        self.refusal: DomainError | None = None
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def check_movement(self, *asked: Any) -> None:
+        self.asked.append(asked)
+        if self.refusal is not None:
+            raise self.refusal
+
+
 class Escrow:
     """The service as the callers of one organization see it."""
 
@@ -106,7 +119,10 @@ class Escrow:
         self.database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.dependencies = dependencies = Dependencies(database=self.database, clock=self.clock, poster=self.poster)
+        self.notary = Notary()
+        self.dependencies = dependencies = Dependencies(
+            database=self.database, clock=self.clock, poster=self.poster, notary=self.notary
+        )
         self.approvals = build_approvals(dependencies)
         self.servicers = (
             EscrowAccountsServicer(dependencies, self.approvals),

@@ -85,6 +85,18 @@ async def find_pending(
     return None if row is None else _read(tx, row)
 
 
+async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> str | None:
+    """The hash of the content about a resource that was approved last."""
+    query = sa.select(approvals).where(
+        _c.org_id == org_id,
+        _c.kind == kind,
+        _c.resource_id == resource_id,
+        _c.status.in_((Status.APPROVED, Status.EXECUTED)),
+    )
+    row = (await tx.execute(query.order_by(_c.decided_at.desc(), _c.approval_id.desc()).limit(1))).one_or_none()
+    return None if row is None else _read(tx, row).content_hash
+
+
 def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
     """The statement that finds approvals whose time ran out and that no job has marked yet."""
     query = sa.select(_c.org_id, _c.approval_id).where(_c.status == Status.PENDING, _c.expires_at <= now)

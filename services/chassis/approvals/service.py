@@ -71,6 +71,13 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             approved[:] = [approval]
             return messages.to_approval(approval, now)
 
+        if read is not None and not request.validate_only:
+            rehearsal = pb.ApproveApprovalRequest()
+            rehearsal.CopyFrom(request)
+            rehearsal.validate_only = True
+            await self._approvals.witness(
+                read, lambda: self._operations.write(rehearsal, approval_pb2.Approval, approve)
+            )
         answer = await self._operations.write(request, approval_pb2.Approval, approve)
         if request.validate_only and approved and approved[0].status is Status.APPROVED:
             await self._approvals.rehearse(approved[0])

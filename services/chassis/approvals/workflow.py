@@ -11,7 +11,7 @@ done at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.notary import Witnessed
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
@@ -62,6 +63,7 @@ class Approvals:
     Args:
         requests: The calls that a person only asks for.
         resources: What waits by itself.
+        witnessed: Which of both move money in another service, which therefore asks whether two persons said so.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class Approvals:
         requests: Sequence[RequestKind[Any]],
         events: ApprovalEvents,
         resources: Sequence[ResourceKind] = (),
+        witnessed: Witnessed | None = None,
     ) -> None:
         self._operations = operations
         self._requests = {kind.name: kind for kind in requests}
         self._resources = {kind.approvals.kind: kind for kind in resources}
         self._events = events
+        self._witnessed = witnessed
 
     async def carry_out(self, request: Message, answer_type: type[Answer]) -> Answer:
         """The RPC's answer: what was done, or the approval that waits.
@@ -91,8 +95,16 @@ class Approvals:
         return answer
 
     async def _examine(self, request: Any) -> tuple[Message, ApprovalDetails]:
-        done = await self._rehearse(request)
-        return done, await self._kind_of(request).describe(request, self._operations.clock.now())
+        done, kind = await self._rehearse(request), self._kind_of(request)
+        details = await kind.describe(request, self._operations.clock.now())
+        if self._witnessed and kind.name in self._witnessed and not (details.is_done or request.validate_only):
+            content_hash = hash_content(self._write_content(kind, request, details))
+            makers, gaining = details.makers, details.beneficiary_party_ids
+            await self._witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
+        return done, details
+
+    def _write_content(self, kind: RequestKind[Any], request: Message, details: ApprovalDetails) -> str:
+        return messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
 
     async def _rehearse(self, request: Any) -> Message:
         rehearsal = type(request)()
@@ -106,7 +118,7 @@ class Approvals:
         kind, (done, details) = self._kind_of(request), examined
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
-        content = messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
+        content = self._write_content(kind, request, details)
         # Who asks again without a key means what waits already.
         before = None if keys_of(request) else await self._find_asked(tx, kind.name, content)
         approval = before or await self._events.insert(tx, kind.name, content, details, now)
@@ -116,6 +128,19 @@ class Approvals:
     async def _find_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
         principal = current_principal()
         return await records.find_pending(tx, principal.org_id, kind, hash_content(content), principal.person)
+
+    async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
+        """Has the notary hear the caller's yes before it counts, where money moves in another service by it.
+
+        Args:
+            rehearse: Raises what speaks against the yes: whoever may not say it says it to nobody.
+
+        Raises:
+            Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker
+        """
+        if self._witnessed and approval.kind in self._witnessed:
+            await rehearse()
+            await self._witnessed.record_approval(approval.kind, approval.resource_id, approval.content_hash)
 
     async def check_unchanged(self, approval: Approval, now: datetime) -> None:
         """What it would do is still what it would have done when it was asked for.

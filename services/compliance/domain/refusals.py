@@ -33,3 +33,10 @@ class TooManyPersons(DomainError):
 class TooManyParties(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_PARTIES"
+
+
+class MovementNotDecided(DomainError):
+    """No two persons said of their own that this money is to move. Metadata: kind, resource_id."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "MOVEMENT_NOT_DECIDED"

@@ -7,7 +7,8 @@ Source: 17 CFR 227.303(e) and 227.304.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
@@ -16,9 +17,10 @@ from typing import Final
 from services.chassis.values.calendar import add_banking_days
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
-from services.distributions.domain.investment import CANCELLATION_STOPS_BEFORE_DEADLINE
+from services.distributions.domain.investment import CANCELLATION_STOPS_BEFORE_DEADLINE, Investment
 from services.distributions.domain.offering import Exemption
 from services.distributions.domain.refusals import ClosingGatesNotMet
+from services.distributions.domain.states import InvestmentStatus
 
 OPEN_DAYS_MIN: Final = timedelta(days=21)
 EARLY_CLOSE_NOTICE_BUSINESS_DAYS: Final = 5
@@ -218,3 +220,17 @@ def name_some(party_ids: Collection[str]) -> str:
 
 def _spell_instant(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def sum_releases(investments: Iterable[Investment]) -> dict[str, int]:
+    """Investor -> what a closing now would take of its subscription."""
+    released: dict[str, int] = defaultdict(int)
+    for each in investments:
+        if is_released(each):
+            released[each.party_id] += each.funded_minor
+    return dict(released)
+
+
+def is_released(investment: Investment) -> bool:
+    """Whether a closing takes it: it is funded, and not on its way back."""
+    return investment.status is InvestmentStatus.PENDING and investment.funded_minor > 0

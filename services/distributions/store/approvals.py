@@ -7,10 +7,14 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.resources import ResourceApprovals
+from services.chassis.calls.auth import current_principal
 
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
+# What a person asks for by the RPC of this name.
+CLOSE_OFFERING = "CLOSE_OFFERING"
 # Submitted distributions.
 DISTRIBUTION_APPROVALS = ResourceApprovals(
     "APPROVE_DISTRIBUTION",
@@ -21,4 +25,9 @@ DISTRIBUTION_APPROVALS = ResourceApprovals(
 
 async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
     """The offering is not what it was when somebody asked for its closing: they ask anew."""
-    await APPROVAL_EVENTS.cancel_all(tx, "CLOSE_OFFERING", offering_id, now)
+    await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
+
+
+async def find_closing_hash(tx: AsyncConnection, offering_id: str) -> str | None:
+    """The hash of what two persons decided when they closed it; None where a service ordered the closing."""
+    return await records.find_decided_hash(tx, current_principal().org_id, CLOSE_OFFERING, offering_id)

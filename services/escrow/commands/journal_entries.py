@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1 import money_pb2
@@ -22,6 +23,7 @@ from services.chassis.data.once import fingerprint_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow import store
+from services.escrow.clients import Notary
 from services.escrow.domain.chart import (
     DISTRIBUTABLE,
     IN_TRANSIT,
@@ -77,15 +79,29 @@ async def batch_post_journal_entries(
 
 
 async def release_subscriptions(
-    poster: Poster, request: postings_pb.ReleaseSubscriptionsRequest
+    poster: Poster, notary: Notary, request: postings_pb.ReleaseSubscriptionsRequest
 ) -> journal_pb.JournalEntry:
-    return await poster.post_one(_build_release(request))
+    """Raises MovementNotDecided, or as the poster does."""
+    entry, lines = _build_release(request), _list_moved(Kind.SUBSCRIPTION, request.subscriptions)
+    hash_, account_id = request.idempotency_key, request.escrow_account_id
+    await notary.check_movement("CLOSE_OFFERING", request.offering_id, hash_, account_id, lines)
+    return await poster.post_one(entry)
 
 
 async def declare_distribution(
-    poster: Poster, request: postings_pb.DeclareDistributionRequest
+    poster: Poster, notary: Notary, request: postings_pb.DeclareDistributionRequest
 ) -> journal_pb.JournalEntry:
-    return await poster.post_one(_build_declaration(request))
+    """Raises MovementNotDecided, or as the poster does."""
+    entry, lines = _build_declaration(request), _list_moved(Kind.DISTRIBUTABLE, request.payables)
+    hash_, account_id = request.idempotency_key, request.escrow_account_id
+    await notary.check_movement("APPROVE_DISTRIBUTION", request.distribution_id, hash_, account_id, lines)
+    return await poster.post_one(entry)
+
+
+def _list_moved(source: Kind, parts: Sequence[postings_pb.PartyAmount]) -> list[Movement.Line]:
+    return [
+        Movement.Line(ledger_account_kind=source.value, party_id=part.party_id, amount=part.amount) for part in parts
+    ]
 
 
 async def batch_submit_payouts(

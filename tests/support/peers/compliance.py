@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from realco.compliance.v1 import clearances_pb2, persons_pb2
+from google.protobuf.message import Message
+from realco.compliance.v1 import clearances_pb2, notary_pb2, persons_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
@@ -28,6 +29,7 @@ class MemoryCompliance:
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
+        self.said: list[Message] = []  # what persons said about money that is to move
         self._used: Counter[str] = Counter()
         self._decided: dict[str, _Item] = {}  # transaction -> what was decided on
 
@@ -58,6 +60,18 @@ class MemoryCompliance:
         found = set(self.parties.get(request.person_id, ()))
         found |= self.former.get(request.person_id, set()) if request.include_former else set()
         return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found))
+
+    async def RecordRequest(
+        self, request: notary_pb2.RecordRequestRequest, _: None
+    ) -> notary_pb2.RecordRequestResponse:
+        self.said.append(request)
+        return notary_pb2.RecordRequestResponse()
+
+    async def RecordApproval(
+        self, request: notary_pb2.RecordApprovalRequest, _: None
+    ) -> notary_pb2.RecordApprovalResponse:
+        self.said.append(request)
+        return notary_pb2.RecordApprovalResponse()
 
     def _evaluate(self, item: _Item) -> Result:
         result = Result(replayed=item.transaction_id in self.made)

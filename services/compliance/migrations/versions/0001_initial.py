@@ -32,7 +32,7 @@ def upgrade() -> None:
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
     guard_moves(op, _MOVES)
-    append_only(op, "transaction_limits", "former_persons")
+    append_only(op, "transaction_limits", "former_persons", "statements")
     close(op, "compliance", RIGHTS)
 
 
@@ -175,6 +175,26 @@ def _create_tables() -> None:
         sa.Column("ended_by", sa.Text(), nullable=False),
         sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
         sa.PrimaryKeyConstraint("org_id", "person_id", "ended_at"),
+    )
+    op.create_table(
+        "statements",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("statement_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("resource_id", sa.Text(), nullable=False),
+        sa.Column("act", sa.Text(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
+        sa.Column("content_hash", sa.Text(), nullable=False),
+        sa.Column("movement_digest", sa.Text(), nullable=False),
+        sa.Column("makers", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("beneficiary_party_ids", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.CheckConstraint("act IN ('REQUEST', 'APPROVAL')", name="act_known"),
+        sa.PrimaryKeyConstraint("org_id", "statement_id"),
+    )
+    op.create_index(
+        "statements_resource", "statements", ["org_id", "kind", "resource_id", "statement_id"], unique=False
     )
     op.create_table(
         "limit_usage",

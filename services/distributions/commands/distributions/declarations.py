@@ -49,7 +49,7 @@ async def _build_request(tx: AsyncConnection, distribution_id: str) -> postings_
     offering = await require_offering(tx, distribution.offering_id)
     owed = await sum_by_payee(tx, distribution_id)
     return postings_pb2.DeclareDistributionRequest(
-        idempotency_key=f"dist:{distribution_id}",
+        idempotency_key=distribution.approved_hash or "",
         escrow_account_id=offering.escrow_account_id,
         distribution_id=distribution_id,
         payables=[

@@ -10,7 +10,10 @@ from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.database import Database
+from services.chassis.data.operations import Operations
 from services.chassis.values.approval import VALIDITY, Approval
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_distribution
@@ -29,8 +32,25 @@ from services.distributions.domain.distribution import (
 )
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import DistributionStatus
+from services.distributions.store.allocations import sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
-from services.distributions.store.distributions import lock_distribution, save_distribution
+from services.distributions.store.distributions import lock_distribution, require_distribution, save_distribution
+from services.distributions.store.offerings import require_offering
+
+
+async def witness_submission(database: Database, witnessed: Witnessed, request: pb.SubmitDistributionRequest) -> None:
+    """Has the notary hear what the caller is about to ask for. Raises Unavailable, and as the command does."""
+    async with database.begin() as tx:
+        distribution = await require_distribution(tx, request.distribution_id)
+        offering = await require_offering(tx, distribution.offering_id)
+        payees = await sum_by_payee(tx, distribution.distribution_id)
+    check_etag(request.etag, distribution.etag)
+    if request.validate_only or distribution.status is DistributionStatus.PENDING_APPROVAL:
+        return
+    check_may_submit(offering, distribution)
+    content_hash = distribution.content_hash or ""
+    kind, makers = DISTRIBUTION_APPROVALS.kind, distribution.makers
+    await witnessed.record_request(kind, distribution.distribution_id, content_hash, makers, payees)
 
 
 async def submit_distribution(
@@ -61,6 +81,26 @@ async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distributio
     check_content(distribution.content_hash or "", hash_result(offering, distribution, result))
     details, resource = describe_result(offering, distribution, result), build_content(offering, distribution, result)
     await DISTRIBUTION_APPROVALS.open(tx, details, resource, now)
+
+
+async def witness_approval(
+    operations: Operations, witnessed: Witnessed, request: pb.ApproveDistributionRequest, parties: Collection[str]
+) -> None:
+    """Has the notary hear the caller's yes before it counts; whoever may not say it says it to nobody.
+
+    Raises:
+        Unavailable, and as the command does.
+    """
+    if request.validate_only:
+        return
+    rehearsal = pb.ApproveDistributionRequest()
+    rehearsal.CopyFrom(request)
+    rehearsal.validate_only = True
+    await operations.write(
+        rehearsal, pb.Distribution, lambda tx, request, now: approve_distribution(tx, request, parties, now)
+    )
+    kind = DISTRIBUTION_APPROVALS.kind
+    await witnessed.record_approval(kind, request.distribution_id, request.content_hash)
 
 
 async def approve_distribution(

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
-from services.distributions.domain.closing import check_gates
+from services.distributions.domain.closing import check_gates, is_released
 from services.distributions.domain.offering import check_may_close, name_proceeds_account
-from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.domain.states import OfferingStatus
 from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments
@@ -52,6 +52,6 @@ async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) ->
     changes = [
         (each, replace(each, released_minor=each.funded_minor, unreturned_minor=each.funded_minor))
         for each in await lock_investments_of(tx, offering_id)
-        if each.status is InvestmentStatus.PENDING and each.funded_minor > 0
+        if is_released(each)
     ]
     await save_investments(tx, changes, events.InvestmentUpdated, now)

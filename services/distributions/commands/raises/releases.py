@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.process.telemetry import log
+from services.chassis.values.approval import hash_content
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
 from services.distributions.commands.raises import refunds
@@ -19,6 +20,7 @@ from services.distributions.dependencies import Dependencies
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.store.approvals import find_closing_hash
 from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
 from services.distributions.store.offerings import lock_offering, require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
@@ -43,10 +45,11 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> None:
 async def _build_request(tx: AsyncConnection, offering_id: str) -> postings_pb2.ReleaseSubscriptionsRequest:
     """What escrow is asked: the same request every time, because the closing fixed it."""
     offering = await require_offering(tx, offering_id)
-    key = f"close:{offering_id}"
+    # A service that was granted the closing shows no decision of two persons, and escrow refuses it.
+    content_hash = await find_closing_hash(tx, offering_id) or hash_content(f"{offering_id}:{offering.closing_attempt}")
     released = await sum_released(tx, offering_id)
     return postings_pb2.ReleaseSubscriptionsRequest(
-        idempotency_key=key if offering.closing_attempt == 1 else f"{key}:{offering.closing_attempt}",
+        idempotency_key=content_hash,
         escrow_account_id=offering.escrow_account_id,
         offering_id=offering_id,
         subscriptions=[

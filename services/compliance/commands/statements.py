@@ -1,0 +1,49 @@
+"""What persons say about money that is to move, kept as theirs: one asks, another one approves.
+
+The caller is the person, proven by a token of its own, whichever service passes the call on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from realco.compliance.v1 import notary_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.compliance.domain.statements import Act, Statement, check_approver
+from services.compliance.messages import read_subject
+from services.compliance.store.statements import insert_statement, list_statements
+
+
+async def record_request(
+    tx: AsyncConnection, request: pb.RecordRequestRequest, now: datetime
+) -> pb.RecordRequestResponse:
+    person = current_principal().person
+    asked = Statement(
+        Act.REQUEST,
+        person,
+        read_subject(request.content_hash, request.movement),
+        makers=frozenset(request.makers) | {person},
+        beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
+    )
+    await insert_statement(tx, request.kind, request.resource_id, asked, now)
+    return pb.RecordRequestResponse()
+
+
+async def record_approval(
+    tx: AsyncConnection, request: pb.RecordApprovalRequest, parties: Collection[str], now: datetime
+) -> pb.RecordApprovalResponse:
+    """
+    Args:
+        parties: Those the caller acts for, or did not long ago.
+
+    Raises:
+        ContentChanged, MakerIsChecker, BeneficiaryIsChecker
+    """
+    person, subject = current_principal().person, read_subject(request.content_hash, request.movement)
+    said = await list_statements(tx, request.kind, request.resource_id)
+    check_approver(said, subject, person, parties)
+    await insert_statement(tx, request.kind, request.resource_id, Statement(Act.APPROVAL, person, subject), now)
+    return pb.RecordApprovalResponse()

@@ -1,0 +1,26 @@
+"""Whether two persons decided on a movement of money."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from realco.compliance.v1 import notary_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.compliance.domain.refusals import MovementNotDecided
+from services.compliance.domain.statements import find_decision
+from services.compliance.messages import read_subject
+from services.compliance.store.statements import list_statements
+
+
+async def check_movement(
+    tx: AsyncConnection, request: pb.CheckMovementRequest, _: datetime
+) -> pb.CheckMovementResponse:
+    """Raises: MovementNotDecided."""
+    said = await list_statements(tx, request.kind, request.resource_id)
+    decision = find_decision(said, read_subject(request.content_hash, request.movement))
+    if decision is None:
+        message = "No two persons have decided that this money is to move, as it is asked for here."
+        raise MovementNotDecided(message, kind=request.kind, resource_id=request.resource_id)
+    requested_by, approved_by = decision
+    return pb.CheckMovementResponse(requested_by=requested_by, approved_by=approved_by)

@@ -1,0 +1,55 @@
+"""What persons said about money that is to move: kept as it was said."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_row, seal_of
+from services.chassis.values.ids import new_id
+from services.compliance.domain.statements import Act, Statement, Subject
+from services.compliance.tables import statements
+
+_c = statements.c
+
+
+async def insert_statement(
+    tx: AsyncConnection, kind: str, resource_id: str, statement: Statement, now: datetime
+) -> None:
+    values: dict[str, Any] = {
+        "org_id": current_principal().org_id,
+        "statement_id": new_id("stm"),
+        "kind": kind,
+        "resource_id": resource_id,
+        "act": statement.act.value,
+        "person_id": statement.person_id,
+        "content_hash": statement.subject.content_hash,
+        "movement_digest": statement.subject.movement_digest,
+        "makers": sorted(statement.makers),
+        "beneficiary_party_ids": sorted(statement.beneficiary_party_ids),
+        "created_at": now,
+    }
+    await tx.execute(sa.insert(statements).values(**values, seal=seal_of(tx, statements, values)))
+
+
+async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> list[Statement]:
+    """Oldest first. Raises: NotSealed: one of them was written past this service."""
+    mine = (is_mine(statements), _c.kind == kind, _c.resource_id == resource_id)
+    found = list(await tx.execute(sa.select(statements).where(*mine).order_by(_c.statement_id)))
+    for row in found:
+        check_row(tx, statements, row)
+    return [
+        Statement(
+            Act(row.act),
+            row.person_id,
+            Subject(row.content_hash, row.movement_digest),
+            frozenset(row.makers),
+            frozenset(row.beneficiary_party_ids),
+        )
+        for row in found
+    ]

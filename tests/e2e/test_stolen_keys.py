@@ -1,0 +1,105 @@
+"""Whoever has the signing key of one service, and nothing else of it, moves no money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from realco.escrow.v1 import postings_pb2, postings_pb2_grpc
+from realco.type.v1.money_pb2 import Money
+
+from demo.harness.money import minor_of
+from demo.harness.rest import Json
+from services.chassis.calls.tokens import ServiceIdentity
+from tests.e2e.organization import Organization
+
+
+class Thief:
+    """Calls services with the stolen key, in the organization of the test."""
+
+    def __init__(self, org: Organization, service: str) -> None:
+        self._org = org
+        self._identity = ServiceIdentity(service, org.instance.identity.service_key(service))
+
+    def call(self, callee: str, stub: Any, rpc: str, request: Message) -> Any:
+        """The answer, or the reason of the refusal."""
+        metadata = (
+            ("authorization", f"Bearer {self._identity.token(callee)}"),
+            ("x-realco-org", self._org.org_id),
+            ("x-realco-on-behalf-of-bin", b"admin-1"),
+        )
+        with grpc.insecure_channel(f"127.0.0.1:{self._org.instance.read_ports()[callee]}") as channel:
+            try:
+                return getattr(stub(channel), rpc)(request, metadata=metadata, timeout=10)
+            except grpc.RpcError as error:
+                return _read_reason(error)
+
+    def order(self, rpc: str, request: Message) -> Any:
+        return self.call("escrow", postings_pb2_grpc.PostingsServiceStub, rpc, request)
+
+
+def _read_reason(error: Any) -> str:
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return info.reason
+
+
+def _part(party_id: str, minor: int) -> postings_pb2.PartyAmount:
+    return postings_pb2.PartyAmount(party_id=party_id, amount=Money(currency_code="USD", amount_minor=minor))
+
+
+def _declaration(offering: Json, distribution: Json, *parts: tuple[str, int], key: str = "") -> Any:
+    return postings_pb2.DeclareDistributionRequest(
+        idempotency_key=key or distribution["contentHash"],
+        escrow_account_id=offering["escrowAccountId"],
+        distribution_id=distribution["distributionId"],
+        payables=[_part(*each) for each in parts],
+    )
+
+
+def test_the_key_of_distributions_declares_only_what_two_persons_decided_and_once(org: Organization) -> None:
+    offering = org.make_closed_offering(500_00)
+    org.add_distributable_cash(offering, 200_00)
+    account, thief, crook = offering["escrowAccountId"], Thief(org, "distributions"), org.add_cleared_party()
+    draft = org.calculate_distribution(offering, 100_00)
+    before = org.read_ledger(account)
+    assert thief.order("DeclareDistribution", _declaration(offering, draft, (crook, 100_00))) == "MOVEMENT_NOT_DECIDED"
+    approved = org.approve_distribution(offering, 100_00)
+    path = f"/distributions/{approved['distributionId']}/allocations"
+    owed = [(each["partyId"], minor_of(each["amount"])) for each in org.admin.get(path)["allocations"]]
+    (payee, minor), *rest = owed
+    tries = {
+        "to another party": _declaration(offering, approved, (crook, minor), *rest),
+        "a cent more": _declaration(offering, approved, (payee, minor + 1), *rest),
+        "to one more party": _declaration(offering, approved, *owed, (crook, 1)),
+        "under another key": _declaration(offering, approved, *owed, key="f" * 64),
+        "for what nobody approved": _declaration(offering, draft, *owed, key=approved["contentHash"]),
+    }
+    refused = {what: thief.order("DeclareDistribution", request) for what, request in tries.items()}
+    assert refused == dict.fromkeys(tries, "MOVEMENT_NOT_DECIDED")
+    assert org.read_ledger(account) == before
+
+    decided = _declaration(offering, approved, *owed)
+    first, again = thief.order("DeclareDistribution", decided), thief.order("DeclareDistribution", decided)
+    assert first.journal_entry_id == again.journal_entry_id
+    org.admin.post(f"/distributions/{approved['distributionId']}/execute", etag=approved["etag"])
+    org.wait_for_distribution(approved["distributionId"], "COMPLETED")
+    assert org.read_ledger(account)["distributable"] == before["distributable"] - 100_00
+
+
+def test_the_key_of_distributions_releases_no_subscription(org: Organization) -> None:
+    offering, investor = org.open_offering(500_00), org.add_cleared_party()
+    org.fund_investment(offering, investor, 500_00)
+    account, thief = offering["escrowAccountId"], Thief(org, "distributions")
+    before = org.read_ledger(account)
+    asked = postings_pb2.ReleaseSubscriptionsRequest(
+        idempotency_key="f" * 64,
+        escrow_account_id=account,
+        offering_id=offering["offeringId"],
+        subscriptions=[_part(investor, 500_00)],
+    )
+    assert thief.order("ReleaseSubscriptions", asked) == "MOVEMENT_NOT_DECIDED"
+    assert org.read_ledger(account) == before

@@ -1,0 +1,184 @@
+"""What two persons say about money that is to move: compliance hears each by that person's own token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from realco.compliance.v1 import notary_pb2 as pb
+
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.data.seals import NotSealed
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.compliance.api import NotaryServicer
+from services.compliance.dependencies import Dependencies
+from services.compliance.tables import statements
+from tests.support.compliance import CHECKER, MAKER, ORG, START, ComplianceHarness
+from tests.support.money import usd
+
+HASH, OTHER_HASH = "a" * 64, "b" * 64
+ANN, BOB = "pty_" + "0" * 25 + "1", "pty_" + "0" * 25 + "2"
+ACCOUNT, OTHER_ACCOUNT = "esc_" + "0" * 25 + "1", "esc_" + "0" * 25 + "2"
+THIRD = Principal("admin-3", "admin", ORG)
+# The same person, as another account of the same issuer knows it.
+MAKER_AGAIN = Principal("admin-1-laptop", "admin", ORG, known_as=MAKER.person)
+
+
+def movement(account: str = ACCOUNT, source: str = "DISTRIBUTABLE", **parts: int) -> pb.Movement:
+    lines = [
+        pb.Movement.Line(ledger_account_kind=source, party_id={"ann": ANN, "bob": BOB}[name], amount=usd(minor))
+        for name, minor in parts.items()
+    ]
+    return pb.Movement(escrow_account_id=account, lines=lines)
+
+
+WHOLE = movement(ann=60, bob=40)
+TWICE = movement(ann=60, bob=40)
+TWICE.lines.append(TWICE.lines[0])
+
+
+class Desk:
+    """The notary, and who speaks to it about one resource."""
+
+    def __init__(self, harness: ComplianceHarness) -> None:
+        self.harness = harness
+        self.notary = NotaryServicer(Dependencies(harness.database, harness.clock))
+        self.resource_id = new_id("dist")
+
+    async def ask(self, person: Principal = MAKER, **values: Any) -> None:
+        values.setdefault("content_hash", HASH)
+        values.setdefault("movement", WHOLE)
+        request = pb.RecordRequestRequest(kind="APPROVE_DISTRIBUTION", resource_id=self.resource_id, **values)
+        with acting_as(person):
+            await self.notary.RecordRequest(request, None)
+
+    async def approve(self, person: Principal = CHECKER, **values: Any) -> str:
+        """The reason of the refusal, or nothing."""
+        values.setdefault("content_hash", HASH)
+        values.setdefault("movement", WHOLE)
+        request = pb.RecordApprovalRequest(kind="APPROVE_DISTRIBUTION", resource_id=self.resource_id, **values)
+        with acting_as(person):
+            try:
+                await self.notary.RecordApproval(request, None)
+            except DomainError as refusal:
+                return refusal.reason
+        return ""
+
+    async def check(self, org: str = ORG, **values: Any) -> tuple[str, str] | str:
+        """Who decided; or the reason why it is not decided."""
+        asked = {
+            "kind": "APPROVE_DISTRIBUTION",
+            "resource_id": self.resource_id,
+            "content_hash": HASH,
+            "movement": WHOLE,
+            **values,
+        }
+        with acting_as(service_principal("escrow", org)):
+            try:
+                found = await self.notary.CheckMovement(pb.CheckMovementRequest(**asked), None)
+            except DomainError as refusal:
+                return refusal.reason
+        return found.requested_by, found.approved_by
+
+
+@pytest.fixture
+def desk(compliance: ComplianceHarness) -> Desk:
+    return Desk(compliance)
+
+
+async def test_what_one_person_asked_for_and_another_approved_is_decided(desk: Desk) -> None:
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    await desk.ask()
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    assert await desk.approve() == ""
+    assert await desk.check() == (MAKER.person, CHECKER.person)
+    assert await desk.check(movement=movement(bob=40, ann=60)) == (MAKER.person, CHECKER.person)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param({"movement": movement(ann=60, bob=41)}, id="a cent more"),
+        pytest.param({"movement": movement(ann=60, bob=39)}, id="a cent less"),
+        pytest.param({"movement": movement(ann=40, bob=60)}, id="the amounts of two parties exchanged"),
+        pytest.param({"movement": movement(ann=100)}, id="all to one party"),
+        pytest.param({"movement": movement(ann=60)}, id="a part of it"),
+        pytest.param({"movement": TWICE}, id="a line twice"),
+        pytest.param({"movement": movement(OTHER_ACCOUNT, ann=60, bob=40)}, id="of another escrow account"),
+        pytest.param({"movement": movement(source="SUBSCRIPTION", ann=60, bob=40)}, id="of other ledger accounts"),
+        pytest.param({"content_hash": OTHER_HASH}, id="of another content"),
+        pytest.param({"kind": "CLOSE_OFFERING"}, id="as another kind of decision"),
+        pytest.param({"resource_id": "dist_" + "0" * 26}, id="for another resource"),
+        pytest.param({"org": "org-b"}, id="of another organization"),
+    ],
+)
+async def test_a_decision_serves_nothing_but_what_was_decided(desk: Desk, asked: dict[str, Any]) -> None:
+    await desk.ask()
+    await desk.approve()
+    assert await desk.check(**asked) == "MOVEMENT_NOT_DECIDED"
+
+
+@pytest.mark.parametrize(
+    ("person", "asked", "refusal"),
+    [
+        (MAKER, {}, "MAKER_IS_CHECKER"),
+        (MAKER_AGAIN, {}, "MAKER_IS_CHECKER"),
+        (CHECKER, {"makers": [CHECKER.person]}, "MAKER_IS_CHECKER"),
+        (CHECKER, {"content_hash": OTHER_HASH}, "CONTENT_CHANGED"),
+        (CHECKER, {"movement": movement(ann=61, bob=39)}, "CONTENT_CHANGED"),
+    ],
+)
+async def test_whoever_may_not_approve_decides_nothing(
+    desk: Desk, person: Principal, asked: dict[str, Any], refusal: str
+) -> None:
+    await desk.ask(**asked)
+    assert await desk.approve(person) == refusal
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+
+
+async def test_nobody_approves_what_a_party_gains_that_they_act_for(desk: Desk) -> None:
+    party = await desk.harness.create(persons=[{"person_id": CHECKER.person}])
+    await desk.ask(beneficiary_party_ids=[party.party_id])
+    assert await desk.approve(CHECKER) == "BENEFICIARY_IS_CHECKER"
+    assert await desk.approve(THIRD) == ""
+
+
+async def test_whoever_asks_for_something_else_takes_back_what_was_approved(desk: Desk) -> None:
+    await desk.ask()
+    await desk.approve()
+    await desk.ask(content_hash=OTHER_HASH)
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    assert await desk.approve() == "CONTENT_CHANGED"
+    await desk.ask()  # as it was at first, and still it is to be approved anew
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    assert await desk.approve(THIRD) == ""
+    assert await desk.check() == (MAKER.person, THIRD.person)
+
+
+async def test_two_persons_who_ask_for_the_same_may_approve_what_the_other_asked_for(desk: Desk) -> None:
+    await desk.ask(MAKER)
+    await desk.ask(CHECKER)
+    assert await desk.approve(MAKER) == ""
+    assert await desk.check() == (CHECKER.person, MAKER.person)
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        pytest.param(lambda row: row | {"statement_id": new_id("stm"), "act": "APPROVAL"}, id="a seal of another row"),
+        pytest.param(lambda row: row | {"statement_id": new_id("stm"), "act": "APPROVAL", "seal": None}, id="no seal"),
+    ],
+)
+async def test_a_statement_that_sql_wrote_decides_nothing(
+    desk: Desk, forge: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    await desk.ask()
+    async with desk.harness.database.begin_for_all() as tx:
+        [row] = await tx.execute(sa.select(statements).where(statements.c.resource_id == desk.resource_id))
+        forged = forge(dict(row._mapping)) | {"person_id": CHECKER.person, "makers": [], "created_at": START}
+        await tx.execute(sa.insert(statements).values(**forged))
+    with pytest.raises(NotSealed):
+        await desk.check()
