@@ -115,8 +115,7 @@ async def postpone_approved(tx: AsyncConnection, taken: Approval) -> None:
 
 
 def _read(tx: AsyncConnection, row: Any) -> Approval:
-    check_row(tx, approvals, row)
-    return to_approval(row)
+    return to_approval(check_row(tx, approvals, row))
 
 
 def to_approval(row: Any) -> Approval:

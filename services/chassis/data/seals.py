@@ -17,10 +17,11 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +32,10 @@ from services.chassis.process.settings import ConfigurationError, read_private_f
 from services.chassis.process.telemetry import ROWS_NOT_SEALED, log
 
 R = TypeVar("R")
+V = TypeVar("V")
 
 _SETTING = "DATA_KEY_FILE"
-_SEALED = "sealed"
+_SEALED, _SEAL = "sealed", "seal"
 _ON_CONNECTION = "realco_seals"
 _KEY_ID_BYTES = 4
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
@@ -160,19 +162,30 @@ def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> 
     return seals_of(tx).make(table.name, *(values[name] for name in table.info[_SEALED]))
 
 
-def check_row(tx: AsyncConnection, table: sa.Table, row: Any) -> None:
-    """Returns if the row says what this service wrote. Raises: NotSealed."""
+def check_row(tx: AsyncConnection, table: sa.Table, row: R) -> R:
+    """The row, if it says what this service wrote. Raises: NotSealed."""
     place, *values = _list_sealed(table, row)
-    seals_of(tx).check(row.seal, place, _name_row(table, row), *values)
+    seal: bytes | None = getattr(row, _SEAL)
+    seals_of(tx).check(seal, place, _name_row(table, row), *values)
+    return row
+
+
+def check_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[R]) -> list[R]:
+    """All of the rows. Raises NotSealed where one says what this service did not write."""
+    return [check_row(tx, table, row) for row in rows]
 
 
 def keep_sealed(tx: AsyncConnection, table: sa.Table, rows: Iterable[R]) -> list[R]:
     """Those of the rows that say what this service wrote. The others are in the log, and wait for an operator."""
+    return keep_readable(rows, partial(check_row, tx, table))
+
+
+def keep_readable(rows: Iterable[R], read: Callable[[R], V]) -> list[V]:
+    """What `read` makes of each row, leaving out those for which it raises NotSealed."""
     kept = []
     for row in rows:
         with suppress(NotSealed):
-            check_row(tx, table, row)
-            kept.append(row)
+            kept.append(read(row))
     return kept
 
 

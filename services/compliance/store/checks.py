@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
-from services.chassis.data.seals import check_row, keep_sealed, seal_rows
+from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
 from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
@@ -31,9 +31,7 @@ _EVENTS = {
 async def find_check(tx: AsyncConnection, check_id: str) -> sa.Row[Any] | None:
     """Raises: NotSealed."""
     row = (await tx.execute(sa.select(compliance_checks).where(_c.compliance_check_id == check_id))).one_or_none()
-    if row is not None:
-        check_row(tx, compliance_checks, row)
-    return row
+    return None if row is None else check_row(tx, compliance_checks, row)
 
 
 async def insert_check(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
@@ -98,10 +96,7 @@ async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> 
 async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """The decisions there are already, by transaction. Raises: NotSealed."""
     statement = sa.select(compliance_checks).where(_c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids))
-    found = {row.entity_id: row for row in await tx.execute(statement)}
-    for row in found.values():
-        check_row(tx, compliance_checks, row)
-    return found
+    return {row.entity_id: row for row in check_rows(tx, compliance_checks, await tx.execute(statement))}
 
 
 async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, Any]], now: datetime) -> set[str]:

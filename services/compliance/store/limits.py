@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
-from services.chassis.data.seals import check_row, seal_of
+from services.chassis.data.seals import check_rows, seal_of
 from services.compliance import messages
 from services.compliance.domain.limits import Limit, LimitType, window_start
 from services.compliance.tables import default_limits, limit_usage, transaction_limits
@@ -83,8 +83,7 @@ async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
 
     Raises: NotSealed.
     """
-    for row in await tx.execute(_select_last().where(_own.currency == currency)):
-        check_row(tx, transaction_limits, row)
+    check_rows(tx, transaction_limits, await tx.execute(_select_last().where(_own.currency == currency)))
     amounts = {row.limit_type: row.amount_minor for row in await list_limits_in_force(tx, currency)}
     return [Limit(limit_type, amounts.get(limit_type.value, 0), currency) for limit_type in LimitType]
 

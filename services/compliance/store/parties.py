@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, keep_sealed, seal_rows
+from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
 from services.compliance import messages
 from services.compliance.domain.parties import INTEREST_LASTS
 from services.compliance.store import checks
@@ -25,9 +25,7 @@ _p = party_persons.c
 async def find_party(tx: AsyncConnection, party_id: str) -> sa.Row[Any] | None:
     """Raises: NotSealed."""
     row = (await tx.execute(sa.select(parties).where(_c.party_id == party_id))).one_or_none()
-    if row is not None:
-        check_row(tx, parties, row)
-    return row
+    return None if row is None else check_row(tx, parties, row)
 
 
 async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
@@ -43,10 +41,7 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
         .order_by(_c.org_id, _c.party_id)
         .with_for_update(key_share=True)
     )
-    rows = {row.party_id: row for row in await tx.execute(statement)}
-    for row in rows.values():
-        check_row(tx, parties, row)
-    return rows
+    return {row.party_id: row for row in check_rows(tx, parties, await tx.execute(statement))}
 
 
 async def insert_party(

@@ -6,8 +6,7 @@ Each row bears the seal of its value (chassis/data/seals.py): it is asked for wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
@@ -18,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import NotSealed, seals_of
+from services.chassis.data.seals import seals_of
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.states import check_move
 from services.distributions.store.rows import Row, build_values_table, insert_many
@@ -82,14 +81,6 @@ class Aggregate(Generic[V]):
         value, title = self.read(row), row._mapping[self.key]
         seals_of(tx).check(row.seal, self.table.name, title, row.org_id, self.columns(value), row.version)
         return value
-
-    def keep_sealed(self, tx: AsyncConnection, rows: Iterable[Row]) -> list[V]:
-        """Those of the rows that say what this service wrote; the others are in the log."""
-        found = []
-        for row in rows:
-            with suppress(NotSealed):
-                found.append(self.read_sealed(tx, row))
-        return found
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import keep_readable
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import Payout, PayoutType
@@ -99,7 +101,7 @@ async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
         .order_by(payouts.c.request_key)
         .limit(BATCH_MAX)
     )
-    return PAYOUTS.keep_sealed(tx, await tx.execute(query))
+    return keep_readable(await tx.execute(query), partial(PAYOUTS.read_sealed, tx))
 
 
 async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:

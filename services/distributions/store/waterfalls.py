@@ -13,7 +13,7 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row
+from services.chassis.data.seals import check_rows
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.capital_accounts import DAYS_IN_YEAR
 from services.distributions.domain.investment import Investment
@@ -62,8 +62,7 @@ async def _sum_declared(tx: AsyncConnection, offering_id: str) -> Totals:
         is_mine(distribution_tiers), distribution_tiers.c.distribution_id.in_(ids)
     )
     totals = Totals()
-    for row in await tx.execute(query):
-        check_row(tx, distribution_tiers, row)
+    for row in check_rows(tx, distribution_tiers, await tx.execute(query)):
         totals = totals.add(row.investors_minor, row.sponsor_minor, is_profit=KINDS[row.kind].pays_profit)
     return totals
 

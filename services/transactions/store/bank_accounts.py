@@ -24,9 +24,7 @@ _c = bank_accounts.c
 async def find_bank_account(tx: AsyncConnection, bank_account_id: str) -> sa.Row[Any] | None:
     """Raises: NotSealed."""
     row = (await tx.execute(_select_one(bank_account_id))).one_or_none()
-    if row is not None:
-        check_row(tx, bank_accounts, row)
-    return row
+    return None if row is None else check_row(tx, bank_accounts, row)
 
 
 async def lock_bank_account(tx: AsyncConnection, bank_account_id: str, *, to_block: bool = False) -> sa.Row[Any] | None:

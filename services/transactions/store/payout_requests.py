@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, seal_of
+from services.chassis.data.seals import check_rows, seal_of
 from services.transactions.tables import payout_requests
 
 _c = payout_requests.c
@@ -19,10 +19,7 @@ _c = payout_requests.c
 async def list_payout_requests(tx: AsyncConnection, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Raises: NotSealed."""
     statement = sa.select(payout_requests).where(is_mine(payout_requests), _c.idempotency_key.in_(keys))
-    rows = {row.idempotency_key: row for row in await tx.execute(statement)}
-    for row in rows.values():
-        check_row(tx, payout_requests, row)
-    return rows
+    return {row.idempotency_key: row for row in check_rows(tx, payout_requests, await tx.execute(statement))}
 
 
 async def insert_payout_requests(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:

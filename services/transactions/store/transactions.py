@@ -71,10 +71,7 @@ async def lock_transaction(tx: AsyncConnection, transaction_id: str) -> Transact
     """Raises: NotSealed."""
     statement = select_transactions().where(is_mine(transactions), _c.transaction_id == transaction_id)
     row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
-    if row is None:
-        return None
-    check_row(tx, transactions, row)
-    return build_transaction(row)
+    return None if row is None else build_transaction(check_row(tx, transactions, row))
 
 
 async def list_transactions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, Transaction]:
