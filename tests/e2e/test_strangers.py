@@ -1,0 +1,200 @@
+"""Nobody reaches what is another's: every RPC there is, named with what somebody has, times everybody who has nothing
+to do with it, over gRPC and over REST.
+
+Strangers are the staff and investors of another organization, and in the same organization an investor of another party
+and one who acts for the party no longer. What is answered to them has nothing of it, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from realco.type.v1 import access_pb2
+
+from demo.harness.money import usd
+from demo.harness.rest import Json, RestClient
+from deploy.local.instance import Instance
+from gateway import contracts
+from gateway.binding import Binding
+from services.chassis.calls import validation
+from services.chassis.calls.serving import server_of
+from services.chassis.spelling.descriptors import option
+from tests.e2e.bad_requests import Targets
+from tests.e2e.digest import digest, digest_when_settled
+from tests.support.sample_requests import SampleRequests
+
+# Whom the contract lets in at all.
+METHODS = [method for method in contracts.methods() if not option(method, access_pb2.access).public]
+# Every investor of an organization may see what is offered, and where its money goes.
+OFFERED = {"off", "esc"}
+# The limits that hold where an organization set none are everybody's.
+NOBODYS = {"lim"}
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Somebody who has nothing to do with what is named.
+
+    Args:
+        secrets: The ids that must not be in an answer, whatever it is.
+    """
+
+    title: str
+    client: RestClient
+    secrets: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def ids(targets: Targets) -> dict[str, str]:
+    """Prefix of an id -> what one party, its raise and its staff have of it."""
+    org, party = targets.org, targets.ids["investor"]
+    investor = org.sign_in_investor(party)
+    contribution = investor.post("/transactions", targets.contribution)
+    escrow_account = targets.ids["other_escrow_account"]
+    approval = org.admin.post(f"/escrow-accounts/{org.open_escrow_account()}/close")["approval"]
+    ledger = org.admin.get(f"/escrow-accounts/{escrow_account}/journal-entries")["journalEntries"]
+    distribution = targets.ids["distribution"]
+    allocations = org.admin.get(f"/distributions/{distribution}/allocations")["allocations"]
+    hold = org.admin.post(
+        f"/escrow-accounts/{escrow_account}/holds",
+        {"ledgerAccount": {"kind": "DISTRIBUTABLE"}, "amount": usd(1_00), "reason": "MANUAL"},
+    )
+    checks = org.admin.get("/compliance-checks", partyId=party)["complianceChecks"]
+    webhooks = org.admin.get("/webhooks")["webhooks"]
+    return {
+        "alloc": allocations[0]["allocationId"],
+        "apr": approval["approvalId"],
+        "ba": targets.ids["bank_account"],
+        "chk": checks[0]["complianceCheckId"],
+        "dist": distribution,
+        "esc": escrow_account,
+        "hold": hold["holdId"],
+        "inv": targets.ids["investment"],
+        "lim": org.admin.get("/transaction-limits")["transactionLimits"][0]["transactionLimitId"],
+        "je": ledger[0]["journalEntryId"],
+        "off": targets.ids["closed_offering"],
+        "pty": party,
+        "txn": contribution["transactionId"],
+        "whk": webhooks[0]["webhookId"],
+    }
+
+
+def strangers(targets: Targets, ids: Mapping[str, str]) -> list[Stranger]:
+    org, foreign = targets.org, targets.foreign
+    of_org = {prefix: one for prefix, one in ids.items() if prefix not in NOBODYS}
+    of_party = {prefix: one for prefix, one in of_org.items() if prefix not in OFFERED}
+    former = "once-for-the-party"
+    org.add_person(ids["pty"], former)
+    org.admin.post(f"/parties/{ids['pty']}/persons/remove", {"personId": former})
+    return [
+        Stranger("an admin elsewhere", foreign.admin, of_org),
+        Stranger("a sponsor's staff elsewhere", foreign.sponsor, of_org),
+        Stranger("an auditor elsewhere", foreign.auditor, of_org),
+        Stranger("an investor elsewhere", foreign.sign_in_investor(targets.foreign_ids["investor"]), of_org),
+        Stranger("another investor", org.sign_in_investor(targets.ids["stranger"]), of_party),
+        Stranger("an investor of nothing", org.sign_in("investor", "nobodys-investor"), of_party),
+        Stranger("who acted for the party", org.sign_in("investor", former), of_party),
+    ]
+
+
+def call_rest(client: RestClient, method: MethodDescriptor, request: Message) -> tuple[str, str]:
+    """The code of the refusal, or nothing; and all that was answered."""
+    binding = Binding(method)
+    body: Json = MessageToDict(request)
+    taken = {one.name: body.pop(one.field.json_name, "") for one in (*binding.path, *binding.headers)}
+    values = iter(binding.path)
+    steps = (str(taken[next(values).name]) if part is None else part for part in binding.template.segments)
+    url = client.http.base_url.copy_with(path="/" + "/".join(steps))
+    headers = {one.name: str(taken[one.name]) for one in binding.headers if taken[one.name]}
+    if "If-Match" in headers:
+        headers["If-Match"] = f'"{headers["If-Match"]}"'
+    if binding.mask is not None:
+        body.pop(binding.mask.json_name)
+        body.setdefault("metadata", {"stranger": "was here"})
+    sent: dict[str, Any] = {"json": body} if binding.body else {"params": body}
+    answer = client.http.request(binding.http_method, url, headers=headers, **sent)
+    return (answer.json()["code"] if answer.is_error else ""), answer.text
+
+
+def call_grpc(
+    channels: Mapping[str, grpc.Channel], client: RestClient, method: MethodDescriptor, request: Message
+) -> tuple[str, str]:
+    interface = method.containing_service
+    call = channels[server_of(interface)].unary_unary(
+        f"/{interface.full_name}/{method.name}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    try:
+        return "", str(call(request, metadata=(("authorization", f"Bearer {client.token}"),)))
+    except grpc.RpcError as error:
+        return error.code().name, str(error.details())
+
+
+@pytest.fixture
+def channels(instance: Instance) -> Iterator[Mapping[str, grpc.Channel]]:
+    opened = {service: grpc.insecure_channel(instance.grpc_address(service)) for service in contracts.servers()}
+    yield opened
+    for channel in opened.values():
+        channel.close()
+
+
+def names_what_is_anothers(request: Message, secrets: Mapping[str, str]) -> bool:
+    return any(secret in str(request) for secret in secrets.values())
+
+
+def test_a_stranger_reaches_nothing_and_changes_nothing_by_any_call(
+    instance: Instance, targets: Targets, ids: dict[str, str], channels: Mapping[str, grpc.Channel]
+) -> None:
+    people = strangers(targets, ids)
+    samples = SampleRequests(ids, person_id="somebody")
+    before = digest_when_settled(instance)
+
+    leaks, unseen, cells = [], [], Counter[str]()
+    for method in METHODS:
+        for stranger in people:
+            request = samples.make(method)
+            validation.validate(request)
+            naming = names_what_is_anothers(request, stranger.secrets)
+            if not naming and not method.name.startswith(("Get", "List")):
+                continue  # it makes something of its own
+            for way, (code, answer) in (
+                ("REST", call_rest(stranger.client, method, request)),
+                ("gRPC", call_grpc(channels, stranger.client, method, request)),
+            ):
+                cells[way] += 1
+                cell = f"{method.name}, {stranger.title}, {way}"
+                told = [secret for prefix, secret in stranger.secrets.items() if secret in answer]
+                if not code and told:
+                    leaks.append(f"{cell}: {told}")
+                elif code and not (code.endswith("NOT_FOUND") or code == "PERMISSION_DENIED"):
+                    unseen.append(f"{cell}: {code} {answer[-250:]}")
+    assert leaks == []
+    assert unseen == [], "refused for another reason: whether it is there was not asked"
+    assert digest(instance) == before
+    assert cells["REST"] == cells["gRPC"] > 5 * len(METHODS)
+
+
+def test_who_may_reaches_it_all_so_that_the_strangers_were_refused_for_what_they_are(
+    targets: Targets, ids: dict[str, str], channels: Mapping[str, grpc.Channel]
+) -> None:
+    samples = SampleRequests(ids, person_id="somebody")
+    reads = [method for method in METHODS if method.name.startswith(("Get", "List"))]
+    refused = []
+    for method in reads:
+        request = samples.make(method)
+        for code, answer in (
+            call_rest(targets.org.admin, method, request),
+            call_grpc(channels, targets.org.admin, method, request),
+        ):
+            refused += [f"{method.name}: {code} {answer[:200]}"] if code else []
+    assert refused == []
