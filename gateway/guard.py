@@ -63,6 +63,7 @@ class Guard:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._per_address = limits.parse(settings.rate_per_address)
         self._refused_tokens = limits.parse(settings.rate_of_refused_tokens)
+        self._per_organization = limits.parse(settings.rate_per_organization)
         self._per_principal = limits.parse(settings.rate_per_principal)
         self._guarded = limits.parse(settings.rate_of_guarded_calls)
 
@@ -84,6 +85,7 @@ class Guard:
         caller = await self._authenticate(request)
         principal = caller.principal
         structlog.contextvars.bind_contextvars(principal=principal.subject, org=principal.org_id)
+        await self._count(request, self._per_organization, "organization", principal.org_id)
         name = f"{principal.org_id}/{principal.subject}"
         await self._count(request, self._per_principal, "principal", name)
         if guarded:

@@ -34,7 +34,9 @@ class Settings(ChassisSettings):
     rate_of_refused_tokens: str = "600/minute"
     # Requests of one caller, once its token is verified.
     rate_per_principal: str = "30000/minute"
-    # Of these, decisions of a second person, and requests with an account number: a person makes few, a guesser many.
+    # Of all callers of one organization: one organization's load is not every organization's wait.
+    rate_per_organization: str = "120000/minute"
+    # Of a caller's requests, a second person's decisions and those with an account number: a person makes few.
     rate_of_guarded_calls: str = "300/minute"
     # Origins whose pages may call the API from a browser, e.g. `["https://console.example.com"]`; none if empty.
     cors_origins: tuple[str, ...] = ()
@@ -46,7 +48,10 @@ class Settings(ChassisSettings):
             raise ValueError("must be origins such as https://console.example.com, without a path or wildcard")
         return origins
 
-    @field_validator("rate_per_address", "rate_of_refused_tokens", "rate_per_principal", "rate_of_guarded_calls")
+    @field_validator(
+        *("rate_per_address", "rate_of_refused_tokens"),
+        *("rate_per_organization", "rate_per_principal", "rate_of_guarded_calls"),
+    )
     @classmethod
     def _is_a_rate(cls, text: str) -> str:
         try:

@@ -25,6 +25,7 @@ from tests.support.gateway import (
     is_problem,
     new_transaction,
     run_gateway,
+    token,
     write_issuers,
 )
 
@@ -206,6 +207,15 @@ async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(tmp_path):
         other = await gateway.request("GET", TRANSACTION, role="auditor")
     refused = first_refused(answers, 3)
     assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert other.status_code == 200
+
+
+async def test_one_organization_does_not_use_up_what_another_may_ask(tmp_path):
+    async with run_gateway(tmp_path, rate_per_organization="3/minute") as gateway:
+        answers = [await gateway.request("GET", TRANSACTION, role=role) for role in ("admin", "auditor") * 4]
+        bearer = {"Authorization": f"Bearer {token(org_id='org-2')}"}
+        other = await gateway.request("GET", TRANSACTION, role=None, headers=bearer)
+    first_refused(answers, 3)
     assert other.status_code == 200
 
 
