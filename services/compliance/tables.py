@@ -80,6 +80,8 @@ former_persons = sa.Table(
     sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True),
+    # The party's. A row of `party_persons` of this version or an older one is over, wherever it came back from.
+    sa.Column("version", sa.BigInteger, nullable=False),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
 )
 

@@ -293,6 +293,23 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     assert decision.failure.code == "PARTY_NOT_CLEARED"
 
 
+async def test_a_person_who_was_removed_is_not_put_back_with_the_row_that_was(compliance, postgres):
+    await compliance.create()
+    await compliance.add("ann")
+    await servers.tamper(postgres.admin_dsn, compliance.database, "CREATE TABLE was AS SELECT * FROM party_persons")
+    await compliance.remove("ann")
+    await servers.tamper(postgres.admin_dsn, compliance.database, "INSERT INTO party_persons SELECT * FROM was")
+    with acting_as(TRANSACTIONS):
+        request = parties_pb2.ListPartiesOfPersonRequest(person_id="ann")
+        assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
+    await compliance.add("ann")
+    with acting_as(TRANSACTIONS):
+        assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == [compliance.party_id]
+    for table in ("parties", "party_persons"):
+        with pytest.raises(Exception, match="keeps its rows"):
+            await servers.tamper(postgres.admin_dsn, compliance.database, f"UPDATE {table} SET version = version - 1")
+
+
 async def test_whoever_leaves_a_party_decides_for_thirty_days_nothing_that_it_gains_from(compliance):
     party = (await compliance.create()).party_id
     await compliance.add("ben")

@@ -63,6 +63,12 @@ CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions 
 WHEN (NEW.version <= OLD.version) EXECUTE FUNCTION realco_refuse()
 """
 
+# The state that a row had before has a seal, too, and a lower version.
+_REFUSE_OLD_STATE = """
+CREATE OR REPLACE TRIGGER refuse_old_state BEFORE UPDATE OF version ON {table} FOR EACH ROW
+WHEN (NEW.version < OLD.version) EXECUTE FUNCTION realco_refuse()
+"""
+
 _APPROVAL_MOVES = """
     >PENDING PENDING>APPROVED PENDING>EXECUTED PENDING>REJECTED PENDING>EXPIRED PENDING>CANCELLED
     APPROVED>EXECUTED APPROVED>FAILED
@@ -151,8 +157,11 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
     for function in bind.scalars(_CALLED).all():
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {_quoted(op, roles['app'])}")
     for name in sorted(there):
-        if "org_id" in {column["name"] for column in sa.inspect(bind).get_columns(name)}:
+        columns = {column["name"] for column in sa.inspect(bind).get_columns(name)}
+        if "org_id" in columns:
             _hide(op, name, roles)
+        if {"version", "seal"} <= columns:
+            op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name)))
 
 
 # The functions that a service calls; those of extensions stay as they are.

@@ -37,7 +37,8 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
     )
     if request.person_id:
         persons = [normalize_person(person) for person in request.person_id]
-        acting = sa.select(party_persons.c.party_id).where(party_persons.c.person_id.in_(persons))
+        acting = store.select_persons().with_only_columns(party_persons.c.party_id)
+        acting = acting.where(party_persons.c.person_id.in_(persons))
         statement = statement.where(c.party_id.in_(acting))
     if request.HasField("cleared"):
         cleared = c.party_id.in_(_select_cleared(now))
@@ -70,7 +71,7 @@ async def list_party_persons(
 ) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
     party = await require_party(tx, request.party_id)
-    acting = sa.select(party_persons).where(party_persons.c.party_id == party.party_id)
+    acting = store.select_persons().where(party_persons.c.party_id == party.party_id)
     rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(
         persons=map(messages.to_party_person, rows), next_page_token=token, previous_page_token=previous

@@ -95,15 +95,23 @@ async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> 
 # --- who acts for them ------------------------------------------------------------------------------------------------
 
 
+def select_persons() -> sa.Select[Any]:
+    """Who acts for the parties of the caller's organization: a row that was removed and put back is none."""
+    c = former_persons.c
+    same = sa.and_(c.org_id == _p.org_id, c.party_id == _p.party_id, c.person_id == _p.person_id)
+    ended = sa.exists().where(same, c.version >= _p.version)
+    return sa.select(party_persons).where(is_mine(party_persons), ~ended)
+
+
 async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
     """Who acts for the party, in the order of their names."""
-    theirs = sa.select(party_persons).where(_p.party_id == party_id).order_by(_p.person_id)
+    theirs = select_persons().where(_p.party_id == party_id).order_by(_p.person_id)
     return keep_sealed(tx, party_persons, await tx.execute(theirs))
 
 
 async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    mine = sa.select(party_persons).where(is_mine(party_persons), _p.person_id == person_id).order_by(_p.party_id)
+    mine = select_persons().where(_p.person_id == person_id).order_by(_p.party_id)
     return [row.party_id for row in keep_sealed(tx, party_persons, await tx.execute(mine))]
 
 
@@ -138,12 +146,13 @@ async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime 
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> sa.Row[Any] | None:
-    rows = await tx.execute(sa.select(party_persons).where(_is_one(party_id, person_id)))
+    rows = await tx.execute(select_persons().where(_is_one(party_id, person_id)))
     return next(iter(keep_sealed(tx, party_persons, rows)), None)
 
 
 async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values: Any) -> sa.Row[Any]:
-    """Lets a person act for a locked party."""
+    """Lets a person act for a locked party. A row of the person that counts for nothing goes."""
+    await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, values["person_id"])))
     statement = sa.insert(party_persons).values(
         **values,
         org_id=party.org_id,
@@ -171,8 +180,8 @@ async def save_person(tx: AsyncConnection, party: Any, person_id: str, now: date
 async def delete_person(tx: AsyncConnection, party: Any, person_id: str, now: datetime) -> sa.Row[Any]:
     """Ends that a person acts for a locked party, and answers the party."""
     await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person_id)))
-    was = {"org_id": party.org_id, "party_id": party.party_id, "person_id": person_id, "ended_at": now}
-    await tx.execute(sa.insert(former_persons).values(was))
+    was = {"org_id": party.org_id, "party_id": party.party_id, "person_id": person_id, "version": party.version + 1}
+    await tx.execute(sa.insert(former_persons).values(**was, ended_at=now))
     return await save_party(tx, party, events.PartyPersonRemoved(person_id=person_id), now)
 
 
