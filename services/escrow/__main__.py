@@ -42,7 +42,7 @@ async def main(settings: Settings) -> None:
             ],
             subscriptions=SUBSCRIPTIONS,
             jobs=[
-                *build_jobs(dependencies),
+                *build_jobs(dependencies, runtime.faults),
                 *build_approval_jobs(NAME, dependencies, approvals),
             ],
         )

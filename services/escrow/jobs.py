@@ -1,4 +1,4 @@
-"""Escrow's timers: holds end when their time has run out, and old refusals are forgotten.
+"""Escrow's timers: entries are looked at, holds end when their time has run out, and old refusals are forgotten.
 
 Which organizations have holds to end is read over all of them; these are ended in transactions of one each.
 """
@@ -8,21 +8,58 @@ from __future__ import annotations
 from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.seals import NotSealed
+from services.chassis.events.watch import Faults
 from services.chassis.process.jobs import Job
 from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
 from services.escrow import store
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies
+from services.escrow.posting import checks
 
 _BATCH_MAX = 100
+_CHECKS_MAX = 500
 _REFUSALS_MAX = 5_000
 
 
-def build_jobs(dependencies: Dependencies) -> list[Job]:
+def build_jobs(dependencies: Dependencies, faults: Faults) -> list[Job]:
+    """`faults` is told, as long as it is so, of escrow accounts whose book this service did not write alone."""
     return [
+        Job("check_book", BookCheck(dependencies.database, faults).run, interval_seconds=1),
         Job("expire_holds", partial(expire_holds, dependencies), interval_seconds=0.25),
         Job("forget_refusals", partial(forget_refusals, dependencies), interval_seconds=3600),
     ]
+
+
+class BookCheck:
+    """Looks at entries that nobody looked at yet.
+
+    Of an escrow account with an entry that is not ours no money leaves; it is looked at again and again.
+    """
+
+    def __init__(self, database: Database, faults: Faults) -> None:
+        self._database = database
+        self._faults = faults
+        self._after = checks.FIRST
+
+    async def run(self) -> int:
+        """Of how many escrow accounts it looked at entries, and found all ours."""
+        async with self._database.begin_for_all() as tx:
+            unchecked = await checks.list_unchecked(tx, _BATCH_MAX)
+            unsealed, self._after = await checks.list_unsealed(tx, self._database.seals, self._after, _CHECKS_MAX)
+        return sum([await self._check(place, last) for place, last in (*unchecked, *unsealed)])
+
+    async def _check(self, place: checks.Place, last: int) -> bool:
+        title = f"{checks.ENTRIES} of {place[1]}"
+        try:
+            async with self._database.begin_for_all() as tx:
+                await checks.check_on(await driver_connection(tx), self._database.seals, place, last)
+        except NotSealed as refusal:
+            self._faults[title] = [str(refusal)]
+            return False
+        self._faults.pop(title, None)
+        return True
 
 
 async def expire_holds(dependencies: Dependencies) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.chassis.data.rights import CHASSIS, READ, Grant, Rights, Table, both, read_only
+from services.chassis.data.rights import CHASSIS, EVERY, READ, Grant, Rights, Table, both, read_only
 
 RIGHTS: Table = {
     **CHASSIS,
@@ -21,6 +21,7 @@ RIGHTS: Table = {
     "ledger_accounts": read_only(),
     "journal_entries": read_only(),
     "ledger_entries": read_only(),
+    "book_checks": Rights(READ, Grant(insert=EVERY, update=("sequence", "seal"))),
     "holds": read_only(),
     "refused_postings": Rights(READ, Grant(delete=True)),
 }

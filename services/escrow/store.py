@@ -40,7 +40,7 @@ _LITERALS = {
     5: "text",
     28: "bigint",
 }
-_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 29))
+_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 30))
 _POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
 
 
@@ -65,9 +65,11 @@ class Verdict(NamedTuple):
     legs: Sequence[LegVerdict]
 
 
-async def insert_journal_entries(connection: Connection, entries: Sequence[NewEntry], now: datetime) -> list[Verdict]:
-    """Books the entries in this order, each judged by itself."""
-    row = await connection.fetchrow(_POST, now, *_columns(entries))
+async def insert_journal_entries(
+    connection: Connection, entries: Sequence[NewEntry], seals: Sequence[bytes], now: datetime
+) -> list[Verdict]:
+    """Books the entries in this order, each with its seal and judged by itself."""
+    row = await connection.fetchrow(_POST, now, *_columns(entries), seals)
     assert row is not None
     legs = list(zip(row["leg_sequence"], row["leg_balance"], strict=True))
     verdicts = []
@@ -143,7 +145,7 @@ async def list_booked_legs(connection: Connection, places: Sequence[tuple[str, s
     return await connection.fetch(
         "SELECT j.journal_entry_id, j.type, j.description, j.leg_count, j.transaction_id, j.investment_id,"
         " j.distribution_id, j.reverses_journal_entry_id, j.created_by, j.external_id, j.metadata, j.org_id,"
-        " j.escrow_account_id, e.currency, l.*"
+        " j.escrow_account_id, j.request_key, j.fingerprint, j.seal, e.currency, l.*"
         " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (org_id, escrow_account_id, sequence)"
         " JOIN journal_entries j USING (org_id, escrow_account_id, sequence)"
         " JOIN escrow_accounts e ON e.org_id = j.org_id AND e.escrow_account_id = j.escrow_account_id"
@@ -339,7 +341,12 @@ async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -
 def select_holds_with_account() -> sa.Select[Any]:
     """Holds, each with the currency and the status of its escrow account."""
     escrow = escrow_accounts.c
-    return sa.select(holds, escrow.currency, escrow.status.label("escrow_account_status")).join_from(
+    return sa.select(
+        holds,
+        escrow.currency,
+        escrow.status.label("escrow_account_status"),
+        escrow.entry_sequence.label("escrow_account_entries"),
+    ).join_from(
         holds,
         escrow_accounts,
         sa.and_(

@@ -170,6 +170,7 @@ journal_entries = sa.Table(
     _text("created_by"),
     _text("external_id", null=True),
     sa.Column("metadata", pg.JSONB),
+    sa.Column("seal", pg.BYTEA),  # of the entry and its legs; see services/escrow/posting/checks.py
     sa.UniqueConstraint("org_id", "journal_entry_id", name="journal_entries_id_key"),
     sa.UniqueConstraint("org_id", "request_key", name="journal_entries_request_key"),
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
@@ -202,6 +203,19 @@ journal_entries = sa.Table(
         "org_id",
         "external_id",
         postgresql_where=sa.text("external_id IS NOT NULL"),
+    ),
+)
+
+# Up to which number the entries of an escrow account were looked at, and all were booked by this service.
+book_checks = sa.Table(
+    "book_checks",
+    metadata,
+    _text("org_id", key=True),
+    _text("escrow_account_id", key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("seal", pg.BYTEA, nullable=False),
+    sa.ForeignKeyConstraint(
+        ["org_id", "escrow_account_id"], ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"]
     ),
 )
 

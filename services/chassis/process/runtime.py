@@ -76,7 +76,9 @@ class Runtime:
         self.port = 0
         self.serving = asyncio.Event()
         self._channels: dict[str, aio.Channel] = {}
-        self._faults: Faults = {}
+        # What is wrong, by what it is wrong with: as long as there is any, the service is not ready.
+        # What is wrong, by what it is wrong with: as long as there is any, the service is not ready.
+        self.faults: Faults = {}
         # Set in the course of the drain: relay, consumers and jobs end.
         self._quiet = asyncio.Event()
 
@@ -188,7 +190,7 @@ class Runtime:
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
-            "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self._faults),
+            "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self.faults),
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
             "health": self._watch_health(readiness, names),
         }
@@ -201,7 +203,7 @@ class Runtime:
                 self.clock,
                 self._quiet,
                 self.work_due,
-                self._faults,
+                self.faults,
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
@@ -215,7 +217,7 @@ class Runtime:
             try:
                 async with asyncio.timeout(_HEALTH_SECONDS):
                     await self.database.ping()
-                ready = not self._faults
+                ready = not self.faults
             except Exception as error:  # every failure means the same here
                 log.warning("not_ready", error=type(error).__name__)
                 ready = False

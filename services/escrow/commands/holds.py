@@ -31,6 +31,7 @@ from services.escrow.domain.chart import Kind, LedgerAccount, line_of
 from services.escrow.domain.journal import EntryType, Leg, NewEntry, build_key
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
+from services.escrow.posting.checks import check_book
 from services.escrow.store import HoldVerdict
 
 _End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
@@ -137,7 +138,8 @@ def _refuse_placing(
 
 
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
-    await _lock_as_read(tx, request)
+    hold = await _lock_as_read(tx, request)
+    await check_book(tx, request.escrow_account_id, hold.escrow_account_entries)
     return actions.answer_hold(await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now))
 
 
@@ -168,6 +170,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         legs=(Leg(held, side.opposite, captured), Leg(receiving, side, captured)),
         created_by=principal.person,
         transaction_id=hold.transaction_id,
+        asks_for_seals=True,
     )
     await book_in(tx, [entry], now)
     return actions.answer_hold(row)

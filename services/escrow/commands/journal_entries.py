@@ -285,6 +285,7 @@ def _build_payout(item: postings_pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
         transaction_id=item.transaction_id,
         investment_id=item.investment_id or None,
         distribution_id=item.distribution_id or None,
+        asks_for_seals=True,
     )
 
 

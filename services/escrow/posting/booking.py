@@ -33,6 +33,7 @@ from services.escrow import messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
+from services.escrow.posting.checks import Checks, check_entry, seal_entry
 from services.escrow.store import Verdict
 
 Outcome = batch.Outcome[pb.JournalEntry]
@@ -65,25 +66,43 @@ async def judge(database: Database, entries: Sequence[NewEntry], now: datetime) 
 
 
 async def book(
-    connection: Connection, entries: Sequence[NewEntry], seals: Seals, now: datetime, traceparent: str = ""
+    connection: Connection,
+    entries: Sequence[NewEntry],
+    seals: Seals,
+    now: datetime,
+    traceparent: str = "",
+    checks: Checks | None = None,
 ) -> list[Outcome]:
-    """Books entries of one organization in the connection's transaction, each by itself, in this order."""
+    """Books entries of one organization in the connection's transaction, each by itself, in this order.
+
+    Args:
+        checks: What is known to be ours of the book; by and by more.
+
+    Raises:
+        NotSealed: money leaves by one of them, and the book of its escrow account has an entry that is not ours.
+    """
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
+    numbers: list[tuple[NewEntry, int]] = []
     repeated: list[tuple[int, Verdict]] = []
-    async with aclosing(_post(connection, entries, now)) as verdicts:
+    async with aclosing(_post(connection, entries, seals, now)) as verdicts:
         async for entry, verdict in verdicts:
             if verdict.outcome == "posted":
                 message = messages.to_journal_entry(entry, verdict)
                 posted.append((entry, message))
+                numbers.append((entry, verdict.sequence))
                 outcomes.append(Outcome(message))
             else:
                 if verdict.outcome == "duplicate":
                     repeated.append((len(outcomes), verdict))
                 outcomes.append(Outcome(_build_refusal(entry, verdict), verdict.replayed))
     if repeated:
-        await _answer_again(connection, entries, repeated, outcomes)
+        await _answer_again(connection, entries, seals, repeated, outcomes)
     if posted:
+        checks = checks or Checks(seals)
+        checks.note_booked(numbers)
+        leaving = {(entry.org_id, entry.escrow_account_id) for entry, _ in posted if entry.asks_for_seals}
+        await checks.check_before(connection, leaving)
         org_id = entries[0].org_id
         told = list(_build_events(posted))
         await outbox.write(connection, told, seals, org_id=org_id, traceparent=traceparent, now=now)
@@ -91,17 +110,22 @@ async def book(
 
 
 async def _post(
-    connection: Connection, entries: Sequence[NewEntry], now: datetime
+    connection: Connection, entries: Sequence[NewEntry], seals: Seals, now: datetime
 ) -> AsyncGenerator[tuple[NewEntry, Verdict]]:
     """Each entry with its verdict, in order. While one part of the batch is answered, PostgreSQL books the next."""
     parts = [entries[first : first + _AT_ONCE] for first in range(0, len(entries), _AT_ONCE)]
     ahead: asyncio.Task[list[Verdict]] | None = None
+
+    async def insert(part: Sequence[NewEntry]) -> list[Verdict]:
+        made = [seal_entry(seals, entry) for entry in part]
+        return await store.insert_journal_entries(connection, part, made, now)
+
     try:
         for number, part in enumerate(parts, start=1):
-            verdicts = await (ahead or store.insert_journal_entries(connection, part, now))
+            verdicts = await (ahead or insert(part))
             ahead = None
             if number < len(parts):
-                ahead = asyncio.create_task(store.insert_journal_entries(connection, parts[number], now))
+                ahead = asyncio.create_task(insert(parts[number]))
                 await asyncio.sleep(0)  # it is on its way before this part is worked on
             for entry, verdict in zip(part, verdicts, strict=True):
                 yield entry, verdict
@@ -114,6 +138,7 @@ async def _post(
 async def _answer_again(
     connection: Connection,
     entries: Sequence[NewEntry],
+    seals: Seals,
     repeated: Sequence[tuple[int, Verdict]],
     outcomes: list[Outcome],
 ) -> None:
@@ -126,6 +151,7 @@ async def _answer_again(
     found = {}
     for key, group in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"])):
         legs = list(group)
+        check_entry(seals, legs)
         found[key] = messages.to_booked_journal_entry(legs[0], legs)
     for number, place in places.items():
         outcomes[number] = Outcome(found[place], replayed=True)

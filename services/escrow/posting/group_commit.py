@@ -27,6 +27,7 @@ from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
 from services.escrow.domain.refusals import TooManyWaiting
 from services.escrow.posting import booking
 from services.escrow.posting.booking import Outcome
+from services.escrow.posting.checks import Checks
 
 BATCH_MAX = 1000
 WAITING_MAX = 10_000
@@ -56,6 +57,7 @@ class Poster:
         self._database = database
         self._clock = clock
         self._waiting_max = waiting_max
+        self._checks = Checks(database.seals)
         self._waiting: deque[_Unit] = deque()
         self._waiting_entries = 0
         self._lane: asyncio.Task[None] | None = None
@@ -193,7 +195,7 @@ class Poster:
             await connection.execute("BEGIN")
             await connection.execute("SELECT set_config('app.org_id', $1, true)", entries[0].org_id)
             seals, now = self._database.seals, self._clock.now()
-            outcomes = await booking.book(connection, entries, seals, now, batch[0].traceparent)
+            outcomes = await booking.book(connection, entries, seals, now, batch[0].traceparent, self._checks)
             await connection.execute("COMMIT")
         except BaseException:
             try:
@@ -203,6 +205,7 @@ class Poster:
                 # transaction, so nothing more is booked on it: the next use finds it closed, and takes another.
                 connection.terminate()
             raise
+        self._checks.keep_booked()
         self._database.events_waiting.set()
         first = 0
         for unit in batch:

@@ -2,7 +2,9 @@
 -- one after another; then writes what was accepted, set-based.
 --
 -- Distinct escrow accounts (e_), the distinct ledger accounts used in them (a_), the entries (j_) and their legs (l_);
--- they refer to one another by position. j_first is the first entry of the batch with the same organization and key.
+-- they refer to one another by position. `j_seal` is what the service seals each entry with, which no function can check:
+-- whoever has a login may call this one. posting/checks.py asks for it.
+-- j_first is the first entry of the batch with the same organization and key.
 -- For each entry: `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
 --   posted                     sequence, booked_at, subject = the currency; leg_sequence and leg_balance of its legs
 --   duplicate                  sequence of the entry that has the key
@@ -26,7 +28,7 @@ CREATE OR REPLACE FUNCTION post_journal_entries(
     j_description text[], j_effective timestamptz[], j_currency text[], j_transaction text[], j_investment text[],
     j_distribution text[], j_reverses text[], j_created_by text[], j_external text[], j_metadata jsonb[],
     j_when_frozen boolean[], j_legs int[],
-    l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
+    l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[], j_seal bytea[],
     OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT booked_at timestamptz[], OUT subject text[],
     OUT kind text[], OUT party_id text[], OUT available bigint[], OUT requested bigint[], OUT leg_sequence bigint[], OUT leg_balance bigint[]
 ) LANGUAGE plpgsql SECURITY DEFINER
@@ -378,17 +380,18 @@ BEGIN
         INSERT INTO journal_entries (
             org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint, type, description,
             leg_count, effective_at, created_at, transaction_id, investment_id, distribution_id,
-            reverses_journal_entry_id, created_by, external_id, metadata
+            reverses_journal_entry_id, created_by, external_id, metadata, seal
         )
         SELECT e_org[u.e], e_id[u.e], u.sequence, u.id, u.key, u.fingerprint, u.type, u.description, u.legs,
                u.effective, u.booked, u.transaction, u.investment, u.distribution, u.reverses, u.created_by, u.external,
-               u.metadata
+               u.metadata, u.seal
         FROM unnest(
             j_escrow, sequence, j_id, j_key, j_fingerprint, j_type, j_description, j_legs, j_effective, booked_at,
-            j_transaction, j_investment, j_distribution, j_reverses, j_created_by, j_external, j_metadata, verdict
+            j_transaction, j_investment, j_distribution, j_reverses, j_created_by, j_external, j_metadata, j_seal,
+            verdict
         ) AS u (
             e, sequence, id, key, fingerprint, type, description, legs, effective, booked,
-            transaction, investment, distribution, reverses, created_by, external, metadata, verdict
+            transaction, investment, distribution, reverses, created_by, external, metadata, seal, verdict
         )
         WHERE u.verdict = 'posted'
     )

@@ -23,6 +23,7 @@ def upgrade() -> None:
     _create_ledger_account_kinds()
     _create_ledger_accounts()
     _create_journal_entries()
+    _create_book_checks()
     _create_refused_postings()
     _create_ledger_entries()
     _create_holds()
@@ -173,6 +174,7 @@ def _create_journal_entries() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), nullable=True),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             (
                 "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
@@ -208,6 +210,21 @@ def _create_journal_entries() -> None:
         ["transaction_id", "org_id", "escrow_account_id"],
         unique=False,
         postgresql_where=sa.text("transaction_id IS NOT NULL"),
+    )
+
+
+def _create_book_checks() -> None:
+    op.create_table(
+        "book_checks",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["org_id", "escrow_account_id"],
+            ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"],
+        ),
+        sa.PrimaryKeyConstraint("org_id", "escrow_account_id"),
     )
 
 

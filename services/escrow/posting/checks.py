@@ -1,0 +1,192 @@
+"""Whether the book says what this service booked: asked where money leaves, and of every entry once by a job.
+
+The functions of the book run in the database, so whoever has escrow's login can call them as escrow does. What such a
+caller cannot make is the seal of an entry: it covers what the entry moves, under which key and for what, and is made
+before the call. Entries are numbered without gaps, are never edited, and have their legs and balances from one
+statement, so each is looked at once. Up to which number all are ours is remembered in `book_checks`, sealed, and by a
+process for what it has looked at or booked itself: then asking costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from asyncpg import Connection, Record
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.database import driver_connection
+from services.chassis.data.seals import Seals, seals_of
+from services.escrow import store
+from services.escrow.domain.journal import NewEntry
+from services.escrow.tables import book_checks, escrow_accounts
+
+ENTRIES = "journal_entries"
+_CHECK = "book_checks"
+_AT_ONCE = 2_000  # entries read at once
+
+_FIND_CHECKED = "SELECT sequence, seal FROM book_checks WHERE org_id = $1 AND escrow_account_id = $2"
+_SAVE_CHECKED = """
+INSERT INTO book_checks (org_id, escrow_account_id, sequence, seal) VALUES ($1, $2, $3, $4)
+ON CONFLICT (org_id, escrow_account_id) DO UPDATE SET sequence = excluded.sequence, seal = excluded.seal
+"""
+
+Place = tuple[str, str]  # organization, escrow account
+FIRST: Place = ("", "")
+
+
+def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
+    """The seal of an entry that is about to be booked. When it is booked, and under which number, the book decides."""
+    return seals.make_spelled(
+        ENTRIES,
+        orjson.dumps(
+            (
+                entry.org_id,
+                entry.escrow_account_id,
+                entry.journal_entry_id,
+                entry.key.key.hex,
+                entry.key.fingerprint.hex(),
+                entry.type.value,
+                entry.transaction_id,
+                entry.investment_id,
+                entry.distribution_id,
+                entry.reverses_journal_entry_id,
+                entry.created_by,
+                [
+                    (kind.value, party_id, direction.value, layer.value, amount_minor)
+                    for (kind, party_id), direction, amount_minor, layer in entry.legs
+                ],
+            )
+        ),
+    )
+
+
+def check_entry(seals: Seals, legs: Sequence[Record]) -> None:
+    """Returns if this service booked the entry of which these are all legs. Raises: NotSealed."""
+    head = legs[0]
+    spelled = orjson.dumps(
+        (
+            head["org_id"],
+            head["escrow_account_id"],
+            head["journal_entry_id"],
+            head["request_key"].hex,
+            head["fingerprint"].hex(),
+            head["type"],
+            head["transaction_id"],
+            head["investment_id"],
+            head["distribution_id"],
+            head["reverses_journal_entry_id"],
+            head["created_by"],
+            [(leg["kind"], leg["party_id"], leg["direction"], leg["layer"], leg["amount_minor"]) for leg in legs],
+        )
+    )
+    seals.check_spelled(head["seal"], ENTRIES, f"{head['escrow_account_id']} {head['journal_sequence']}", spelled)
+
+
+async def check_book(tx: AsyncConnection, escrow_account_id: str, last: int) -> None:
+    """Returns if this service booked every entry of the escrow account up to that number. Raises: NotSealed."""
+    place = current_principal().org_id, escrow_account_id
+    await Checks(seals_of(tx)).check(await driver_connection(tx), place, last)
+
+
+async def list_unchecked(tx: AsyncConnection, most: int) -> list[tuple[Place, int]]:
+    """Escrow accounts with entries that were not looked at, and how many entries each has; the latest first."""
+    entries = escrow_accounts.c.entry_sequence
+    query = _select_checks().where(entries > sa.func.coalesce(book_checks.c.sequence, 0))
+    found = await tx.execute(query.order_by(escrow_accounts.c.booked_at.desc()).limit(most))
+    return [((row.org_id, row.escrow_account_id), row.entry_sequence) for row in found]
+
+
+async def list_unsealed(
+    tx: AsyncConnection, seals: Seals, after: Place, most: int
+) -> tuple[list[tuple[Place, int]], Place]:
+    """Of the next escrow accounts those of which somebody else says that they were looked at; and the last of all."""
+    key = sa.tuple_(escrow_accounts.c.org_id, escrow_accounts.c.escrow_account_id)
+    query = _select_checks().where(key > after, book_checks.c.sequence.is_not(None)).order_by(key).limit(most)
+    rows = (await tx.execute(query)).all()
+    found = []
+    for row in rows:
+        place = row.org_id, row.escrow_account_id
+        if not seals.are_sealed(row.seal, _CHECK, *place, row.sequence):
+            found.append((place, row.entry_sequence))
+    return found, (rows[-1].org_id, rows[-1].escrow_account_id) if rows else FIRST
+
+
+def _select_checks() -> sa.Select[Any]:
+    known, account = book_checks.c, escrow_accounts.c
+    same = sa.and_(known.org_id == account.org_id, known.escrow_account_id == account.escrow_account_id)
+    query = sa.select(account.org_id, account.escrow_account_id, account.entry_sequence, known.sequence, known.seal)
+    return query.outerjoin_from(escrow_accounts, book_checks, same)
+
+
+async def check_on(connection: Connection, seals: Seals, place: Place, last: int) -> int:
+    """Looks at entries that were not looked at before, not too many at once, and remembers it; returns up to which.
+
+    Raises: NotSealed.
+    """
+    known = await _find_checked(connection, seals, place)
+    last = min(last, known + _AT_ONCE)
+    await _check_entries(connection, seals, place, known, last)
+    await connection.execute(_SAVE_CHECKED, *place, last, seals.make(_CHECK, *place, last))
+    return last
+
+
+class Checks:
+    """What is known of the book to be ours, by escrow account."""
+
+    def __init__(self, seals: Seals) -> None:
+        self._seals = seals
+        self._known: dict[Place, int] = {}
+        self._booked: dict[Place, tuple[int, int]] = {}
+
+    def note_booked(self, booked: Iterable[tuple[NewEntry, int]]) -> None:
+        """This transaction booked these entries under these numbers, in their order."""
+        self._booked = {}
+        for entry, sequence in booked:
+            place = entry.org_id, entry.escrow_account_id
+            first, _ = self._booked.get(place, (sequence, sequence))
+            self._booked[place] = first, sequence
+
+    async def check_before(self, connection: Connection, places: Iterable[Place]) -> None:
+        """Returns if all that the escrow accounts had before this transaction's entries is ours. Raises: NotSealed."""
+        for place in places:
+            first, _ = self._booked[place]
+            await self.check(connection, place, first - 1)
+
+    def keep_booked(self) -> None:
+        """The transaction was committed, so its entries need not be looked at where all before them was."""
+        for place, (first, last) in self._booked.items():
+            if self._known.get(place) == first - 1:
+                self._known[place] = last
+
+    async def check(self, connection: Connection, place: Place, last: int) -> None:
+        known = self._known.get(place)
+        if known is None:
+            known = await _find_checked(connection, self._seals, place)
+        await _check_entries(connection, self._seals, place, known, last)
+        self._known[place] = max(known, last)
+
+
+async def _find_checked(connection: Connection, seals: Seals, place: Place) -> int:
+    found = await connection.fetchrow(_FIND_CHECKED, *place)
+    if found is None or not seals.are_sealed(found["seal"], _CHECK, *place, found["sequence"]):
+        return 0
+    last: int = found["sequence"]
+    return last
+
+
+async def _check_entries(connection: Connection, seals: Seals, place: Place, after: int, last: int) -> None:
+    while after < last:
+        upto = min(last, after + _AT_ONCE)
+        numbers = range(after + 1, upto + 1)
+        rows = await store.list_booked_legs(connection, [(*place, number) for number in numbers])
+        entries = [list(group) for _, group in groupby(rows, key=lambda row: row["journal_sequence"])]
+        for legs in entries:
+            check_entry(seals, legs)
+        if len(entries) < len(numbers):
+            seals.refuse(ENTRIES, f"{place[1]} {after + 1} to {upto}")
+        after = upto

@@ -1,0 +1,116 @@
+"""Who has only escrow's login calls the functions of the book, and gets no money out by what they write."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
+
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.escrow.commands.journal_entries import build_entry
+from services.escrow.domain.journal import PostingKey
+from services.escrow.jobs import BookCheck
+from tests.integration.test_escrow_guards import posting
+from tests.support.escrow import Escrow, key, new_entry, usd
+from tests.support.ledger_accounts import ledger_account
+
+HELD = "subscription:inv-001"
+
+
+@pytest.fixture
+async def escrow(service_urls) -> AsyncIterator[Escrow]:
+    escrow = Escrow(await service_urls("escrow"))
+    yield escrow
+    await escrow.close()
+
+
+async def opened(escrow: Escrow) -> str:
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), (HELD, -100))
+    return account
+
+
+async def forge(escrow: Escrow, account: str, asked: PostingKey | None = None) -> None:
+    """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
+    call = posting([account], kinds="CASH,SUBSCRIPTION", parties='"",inv-001').replace("'{org_1}'", ":orgs")
+    if asked is not None:
+        call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
+        call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
+    async with escrow.database.begin(escrow.org_id) as tx:
+        statement = sa.text("SELECT verdict[1] FROM " + call.replace("::", "\\:\\:")).bindparams(orgs=[escrow.org_id])
+        assert await tx.scalar(statement) == "posted"
+
+
+async def pay(escrow: Escrow, account: str, amount_minor: int = 1) -> str:
+    """What becomes of a payout."""
+    item = postings_pb2.BatchSubmitPayoutsRequest.Item(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        transaction_id=key(),
+        party_id="inv-001",
+        source=journal_pb2.LedgerAccount.SUBSCRIPTION,
+        amount=usd(amount_minor),
+    )
+    request = postings_pb2.BatchSubmitPayoutsRequest(items=[item])
+    [result] = (await escrow.call("BatchSubmitPayouts", request, escrow.transactions)).results
+    return str(result.WhichOneof("outcome"))
+
+
+async def check(escrow: Escrow) -> dict[str, list[str]]:
+    faults: dict[str, list[str]] = {}
+    job = BookCheck(escrow.database, faults)
+    while await job.run():
+        pass
+    return faults
+
+
+@pytest.mark.parametrize("checked", ["never", "by the job", "by a payout"])
+async def test_no_money_leaves_an_escrow_account_with_an_entry_that_the_service_did_not_book(escrow, checked):
+    account, other = await opened(escrow), await opened(escrow)
+    hold = await escrow.hold(account, HELD, 10)
+    if checked == "by the job":
+        assert await check(escrow) == {}
+    if checked == "by a payout":
+        assert await pay(escrow, account) == "journal_entry"
+    await forge(escrow, account)
+    before, told = await escrow.posted(account), ROWS_NOT_SEALED.labels("journal_entries")._value.get()
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    end = {"idempotency_key": key(), "escrow_account_id": account, "hold_id": hold.hold_id}
+    with pytest.raises(NotSealed):
+        await escrow.call("ReleaseHold", holds_pb2.ReleaseHoldRequest(**end))
+    to = ledger_account("fees")
+    with pytest.raises(NotSealed):
+        await escrow.call("CaptureHold", holds_pb2.CaptureHoldRequest(**end, to_ledger_account=to))
+    assert await escrow.posted(account) == before
+    assert ROWS_NOT_SEALED.labels("journal_entries")._value.get() == told + 3
+    assert await pay(escrow, other) == "journal_entry"
+    [(title, _)] = (await check(escrow)).items()
+    assert account in title
+
+
+@pytest.mark.parametrize("seal", ["seal", "'made up'"])
+async def test_nobody_writes_that_the_book_was_looked_at(escrow, seal):
+    account = await opened(escrow)
+    assert await check(escrow) == {}
+    await forge(escrow, account)
+    async with escrow.database.begin_for_all() as tx:
+        await tx.execute(sa.text(f"UPDATE book_checks SET sequence = 2, seal = {seal}"))
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    assert await check(escrow) != {}
+
+
+async def test_an_entry_that_took_the_key_of_a_request_is_not_its_answer(escrow):
+    account = await opened(escrow)
+    caller = Principal("service:importer", "service", escrow.org_id, escrow.admin.person)
+    legs = ("cash", 5), (HELD, -5)
+    with acting_as(caller):
+        asked = await build_entry(escrow.database, account, "first", new_entry(*legs), escrow.clock.now())
+    await forge(escrow, account, asked.key)
+    with pytest.raises(NotSealed):
+        await escrow.post(account, *legs, idempotency_key="first", principal=caller)
