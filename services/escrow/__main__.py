@@ -29,6 +29,7 @@ async def main(settings: Settings) -> None:
             work_due=runtime.work_due,
             poster=poster,
             notary=compliance,
+            faults=runtime.faults,
         )
         approvals = build_approvals(dependencies)
         parties = CurrentParties(compliance.list_parties_of_person)
@@ -42,7 +43,7 @@ async def main(settings: Settings) -> None:
             ],
             subscriptions=SUBSCRIPTIONS,
             jobs=[
-                *build_jobs(dependencies, runtime.faults),
+                *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
             ],
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.chassis.data.operations import Operations
 from services.escrow.clients import Notary
+from services.chassis.events.watch import Faults
 from services.escrow.posting.group_commit import Poster
 
 NAME = "escrow"
@@ -17,3 +18,5 @@ class Dependencies(Operations):
 
     poster: Poster
     notary: Notary
+    # What is wrong with the book: as long as there is any, the service is not ready.
+    faults: Faults = field(default_factory=dict)

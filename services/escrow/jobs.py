@@ -23,10 +23,9 @@ _CHECKS_MAX = 500
 _REFUSALS_MAX = 5_000
 
 
-def build_jobs(dependencies: Dependencies, faults: Faults) -> list[Job]:
-    """`faults` is told, as long as it is so, of escrow accounts whose book this service did not write alone."""
+def build_jobs(dependencies: Dependencies) -> list[Job]:
     return [
-        Job("check_book", BookCheck(dependencies.database, faults).run, interval_seconds=1),
+        Job("check_book", BookCheck(dependencies.database, dependencies.faults).run, interval_seconds=1),
         Job("expire_holds", partial(expire_holds, dependencies), interval_seconds=0.25),
         Job("forget_refusals", partial(forget_refusals, dependencies), interval_seconds=3600),
     ]
@@ -81,6 +80,8 @@ async def expire_holds(dependencies: Dependencies) -> int:
                         await holds.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)
                 except (IllegalStatusChange, EscrowAccountFrozen):
                     continue  # somebody was faster
+                except NotSealed:
+                    continue  # not a hold of ours: it is in the log, and waits for an operator
             ended += 1
     return ended
 

@@ -14,6 +14,7 @@ RIGHTS: Table = {
         update=(
             *("display_name", "custodian_name", "custodian_account_last4", "external_id", "metadata"),
             *("status", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
+            *("unfreeze_digest", "unfreeze_proof"),
             *("closed_at", "closed_by", "version", "updated_at"),
         ),
     ),

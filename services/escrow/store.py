@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import seals_of
 from services.escrow.domain.account import Balance
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount
 from services.escrow.domain.journal import Layer, Leg, NewEntry
@@ -285,14 +286,19 @@ class HoldVerdict(NamedTuple):
     available_minor: int
 
 
-async def insert_hold(tx: AsyncConnection, now: datetime, **values: Any) -> HoldVerdict:
+async def insert_hold(
+    tx: AsyncConnection, escrow_account_id: str, hold_id: str, now: datetime, **values: Any
+) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
-        " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata)"
+        " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
+        " :end_digest)"
     ).bindparams(
         sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
     )
-    return HoldVerdict(*(await tx.execute(call, {"now": now, **values})).one())
+    place = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id, "hold_id": hold_id}
+    digest = seals_of(tx).digest_proof(holds.name, *place.values())
+    return HoldVerdict(*(await tx.execute(call, {"now": now, "end_digest": digest, **place, **values})).one())
 
 
 async def save_end_of_hold(
@@ -308,7 +314,7 @@ async def save_end_of_hold(
 ) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :captured_minor,"
-        " :when_frozen, :resolved_by)"
+        " :when_frozen, :resolved_by, :proof)"
     ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
         "now": now,
@@ -319,15 +325,24 @@ async def save_end_of_hold(
         "captured_minor": captured_minor,
         "when_frozen": when_frozen,
         "resolved_by": resolved_by,
+        "proof": await _prove_hold(tx, escrow_account_id, hold_id),
     }
     return HoldVerdict(*(await tx.execute(call, values)).one())
 
 
 async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
     """Lets an open hold end by itself at a time; False if it is not open."""
-    org_id = current_principal().org_id
-    call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME)))
+    org_id, proof = current_principal().org_id, await _prove_hold(tx, escrow_account_id, hold_id)
+    call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME), proof))
     return bool(await tx.scalar(call))
+
+
+async def _prove_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> bytes:
+    """What the database asks of who ends the hold. Raises: NotSealed: somebody else placed it."""
+    c = holds.c
+    mine = sa.select(c.end_digest).where(is_mine(holds), c.escrow_account_id == escrow_account_id, c.hold_id == hold_id)
+    digest = await tx.scalar(mine)
+    return seals_of(tx).prove_to(digest, holds.name, hold_id, current_principal().org_id, escrow_account_id, hold_id)
 
 
 async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
@@ -380,9 +395,7 @@ def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
 async def delete_old_refusals(tx: AsyncConnection, most: int) -> int:
     """Frees keys of refused postings that have served their time; how many."""
     keys = (refused_postings.c.org_id, refused_postings.c.request_key)
-    old = sa.select(*keys).where(_OLD).limit(most)
+    # As long as the chassis keeps every other refusal, and by the same clock: the database's.
+    kept = sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")
+    old = sa.select(*keys).where(refused_postings.c.created_at < sa.func.now() - kept).limit(most)
     return (await tx.execute(sa.delete(refused_postings).where(sa.tuple_(*keys).in_(old)))).rowcount
-
-
-# As long as the chassis keeps every other refusal, and by the same clock: the database's.
-_OLD = refused_postings.c.created_at < sa.func.now() - sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")

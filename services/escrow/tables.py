@@ -63,6 +63,9 @@ escrow_accounts = sa.Table(
     _text("frozen_by", null=True),
     sa.Column("unfrozen_at", _TIME),
     _text("unfrozen_by", null=True),
+    # Nobody unfreezes it who cannot prove to be the service (chassis/data/seals.py).
+    sa.Column("unfreeze_digest", pg.BYTEA),
+    sa.Column("unfreeze_proof", pg.BYTEA),
     sa.Column("closed_at", _TIME),
     _text("closed_by", null=True),
     _text("external_id", null=True),
@@ -295,6 +298,7 @@ holds = sa.Table(
     _text("created_by"),
     sa.Column("resolved_at", _TIME),
     _text("resolved_by", null=True),
+    sa.Column("end_digest", pg.BYTEA),  # nobody ends it who cannot prove to be the service (chassis/data/seals.py)
     sa.ForeignKeyConstraint(
         list(_ACCOUNT),
         [f"ledger_accounts.{name}" for name in _ACCOUNT],

@@ -14,6 +14,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.auth import Principal
 from tests.support.escrow import Escrow, key, ledger_account, usd
+from tests.support.seals import SEALS
 
 # As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.
 DENIED = {"42501"}
@@ -216,8 +217,8 @@ OF_THE_APP = {
     "row security switched off": "ALTER TABLE journal_entries NO FORCE ROW LEVEL SECURITY",
     "a new table": "CREATE TABLE side_book (id int)",
     "a temporary table": "CREATE TEMP TABLE ledger_accounts (id int)",
-    "a function of the book replaced": "CREATE OR REPLACE FUNCTION let_hold_expire(text, text, text, timestamptz)"
-    " RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+    "a function of the book replaced": "CREATE OR REPLACE FUNCTION let_hold_expire(text, text, text, timestamptz,"
+    " bytea) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
     "the owner's role": "SET ROLE escrow_owner",
 }
 
@@ -312,11 +313,14 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
     account = book.names["account"]
     place = (
         f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD', 'MANUAL', '',"
-        " NULL, NULL, 'x', NULL, '{}')"
+        " NULL, NULL, 'x', NULL, '{}', NULL)"
     )
     hold = book.names["hold"]
-    resolve = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'RELEASED', 0, false, 'x')"
-    expire = f"SELECT let_hold_expire('org_1', '{account}', '{hold}', now())"
+    place_of_hold = ("holds", "org_1", account, hold)
+    proof = f"'\\x{SEALS.prove(SEALS.digest_proof(*place_of_hold), *place_of_hold).hex()}'"
+    end = f"resolve_hold(now(), 'org_1', '{account}', '{hold}', 'RELEASED', 0, false, 'x', {proof})"
+    resolve = f"SELECT verdict FROM {end}"
+    expire = f"SELECT let_hold_expire('org_1', '{account}', '{hold}', now(), {proof})"
     post = f"SELECT verdict[1] FROM {posting([account])}"
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
     answers = {}
@@ -373,7 +377,8 @@ async def test_a_capture_happens_once_however_it_is_asked(book):
         to_ledger_account=ledger_account("fees"),
     )
     await escrow.call("CaptureHold", request)
-    statement = f"SELECT verdict FROM resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true, 'x')"
+    end = f"resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true, 'x', NULL)"
+    statement = f"SELECT verdict FROM {end}"
     connection = await asyncpg.connect(book.urls.app_url.replace("postgresql+asyncpg", "postgresql"))
     await connection.execute("SELECT set_config('app.org_id', 'org_1', false)")
     assert await connection.fetchval(statement) == "not_open"

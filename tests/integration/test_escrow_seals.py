@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.seals import NotSealed
@@ -15,6 +19,7 @@ from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
 from tests.integration.test_escrow_guards import posting
+from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, key, new_entry, usd
 from tests.support.ledger_accounts import ledger_account
 
@@ -114,3 +119,59 @@ async def test_an_entry_that_took_the_key_of_a_request_is_not_its_answer(escrow)
     await forge(escrow, account, asked.key)
     with pytest.raises(NotSealed):
         await escrow.post(account, *legs, idempotency_key="first", principal=caller)
+
+
+ENDINGS = (
+    "SELECT resolve_hold(now(), :org, :account, :hold, 'RELEASED', 0, true, 'x', NULL)",
+    "SELECT resolve_hold(now(), :org, :account, :hold, 'EXPIRED', 0, true, 'x', end_digest) FROM holds",
+    "SELECT let_hold_expire(:org, :account, :hold, now(), substr(end_digest, 5)) FROM holds",
+    "UPDATE holds SET end_digest = NULL",
+    "UPDATE escrow_accounts SET {active}",
+    "UPDATE escrow_accounts SET {active}, unfreeze_proof = substr(unfreeze_digest, 5)",
+    "UPDATE escrow_accounts SET {active}, unfreeze_proof = 'x', unfreeze_digest = sha256('x')",
+    "UPDATE escrow_accounts SET unfreeze_digest = NULL",
+    "UPDATE escrow_accounts SET status = 'LIQUIDATING', freeze_note = '', frozen_at = NULL, frozen_by = NULL",
+)
+
+
+async def test_neither_login_ends_a_hold_or_a_freeze(escrow):
+    account = await opened(escrow)
+    hold = await escrow.hold(account, HELD, 10)
+    await escrow.freeze(account)
+    await escrow.unfreeze(account)  # what was proved once proves nothing more
+    await escrow.pass_time(seconds=1)
+    await escrow.freeze(account)
+    names = {"org": escrow.org_id, "account": account, "hold": hold.hold_id}
+    for way in ENDINGS:
+        statement = sa.text(
+            way.format(active="status = 'ACTIVE', freeze_note = '', frozen_at = NULL, frozen_by = NULL")
+        )
+        for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
+            with suppress(DBAPIError):
+                async with login() as tx:
+                    await tx.execute(statement, {name: names[name] for name in statement._bindparams})
+        found = await escrow.call("GetEscrowAccount", accounts_pb.GetEscrowAccountRequest(escrow_account_id=account))
+        assert (found.status, await escrow.held(account)) == (accounts_pb.EscrowAccount.FROZEN, {HELD: 10}), way
+    assert (await escrow.unfreeze(account)).status == accounts_pb.EscrowAccount.ACTIVE
+    await escrow.pass_time(days=1)
+    assert await escrow.expire_holds() == 0
+    release = holds_pb2.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id=hold.hold_id)
+    assert (await escrow.call("ReleaseHold", release)).status == holds_pb2.Hold.RELEASED
+
+
+async def test_a_hold_that_somebody_else_placed_stays_until_an_operator_lets_it_go(escrow):
+    account = await opened(escrow)
+    place = (
+        "SELECT verdict FROM place_hold(now(), :org, :account, 'hold_x', 'SUBSCRIPTION', 'inv-001', 1, 'USD', 'MANUAL',"
+        " '', NULL, now() - interval '99 days', 'x', NULL, '{}', sha256('x'))"
+    )
+    async with escrow.database.begin(escrow.org_id) as tx:
+        assert await tx.scalar(sa.text(place), {"org": escrow.org_id, "account": account}) == "done"
+    assert await escrow.expire_holds() == 0
+    request = holds_pb2.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id="hold_x")
+    with pytest.raises(NotSealed):
+        await escrow.call("ReleaseHold", request)
+    async with as_superuser(escrow.urls) as admin:
+        await admin.execute("UPDATE holds SET end_digest = NULL WHERE hold_id = 'hold_x'")
+    request.idempotency_key = key()
+    assert (await escrow.call("ReleaseHold", request)).status == holds_pb2.Hold.RELEASED

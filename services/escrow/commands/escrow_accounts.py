@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.data.seals import seals_of
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound
@@ -19,6 +20,7 @@ from services.escrow import actions, messages, store
 from services.escrow.domain import account
 from services.escrow.domain.account import Status
 
+_UNFREEZING = "unfreezing"
 _MOVES = {
     Status.FROZEN: events.EscrowAccountFrozen,
     Status.ACTIVE: events.EscrowAccountUnfrozen,
@@ -70,16 +72,20 @@ async def change_escrow_account_custodian(
 async def freeze_escrow_account(
     tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
+    row = await _lock(tx, request)
     frozen = {"freeze_note": request.note, "frozen_at": now, "frozen_by": current_principal().person}
-    return await _move(tx, await _lock(tx, request), Status.FROZEN, now, frozen)
+    proof = {"unfreeze_digest": seals_of(tx).digest_proof(_UNFREEZING, *_place(row), now)}
+    return await _move(tx, row, Status.FROZEN, now, frozen | proof)
 
 
 async def unfreeze_escrow_account(
     tx: AsyncConnection, request: pb.UnfreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
     no_longer = {"freeze_note": "", "frozen_at": None, "frozen_by": None}
+    row = await _lock(tx, request)
     unfrozen = {"unfrozen_at": now, "unfrozen_by": current_principal().person}
-    return await _move(tx, await _lock(tx, request), Status.ACTIVE, now, no_longer | unfrozen)
+    proof = {"unfreeze_proof": seals_of(tx).prove(row.unfreeze_digest, _UNFREEZING, *_place(row), row.frozen_at)}
+    return await _move(tx, row, Status.ACTIVE, now, no_longer | unfrozen | proof)
 
 
 async def close_escrow_account(
@@ -87,6 +93,10 @@ async def close_escrow_account(
 ) -> pb.EscrowAccount:
     closed = {"closed_at": now, "closed_by": current_principal().person}
     return await _move(tx, await _lock(tx, request), Status.CLOSED, now, closed)
+
+
+def _place(row: sa.Row[Any]) -> tuple[str, str]:
+    return row.org_id, row.escrow_account_id
 
 
 async def _lock(tx: AsyncConnection, request: Any) -> sa.Row[Any]:

@@ -95,10 +95,9 @@ async def reserve_money(
     principal = current_principal()
     verdict = await store.insert_hold(
         tx,
+        escrow_account_id,
+        hold_id,
         now,
-        org_id=principal.org_id,
-        escrow_account_id=escrow_account_id,
-        hold_id=hold_id,
         kind=account.kind.value,
         party_id=account.party_id,
         amount_minor=amount_minor,

@@ -128,7 +128,7 @@ async def check_on(connection: Connection, seals: Seals, place: Place, last: int
 
     Raises: NotSealed.
     """
-    known = await _find_checked(connection, seals, place)
+    known = await _read_checked(connection, seals, place)
     last = min(last, known + _AT_ONCE)
     await _check_entries(connection, seals, place, known, last)
     await connection.execute(_SAVE_CHECKED, *place, last, seals.make(_CHECK, *place, last))
@@ -166,12 +166,12 @@ class Checks:
     async def check(self, connection: Connection, place: Place, last: int) -> None:
         known = self._known.get(place)
         if known is None:
-            known = await _find_checked(connection, self._seals, place)
+            known = await _read_checked(connection, self._seals, place)
         await _check_entries(connection, self._seals, place, known, last)
         self._known[place] = max(known, last)
 
 
-async def _find_checked(connection: Connection, seals: Seals, place: Place) -> int:
+async def _read_checked(connection: Connection, seals: Seals, place: Place) -> int:
     found = await connection.fetchrow(_FIND_CHECKED, *place)
     if found is None or not seals.are_sealed(found["seal"], _CHECK, *place, found["sequence"]):
         return 0

@@ -27,8 +27,16 @@ BEGIN
     THEN
         RAISE EXCEPTION 'an escrow account keeps its identity, currency and count' USING ERRCODE = '23514';
     END IF;
+    IF OLD.status = 'FROZEN' AND NEW.unfreeze_digest IS DISTINCT FROM OLD.unfreeze_digest THEN
+        RAISE EXCEPTION 'what a freeze is ended with is said when it begins' USING ERRCODE = '23514';
+    END IF;
     IF NEW.status = OLD.status THEN
         RETURN NEW;
+    END IF;
+    IF OLD.status = 'FROZEN' AND OLD.unfreeze_digest IS NOT NULL
+        AND sha256(NEW.unfreeze_proof) IS DISTINCT FROM substr(OLD.unfreeze_digest, 5)
+    THEN
+        RAISE EXCEPTION 'an escrow account is unfrozen with its proof' USING ERRCODE = '42501';
     END IF;
     IF (OLD.status, NEW.status) NOT IN (
         ('ACTIVE', 'FROZEN'), ('ACTIVE', 'LIQUIDATING'), ('ACTIVE', 'CLOSED'), ('FROZEN', 'ACTIVE'),

@@ -1,11 +1,12 @@
 -- Holds and what they hold change together, here and nowhere else. The escrow account's row is locked first, as by
--- every posting. Each function answers with a verdict; only `done` changed anything.
+-- every posting. Each function answers with a verdict; only `done` changed anything. A hold comes with the digest of a
+-- proof, and is ended, now or at a time, by whoever gives the proof: a login is not enough. One without is anybody's.
 
 -- placed: done | not_found | closed | currency_mismatch (subject) | insufficient (available)
 CREATE OR REPLACE FUNCTION place_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_kind text, p_party text, p_amount bigint,
     p_currency text, p_reason text, p_description text, p_transaction text, p_expires timestamptz, p_created_by text,
-    p_external text, p_metadata jsonb,
+    p_external text, p_metadata jsonb, p_end_digest bytea,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -37,10 +38,10 @@ BEGIN
       AND l.party_id = p_party;
     INSERT INTO holds (
         org_id, escrow_account_id, hold_id, kind, party_id, amount_minor, reason, description, transaction_id,
-        expires_at, external_id, metadata, created_at, created_by
+        expires_at, external_id, metadata, created_at, created_by, end_digest
     ) VALUES (
         p_org, p_escrow_account, p_hold, p_kind, p_party, p_amount, p_reason, p_description, p_transaction,
-        p_expires, p_external, p_metadata, p_now, p_created_by
+        p_expires, p_external, p_metadata, p_now, p_created_by, p_end_digest
     );
     verdict := 'done';
 END $$;
@@ -49,7 +50,7 @@ END $$;
 -- A capture frees what is held; the journal entry that moves it follows in the same transaction.
 CREATE OR REPLACE FUNCTION resolve_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_captured bigint,
-    p_when_frozen boolean, p_resolved_by text,
+    p_when_frozen boolean, p_resolved_by text, p_proof bytea,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -71,6 +72,9 @@ BEGIN
     IF verdict IS NOT NULL THEN
         RETURN;
     END IF;
+    IF hold.end_digest IS NOT NULL AND sha256(p_proof) IS DISTINCT FROM substr(hold.end_digest, 5) THEN
+        RAISE EXCEPTION 'a hold is ended with its proof' USING ERRCODE = '42501';
+    END IF;
     UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at),
         resolved_by = p_resolved_by
     WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
@@ -81,11 +85,12 @@ BEGIN
 END $$;
 ----
 -- Lets an open hold end by itself at a time; true if it is open.
-CREATE OR REPLACE FUNCTION let_hold_expire(p_org text, p_escrow_account text, p_hold text, p_at timestamptz)
+CREATE OR REPLACE FUNCTION let_hold_expire(p_org text, p_escrow_account text, p_hold text, p_at timestamptz, p_proof bytea)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
 BEGIN
     UPDATE holds h SET expires_at = p_at
-    WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
+    WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED'
+      AND (h.end_digest IS NULL OR sha256(p_proof) = substr(h.end_digest, 5));
     RETURN FOUND;
 END $$;

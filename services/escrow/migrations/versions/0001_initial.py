@@ -53,6 +53,8 @@ def _create_escrow_accounts() -> None:
         sa.Column("frozen_by", sa.Text(), nullable=True),
         sa.Column("unfrozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("unfrozen_by", sa.Text(), nullable=True),
+        sa.Column("unfreeze_digest", postgresql.BYTEA(), nullable=True),
+        sa.Column("unfreeze_proof", postgresql.BYTEA(), nullable=True),
         sa.Column("closed_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("closed_by", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
@@ -306,6 +308,7 @@ def _create_holds() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.Column("end_digest", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             "num_nonnulls(resolved_at, resolved_by) = CASE WHEN status = 'PLACED' THEN 0 ELSE 2 END",
             name="resolved_when_not_placed",
