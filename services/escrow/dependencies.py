@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.chassis.data.operations import Operations
-from services.escrow.clients import Notary
 from services.chassis.events.watch import Faults
+from services.escrow.clients import Notary
 from services.escrow.posting.group_commit import Poster
 
 NAME = "escrow"

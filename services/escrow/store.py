@@ -395,7 +395,6 @@ def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
 async def delete_old_refusals(tx: AsyncConnection, most: int) -> int:
     """Frees keys of refused postings that have served their time; how many."""
     keys = (refused_postings.c.org_id, refused_postings.c.request_key)
-    # As long as the chassis keeps every other refusal, and by the same clock: the database's.
-    kept = sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")
+    kept = sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")  # as every other refusal, by the database's clock
     old = sa.select(*keys).where(refused_postings.c.created_at < sa.func.now() - kept).limit(most)
     return (await tx.execute(sa.delete(refused_postings).where(sa.tuple_(*keys).in_(old)))).rowcount

@@ -300,11 +300,11 @@ async def test_a_person_who_was_removed_is_not_put_back_with_the_row_that_was(co
     await compliance.remove("ann")
     await servers.tamper(postgres.admin_dsn, compliance.database, "INSERT INTO party_persons SELECT * FROM was")
     with acting_as(TRANSACTIONS):
-        request = parties_pb2.ListPartiesOfPersonRequest(person_id="ann")
-        assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == []
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id="ann")
+        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == []
     await compliance.add("ann")
     with acting_as(TRANSACTIONS):
-        assert list((await compliance.parties.ListPartiesOfPerson(request, None)).party_ids) == [compliance.party_id]
+        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == [compliance.party_id]
     for table in ("parties", "party_persons"):
         with pytest.raises(Exception, match="keeps its rows"):
             await servers.tamper(postgres.admin_dsn, compliance.database, f"UPDATE {table} SET version = version - 1")
