@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.approvals.v1 import approvals_pb2_grpc as pb_grpc
@@ -22,6 +25,8 @@ from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
 from services.chassis.values.approval import Approval, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
+
+M = TypeVar("M", bound=Message)
 
 APPROVALS_SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["ApprovalsService"]
 
@@ -92,33 +97,28 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     async def RejectApproval(
         self, request: pb.RejectApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        async def reject(
-            tx: AsyncConnection, request: pb.RejectApprovalRequest, now: datetime
-        ) -> approval_pb2.Approval:
-            return messages.to_approval(await self._approvals.reject(tx, request, now), now)
-
-        return await self._operations.write(request, approval_pb2.Approval, reject)
+        return await self._write(request, self._approvals.reject)
 
     async def CancelApproval(
         self, request: pb.CancelApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        async def cancel(
-            tx: AsyncConnection, request: pb.CancelApprovalRequest, now: datetime
-        ) -> approval_pb2.Approval:
-            return messages.to_approval(await self._approvals.cancel(tx, request, now), now)
-
-        return await self._operations.write(request, approval_pb2.Approval, cancel)
+        return await self._write(request, self._approvals.cancel)
 
     async def CommentApproval(
         self, request: pb.CommentApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        async def comment(
-            tx: AsyncConnection, request: pb.CommentApprovalRequest, now: datetime
-        ) -> approval_pb2.Approval:
-            approval = await self._approvals.comment(tx, request, now)
+        return await self._write(request, self._approvals.comment)
+
+    async def _write(
+        self, request: M, command: Callable[[AsyncConnection, M, datetime], Awaitable[Approval]]
+    ) -> approval_pb2.Approval:
+        """What the command made of it, with what the caller may still do."""
+
+        async def write(tx: AsyncConnection, request: M, now: datetime) -> approval_pb2.Approval:
+            approval = await command(tx, request, now)
             return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
 
-        return await self._operations.write(request, approval_pb2.Approval, comment)
+        return await self._operations.write(request, approval_pb2.Approval, write)
 
     async def _list(
         self, tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime

@@ -45,6 +45,21 @@ async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
         raise explain_failure(error) from error
 
 
+async def find_refusal(asking: Awaitable[object]) -> DomainError | None:
+    """The definite refusal of what is asked; None where it was done.
+
+    Raises:
+        DomainError: nobody knows whether it was done; the same request may be sent again.
+    """
+    try:
+        await asking
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        return refusal
+    return None
+
+
 async def pass_on(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
     """The peer's answer to a request that is our caller's own: what is wrong with it is for the caller to hear.
 

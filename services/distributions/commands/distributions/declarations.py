@@ -9,6 +9,7 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import postings_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.peers import find_refusal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
@@ -33,14 +34,12 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> None:
     database = dependencies.database
     async with database.begin() as tx:
         request = await _build_request(tx, saga.subject_id)
-    try:
-        await dependencies.peers.escrow.declare_distribution(request)
-    except DomainError as refusal:
-        if refusal.kind.transient:
-            raise
-        await _record_refusal(database, saga, refusal, dependencies.clock.now())
+    refusal = await find_refusal(dependencies.peers.escrow.declare_distribution(request))
+    now = dependencies.clock.now()
+    if refusal is None:
+        await _record_declaration(database, saga, now)
     else:
-        await _record_declaration(database, saga, dependencies.clock.now())
+        await _record_refusal(database, saga, refusal, now)
 
 
 async def _build_request(tx: AsyncConnection, distribution_id: str) -> postings_pb2.DeclareDistributionRequest:
