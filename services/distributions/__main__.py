@@ -10,7 +10,12 @@ from services.chassis.data.heard_persons import HeardParties
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
+from services.distributions.api import (
+    DistributionsServicer,
+    InvestmentsServicer,
+    OfferingsServicer,
+    PayoutOrdersServicer,
+)
 from services.distributions.approvals import build_approvals
 from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
 from services.distributions.dependencies import NAME, Dependencies
@@ -36,6 +41,7 @@ async def main(settings: Settings) -> None:
                 OfferingsServicer(dependencies, approvals),
                 InvestmentsServicer(dependencies, approvals),
                 DistributionsServicer(dependencies, approvals, parties),
+                PayoutOrdersServicer(dependencies),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],
             subscriptions=SUBSCRIPTIONS,

@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from grpc.aio import ServicerContext
-from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc, offerings_pb2, offerings_pb2_grpc
+from realco.distributions.v1 import (
+    distributions_pb2,
+    distributions_pb2_grpc,
+    offerings_pb2,
+    offerings_pb2_grpc,
+    payout_orders_pb2,
+    payout_orders_pb2_grpc,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
@@ -20,6 +27,7 @@ from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import gates
 from services.distributions.queries import raises as raise_queries
 from services.distributions.queries.movements import build_witnessed
+from services.distributions.queries.payouts import batch_get_payout_orders
 
 Context = ServicerContext[Any, Any]
 
@@ -210,3 +218,15 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         self, request: distributions_pb2.CancelDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
         return await self._dependencies.write(request, distributions_pb2.Distribution, drafts.cancel_distribution)
+
+
+class PayoutOrdersServicer(payout_orders_pb2_grpc.PayoutOrdersServiceServicer):
+    """What was ordered of transactions."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def BatchGetPayoutOrders(
+        self, request: payout_orders_pb2.BatchGetPayoutOrdersRequest, context: Context
+    ) -> payout_orders_pb2.BatchGetPayoutOrdersResponse:
+        return await self._dependencies.read(request, batch_get_payout_orders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 
-from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
 from realco.type.v1 import failure_pb2, money_pb2
 
 from services.chassis.calls.wire import (
@@ -23,6 +23,7 @@ from services.distributions.domain.distribution import Allocation, Distribution,
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
+from services.distributions.domain.payout import Payout
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 from services.distributions.domain.waterfall import Line
@@ -214,3 +215,17 @@ def _to_failure(failure: Failure | None) -> failure_pb2.Failure | None:
 
 def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:
     return lambda amount_minor: to_money(Money(amount_minor, currency))
+
+
+def to_payout_order(payout: Payout) -> payout_orders_pb2.PayoutOrder:
+    return payout_orders_pb2.PayoutOrder(
+        idempotency_key=payout.request_key,
+        type=payout.type.value,
+        amount=to_money(Money(payout.amount_minor, payout.currency)),
+        escrow_account_id=payout.escrow_account_id,
+        party_id=payout.party_id,
+        bank_account_id=payout.bank_account_id,
+        investment_id=payout.investment_id,
+        distribution_id=payout.distribution_id,
+        allocation_id=payout.allocation_id,
+    )

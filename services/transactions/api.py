@@ -89,6 +89,7 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     async def BatchCreatePayouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest, context: ServicerContext
     ) -> payouts_pb2.BatchCreatePayoutsResponse:
+        await payouts.check_ordered(self._dependencies.peers.distributions, request)
         return await self._dependencies.write(
             request, payouts_pb2.BatchCreatePayoutsResponse, payouts.batch_create_payouts
         )

@@ -17,7 +17,7 @@ from realco.compliance.v1 import (
     persons_pb2,
     persons_pb2_grpc,
 )
-from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc
+from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc, payout_orders_pb2, payout_orders_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
@@ -69,6 +69,10 @@ class Distributions(Protocol):
         ...
 
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None: ...
+
+    async def list_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
+        """The payouts it ordered under these keys, in no order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class DistributionsClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._investments: Any = offerings_pb2_grpc.InvestmentsServiceStub(channel)
         self._offerings: Any = offerings_pb2_grpc.OfferingsServiceStub(channel)
+        self._orders: Any = payout_orders_pb2_grpc.PayoutOrdersServiceStub(channel)
 
     async def get_investment(self, investment_id: str) -> offerings_pb2.Investment | None:
         request = offerings_pb2.GetInvestmentRequest(investment_id=investment_id)
@@ -149,3 +154,10 @@ class DistributionsClient:
 
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None:
         return await find(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))
+
+    async def list_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
+        request = payout_orders_pb2.BatchGetPayoutOrdersRequest(idempotency_keys=keys)
+        found: Sequence[payout_orders_pb2.PayoutOrder] = (
+            await ask(self._orders.BatchGetPayoutOrders, request)
+        ).payout_orders
+        return found

@@ -8,12 +8,15 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from realco.escrow.v1 import postings_pb2, postings_pb2_grpc
+from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from realco.type.v1.money_pb2 import Money
 
 from demo.harness.money import minor_of
 from demo.harness.rest import Json
 from services.chassis.calls.tokens import ServiceIdentity
 from tests.e2e.organization import Organization
+
+PAYOUTS = ("DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND")
 
 
 class Thief:
@@ -38,6 +41,20 @@ class Thief:
 
     def order(self, rpc: str, request: Message) -> Any:
         return self.call("escrow", postings_pb2_grpc.PostingsServiceStub, rpc, request)
+
+    def pay(self, escrow_account_id: str, party_id: str, minor: int) -> dict[str, Any]:
+        """What a payout of each type is answered."""
+        amount = Money(currency_code="USD", amount_minor=minor)
+        item = {"escrow_account_id": escrow_account_id, "party_id": party_id, "amount": amount}
+        return {
+            name: self.call(
+                "transactions",
+                payouts_pb2_grpc.PayoutsServiceStub,
+                "BatchCreatePayouts",
+                payouts_pb2.BatchCreatePayoutsRequest(items=[{**item, "type": name, "idempotency_key": f"try:{name}"}]),
+            )
+            for name in PAYOUTS
+        }
 
 
 def _read_reason(error: Any) -> str:
@@ -66,6 +83,7 @@ def test_the_key_of_distributions_declares_only_what_two_persons_decided_and_onc
     account, thief, crook = offering["escrowAccountId"], Thief(org, "distributions"), org.add_cleared_party()
     draft = org.calculate_distribution(offering, 100_00)
     before = org.read_ledger(account)
+    assert thief.pay(account, crook, 100_00) == dict.fromkeys(PAYOUTS, "PAYOUT_NOT_ORDERED")
     assert thief.order("DeclareDistribution", _declaration(offering, draft, (crook, 100_00))) == "MOVEMENT_NOT_DECIDED"
     approved = org.approve_distribution(offering, 100_00)
     path = f"/distributions/{approved['distributionId']}/allocations"

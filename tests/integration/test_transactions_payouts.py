@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.ids import new_id
+from services.transactions.domain.refusals import PayoutNotOrdered
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from tests.support.transactions import (
     ADMIN,
@@ -48,6 +51,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
         item(bank_account_id=foreign.bank_account_id),
     ]
     request = payouts_pb2.BatchCreatePayoutsRequest(items=items)
+    service.distributions.order(request.items)
     answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
     assert [result.failure.code for result in answer.results] == [
         "",
@@ -62,6 +66,7 @@ async def test_a_batch_of_payouts_answers_each_item_by_itself_and_once(service: 
     for first, second in zip(answer.results, again.results, strict=True):
         assert (second.transaction, second.failure) == (first.transaction, first.failure)
     request = payouts_pb2.BatchCreatePayoutsRequest(items=[changed, item(party_id="inv-nobody")])
+    service.distributions.order(request.items)
     other = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
     assert [result.failure.code for result in other.results] == ["IDEMPOTENCY_KEY_REUSED", ""]
     listed = await service.ask(INVESTOR, "ListTransactions", pb.ListTransactionsRequest())
@@ -80,8 +85,47 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
         )
         for number in range(1000)
     ]
+    service.distributions.order(items)
     answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=items))
     assert len({result.transaction.transaction_id for result in answer.results}) == 1000
     await service.run(evaluate_initiated)
     await service.run(evaluate_initiated)
     assert [len(request.items) for request in service.wire.requests("BatchEvaluateTransactions")] == [100, 100]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"idempotency_key": "alloc:unknown:1"}, id="a key of nothing that was ordered"),
+        pytest.param({"party_id": "inv-crook"}, id="another party"),
+        pytest.param({"amount": usd(10_01)}, id="a cent more"),
+        pytest.param({"bank_account_id": new_id("ba")}, id="another bank account"),
+        pytest.param({"escrow_account_id": new_id("esc")}, id="another escrow account"),
+        pytest.param({"type": T.ESCROW_WITHDRAWAL}, id="from other money"),
+        pytest.param({"distribution_id": new_id("dist")}, id="of another distribution"),
+    ],
+)
+async def test_a_call_in_the_name_of_distributions_pays_only_what_distributions_ordered(
+    service: TransactionsHarness, changed: dict[str, Any]
+) -> None:
+    """Whoever has its key can call; nobody but its own process answers what it ordered."""
+    for party_id in ("inv-001", "inv-crook"):
+        await service.confirm(await service.bank_account(party_id))
+    ordered = {
+        "idempotency_key": new_id("key"),
+        "type": T.DISTRIBUTION,
+        "amount": usd(10_00),
+        "party_id": "inv-001",
+        "escrow_account_id": ESCROW_ACCOUNT,
+    }
+    item = payouts_pb2.BatchCreatePayoutsRequest.Item
+    service.distributions.order([item(**ordered)])
+    stolen = payouts_pb2.BatchCreatePayoutsRequest(items=[item(**ordered), item(**ordered | changed)])
+    with pytest.raises(PayoutNotOrdered):
+        await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", stolen)
+    listed = await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())
+    assert list(listed.transactions) == []
+    # It has taken no key of what was ordered.
+    honest = payouts_pb2.BatchCreatePayoutsRequest(items=[item(**ordered)])
+    [result] = (await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", honest)).results
+    assert result.HasField("transaction")

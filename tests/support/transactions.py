@@ -262,6 +262,7 @@ class TransactionsHarness:
             "bank_account_id": bank_account_id,
         }
         item = payouts_pb2.BatchCreatePayoutsRequest.Item(**values | more)
+        self.distributions.order([item])
         answer = await self.ask(
             DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=[item])
         )

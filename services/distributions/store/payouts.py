@@ -104,6 +104,12 @@ async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
     return keep_readable(await tx.execute(query), partial(PAYOUTS.read_sealed, tx))
 
 
+async def list_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
+    """Those of them that this service wrote, in no order."""
+    query = PAYOUTS.select().where(payouts.c.request_key.in_(request_keys))
+    return keep_readable(await tx.execute(query), partial(PAYOUTS.read_sealed, tx))
+
+
 async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
     return await PAYOUTS.lock_all(tx, payouts.c.request_key.in_(request_keys))
 

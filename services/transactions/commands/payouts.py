@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,9 +24,10 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
 from services.transactions import messages
+from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
-from services.transactions.domain.refusals import NoPayoutBankAccount
+from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import REFUND_ELSEWHERE, TYPES, TransactionType
 from services.transactions.store import bank_accounts, payout_requests
@@ -47,6 +49,31 @@ class _Plan:
     account: sa.Row[Any] | None
     approval_reason: str | None
     refusal: DomainError | None
+
+
+async def check_ordered(distributions: Distributions, request: payouts_pb2.BatchCreatePayoutsRequest) -> None:
+    """Whether distributions, asked itself, ordered each of these payouts: a call in its name shows only its key.
+
+    Raises:
+        PayoutNotOrdered, Unavailable
+    """
+    orders = await distributions.list_payout_orders([item.idempotency_key for item in request.items])
+    known = {order.idempotency_key: order for order in orders}
+    for item in request.items:
+        order = known.get(item.idempotency_key)
+        if order is None or order != _to_order(item):
+            message = "The distributions service has not ordered this payout."
+            raise PayoutNotOrdered(message, idempotency_key=item.idempotency_key)
+
+
+def _to_order(item: Item) -> PayoutOrder:
+    order = PayoutOrder(type=_type_of(item).name, amount=item.amount)
+    for name in ("idempotency_key", "escrow_account_id", "party_id"):
+        setattr(order, name, getattr(item, name))
+    for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):
+        if item.HasField(name):
+            setattr(order, name, getattr(item, name))
+    return order
 
 
 async def batch_create_payouts(

@@ -82,3 +82,10 @@ class WebhookSignatureInvalid(DomainError):
 
     def __init__(self) -> None:
         super().__init__("The signature is not acceptable.")
+
+
+class PayoutNotOrdered(DomainError):
+    """A call asked for it that the distributions service does not know of. Metadata: idempotency_key."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "PAYOUT_NOT_ORDERED"

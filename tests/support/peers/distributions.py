@@ -5,7 +5,13 @@ test_peers_distributions.py holds it against the real service, in all that other
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from realco.distributions.v1 import offerings_pb2 as pb
+from realco.distributions.v1 import payout_orders_pb2
+from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
+from realco.transactions.v1.payouts_pb2 import BatchCreatePayoutsRequest
+from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import InvestmentNotFound
@@ -19,6 +25,7 @@ class MemoryDistributions:
             offering_id=new_id("off"), escrow_account_id=escrow_account_id, status=pb.Offering.OPEN
         )
         self.investments: dict[str, pb.Investment] = {}
+        self.orders: dict[str, PayoutOrder] = {}  # what it says that it ordered of transactions
 
     def invest(self, party_id: str, amount_minor: int) -> str:
         """The id of a new investment that nothing was paid for."""
@@ -46,3 +53,18 @@ class MemoryDistributions:
         if request.offering_id != self.offering.offering_id:
             raise OfferingNotFound
         return self.offering
+
+    def order(self, items: Iterable[BatchCreatePayoutsRequest.Item]) -> None:
+        """It orders these payouts, and knows of no others under their keys."""
+        for item in items:
+            order = PayoutOrder(type=Transaction.Type.Name(item.type), amount=item.amount)
+            for field, value in item.ListFields():
+                if field.name not in ("type", "amount", "description"):
+                    setattr(order, field.name, value)
+            self.orders[item.idempotency_key] = order
+
+    async def BatchGetPayoutOrders(
+        self, request: payout_orders_pb2.BatchGetPayoutOrdersRequest, _: None
+    ) -> payout_orders_pb2.BatchGetPayoutOrdersResponse:
+        found = [self.orders[key] for key in request.idempotency_keys if key in self.orders]
+        return payout_orders_pb2.BatchGetPayoutOrdersResponse(payout_orders=found)
