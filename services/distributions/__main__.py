@@ -1,4 +1,4 @@
-"""The distributions service's only wiring: `python -m services.distributions`."""
+"""Starts the distributions service: `python -m services.distributions`."""
 
 from __future__ import annotations
 
