@@ -11,6 +11,7 @@ from realco.type.v1 import event_pb2
 from gateway import contracts
 from gateway.binding import Binding
 from services.chassis.data.event_messages import is_left_out
+from services.chassis.data.versions import aggregate_field_of
 from services.chassis.spelling.descriptors import camel_case
 
 EVENTS = contracts.events()
@@ -89,6 +90,15 @@ def test_an_event_has_the_common_envelope_and_says_what_it_is_about(event):
             message = field.message_type
         assert field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_ENUM)
     assert about.aggregate
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=by_name)
+def test_a_resource_that_events_tell_of_says_the_version_of_what_they_are_about(event):
+    holder, _, about = event.GetOptions().Extensions[event_pb2.event].aggregate.rpartition(".")
+    resource = event.fields_by_name[holder].message_type if holder else None
+    if resource is not None:
+        assert aggregate_field_of(resource) == about
+        assert is_left_out(resource.fields_by_name["aggregate_version"])
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=by_name)

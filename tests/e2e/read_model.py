@@ -24,6 +24,8 @@ from demo.harness.rest import Json, RestClient
 from deploy.topology import SERVICES
 from gateway import contracts
 from services.chassis.data.event_messages import is_left_out
+from services.chassis.data.versions import aggregate_field_of
+from services.chassis.spelling.descriptors import camel_case
 from services.chassis.spelling.json_writer import writer_of
 from tests.support.event_names import status_told
 
@@ -50,6 +52,13 @@ LEFT_OUT = {
     for event in contracts.events()
     for resource in (each.message_type for each in event.fields)
     if resource is not None and resource.name in IDS
+}
+# Which of its fields names what the events are about that tell its changes.
+ABOUT = {
+    resource.name: camel_case(about)
+    for event in contracts.events()
+    for resource in (each.message_type for each in event.fields)
+    if resource is not None and (about := aggregate_field_of(resource))
 }
 
 State = dict[tuple[str, str], Json]
@@ -129,16 +138,28 @@ async def read_events(url: str, org_id: str) -> ReadModel:
     return model
 
 
-def read_rest(client: RestClient) -> State:
-    """Each resource of the client's organization, as a GET of it answers, without what events do not tell."""
+def read_rest(client: RestClient, versions: dict[str, int] | None = None) -> State:
+    """Each resource of the client's organization, as a GET of it answers, without what events do not tell.
+
+    Args:
+        versions: Takes the version that each list and each GET says, by what events of it are about.
+    """
     state: State = {}
+    said: dict[str, int] = {} if versions is None else versions
+
+    def note(kind: str, resource: Json) -> None:
+        if about := ABOUT.get(kind):
+            number = int(resource["aggregateVersion"])
+            said[resource[about]] = min(number, said.get(resource[about], number))
 
     def keep(kind: str, resource: Json) -> None:
         state[kind, resource[IDS[kind]]] = without_left_out(kind, resource)
+        note(kind, resource)
 
     def read_each(kind: str, path: str, items: str) -> list[Json]:
         listed = client.list_all(path, items)
         for one in listed:
+            note(kind, one)
             keep(kind, client.get(f"{path}/{one[IDS[kind]]}"))
         return listed
 

@@ -18,7 +18,7 @@ from demo.run import DemoRun
 from demo.story import STEPS
 from deploy.local.identity import ORGANIZATION
 from deploy.local.instance import Instance
-from tests.e2e.read_model import IDS, ReadModel, list_differences, read_balances, read_events, read_rest
+from tests.e2e.read_model import ABOUT, IDS, ReadModel, list_differences, read_balances, read_events, read_rest
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,14 @@ def test_numbers_have_no_gaps_one_incarnation_speaks_and_nothing_personal_is_sai
     assert {area: len(incarnations) for area, incarnations in model.incarnations.items()} == dict.fromkeys(
         model.incarnations, 1
     )
+
+
+def test_a_reader_that_begins_at_a_get_goes_on_with_the_event_after_its_version(run: DemoRun, model: ReadModel) -> None:
+    """Of each resource, in lists as alone, once nothing is on its way: the last event is the one that it says."""
+    said: dict[str, int] = {}
+    read_rest(run.auditor, said)
+    assert ABOUT.keys() == IDS.keys() - {"JournalEntry"}
+    assert said == {about: model.versions[about] for about in said}
 
 
 def test_the_book_s_balances_are_the_sums_of_the_legs_told(run: DemoRun, model: ReadModel) -> None:

@@ -15,6 +15,7 @@ from services.compliance.domain.refusals import (
     TransactionLimitNotFound,
 )
 from tests.support.compliance import AUDITOR, LIMIT, MAKER, STRANGER, money_in
+from tests.support.events import as_in_events
 
 
 async def test_in_a_currency_without_limits_nothing_comes_in(compliance):
@@ -93,8 +94,8 @@ async def test_once_an_organization_removes_its_own_limit_the_default_holds_agai
     [passed] = await compliance.evaluate(money_in(10_01))
     assert passed.status == pb.ComplianceCheck.PASSED
     put, removed = (await compliance.list_events())[-3:-1]
-    assert (type(put).__name__, put.transaction_limit) == ("TransactionLimitPut", _as_listed(own))
-    assert (type(removed).__name__, removed.transaction_limit) == ("TransactionLimitDeleted", again)
+    assert (type(put).__name__, put.transaction_limit) == ("TransactionLimitPut", as_in_events(own))
+    assert (type(removed).__name__, removed.transaction_limit) == ("TransactionLimitDeleted", as_in_events(again))
     assert removed.meta.aggregate_id == put.meta.aggregate_id == own.transaction_limit_id
     assert removed.meta.aggregate_version == put.meta.aggregate_version + 1
     assert (await compliance.put_limit(20_00)).amount.amount_minor == 20_00

@@ -228,6 +228,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
         "metadata": {},
         "etag": "",
         "allowedActions": [],
+        "aggregateVersion": "0",
     }
     move = transactions_pb2.TransactionStatusChange(from_status=0)  # set, to its zero value
     assert json_writer.writer_of(move.DESCRIPTOR)(move)["fromStatus"] == "STATUS_UNSPECIFIED"

@@ -23,6 +23,7 @@ from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
+from services.chassis.data.versions import add_versions
 from services.chassis.values.approval import Approval, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 
@@ -44,11 +45,15 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
         now = self._operations.clock.now()
-        async with self._operations.database.begin() as tx:
+        async with self._operations.database.begin_snapshot() as tx:
             approval = await records.find_approval(tx, current_principal().org_id, request.approval_id)
-        if approval is None:
-            raise ApprovalNotFound()
-        return await self._show(approval, now)
+            if approval is None:
+                raise ApprovalNotFound()
+            answer = messages.to_approval(approval, now)
+            await add_versions(tx, answer)
+        shown = await self._show(approval, now)
+        shown.aggregate_version = answer.aggregate_version
+        return shown
 
     async def ListApprovals(
         self, request: pb.ListApprovalsRequest, context: ServicerContext

@@ -85,6 +85,7 @@ class Database:
         self._dsn = dsn_of(url)
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
+        self._snapshots = self._requests.execution_options(isolation_level="REPEATABLE READ")
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
         self._raw_pool: asyncpg.Pool | None = None
         self._raw_pool_lock = asyncio.Lock()
@@ -128,6 +129,12 @@ class Database:
         organization = org_id or current_principal().org_id
         invariant(organization != "", "a transaction names its organization")
         async with self._begin(self._requests, organization, lock_timeout_ms) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def begin_snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction of the caller's organization in which all statements see the same rows; it writes nothing."""
+        async with self._begin(self._snapshots, current_principal().org_id, LOCK_TIMEOUT_MS) as connection:
             yield connection
 
     @asynccontextmanager

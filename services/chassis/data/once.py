@@ -37,6 +37,7 @@ from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database, is_contention, sqlstate
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_events, handled_requests
+from services.chassis.data.versions import add_versions
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.invariant import invariant
 
@@ -114,10 +115,16 @@ async def _rehearse(database: Database, run: Callable[[AsyncConnection], Awaitab
     answer: list[R] = []
     try:
         async with database.begin() as tx:
-            answer.append(await run(tx))
+            answer.append(await _run(tx, run))
             raise _Undo
     except _Undo:
         return answer[0]
+
+
+async def _run(tx: AsyncConnection, run: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+    response = await run(tx)
+    await add_versions(tx, response)
+    return response
 
 
 class _Undo(Exception):
@@ -129,14 +136,14 @@ async def _attempt(
 ) -> R:
     if not keys_of(request):
         async with database.begin() as tx:
-            return await run(tx)
+            return await _run(tx, run)
     fingerprint = fingerprint_of(request)
     try:
         async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
             answer = await _claim(tx, request, fingerprint)
             if answer is None:
-                response = await run(tx)
-                await replace_answer(tx, request, response)
+                response = await _run(tx, run)
+                await _keep_answer(tx, request, response, current_principal())
                 return response
     except DomainError as refusal:
         if not is_decision(refusal):
@@ -195,7 +202,7 @@ async def _store_refusal(
     async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
         answer = await _claim(tx, request, fingerprint)
         if answer is None:
-            await replace_answer(tx, request, refusal)
+            await _keep_answer(tx, request, refusal, current_principal())
     return answer
 
 
@@ -273,7 +280,15 @@ async def replace_answer(
     Args:
         principal: Who sent the request, where a job finishes it; None is the current caller.
     """
-    owner, keys, is_error = _owner(principal or current_principal()), keys_of(request), isinstance(answer, DomainError)
+    if not isinstance(answer, DomainError):
+        await add_versions(tx, answer)
+    await _keep_answer(tx, request, answer, principal or current_principal())
+
+
+async def _keep_answer(
+    tx: AsyncConnection, request: Message, answer: Message | DomainError, principal: Principal
+) -> None:
+    owner, keys, is_error = _owner(principal), keys_of(request), isinstance(answer, DomainError)
     if not keys:
         return
     message = to_status(answer, "") if isinstance(answer, DomainError) else answer

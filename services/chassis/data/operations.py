@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
 from services.chassis.data.once import answered_before, once
+from services.chassis.data.versions import add_versions
 from services.chassis.values.clock import Clock
 
 Request = TypeVar("Request", bound=Message)
@@ -35,9 +36,11 @@ class Operations:
     async def read(
         self, request: Request, query: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]]
     ) -> Answer:
-        """`query(tx, request, now)` in a transaction of the caller's organization."""
-        async with self.database.begin() as tx:
-            return await query(tx, request, self.clock.now())
+        """`query(tx, request, now)` in a transaction of the caller's organization: all of it as of one instant."""
+        async with self.database.begin_snapshot() as tx:
+            answer = await query(tx, request, self.clock.now())
+            await add_versions(tx, answer)
+            return answer
 
     async def write(
         self,

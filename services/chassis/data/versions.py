@@ -1,0 +1,75 @@
+"""How many events of its aggregate a resource has in it that is answered: from there a reader goes on with events.
+
+Read in the snapshot, or the transaction, in which the resource was. Were it newer than the resource, a reader would
+leave out an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from realco.type.v1 import event_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.tables import aggregate_versions
+
+VERSION = "aggregate_version"
+
+_c = aggregate_versions.c
+# Built once: to build a statement costs more than to run it.
+_FIND = sa.select(_c.aggregate_id, _c.version).where(
+    _c.org_id == sa.bindparam("org_id"), _c.aggregate_id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Text)))
+)
+
+
+async def add_versions(tx: AsyncConnection, answer: Message) -> None:
+    """Fills in `aggregate_version` of each resource in the answer."""
+    resources = list(_find_resources(answer))
+    if not resources:
+        return
+    ids = sorted({aggregate_id for _, aggregate_id in resources})
+    found = await tx.execute(_FIND, {"org_id": current_principal().org_id, "ids": ids})
+    versions = {row.aggregate_id: row.version for row in found}
+    for resource, aggregate_id in resources:
+        resource.aggregate_version = versions.get(aggregate_id, 0)
+
+
+def aggregate_field_of(resource: Descriptor) -> str:
+    """The field that names the aggregate of which the resource tells its version; empty where it tells none."""
+    field = resource.fields_by_name.get(VERSION)
+    option: Any = event_pb2.version_of  # generated stubs do not say which message it extends
+    return str(field.GetOptions().Extensions[option]) if field is not None else ""
+
+
+def _find_resources(message: Message) -> Iterator[tuple[Any, str]]:
+    """Each resource that says its version, with the id of its aggregate."""
+    own, inner = _plan(message.DESCRIPTOR)
+    if own:
+        yield message, getattr(message, own)
+    for field in inner:
+        value: Any = getattr(message, field.name)
+        if field.is_repeated:
+            for item in value:
+                yield from _find_resources(item)
+        elif message.HasField(field.name):
+            yield from _find_resources(value)
+
+
+@cache
+def _plan(descriptor: Descriptor) -> tuple[str, tuple[FieldDescriptor, ...]]:
+    inner = tuple(field for field in descriptor.fields if _has_resources(field, set()))
+    return aggregate_field_of(descriptor), inner
+
+
+def _has_resources(field: FieldDescriptor, seen: set[str]) -> bool:
+    inner = field.message_type
+    if inner is None or inner.full_name in seen or inner.GetOptions().map_entry:
+        return False
+    seen.add(inner.full_name)
+    return bool(aggregate_field_of(inner)) or any(_has_resources(each, seen) for each in inner.fields)
