@@ -146,6 +146,7 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
         self._poster = dependencies.poster
         self._notary = dependencies.notary
+        self._payer = dependencies.payer
 
     async def ReleaseSubscriptions(
         self, request: postings_pb.ReleaseSubscriptionsRequest, context: ServicerContext
@@ -160,4 +161,4 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
     async def BatchSubmitPayouts(
         self, request: postings_pb.BatchSubmitPayoutsRequest, context: ServicerContext
     ) -> postings_pb.BatchSubmitPayoutsResponse:
-        return await journal_entries.batch_submit_payouts(self._poster, request)
+        return await journal_entries.batch_submit_payouts(self._poster, self._payer, request)

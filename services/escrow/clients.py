@@ -1,4 +1,4 @@
-"""The service this one asks: compliance knows for whom a person acts, and heard what persons decided."""
+"""The services this one asks: compliance heard what persons decided, and transactions knows what it is about to pay."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any, Protocol
 
 from grpc import aio
 from realco.compliance.v1 import notary_pb2, notary_pb2_grpc, persons_pb2, persons_pb2_grpc
+from realco.escrow.v1.journal_pb2 import LedgerAccount
+from realco.escrow.v1.postings_pb2 import BatchSubmitPayoutsRequest
+from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.calls.peers import ask
+from services.escrow.domain.refusals import PayoutNotKnown
 
 
 class Notary(Protocol):
@@ -23,6 +27,14 @@ class Notary(Protocol):
         lines: Sequence[notary_pb2.Movement.Line],
     ) -> None:
         """Returns if two persons decided that exactly these lines move. Raises MovementNotDecided, Unavailable."""
+        ...
+
+
+class Payer(Protocol):
+    """Who has money paid."""
+
+    async def check_payouts(self, items: Sequence[BatchSubmitPayoutsRequest.Item]) -> None:
+        """Returns if it is about to pay exactly these. Raises PayoutNotKnown, Unavailable."""
         ...
 
 
@@ -52,3 +64,30 @@ class ComplianceClient:
             movement=notary_pb2.Movement(escrow_account_id=escrow_account_id, lines=lines),
         )
         await ask(self._notary.CheckMovement, request)
+
+
+class TransactionsClient:
+    def __init__(self, channel: aio.Channel) -> None:
+        self._payouts: Any = payouts_pb2_grpc.PayoutsServiceStub(channel)
+
+    async def check_payouts(self, items: Sequence[BatchSubmitPayoutsRequest.Item]) -> None:
+        request = payouts_pb2.BatchGetPayoutsRequest(transaction_ids=[item.transaction_id for item in items])
+        found: Sequence[payouts_pb2.Payout] = (await ask(self._payouts.BatchGetPayouts, request)).payouts
+        known = {payout.transaction_id: payout for payout in found}
+        for item in items:
+            if known.get(item.transaction_id) != _to_payout(item):
+                message = "The transactions service is not about to pay this."
+                raise PayoutNotKnown(message, transaction_id=item.transaction_id)
+
+
+def _to_payout(item: BatchSubmitPayoutsRequest.Item) -> payouts_pb2.Payout:
+    return payouts_pb2.Payout(
+        transaction_id=item.transaction_id,
+        idempotency_key=item.idempotency_key,
+        escrow_account_id=item.escrow_account_id,
+        ledger_account_kind=LedgerAccount.Kind.Name(item.source),
+        party_id=item.party_id,
+        amount=item.amount,
+        investment_id=item.investment_id if item.HasField("investment_id") else None,
+        distribution_id=item.distribution_id if item.HasField("distribution_id") else None,
+    )

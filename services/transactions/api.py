@@ -94,6 +94,11 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
             request, payouts_pb2.BatchCreatePayoutsResponse, payouts.batch_create_payouts
         )
 
+    async def BatchGetPayouts(
+        self, request: payouts_pb2.BatchGetPayoutsRequest, context: ServicerContext
+    ) -> payouts_pb2.BatchGetPayoutsResponse:
+        return await self._dependencies.read(request, queries.batch_get_payouts)
+
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:

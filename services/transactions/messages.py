@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import read_failure
 from services.transactions.domain.bank_accounts import compute_payout_start
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import TYPES
 
 _T = transactions_pb2.Transaction
 
@@ -139,4 +140,17 @@ def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.We
         create_time=to_timestamp(row.created_at),
         apply_time=to_optional_timestamp(row.applied_at),
         allowed_actions=actions,
+    )
+
+
+def to_payout(row: Transaction) -> payouts_pb2.Payout:
+    return payouts_pb2.Payout(
+        transaction_id=row.transaction_id,
+        idempotency_key=row.escrow_key,
+        escrow_account_id=row.escrow_account_id,
+        ledger_account_kind=TYPES[row.type].source,
+        party_id=row.party_id,
+        amount=to_money(row.amount),
+        investment_id=row.investment_id or None,
+        distribution_id=row.distribution_id or None,
     )

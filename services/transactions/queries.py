@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -18,6 +18,7 @@ from services.transactions.actions import (
     answer_webhook,
 )
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
@@ -145,3 +146,11 @@ async def list_webhooks(
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
+
+
+async def batch_get_payouts(
+    tx: AsyncConnection, request: payouts_pb2.BatchGetPayoutsRequest, _: datetime
+) -> payouts_pb2.BatchGetPayoutsResponse:
+    found = (await store.list_transactions(tx, request.transaction_ids)).values()
+    going_out = (row for row in found if row.status is Status.PROCESSING and not row.is_debit)
+    return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))

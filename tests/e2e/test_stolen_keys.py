@@ -8,12 +8,14 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from realco.escrow.v1 import postings_pb2, postings_pb2_grpc
+from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from realco.type.v1.money_pb2 import Money
 
 from demo.harness.money import minor_of
 from demo.harness.rest import Json
 from services.chassis.calls.tokens import ServiceIdentity
+from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
 
 PAYOUTS = ("DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND")
@@ -120,4 +122,23 @@ def test_the_key_of_distributions_releases_no_subscription(org: Organization) ->
         subscriptions=[_part(investor, 500_00)],
     )
     assert thief.order("ReleaseSubscriptions", asked) == "MOVEMENT_NOT_DECIDED"
+    assert org.read_ledger(account) == before
+
+
+def test_the_key_of_transactions_takes_no_money_off_the_book(org: Organization) -> None:
+    offering, investor = org.open_offering(500_00), org.add_cleared_party()
+    contribution = org.fund_investment(offering, investor, 500_00)
+    account, thief = offering["escrowAccountId"], Thief(org, "transactions")
+    before = org.read_ledger(account)
+    for transaction_id in (contribution["transactionId"], new_id("txn")):
+        item = postings_pb2.BatchSubmitPayoutsRequest.Item(
+            idempotency_key="txn:mine:1:submit",
+            escrow_account_id=account,
+            transaction_id=transaction_id,
+            source=LedgerAccount.SUBSCRIPTION,
+            party_id=investor,
+            amount=Money(currency_code="USD", amount_minor=500_00),
+        )
+        asked = postings_pb2.BatchSubmitPayoutsRequest(items=[item])
+        assert thief.order("BatchSubmitPayouts", asked) == "PAYOUT_NOT_KNOWN"
     assert org.read_ledger(account) == before

@@ -57,7 +57,9 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         **issuer.environment(),
         "SERVICE_KEY_FILE": str(key_file),
         "DRAIN_WAIT_SECONDS": "0",
-        "COMPLIANCE_ADDRESS": "127.0.0.1:1",  # nobody is there: only who approves needs it
+        # Nobody is there: only who approves needs the one, and who pays the other.
+        "COMPLIANCE_ADDRESS": "127.0.0.1:1",
+        "TRANSACTIONS_ADDRESS": "127.0.0.1:1",
         **event_key_settings(tmp_path, "escrow"),
         **data_key_settings(tmp_path),
     }

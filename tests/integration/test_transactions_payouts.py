@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from realco.escrow.v1.journal_pb2 import LedgerAccount
+from realco.escrow.v1.postings_pb2 import BatchSubmitPayoutsRequest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.ids import new_id
+from services.escrow import clients as escrow_clients
+from services.escrow.domain.refusals import PayoutNotKnown
 from services.transactions.domain.refusals import PayoutNotOrdered
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
+from tests.support.peers.wire import Wire
 from tests.support.transactions import (
     ADMIN,
     DISTRIBUTIONS,
@@ -129,3 +135,40 @@ async def test_a_call_in_the_name_of_distributions_pays_only_what_distributions_
     honest = payouts_pb2.BatchCreatePayoutsRequest(items=[item(**ordered)])
     [result] = (await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", honest)).results
     assert result.HasField("transaction")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"transaction_id": new_id("txn")}, id="of no transaction"),
+        pytest.param({"idempotency_key": "another"}, id="under another key, so once more"),
+        pytest.param({"party_id": "inv-crook"}, id="of another party"),
+        pytest.param({"amount": usd(50_01)}, id="a cent more"),
+        pytest.param({"escrow_account_id": new_id("esc")}, id="of another escrow account"),
+        pytest.param({"source": LedgerAccount.SUBSCRIPTION}, id="from other money"),
+        pytest.param({"distribution_id": new_id("dist")}, id="of another distribution"),
+    ],
+)
+async def test_escrow_takes_only_what_transactions_is_about_to_pay(
+    service: TransactionsHarness, changed: dict[str, Any]
+) -> None:
+    payout = await service.payout()
+    asking = escrow_clients.TransactionsClient(Wire("escrow").open_channel(service.payouts))
+    about = {
+        "idempotency_key": f"txn:{payout.transaction_id}:1:submit",
+        "escrow_account_id": ESCROW_ACCOUNT,
+        "transaction_id": payout.transaction_id,
+        "source": LedgerAccount.PAYABLE,
+        "party_id": payout.party_id,
+        "amount": payout.amount,
+    }
+    item = BatchSubmitPayoutsRequest.Item
+    with service.wire.cut(service.escrow):
+        await service.work()
+    with acting_as(service_principal("escrow", ADMIN.org_id)):
+        await asking.check_payouts([item(**about)])
+        with pytest.raises(PayoutNotKnown):
+            await asking.check_payouts([item(**about), item(**about | changed)])
+    await service.work(hurried=True)
+    with acting_as(service_principal("escrow", ADMIN.org_id)), pytest.raises(PayoutNotKnown):  # it has been paid
+        await asking.check_payouts([item(**about)])

@@ -111,6 +111,17 @@ class Notary:
             raise self.refusal
 
 
+class Payer:
+    """Is about to pay whatever is asked for, unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.refusal: DomainError | None = None
+
+    async def check_payouts(self, _: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+
 class Escrow:
     """The service as the callers of one organization see it."""
 
@@ -119,9 +130,9 @@ class Escrow:
         self.database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.notary = Notary()
+        self.notary, self.payer = Notary(), Payer()
         self.dependencies = dependencies = Dependencies(
-            database=self.database, clock=self.clock, poster=self.poster, notary=self.notary
+            database=self.database, clock=self.clock, poster=self.poster, notary=self.notary, payer=self.payer
         )
         self.approvals = build_approvals(dependencies)
         self.servicers = (

@@ -23,7 +23,7 @@ from services.chassis.data.once import fingerprint_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow import store
-from services.escrow.clients import Notary
+from services.escrow.clients import Notary, Payer
 from services.escrow.domain.chart import (
     DISTRIBUTABLE,
     IN_TRANSIT,
@@ -105,8 +105,10 @@ def _list_moved(source: Kind, parts: Sequence[postings_pb.PartyAmount]) -> list[
 
 
 async def batch_submit_payouts(
-    poster: Poster, request: postings_pb.BatchSubmitPayoutsRequest
+    poster: Poster, payer: Payer, request: postings_pb.BatchSubmitPayoutsRequest
 ) -> postings_pb.BatchSubmitPayoutsResponse:
+    """Raises PayoutNotKnown, or as the poster does."""
+    await payer.check_payouts(request.items)
     outcomes = await poster.post([_build_payout(item) for item in request.items])
     return postings_pb.BatchSubmitPayoutsResponse(
         results=build_results(journal_pb.PostingResult, request.items, outcomes)

@@ -64,3 +64,9 @@ class TooManyWaiting(DomainError):
     kind = Kind.RESOURCE_EXHAUSTED
     reason = "RATE_LIMITED"
     retry_after_seconds = 1
+
+
+class PayoutNotKnown(_Refused):
+    """A call asked for its money, and the transactions service is not about to pay it so. Metadata: transaction_id."""
+
+    reason = "PAYOUT_NOT_KNOWN"
