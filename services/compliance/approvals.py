@@ -71,7 +71,7 @@ class _Details:
             beneficiary_party_ids=frozenset({request.party_id}),
             changes=tuple(changes),
             is_done=not changes,
-            facts=(_explain_party(party), *map(_explain_person, persons)),
+            explanations=(_explain_party(party), *map(_explain_person, persons)),
         )
 
     # --- limits ---
@@ -113,7 +113,7 @@ class _Details:
             approval.summary,
             approval.resource_id,
             changes=(Change("status", check.status, "PASSED"),),
-            facts=(*because, _explain_party(party), *map(_explain_person, persons)),
+            explanations=(*because, _explain_party(party), *map(_explain_person, persons)),
         )
 
 

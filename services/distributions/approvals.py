@@ -102,7 +102,7 @@ class _Details:
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(Change("status", offering.status.value, "CLOSED"), *_list_account_changes(offering, to)),
-            facts=(*map(explain_gate, found), account),
+            explanations=(*map(explain_gate, found), account),
             effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
 
@@ -123,7 +123,7 @@ class _Details:
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=_list_account_changes(offering, to),
-            facts=(*explain_failure(offering.proceeds_failure), account),
+            explanations=(*explain_failure(offering.proceeds_failure), account),
             effects=await self._foresee(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
 
@@ -178,7 +178,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            facts=explain_failure(investment.refund_failure),
+            explanations=explain_failure(investment.refund_failure),
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
@@ -202,7 +202,7 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(Change("bank_account_id", None, to),) if to else (),
-            facts=(explain_attempt(allocation), account),
+            explanations=(explain_attempt(allocation), account),
             effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
         )
 
@@ -219,7 +219,7 @@ class _Details:
             approval.resource_id,
             offering.offering_id,
             changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
-            facts=(
+            explanations=(
                 explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),
                 explain_cash(distribution, cash.distributable_minor),
                 explain_escrow_status(cash.escrow_status),

@@ -131,7 +131,7 @@ class _Details:
             if account is not None:
                 facts += await _explain(tx, account, now)
         facts.append(await self._explain_clearance(row.party_id))
-        return replace(build_transaction_details(row, account), facts=tuple(facts))
+        return replace(build_transaction_details(row, account), explanations=tuple(facts))
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
@@ -147,7 +147,7 @@ class _Details:
             before = None if former is None else former.bank_account_id
             paid_here = Change("default_bank_account_id", before, row.bank_account_id)
             details = replace(details, changes=(*details.changes, paid_here))
-        return replace(details, facts=tuple(facts))
+        return replace(details, explanations=tuple(facts))
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

@@ -97,7 +97,7 @@ async def test_checks_that_wait_stand_in_the_inbox_with_all_that_is_known_of_the
         assert list(read.beneficiary_party_ids) == [party.party_id]
         assert not read.HasField("expire_time")
         assert [(change.before, change.after) for change in read.changes] == [("MANUAL_REVIEW", "PASSED")]
-        assert [fact.statement for fact in read.facts] == [
+        assert [fact.statement for fact in read.explanations] == [
             "This is the party now: Ada Park.",
             "auth0|ann acts for it.",
         ]
@@ -159,7 +159,7 @@ async def test_a_changed_fact_takes_back_what_was_asked_and_asks_anew(desk):
     for one in await desk.list_waiting():
         read = await desk.read(one)
         assert "Ada Parker" in read.content
-        why, *_ = read.facts
+        why, *_ = read.explanations
         assert why.statement == "The party's facts changed: legal name."
         await desk.decide(one)
     assert (await desk.get()).cleared

@@ -45,7 +45,9 @@ async def test_a_closing_is_asked_for_shown_whole_and_done_once_another_person_a
     read = await service.read_approval(approval.approval_id)
     assert (read.kind, read.amount.amount_minor, set(read.makers)) == ("CLOSE_OFFERING", 150_00, {"admin-1", "admin-3"})
     assert list(read.beneficiary_party_ids) == ["sponsor-1"]
-    gates = {fact.rule for fact in read.facts if ("gate", "open") in [(one.name, one.value) for one in fact.operands]}
+    gates = {
+        fact.rule for fact in read.explanations if ("gate", "open") in [(one.name, one.value) for one in fact.operands]
+    }
     assert {"TARGET_REACHED", "INVESTORS_CLEARED", "ESCROW_BALANCED"} <= gates
     assert effects_of(read) == {"SUBSCRIPTION": (150_00, 0), "ISSUER_PROCEEDS": (0, 150_00)}
     done = await service.grant(read)
@@ -108,7 +110,7 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
     await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
     again = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
-    assert {fact.rule: fact.statement for fact in again.facts} == {
+    assert {fact.rule: fact.statement for fact in again.explanations} == {
         "LAST_ATTEMPT": "The last attempt came to nothing: DECLINED_BY_PROVIDER, R03 it is",
         "BANK_ACCOUNT": f"The party has no bank account {ACCOUNT}: it will not be paid there.",
     }

@@ -142,7 +142,7 @@ async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_
     service: TransactionsHarness,
 ) -> None:
     first = await proceeds(service)
-    facts = {fact.rule: fact.statement for fact in (await service.waiting(first.transaction_id)).facts}
+    facts = {fact.rule: fact.statement for fact in (await service.waiting(first.transaction_id)).explanations}
     assert facts["APPROVAL_REASON"] == "the proceeds of an offering are paid out."
     assert facts["BANK_ACCOUNT_AGE"].startswith("Added 0 days ago; money may go to it from 2024-12-02")
     assert facts["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
@@ -156,7 +156,7 @@ async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_
     del service.compliance.uncleared["sponsor-1"]
     await service.work()
     service.compliance.uncleared["sponsor-1"] = "KYC is EXPIRED"
-    facts = {fact.rule: fact.statement for fact in (await service.waiting(payout.transaction_id)).facts}
+    facts = {fact.rule: fact.statement for fact in (await service.waiting(payout.transaction_id)).explanations}
     assert facts["BANK_ACCOUNT_FIRST_USE"] == "First paid to on 2024-12-02."
     assert facts["PARTY_CLEARED"] == "KYC is EXPIRED"
 

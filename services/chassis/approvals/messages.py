@@ -91,7 +91,7 @@ def to_approval(
     )
     if details is not None:
         answer.changes.extend(map(_to_change, details.changes))
-        answer.facts.extend(to_explanation(each) for each in details.facts)
+        answer.explanations.extend(to_explanation(each) for each in details.explanations)
         answer.effects.extend(
             pb.Approval.Effect(
                 kind=each.kind, party_id=each.party_id, before=to_money(each.before), after=to_money(each.after)

@@ -94,7 +94,7 @@ class ApprovalDetails:
         makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
         beneficiary_party_ids: The parties that gain from it.
         is_done: It is so already: there is nothing to approve.
-        changes, facts, effects: For the decision, as they stand at this moment; not kept.
+        changes, explanations, effects: For the decision, as they stand at this moment; not kept.
     """
 
     summary: str
@@ -104,7 +104,7 @@ class ApprovalDetails:
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
     changes: tuple[Change, ...] = ()
-    facts: tuple[Explanation, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
     effects: tuple[Effect, ...] = ()
     is_done: bool = False
 
