@@ -15,6 +15,7 @@ from services.chassis.events.consumer import Delivery
 from services.chassis.events.persons import record_persons_of
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import Unavailable
+from tests.support import servers
 
 ANN = Principal("ann", "investor", "org-a")
 BEN = dataclasses.replace(ANN, subject="ben")
@@ -89,6 +90,22 @@ async def test_what_was_said_last_holds(database, parties, version, incarnation,
     await hear(database, "pty_llc", 3, ["ben"])
     await hear(database, "pty_llc", version, ["ann"], incarnation=incarnation)
     assert await read(parties) == (["pty_llc"] if believed else [])
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, incarnation, seal FROM heard_persons",
+        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, incarnation, 'made up' FROM heard_persons",
+        "INSERT INTO heard_persons SELECT * FROM was",
+    ],
+)
+async def test_a_person_that_the_database_was_told_alone_reads_nothing(database, parties, postgres, way):
+    await hear(database, "pty_llc", 2, ["ann"])
+    await servers.tamper(postgres.admin_dsn, database, "CREATE TABLE was AS SELECT * FROM heard_persons")
+    await hear(database, "pty_llc", 3, ["ben"])
+    await servers.tamper(postgres.admin_dsn, database, way)
+    assert await read(parties) == []
 
 
 async def test_of_a_person_nothing_was_heard_of_the_owner_is_asked(parties, owner):

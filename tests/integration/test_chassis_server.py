@@ -18,6 +18,7 @@ from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds, set_deadline
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.refusals import PartyNotFound
 from tests.support import chassis
@@ -177,6 +178,7 @@ class Frozen(DomainError):
         (PartyNotFound(), "NOT_FOUND", "PARTY_NOT_FOUND", False),
         (ConnectionRefusedError("db.internal:5432"), "UNAVAILABLE", "UNAVAILABLE", True),
         (TimeoutError("secret"), "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", False),
+        (NotSealed("approvals", "apr_1"), "UNAVAILABLE", "ROW_NOT_SEALED", True),
         (KeyError("secret"), "INTERNAL", "INTERNAL", False),
         (ZeroDivisionError(), "INTERNAL", "INTERNAL", False),
     ],

@@ -34,6 +34,7 @@ from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
 from services.chassis.calls.visibility import withhold
 from services.chassis.data.database import is_transient, sqlstate
+from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError, Bug, DomainError, Unauthenticated
@@ -44,6 +45,7 @@ DEADLINE_SECONDS_MAX = 60.0
 _RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 # Health and reflection say nothing about anybody.
 _INFRASTRUCTURE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_MENDED_SECONDS = 60  # sooner nobody puts a row right
 _QUERY_CANCELLED = "57014"
 
 # The library's types do not say that an aio handler takes an aio context, or that a unary one has its function.
@@ -202,6 +204,15 @@ class Interceptor(aio.ServerInterceptor):
         if is_transient(error):
             log.warning("not_available", rpc=rpc, error=type(error).__name__, sqlstate=sqlstate(error))
             return self._plain("UNAVAILABLE", "Try again with the same idempotency_key.", retry_after_seconds=1)
+        if isinstance(error, NotSealed):
+            return status_of(
+                "UNAVAILABLE",
+                "ROW_NOT_SEALED",
+                f"{error}. Nothing was done; an operator has to put it right.",
+                self._domain,
+                metadata={"row": error.row},
+                retry_after_seconds=_MENDED_SECONDS,
+            )
         if isinstance(error, NotImplementedError):
             return self._plain("UNIMPLEMENTED", "This service does not do that.")
         error_id = new_id("err")

@@ -14,6 +14,7 @@ from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.parties import Ask
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import keep_sealed, seal_of, sealed
 from services.chassis.values.refusals import PartyNotFound
 
 metadata = sa.MetaData()
@@ -34,7 +35,12 @@ heard_persons = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
+    # Of the party's event that said so: a row counts while that is the last one.
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("incarnation", sa.Text, nullable=False),
+    sa.Column("seal", pg.BYTEA, nullable=False),
     sa.Index("heard_persons_party", "org_id", "party_id"),
+    info=sealed("org_id", "person_id", "party_id", "version", "incarnation"),
 )
 
 TABLES = tuple(metadata.tables)
@@ -62,7 +68,8 @@ async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection
         return
     c = heard_persons.c
     await tx.execute(sa.delete(heard_persons).where(c.org_id == org_id, c.party_id == party_id))
-    if rows := [{"org_id": org_id, "person_id": person_id, "party_id": party_id} for person_id in persons]:
+    named = [{"org_id": org_id, "person_id": person_id, "party_id": party_id, **news} for person_id in persons]
+    if rows := [{**row, "seal": seal_of(tx, heard_persons, row)} for row in named]:
         await tx.execute(sa.insert(heard_persons), rows)
 
 
@@ -117,11 +124,13 @@ class HeardParties:
         self._ask = ask
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
-        c = heard_persons.c
+        c, last = heard_persons.c, heard_parties.c
+        same = [c[name] == last[name] for name in ("org_id", "party_id", "version", "incarnation")]
+        mine = sa.select(heard_persons).join(heard_parties, sa.and_(*same))
+        mine = mine.where(c.org_id == principal.org_id, c.person_id == principal.person)
         with acting_as(principal):
             async with self._database.begin() as tx:
-                mine = sa.select(c.party_id).where(c.org_id == principal.org_id, c.person_id == principal.person)
-                heard = frozenset(await tx.scalars(mine))
+                heard = frozenset(row.party_id for row in keep_sealed(tx, heard_persons, await tx.execute(mine)))
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)
 

@@ -42,7 +42,16 @@ _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class NotSealed(Exception):
-    """A row says what this service did not write. The message names the row and none of its values."""
+    """A row says what this service did not write. It is named, and none of its values is.
+
+    Args:
+        place: Its table.
+        row: Which of its rows, by its key.
+    """
+
+    def __init__(self, place: str, row: str) -> None:
+        self.row = f"{place} {row}"
+        super().__init__(f"{self.row} was not written by this service, or with a key that it does not have")
 
 
 def read_data_keys(path: Path) -> tuple[bytes, ...]:
@@ -106,7 +115,7 @@ class Seals:
         """Counts and logs a row that is not ours. Raises: NotSealed."""
         ROWS_NOT_SEALED.labels(place).inc()
         log.error("row_not_sealed", place=place, row=row)
-        raise NotSealed(f"{place} {row} was not written by this service, or with a key that it does not have")
+        raise NotSealed(place, row)
 
     def digest_proof(self, place: str, *values: Any) -> bytes:
         """What a row is written with that a later step must prove: `key id (4) | SHA-256 of the proof`."""
