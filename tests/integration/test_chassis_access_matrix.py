@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from joserfc.jwk import ECKey
@@ -116,9 +117,9 @@ class Served:
                 return error.code().name
         return self.principal
 
-    async def handle(self, _: Any, __: Any) -> bytes:
+    async def handle(self, _: Any, __: Any) -> Empty:
         self.principal = current_principal()
-        return b""
+        return Empty()
 
 
 def methods_of(area: str) -> list[MethodDescriptor]:
@@ -138,7 +139,7 @@ async def serving(keys: Keys, area: str) -> AsyncIterator[Served]:
         for service in services:
             handlers = {
                 method.name: grpc.unary_unary_rpc_method_handler(
-                    served.handle, GetMessageClass(method.input_type).FromString, lambda answer: answer
+                    served.handle, GetMessageClass(method.input_type).FromString, Empty.SerializeToString
                 )
                 for method in service.methods
             }
