@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
 from services.chassis.values.ids import new_id
+from services.compliance.domain.refusals import MovementNotDecided
 from tests.support.escrow import key, refusal, usd
 
 
@@ -103,4 +105,31 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     assert all(result.replayed for result in again.results)
     assert [result.journal_entry for result in again.results] == [
         result.journal_entry for result in answer.results[1:4]
+    ]
+
+
+async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_asked_for_every_line(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -60), ("subscription:inv-001", -40))
+    part = postings_pb.PartyAmount(party_id="inv-001", amount=usd(40))
+    content, offering_id, distribution_id = "a" * 64, new_id("off"), new_id("dist")
+    given = {"idempotency_key": content, "escrow_account_id": account}
+    release = postings_pb.ReleaseSubscriptionsRequest(**given, offering_id=offering_id, subscriptions=[part])
+    declare = postings_pb.DeclareDistributionRequest(**given, distribution_id=distribution_id, payables=[part])
+    escrow.notary.refusal = MovementNotDecided("No.")
+    before = await escrow.posted(account)
+    assert (await refusal(escrow.call("ReleaseSubscriptions", release, escrow.transactions)))[
+        0
+    ] == "MOVEMENT_NOT_DECIDED"
+    assert (await refusal(escrow.call("DeclareDistribution", declare, escrow.transactions)))[
+        0
+    ] == "MOVEMENT_NOT_DECIDED"
+    assert await escrow.posted(account) == before
+
+    def line(kind: str) -> Movement.Line:
+        return Movement.Line(ledger_account_kind=kind, party_id="inv-001", amount=usd(40))
+
+    assert escrow.notary.asked == [
+        ("CLOSE_OFFERING", offering_id, content, account, [line("SUBSCRIPTION")]),
+        ("APPROVE_DISTRIBUTION", distribution_id, content, account, [line("DISTRIBUTABLE")]),
     ]
