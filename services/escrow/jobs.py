@@ -9,7 +9,7 @@ from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database, driver_connection
-from services.chassis.data.seals import NotSealed
+from services.chassis.data.seals import NotSealed, seals_of
 from services.chassis.events.watch import Faults
 from services.chassis.process.jobs import Job
 from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
@@ -43,22 +43,19 @@ class BookCheck:
         self._after = checks.FIRST
 
     async def run(self) -> int:
-        """Of how many escrow accounts it looked at entries, and found all ours."""
+        """Of how many escrow accounts it looked at entries, where there are more; else it has time until the next."""
         async with self._database.begin_for_all() as tx:
             unchecked = await checks.list_unchecked(tx, _BATCH_MAX)
-            unsealed, self._after = await checks.list_unsealed(tx, self._database.seals, self._after, _CHECKS_MAX)
-        return sum([await self._check(place, last) for place, last in (*unchecked, *unsealed)])
-
-    async def _check(self, place: checks.Place, last: int) -> bool:
-        title = f"{checks.ENTRIES} of {place[1]}"
-        try:
-            async with self._database.begin_for_all() as tx:
-                await checks.check_on(await driver_connection(tx), self._database.seals, place, last)
-        except NotSealed as refusal:
-            self._faults[title] = [str(refusal)]
-            return False
-        self._faults.pop(title, None)
-        return True
+            unsealed, self._after = await checks.list_unsealed(tx, self._after, _CHECKS_MAX)
+            found = await checks.check_each(await driver_connection(tx), seals_of(tx), (*unchecked, *unsealed))
+        for (_, escrow_account_id), refusal in found.items():
+            title = f"{checks.ENTRIES} of {escrow_account_id}"
+            if refusal is None:
+                self._faults.pop(title, None)
+            else:
+                self._faults[title] = [str(refusal)]
+        sound = sum(refusal is None for refusal in found.values())
+        return sound if len(unchecked) == _BATCH_MAX or len(found) < len(unchecked) + len(unsealed) else 0
 
 
 async def expire_holds(dependencies: Dependencies) -> int:

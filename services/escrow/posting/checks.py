@@ -9,9 +9,10 @@ process for what it has looked at or booked itself: then asking costs nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -20,18 +21,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import driver_connection
-from services.chassis.data.seals import Seals, seals_of
+from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.escrow import store
 from services.escrow.domain.journal import NewEntry
 from services.escrow.tables import book_checks, escrow_accounts
 
 ENTRIES = "journal_entries"
 _CHECK = "book_checks"
-_AT_ONCE = 2_000  # entries read at once
+_AT_ONCE = 500  # entries are read, and looked at, while others wait for this process
 
 _FIND_CHECKED = "SELECT sequence, seal FROM book_checks WHERE org_id = $1 AND escrow_account_id = $2"
 _SAVE_CHECKED = """
-INSERT INTO book_checks (org_id, escrow_account_id, sequence, seal) VALUES ($1, $2, $3, $4)
+INSERT INTO book_checks (org_id, escrow_account_id, sequence, seal)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
 ON CONFLICT (org_id, escrow_account_id) DO UPDATE SET sequence = excluded.sequence, seal = excluded.seal
 """
 
@@ -93,27 +95,30 @@ async def check_book(tx: AsyncConnection, escrow_account_id: str, last: int) -> 
     await Checks(seals_of(tx)).check(await driver_connection(tx), place, last)
 
 
-async def list_unchecked(tx: AsyncConnection, most: int) -> list[tuple[Place, int]]:
-    """Escrow accounts with entries that were not looked at, and how many entries each has; the latest first."""
+class Unchecked(NamedTuple):
+    """An escrow account of which entries are to be looked at: those after `known`, up to `last`."""
+
+    place: Place
+    known: int
+    last: int
+
+
+async def list_unchecked(tx: AsyncConnection, most: int) -> list[Unchecked]:
+    """Escrow accounts with entries that were not looked at; the latest first."""
     entries = escrow_accounts.c.entry_sequence
     query = _select_checks().where(entries > sa.func.coalesce(book_checks.c.sequence, 0))
-    found = await tx.execute(query.order_by(escrow_accounts.c.booked_at.desc()).limit(most))
-    return [((row.org_id, row.escrow_account_id), row.entry_sequence) for row in found]
+    found = (await tx.execute(query.order_by(escrow_accounts.c.booked_at.desc()).limit(most))).all()
+    return [Unchecked(_place_of(row), _known_of(seals_of(tx), row), row.entry_sequence) for row in found]
 
 
-async def list_unsealed(
-    tx: AsyncConnection, seals: Seals, after: Place, most: int
-) -> tuple[list[tuple[Place, int]], Place]:
+async def list_unsealed(tx: AsyncConnection, after: Place, most: int) -> tuple[list[Unchecked], Place]:
     """Of the next escrow accounts those of which somebody else says that they were looked at; and the last of all."""
     key = sa.tuple_(escrow_accounts.c.org_id, escrow_accounts.c.escrow_account_id)
     query = _select_checks().where(key > after, book_checks.c.sequence.is_not(None)).order_by(key).limit(most)
     rows = (await tx.execute(query)).all()
-    found = []
-    for row in rows:
-        place = row.org_id, row.escrow_account_id
-        if not seals.are_sealed(row.seal, _CHECK, *place, row.sequence):
-            found.append((place, row.entry_sequence))
-    return found, (rows[-1].org_id, rows[-1].escrow_account_id) if rows else FIRST
+    seals = seals_of(tx)
+    found = [Unchecked(_place_of(row), 0, row.entry_sequence) for row in rows if _known_of(seals, row) == 0]
+    return found, _place_of(rows[-1]) if rows else FIRST
 
 
 def _select_checks() -> sa.Select[Any]:
@@ -123,16 +128,56 @@ def _select_checks() -> sa.Select[Any]:
     return query.outerjoin_from(escrow_accounts, book_checks, same)
 
 
-async def check_on(connection: Connection, seals: Seals, place: Place, last: int) -> int:
-    """Looks at entries that were not looked at before, not too many at once, and remembers it; returns up to which.
+def _place_of(row: Any) -> Place:
+    return row.org_id, row.escrow_account_id
 
-    Raises: NotSealed.
+
+def _known_of(seals: Seals, row: Any) -> int:
+    """Up to which entry this service says that all were looked at."""
+    is_ours = row.sequence is not None and seals.are_sealed(row.seal, _CHECK, *_place_of(row), row.sequence)
+    return row.sequence if is_ours else 0
+
+
+async def check_each(
+    connection: Connection, seals: Seals, unchecked: Iterable[Unchecked]
+) -> dict[Place, NotSealed | None]:
+    """Looks at entries of escrow accounts, not too many at once, and remembers up to which all are ours.
+
+    Returns: Each account that it looked at, with what is not ours of it.
     """
-    known = await _read_checked(connection, seals, place)
-    last = min(last, known + _AT_ONCE)
-    await _check_entries(connection, seals, place, known, last)
-    await connection.execute(_SAVE_CHECKED, *place, last, seals.make(_CHECK, *place, last))
-    return last
+    room, spans = _AT_ONCE, dict[Place, range]()
+    for place, known, last in unchecked:
+        spans[place] = range(known + 1, min(last, known + room) + 1)
+        room -= len(spans[place])
+    numbers = [(*place, number) for place, span in spans.items() for number in span]
+    entries: dict[Place, list[list[Record]]] = defaultdict(list)
+    for number, legs in groupby(await store.list_booked_legs(connection, numbers), key=_number_of):
+        entries[number[:2]].append(list(legs))
+    found, sound = dict[Place, NotSealed | None](), []
+    for place, span in sorted((place, span) for place, span in spans.items() if span):
+        try:
+            _check_span(seals, place, span, entries[place])
+        except NotSealed as refusal:
+            found[place] = refusal
+        else:
+            found[place] = None
+            sound.append((*place, span[-1]))
+    if sound:
+        marks = [seals.make(_CHECK, *mark) for mark in sound]
+        await connection.execute(_SAVE_CHECKED, *map(list, zip(*sound, strict=True)), marks)
+    return found
+
+
+def _check_span(seals: Seals, place: Place, span: range, entries: Sequence[Sequence[Record]]) -> None:
+    """Returns if these are the entries of the span, and all ours. Raises: NotSealed."""
+    for legs in entries:
+        check_entry(seals, legs)
+    if len(entries) < len(span):
+        seals.refuse(ENTRIES, f"{place[1]} {span[0]} to {span[-1]}")
+
+
+def _number_of(leg: Record) -> tuple[str, str, int]:
+    return leg["org_id"], leg["escrow_account_id"], leg["journal_sequence"]
 
 
 class Checks:
@@ -181,12 +226,7 @@ async def _read_checked(connection: Connection, seals: Seals, place: Place) -> i
 
 async def _check_entries(connection: Connection, seals: Seals, place: Place, after: int, last: int) -> None:
     while after < last:
-        upto = min(last, after + _AT_ONCE)
-        numbers = range(after + 1, upto + 1)
-        rows = await store.list_booked_legs(connection, [(*place, number) for number in numbers])
-        entries = [list(group) for _, group in groupby(rows, key=lambda row: row["journal_sequence"])]
-        for legs in entries:
-            check_entry(seals, legs)
-        if len(entries) < len(numbers):
-            seals.refuse(ENTRIES, f"{place[1]} {after + 1} to {upto}")
-        after = upto
+        span = range(after + 1, min(last, after + _AT_ONCE) + 1)
+        rows = await store.list_booked_legs(connection, [(*place, number) for number in span])
+        _check_span(seals, place, span, [list(legs) for _, legs in groupby(rows, key=_number_of)])
+        after = span[-1]
