@@ -15,9 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.chassis.values.ids import new_id
 from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
+from services.escrow.posting.acceptance import accept
 from tests.integration.test_escrow_guards import posting
 from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, key, new_entry, usd
@@ -42,6 +44,7 @@ async def opened(escrow: Escrow) -> str:
 async def forge(escrow: Escrow, account: str, asked: PostingKey | None = None) -> None:
     """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
     call = posting([account], kinds="CASH,SUBSCRIPTION", parties='"",inv-001').replace("'{org_1}'", ":orgs")
+    call = call.replace("{je_x}", f"{{{new_id('je')}}}")
     if asked is not None:
         call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
         call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
@@ -96,6 +99,28 @@ async def test_no_money_leaves_an_escrow_account_with_an_entry_that_the_service_
     assert await pay(escrow, other) == "journal_entry"
     [(title, _)] = (await check(escrow)).items()
     assert account in title
+
+
+async def test_an_entry_that_an_operator_accepted_keeps_no_money_back_and_those_before_it_still_do(escrow):
+    account = await opened(escrow)
+    assert await pay(escrow, account) == "journal_entry"
+    await forge(escrow, account)
+    await forge(escrow, account)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    place = escrow.org_id, account
+    with pytest.raises(NotSealed):
+        await accept(escrow.database, place, 4)
+    with pytest.raises(LookupError):
+        await accept(escrow.database, place, 5)
+    assert "entry 3 " in await accept(escrow.database, place, 3)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    await accept(escrow.database, place, 4)
+    assert await pay(escrow, account) == "journal_entry"
+    assert await check(escrow) == {}
+    with pytest.raises(LookupError):
+        await accept(escrow.database, place, 3)
 
 
 @pytest.mark.parametrize("seal", ["seal", "'made up'"])

@@ -77,7 +77,6 @@ class Runtime:
         self.serving = asyncio.Event()
         self._channels: dict[str, aio.Channel] = {}
         # What is wrong, by what it is wrong with: as long as there is any, the service is not ready.
-        # What is wrong, by what it is wrong with: as long as there is any, the service is not ready.
         self.faults: Faults = {}
         # Set in the course of the drain: relay, consumers and jobs end.
         self._quiet = asyncio.Event()

@@ -180,6 +180,27 @@ def _number_of(leg: Record) -> tuple[str, str, int]:
     return leg["org_id"], leg["escrow_account_id"], leg["journal_sequence"]
 
 
+async def accept_entry(connection: Connection, seals: Seals, place: Place, number: int) -> str:
+    """Remembers that an entry was looked at though it is not ours, and that all before it are.
+
+    Returns: The entry in words.
+
+    Raises:
+        NotSealed: one before it is not ours.
+        LookupError: there is no such entry, or it was looked at.
+    """
+    legs = await store.list_booked_legs(connection, [(*place, number)])
+    known = await _read_checked(connection, seals, place)
+    if not legs or number <= known:
+        raise LookupError(f"{place[1]} has no entry {number} that was not looked at")
+    await _check_entries(connection, seals, place, known, number - 1)
+    await connection.execute(
+        _SAVE_CHECKED, *([value] for value in (*place, number)), [seals.make(_CHECK, *place, number)]
+    )
+    moved = ", ".join(f"{leg['direction']} {leg['kind']} {leg['party_id']} {leg['amount_minor']}" for leg in legs)
+    return f"{place[1]}: entry {number} ({legs[0]['journal_entry_id']}) is accepted as it is: {moved}."
+
+
 class Checks:
     """What is known of the book to be ours, by escrow account."""
 
@@ -212,7 +233,13 @@ class Checks:
         known = self._known.get(place)
         if known is None:
             known = await _read_checked(connection, self._seals, place)
-        await _check_entries(connection, self._seals, place, known, last)
+        try:
+            await _check_entries(connection, self._seals, place, known, last)
+        except NotSealed:
+            accepted = await _read_checked(connection, self._seals, place)
+            if accepted <= known:
+                raise
+            await _check_entries(connection, self._seals, place, accepted, last)
         self._known[place] = max(known, last)
 
 
