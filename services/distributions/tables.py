@@ -7,7 +7,7 @@ of a row, and is what its etag is made of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from enum import Enum
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -17,6 +17,7 @@ from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.distributions.domain import states
+from services.distributions.domain.payout import PayoutType
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
@@ -51,9 +52,9 @@ def _changes() -> tuple[sa.Column[object], ...]:
     )
 
 
-def _status(table: str, statuses: Sequence[object]) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{getattr(status, 'value')}'" for status in statuses)  # noqa: B009
-    return sa.CheckConstraint(f"status IN ({listed})", name=f"{table}_status")
+def _one_of(table: str, column: str, values: type[Enum]) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{each.value}'" for each in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{table}_{column}")
 
 
 def _of(table: str, key: str) -> sa.ForeignKeyConstraint:
@@ -116,7 +117,7 @@ offerings = sa.Table(
     sa.CheckConstraint("deadline_at > open_at", name="offerings_deadline"),
     sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
     sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
-    _status("offerings", list(states.OfferingStatus)),
+    _one_of("offerings", "status", states.OfferingStatus),
 )
 
 # What the book says is kept as sums that do not depend on the order of events: `funded_minor` from journal entries,
@@ -157,7 +158,7 @@ investments = sa.Table(
     sa.CheckConstraint(
         "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
     ),
-    _status("investments", list(states.InvestmentStatus)),
+    _one_of("investments", "status", states.InvestmentStatus),
 )
 
 # One row a contribution that transactions reported on: the newest report (by its version) is the one that counts.
@@ -227,7 +228,7 @@ distributions = sa.Table(
         " AND approved_hash = content_hash AND content_hash IS NOT NULL AND basis_version IS NOT NULL)",
         name="distributions_approved",
     ),
-    _status("distributions", list(states.DistributionStatus)),
+    _one_of("distributions", "status", states.DistributionStatus),
 )
 
 distribution_tiers = sa.Table(
@@ -267,7 +268,7 @@ allocations = sa.Table(
     sa.Index("allocations_party", "org_id", "party_id", "distribution_id"),
     sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
     sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
-    _status("allocations", list(states.AllocationStatus)),
+    _one_of("allocations", "status", states.AllocationStatus),
 )
 
 # What each tier pays to the payee. At the end of a transaction the lines of an allocation sum to its amount, which a
@@ -342,12 +343,12 @@ payouts = sa.Table(
     ),
     sa.Index("payouts_requested", "org_id", "saga_id", postgresql_where=sa.text("status = 'REQUESTED'")),
     sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
-    sa.CheckConstraint("type IN ('DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="payouts_type"),
+    _one_of("payouts", "type", PayoutType),
     sa.CheckConstraint(
         "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL) AND (type = 'REFUND') = (investment_id IS NOT NULL)",
         name="payouts_subject",
     ),
-    _status("payouts", list(states.PayoutStatus)),
+    _one_of("payouts", "status", states.PayoutStatus),
 )
 
 # Work that a crash must not lose: where it stands, when it is due by the database's clock, and for whom it acts.

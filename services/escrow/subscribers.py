@@ -25,8 +25,6 @@ from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE
 from services.escrow.domain.journal import Leg, NewEntry, build_key
 from services.escrow.domain.stages import (
-    MONEY_IN,
-    MONEY_OUT,
     Moving,
     Position,
     Stage,
@@ -34,6 +32,7 @@ from services.escrow.domain.stages import (
     reversed_entry,
     type_of,
 )
+from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
 
 _Transaction = transactions_pb2.Transaction
@@ -42,9 +41,8 @@ _Transaction = transactions_pb2.Transaction
 def _make_handler(stage: Stage) -> Handler:
     async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
         transaction = event.transaction
-        moving = Moving(_Transaction.Type.Name(transaction.type), transaction.party_id, transaction.amount.amount_minor)
-        if moving.type in MONEY_IN or moving.type in MONEY_OUT:
-            await _book_stage(tx, stage, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
+        moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
+        await _book_stage(tx, stage, moving, transaction, from_timestamp(event.meta.occur_time), delivery)
 
     return handle
 
@@ -76,7 +74,7 @@ async def _book_stage(
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
     await book_in(tx, [_build_entry(stage, moving, transaction, legs, history, occurred_at, delivery)], delivery.now)
-    if stage is Stage.SETTLED and moving.type == "ESCROW_DEPOSIT" and _is_at_risk(transaction) and not frozen:
+    if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
         await holds.reserve_money(
             tx,
             escrow_account_id,
@@ -106,7 +104,6 @@ def _build_entry(
     occurred_at: datetime,
     delivery: Delivery,
 ) -> NewEntry:
-    words = moving.type.replace("_", " ").capitalize()
     return NewEntry(
         org_id=delivery.org_id,
         escrow_account_id=transaction.escrow_account_id,
@@ -117,10 +114,10 @@ def _build_entry(
             transaction.transaction_id,
             _attempt(transaction),
             stage.value,
-            body=f"{moving.type} {moving.party_id} {moving.amount_minor}".encode(),
+            body=f"{moving.type.name} {moving.party_id} {moving.amount_minor}".encode(),
         ),
         type=type_of(stage, moving),
-        description=f"{words} {stage.value}",
+        description=f"{moving.type.label} {stage.value}",
         legs=legs,
         created_by=delivery.actor or "service:transactions",
         effective_at=min(occurred_at, delivery.now),
@@ -142,7 +139,7 @@ async def _end_return_risk(
     tx: AsyncConnection, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
 ) -> None:
     """Releases the hold, if there is one. In a frozen account it ends by itself once that is unfrozen."""
-    if _Transaction.Type.Name(transaction.type) != "ESCROW_DEPOSIT":
+    if not _type_of(transaction).is_held:
         return
     account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
     try:
@@ -160,8 +157,11 @@ def _hold_id(transaction: transactions_pb2.Transaction) -> str:
 
 def _attempt(transaction: transactions_pb2.Transaction) -> str:
     """What tells one try of a transaction from the next: debits count presentments, payouts attempts."""
-    money_in = _Transaction.Type.Name(transaction.type) in MONEY_IN
-    return str(transaction.presentments if money_in else transaction.attempts)
+    return str(transaction.presentments if _type_of(transaction).is_debit else transaction.attempts)
+
+
+def _type_of(transaction: transactions_pb2.Transaction) -> TransactionType:
+    return require_type(_Transaction.Type.Name(transaction.type))
 
 
 SUBSCRIPTIONS = (

@@ -1,27 +1,37 @@
-"""The table of types is the only place that says what holds for a type, and the contract takes what it says."""
+"""Each service has one table of the types of transactions that it deals with, and they say what the contract says."""
 
 from __future__ import annotations
 
 import ast
+import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from buf.validate import validate_pb2
 from google.protobuf.message import Message
-from realco.escrow.v1 import journal_pb2
+from realco.escrow.v1.postings_pb2 import BatchSubmitPayoutsRequest
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.events.consumer import Delivery
+from services.distributions.domain.payout import PayoutType
+from services.escrow.domain.types import PAYOUTS_BY_SOURCE, UnknownTransactionType
+from services.escrow.domain.types import TYPES as BOOKED
+from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.types import TYPES
 
-SERVICE = Path(__file__).parents[2] / "services" / "transactions"
+SERVICES = Path(__file__).parents[2] / "services"
+TABLES = {"transactions/domain/types.py", "escrow/domain/types.py", "distributions/domain/payout.py"}
 _FIELD: Any = validate_pb2.field
 
 
-def taken_by(request: type[Message]) -> set[str]:
-    """The types that a request may name."""
-    rules = request.DESCRIPTOR.fields_by_name["type"].GetOptions().Extensions[_FIELD]
-    return {pb.Transaction.Type.Name(number) for number in getattr(rules.enum, "in")}
+def taken_by(request: type[Message], field: str = "type") -> set[str]:
+    """The names that an enum of a request may have."""
+    described = request.DESCRIPTOR.fields_by_name[field]
+    numbers = getattr(described.GetOptions().Extensions[_FIELD].enum, "in")
+    return {described.enum_type.values_by_number[number].name for number in numbers}
 
 
 def test_people_order_what_comes_in_and_services_what_goes_out():
@@ -31,17 +41,41 @@ def test_people_order_what_comes_in_and_services_what_goes_out():
     }
 
 
-def test_a_payout_is_taken_from_a_ledger_account_of_escrow():
-    sources = {each.source for each in TYPES.values() if each.source}
-    assert sources <= set(journal_pb2.LedgerAccount.Kind.keys())
+def test_escrow_books_every_type_that_is_made_as_it_is_made():
+    assert {each.name: each.is_debit for each in BOOKED.values()} == {
+        each.name: each.is_debit for each in TYPES.values()
+    }
+
+
+def test_a_payout_is_taken_from_the_ledger_account_that_escrow_takes_it_from():
+    ordered = {each.source: each.name for each in TYPES.values() if not each.is_debit}
+    assert ordered == {kind.value: each.name for kind, each in PAYOUTS_BY_SOURCE.items()}
+    assert taken_by(BatchSubmitPayoutsRequest.Item, "source") == set(ordered)
+    assert len(ordered) == len([each for each in TYPES.values() if not each.is_debit]), "two have the same source"
+
+
+def test_distributions_orders_every_payout():
+    assert {each.value for each in PayoutType} == taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item)
+
+
+@pytest.mark.parametrize("name", sorted(set(pb.Transaction.Type.keys()) - set(BOOKED)))
+def test_escrow_sets_aside_what_became_of_a_type_that_it_does_not_know(name):
+    [subscription] = SUBSCRIPTIONS
+    delivery = Delivery("org_1", "admin-1", datetime(2026, 1, 1, tzinfo=UTC))
+    for event, handle in subscription.handlers.items():
+        with pytest.raises(UnknownTransactionType):
+            asyncio.run(handle(None, event(transaction=pb.Transaction(type=name)), delivery))
 
 
 def test_no_other_file_names_a_type():
+    """Some names mean something else too, outside the service that makes transactions."""
+    only_types = {name for name in TYPES if name.startswith("ESCROW_")}
     named = [
-        f"{file.relative_to(SERVICE)}:{node.lineno} {node.value}"
-        for file in SERVICE.rglob("*.py")
-        if file.name != "types.py" and "migrations" not in file.parts
+        f"{place}:{node.lineno} {node.value}"
+        for file in SERVICES.rglob("*.py")
+        if (place := str(file.relative_to(SERVICES))) not in TABLES and "migrations" not in file.parts
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Constant) and node.value in TYPES
+        if isinstance(node, ast.Constant)
+        and node.value in (set(TYPES) if place.startswith("transactions/") else only_types)
     ]
-    assert named == [], "ask domain/types.py what holds for it"
+    assert named == [], f"ask the table of the service what holds for it: {sorted(TABLES)}"

@@ -31,7 +31,7 @@ from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
 from services.escrow.dependencies import Dependencies
-from services.escrow.domain.stages import MONEY_IN
+from services.escrow.domain.types import TYPES
 from services.escrow.jobs import expire_holds
 from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
@@ -325,7 +325,7 @@ class Payment:
     def _settle(self, now: datetime) -> None:
         """The times that the transactions service gives money that arrived on this rail."""
         rail = RAILS[Transaction.PaymentMethod.Name(self.transaction.payment_method)]
-        is_debit = Transaction.Type.Name(self.transaction.type) in MONEY_IN
+        is_debit = TYPES[Transaction.Type.Name(self.transaction.type)].is_debit
         self.transaction.settle_time.CopyFrom(to_timestamp(now))
         end = compute_return_risk_end(now, rail, is_debit=is_debit)
         if end is not None:

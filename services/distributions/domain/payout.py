@@ -24,6 +24,14 @@ class PayoutType(Enum):
     REFUND = "REFUND"
 
 
+# What a transaction says that it pays.
+DESCRIPTIONS = {
+    PayoutType.DISTRIBUTION: "Distribution",
+    PayoutType.ESCROW_WITHDRAWAL: "Proceeds of the offering",
+    PayoutType.REFUND: "Refund of a contribution",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payout:
     request_key: str

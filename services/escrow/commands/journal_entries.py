@@ -32,7 +32,6 @@ from services.escrow.domain.chart import (
     Kind,
     LedgerAccount,
     account_of_party,
-    line_of,
 )
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
@@ -49,18 +48,13 @@ from services.escrow.domain.journal import (
     mirror,
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
+from services.escrow.domain.stages import Stage
+from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.group_commit import Poster
 
 # Clocks of callers may be ahead of ours by so much.
 _CLOCK_SKEW = timedelta(seconds=5)
-
-# What a payout takes its money from: the type of its entry, and what it says.
-_SOURCES = {
-    Kind.PAYABLE: (EntryType.DISTRIBUTION, "Distribution payout submitted"),
-    Kind.ISSUER_PROCEEDS: (EntryType.WITHDRAWAL, "Payout of proceeds submitted"),
-    Kind.SUBSCRIPTION: (EntryType.REFUND, "Refund submitted"),
-}
 
 
 async def post_journal_entry(
@@ -275,14 +269,13 @@ def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEn
 
 def _build_payout(item: postings_pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
     """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
-    source = Kind(journal_pb.LedgerAccount.Kind.Name(item.source))
-    entry_type, description = _SOURCES[source]
-    account = account_of_party(source, item.party_id) if line_of(source).of_party else LedgerAccount(source)
+    payout = PAYOUTS_BY_SOURCE[Kind(journal_pb.LedgerAccount.Kind.Name(item.source))]
+    source = payout.ledger_account_of(item.party_id)
     return _build_for_service(
         item,
-        type=entry_type,
-        description=description,
-        legs=(debit(account, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
+        type=payout.entry_type,
+        description=f"{payout.label} {Stage.SUBMITTED.value}",
+        legs=(debit(source, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
         currency=item.amount.currency_code,
         transaction_id=item.transaction_id,
         investment_id=item.investment_id or None,

@@ -3,14 +3,14 @@
 The book's own entries of a transaction add up to its position; each stage is judged against that, so one that comes
 twice, late or without its predecessor posts what is true and nothing twice.
 
-| stage | money in (ESCROW_DEPOSIT, DEPOSIT) | money out (DISTRIBUTION, ESCROW_WITHDRAWAL, REFUND) |
+| stage | money in | money out |
 |---|---|---|
 | SUBMITTED | pending: Dr IN_TRANSIT / Cr target | nothing: BatchSubmitPayouts has booked it |
 | SETTLED | pending undone; Dr IN_TRANSIT / Cr target, Dr CASH / Cr IN_TRANSIT | Dr IN_TRANSIT / Cr CASH it covers |
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
-The target is the party's SUBSCRIPTION or DISTRIBUTABLE, and SUSPENSE while the account is frozen.
+Which type is which, and what its target is, says types.py; the target is SUSPENSE while the account is frozen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from enum import Enum
 
 from services.escrow.domain.chart import (
     CASH,
-    DISTRIBUTABLE,
     IN_TRANSIT,
     SUSPENSE,
     Direction,
@@ -31,6 +30,7 @@ from services.escrow.domain.chart import (
     account_of_party,
 )
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit
+from services.escrow.domain.types import TransactionType
 
 
 class Stage(Enum):
@@ -42,27 +42,18 @@ class Stage(Enum):
     RETURNED = "returned"  # the bank sent it back, or we undid it
 
 
-# What money in is for, and the type of the entry that money out was booked as.
-MONEY_IN = frozenset({"ESCROW_DEPOSIT", "DEPOSIT"})
-MONEY_OUT = {
-    "DISTRIBUTION": EntryType.DISTRIBUTION,
-    "ESCROW_WITHDRAWAL": EntryType.WITHDRAWAL,
-    "REFUND": EntryType.REFUND,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Moving:
     """The transaction that reached a stage."""
 
-    type: str
+    type: TransactionType
     party_id: str
     amount_minor: int
 
     @property
     def target(self) -> LedgerAccount:
-        """The ledger account that money in belongs to."""
-        return DISTRIBUTABLE if self.type == "DEPOSIT" else account_of_party(Kind.SUBSCRIPTION, self.party_id)
+        """The ledger account that money in belongs to, and money out is taken from."""
+        return self.type.ledger_account_of(self.party_id)
 
 
 class Position:
@@ -106,12 +97,10 @@ Available = Callable[[LedgerAccount], int]
 def build_legs(
     stage: Stage, moving: Moving, booked: Position, *, frozen: bool = False, available: Available = lambda _: 0
 ) -> tuple[Leg, ...]:
-    """The legs the stage posts; none where the book has it already, or where it does not concern the book."""
-    if moving.type in MONEY_IN:
+    """The legs the stage posts; none where the book has it already."""
+    if moving.type.is_debit:
         return _money_in(stage, moving, booked, frozen=frozen, available=available)
-    if moving.type in MONEY_OUT:
-        return _money_out(stage, booked, available)
-    return ()
+    return _money_out(stage, booked, available)
 
 
 def _money_in(stage: Stage, moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
@@ -176,7 +165,7 @@ def type_of(stage: Stage, moving: Moving) -> EntryType:
         return EntryType.RETURN
     if stage is Stage.ENDED:
         return EntryType.REVERSAL
-    return MONEY_OUT.get(moving.type, EntryType.DEPOSIT)
+    return moving.type.entry_type
 
 
 def reversed_entry(stage: Stage, entries: Sequence[tuple[str, Sequence[Leg]]]) -> str | None:

@@ -29,10 +29,10 @@ from services.chassis.values.refusals import (
 )
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from tests.support.ledger_accounts import ledger_account
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
-_PAYOUT_TYPES = {"PAYABLE": _Type.DISTRIBUTION, "ISSUER_PROCEEDS": _Type.WITHDRAWAL, "SUBSCRIPTION": _Type.REFUND}
 
 
 class MemoryEscrow:
@@ -130,7 +130,8 @@ class MemoryEscrow:
         named = ("transaction_id", "investment_id", "distribution_id")
         context = {name: getattr(item, name) for name in named if getattr(item, name)}
         legs = [(source, -item.amount.amount_minor), ("in_transit", item.amount.amount_minor)]
-        answer, replayed = self._post("payout", item, item.amount.currency_code, _PAYOUT_TYPES[kind], legs, context)
+        entry_type = _Type.Type.Value(PAYOUTS_BY_SOURCE[kind].entry_type.value)
+        answer, replayed = self._post("payout", item, item.amount.currency_code, entry_type, legs, context)
         result = journal_pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)
         if isinstance(answer, DomainError):
             result.failure.CopyFrom(to_failure(make_failure(answer)))

@@ -13,6 +13,7 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.wire import from_failure
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
 from services.distributions.commands.payouts.allocations import end_allocation
@@ -24,6 +25,8 @@ from services.distributions.store.investments import INVESTMENTS, save_investmen
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, ReportedPayout, find_payout, is_newest
 
+# A transaction that was cancelled did not fail, so it says no failure.
+_CANCELLED = Failure("PAYOUT_CANCELLED", "The payout ended without being paid.")
 _PAYOUT_TYPES = frozenset(each.value for each in PayoutType)
 
 
@@ -52,12 +55,7 @@ async def record_outcome(
         return
     failure = None
     if outcome is not PayoutStatus.COMPLETED:
-        failure = Failure(
-            code=transaction.failure.code or "PAYOUT_CANCELLED",
-            message=transaction.failure.message or "The payout ended without being paid.",
-            retryable=transaction.failure.retryable,
-            metadata=dict(transaction.failure.metadata),
-        )
+        failure = from_failure(transaction.failure) if transaction.HasField("failure") else _CANCELLED
     ended = replace(
         found,
         status=outcome,

@@ -18,7 +18,7 @@ from services.chassis.values.failure import Failure, make_failure
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.payout import Payout, PayoutType
+from services.distributions.domain.payout import DESCRIPTIONS, Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, save_distribution
@@ -26,12 +26,6 @@ from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
 from services.distributions.store.sagas import Saga, SagaStep, save_step
 from services.distributions.tables import allocations
-
-_DESCRIPTIONS = {
-    PayoutType.DISTRIBUTION: "Distribution",
-    PayoutType.ESCROW_WITHDRAWAL: "Proceeds of the offering",
-    PayoutType.REFUND: "Refund of a contribution",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +119,5 @@ def _to_item(payout: Payout) -> payouts_pb2.BatchCreatePayoutsRequest.Item:
         investment_id=payout.investment_id,
         distribution_id=payout.distribution_id,
         allocation_id=payout.allocation_id,
-        description=_DESCRIPTIONS[payout.type],
+        description=DESCRIPTIONS[payout.type],
     )

@@ -1,0 +1,69 @@
+"""What a transaction is to the book, by its type: one table, which everything else in this service reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from services.escrow.domain.chart import Kind, LedgerAccount, account_of_party, line_of
+from services.escrow.domain.journal import EntryType
+
+
+class UnknownTransactionType(LookupError):
+    """Money moved of a type that nobody decided about here: it must be booked, and nobody knows where."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionType:
+    """What the book does with one type.
+
+    Args:
+        label: How its journal entries name it.
+        is_debit: Whether we pull the party's money in; a payout pushes it out.
+        ledger_account_kind: What money that comes in is put on, and a payout is taken from.
+        entry_type: The type of the journal entry that puts it there, or takes it.
+        is_held: Whether the money is held while its bank may still take it back.
+    """
+
+    name: str
+    label: str
+    is_debit: bool
+    ledger_account_kind: Kind
+    entry_type: EntryType
+    is_held: bool = False
+
+    def ledger_account_of(self, party_id: str) -> LedgerAccount:
+        """The party's own where the kind is of a party."""
+        kind = self.ledger_account_kind
+        return account_of_party(kind, party_id) if line_of(kind).of_party else LedgerAccount(kind)
+
+
+TYPES: Mapping[str, TransactionType] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            TransactionType("DEPOSIT", "Deposit", True, Kind.DISTRIBUTABLE, EntryType.DEPOSIT),
+            TransactionType(
+                "ESCROW_DEPOSIT", "Escrow deposit", True, Kind.SUBSCRIPTION, EntryType.DEPOSIT, is_held=True
+            ),
+            TransactionType("DISTRIBUTION", "Distribution payout", False, Kind.PAYABLE, EntryType.DISTRIBUTION),
+            TransactionType(
+                "ESCROW_WITHDRAWAL", "Payout of proceeds", False, Kind.ISSUER_PROCEEDS, EntryType.WITHDRAWAL
+            ),
+            TransactionType("REFUND", "Refund", False, Kind.SUBSCRIPTION, EntryType.REFUND),
+        )
+    }
+)
+
+# A payout is ordered by what it is taken from, so no two types of payouts have the same.
+PAYOUTS_BY_SOURCE: Mapping[Kind, TransactionType] = MappingProxyType(
+    {each.ledger_account_kind: each for each in TYPES.values() if not each.is_debit}
+)
+
+
+def require_type(name: str) -> TransactionType:
+    """Raises UnknownTransactionType: the event is set aside as a dead letter, and nothing of it is lost."""
+    if name not in TYPES:
+        raise UnknownTransactionType(name)
+    return TYPES[name]
