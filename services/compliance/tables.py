@@ -7,9 +7,17 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.seals import sealed
+from services.chassis.values.text import MACHINE_PREFIXES
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
+
+
+def _names_person() -> sa.CheckConstraint:
+    """In another spelling it would be nobody's; with these beginnings it would be a machine's."""
+    kept = "person_id = lower(btrim(person_id)) AND person_id <> ''"
+    machine = " OR ".join(f"starts_with(person_id, '{prefix}')" for prefix in MACHINE_PREFIXES)
+    return sa.CheckConstraint(f"{kept} AND NOT ({machine})", name="person_id_names_a_person")
 
 
 def _one_of(column: str, *values: str) -> sa.CheckConstraint:
@@ -67,6 +75,7 @@ party_persons = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
+    _names_person(),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
     sa.Index("party_persons_person", "org_id", "person_id", "party_id"),
     info=sealed("org_id", "party_id", "person_id", "version"),
@@ -94,8 +103,7 @@ ended_sessions = sa.Table(
     sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True, server_default=sa.func.now()),
     sa.Column("ended_by", sa.Text, nullable=False),
-    # In another spelling it would be nobody's, and end nothing.
-    sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
+    _names_person(),
 )
 
 compliance_checks = sa.Table(

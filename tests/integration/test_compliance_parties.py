@@ -293,6 +293,21 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     assert decision.failure.code == "PARTY_NOT_CLEARED"
 
 
+async def test_the_database_itself_keeps_no_machine_and_no_other_spelling_as_a_person(compliance, postgres):
+    await compliance.create()
+    await compliance.add("ann")
+    for name in ("service:escrow", "key:reporting", "Eve", " eve", ""):
+        for forgery in (
+            (
+                f"INSERT INTO party_persons SELECT org_id, party_id, '{name}', title, version, created_by, created_at,"
+                " updated_at, seal FROM party_persons"
+            ),
+            f"INSERT INTO ended_sessions (org_id, person_id, ended_by) VALUES ('org-1', '{name}', 'admin-1')",
+        ):
+            with pytest.raises(Exception, match="person_id_names_a_person"):
+                await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
+
+
 async def test_a_person_who_was_removed_is_not_put_back_with_the_row_that_was(compliance, postgres):
     await compliance.create()
     await compliance.add("ann")

@@ -160,6 +160,32 @@ def test_an_update_takes_no_field_away_that_the_contract_says_stays(values, name
     assert field_kinds.find_faults(request) == [(name, "cannot be taken away") for name in faults]
 
 
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("ann", True),
+        ("auth0|service:1", True),
+        ("keynes", True),
+        ("service:escrow", False),
+        ("SERVICE:escrow", False),
+        ("\u017fervice:escrow", False),  # a long s
+        ("\uff53ervice\uff1aescrow", False),  # full width
+        ("ser\u00advice:escrow", False),  # with a soft hyphen
+        ("\u200b service:escrow", False),
+        ("Key:reporting", False),
+        ("\u200b", False),  # nobody sees it, so it is nobody
+        ("\ufdfa" * 80, False),  # 240 bytes, which are many more in the spelling of persons
+    ],
+)
+def test_a_person_of_a_request_is_no_machine_in_the_spelling_of_persons(name, fits):
+    faults = [] if fits else [field_kinds.PERSON_RULE]
+    one, several = parties.EndSessionsRequest(person_id=name), parties.ListPartiesRequest(person_id=["ann", name])
+    inner = parties.CreatePartyRequest(persons=[{"person_id": name}])
+    assert field_kinds.find_faults(one) == [("person_id", fault) for fault in faults]
+    assert field_kinds.find_faults(several) == [("person_id[1]", fault) for fault in faults]
+    assert field_kinds.find_faults(inner) == [("persons[0].person_id", fault) for fault in faults]
+
+
 def test_a_range_open_at_one_end_is_a_range():
     assert not field_kinds.find_faults(journal_pb2.ListLedgerEntriesRequest(from_time=Timestamp(seconds=5)))
 

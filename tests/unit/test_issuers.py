@@ -143,6 +143,8 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"https://realco.example/role": ["admin", "investor"]},
         {"https://realco.example/person": None},
         {"https://realco.example/person": "service:escrow"},
+        {"https://realco.example/person": "\u017fervice:escrow"},
+        {"sub": "KEY:reporting"},
         {"exp": NOW + 86400},
     ],
     "Microsoft Entra ID": [
@@ -261,7 +263,8 @@ async def test_two_issuers_share_no_caller_and_speak_each_for_its_own(tmp_path: 
         ([ISSUER | {"algorithms": []}], "0.algorithms"),
         ([ISSUER | {"roles": {"boss": "root"}}], "no role of ours: root"),
         ([ISSUER | {"organizations": {"all": "*"}}], "no name of an organization"),
-        ([ISSUER | {"issuer": "service:escrow"}], "only services are named like that"),
+        ([ISSUER | {"issuer": "service:escrow"}], "only services and programs are named like that"),
+        ([ISSUER | {"prefix": "Key:"}], "only services and programs are named like that"),
         ([ISSUER | {"strong_levels": ['a"b']}], "0.strong_levels"),
         ([ISSUER, ISSUER | {"prefix": "b|"}], "stands there twice"),
         ([ISSUER, ISSUER | {"issuer": "https://two.test"}], "needs a prefix of its own"),

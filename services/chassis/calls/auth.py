@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.refusals import PartyNotFound
-from services.chassis.values.text import normalize_person
+from services.chassis.values.text import SERVICE_PREFIX, normalize_person
 
 INVESTOR = "investor"
 ROLES = frozenset({INVESTOR, "sponsor", "admin", "auditor"})
 SERVICE_ROLE = "service"
-SERVICE_PREFIX = "service:"
-# One token of an event's subject, so no dot.
+# One token of an event's subject, which NATS divides at dots.
 _ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

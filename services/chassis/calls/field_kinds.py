@@ -1,4 +1,4 @@
-"""What every field of a kind keeps, in every request: texts, times, days, and ranges of times.
+"""What every field of a kind keeps, in every request: texts, persons, times, days, and ranges of times.
 
 These rules stand in no proto, so that none can be without them; only that a text may have several lines is said there
 (`(buf.validate.field).string.(realco.type.v1.lines) = true`), and which fields an update cannot take away
@@ -17,13 +17,15 @@ from google.protobuf.message import Message
 from realco.type.v1 import rules_pb2
 
 from services.chassis.calls.wire import is_date, is_time
-from services.chassis.values.text import find_fault, find_payment_number
+from services.chassis.values.text import find_fault, find_payment_number, is_name, is_person
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE, _MASK = "google.protobuf.Timestamp", "google.type.Date", "google.protobuf.FieldMask"
 _KEY = "idempotency_key"
 # Rules of our own that let no control character through: what has one of them is not looked at twice.
 _STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.currency)
+
+PERSON_RULE = "must name a person, and neither a service nor a program"
 
 Faults = list[tuple[str, str]]
 
@@ -34,6 +36,7 @@ class _Plan:
 
     texts: list[tuple[str, bool]] = field(default_factory=list)  # the field, whether it takes lines
     lists_of_texts: list[tuple[str, bool]] = field(default_factory=list)
+    persons: list[tuple[str, bool]] = field(default_factory=list)  # the field, whether it is a list
     maps: list[tuple[str, _Plan | None]] = field(default_factory=list)
     messages: list[tuple[str, _Plan]] = field(default_factory=list)
     lists: list[tuple[str, _Plan]] = field(default_factory=list)
@@ -46,7 +49,7 @@ class _Plan:
 
     @property
     def is_empty(self) -> bool:
-        fields = (self.texts, self.lists_of_texts, self.maps, self.messages, self.lists, self.keyed_lists)
+        fields = (self.texts, self.lists_of_texts, self.persons, self.maps, self.messages, self.lists, self.keyed_lists)
         return self.is_complete and self.is_sound is None and not any((*fields, self.ranges, self.not_cleared))
 
 
@@ -103,7 +106,10 @@ def _add_field(plan: _Plan, item: FieldDescriptor) -> None:
             (plan.lists if item.is_repeated else plan.messages).append((item.name, held))
     elif item.type == FieldDescriptor.TYPE_STRING:
         extension: Any = validate_pb2.field  # the stubs and the descriptors disagree about its type
-        rules = item.GetOptions().Extensions[extension].string
+        rule = item.GetOptions().Extensions[extension]
+        rules = rule.repeated.items.string if item.is_repeated else rule.string
+        if rules.Extensions[rules_pb2.subject]:
+            plan.persons.append((item.name, item.is_repeated))
         if not any(rules.HasExtension(rule) for rule in _STRICT_RULES):
             texts = plan.lists_of_texts if item.is_repeated else plan.texts
             texts.append((item.name, bool(rules.Extensions[rules_pb2.lines])))
@@ -119,6 +125,8 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
     for name, lines in plan.lists_of_texts:
         for index, text in enumerate(getattr(message, name)):
             _check_text(text, prefix, f"{name}[{index}]", lines, faults)
+    for name, is_list in plan.persons:
+        _check_persons(message, name, is_list, prefix, faults)
     for name, held in plan.messages:
         if message.HasField(name):
             _collect(getattr(message, name), held, f"{prefix}{name}.", faults)
@@ -168,6 +176,14 @@ def _check_text(text: str, prefix: str, name: str, lines: bool, faults: Faults) 
         fault = find_payment_number(text)
     if fault is not None:
         faults.append((prefix + name, fault))
+
+
+def _check_persons(message: Any, name: str, is_list: bool, prefix: str, faults: Faults) -> None:
+    """In the spelling in which they are kept: `Service:x` is one of a service, too."""
+    value = getattr(message, name)
+    for index, person in enumerate(value if is_list else [value]):
+        if is_name(person) and not is_person(person):  # else it was refused above
+            faults.append((f"{prefix}{name}[{index}]" if is_list else prefix + name, PERSON_RULE))
 
 
 def _order(value: Any) -> tuple[int, ...]:

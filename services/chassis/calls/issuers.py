@@ -13,13 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_core import from_json
 
-from services.chassis.calls.auth import ROLES, SERVICE_PREFIX, is_organization
+from services.chassis.calls.auth import ROLES, is_organization
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.errors import Unauthenticated
-from services.chassis.values.text import find_fault
+from services.chassis.values.text import MACHINE_PREFIXES, is_name, normalize_person
 
 _SETTING = "ISSUERS_FILE"
-_TEXT_BYTES_MAX = 255
 # Longer than any date that a token means, and small enough to reckon with.
 _SECONDS_MAX = 1 << 40
 
@@ -93,9 +92,9 @@ class Issuer(BaseModel):
 
     @field_validator("issuer", "prefix")
     @classmethod
-    def _is_no_service(cls, text: str) -> str:
-        if text.startswith(SERVICE_PREFIX):
-            raise ValueError("only services are named like that")
+    def _is_no_machine(cls, text: str) -> str:
+        if normalize_person(text).startswith(MACHINE_PREFIXES):
+            raise ValueError("only services and programs are named like that")
         return text
 
     @property
@@ -179,11 +178,6 @@ class Claims:
 def not_acceptable() -> Unauthenticated:
     """Always the same words: what is wrong with a token helps nobody but a thief."""
     return Unauthenticated("The token is not acceptable.")
-
-
-def is_name(text: str) -> bool:
-    """Whether it can name somebody: one line, neither too long nor with blanks at its ends."""
-    return 0 < len(text.encode("utf-8", "replace")) <= _TEXT_BYTES_MAX and not find_fault(text) and text == text.strip()
 
 
 def _text(value: Any) -> str:

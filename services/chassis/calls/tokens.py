@@ -22,12 +22,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.chassis.calls.auth import SERVICE_PREFIX, SERVICE_ROLE, Principal, is_organization
-from services.chassis.calls.issuers import Claims, Issuer, is_name, not_acceptable, read_issuers
+from services.chassis.calls.auth import SERVICE_ROLE, Principal, is_organization
+from services.chassis.calls.issuers import Claims, Issuer, not_acceptable, read_issuers
 from services.chassis.calls.keys import PublicKey, PublishedKeys
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
 from services.chassis.values.errors import PermissionDenied
-from services.chassis.values.text import normalize_person
+from services.chassis.values.text import SERVICE_PREFIX, is_name, is_person
 
 _SERVICE_TOKEN_SECONDS = 60
 _CLOCK_SKEW_SECONDS = 5
@@ -253,9 +253,7 @@ def _person_of(header: _Header, claims: Claims, issuer: Issuer, grace_seconds: i
     names, now = issuer.claims, time.time()
     subject = f"{issuer.prefix}{claims.text(names.subject)}"
     known_as = claims.text(names.person) if names.person else ""
-    # In the spelling of persons a name can be much longer, and can turn out to be a service's.
-    spelled = [normalize_person(name) for name in (subject, known_as) if name]
-    if not all(map(is_name, (subject, *spelled))) or any(name.startswith(SERVICE_PREFIX) for name in spelled):
+    if not all(is_person(name) for name in (subject, known_as) if name):
         raise not_acceptable()
     strong = claims.texts(names.methods) & issuer.strong_methods or claims.texts(names.level) & issuer.strong_levels
     at = claims.seconds(names.sign_in_time) if claims.has(names.sign_in_time) else None

@@ -11,8 +11,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import visibility_pb2
 
-from services.chassis.calls.auth import SERVICE_PREFIX, Principal
+from services.chassis.calls.auth import Principal
 from services.chassis.spelling.descriptors import MarkedFields, option
+from services.chassis.values.text import SERVICE_PREFIX
 
 
 def withhold(answer: Message, principal: Principal) -> None:

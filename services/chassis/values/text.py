@@ -104,6 +104,24 @@ def normalize_person(name: str) -> str:
     return unicodedata.normalize("NFKC", folded.casefold()).strip()
 
 
+# What begins like this is a machine: a service of ours, or a program that signs in with a key of its own.
+SERVICE_PREFIX = "service:"
+MACHINE_PREFIXES = (SERVICE_PREFIX, "key:")
+_NAME_BYTES_MAX = 255
+
+
+def is_name(text: str) -> bool:
+    """Whether it can name somebody: one line, neither too long nor with blanks at its ends."""
+    return 0 < len(text.encode("utf-8", "replace")) <= _NAME_BYTES_MAX and not find_fault(text) and text == text.strip()
+
+
+def is_person(name: str) -> bool:
+    """Whether it can name a person, also in the one spelling of persons: there a name can be much longer, or empty, or
+    turn out to be a machine's."""
+    spelled = normalize_person(name)
+    return is_name(name) and is_name(spelled) and not spelled.startswith(MACHINE_PREFIXES)
+
+
 def clean_text(value: object, length_max: int) -> str:
     """Words for people out of a document from outside, of which nothing depends: one line, what is not fit left out,
     cut at `length_max` characters. Empty where there is no text."""

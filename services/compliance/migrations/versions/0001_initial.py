@@ -155,6 +155,11 @@ def _create_tables() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
+        sa.CheckConstraint(
+            "person_id = lower(btrim(person_id)) AND person_id <> ''"
+            " AND NOT (starts_with(person_id, 'service:') OR starts_with(person_id, 'key:'))",
+            name="person_id_names_a_person",
+        ),
         sa.PrimaryKeyConstraint("org_id", "party_id", "person_id"),
     )
     op.create_index("party_persons_person", "party_persons", ["org_id", "person_id", "party_id"], unique=False)
@@ -174,7 +179,11 @@ def _create_tables() -> None:
         sa.Column("person_id", sa.Text(), nullable=False),
         sa.Column("ended_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("ended_by", sa.Text(), nullable=False),
-        sa.CheckConstraint("person_id = lower(btrim(person_id))", name="person_id_as_it_is_kept"),
+        sa.CheckConstraint(
+            "person_id = lower(btrim(person_id)) AND person_id <> ''"
+            " AND NOT (starts_with(person_id, 'service:') OR starts_with(person_id, 'key:'))",
+            name="person_id_names_a_person",
+        ),
         sa.PrimaryKeyConstraint("org_id", "person_id", "ended_at"),
     )
     op.create_table(
