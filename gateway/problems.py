@@ -1,4 +1,4 @@
-"""Every answer that is not a success, as RFC 9457 problem details; the one map from gRPC codes to HTTP statuses.
+"""Every answer that is not a success, as RFC 9457 problem details.
 
 A problem says what to act on (`code`), where (`errors[]`, JSON pointers) and which request it was (`requestId`). It
 never repeats a value the caller sent, and of a failure inside it shows an opaque id and nothing else.

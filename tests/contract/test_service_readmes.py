@@ -1,10 +1,11 @@
-"""Each service's README names the durable consumers it has and the services it calls: these, and no others."""
+"""Each service's README names the consumers, calls, jobs and warnings that it has: all of them, and no others."""
 
 from __future__ import annotations
 
 import re
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +48,23 @@ def test_what_a_readme_calls_by_name_is_called_so_in_the_code(service: Service) 
     words = set(re.findall(r"\w+", code))
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", readme_of(service)))
     assert {name for name in named - words if not name.startswith("realco_")} == set()
+
+
+@pytest.mark.parametrize("folder", ["chassis", *SERVICE_NAMES])
+def test_what_the_log_warns_of_is_on_a_page(folder: str) -> None:
+    """Of its service, or of those who run all of them."""
+    pages = [ROOT / "services" / folder / "README.md", ROOT / "docs" / "operations.md"]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages if page.exists())
+    said = {
+        name
+        for path in (ROOT / "services" / folder).rglob("*.py")
+        for name in re.findall(r"log\.(?:warning|error)\(\s*\"(\w+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert {name for name in said if f"`{name}`" not in text} == set()
+
+
+@every_service
+def test_a_readme_names_the_jobs_of_its_service(service: Service) -> None:
+    anything = SimpleNamespace(database=None, clock=None, faults={}, peers=None)
+    jobs = import_module(f"services.{service.name}.jobs").build_jobs(anything)
+    assert {job.name for job in jobs} <= set(re.findall(r"\w+", readme_of(service)))

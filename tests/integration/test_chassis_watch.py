@@ -146,7 +146,7 @@ async def test_a_message_that_a_process_of_ours_works_on_for_long_is_no_fault(da
         await publish(database, "slow")
         await chassis.until(lambda: is_held(database, inbox), seconds=10)
         assert await eye.is_sound()
-        eye.doubt()
+        eye.doubt_consumer()
         assert await eye.is_sound()
         inbox.failures["slow"].clear()
         await chassis.until(lambda: inbox.order == ["slow"], seconds=30)

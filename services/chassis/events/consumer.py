@@ -37,7 +37,7 @@ from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.watch import CHECK_SECONDS, Faults, Watch
 from services.chassis.process import telemetry
-from services.chassis.process.loops import backoff_seconds, keep_going, wait_for_any
+from services.chassis.process.loops import backoff_seconds, repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
@@ -112,7 +112,7 @@ async def run_subscription(
         for stream, subjects in subscription.subjects_by_stream().items():
             name = f"consumer:{subscription.durable}:{stream}"
             watch = Watch(database, js, subscription.durable, stream, subjects, faults)
-            group.create_task(keep_going(name, stop, partial(consumer.consume, stream, watch)))
+            group.create_task(repeat_work(name, stop, partial(consumer.consume, stream, watch)))
 
 
 async def apply(
@@ -195,7 +195,7 @@ class _Consumer:
                         async with self._holding(message):
                             await self.handle(message)
                     except OutOfTurn:
-                        watch.doubt()
+                        watch.doubt_consumer()
                         await message.nak()
         finally:
             stopping.cancel()

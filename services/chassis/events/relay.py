@@ -38,7 +38,7 @@ from services.chassis.events.streams import (
     subject_of,
 )
 from services.chassis.events.watch import Faults
-from services.chassis.process.loops import keep_going, wait_for_any
+from services.chassis.process.loops import repeat_work, wait_for_any
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, ROWS_NOT_SEALED, log
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
@@ -90,9 +90,9 @@ async def run_relay(
     """
     relay = _Relay(database, js, area, key)
     async with asyncio.TaskGroup() as both:
-        both.create_task(keep_going(f"relay:{area}", stop, lambda: relay.run(stop)))
+        both.create_task(repeat_work(f"relay:{area}", stop, lambda: relay.run(stop)))
         both.create_task(
-            keep_going(f"outbox:{area}", stop, lambda: relay.watch(stop, {} if faults is None else faults))
+            repeat_work(f"outbox:{area}", stop, lambda: relay.watch(stop, {} if faults is None else faults))
         )
     await relay.leadership.give_up()
 

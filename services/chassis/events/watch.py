@@ -56,7 +56,7 @@ class Watch:
             self._is_known = await self._check() or self._is_known
         return self._is_known and self._title not in self._faults
 
-    def doubt(self) -> None:
+    def doubt_consumer(self) -> None:
         """It must be asked about before it is believed again."""
         self._checked_at, self._is_known = float("-inf"), False
 

@@ -27,8 +27,8 @@ def backoff_seconds(failures: int, *, first: float = 0.1, most: float = 5.0) -> 
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
 
 
-async def keep_going(name: str, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Runs `work` until `stop` is set, again after every failure: servers that restart under us are daily life."""
+async def repeat_work(name: str, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Runs `work` until `stop` is set, again after every failure: servers that we depend on do restart."""
     failures = 0
     while not stop.is_set():
         try:

@@ -93,7 +93,7 @@ class PermissionDenied(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """The caller did not prove who it is. The message never says which check failed to a stranger's profit."""
+    """The caller did not prove who it is. The message does not say which check failed: that would help an attacker."""
 
     kind = Kind.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"

@@ -50,7 +50,9 @@ async def end_hopeless(
     return possible
 
 
-async def hold_back(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
+async def postpone_cooling_payouts(
+    tx: AsyncConnection, rows: Sequence[Transaction], now: datetime
+) -> list[Transaction]:
     """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
     ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_debit}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}

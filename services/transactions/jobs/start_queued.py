@@ -22,7 +22,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
-from services.transactions.jobs.obstacles import end_hopeless, hold_back
+from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
 from services.transactions.store import provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.tables import transactions
@@ -102,7 +102,7 @@ async def _begin_attempts(
     possible = await end_hopeless(tx, rows, now, refusals)
     started = await store.save_moves(
         tx,
-        await hold_back(tx, possible, now) if possible else [],
+        await postpone_cooling_payouts(tx, possible, now) if possible else [],
         Status.PROCESSING,
         actor=ACTOR,
         now=now,

@@ -153,7 +153,7 @@ async def insert_transactions(
 
 
 async def save_move(tx: AsyncConnection, row: Transaction, to: Status, **how: Any) -> Transaction:
-    """Moves one locked transaction: see move_all."""
+    """Moves one locked transaction: see save_moves."""
     return (await save_moves(tx, [row], to, **how))[0]
 
 
