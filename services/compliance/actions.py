@@ -29,8 +29,8 @@ async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_
     return messages.to_party(row, latest.get(row.party_id, {}), now, actions)
 
 
-async def answer_check(tx: AsyncConnection, row: Any) -> pb.ComplianceCheck:
-    persons = [one.person_id for one in await parties.list_persons(tx, row.party_id)]
+async def answer_check(tx: AsyncConnection, row: Any, now: datetime) -> pb.ComplianceCheck:
+    persons = await parties.list_interested_persons(tx, row.party_id, now)
     review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(row, persons))
     return messages.to_compliance_check(row, list_allowed_actions(pb.ComplianceCheck, review))
 

@@ -69,7 +69,7 @@ def answer_distribution(
             "DistributionsService/ApproveDistribution",
             lambda: rules.check_may_approve(offering, distribution, person, now),
         ),
-        ("DistributionsService/RejectDistribution", lambda: rules.check_may_reject(distribution)),
+        ("DistributionsService/RejectDistribution", lambda: rules.check_may_reject(distribution, person, now)),
         ("DistributionsService/ExecuteDistribution", lambda: rules.check_may_execute(offering, distribution, now)),
         ("DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),
     )

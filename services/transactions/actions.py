@@ -15,6 +15,7 @@ from realco.type.v1 import explanation_pb2
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
+from services.chassis.values.approval import Approval, ApprovalNotFound, check_no, check_yes
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
@@ -22,13 +23,31 @@ from services.transactions.domain.bank_accounts import DELETED, LIVE
 from services.transactions.domain.transaction import Transaction
 
 
-def answer_transaction(row: Transaction, now: datetime) -> transactions_pb2.Transaction:
+def answer_transaction(
+    row: Transaction, now: datetime, approval: Approval | None = None
+) -> transactions_pb2.Transaction:
+    """
+    Args:
+        approval: What waits about it, while it is PENDING_APPROVAL: that says who may decide.
+    """
     person = current_principal().person
+
+    def check_may_approve() -> None:
+        decisions.check_may_approve(row)
+        if approval is None:
+            raise ApprovalNotFound()
+        check_yes(approval, now, person, ())  # for whom the caller acts is asked at the decision
+
+    def check_may_reject() -> None:
+        decisions.check_may_reject(row)
+        if approval is not None:
+            check_no(approval, now, person)
+
     answer = messages.to_transaction(row)
     answer.allowed_actions[:] = list_allowed_actions(
         transactions_pb2.Transaction,
-        ("TransactionsService/ApproveTransaction", lambda: decisions.check_may_approve(row, person)),
-        ("TransactionsService/RejectTransaction", lambda: decisions.check_may_reject(row)),
+        ("TransactionsService/ApproveTransaction", check_may_approve),
+        ("TransactionsService/RejectTransaction", check_may_reject),
         ("TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
         ("TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
         ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),

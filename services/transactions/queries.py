@@ -17,6 +17,7 @@ from services.transactions.actions import (
     answer_transaction,
     answer_webhook,
 )
+from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -30,7 +31,9 @@ _b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
 async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
-    return answer_transaction(await _require_transaction(tx, request.transaction_id), now)
+    row = await _require_transaction(tx, request.transaction_id)
+    waits = row.status is Status.PENDING_APPROVAL
+    return answer_transaction(row, now, await TRANSACTION_APPROVALS.find(tx, row.transaction_id) if waits else None)
 
 
 async def _require_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:

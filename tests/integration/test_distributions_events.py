@@ -99,7 +99,7 @@ async def reject_and_cancel(service: DistributionsHarness) -> None:
     submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     known = {"distribution_id": submitted.distribution_id}
     rejection = dpb.RejectDistributionRequest(**known, note="no", etag=submitted.etag)
-    await service.call(service.distributions.RejectDistribution, rejection)
+    await service.call(service.distributions.RejectDistribution, rejection, "admin-2")
     await service.calculate(submitted)
     await service.call(service.distributions.CancelDistribution, dpb.CancelDistributionRequest(**known))
 

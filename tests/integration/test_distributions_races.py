@@ -42,7 +42,7 @@ def leaving(service: DistributionsHarness, distribution: dpb.Distribution) -> Se
     return (
         service.execute(distribution),
         service.call(service.distributions.CancelDistribution, dpb.CancelDistributionRequest(distribution_id=known)),
-        service.call(service.distributions.RejectDistribution, rejection),
+        service.call(service.distributions.RejectDistribution, rejection, "admin-2"),
     )
 
 

@@ -116,12 +116,12 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: Distri
     drafted = await service.draft(offering, 10_000_00)
     assert list((await service.get(drafted)).allowed_actions) == ["calculate", "cancel"]
     submitted = await service.submit(await service.calculate(drafted))
-    assert list((await service.get(drafted)).allowed_actions) == ["reject", "cancel"], "its maker does not approve it"
+    assert list((await service.get(drafted)).allowed_actions) == ["cancel"], "its maker decides nothing about it"
     another = dpb.GetDistributionRequest(distribution_id=drafted.distribution_id)
     seen = await service.call(service.distributions.GetDistribution, another, "admin-2")
     assert list(seen.allowed_actions) == ["approve", "reject", "cancel"]
     await service.approve(submitted)
-    assert list((await service.get(drafted)).allowed_actions) == ["reject", "execute", "cancel"]
+    assert list((await service.get(drafted)).allowed_actions) == ["execute", "cancel"]
     service.deposit(offering, 10_000_00)
     await service.execute(drafted)
     await service.work()
@@ -228,7 +228,7 @@ async def test_a_decision_on_what_was_read_before_a_change_is_refused(service: D
     submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
     known = {"distribution_id": submitted.distribution_id}
     rejection = dpb.RejectDistributionRequest(**known, note="no", etag=submitted.etag)
-    await service.call(service.distributions.RejectDistribution, rejection)
+    await service.call(service.distributions.RejectDistribution, rejection, "admin-2")
     again = await service.submit(submitted)
     assert (again.content_hash, again.etag == submitted.etag) == (submitted.content_hash, False)
     with pytest.raises(DomainError) as refusal:

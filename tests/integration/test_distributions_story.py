@@ -149,7 +149,7 @@ async def test_a_calculation_is_stale_once_another_distribution_was_declared(ser
         await service.execute(second)
     assert refusal.value.reason == "CONTENT_CHANGED"
     request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, note="stale", etag=second.etag)
-    await service.call(service.distributions.RejectDistribution, request)
+    await service.call(service.distributions.RejectDistribution, request, "admin-2")
     again = await service.calculate(second)
     await service.execute(await service.approve(await service.submit(again)))
     await service.work()

@@ -70,6 +70,13 @@ async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id:
     return [_read(tx, row) for row in rows]
 
 
+async def find_pending_about(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
+    """The approval of this kind that waits about a resource which itself waits."""
+    mine = (_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id, _c.status == Status.PENDING)
+    row = (await tx.execute(sa.select(approvals).where(*mine))).one_or_none()
+    return None if row is None else _read(tx, row)
+
+
 async def find_pending(
     tx: AsyncConnection, org_id: str, kind: str, content_hash: str, created_by: str
 ) -> Approval | None:

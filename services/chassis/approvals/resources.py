@@ -25,8 +25,8 @@ from services.chassis.values.approval import (
     ApprovalDetails,
     ApprovalNotFound,
     Status,
-    check_checker,
-    check_pending,
+    check_no,
+    check_yes,
 )
 
 
@@ -47,7 +47,7 @@ class ResourceApprovals:
     needs_note: bool = False
     must_be_decided: bool = False
 
-    async def open(self, tx: AsyncConnection, details: ApprovalDetails, resource: Message, now: datetime) -> None:
+    async def open(self, tx: AsyncConnection, details: ApprovalDetails, resource: Message, now: datetime) -> Approval:
         """The resource begins to wait.
 
         Args:
@@ -55,7 +55,7 @@ class ResourceApprovals:
         """
         validity = None if self.must_be_decided else VALIDITY
         content = self.to_content(details, resource)
-        await self.events.insert(tx, self.kind, content, details, now, validity=validity)
+        return await self.events.insert(tx, self.kind, content, details, now, validity=validity)
 
     def to_content(self, details: ApprovalDetails, resource: Message) -> str:
         """The text that is decided on."""
@@ -76,25 +76,31 @@ class ResourceApprovals:
         approval = await self._lock(tx, resource_id)
         if approval is None:
             raise ApprovalNotFound()
-        check_pending(approval, now, Status.EXECUTED)
         person = current_principal().person
-        check_checker(approval, person, parties)
+        check_yes(approval, now, person, parties)
         decided = replace(approval, decided_by=person, decided_at=now, note=note)
         await self.events.save(tx, replace(decided, status=Status.EXECUTED, result_id=resource_id), now)
 
     async def reject(self, tx: AsyncConnection, resource_id: str, note: str, now: datetime) -> None:
-        """The caller says no by the resource's own route. What nobody decided in time has ended by itself before."""
+        """The caller says no by the resource's own route. Changes nothing where none waits any more.
+
+        Raises:
+            ApprovalExpired, MakerIsChecker
+        """
         approval = await self._lock(tx, resource_id)
-        if approval is not None and approval.status_at(now) is Status.EXPIRED:
-            await self.events.save(tx, replace(approval, status=Status.EXPIRED), now)
-        elif approval is not None:
+        if approval is not None:
             person = current_principal().person
+            check_no(approval, now, person)
             no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=note)
             await self.events.save(tx, no, now)
 
     async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
         await self.events.cancel_all(tx, self.kind, resource_id, now)
+
+    async def find(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
+        """What waits about the resource, for its own rules to say who may decide."""
+        return await records.find_pending_about(tx, current_principal().org_id, self.kind, resource_id)
 
     async def _lock(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
         pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)

@@ -38,16 +38,17 @@ from services.chassis.values.approval import (
     Comment,
     NotAMaker,
     Status,
-    check_checker,
     check_content,
+    check_no,
     check_pending,
+    check_yes,
     hash_content,
 )
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
-from services.chassis.values.refusals import ContentChanged, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -220,7 +221,7 @@ class Approvals:
             await resource.approve(tx, replace(approval, note=note), parties, now)
             return await self._lock(tx, approval.approval_id)
         person = current_principal().person
-        check_checker(approval, person, parties)
+        check_yes(approval, now, person, parties)
         approved = replace(
             approval,
             status=Status.APPROVED,
@@ -234,12 +235,14 @@ class Approvals:
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
     ) -> Approval:
-        """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied."""
+        """
+        Raises:
+            ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied, MakerIsChecker
+        """
         approval = await self._lock_pending(tx, request, now, Status.REJECTED)
         self._rule_of(approval.kind).admit(current_principal())
         person = current_principal().person
-        if person in approval.makers:
-            raise MakerIsChecker("You had a part in making it; take it back, or ask another person to decide.")
+        check_no(approval, now, person)
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=request.note)
         return await self._end(tx, rejected, f"rejected: {request.note}", now)
 

@@ -180,18 +180,34 @@ def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PEN
         raise IllegalStatusChange(status, wanted, "It was decided before.")
 
 
-def check_checker(approval: Approval, person: str, parties: Collection[str]) -> None:
-    """Whether this person may be the second one.
+def check_yes(approval: Approval, now: datetime, person: str, parties: Collection[str]) -> None:
+    """Whether this person may approve it now.
 
     Args:
-        parties: The parties the person acts for at this moment.
+        parties: The parties the person acts for at this moment, or did not long ago.
 
     Raises:
-        MakerIsChecker, BeneficiaryIsChecker
+        ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
     """
-    if person in approval.makers:
-        raise MakerIsChecker("You had a part in making it; another person decides.")
+    check_pending(approval, now, Status.APPROVED)
+    check_no_maker(approval.makers, person)
     check_beneficiary(approval.beneficiary_party_ids, parties)
+
+
+def check_no(approval: Approval, now: datetime, person: str) -> None:
+    """Whether this person may reject it now.
+
+    Raises:
+        ApprovalExpired, IllegalStatusChange, MakerIsChecker
+    """
+    check_pending(approval, now, Status.REJECTED)
+    check_no_maker(approval.makers, person)
+
+
+def check_no_maker(makers: Collection[str], person: str) -> None:
+    """Raises MakerIsChecker where somebody is to decide, be it yes or no, on what they had a part in making."""
+    if person in makers:
+        raise MakerIsChecker("You had a part in making it; another person decides.")
 
 
 def check_beneficiary(beneficiary_party_ids: Collection[str], parties: Collection[str]) -> None:

@@ -46,7 +46,7 @@ async def review_compliance_check(
     """Raises: ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker."""
     decision = pb.ComplianceCheck.Status.Name(request.decision)
     decided = await decide_check(tx, request.compliance_check_id, decision, request.note, now, etag=request.etag)
-    return await actions.answer_check(tx, decided)
+    return await actions.answer_check(tx, decided, now)
 
 
 async def decide_check(

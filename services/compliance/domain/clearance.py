@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.chassis.values.approval import BeneficiaryIsChecker
+from services.chassis.values.approval import BeneficiaryIsChecker, check_no_maker
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.refusals import MakerIsChecker
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +107,11 @@ def check_reviewer(makers: Collection[str], persons: Collection[str], party_id: 
 
     Args:
         makers: Who wrote what it is about.
-        persons: Who acts for the party.
+        persons: Who acts for the party, or did not long ago.
 
     Raises:
         MakerIsChecker, BeneficiaryIsChecker
     """
-    if reviewer in makers:
-        raise MakerIsChecker("Whoever wrote the party's facts may not clear it; ask another admin.")
+    check_no_maker(makers, reviewer)
     if reviewer in persons:
         raise BeneficiaryIsChecker("You act for the party; ask another admin.", party_id=party_id)

@@ -25,7 +25,7 @@ async def get_compliance_check(
     row = await store.find_check(tx, request.compliance_check_id)
     if row is None:
         raise ComplianceCheckNotFound()
-    return await actions.answer_check(tx, row)
+    return await actions.answer_check(tx, row, now)
 
 
 async def list_compliance_checks(

@@ -8,11 +8,11 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Final
 
-from services.chassis.values.approval import ApprovalExpired
+from services.chassis.values.approval import ApprovalExpired, check_no_maker
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
-from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import NotCalculated
 from services.distributions.domain.states import (
@@ -145,14 +145,19 @@ def check_may_approve(offering: Offering, distribution: Distribution, checker: s
     """
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.APPROVED)
     _check_not_expired(distribution, now)
-    if checker in distribution.makers:
-        raise MakerIsChecker("A distribution is approved by somebody who did not make it.")
+    check_no_maker(distribution.makers, checker)
     check_basis(offering, distribution)
 
 
-def check_may_reject(distribution: Distribution) -> None:
-    """Raises: IllegalStatusChange."""
+def check_may_reject(distribution: Distribution, checker: str, now: datetime) -> None:
+    """Whether this person may send it back. Who made it takes it back in the inbox, or cancels it.
+
+    Raises: IllegalStatusChange, ApprovalExpired, MakerIsChecker.
+    """
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.DRAFT)
+    if distribution.status is DistributionStatus.PENDING_APPROVAL:  # what nobody decides in time goes back by itself
+        _check_not_expired(distribution, now)
+    check_no_maker(distribution.makers, checker)
 
 
 def check_may_execute(offering: Offering, distribution: Distribution, now: datetime) -> None:

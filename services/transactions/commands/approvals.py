@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.resources import ResourceApprovals
-from services.chassis.values.approval import ApprovalDetails, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, Change
 from services.transactions.domain.bank_accounts import ACTIVE, PENDING
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -29,14 +29,18 @@ TRANSACTION_APPROVALS = ResourceApprovals(
 BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_EVENTS)
 
 
-async def ask_for_approval(tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime) -> None:
-    """Transactions of one organization begin to wait, for this reason."""
+async def ask_for_approval(
+    tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime
+) -> list[Approval]:
+    """Transactions of one organization begin to wait, for this reason. In their order."""
+    asked = []
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     for row in rows:
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
         details, resource = build_transaction_details(row, account), to_transaction_content(row, reason)
-        await TRANSACTION_APPROVALS.open(tx, details, resource, now)
+        asked.append(await TRANSACTION_APPROVALS.open(tx, details, resource, now))
+    return asked
 
 
 def build_transaction_details(row: Transaction, account: sa.Row[Any] | None) -> ApprovalDetails:

@@ -59,7 +59,7 @@ async def _approve(
     tx: AsyncConnection, row: Transaction, parties: Collection[str], now: datetime, note: str | None = None
 ) -> Transaction:
     person = current_principal().person
-    check_may_approve(row, person)
+    check_may_approve(row)
     await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now, note)
     row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, note="approved", approved_by=person)
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
@@ -68,7 +68,7 @@ async def _approve(
 async def reject_transaction(
     tx: AsyncConnection, request: pb.RejectTransactionRequest, now: datetime
 ) -> pb.Transaction:
-    """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange."""
+    """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange, ApprovalExpired, MakerIsChecker."""
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
     await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)

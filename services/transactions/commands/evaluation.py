@@ -124,8 +124,11 @@ async def apply_decisions(
             passed.append(row)
     for reason, waiting in reviewed.items():
         moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, note=reason)
-        await ask_for_approval(tx, moved, reason, now)
-        outcomes |= {row.transaction_id: answer_transaction(row, now) for row in moved}
+        asked = await ask_for_approval(tx, moved, reason, now)
+        outcomes |= {
+            row.transaction_id: answer_transaction(row, now, approval)
+            for row, approval in zip(moved, asked, strict=True)
+        }
     passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, note="compliance passed it")
     passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
     outcomes |= {row.transaction_id: answer_transaction(row, now) for row in passed}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
+from services.chassis.values.approval import check_no_maker
+from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
 from services.transactions.domain.returns import (
     NETWORK_CODE,
@@ -18,15 +19,14 @@ from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 
 
-def check_may_approve(transaction: Transaction, person: str) -> None:
-    """Raises MakerIsChecker, IllegalStatusChange."""
-    _check_other_person(transaction, person)
+def check_may_approve(transaction: Transaction) -> None:
+    """Whether it waits; who may approve it is the approval's to say (`check_yes`). Raises IllegalStatusChange."""
     if transaction.status is not Status.PENDING_APPROVAL:
         raise IllegalStatusChange(transaction.status, Status.APPROVED)
 
 
 def check_may_reject(transaction: Transaction) -> None:
-    """Raises IllegalStatusChange."""
+    """Whether it waits; who may reject it is the approval's to say (`check_no`). Raises IllegalStatusChange."""
     if transaction.status is not Status.PENDING_APPROVAL:
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
 
@@ -42,14 +42,9 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
     if not transaction.rail.is_confirmed_by_a_person:
         message = "Only wires and checks are confirmed by a person."
         raise PaymentMethodNotSupported(message, payment_method=transaction.payment_method)
-    _check_other_person(transaction, person)
+    check_no_maker({transaction.created_by}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
-
-
-def _check_other_person(transaction: Transaction, person: str) -> None:
-    if person == transaction.created_by:
-        raise MakerIsChecker("Whoever made a transaction may not approve or confirm it.")
 
 
 def check_may_retry(transaction: Transaction, now: datetime) -> None:

@@ -153,7 +153,7 @@ async def reject_distribution(
     """Back to DRAFT: it may be calculated and submitted again. Takes an approval away too."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
-    check_may_reject(distribution)
+    check_may_reject(distribution, current_principal().person, now)
     await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.note, now)
     return answer_distribution(offering, await _send_back(tx, distribution, now), now)
 
