@@ -85,6 +85,7 @@ class _Details:
             f"Limit {limit_type} to {amount}",
             derived_id("lim", current_principal().org_id, limit_type, currency),
             changes=(Change("amount", _read_amount(former), amount),),
+            is_done=former is not None and limits.is_set_to(former, amount.amount_minor),
         )
 
     async def describe_removal(self, request: pb.DeleteTransactionLimitRequest, now: datetime) -> ApprovalDetails:

@@ -161,6 +161,7 @@ class _Details:
             amount=Money(minor, investment.currency),
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(Change("status", investment.status.value, wanted.value),),
+            is_done=investment.is_withdrawn,
             effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
         )
 

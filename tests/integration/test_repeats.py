@@ -1,7 +1,8 @@
 """What was done and is asked for again: one rule for all services (docs/idempotency.md).
 
-Where a key is optional, the resource is answered as it is, and nothing changes. Where a key is required, the act is
-refused under another one with ILLEGAL_STATUS_CHANGE, which says the status and the one that was wanted.
+Where a key is optional, the resource is answered as it is, nothing changes, and nobody is asked to approve it. Where a
+key is required, the act is refused under another one with ILLEGAL_STATUS_CHANGE, which says the status and the one that
+was wanted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from google.api import field_behavior_pb2
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from realco.approvals.v1 import approvals_pb2
-from realco.compliance.v1 import compliance_pb2
+from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2
@@ -24,24 +25,24 @@ from realco.transactions.v1 import transactions_pb2 as tpb
 
 from deploy.topology import SERVICE_NAMES
 from gateway import contracts
-from services.chassis.calls.auth import acting_as
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.compliance import CHECKER as REVIEWER
-from tests.support.compliance import ComplianceHarness
-from tests.support.distributions import CLOSING, DistributionsHarness
-from tests.support.escrow import TWO_PERSONS, Escrow, key
+from tests.support.compliance import MAKER, ComplianceHarness, ordered_for
+from tests.support.distributions import CLOSING, ORG, DistributionsHarness
+from tests.support.escrow import Escrow, key
 from tests.support.ledger_accounts import ledger_account
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
 NewDatabase = Callable[[str], Awaitable[Database]]
-# What they do is done once more each time, or has no status of its own.
-NO_ACTS = ("Update", "Resend", "Comment")
+# What they do is done once more each time, has no status of its own, or leaves nothing that could be taken back again.
+NO_ACTS = ("Update", "Resend", "Comment", "DeleteTransactionLimit")
 # By service, in the order of their names.
 _PLAYED = (
-    "ReviewComplianceCheck",
+    "ReviewComplianceCheck AddPartyPerson PutTransactionLimit",
     (
         "CalculateDistribution SubmitDistribution ApproveDistribution RejectDistribution ExecuteDistribution"
         " CancelDistribution CloseOffering RefundOffering CancelInvestment ApproveApproval RejectApproval"
@@ -64,11 +65,18 @@ def find_resource(method: MethodDescriptor) -> Descriptor:
 
 
 def is_act(method: MethodDescriptor) -> bool:
-    """Whether it moves a resource that has a status, and that the request names."""
+    """Whether it moves a resource that has a status, and that the request names; or it needs two persons."""
     asked, resource = method.input_type.fields_by_name, find_resource(method)
     if "idempotency_key" not in asked or method.name.startswith(NO_ACTS):
         return False
+    if "approval" in method.output_type.fields_by_name and not is_key_required(method.input_type):
+        return True
     return "status" in resource.fields_by_name and resource.fields[0].name in asked
+
+
+def is_key_required(request: Descriptor) -> bool:
+    options = request.fields_by_name["idempotency_key"].GetOptions()
+    return field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]
 
 
 def test_every_act_is_played_below():
@@ -77,15 +85,20 @@ def test_every_act_is_played_below():
 
 
 class Play:
-    """Sends each act of a service, and then again, as it stands by then."""
+    """Sends each act of a service, and then again, as it stands by then.
 
-    def __init__(self, service: str) -> None:
+    Args:
+        ask: Sends a request to the RPC of this name as a person.
+    """
+
+    def __init__(self, service: str, ask: Callable[[str, Any], Awaitable[Any]]) -> None:
+        self._ask = ask
         self._left = set(PLAYED[service])
 
     async def __call__(self, call: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
-        self._left.discard(request.DESCRIPTOR.name.removesuffix("Request"))
-        options = request.DESCRIPTOR.fields_by_name["idempotency_key"].GetOptions()
-        is_required = field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]
+        rpc = request.DESCRIPTOR.name.removesuffix("Request")
+        self._left.discard(rpc)
+        is_required = is_key_required(request.DESCRIPTOR)
         if is_required:
             request.idempotency_key = new_id("key")
         again = type(request)()
@@ -95,6 +108,8 @@ class Play:
             again.etag = done.etag
         if not is_required:
             assert _read_resource(await call(again)) == done
+            told = _read_resource(await self._ask(rpc, again))
+            assert (type(told), getattr(told, "etag", "")) == (type(done), getattr(done, "etag", ""))
             return done
         again.idempotency_key = new_id("key")
         with pytest.raises(DomainError) as refused:
@@ -106,6 +121,15 @@ class Play:
         assert self._left == set()
 
 
+def ask_of(*servicers: Any, person: Principal) -> Callable[[str, Any], Awaitable[Any]]:
+    async def ask(rpc: str, request: Any) -> Any:
+        [handler] = [getattr(servicer, rpc) for servicer in servicers if hasattr(servicer, rpc)]
+        with acting_as(person):
+            return await handler(request, None)
+
+    return ask
+
+
 def _read_resource(answer: Any) -> Any:
     """Raises: AssertionError where it waits for a second person."""
     outcome = answer.DESCRIPTOR.oneofs_by_name.get("outcome") and answer.WhichOneof("outcome")
@@ -114,7 +138,8 @@ def _read_resource(answer: Any) -> Any:
 
 
 async def test_acts_on_transactions_that_are_asked_for_again(service_database: NewDatabase) -> None:
-    service, play = TransactionsHarness(await service_database("transactions")), Play("transactions")
+    service = TransactionsHarness(await service_database("transactions"))
+    play = Play("transactions", partial(service.ask, ADMIN))
 
     def as_(principal: Any, rpc: str) -> Callable[[Any], Awaitable[Any]]:
         return partial(service.ask, principal, rpc)
@@ -145,7 +170,6 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
     [webhook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
     replay = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)
     await play(as_(IMPORT, "ReplayWebhook"), replay)
-    assert (await service.ask(ADMIN, "ReplayWebhook", replay)).WhichOneof("outcome") == "webhook"
 
     account = await service.bank_account("inv-009")
     delete = bank_accounts_pb2.DeleteBankAccountRequest(bank_account_id=account.bank_account_id, etag=account.etag)
@@ -154,7 +178,7 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
 
 
 async def test_acts_on_escrow_accounts_and_holds_that_are_asked_for_again(escrow: Escrow) -> None:
-    play = Play("escrow")
+    play = Play("escrow", ask_of(*escrow.servicers, person=escrow.admin))
     account = await escrow.open()
     named = {"escrow_account_id": account}
     for request in (
@@ -167,8 +191,6 @@ async def test_acts_on_escrow_accounts_and_holds_that_are_asked_for_again(escrow
     ):
         rpc = request.DESCRIPTOR.name.removesuffix("Request")
         await play(partial(escrow.call, rpc), request)
-        if rpc in TWO_PERSONS:
-            assert not (await escrow.ask(rpc, request)).approval_id, "nobody is asked to approve what is so already"
 
     named = {"escrow_account_id": await escrow.open()}
     await escrow.post(named["escrow_account_id"], ("cash", 100), ("subscription:inv-001", -100))
@@ -189,7 +211,9 @@ async def test_acts_on_escrow_accounts_and_holds_that_are_asked_for_again(escrow
 
 
 async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(service_database: NewDatabase) -> None:
-    service, play = DistributionsHarness(await service_database("distributions")), Play("distributions")
+    service = DistributionsHarness(await service_database("distributions"))
+    servicers = (service.offerings, service.investments, service.distributions, service.approvals)
+    play = Play("distributions", ask_of(*servicers, person=Principal("admin-1", "admin", ORG)))
 
     async def act(method: Any, request: Any, person: str = "admin-1") -> Any:
         async def call(sent: Any) -> Any:
@@ -241,8 +265,11 @@ async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(serv
     play.end()
 
 
-async def test_a_review_that_is_asked_for_again(service_database: NewDatabase) -> None:
-    service, play = ComplianceHarness(await service_database("compliance")), Play("compliance")
+async def test_acts_on_parties_checks_and_limits_that_are_asked_for_again(service_database: NewDatabase) -> None:
+    service = ComplianceHarness(await service_database("compliance"))
+    ask = ask_of(service.servicer, service.parties, service.inbox, person=MAKER)
+    order = ask_of(service.servicer, service.parties, person=ordered_for(MAKER))
+    play = Play("compliance", ask)
     await service.create()
     check = (await service.waiting(service.party_id))[0]
 
@@ -254,4 +281,13 @@ async def test_a_review_that_is_asked_for_again(service_database: NewDatabase) -
         compliance_check_id=check.compliance_check_id, decision="PASSED", note="Seen.", etag=check.etag
     )
     await play(call, review)
+
+    add = parties_pb2.AddPartyPersonRequest(party_id=service.party_id, person_id="Ann", title="Trustee")
+    await play(partial(order, "AddPartyPerson"), add)
+
+    limits = (await ask("ListTransactionLimits", compliance_pb2.ListTransactionLimitsRequest())).transaction_limits
+    default = next(each for each in limits if each.type == compliance_pb2.TransactionLimit.DAILY_DEPOSIT)
+    put = compliance_pb2.PutTransactionLimitRequest(type=default.type, amount=default.amount, etag=default.etag)
+    assert (await ask("PutTransactionLimit", put)).HasField("approval"), "a limit of one's own is no default"
+    await play(partial(order, "PutTransactionLimit"), put)
     play.end()

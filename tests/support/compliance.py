@@ -60,7 +60,7 @@ def money_in(
     )
 
 
-def _ordered_for(principal: Principal) -> Principal:
+def ordered_for(principal: Principal) -> Principal:
     """A service that was granted it, for this person: what is tested here is not who decides."""
     return Principal("service:importer", "service", principal.org_id, principal.person)
 
@@ -110,7 +110,7 @@ class ComplianceHarness:
     async def add(self, person: str, principal: Principal = MAKER, **more: Any) -> Any:
         """What two persons have decided."""
         request = parties_pb2.AddPartyPersonRequest(**{"party_id": self.party_id, "person_id": person, **more})
-        with acting_as(_ordered_for(principal)):
+        with acting_as(ordered_for(principal)):
             return (await self.parties.AddPartyPerson(request, None)).party_person
 
     async def remove(self, person: str, etag: str | None = None) -> Any:
@@ -180,7 +180,7 @@ class ComplianceHarness:
             etag = in_force.get(limit_type)
         amount = money_pb2.Money(currency_code=currency, amount_minor=amount_minor)
         request = pb.PutTransactionLimitRequest(type=limit_type, amount=amount, etag=etag or None)
-        with acting_as(_ordered_for(MAKER)):
+        with acting_as(ordered_for(MAKER)):
             limit = (await self.servicer.PutTransactionLimit(request, None)).transaction_limit
         return await self.get_limit(limit.transaction_limit_id)
 
@@ -191,7 +191,7 @@ class ComplianceHarness:
 
     async def delete_limit(self, limit: Any) -> None:
         request = pb.DeleteTransactionLimitRequest(transaction_limit_id=limit.transaction_limit_id, etag=limit.etag)
-        with acting_as(_ordered_for(MAKER)):
+        with acting_as(ordered_for(MAKER)):
             await self.servicer.DeleteTransactionLimit(request, None)
 
     async def list_limits(self, principal: Principal = MAKER, **filters: Any) -> list[Any]:

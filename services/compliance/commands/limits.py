@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,7 +18,8 @@ from services.compliance.store import limits as store
 async def put_transaction_limit(
     tx: AsyncConnection, request: pb.PutTransactionLimitRequest, now: datetime
 ) -> pb.TransactionLimit:
-    """Puts a limit in force from now on. One after another: the last one put is the one that holds.
+    """Puts a limit in force from now on. One after another: the last one put is the one that holds. One that holds
+    already stays as it is.
 
     Raises:
         EtagRequired: there is such a limit, and the request does not say that it replaces this one.
@@ -28,7 +31,14 @@ async def put_transaction_limit(
     if former is not None and not request.etag:
         raise EtagRequired("There is such a limit.", fields={"etag": "must be the etag of the limit in force"})
     check_etag(request.etag, "" if former is None else messages.etag_of_limit(former))
+    if former is not None and is_set_to(former, request.amount.amount_minor):
+        return actions.answer_limit(former)
     return actions.answer_limit(await store.insert_limit(tx, limit_type, currency, request.amount.amount_minor, now))
+
+
+def is_set_to(former: sa.Row[Any], amount_minor: int) -> bool:
+    """Whether the organization has set just this already. A default of the same amount is not what it set."""
+    return not former.is_default and former.amount_minor == amount_minor
 
 
 async def delete_transaction_limit(
