@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,7 +24,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import driver_connection
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.escrow import store
-from services.escrow.domain.journal import NewEntry
+from services.escrow.domain.journal import NewEntry, PostingKey
 from services.escrow.tables import book_checks, escrow_accounts
 
 ENTRIES = "journal_entries"
@@ -37,56 +38,44 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
 ON CONFLICT (org_id, escrow_account_id) DO UPDATE SET sequence = excluded.sequence, seal = excluded.seal
 """
 
+# What the seal covers of an entry beside its key, its type and its legs.
+_SEALED = (
+    "org_id",
+    "escrow_account_id",
+    "journal_entry_id",
+    "transaction_id",
+    "investment_id",
+    "distribution_id",
+    "reverses_journal_entry_id",
+    "created_by",
+)
+_of_entry, _of_row = attrgetter(*_SEALED), itemgetter(*_SEALED)
+_of_leg = itemgetter("kind", "party_id", "direction", "layer", "amount_minor")
+
 Place = tuple[str, str]  # organization, escrow account
 FIRST: Place = ("", "")
 
 
 def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
     """The seal of an entry that is about to be booked. When it is booked, and under which number, the book decides."""
-    return seals.make_spelled(
-        ENTRIES,
-        orjson.dumps(
-            (
-                entry.org_id,
-                entry.escrow_account_id,
-                entry.journal_entry_id,
-                entry.key.key.hex,
-                entry.key.fingerprint.hex(),
-                entry.type.value,
-                entry.transaction_id,
-                entry.investment_id,
-                entry.distribution_id,
-                entry.reverses_journal_entry_id,
-                entry.created_by,
-                [
-                    (kind.value, party_id, direction.value, layer.value, amount_minor)
-                    for (kind, party_id), direction, amount_minor, layer in entry.legs
-                ],
-            )
-        ),
+    legs = (
+        (kind.value, party_id, direction.value, layer.value, amount_minor)
+        for (kind, party_id), direction, amount_minor, layer in entry.legs
     )
+    return seals.make_spelled(ENTRIES, _spell_entry(_of_entry(entry), entry.key, entry.type.value, legs))
 
 
 def check_entry(seals: Seals, legs: Sequence[Record]) -> None:
     """Returns if this service booked the entry of which these are all legs. Raises: NotSealed."""
     head = legs[0]
-    spelled = orjson.dumps(
-        (
-            head["org_id"],
-            head["escrow_account_id"],
-            head["journal_entry_id"],
-            head["request_key"].hex,
-            head["fingerprint"].hex(),
-            head["type"],
-            head["transaction_id"],
-            head["investment_id"],
-            head["distribution_id"],
-            head["reverses_journal_entry_id"],
-            head["created_by"],
-            [(leg["kind"], leg["party_id"], leg["direction"], leg["layer"], leg["amount_minor"]) for leg in legs],
-        )
-    )
+    key = PostingKey(head["request_key"], head["fingerprint"])
+    spelled = _spell_entry(_of_row(head), key, head["type"], map(_of_leg, legs))
     seals.check_spelled(head["seal"], ENTRIES, f"{head['escrow_account_id']} {head['journal_sequence']}", spelled)
+
+
+def _spell_entry(named: Sequence[str | None], key: PostingKey, entry_type: str, legs: Iterable[Sequence[Any]]) -> bytes:
+    """What the seal of an entry covers; a leg is its kind, party, direction, layer and amount."""
+    return orjson.dumps((named, key.key.hex, key.fingerprint.hex(), entry_type, list(legs)))
 
 
 async def check_book(tx: AsyncConnection, escrow_account_id: str, last: int) -> None:
