@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError, Unavailable
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
@@ -43,6 +44,24 @@ def group_by_person(rows: Sequence[Transaction]) -> dict[tuple[str, str], list[T
     for row in rows:
         groups[row.org_id, row.created_by].append(row)
     return groups
+
+
+async def ask_about(
+    rows: Sequence[Transaction], ask: Callable[[Sequence[Transaction]], Awaitable[T]]
+) -> AsyncIterator[tuple[Sequence[Transaction], T | DomainError]]:
+    """What another service answers about all of them at once, or why it does not.
+
+    If it refuses them all it is asked about each by itself: one that it cannot read must not stop the others.
+    """
+    try:
+        yield rows, await ask(rows)
+    except DomainError as error:
+        if len(rows) == 1 or isinstance(error, Unavailable):
+            yield rows, error
+            return
+        for row in rows:
+            async for answer in ask_about([row], ask):
+                yield answer
 
 
 async def move_due(

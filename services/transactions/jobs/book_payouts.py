@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,46 +11,43 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import from_failure, to_money
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.transactions.clients import PostingResult, SubmitItem
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import DEBITS, TYPES
-from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take_due
+from services.transactions.domain.types import TYPES
+from services.transactions.jobs.batches import BATCH_MAX, ask_about, group_by_person, take_due
 from services.transactions.store import transactions as store
-from services.transactions.tables import transactions
 
-_t = transactions.c
-IS_BOOKED = sa.or_(_t.type.in_(DEBITS), _t.escrow_booked)
-_NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(IS_BOOKED))
+_NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
 
 
 async def book_payouts(dependencies: Dependencies) -> int:
     taken = await take_due(dependencies, _NOT_BOOKED)
     for (org_id, person), rows in group_by_person(taken).items():
         with acting_as(service_principal(NAME, org_id, person)):
-            await _book_rows(dependencies, rows)
+            async for asked, answer in ask_about(rows, partial(_submit, dependencies)):
+                await _record_answer(dependencies, asked, answer)
     return len(taken)
 
 
-async def _book_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
+async def _submit(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[PostingResult]:
+    return await dependencies.peers.escrow.batch_submit_payouts([_build_item(row) for row in rows])
+
+
+async def _record_answer(
+    dependencies: Dependencies, rows: Sequence[Transaction], answer: Sequence[PostingResult] | DomainError
+) -> None:
     outcomes: dict[str, Failure | None] = {}
-    try:
-        results = await dependencies.peers.escrow.batch_submit_payouts([_build_item(row) for row in rows])
-    except DomainError as error:
-        if len(rows) > 1 and not isinstance(error, Unavailable):
-            for row in rows:  # one that escrow refuses to read must not stop the others
-                await _book_rows(dependencies, [row])
-            return
-        if error.kind.transient:
-            log.warning("escrow_gives_no_verdict", transactions=len(rows), note=error.reason)
-        else:
-            outcomes = {rows[0].transaction_id: make_failure(error)}
-    else:
-        for row, result in zip(rows, results, strict=True):
+    if not isinstance(answer, DomainError):
+        for row, result in zip(rows, answer, strict=True):
             outcomes[row.transaction_id] = _read_refusal(result)
+    elif answer.kind.transient:
+        log.warning("escrow_gives_no_verdict", transactions=len(rows), note=answer.reason)
+    else:
+        outcomes = {row.transaction_id: make_failure(answer) for row in rows}
     async with dependencies.database.begin() as tx:
         await _record_outcomes(tx, dependencies, await store.lock_taken_transactions(tx, rows), outcomes)
     dependencies.work_due.set()

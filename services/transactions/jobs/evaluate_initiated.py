@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import DomainError
 from services.transactions.clients import EvaluationResult
 from services.transactions.commands.evaluation import apply_decisions, build_item
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import BATCH_MAX, group_by_person, take_due
+from services.transactions.jobs.batches import BATCH_MAX, ask_about, group_by_person, take_due
 from services.transactions.store import transactions as store
 
 _INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
@@ -22,23 +23,22 @@ async def evaluate_initiated(dependencies: Dependencies) -> int:
     taken = await take_due(dependencies, _INITIATED)
     for (org_id, person), rows in group_by_person(taken).items():
         with acting_as(service_principal(NAME, org_id, person)):
-            await _evaluate_rows(dependencies, rows)
+            async for asked, answer in ask_about(rows, partial(_evaluate, dependencies)):
+                await _apply_answer(dependencies, asked, answer)
     return len(taken)
 
 
-async def _evaluate_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
-    try:
-        results: Sequence[EvaluationResult] = await dependencies.peers.compliance.batch_evaluate_transactions(
-            [build_item(row) for row in rows]
-        )
-    except DomainError as error:
-        if len(rows) > 1 and not isinstance(error, Unavailable):
-            for row in rows:  # one that compliance refuses to read must not stop the others
-                await _evaluate_rows(dependencies, [row])
-            return
-        log.warning("compliance_gives_no_decision", transactions=len(rows), reason=error.reason)
-        results = [EvaluationResult(transaction_id=row.transaction_id) for row in rows]
-    by_id = {result.transaction_id: result for result in results}
+async def _evaluate(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[EvaluationResult]:
+    return await dependencies.peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
+
+
+async def _apply_answer(
+    dependencies: Dependencies, rows: Sequence[Transaction], answer: Sequence[EvaluationResult] | DomainError
+) -> None:
+    if isinstance(answer, DomainError):
+        log.warning("compliance_gives_no_decision", transactions=len(rows), reason=answer.reason)
+        answer = [EvaluationResult(transaction_id=row.transaction_id) for row in rows]
+    by_id = {result.transaction_id: result for result in answer}
     async with dependencies.database.begin() as tx:
         current = await store.lock_taken_transactions(tx, rows)
         outcomes = await apply_decisions(tx, current, by_id, dependencies.clock.now())

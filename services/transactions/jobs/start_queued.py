@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -20,12 +19,11 @@ from services.transactions.commands.inflow import check_takes_contributions
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
+from services.transactions.domain.types import CONTRIBUTIONS
 from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
 from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
 from services.transactions.store import provider_payments
 from services.transactions.store import transactions as store
-from services.transactions.tables import transactions
 
 _QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
 
@@ -98,19 +96,8 @@ async def _judge_investments(peers: Peers, rows: Sequence[Transaction]) -> dict[
 async def _begin_attempts(
     tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], refusals: Mapping[str, DomainError]
 ) -> None:
-    t, now = transactions.c, dependencies.clock.now()
+    now = dependencies.clock.now()
     possible = await end_hopeless(tx, rows, now, refusals)
-    started = await store.save_moves(
-        tx,
-        await postpone_cooling_payouts(tx, possible, now) if possible else [],
-        Status.PROCESSING,
-        actor=ACTOR,
-        now=now,
-        due_ms=0,
-        attempts=t.attempts + 1,
-        presentments=t.presentments + sa.case((t.type.in_(DEBITS), 1), else_=0),
-        first_presented_at=sa.func.coalesce(t.first_presented_at, now),
-        provider_reference=None,
-        escrow_booked=False,
-    )
+    ready = await postpone_cooling_payouts(tx, possible, now) if possible else []
+    started = await store.save_attempts(tx, ready, actor=ACTOR, now=now)
     await provider_payments.insert_attempts(tx, started, now)

@@ -27,7 +27,6 @@ from services.transactions.domain.refusals import BankAccountNotUsable
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
-from services.transactions.jobs.book_payouts import IS_BOOKED
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
@@ -52,7 +51,7 @@ class AccountAltered(AccountNotUsable):
         self.bank_account_id = bank_account_id
 
 
-_READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=IS_BOOKED)
+_READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.IS_BOOKED)
 
 
 async def submit_payments(dependencies: Dependencies) -> int:

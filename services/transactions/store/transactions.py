@@ -30,6 +30,8 @@ from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
+# Whether escrow has what the transaction needs of it before a provider is asked.
+IS_BOOKED = sa.or_(_c.type.in_(DEBITS), _c.escrow_booked)
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
 
 _EVENTS: dict[Status, type[Message]] = {
@@ -226,6 +228,25 @@ async def save_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> Non
 def _lease(taken: Transaction) -> dict[str, Any]:
     names = ("org_id", "transaction_id", "epoch", "tries")
     return {name: getattr(taken, name) for name in names}
+
+
+async def save_attempts(
+    tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime
+) -> list[Transaction]:
+    """Begins an attempt of each locked transaction: counted, not booked, and not asked of a provider yet."""
+    return await save_moves(
+        tx,
+        rows,
+        Status.PROCESSING,
+        actor=actor,
+        now=now,
+        due_ms=0,
+        attempts=_c.attempts + 1,
+        presentments=_c.presentments + sa.case((_c.type.in_(DEBITS), 1), else_=0),
+        first_presented_at=sa.func.coalesce(_c.first_presented_at, now),
+        provider_reference=None,
+        escrow_booked=False,
+    )
 
 
 def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> sa.Executable:
