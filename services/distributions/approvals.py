@@ -252,7 +252,7 @@ class _Details:
     async def _explain_bank_account(self, bank_account_id: str | None, party_id: str, now: datetime) -> Explanation:
         account = None
         if bank_account_id is not None:
-            account = await self._dependencies.peers.transactions.find_bank_account(bank_account_id)
+            account = await self._dependencies.peers.transactions.get_bank_account(bank_account_id)
         return explain_bank_account(bank_account_id, account, party_id, now)
 
 

@@ -61,7 +61,7 @@ class Transactions(Protocol):
         self, request: payouts_pb2.BatchCreatePayoutsRequest
     ) -> payouts_pb2.BatchCreatePayoutsResponse: ...
 
-    async def find_bank_account(self, bank_account_id: str) -> BankAccount | None:
+    async def get_bank_account(self, bank_account_id: str) -> BankAccount | None:
         """None if the organization has no such account."""
         ...
 
@@ -116,7 +116,7 @@ class TransactionsClient:
     ) -> payouts_pb2.BatchCreatePayoutsResponse:
         return await ask(self._payouts.BatchCreatePayouts, request)
 
-    async def find_bank_account(self, bank_account_id: str) -> BankAccount | None:
+    async def get_bank_account(self, bank_account_id: str) -> BankAccount | None:
         request = bank_accounts.GetBankAccountRequest(bank_account_id=bank_account_id)
         found = await find(self._bank_accounts.GetBankAccount, request)
         if found is None:

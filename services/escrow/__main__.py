@@ -12,7 +12,7 @@ from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
-from services.escrow.clients import ComplianceClient, TransactionsClient
+from services.escrow.clients import ComplianceClient, Peers, TransactionsClient
 from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.jobs import build_jobs
 from services.escrow.posting.group_commit import Poster
@@ -28,8 +28,7 @@ async def main(settings: Settings) -> None:
             clock=runtime.clock,
             work_due=runtime.work_due,
             poster=poster,
-            notary=compliance,
-            payer=TransactionsClient(runtime.channel("transactions")),
+            peers=Peers(compliance=compliance, transactions=TransactionsClient(runtime.channel("transactions"))),
             faults=runtime.faults,
         )
         approvals = build_approvals(dependencies)

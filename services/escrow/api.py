@@ -16,7 +16,7 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
 from services.chassis.approvals.workflow import Approvals
-from services.escrow.commands import escrow_accounts, holds, journal_entries
+from services.escrow.commands import escrow_accounts, holds, postings
 from services.escrow.dependencies import Dependencies
 from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
@@ -144,21 +144,19 @@ class HoldsServicer(holds_grpc.HoldsServiceServicer):
 
 class PostingsServicer(postings_grpc.PostingsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
-        self._poster = dependencies.poster
-        self._notary = dependencies.notary
-        self._payer = dependencies.payer
+        self._dependencies = dependencies
 
     async def ReleaseSubscriptions(
         self, request: postings_pb.ReleaseSubscriptionsRequest, context: ServicerContext
     ) -> journal_pb.JournalEntry:
-        return await journal_entries.release_subscriptions(self._poster, self._notary, request)
+        return await postings.release_subscriptions(self._dependencies, request)
 
     async def DeclareDistribution(
         self, request: postings_pb.DeclareDistributionRequest, context: ServicerContext
     ) -> journal_pb.JournalEntry:
-        return await journal_entries.declare_distribution(self._poster, self._notary, request)
+        return await postings.declare_distribution(self._dependencies, request)
 
     async def BatchSubmitPayouts(
         self, request: postings_pb.BatchSubmitPayoutsRequest, context: ServicerContext
     ) -> postings_pb.BatchSubmitPayoutsResponse:
-        return await journal_entries.batch_submit_payouts(self._poster, self._payer, request)
+        return await postings.batch_submit_payouts(self._dependencies, request)

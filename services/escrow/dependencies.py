@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.chassis.data.operations import Operations
 from services.chassis.events.watch import Faults
-from services.escrow.clients import Notary, Payer
+from services.escrow.clients import Peers
 from services.escrow.posting.group_commit import Poster
 
 NAME = "escrow"
@@ -14,11 +14,9 @@ NAME = "escrow"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies(Operations):
-    """How this service reads and writes, its one way into the book, and whom it asks before it books
-    what a service orders: whether two persons decided it, and whether it is about to be paid."""
+    """How this service reads and writes, its one way into the book, and whom it asks."""
 
     poster: Poster
-    notary: Notary
-    payer: Payer
+    peers: Peers
     # What is wrong with the book: as long as there is any, the service is not ready.
     faults: Faults = field(default_factory=dict)

@@ -70,7 +70,7 @@ class Distributions(Protocol):
 
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None: ...
 
-    async def list_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
+    async def batch_get_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
         """The payouts it ordered under these keys, in no order."""
         ...
 
@@ -155,7 +155,7 @@ class DistributionsClient:
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None:
         return await find(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))
 
-    async def list_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
+    async def batch_get_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
         request = payout_orders_pb2.BatchGetPayoutOrdersRequest(idempotency_keys=keys)
         found: Sequence[payout_orders_pb2.PayoutOrder] = (
             await ask(self._orders.BatchGetPayoutOrders, request)

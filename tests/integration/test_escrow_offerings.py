@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realco.compliance.v1.notary_pb2 import Movement
+from realco.compliance.v1.notary_pb2 import CheckMovementRequest, Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
@@ -116,7 +116,7 @@ async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_a
     given = {"idempotency_key": content, "escrow_account_id": account}
     release = postings_pb.ReleaseSubscriptionsRequest(**given, offering_id=offering_id, subscriptions=[part])
     declare = postings_pb.DeclareDistributionRequest(**given, distribution_id=distribution_id, payables=[part])
-    escrow.notary.refusal = MovementNotDecided("No.")
+    escrow.compliance.refusal = MovementNotDecided("No.")
     before = await escrow.posted(account)
     assert (await refusal(escrow.call("ReleaseSubscriptions", release, escrow.transactions)))[
         0
@@ -126,10 +126,12 @@ async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_a
     ] == "MOVEMENT_NOT_DECIDED"
     assert await escrow.posted(account) == before
 
-    def line(kind: str) -> Movement.Line:
-        return Movement.Line(ledger_account_kind=kind, party_id="inv-001", amount=usd(40))
+    def check(kind: str, resource_id: str, source: str) -> CheckMovementRequest:
+        line = Movement.Line(ledger_account_kind=source, party_id="inv-001", amount=usd(40))
+        movement = Movement(escrow_account_id=account, lines=[line])
+        return CheckMovementRequest(kind=kind, resource_id=resource_id, content_hash=content, movement=movement)
 
-    assert escrow.notary.asked == [
-        ("CLOSE_OFFERING", offering_id, content, account, [line("SUBSCRIPTION")]),
-        ("APPROVE_DISTRIBUTION", distribution_id, content, account, [line("DISTRIBUTABLE")]),
+    assert escrow.compliance.asked == [
+        check("CLOSE_OFFERING", offering_id, "SUBSCRIPTION"),
+        check("APPROVE_DISTRIBUTION", distribution_id, "DISTRIBUTABLE"),
     ]

@@ -14,6 +14,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.ids import new_id
 from services.escrow import clients as escrow_clients
+from services.escrow.commands.postings import check_payouts
 from services.escrow.domain.refusals import PayoutNotKnown
 from services.transactions.domain.refusals import PayoutNotOrdered
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
@@ -166,9 +167,9 @@ async def test_escrow_takes_only_what_transactions_is_about_to_pay(
     with service.wire.cut(service.escrow):
         await service.work()
     with acting_as(service_principal("escrow", ADMIN.org_id)):
-        await asking.check_payouts([item(**about)])
+        await check_payouts(asking, [item(**about)])
         with pytest.raises(PayoutNotKnown):
-            await asking.check_payouts([item(**about), item(**about | changed)])
+            await check_payouts(asking, [item(**about), item(**about | changed)])
     await service.work(hurried=True)
     with acting_as(service_principal("escrow", ADMIN.org_id)), pytest.raises(PayoutNotKnown):  # it has been paid
-        await asking.check_payouts([item(**about)])
+        await check_payouts(asking, [item(**about)])

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
+from realco.compliance.v1.notary_pb2 import CheckMovementRequest
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1 import events_pb2 as transactions
+from realco.transactions.v1.payouts_pb2 import Payout
 from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1 import money_pb2
 from realco.type.v1.approval_pb2 import Approval
@@ -30,6 +32,8 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
+from services.escrow.clients import Peers
+from services.escrow.commands.postings import build_payout
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.types import TYPES
 from services.escrow.jobs import expire_holds
@@ -98,24 +102,44 @@ def new_entry(
     )
 
 
-class Notary:
+class Compliance:
     """Says that two persons decided, unless a test says otherwise; what it was asked is in `asked`."""
 
     def __init__(self) -> None:
         self.refusal: DomainError | None = None
-        self.asked: list[tuple[Any, ...]] = []
+        self.asked: list[CheckMovementRequest] = []
 
-    async def check_movement(self, *asked: Any) -> None:
-        self.asked.append(asked)
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> list[str]:
+        return []
+
+    async def check_movement(self, request: CheckMovementRequest) -> None:
+        self.asked.append(request)
         if self.refusal is not None:
             raise self.refusal
 
 
-class Payer:
-    """Is about to pay whatever is asked for."""
+class Transactions:
+    """Is about to pay whatever is submitted."""
 
-    async def check_payouts(self, _: Any) -> None:
-        return
+    def __init__(self) -> None:
+        self.payouts: dict[str, Payout] = {}
+
+    async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> list[Payout]:
+        return [self.payouts[each] for each in transaction_ids if each in self.payouts]
+
+
+class Postings(PostingsServicer):
+    """The real one; what is submitted is what transactions is about to pay."""
+
+    def __init__(self, dependencies: Dependencies, payer: Transactions) -> None:
+        super().__init__(dependencies)
+        self._payer = payer
+
+    async def BatchSubmitPayouts(
+        self, request: postings_pb.BatchSubmitPayoutsRequest, context: Any
+    ) -> postings_pb.BatchSubmitPayoutsResponse:
+        self._payer.payouts |= {item.transaction_id: build_payout(item) for item in request.items}
+        return await super().BatchSubmitPayouts(request, context)
 
 
 class Escrow:
@@ -126,16 +150,16 @@ class Escrow:
         self.database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.notary, self.payer = Notary(), Payer()
+        self.compliance, payer = Compliance(), Transactions()
         self.dependencies = dependencies = Dependencies(
-            database=self.database, clock=self.clock, poster=self.poster, notary=self.notary, payer=self.payer
+            database=self.database, clock=self.clock, poster=self.poster, peers=Peers(self.compliance, payer)
         )
         self.approvals = build_approvals(dependencies)
         self.servicers = (
             EscrowAccountsServicer(dependencies, self.approvals),
             JournalServicer(dependencies, self.approvals),
             HoldsServicer(dependencies, self.approvals),
-            PostingsServicer(dependencies),
+            Postings(dependencies, payer),
         )
         self.org_id = f"org_{next(_numbers)}"
         self.admin = Principal("admin-1", "admin", self.org_id)

@@ -8,30 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
-from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
-from services.chassis.data.once import fingerprint_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow import store
-from services.escrow.clients import Notary, Payer
 from services.escrow.domain.chart import (
-    DISTRIBUTABLE,
-    IN_TRANSIT,
-    ISSUER_PROCEEDS,
     Direction,
-    Kind,
-    LedgerAccount,
-    account_of_party,
 )
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
@@ -40,16 +29,10 @@ from services.escrow.domain.journal import (
     Layer,
     Leg,
     NewEntry,
-    PostingKey,
     build_key,
-    credit,
-    debit,
-    digest_scope,
     mirror,
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
-from services.escrow.domain.stages import Stage
-from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.group_commit import Poster
 
@@ -70,43 +53,6 @@ async def batch_post_journal_entries(
     entries = await build_entries(database, request, now)
     outcomes = await poster.post(entries, validate_only=request.validate_only)
     return journal_pb.PostingResults(results=build_results(journal_pb.PostingResult, request.items, outcomes))
-
-
-async def release_subscriptions(
-    poster: Poster, notary: Notary, request: postings_pb.ReleaseSubscriptionsRequest
-) -> journal_pb.JournalEntry:
-    """Raises MovementNotDecided, or as the poster does."""
-    entry, lines = _build_release(request), _list_moved(Kind.SUBSCRIPTION, request.subscriptions)
-    hash_, account_id = request.idempotency_key, request.escrow_account_id
-    await notary.check_movement("CLOSE_OFFERING", request.offering_id, hash_, account_id, lines)
-    return await poster.post_one(entry)
-
-
-async def declare_distribution(
-    poster: Poster, notary: Notary, request: postings_pb.DeclareDistributionRequest
-) -> journal_pb.JournalEntry:
-    """Raises MovementNotDecided, or as the poster does."""
-    entry, lines = _build_declaration(request), _list_moved(Kind.DISTRIBUTABLE, request.payables)
-    hash_, account_id = request.idempotency_key, request.escrow_account_id
-    await notary.check_movement("APPROVE_DISTRIBUTION", request.distribution_id, hash_, account_id, lines)
-    return await poster.post_one(entry)
-
-
-def _list_moved(source: Kind, parts: Sequence[postings_pb.PartyAmount]) -> list[Movement.Line]:
-    return [
-        Movement.Line(ledger_account_kind=source.value, party_id=part.party_id, amount=part.amount) for part in parts
-    ]
-
-
-async def batch_submit_payouts(
-    poster: Poster, payer: Payer, request: postings_pb.BatchSubmitPayoutsRequest
-) -> postings_pb.BatchSubmitPayoutsResponse:
-    """Raises PayoutNotKnown, or as the poster does."""
-    await payer.check_payouts(request.items)
-    outcomes = await poster.post([_build_payout(item) for item in request.items])
-    return postings_pb.BatchSubmitPayoutsResponse(
-        results=build_results(journal_pb.PostingResult, request.items, outcomes)
-    )
 
 
 async def build_entry(
@@ -143,7 +89,7 @@ async def build_entry(
         legs: Sequence[Leg] = mirror(original.legs)
     else:
         legs = _read_legs(new.legs, path)
-        currency = _read_currency([leg.amount for leg in new.legs], f"{path}.legs")
+        currency = read_currency([leg.amount for leg in new.legs], f"{path}.legs")
     body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
     return NewEntry(
         org_id=principal.org_id,
@@ -230,81 +176,10 @@ def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
     )
 
 
-def _read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
+def read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
     """The one currency of all these amounts."""
     [currency, *others] = dict.fromkeys(amount.currency_code for amount in amounts)
     if others:
         fault = {path: "must be of one currency"}
         raise InvalidField("The amounts are of several currencies: an escrow account has one.", fields=fault)
     return currency
-
-
-def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry:
-    """Every named subscription to ISSUER_PROCEEDS, all or none."""
-    legs = [
-        debit(account, minor)
-        for account, minor in _read_parts(request.subscriptions, Kind.SUBSCRIPTION, "subscriptions")
-    ]
-    return _build_for_service(
-        request,
-        type=EntryType.RELEASE,
-        description=f"Closing of {request.offering_id}",
-        legs=(*legs, credit(ISSUER_PROCEEDS, sum(leg.amount_minor for leg in legs))),
-        currency=request.subscriptions[0].amount.currency_code,
-    )
-
-
-def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEntry:
-    """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
-    legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
-    return _build_for_service(
-        request,
-        type=EntryType.DISTRIBUTION,
-        description=f"Declaration of {request.distribution_id}",
-        legs=(debit(DISTRIBUTABLE, sum(leg.amount_minor for leg in legs)), *legs),
-        currency=request.payables[0].amount.currency_code,
-        distribution_id=request.distribution_id,
-    )
-
-
-def _build_payout(item: postings_pb.BatchSubmitPayoutsRequest.Item) -> NewEntry:
-    """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
-    payout = PAYOUTS_BY_SOURCE[Kind(journal_pb.LedgerAccount.Kind.Name(item.source))]
-    source = payout.ledger_account_of(item.party_id)
-    return _build_for_service(
-        item,
-        type=payout.entry_type,
-        description=f"{payout.label} {Stage.SUBMITTED.value}",
-        legs=(debit(source, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
-        currency=item.amount.currency_code,
-        transaction_id=item.transaction_id,
-        investment_id=item.investment_id or None,
-        distribution_id=item.distribution_id or None,
-        asks_for_seals=True,
-    )
-
-
-def _build_for_service(request: Any, **values: Any) -> NewEntry:
-    """The entry that another service asks for, under the request's own key."""
-    principal = current_principal()
-    return NewEntry(
-        org_id=principal.org_id,
-        escrow_account_id=request.escrow_account_id,
-        journal_entry_id=new_id("je"),
-        key=PostingKey(digest_scope("rpc", principal.keys_of, request.idempotency_key), fingerprint_of(request)),
-        idempotency_key=request.idempotency_key,
-        created_by=principal.person,
-        **values,
-    )
-
-
-def _read_parts(parts: Sequence[postings_pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
-    """Each party's own ledger account of the kind, with its amount."""
-    if len({part.party_id for part in parts}) < len(parts):
-        raise InvalidField(
-            "A party is named twice: add up what it gets, and name it once.", fields={field: "name a party twice"}
-        )
-    _read_currency([part.amount for part in parts], field)
-    if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
-        raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
-    return [(account_of_party(kind, part.party_id), part.amount.amount_minor) for part in parts]

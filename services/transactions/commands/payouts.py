@@ -57,7 +57,7 @@ async def check_ordered(distributions: Distributions, request: payouts_pb2.Batch
     Raises:
         PayoutNotOrdered, Unavailable
     """
-    orders = await distributions.list_payout_orders([item.idempotency_key for item in request.items])
+    orders = await distributions.batch_get_payout_orders([item.idempotency_key for item in request.items])
     known = {order.idempotency_key: order for order in orders}
     for item in request.items:
         order = known.get(item.idempotency_key)

@@ -1,0 +1,187 @@
+"""What other services order of the book: nobody is believed that it was decided, whoever knows it is asked.
+
+compliance heard the persons who decided, and transactions knows what it is about to pay. They are asked before anything
+is handed to the poster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from realco.compliance.v1.notary_pb2 import CheckMovementRequest, Movement
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
+from realco.transactions.v1.payouts_pb2 import Payout
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.batch import build_results
+from services.chassis.data.once import fingerprint_of
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
+from services.escrow.clients import Transactions
+from services.escrow.commands.journal_entries import read_currency
+from services.escrow.dependencies import Dependencies
+from services.escrow.domain.chart import (
+    DISTRIBUTABLE,
+    IN_TRANSIT,
+    ISSUER_PROCEEDS,
+    Kind,
+    LedgerAccount,
+    account_of_party,
+)
+from services.escrow.domain.journal import (
+    AMOUNT_MINOR_MAX,
+    EntryType,
+    NewEntry,
+    PostingKey,
+    credit,
+    debit,
+    digest_scope,
+)
+from services.escrow.domain.refusals import PayoutNotKnown
+from services.escrow.domain.stages import Stage
+from services.escrow.domain.types import PAYOUTS_BY_SOURCE
+
+Item = postings_pb.BatchSubmitPayoutsRequest.Item
+
+
+async def release_subscriptions(
+    dependencies: Dependencies, request: postings_pb.ReleaseSubscriptionsRequest
+) -> journal_pb.JournalEntry:
+    """Raises MovementNotDecided, or as the poster does."""
+    entry = _build_release(request)
+    asked = _build_check(request, "CLOSE_OFFERING", request.offering_id, Kind.SUBSCRIPTION, request.subscriptions)
+    await dependencies.peers.compliance.check_movement(asked)
+    return await dependencies.poster.post_one(entry)
+
+
+async def declare_distribution(
+    dependencies: Dependencies, request: postings_pb.DeclareDistributionRequest
+) -> journal_pb.JournalEntry:
+    """Raises MovementNotDecided, or as the poster does."""
+    entry = _build_declaration(request)
+    asked = _build_check(request, "APPROVE_DISTRIBUTION", request.distribution_id, Kind.DISTRIBUTABLE, request.payables)
+    await dependencies.peers.compliance.check_movement(asked)
+    return await dependencies.poster.post_one(entry)
+
+
+async def batch_submit_payouts(
+    dependencies: Dependencies, request: postings_pb.BatchSubmitPayoutsRequest
+) -> postings_pb.BatchSubmitPayoutsResponse:
+    """Raises PayoutNotKnown, or as the poster does."""
+    await check_payouts(dependencies.peers.transactions, request.items)
+    outcomes = await dependencies.poster.post([_build_payout_entry(item) for item in request.items])
+    return postings_pb.BatchSubmitPayoutsResponse(
+        results=build_results(journal_pb.PostingResult, request.items, outcomes)
+    )
+
+
+async def check_payouts(peer: Transactions, items: Sequence[Item]) -> None:
+    """Returns if transactions is about to pay exactly these. Raises PayoutNotKnown, Unavailable."""
+    found = await peer.batch_get_payouts([item.transaction_id for item in items])
+    known = {payout.transaction_id: payout for payout in found}
+    for item in items:
+        if known.get(item.transaction_id) != build_payout(item):
+            message = "The transactions service is not about to pay this."
+            raise PayoutNotKnown(message, transaction_id=item.transaction_id)
+
+
+def build_payout(item: Item) -> Payout:
+    """What transactions says of a payout that it is about to have booked so."""
+    return Payout(
+        transaction_id=item.transaction_id,
+        idempotency_key=item.idempotency_key,
+        escrow_account_id=item.escrow_account_id,
+        ledger_account_kind=journal_pb.LedgerAccount.Kind.Name(item.source),
+        party_id=item.party_id,
+        amount=item.amount,
+        investment_id=item.investment_id if item.HasField("investment_id") else None,
+        distribution_id=item.distribution_id if item.HasField("distribution_id") else None,
+    )
+
+
+def _build_check(
+    request: Any, kind: str, resource_id: str, source: Kind, parts: Sequence[postings_pb.PartyAmount]
+) -> CheckMovementRequest:
+    """Whether two persons decided that exactly these amounts leave the ledger accounts of this kind."""
+    lines = [
+        Movement.Line(ledger_account_kind=source.value, party_id=part.party_id, amount=part.amount) for part in parts
+    ]
+    return CheckMovementRequest(
+        kind=kind,
+        resource_id=resource_id,
+        content_hash=request.idempotency_key,
+        movement=Movement(escrow_account_id=request.escrow_account_id, lines=lines),
+    )
+
+
+def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry:
+    """Every named subscription to ISSUER_PROCEEDS, all or none."""
+    legs = [
+        debit(account, minor)
+        for account, minor in _read_parts(request.subscriptions, Kind.SUBSCRIPTION, "subscriptions")
+    ]
+    return _build_for_service(
+        request,
+        type=EntryType.RELEASE,
+        description=f"Closing of {request.offering_id}",
+        legs=(*legs, credit(ISSUER_PROCEEDS, sum(leg.amount_minor for leg in legs))),
+        currency=request.subscriptions[0].amount.currency_code,
+    )
+
+
+def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEntry:
+    """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
+    legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
+    return _build_for_service(
+        request,
+        type=EntryType.DISTRIBUTION,
+        description=f"Declaration of {request.distribution_id}",
+        legs=(debit(DISTRIBUTABLE, sum(leg.amount_minor for leg in legs)), *legs),
+        currency=request.payables[0].amount.currency_code,
+        distribution_id=request.distribution_id,
+    )
+
+
+def _build_payout_entry(item: Item) -> NewEntry:
+    """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
+    payout = PAYOUTS_BY_SOURCE[Kind(journal_pb.LedgerAccount.Kind.Name(item.source))]
+    source = payout.ledger_account_of(item.party_id)
+    return _build_for_service(
+        item,
+        type=payout.entry_type,
+        description=f"{payout.label} {Stage.SUBMITTED.value}",
+        legs=(debit(source, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
+        currency=item.amount.currency_code,
+        transaction_id=item.transaction_id,
+        investment_id=item.investment_id or None,
+        distribution_id=item.distribution_id or None,
+        asks_for_seals=True,
+    )
+
+
+def _build_for_service(request: Any, **values: Any) -> NewEntry:
+    """The entry that another service asks for, under the request's own key."""
+    principal = current_principal()
+    return NewEntry(
+        org_id=principal.org_id,
+        escrow_account_id=request.escrow_account_id,
+        journal_entry_id=new_id("je"),
+        key=PostingKey(digest_scope("rpc", principal.keys_of, request.idempotency_key), fingerprint_of(request)),
+        idempotency_key=request.idempotency_key,
+        created_by=principal.person,
+        **values,
+    )
+
+
+def _read_parts(parts: Sequence[postings_pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
+    """Each party's own ledger account of the kind, with its amount."""
+    if len({part.party_id for part in parts}) < len(parts):
+        raise InvalidField(
+            "A party is named twice: add up what it gets, and name it once.", fields={field: "name a party twice"}
+        )
+    read_currency([part.amount for part in parts], field)
+    if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
+        raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
+    return [(account_of_party(kind, part.party_id), part.amount.amount_minor) for part in parts]
