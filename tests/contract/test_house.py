@@ -31,6 +31,7 @@ OWN = {
         "inbox.py",  # what waits for a second person anywhere, as one list
     },
     "escrow": {
+        "acceptance.py",  # a command of the operator's, about an entry that escrow did not book
         "posting/",  # the one way into the book: group commit, and a batch with its verdicts, answers and events
     },
 }

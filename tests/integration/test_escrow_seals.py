@@ -16,10 +16,10 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.ids import new_id
+from services.escrow.acceptance import accept
 from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
-from services.escrow.posting.acceptance import accept
 from tests.integration.test_escrow_guards import posting
 from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, key, new_entry, usd

@@ -1,6 +1,6 @@
 """Lets money leave an escrow account again after somebody looked at an entry that escrow did not book.
 
-`python -m services.escrow.posting.acceptance <organization> <escrow account> <number of the entry>`, with the settings
+`python -m services.escrow.acceptance <organization> <escrow account> <number of the entry>`, with the settings
 that escrow has. The entry stays: the book is only added to. What it moved is put right by entries of our own, by two
 persons, before or after.
 """
