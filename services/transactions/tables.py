@@ -150,8 +150,9 @@ transactions = sa.Table(
     _time("settled_at"),
     _time("return_risk_end_at"),
     _time("final_at"),
-    # Who sent the request, under which key: the job that finishes it settles what its replay answers.
+    # Who sent the request, and under which key: the job that finishes it settles what its replay answers the sender.
     _text("request_subject"),
+    _text("request_role"),
     _text("idempotency_key"),
     *lease_columns(),
     sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
-from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.calls.auth import acting_as, current_principal, service_principal
 from services.chassis.data.once import (
     IdempotencyKeyReused,
     RequestInFlight,
@@ -226,13 +226,19 @@ async def test_a_second_step_settles_what_a_retry_is_told(database):
     command = Command()
     await once(database, request(), pb.Hold, command)
     async with database.begin() as tx:
-        await replace_answer(tx, request(), pb.Hold(hold_id="settled"))
+        await replace_answer(tx, request(), lambda: pb.Hold(hold_id="settled"))
     assert (await once(database, request(), pb.Hold, command)).hold_id == "settled"
     job = dataclasses.replace(chassis.ADMIN, subject="service:escrow", role="service")
     with acting_as(job):
         async with database.begin() as tx:
-            await replace_answer(tx, request(), NotEnough("The bank said no."), principal=chassis.ADMIN)
-    with pytest.raises(DomainError, match="bank said no"):
+            # Who finishes the request answers as its sender, whose replay it is.
+            await replace_answer(
+                tx,
+                request(),
+                lambda: NotEnough(f"The bank said no to {current_principal().person}."),
+                sender=chassis.ADMIN,
+            )
+    with pytest.raises(DomainError, match=f"bank said no to {chassis.ADMIN.person}"):
         await once(database, request(), pb.Hold, command)
     assert command.runs == 1
 
@@ -265,7 +271,7 @@ async def test_what_a_job_decided_meanwhile_is_the_first_answer_and_no_replay(da
     assert await decided_meanwhile(database, request(), pb.Hold) is None
     await once(database, request(), pb.Hold, Command())
     async with database.begin() as tx:
-        await replace_answer(tx, request(), pb.Hold(hold_id="hold_2"))
+        await replace_answer(tx, request(), lambda: pb.Hold(hold_id="hold_2"))
     assert await decided_meanwhile(database, request(), pb.Hold) == pb.Hold(hold_id="hold_2")
     assert answer_metadata() == ()
     await answered_before(database, request(), pb.Hold)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from realco.compliance.v1.clearances_pb2 import BatchEvaluateTransactionsRequest, BatchEvaluateTransactionsResponse
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED
@@ -31,7 +32,7 @@ from tests.support import servers
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Killed
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
-from tests.support.transactions import IMPORT, MONDAY, TransactionsHarness, unknown
+from tests.support.transactions import ADMIN, IMPORT, INVESTOR, MONDAY, TransactionsHarness, unknown
 
 T = pb.Transaction
 
@@ -168,16 +169,26 @@ async def test_a_worker_whose_lease_ran_out_writes_nothing(service: Transactions
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
 
 
-async def test_a_crash_between_commit_and_evaluation_is_finished_by_the_job_with_the_same_answer(
-    service: TransactionsHarness,
+@pytest.mark.parametrize(
+    ("sender", "status", "actions"),
+    [
+        (INVESTOR, T.QUEUED, ["cancel"]),
+        (ADMIN, T.PENDING_APPROVAL, ["cancel"]),  # who made it is offered no decision
+        (IMPORT, T.QUEUED, []),
+    ],
+    ids=lambda value: getattr(value, "role", None),
+)
+async def test_what_a_job_finishes_after_a_crash_is_answered_to_its_sender_as_a_read_answers(
+    service: TransactionsHarness, sender: Principal, status: int, actions: list[str]
 ) -> None:
     request = await service.deposit_request()
     with service.wire.cut(service.compliance):  # as if the process had died before it could ask
-        await service.ask(IMPORT, "CreateTransaction", request)
+        await service.ask(sender, "CreateTransaction", request)
     await service.hurry()
     await service.run(evaluate_initiated)
-    replay = await service.ask(IMPORT, "CreateTransaction", request)
-    assert replay.status == T.QUEUED
+    replay = await service.ask(sender, "CreateTransaction", request)
+    assert (replay.status, list(replay.allowed_actions)) == (status, actions)
+    assert replay == await service.get(replay.transaction_id, sender)
     assert list(service.compliance.made) == [replay.transaction_id]
 
 

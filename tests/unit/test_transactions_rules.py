@@ -72,6 +72,7 @@ DEPOSIT = Transaction(
     return_risk_end_at=None,
     final_at=None,
     request_subject=None,
+    request_role=None,
     idempotency_key=None,
     epoch=0,
     tries=0,

@@ -96,7 +96,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         done = await self._approvals.execute(approved[0])
         answer = await self._show(done, self._operations.clock.now())
         async with self._operations.database.begin() as tx:
-            await replace_answer(tx, request, answer)
+            await replace_answer(tx, request, lambda: answer)
         return answer
 
     async def RejectApproval(

@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import find_rpc, rule_of
 from services.chassis.calls.answer import note_replayed
-from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database, is_contention, sqlstate
@@ -273,16 +273,24 @@ def _read_answer(row: sa.Row[Any], response_type: type[R]) -> R:
 
 
 async def replace_answer(
-    tx: AsyncConnection, request: Message, answer: Message | DomainError, *, principal: Principal | None = None
-) -> None:
+    tx: AsyncConnection, request: Message, build: Callable[[], R | DomainError], *, sender: Principal | None = None
+) -> R | DomainError:
     """Settles what a replay of `request` answers from now on, where the first answer was not the last word.
 
     Args:
-        principal: Who sent the request, where a job finishes it; None is the current caller.
+        build: Makes the answer as the current principal gets it, who is the sender then: a kept answer says what its
+            sender may do, whoever finishes the request.
+        sender: Who sent the request, where a job finishes it; None is the current caller.
+
+    Returns:
+        The answer.
     """
+    with acting_as(sender or current_principal()) as principal:
+        answer = build()
     if not isinstance(answer, DomainError):
         await add_versions(tx, answer)
-    await _keep_answer(tx, request, answer, principal or current_principal())
+    await _keep_answer(tx, request, answer, principal)
+    return answer
 
 
 async def _keep_answer(

@@ -101,6 +101,7 @@ async def create_transaction(
         "provider": RAILS[method].provider,
         "created_by": principal.person,
         "request_subject": principal.subject,
+        "request_role": principal.role,
         "idempotency_key": request.idempotency_key or None,
     }
     [row] = await store.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)

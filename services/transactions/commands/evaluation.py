@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -108,13 +109,14 @@ async def apply_decisions(
     What it returns of each is what a replay of the request that made it answers from now on; of those compliance did
     not decide it returns nothing.
     """
-    outcomes: dict[str, pb.Transaction | DomainError] = {}
+    answers: dict[str, Callable[[], pb.Transaction | DomainError]] = {}
     passed, reviewed = [], defaultdict(list)
     for row in rows:
         result = results[row.transaction_id]
         check = result.compliance_check
         if result.HasField("failure"):
-            outcomes[row.transaction_id] = await _refuse(tx, row, from_failure(result.failure), now)
+            refusal = await _refuse(tx, row, from_failure(result.failure), now)
+            answers[row.transaction_id] = partial(_answer_refusal, refusal)
         elif check.status == _C.MANUAL_REVIEW:
             reasons = (check.explanation.statement, row.approval_reason)
             reviewed["; ".join(filter(None, reasons))].append(row)
@@ -125,19 +127,30 @@ async def apply_decisions(
     for reason, waiting in reviewed.items():
         moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, note=reason)
         asked = await ask_for_approval(tx, moved, reason, now)
-        outcomes |= {
-            row.transaction_id: answer_transaction(row, now, approval)
+        answers |= {
+            row.transaction_id: partial(answer_transaction, row, now, approval)
             for row, approval in zip(moved, asked, strict=True)
         }
     passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, note="compliance passed it")
     passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
-    outcomes |= {row.transaction_id: answer_transaction(row, now) for row in passed}
-    for row in rows:
-        if row.transaction_id in outcomes and row.request_subject and row.idempotency_key:
-            request = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
-            sender = Principal(row.request_subject, "", row.org_id)
-            await replace_answer(tx, request, outcomes[row.transaction_id], principal=sender)
-    return outcomes
+    answers |= {row.transaction_id: partial(answer_transaction, row, now) for row in passed}
+    decided = [row for row in rows if row.transaction_id in answers]
+    return {row.transaction_id: await _keep_answer(tx, row, answers[row.transaction_id]) for row in decided}
+
+
+async def _keep_answer(
+    tx: AsyncConnection, row: Transaction, build: Callable[[], pb.Transaction | DomainError]
+) -> pb.Transaction | DomainError:
+    """The answer to the request that made it, which its replay gets from now on: as its sender sees it."""
+    if row.request_subject is None or row.request_role is None or row.idempotency_key is None:
+        return build()
+    request = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
+    sender = Principal(row.request_subject, row.request_role, row.org_id, known_as=row.created_by)
+    return await replace_answer(tx, request, build, sender=sender)
+
+
+def _answer_refusal(refusal: DomainError) -> DomainError:
+    return refusal
 
 
 async def _refuse(tx: AsyncConnection, row: Transaction, why: Failure, now: datetime) -> DomainError:

@@ -256,6 +256,7 @@ def _create_transactions() -> None:
         sa.Column("return_risk_end_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("final_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("request_subject", sa.Text(), nullable=True),
+        sa.Column("request_role", sa.Text(), nullable=True),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
