@@ -26,15 +26,16 @@ async def record_posted_entries(
     await record_entries(tx, event.escrow_account_id, event.journal_entries, delivery.now)
 
 
-def _make_handler(outcome: PayoutStatus) -> Handler:
-    """Of an event that ends a transaction: a payout of ours, or a contribution."""
+def _make_handler(payout_status: PayoutStatus) -> Handler:
+    """Of an event that ends a transaction: a payout of ours, which then has this status, or a contribution."""
 
     async def record_end(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
         transaction, version = event.transaction, event.meta.aggregate_version
         if is_payout(transaction):
-            await record_outcome(tx, transaction, version, outcome, delivery.now)
+            await record_outcome(tx, transaction, version, payout_status, delivery.now)
         elif transaction.type == transactions.Transaction.ESCROW_DEPOSIT and transaction.investment_id:
-            await record_contribution(tx, transaction, version, outcome is PayoutStatus.COMPLETED, delivery.now)
+            completed = isinstance(event, transactions_events.TransactionCompleted)
+            await record_contribution(tx, transaction, version, completed, delivery.now)
 
     return record_end
 

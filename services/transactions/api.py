@@ -33,7 +33,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         answer = await self._dependencies.write_on_facts(
             request, pb.Transaction, partial(creation.judge_new_inflow, self._dependencies), creation.create_transaction
         )
-        return await evaluation.evaluate_now(self._dependencies, request, answer)
+        return await evaluation.evaluate_and_keep_answer(self._dependencies, request, answer)
 
     async def GetTransaction(self, request: pb.GetTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.read(request, queries.get_transaction)

@@ -40,7 +40,7 @@ def build_item(row: Transaction) -> EvaluateItem:
     )
 
 
-async def evaluate_now(
+async def evaluate_and_keep_answer(
     dependencies: Dependencies, request: pb.CreateTransactionRequest, answer: pb.Transaction
 ) -> pb.Transaction:
     """Has a transaction just recorded evaluated, for the request that recorded it. Asks compliance.

@@ -27,7 +27,7 @@ class PaymentNotOurs(Exception):
     """The provider's payment is not the one we ordered, or cannot be what it says: a person looks, nothing moves."""
 
 
-async def apply_payment(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+async def follow_payment(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     """Brings a locked transaction to where the provider has its current attempt.
 
     Raises:

@@ -15,7 +15,7 @@ from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 from services.transactions.actions import answer_webhook
-from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
@@ -69,17 +69,17 @@ async def apply_webhook(
         return False
     if hook.status != "RECEIVED":  # applied before a crash could note it in the inbox
         return True
-    failure = await _apply_to(tx, row, payment, now)
+    failure = await _try_to_follow(tx, row, payment, now)
     outcome = {"status": "FAILED" if failure else "APPLIED", "failure": write_failure(failure)}
     await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
     return True
 
 
-async def _apply_to(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
-    """Why the payment could not be applied, if so."""
+async def _try_to_follow(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
+    """Why the transaction could not follow the payment, if so."""
     try:
         if payment.payment_id == row.provider_reference:
-            await apply_payment(tx, row, payment, now)
+            await follow_payment(tx, row, payment, now)
         elif payment.payment_id not in await provider_payments.list_earlier_references(tx, row):
             raise PaymentNotOurs("the provider has a payment under our reference that is none of its attempts")
     except PaymentNotOurs as error:

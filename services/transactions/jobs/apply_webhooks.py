@@ -26,11 +26,11 @@ _DUE = store.build_taking(count_max=CALLS_MAX)
 async def apply_webhooks(dependencies: Dependencies) -> int:
     async with dependencies.database.begin_for_all() as tx:
         taken = await store.take_webhooks(tx, _DUE)
-    await do_each(taken, partial(_apply_webhook, dependencies))
+    await do_each(taken, partial(_look_up_and_apply, dependencies))
     return len(taken)
 
 
-async def _apply_webhook(dependencies: Dependencies, taken: sa.Row[Any]) -> None:
+async def _look_up_and_apply(dependencies: Dependencies, taken: sa.Row[Any]) -> None:
     try:
         payment = await dependencies.providers.look_ups[taken.provider].get_payment(taken.provider_reference)
     except OutcomeUnknown:

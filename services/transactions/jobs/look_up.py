@@ -6,7 +6,7 @@ from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
-from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.schedule import compute_poll_ms, compute_watch_ms
 from services.transactions.domain.states import Status
@@ -51,7 +51,7 @@ async def _look_up_row(dependencies: Dependencies, taken: Transaction) -> None:
                 return
             now = dependencies.clock.now()
             try:
-                moved = row if payment is None else await apply_payment(tx, row, payment, now)
+                moved = row if payment is None else await follow_payment(tx, row, payment, now)
             except PaymentNotOurs as error:
                 log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
                 moved = row

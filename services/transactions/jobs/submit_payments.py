@@ -20,7 +20,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
 from services.transactions.commands.bank_accounts import block_altered_account, check_usable
-from services.transactions.commands.settlement import PaymentNotOurs, apply_payment
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import BankAccountNotUsable
@@ -163,7 +163,7 @@ async def _record_outcome(
         await store.postpone_transaction(tx, row, least_ms=outcome.retry_after_seconds * 1000)
     else:
         try:
-            await apply_payment(tx, row, outcome, now)
+            await follow_payment(tx, row, outcome, now)
         except PaymentNotOurs as error:
             log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
             await store.postpone_transaction(tx, row)

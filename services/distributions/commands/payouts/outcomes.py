@@ -17,7 +17,7 @@ from services.chassis.calls.wire import from_failure
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
 from services.distributions.commands.payouts.allocations import end_allocation
-from services.distributions.commands.raises.refunds import advance_refunds
+from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.distributions import lock_distribution
@@ -88,7 +88,7 @@ async def _end_payout(tx: AsyncConnection, ended: Payout, now: datetime) -> None
             investment = await INVESTMENTS.lock_known(tx, payout.investment_id)
             after = replace(investment, refund_failure=payout.failure)
             await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
-        await advance_refunds(tx, offering, now, investment_ids=[payout.investment_id])
+        await pay_due_refunds(tx, offering, now, investment_ids=[payout.investment_id])
     elif newest:
         paid = replace(
             offering,

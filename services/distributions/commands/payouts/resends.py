@@ -18,7 +18,7 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant
 from services.distributions.actions import answer_allocation, answer_investment, answer_offering
 from services.distributions.commands.raises.investments import lock_reachable
-from services.distributions.commands.raises.refunds import advance_refunds
+from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
@@ -61,7 +61,7 @@ async def resend_proceeds(
     check_etag(request.etag, offering.etag)
     check_may_resend_proceeds(offering)
     person = current_principal().person
-    saga_id = await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
     again = replace(offering, proceeds_failure=None)
     if request.bank_account_id:
         again = name_proceeds_account(again, request.bank_account_id, person)
@@ -79,5 +79,5 @@ async def resend_refund(
     check_etag(request.etag, investment.etag)
     check_may_resend_refund(investment)
     ids = [investment.investment_id]
-    offering = await advance_refunds(tx, offering, now, investment_ids=ids, again=True)
+    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=True)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

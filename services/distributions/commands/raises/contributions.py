@@ -12,7 +12,7 @@ from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
-from services.distributions.commands.raises.refunds import advance_refunds
+from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.store.contributions import (
@@ -77,7 +77,7 @@ async def _count_booked(
     funded = replace(offering, funded_minor=offering.funded_minor + funded_minor)
     offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
     if changed:
-        await advance_refunds(tx, offering, now, investment_ids=[each.investment_id for each in changed])
+        await pay_due_refunds(tx, offering, now, investment_ids=[each.investment_id for each in changed])
 
 
 def sum_contributions(
@@ -134,4 +134,4 @@ async def record_contribution(
     change = reported.counted_minor - (known.counted_minor if known is not None else 0)
     after = replace(investment, completed_minor=investment.completed_minor + change)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
-    await advance_refunds(tx, offering, now, investment_ids=[investment.investment_id])
+    await pay_due_refunds(tx, offering, now, investment_ids=[investment.investment_id])

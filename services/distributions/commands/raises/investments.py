@@ -76,7 +76,7 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     check_may_cancel(offering, investment, now)
     await refunds.begin_cancellings(tx, [investment], now)
     ids = [investment.investment_id]
-    offering = await refunds.advance_refunds(tx, offering, now, investment_ids=ids)
+    offering = await refunds.pay_due_refunds(tx, offering, now, investment_ids=ids)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)
 
 

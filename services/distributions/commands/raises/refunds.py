@@ -35,7 +35,7 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
     await cancel_all(tx, offering.offering_id, now)
-    return answer_offering(await advance_refunds(tx, offering, now), now)
+    return answer_offering(await pay_due_refunds(tx, offering, now), now)
 
 
 async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
@@ -45,13 +45,13 @@ async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime) -> No
 
 
 async def begin_cancellings(tx: AsyncConnection, investments: Sequence[Investment], now: datetime) -> None:
-    """From here on they take no more money. `advance_refunds` gives back what they have, in the caller's name."""
+    """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name."""
     person = current_principal().person
     changes = [(each, begin_cancelling(each, person)) for each in investments]
     await save_investments(tx, changes, events.InvestmentCancelling, now)
 
 
-async def advance_refunds(
+async def pay_due_refunds(
     tx: AsyncConnection,
     offering: Offering,
     now: datetime,
