@@ -22,9 +22,10 @@ from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance.commands import checks, limits, parties
-from services.compliance.commands.checks import APPROVAL_EVENTS, CHECK_APPROVALS
+from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import Dependencies
 from services.compliance.domain.refusals import ComplianceCheckNotFound, TransactionLimitNotFound
+from services.compliance.messages import APPROVAL_EVENTS
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
 from services.compliance.store import parties as parties_store

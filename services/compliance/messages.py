@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import events_pb2 as events
 from realco.compliance.v1 import notary_pb2, parties_pb2
 
+from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import read_explanation
@@ -18,6 +20,9 @@ from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.statements import Line, Subject, digest_movement
+
+# What tells others of this service's approvals.
+APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 
 
 def to_party(

@@ -37,10 +37,11 @@ from services.distributions.domain.explanations import (
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
+from services.distributions.messages import APPROVAL_EVENTS
 from services.distributions.queries import gates
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
-from services.distributions.store.approvals import APPROVAL_EVENTS, DISTRIBUTION_APPROVALS
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering

@@ -10,11 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
-from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
@@ -27,7 +25,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry
-from services.escrow.messages import read_ledger_account
+from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -67,7 +65,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         RequestKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
         RequestKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
-    return Approvals(dependencies, requests, ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated))
+    return Approvals(dependencies, requests, APPROVAL_EVENTS)
 
 
 class _Details:

@@ -21,7 +21,6 @@ from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.transactions.commands import bank_accounts, decisions, webhooks
 from services.transactions.commands.approvals import (
-    APPROVAL_EVENTS,
     BANK_ACCOUNT_APPROVALS,
     TRANSACTION_APPROVALS,
     build_bank_account_details,
@@ -36,6 +35,7 @@ from services.transactions.domain.explanations import (
     explain_owners,
 )
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.messages import APPROVAL_EVENTS
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store import webhooks as hook_store

@@ -7,13 +7,19 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import events_pb2 as events
 
+from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import read_failure
 from services.transactions.domain.bank_accounts import compute_payout_start
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
+
+# What tells others of this service's approvals.
+APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
+
 
 _T = transactions_pb2.Transaction
 

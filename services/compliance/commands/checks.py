@@ -10,11 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import events_pb2 as events
 from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approval import ApprovalDetails, Change
@@ -29,11 +27,10 @@ from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
 
 _EXPIRED_CHECKS_MAX = 100
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
     "REVIEW_COMPLIANCE_CHECK",
-    APPROVAL_EVENTS,
+    messages.APPROVAL_EVENTS,
     "realco.compliance.v1.ComplianceService/ReviewComplianceCheck",
     needs_note=True,
     must_be_decided=True,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
+from services.distributions.messages import APPROVAL_EVENTS
 
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 # What a person asks for by the RPC of this name.
 CLOSE_OFFERING = "CLOSE_OFFERING"
 # Submitted distributions.

@@ -7,20 +7,17 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.values.approval import Approval, ApprovalDetails, Change
 from services.transactions.domain.bank_accounts import ACTIVE, PENDING
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
-from services.transactions.messages import to_bank_account_content, to_transaction_content
+from services.transactions.messages import APPROVAL_EVENTS, to_bank_account_content, to_transaction_content
 from services.transactions.store import bank_accounts
 
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 TRANSACTION_APPROVALS = ResourceApprovals(
     "APPROVE_TRANSACTION",
     APPROVAL_EVENTS,
