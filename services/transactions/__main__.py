@@ -42,7 +42,7 @@ async def main(settings: Settings) -> None:
         parties = HeardParties(runtime.database, compliance.list_parties_of_person)
         await runtime.serve(
             servicers=[
-                TransactionsServicer(dependencies),
+                TransactionsServicer(dependencies, parties),
                 PayoutsServicer(dependencies),
                 BankAccountsServicer(dependencies),
                 WebhooksServicer(dependencies, approvals),

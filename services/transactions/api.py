@@ -17,6 +17,7 @@ from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.parties import Parties
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
@@ -25,8 +26,9 @@ from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
 
 class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
-    def __init__(self, dependencies: Dependencies) -> None:
+    def __init__(self, dependencies: Dependencies, parties: Parties) -> None:
         self._dependencies = dependencies
+        self._parties = parties
 
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
         creation.check_create_transaction(request, current_principal())
@@ -77,9 +79,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         )
 
     async def _list_interests(self, _: object) -> Collection[str]:
-        """Those the caller acts for, or did not long ago: nobody decides what those gain from. Raises Unavailable."""
-        ask = self._dependencies.peers.compliance.list_parties_of_person
-        return await ask(current_principal().person, include_former=True)
+        return await self._parties.list_interests(current_principal())
 
 
 class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):

@@ -155,11 +155,11 @@ class TransactionsHarness:
             ),
         )
         self.approvals = build_approvals(self.dependencies)
-        self.transactions: Any = TransactionsServicer(self.dependencies)
+        asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
+        self.transactions: Any = TransactionsServicer(self.dependencies, asking)
         self.payouts: Any = PayoutsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
-        asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 
     async def run(self, job: Callable[[Dependencies], Awaitable[int]]) -> int:
