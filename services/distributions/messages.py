@@ -204,7 +204,7 @@ def to_distribution_content(
                 payee_type=(PayeeType.SPONSOR if line.party_id == SPONSOR else PayeeType.INVESTOR).value,
                 amount=money(line.total),
                 lines=[
-                    distributions_pb2.AllocationLine(tier=tier, amount=money(minor))
+                    distributions_pb2.AllocationLine(tier=tier, kind=terms.tiers[tier].kind, amount=money(minor))
                     for tier, minor in enumerate(line.amounts)
                     if minor
                 ],

@@ -85,6 +85,10 @@ def to_transaction_content(row: Transaction, approval_reason: str) -> transactio
         escrow_account_id=row.escrow_account_id,
         party_id=row.party_id,
         bank_account_id=row.bank_account_id,
+        investment_id=row.investment_id,
+        distribution_id=row.distribution_id,
+        allocation_id=row.allocation_id,
+        description=row.description,
     )
     return transactions_pb2.TransactionContent(
         transaction=transaction, account_number_digest=row.account_number_digest, approval_reason=approval_reason

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from realco.type.v1 import access_pb2, approval_pb2
+from jsonschema import Draft202012Validator
+from realco.distributions.v1 import distributions_pb2
+from realco.type.v1 import access_pb2, approval_pb2, money_pb2
 
 from gateway import contracts
-from services.chassis.approvals.requests import build_answer, find_answer_type, find_result_id
+from gateway.openapi_schemas import Schemas, Side
+from services.chassis.approvals.messages import to_content
+from services.chassis.approvals.requests import build_answer, find_answer_type, find_result_id, name_kind
 from services.chassis.calls.access import rules_of
+from services.chassis.spelling.descriptors import is_required
+from services.chassis.values.approval import ApprovalDetails, Change
+from services.chassis.values.money import Money
 
 _ACCESS: Any = access_pb2.access
 _FOUR_EYES: Any = approval_pb2.four_eyes
@@ -62,3 +70,58 @@ def test_beside_the_approval_the_answer_has_one_field_for_what_was_done(method):
         assert find_result_id(build_answer(answer_type, made)) == "id_1"
     else:
         assert made.DESCRIPTOR.name in ("PostingResults", "PartyPerson")
+
+
+def fill(message: Any) -> Any:
+    """With all that must be given, and nothing more: zeros, empty texts, lists of one."""
+    for field in message.DESCRIPTOR.fields:
+        if not is_required(field):
+            continue
+        if field.message_type is None:
+            if field.is_repeated:
+                getattr(message, field.name).append("")
+        elif field.is_repeated:
+            fill(getattr(message, field.name).add())
+        else:
+            fill(getattr(message, field.name)).SetInParent()
+    return message
+
+
+@pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)
+def test_what_was_asked_for_stands_in_the_content_as_rest_takes_it(method):
+    request = fill(GetMessageClass(method.input_type)())
+    details = ApprovalDetails("", "", amount=Money(0, "USD"), changes=(Change("amount", Money(0, "USD"), None),))
+    content = json.loads(to_content(name_kind(type(request)), "org_1", request, details, name="request"))
+    schemas = Schemas()
+    without = frozenset({"idempotency_key", "validate_only"})
+    change = schemas.reference(approval_pb2.Approval.Change.DESCRIPTOR, Side.ANSWER)
+    schema = {
+        "properties": {
+            "request": schemas.message(method.input_type, Side.REQUEST, without),
+            "amount": schemas.reference(money_pb2.Money.DESCRIPTOR, Side.ANSWER),
+            "changes": {"type": "array", "items": change},
+        },
+        "components": {"schemas": schemas.components},
+    }
+    shape = ("required", "type", "additionalProperties")  # the values are not such as anybody would send
+    faults = [fault for fault in Draft202012Validator(schema).iter_errors(content) if fault.validator in shape]
+    assert [(fault.json_path, fault.message) for fault in faults] == []
+    assert content["amount"] == content["changes"][0]["beforeAmount"] == {"currencyCode": "USD", "amountMinor": "0"}
+
+
+def test_of_a_resource_that_waits_stands_what_is_decided_on_and_all_of_that():
+    allocation = distributions_pb2.Allocation(
+        party_id="pty_1",
+        amount={"currency_code": "USD"},
+        lines=[{"tier": 0, "kind": "RETURN_OF_CAPITAL", "amount": {"currency_code": "USD"}}],
+    )
+    zero = {"currencyCode": "USD", "amountMinor": "0"}
+    resource = distributions_pb2.DistributionContent(allocations=[allocation])
+    details = ApprovalDetails("", "")
+    content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", resource, details, name="resource"))
+    assert content["resource"]["allocations"] == [
+        {"partyId": "pty_1", "amount": zero, "lines": [{"tier": 0, "kind": "RETURN_OF_CAPITAL", "amount": zero}]}
+    ]
+    empty = distributions_pb2.DistributionContent()
+    content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", empty, details, name="resource"))
+    assert content["resource"] == {"allocations": []}

@@ -327,8 +327,15 @@ def test_what_a_newer_release_asked_for_waits_for_a_process_that_can_read_it():
 
 def test_content_is_spelled_as_rest_spells_it():
     date = {"year": 2026, "month": 1, "day": 2}
-    request = distributions_pb2.CreateDistributionRequest(idempotency_key="k", distribution_date=date)
+    request = distributions_pb2.CreateDistributionRequest(
+        idempotency_key="k", offering_id="off_1", type="PROFIT_SPLIT", distribution_date=date
+    )
     details = ApprovalDetails("x", "off_1", changes=(Change("custodian_name", "a", "b"),))
     content = json.loads(messages.to_content("X", "org_1", request, details, name="request"))
-    assert content["request"] == {"distributionDate": "2026-01-02"}
+    assert content["request"] == {
+        "offeringId": "off_1",
+        "type": "PROFIT_SPLIT",
+        "distributionDate": "2026-01-02",
+        "metadata": {},
+    }
     assert content["changes"] == [{"field": "custodianName", "before": "a", "after": "b"}]

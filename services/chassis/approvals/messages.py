@@ -33,7 +33,7 @@ def to_content(
         asked: The request; or, of a resource that waits by itself, what of it is decided on.
         name: Which of the two.
     """
-    body = _spell(asked)
+    body = writer_of(asked.DESCRIPTOR, sparse=name == "resource")(asked)
     for field in _NO_CONTENT:
         body.pop(field, None)
     return write_content(
@@ -50,7 +50,7 @@ def to_content(
 
 def to_result(answer: Message) -> str:
     """What an RPC answered about what was done, as canonical text."""
-    return write_content(writer_of(answer.DESCRIPTOR)(answer))
+    return write_content(_spell(answer))
 
 
 def read_content(content: str, request_type: type[Message], idempotency_key: str) -> Any:
@@ -70,8 +70,8 @@ def read_content(content: str, request_type: type[Message], idempotency_key: str
 
 
 def _spell(message: Message) -> dict[str, Any]:
-    """What is set of it, as REST spells it."""
-    return writer_of(message.DESCRIPTOR, sparse=True)(message)
+    """As REST's answers have it."""
+    return writer_of(message.DESCRIPTOR)(message)
 
 
 def to_approval(

@@ -41,11 +41,13 @@ class MessageWriter:
 
     Args:
         say: What a failure says to persons, in the words of the reader: REST calls things otherwise than gRPC.
-        sparse: Only what is set: of a message that is a part of something, what is not there says nothing.
+        sparse: Of a resource (what has an etag) only what is set: it is shown in part, and what is not there says
+            nothing. All else in it is whole.
     """
 
     def __init__(self, descriptor: Descriptor, say: Say, sparse: bool) -> None:
-        self._emitters = [_emitter(field, say, sparse) for field in descriptor.fields]
+        is_part = sparse and "etag" in descriptor.fields_by_name
+        self._emitters = [_emitter(field, say, sparse, is_part) for field in descriptor.fields]
 
     def __call__(self, message: Any) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -64,7 +66,7 @@ def always_there(field: FieldDescriptor) -> bool:
     return field.containing_oneof is None
 
 
-def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
+def _emitter(field: FieldDescriptor, say: Say, sparse: bool, is_part: bool) -> _Emit:
     name, key = field.name, field.json_name
     if is_map(field):
         spell_key = camel_case if option(field, http_pb2.keys_are_names) else str
@@ -72,7 +74,7 @@ def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
 
         def emit_map(message: Any, out: dict[str, Any]) -> None:
             entries = getattr(message, name)
-            if entries or not sparse:
+            if entries or not is_part:
                 out[key] = {spell_key(of): spell_value(value) for of, value in entries.items()}
 
         return emit_map
@@ -84,7 +86,7 @@ def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
 
         def emit_list(message: Any, out: dict[str, Any]) -> None:
             items = getattr(message, name)
-            if items or not sparse:
+            if items or not is_part:
                 out[key] = [spell(item) for item in items]
 
         return emit_list
@@ -98,7 +100,7 @@ def _emitter(field: FieldDescriptor, say: Say, sparse: bool) -> _Emit:
 
     def emit(message: Any, out: dict[str, Any]) -> None:
         value = getattr(message, name)
-        if value or not sparse:
+        if value or not is_part:
             out[key] = spell(value)
 
     return emit
