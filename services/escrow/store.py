@@ -41,7 +41,7 @@ _LITERALS = {
     5: "text",
     28: "bigint",
 }
-_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 30))
+_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 31))
 _POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
 
 
@@ -67,10 +67,10 @@ class Verdict(NamedTuple):
 
 
 async def insert_journal_entries(
-    connection: Connection, entries: Sequence[NewEntry], seals: Sequence[bytes], now: datetime
+    connection: Connection, entries: Sequence[NewEntry], seals: Sequence[tuple[bytes, bytes]], now: datetime
 ) -> list[Verdict]:
-    """Books the entries in this order, each with its seal and judged by itself."""
-    row = await connection.fetchrow(_POST, now, *_columns(entries), seals)
+    """Books the entries in this order, each judged by itself, with its seal and that of its refusal."""
+    row = await connection.fetchrow(_POST, now, *_columns(entries), *map(list, zip(*seals, strict=True)))
     assert row is not None
     legs = list(zip(row["leg_sequence"], row["leg_balance"], strict=True))
     verdicts = []
@@ -394,7 +394,7 @@ def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
 
 async def delete_old_refusals(tx: AsyncConnection, most: int) -> int:
     """Frees keys of refused postings that have served their time; how many."""
-    keys = (refused_postings.c.org_id, refused_postings.c.request_key)
+    keys = refused_postings.primary_key.columns
     kept = sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")  # as every other refusal, by the database's clock
     old = sa.select(*keys).where(refused_postings.c.created_at < sa.func.now() - kept).limit(most)
     return (await tx.execute(sa.delete(refused_postings).where(sa.tuple_(*keys).in_(old)))).rowcount

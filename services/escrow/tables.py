@@ -222,12 +222,14 @@ book_checks = sa.Table(
     ),
 )
 
-# Postings that were refused for what the book held: the same request gets the same refusal for 30 days.
+# Postings that were refused for what the book held: the same request gets the same refusal for 30 days. The seal is
+# part of the key: what somebody else had refused under the key of a request is never its answer.
 refused_postings = sa.Table(
     "refused_postings",
     metadata,
     _text("org_id", key=True),
     sa.Column("request_key", pg.UUID(as_uuid=True), primary_key=True),
+    sa.Column("seal", pg.BYTEA, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     _text("verdict"),
     _text("subject", null=True),

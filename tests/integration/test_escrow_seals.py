@@ -22,7 +22,7 @@ from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
 from tests.integration.test_escrow_guards import posting
 from tests.support.chassis import as_superuser
-from tests.support.escrow import Escrow, key, new_entry, usd
+from tests.support.escrow import Escrow, key, new_entry, refusal, usd
 from tests.support.ledger_accounts import ledger_account
 
 HELD = "subscription:inv-001"
@@ -41,16 +41,19 @@ async def opened(escrow: Escrow) -> str:
     return account
 
 
-async def forge(escrow: Escrow, account: str, asked: PostingKey | None = None) -> None:
+async def forge(
+    escrow: Escrow, account: str, asked: PostingKey | None = None, *, debits: str = "t,f", verdict: str = "posted"
+) -> None:
     """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
-    call = posting([account], kinds="CASH,SUBSCRIPTION", parties='"",inv-001').replace("'{org_1}'", ":orgs")
+    call = posting([account], kinds="CASH,SUBSCRIPTION", parties='"",inv-001', debits=debits)
+    call = call.replace("'{org_1}'", ":orgs")
     call = call.replace("{je_x}", f"{{{new_id('je')}}}")
     if asked is not None:
         call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
         call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
     async with escrow.database.begin(escrow.org_id) as tx:
         statement = sa.text("SELECT verdict[1] FROM " + call.replace("::", "\\:\\:")).bindparams(orgs=[escrow.org_id])
-        assert await tx.scalar(statement) == "posted"
+        assert await tx.scalar(statement) == verdict
 
 
 async def pay(escrow: Escrow, account: str, amount_minor: int = 1) -> str:
@@ -135,15 +138,44 @@ async def test_nobody_writes_that_the_book_was_looked_at(escrow, seal):
     assert await check(escrow) != {}
 
 
+def importer(escrow: Escrow) -> Principal:
+    return Principal("service:importer", "service", escrow.org_id, escrow.admin.person)
+
+
+async def key_of(escrow: Escrow, account: str, caller: Principal, legs: tuple[tuple[str, int], ...]) -> PostingKey:
+    """Under which key the book keeps the caller's request "first": anybody can compute it."""
+    with acting_as(caller):
+        return (await build_entry(escrow.database, account, "first", new_entry(*legs), escrow.clock.now())).key
+
+
 async def test_an_entry_that_took_the_key_of_a_request_is_not_its_answer(escrow):
     account = await opened(escrow)
-    caller = Principal("service:importer", "service", escrow.org_id, escrow.admin.person)
-    legs = ("cash", 5), (HELD, -5)
-    with acting_as(caller):
-        asked = await build_entry(escrow.database, account, "first", new_entry(*legs), escrow.clock.now())
-    await forge(escrow, account, asked.key)
+    caller, legs = importer(escrow), (("cash", 5), (HELD, -5))
+    await forge(escrow, account, await key_of(escrow, account, caller, legs))
     with pytest.raises(NotSealed):
         await escrow.post(account, *legs, idempotency_key="first", principal=caller)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["with its fingerprint", "with another"])
+async def test_a_refusal_that_was_kept_under_the_key_of_a_request_is_not_its_answer(escrow, same):
+    account, caller = await escrow.open(), importer(escrow)
+    legs = ("cash", 5), (HELD, -5)
+    asked = await key_of(escrow, account, caller, legs)
+    planted = asked if same else asked._replace(fingerprint=b"x")
+    await forge(escrow, account, planted, debits="f,t", verdict="insufficient")
+    await escrow.post(account, *legs, idempotency_key="first", principal=caller)
+    assert await escrow.posted(account) == {"cash": 5, HELD: 5}
+
+
+async def test_a_refusal_stays_one_whatever_else_is_refused_under_its_key(escrow):
+    account, caller = await escrow.open(), importer(escrow)
+    legs = (HELD, 5), ("cash", -5)
+    asked = await key_of(escrow, account, caller, legs)
+    await refusal(escrow.post(account, *legs, idempotency_key="first", principal=caller))
+    await forge(escrow, account, asked, debits="f,t", verdict="insufficient")
+    await escrow.post(account, ("cash", 5), (HELD, -5))
+    again = await refusal(escrow.post(account, *legs, idempotency_key="first", principal=caller))
+    assert again[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
 
 
 ENDINGS = (

@@ -33,7 +33,7 @@ from services.escrow import messages, store
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
-from services.escrow.posting.checks import Checks, check_entry, seal_entry
+from services.escrow.posting.checks import Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import Verdict
 
 Outcome = batch.Outcome[pb.JournalEntry]
@@ -117,7 +117,7 @@ async def _post(
     ahead: asyncio.Task[list[Verdict]] | None = None
 
     async def insert(part: Sequence[NewEntry]) -> list[Verdict]:
-        made = [seal_entry(seals, entry) for entry in part]
+        made = [(seal_entry(seals, entry), seal_refusal(seals, entry)) for entry in part]
         return await store.insert_journal_entries(connection, part, made, now)
 
     try:

@@ -29,6 +29,7 @@ from services.escrow.tables import book_checks, escrow_accounts
 
 ENTRIES = "journal_entries"
 _CHECK = "book_checks"
+_REFUSALS = "refused_postings"
 _AT_ONCE = 500  # entries are read, and looked at, while others wait for this process
 
 _FIND_CHECKED = "SELECT sequence, seal FROM book_checks WHERE org_id = $1 AND escrow_account_id = $2"
@@ -63,6 +64,14 @@ def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
         for (kind, party_id), direction, amount_minor, layer in entry.legs
     )
     return seals.make_spelled(ENTRIES, _spell_entry(_of_entry(entry), entry.key, entry.type.value, legs))
+
+
+def seal_refusal(seals: Seals, entry: NewEntry) -> bytes:
+    """What a refusal of the entry is kept with, and found by when the request comes again.
+
+    It says who asked and not what for, so that another request under the same key is told from the first.
+    """
+    return seals.make_spelled(_REFUSALS, f"{entry.key.key.hex} {entry.org_id}".encode())
 
 
 def check_entry(seals: Seals, legs: Sequence[Record]) -> None:

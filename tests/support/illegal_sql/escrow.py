@@ -10,8 +10,8 @@ ROWS = (
         " updated_at, created_by) VALUES ('org_1', 'esc_1', 'x', 'USD', 'x', now(), now(), 'ann')"
     ),
     (
-        "INSERT INTO refused_postings (org_id, request_key, fingerprint, verdict)"
-        " VALUES ('org_1', gen_random_uuid(), 'x', 'insufficient')"
+        "INSERT INTO refused_postings (org_id, request_key, seal, fingerprint, verdict)"
+        " VALUES ('org_1', gen_random_uuid(), 'x', 'x', 'insufficient')"
     ),
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
@@ -38,8 +38,8 @@ RULES = {
     "a refusal forgotten early": ("DELETE FROM refused_postings", "42501"),
     "a refusal made up": (
         (
-            "INSERT INTO refused_postings (org_id, request_key, fingerprint, verdict)"
-            " VALUES ('org_1', gen_random_uuid(), 'x', 'posted')"
+            "INSERT INTO refused_postings (org_id, request_key, seal, fingerprint, verdict)"
+            " VALUES ('org_1', gen_random_uuid(), 'x', 'x', 'posted')"
         ),
         "42501",
     ),

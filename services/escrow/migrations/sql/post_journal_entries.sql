@@ -3,7 +3,8 @@
 --
 -- Distinct escrow accounts (e_), the distinct ledger accounts used in them (a_), the entries (j_) and their legs (l_);
 -- they refer to one another by position. `j_seal` is what the service seals each entry with, which no function can check:
--- whoever has a login may call this one. posting/checks.py asks for it.
+-- whoever has a login may call this one. posting/checks.py asks for it. `j_refusal_seal` is what a refusal of the entry is
+-- kept with: one that is kept with another seal was not the answer to a request of the service, and is not looked at.
 -- j_first is the first entry of the batch with the same organization and key.
 -- For each entry: `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
 --   posted                     sequence, booked_at, subject = the currency; leg_sequence and leg_balance of its legs
@@ -29,6 +30,7 @@ CREATE OR REPLACE FUNCTION post_journal_entries(
     j_distribution text[], j_reverses text[], j_created_by text[], j_external text[], j_metadata jsonb[],
     j_when_frozen boolean[], j_legs int[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[], j_seal bytea[],
+    j_refusal_seal bytea[],
     OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT booked_at timestamptz[], OUT subject text[],
     OUT kind text[], OUT party_id text[], OUT available bigint[], OUT requested bigint[], OUT leg_sequence bigint[], OUT leg_balance bigint[]
 ) LANGUAGE plpgsql SECURITY DEFINER
@@ -153,11 +155,11 @@ BEGIN
 
     FOR r IN
         SELECT u.i, x.*, x.fingerprint <> u.fingerprint AS other
-        FROM unnest(j_escrow, j_key, j_fingerprint) WITH ORDINALITY AS u (e, key, fingerprint, i)
+        FROM unnest(j_escrow, j_key, j_fingerprint, j_refusal_seal) WITH ORDINALITY AS u (e, key, fingerprint, seal, i)
         CROSS JOIN LATERAL (
             SELECT f.fingerprint, f.verdict, f.subject, f.kind, f.party_id, f.available, f.requested
             FROM refused_postings f
-            WHERE f.org_id = e_org[u.e] AND f.request_key = u.key
+            WHERE f.org_id = e_org[u.e] AND f.request_key = u.key AND f.seal = u.seal
             OFFSET 0
         ) x
         WHERE j_duplicate[u.i] IS NULL
@@ -409,11 +411,14 @@ BEGIN
 
     IF any_refused THEN
         INSERT INTO refused_postings (
-            org_id, request_key, fingerprint, verdict, subject, kind, party_id, available, requested
+            org_id, request_key, seal, fingerprint, verdict, subject, kind, party_id, available, requested
         )
-        SELECT e_org[u.e], u.key, u.fingerprint, u.verdict, u.subject, u.kind, u.party_id, u.available, u.requested
-        FROM unnest(j_escrow, j_key, j_fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
-            AS u (e, key, fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
+        SELECT e_org[u.e], u.key, u.seal, u.fingerprint, u.verdict, u.subject, u.kind, u.party_id, u.available,
+               u.requested
+        FROM unnest(
+            j_escrow, j_key, j_refusal_seal, j_fingerprint, verdict, subject, kind, party_id, available, requested,
+            replayed
+        ) AS u (e, key, seal, fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
         WHERE u.verdict = ANY (decisions) AND NOT u.replayed;
     END IF;
 END $$;

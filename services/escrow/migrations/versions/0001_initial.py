@@ -235,6 +235,7 @@ def _create_refused_postings() -> None:
         "refused_postings",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("request_key", sa.UUID(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=True),
@@ -243,7 +244,7 @@ def _create_refused_postings() -> None:
         sa.Column("available", sa.BigInteger(), nullable=True),
         sa.Column("requested", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("org_id", "request_key"),
+        sa.PrimaryKeyConstraint("org_id", "request_key", "seal"),
     )
     op.create_index("refused_postings_created_at", "refused_postings", ["created_at"], unique=False)
 
