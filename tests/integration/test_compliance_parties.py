@@ -325,6 +325,33 @@ async def test_a_person_who_was_removed_is_not_put_back_with_the_row_that_was(co
             await servers.tamper(postgres.admin_dsn, compliance.database, f"UPDATE {table} SET version = version - 1")
 
 
+@pytest.mark.parametrize(
+    "seal",
+    ["'made up'", "(SELECT seal FROM former_persons WHERE person_id = 'ben')"],
+    ids=["made up", "another's"],
+)
+async def test_nobody_ends_with_sql_that_a_person_acts_for_a_party_or_gains_from_it(compliance, seal):
+    party = (await compliance.create()).party_id
+    for person in ("ann", "ben", CHECKER.person):
+        await compliance.add(person)
+    await compliance.remove("ben")
+    forgery = (
+        "INSERT INTO former_persons (org_id, person_id, party_id, ended_at, version, seal)"
+        f" VALUES (:org, :person, :party, '2020-01-01', 1000000, {seal})"
+    )
+    async with compliance.database.begin(ORG) as tx:
+        for person in ("ann", CHECKER.person):
+            await tx.execute(sa.text(forgery), {"org": ORG, "person": person, "party": party})
+    assert await compliance.list_persons() == [CHECKER.person, "ann"]
+    assert await compliance.list_names(person_id=["ann"]) == ["Ada Park"]
+    with acting_as(TRANSACTIONS):
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id="ann")
+        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == [party]
+    [check, *_] = await compliance.waiting(party)
+    with pytest.raises(BeneficiaryIsChecker):
+        await compliance.review(check.compliance_check_id)
+
+
 async def test_whoever_leaves_a_party_decides_for_thirty_days_nothing_that_it_gains_from(compliance):
     party = (await compliance.create()).party_id
     await compliance.add("ben")

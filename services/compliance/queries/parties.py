@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,10 +37,8 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
         within_reach(c.party_id), *one_of(c.party_id, request.ids), *one_of(c.external_id, request.external_id)
     )
     if request.person_id:
-        persons = [normalize_person(person) for person in request.person_id]
-        acting = store.select_persons().with_only_columns(party_persons.c.party_id)
-        acting = acting.where(party_persons.c.person_id.in_(persons))
-        statement = statement.where(c.party_id.in_(acting))
+        theirs = [await store.list_parties_of_person(tx, normalize_person(person)) for person in request.person_id]
+        statement = statement.where(c.party_id.in_(sorted({*chain.from_iterable(theirs)})))
     if request.HasField("cleared"):
         cleared = c.party_id.in_(_select_cleared(now))
         statement = statement.where(cleared if request.cleared else ~cleared)
@@ -71,8 +70,10 @@ async def list_party_persons(
 ) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
     party = await require_party(tx, request.party_id)
-    acting = store.select_persons().where(party_persons.c.party_id == party.party_id)
-    rows, token, previous = await read_page(tx, request, acting, [party_persons.c.person_id], descending=False)
+    acting = [row.person_id for row in await store.list_persons(tx, party.party_id)]
+    c = party_persons.c
+    theirs = sa.select(party_persons).where(c.party_id == party.party_id, c.person_id.in_(acting))
+    rows, token, previous = await read_page(tx, request, theirs, [c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(
         persons=map(messages.to_party_person, rows), next_page_token=token, previous_page_token=previous
     )

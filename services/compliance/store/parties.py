@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
+from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of, seal_rows
 from services.compliance import messages
 from services.compliance.domain.parties import INTEREST_LASTS
 from services.compliance.store import checks
@@ -95,39 +95,54 @@ async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> 
 # --- who acts for them ------------------------------------------------------------------------------------------------
 
 
-def select_persons() -> sa.Select[Any]:
-    """Who acts for the parties of the caller's organization: a row that was removed and put back is none."""
-    c = former_persons.c
-    same = sa.and_(c.org_id == _p.org_id, c.party_id == _p.party_id, c.person_id == _p.person_id)
-    ended = sa.exists().where(same, c.version >= _p.version)
-    return sa.select(party_persons).where(is_mine(party_persons), ~ended)
-
-
 async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
     """Who acts for the party, in the order of their names."""
-    theirs = select_persons().where(_p.party_id == party_id).order_by(_p.person_id)
-    return keep_sealed(tx, party_persons, await tx.execute(theirs))
+    return await _list_acting(tx, _Whose(party_id=party_id))
 
 
 async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    mine = select_persons().where(_p.person_id == person_id).order_by(_p.party_id)
-    return [row.party_id for row in keep_sealed(tx, party_persons, await tx.execute(mine))]
+    return [row.party_id for row in await _list_acting(tx, _Whose(person_id=person_id))]
 
 
 async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
     """Who acts for the party, or acted for it not long ago."""
-    c = former_persons.c
-    former = sa.select(c.person_id).where(is_mine(former_persons), c.party_id == party_id)
-    left = await tx.scalars(former.where(c.ended_at > now - INTEREST_LASTS))
-    return sorted({one.person_id for one in await list_persons(tx, party_id)} | set(left))
+    left = await _list_former(tx, _Whose(party_id=party_id), now - INTEREST_LASTS)
+    return sorted({one.person_id for one in (*await list_persons(tx, party_id), *left)})
 
 
 async def list_former_parties_of(tx: AsyncConnection, person_id: str, now: datetime) -> list[str]:
     """The parties the person acted for, and no longer does, not long ago."""
-    c = former_persons.c
-    theirs = sa.select(c.party_id).where(is_mine(former_persons), c.person_id == person_id)
-    return list(await tx.scalars(theirs.where(c.ended_at > now - INTEREST_LASTS).distinct().order_by(c.party_id)))
+    left = await _list_former(tx, _Whose(person_id=person_id), now - INTEREST_LASTS)
+    return sorted({row.party_id for row in left})
+
+
+class _Whose(NamedTuple):
+    """A party, a person, or one for the other."""
+
+    party_id: str | None = None
+    person_id: str | None = None
+
+    def select(self, table: sa.Table) -> sa.Select[Any]:
+        named = [table.c[name] == value for name, value in self._asdict().items() if value is not None]
+        return sa.select(table).where(is_mine(table), *named).order_by(table.c.party_id, table.c.person_id)
+
+
+async def _list_acting(tx: AsyncConnection, whose: _Whose) -> list[sa.Row[Any]]:
+    """Who acts for whom, by party and person: a row that was removed and put back is none."""
+    ended: dict[tuple[str, str], int] = {}
+    for row in await _list_former(tx, whose):
+        ended[row.party_id, row.person_id] = max(row.version, ended.get((row.party_id, row.person_id), 0))
+    acting = keep_sealed(tx, party_persons, await tx.execute(whose.select(party_persons)))
+    return [row for row in acting if row.version > ended.get((row.party_id, row.person_id), 0)]
+
+
+async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | None = None) -> list[sa.Row[Any]]:
+    """Who acted for whom until some time, or a time after `since`. A row that is not ours ends nothing."""
+    found = whose.select(former_persons)
+    if since is not None:
+        found = found.where(former_persons.c.ended_at > since)
+    return keep_sealed(tx, former_persons, await tx.execute(found))
 
 
 async def insert_end_of_sessions(tx: AsyncConnection, **values: Any) -> datetime:
@@ -146,8 +161,7 @@ async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime 
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> sa.Row[Any] | None:
-    rows = await tx.execute(select_persons().where(_is_one(party_id, person_id)))
-    return next(iter(keep_sealed(tx, party_persons, rows)), None)
+    return next(iter(await _list_acting(tx, _Whose(party_id, person_id))), None)
 
 
 async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values: Any) -> sa.Row[Any]:
@@ -181,7 +195,8 @@ async def delete_person(tx: AsyncConnection, party: Any, person_id: str, now: da
     """Ends that a person acts for a locked party, and answers the party."""
     await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person_id)))
     was = {"org_id": party.org_id, "party_id": party.party_id, "person_id": person_id, "version": party.version + 1}
-    await tx.execute(sa.insert(former_persons).values(**was, ended_at=now))
+    ended = {**was, "ended_at": now}
+    await tx.execute(sa.insert(former_persons).values(**ended, seal=seal_of(tx, former_persons, ended)))
     return await save_party(tx, party, events.PartyPersonRemoved(person_id=person_id), now)
 
 
