@@ -247,7 +247,7 @@ transaction_history = sa.Table(
     ),
 )
 
-# What the provider was asked: one row an attempt, so that a late answer about an earlier attempt finds its own.
+# What the provider may have been asked: one row an attempt, written before it is asked and never deleted.
 provider_payments = sa.Table(
     "provider_payments",
     metadata,
@@ -259,6 +259,7 @@ provider_payments = sa.Table(
     sa.Column("provider_key", sa.Text, nullable=False),
     _text("provider_reference"),  # none until the provider is known to have it
     _time("created_at", nullable=False),
+    _seal(),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
@@ -267,6 +268,10 @@ provider_payments = sa.Table(
     # A webhook names a payment, and not whose it is.
     sa.Index("provider_payments_owner", "provider", "provider_reference"),
     sa.Index("provider_payments_transaction", "transaction_id"),
+    info=sealed(
+        *("org_id", "transaction_id", "attempt", "presentment", "provider", "provider_key", "provider_reference"),
+        "created_at",
+    ),
 )
 
 # One row an item of BatchCreatePayouts: a key makes one transaction, or is refused, for ever.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import transactions_pb2 as pb
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from tests.integration.test_transactions_approvals import proceeds
+from tests.support.peers.wire import Killed
 from tests.support.transactions import ADMIN, TransactionsHarness
 
 T = pb.Transaction
@@ -106,3 +109,42 @@ async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(ser
     refused = await service.payout_to(None, "inv-001")
     named = await service.payout_to(account.bank_account_id, "inv-001")
     assert (refused.failure.code, named.failure.code) == ("NO_PAYOUT_BANK_ACCOUNT", "BANK_ACCOUNT_NOT_FOUND")
+
+
+_FORGET = "UPDATE transactions SET tries = 0, epoch = epoch + 1, due_at = now() WHERE transaction_id = :id"
+_CALL_EARLIER = (
+    "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key,"
+    " provider_reference, created_at) SELECT org_id, transaction_id, 0, 1, provider, 'old', '{payment_id}', created_at"
+    " FROM transactions WHERE transaction_id = :id"
+)
+
+
+@pytest.mark.parametrize(("statement", "status_after"), [
+    ("SELECT :id", T.PENDING_SETTLEMENT),
+    ("DELETE FROM provider_payments WHERE transaction_id = :id", T.PENDING_SETTLEMENT),
+    ("UPDATE provider_payments SET attempt = 9 WHERE transaction_id = :id", T.PENDING_SETTLEMENT),
+    ("UPDATE bank_accounts SET account_holder_name = :id", T.PENDING_SETTLEMENT),
+    (_CALL_EARLIER, T.PROCESSING),  # nothing is done until an operator has looked
+], ids=["tries alone", "attempt deleted", "attempt renumbered", "account altered", "called earlier"])  # fmt: skip
+async def test_a_payout_that_the_bank_has_is_neither_ordered_again_nor_failed_whatever_is_set_back_in_the_database(
+    service: TransactionsHarness, statement: str, status_after: T.Status
+) -> None:
+    """The thief keeps the bank's answer from being recorded, sets the tries back, and waits until the key is old."""
+    payout = await service.payout()
+    service.bank.after_effect.append(Killed())
+    with pytest.raises(Killed):
+        await service.work()
+    [payment_id] = service.bank.payments
+    service.bank.by_key.clear()  # a bank remembers a key for a day or so
+    service.clock.advance(timedelta(days=2))
+    with suppress(DBAPIError):
+        await write(service, statement.format(payment_id=payment_id), transaction_id=payout.transaction_id)
+    await write(service, _FORGET, transaction_id=payout.transaction_id)
+    await service.work()
+    assert ((await service.get(payout.transaction_id)).status, len(service.bank.payments)) == (status_after, 1)
+
+
+async def test_an_order_that_was_never_sent_costs_no_look_up(service: TransactionsHarness) -> None:
+    await service.payout()
+    await service.work()
+    assert (len(service.bank.orders), service.bank.look_ups) == (1, 0)

@@ -196,7 +196,7 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
 
 
 def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> bytes:
-    """The seal of a row that is about to be inserted, of a table whose rows are never changed."""
+    """The seal of a row that is about to be written, where the caller knows every sealed value."""
     return seals_of(tx).make(table.name, *(values[name] for name in table.info[_SEALED]))
 
 

@@ -2,13 +2,15 @@
 
 An outcome that is not known is never called a failure: the payment is looked up at the provider by our reference, and
 only if it is not there is it ordered again, under the same key. So a crash at any point pays at most once.
+
+Whether an earlier try may have sent the order is read from a row that is committed before the provider is asked and
+that nobody can delete, and never from `tries`, which whoever may write to the database could set back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from functools import partial
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,14 +28,14 @@ from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import BankAccountNotUsable
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
+from services.transactions.jobs.batches import CALLS_MAX, do_each
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
 
-# An order that the provider does not have after so many tries, some minutes later, never reached it.
-LOST_AFTER_TRIES = 20
+# An order that the provider does not have so long after it may first have been sent never reached it.
+LOST_AFTER = timedelta(hours=1)
 
 
 class AccountNotUsable(Declined):
@@ -55,26 +57,38 @@ _READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.
 
 
 async def submit_payments(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, _READY)
-    await do_each(taken, partial(_submit_row, dependencies))
+    async with dependencies.database.begin_for_all() as tx:
+        taken = await store.take_transactions(tx, _READY)
+        never_sent = await provider_payments.insert_attempts(tx, taken, dependencies.clock.now())
+
+    async def submit(row: Transaction) -> None:
+        maybe_sent = (row.org_id, row.transaction_id) not in never_sent
+        await _submit_row(dependencies, row, maybe_sent=maybe_sent)
+
+    await do_each(taken, submit)
     return len(taken)
 
 
-async def _submit_row(dependencies: Dependencies, taken: Transaction) -> None:
+async def _submit_row(dependencies: Dependencies, taken: Transaction, *, maybe_sent: bool) -> None:
+    """One try.
+
+    Args:
+        maybe_sent: An earlier try may have sent the order: somebody did not live to record the outcome.
+    """
     with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
         outcome: Payment | Declined | OutcomeUnknown
         try:
-            outcome = await _order_or_find(dependencies, taken)
+            outcome = await _order_or_find(dependencies, taken, maybe_sent=maybe_sent)
         except (Declined, OutcomeUnknown) as error:
             outcome = error
         async with dependencies.database.begin() as tx:
             row = await store.lock_taken_transaction(tx, taken)
             if row is not None:
-                await _record_outcome(tx, row, outcome, dependencies.clock.now())
+                await _record_outcome(tx, row, outcome, dependencies.clock.now(), maybe_sent=maybe_sent)
         dependencies.work_due.set()
 
 
-async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Payment:
+async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_sent: bool) -> Payment:
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
     async with dependencies.database.begin() as tx:
         earlier = await provider_payments.list_earlier_references(tx, row)
@@ -85,7 +99,7 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction) -> Paymen
             except NotSealed:
                 account = AccountAltered(row.bank_account_id)
     order = account if isinstance(account, AccountAltered) else _build_order(dependencies, row, account)
-    if row.tries > 1:  # somebody tried before, and did not live to record the outcome
+    if maybe_sent:
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
@@ -154,10 +168,15 @@ async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: f
 
 
 async def _record_outcome(
-    tx: AsyncConnection, row: Transaction, outcome: Payment | Declined | OutcomeUnknown, now: datetime
+    tx: AsyncConnection,
+    row: Transaction,
+    outcome: Payment | Declined | OutcomeUnknown,
+    now: datetime,
+    *,
+    maybe_sent: bool,
 ) -> None:
     if isinstance(outcome, Declined):
-        await _record_decline(tx, row, outcome, now)
+        await _record_decline(tx, row, outcome, now, maybe_sent=maybe_sent)
     elif isinstance(outcome, OutcomeUnknown):
         log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))
         await store.postpone_transaction(tx, row, least_ms=outcome.retry_after_seconds * 1000)
@@ -169,12 +188,16 @@ async def _record_outcome(
             await store.postpone_transaction(tx, row)
 
 
-async def _record_decline(tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime) -> None:
+async def _record_decline(
+    tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime, *, maybe_sent: bool
+) -> None:
     if isinstance(declined, AccountAltered):
         await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
-    if isinstance(declined, AccountNotUsable) and 1 < row.tries < LOST_AFTER_TRIES:
-        await store.postpone_transaction(tx, row)  # an earlier try may have reached the provider: look for it again
-        return
+    if maybe_sent and isinstance(declined, AccountNotUsable):  # we refused, not the provider: it may have it already
+        sent_at = (await provider_payments.read_attempt(tx, row)).created_at
+        if now < sent_at + LOST_AFTER:
+            await store.postpone_transaction(tx, row)
+            return
     retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_debit  # the bank never saw this one
     await store.save_move(

@@ -1,21 +1,30 @@
-"""What providers were asked: one row an attempt, so that a late answer about an earlier attempt finds its own."""
+"""What providers may have been asked: one row an attempt, so that a late answer about an earlier one finds its own.
+
+The row is there before the provider is asked, and nobody can delete it: an attempt that has one may have been sent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.seals import check_row, check_rows, seal_of
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments
 
 _c = provider_payments.c
 
 
-async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:
-    values = [
+async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
+    """Notes that the current attempts are about to be sent; the (org_id, transaction_id) of those never sent before."""
+    if not rows:
+        return set()
+    attempts = [
         {
             "org_id": row.org_id,
             "transaction_id": row.transaction_id,
@@ -23,29 +32,45 @@ async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now:
             "presentment": max(row.presentments, 1),
             "provider": row.provider,
             "provider_key": row.provider_key,
+            "provider_reference": None,
             "created_at": now,
         }
         for row in rows
     ]
-    if values:
-        await tx.execute(sa.insert(provider_payments), values)
+    values = [{**each, "seal": seal_of(tx, provider_payments, each)} for each in attempts]
+    statement = pg.insert(provider_payments).values(values).on_conflict_do_nothing()
+    inserted = await tx.execute(statement.returning(_c.org_id, _c.transaction_id))
+    return {(each.org_id, each.transaction_id) for each in inserted}
+
+
+async def read_attempt(tx: AsyncConnection, row: Transaction) -> sa.Row[Any]:
+    """The current attempt, which was noted before. Raises: NotSealed."""
+    statement = sa.select(provider_payments).where(*_current(row))
+    return check_row(tx, provider_payments, (await tx.execute(statement)).one())
 
 
 async def save_provider_reference(tx: AsyncConnection, row: Transaction, provider_reference: str) -> None:
-    """Notes under which id the provider has the current attempt."""
-    await tx.execute(
-        sa.update(provider_payments)
-        .where(_c.org_id == row.org_id, _c.transaction_id == row.transaction_id, _c.attempt == row.attempts)
-        .values(provider_reference=provider_reference)
-    )
+    """Notes under which id the provider has the current attempt. Raises: NotSealed."""
+    named = {**(await read_attempt(tx, row))._mapping, "provider_reference": provider_reference}
+    values = {"provider_reference": provider_reference, "seal": seal_of(tx, provider_payments, named)}
+    await tx.execute(sa.update(provider_payments).where(*_current(row)).values(values))
 
 
 async def list_earlier_references(tx: AsyncConnection, row: Transaction) -> frozenset[str]:
-    """The provider's ids of the attempts before the current one."""
-    statement = sa.select(_c.provider_reference).where(
+    """The provider's ids of the attempts before the current one.
+
+    Raises:
+        NotSealed: else whoever may write here could make the current payment look like an earlier one.
+    """
+    statement = sa.select(provider_payments).where(
         _c.org_id == row.org_id, _c.transaction_id == row.transaction_id, _c.attempt < row.attempts
     )
-    return frozenset(reference for reference in await tx.scalars(statement) if reference)
+    earlier = check_rows(tx, provider_payments, await tx.execute(statement))
+    return frozenset(each.provider_reference for each in earlier if each.provider_reference)
+
+
+def _current(row: Transaction) -> tuple[sa.ColumnElement[bool], ...]:
+    return _c.org_id == row.org_id, _c.transaction_id == row.transaction_id, _c.attempt == row.attempts
 
 
 async def find_owner(tx: AsyncConnection, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:

@@ -230,11 +230,9 @@ def _lease(taken: Transaction) -> dict[str, Any]:
     return {name: getattr(taken, name) for name in names}
 
 
-async def save_attempts(
-    tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime
-) -> list[Transaction]:
+async def save_attempts(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
     """Begins an attempt of each locked transaction: counted, not booked, and not asked of a provider yet."""
-    return await save_moves(
+    await save_moves(
         tx,
         rows,
         Status.PROCESSING,

@@ -36,7 +36,7 @@ FIXED = {
     " bank_account_id account_number_digest approval_reason investment_id distribution_id allocation_id provider"
     " created_by request_subject request_role idempotency_key created_at",
     "transaction_history": "to_status actor occurred_at",
-    "provider_payments": "provider provider_key attempt",
+    "provider_payments": "provider provider_key attempt created_at",
     "payout_requests": "fingerprint transaction_id failure",
     "webhook_inbox": "provider provider_event_id event_type provider_reference created_at",
     "webhooks": "provider provider_event_id transaction_id created_at",

@@ -377,6 +377,7 @@ def _create_records() -> None:
         sa.Column("provider_key", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
         ),
