@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -97,6 +97,11 @@ async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated
         for line in allocation.lines
     ]
     await insert_many(tx, allocation_lines, lines)
+
+
+async def lock_allocations(tx: AsyncConnection, allocation_ids: Collection[str]) -> list[Allocation]:
+    """Those that are there, by id."""
+    return await ALLOCATIONS.lock_all(tx, allocations.c.allocation_id.in_(allocation_ids))
 
 
 async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:

@@ -112,6 +112,12 @@ async def lock_offering(tx: AsyncConnection, offering_id: str, field: str | None
     return offering
 
 
+async def lock_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offering | None:
+    """The offering whose money the escrow account keeps, if there is one."""
+    found = await OFFERINGS.lock_all(tx, offerings.c.escrow_account_id == escrow_account_id)
+    return found[0] if found else None
+
+
 async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:
     """False if another offering uses the escrow account."""
     if not await OFFERINGS.insert(tx, offering):

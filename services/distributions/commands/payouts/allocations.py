@@ -23,8 +23,7 @@ from services.distributions.domain.states import (
 )
 from services.distributions.store.allocations import ALLOCATIONS, count_statuses
 from services.distributions.store.distributions import save_distribution
-from services.distributions.store.investments import INVESTMENTS, save_investments
-from services.distributions.tables import investments
+from services.distributions.store.investments import lock_investments_with_capital, save_investments
 
 _OUTCOMES = {
     PayoutStatus.COMPLETED: AllocationStatus.COMPLETED,
@@ -92,12 +91,7 @@ async def _move_to_end(
 
 async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: int, now: datetime) -> None:
     """An investor with several investments in the offering counts a payment on each, by contributed capital."""
-    held = await INVESTMENTS.lock_all(
-        tx,
-        investments.c.offering_id == allocation.offering_id,
-        investments.c.party_id == allocation.party_id,
-        investments.c.released_minor > 0,
-    )
+    held = await lock_investments_with_capital(tx, allocation.offering_id, allocation.party_id)
     parts = allocate(allocation.amount_minor, {each.investment_id: each.released_minor for each in held})
     changes = [
         (each, replace(each, distributed_minor=each.distributed_minor + sign * parts[each.investment_id]))

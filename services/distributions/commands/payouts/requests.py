@@ -20,12 +20,11 @@ from services.distributions.commands.payouts.outcomes import record_refusal
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.payout import DESCRIPTIONS, Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
-from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.allocations import lock_allocations
 from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, save_distribution
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
 from services.distributions.store.sagas import Saga, SagaStep, save_step
-from services.distributions.tables import allocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ async def _name_transactions(tx: AsyncConnection, created: Sequence[Payout], now
     if by_allocation:
         changes = [
             (each, replace(each, transaction_id=by_allocation[each.allocation_id].transaction_id))
-            for each in await ALLOCATIONS.lock_all(tx, allocations.c.allocation_id.in_(by_allocation))
+            for each in await lock_allocations(tx, by_allocation)
         ]
         distribution = await DISTRIBUTIONS.lock_known(tx, changes[0][0].distribution_id)
         event = events.DistributionPayoutsCreated()

@@ -22,8 +22,7 @@ from services.distributions.store.contributions import (
     save_contribution,
 )
 from services.distributions.store.investments import INVESTMENTS, lock_investments, save_investments
-from services.distributions.store.offerings import OFFERINGS, save_offering
-from services.distributions.tables import offerings
+from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
 
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
 _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
@@ -46,11 +45,11 @@ async def record_entries(
     booked = sum_contributions(entries, await list_contribution_ids(tx, undone))
     if not booked:
         return
-    found = await OFFERINGS.lock_all(tx, offerings.c.escrow_account_id == escrow_account_id)
-    if not found:
+    offering = await lock_offering_of(tx, escrow_account_id)
+    if offering is None:
         log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
         return
-    await _count_booked(tx, found[0], booked, now)
+    await _count_booked(tx, offering, booked, now)
 
 
 async def _count_booked(
