@@ -25,8 +25,8 @@ from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE
 from services.escrow.domain.journal import Leg, NewEntry, build_key
 from services.escrow.domain.stages import (
+    BookedPosition,
     Moving,
-    Position,
     Stage,
     build_legs,
     reversed_entry,
@@ -63,7 +63,7 @@ async def _book_stage(
     if stage is Stage.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
     booked = await store.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
-    position = Position(leg for entry in booked for leg in entry.legs)
+    position = BookedPosition(leg for entry in booked for leg in entry.legs)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor

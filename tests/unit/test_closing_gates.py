@@ -17,7 +17,7 @@ from services.distributions.domain.closing import (
     EarlyClose,
     Gate,
     GateName,
-    Subscription,
+    SubscriptionFacts,
     build_gates,
     check_gates,
 )
@@ -32,7 +32,7 @@ from services.distributions.messages import to_distribution_content
 NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)  # a Wednesday, and a holiday
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 
-CLEARED = Subscription("inv-1", 60_000_00, cleared=True, at_risk=False)
+CLEARED = SubscriptionFacts("inv-1", 60_000_00, cleared=True, at_risk=False)
 READY = ClosingFacts(
     exemption=Exemption.REG_CF,
     currency="USD",

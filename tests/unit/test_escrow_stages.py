@@ -13,7 +13,7 @@ from services.escrow.domain.chart import (
     account_of_party,
 )
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit, mirror
-from services.escrow.domain.stages import Moving, Position, Stage, build_legs, reversed_entry, type_of
+from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, reversed_entry, type_of
 from services.escrow.domain.types import TYPES
 
 CONTRIBUTION = Moving(TYPES["ESCROW_DEPOSIT"], "inv-001", 100)
@@ -82,11 +82,11 @@ def swap(legs: tuple[Leg, ...], old: LedgerAccount, new: LedgerAccount) -> tuple
     ],
 )
 def test_a_stage_posts_what_the_book_does_not_have_yet(moving, booked, stage, posted):
-    assert build_legs(stage, moving, Position(booked), available=lambda _: 100) == posted
+    assert build_legs(stage, moving, BookedPosition(booked), available=lambda _: 100) == posted
 
 
 def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_explains_it():
-    legs = build_legs(Stage.SETTLED, CONTRIBUTION, Position(ON_ITS_WAY_IN), frozen=True)
+    legs = build_legs(Stage.SETTLED, CONTRIBUTION, BookedPosition(ON_ITS_WAY_IN), frozen=True)
     assert legs == (*NEVER_MIND, *swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
 
 
@@ -136,7 +136,7 @@ def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_ex
     ],
 )
 def test_a_late_return_is_never_refused_and_never_overdraws(credited, available, posted):
-    booked = Position(swap(ARRIVED, SUBSCRIPTION, credited))
+    booked = BookedPosition(swap(ARRIVED, SUBSCRIPTION, credited))
     assert (
         build_legs(Stage.RETURNED, CONTRIBUTION, booked, available=lambda account: available.get(account, 0)) == posted
     )
@@ -147,11 +147,11 @@ def test_a_late_return_is_never_refused_and_never_overdraws(credited, available,
     [(250, PAID_OUT), (100, PAID_OUT), (40, (debit(IN_TRANSIT, 40), credit(CASH, 40))), (0, ()), (-5, ())],
 )
 def test_a_payout_that_settled_is_owed_to_the_rails_as_far_as_cash_does_not_cover_it(cash, posted):
-    assert build_legs(Stage.SETTLED, PAYOUT, Position(SUBMITTED_OUT), available=lambda _: cash) == posted
+    assert build_legs(Stage.SETTLED, PAYOUT, BookedPosition(SUBMITTED_OUT), available=lambda _: cash) == posted
 
 
 def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_put():
-    booked = Position(swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
+    booked = BookedPosition(swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
     legs = build_legs(Stage.RETURNED, CONTRIBUTION, booked, frozen=True, available=lambda _: 100)
     assert legs == (debit(SUSPENSE, 100), credit(CASH, 100))
 
@@ -160,7 +160,7 @@ def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_stage_balances_in_each_layer(moving, stage):
     for booked in ((), ON_ITS_WAY_IN, ARRIVED, SUBMITTED_OUT, (*SUBMITTED_OUT, *PAID_OUT)):
-        legs = build_legs(stage, moving, Position(booked), available=lambda _: 40)
+        legs = build_legs(stage, moving, BookedPosition(booked), available=lambda _: 40)
         for layer in Layer:
             signed = [leg.amount_minor if leg.direction.value == "DEBIT" else -leg.amount_minor
                       for leg in legs if leg.layer is layer]  # fmt: skip

@@ -48,7 +48,7 @@ class EarlyClose:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class SubscriptionFacts:
     """One live investment as the gates see it."""
 
     party_id: str
@@ -66,7 +66,7 @@ class ClosingFacts:
     target_minor: int
     disclosed_at: datetime | None  # when the offering's documents became public
     deadline: datetime
-    subscriptions: Sequence[Subscription]
+    subscriptions: Sequence[SubscriptionFacts]
     escrow_status: str | None
     escrow_balanced: bool | None  # the last daily certificate, or the trial balance at hand
     early_close: EarlyClose | None = None

@@ -83,8 +83,8 @@ async def list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
     ]
 
 
-def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.Subscription:
-    return closing.Subscription(
+def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.SubscriptionFacts:
+    return closing.SubscriptionFacts(
         party_id=investment.party_id,
         funded_minor=investment.funded_minor,
         # Compliance says so only while its checks are fresh, and was asked a moment ago.

@@ -56,7 +56,7 @@ class Moving:
         return self.type.ledger_account_of(self.party_id)
 
 
-class Position:
+class BookedPosition:
     """What the book has of one transaction: debits less credits of each ledger account, in each layer."""
 
     def __init__(self, legs: Iterable[Leg] = ()) -> None:
@@ -95,7 +95,7 @@ Available = Callable[[LedgerAccount], int]
 
 
 def build_legs(
-    stage: Stage, moving: Moving, booked: Position, *, frozen: bool = False, available: Available = lambda _: 0
+    stage: Stage, moving: Moving, booked: BookedPosition, *, frozen: bool = False, available: Available = lambda _: 0
 ) -> tuple[Leg, ...]:
     """The legs the stage posts; none where the book has it already."""
     if moving.type.is_debit:
@@ -103,7 +103,9 @@ def build_legs(
     return _money_out(stage, booked, available)
 
 
-def _money_in(stage: Stage, moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
+def _money_in(
+    stage: Stage, moving: Moving, booked: BookedPosition, *, frozen: bool, available: Available
+) -> tuple[Leg, ...]:
     amount = moving.amount_minor
     pending = booked.undone(Layer.PENDING)
     settled = booked.at_the_bank() > 0
@@ -122,7 +124,7 @@ def _money_in(stage: Stage, moving: Moving, booked: Position, *, frozen: bool, a
     return pending
 
 
-def _return(moving: Moving, booked: Position, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
+def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
     """The bank has taken settled money back, so it is booked whatever is left: never refused, never silent.
 
     What the party's money no longer covers is owed by the party; what cash no longer covers is owed to the rails.
@@ -148,7 +150,7 @@ def _return(moving: Moving, booked: Position, *, frozen: bool, available: Availa
     return tuple(legs)
 
 
-def _money_out(stage: Stage, booked: Position, available: Available) -> tuple[Leg, ...]:
+def _money_out(stage: Stage, booked: BookedPosition, available: Available) -> tuple[Leg, ...]:
     if stage is Stage.SETTLED:
         # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same: what cash
         # does not cover stays owed to the rails, as it does when the return comes last.
