@@ -120,7 +120,7 @@ def make_commitments(run: DemoRun) -> str:
     for party in INVESTORS:
         client = run.client_of(party.id)
         read = client.get(f"/offerings/{run.offering_id}")
-        agreed = {"offeringId": run.offering_id, "offeringEtag": read["etag"]}
+        agreed = {"offeringId": run.offering_id, "termsEtag": read["termsEtag"]}
         investment = client.post("/investments", agreed | {"amount": usd(party.commitment_minor)}, deed="commits")
         run.investments[party.id] = investment["investmentId"]
     return ", ".join(f"{party.id} {format_minor(party.commitment_minor)}" for party in INVESTORS)

@@ -79,6 +79,7 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         external_id=offering.external_id,
         metadata=offering.metadata,
         etag=offering.etag,
+        terms_etag=offering.terms_etag,
     )
 
 

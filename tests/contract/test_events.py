@@ -17,7 +17,7 @@ from services.chassis.spelling.descriptors import camel_case
 EVENTS = contracts.events()
 
 # A text with one of these names is an id, a code or a digest, whatever message it is in.
-NAMES = ("etag", "currency_code")
+NAMES = ("etag", "terms_etag", "currency_code")
 ENDINGS = ("_id", "_ids", "_by", "_last4", "_hash")
 # And these texts are made by us or by a provider, of words that name nobody.
 MADE = {

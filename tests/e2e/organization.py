@@ -34,7 +34,7 @@ def person_of(party_id: str) -> str:
 
 def agree_to(offering: Json) -> Json:
     """What a commitment says of the offering that was read."""
-    return {"offeringId": offering["offeringId"], "offeringEtag": offering["etag"]}
+    return {"offeringId": offering["offeringId"], "termsEtag": offering["termsEtag"]}
 
 
 class Organization:

@@ -134,7 +134,7 @@ def check_the_same_over_grpc(
     wanted = off.CreateInvestmentRequest(
         idempotency_key=new_key(),
         offering_id=offering["offeringId"],
-        offering_etag=offering["etag"],
+        terms_etag=offering["termsEtag"],
         party_id=sorted(both)[0],
         amount=money_pb2.Money(currency_code="USD", amount_minor=AMOUNT_MINOR),
     )
@@ -174,7 +174,7 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     wanted = off.CreateInvestmentRequest(
         idempotency_key=new_key(),
         offering_id=offering["offeringId"],
-        offering_etag=offering["etag"],
+        terms_etag=offering["termsEtag"],
         party_id=llc,
         amount=money_pb2.Money(currency_code="USD", amount_minor=AMOUNT_MINOR),
     )

@@ -250,8 +250,9 @@ async def test_a_decision_on_what_was_read_before_a_change_is_refused(service: D
             )
         },
         {"deadline_time": to_timestamp(START + timedelta(days=60))},
+        {"display_name": "Oak Street II"},
     ],
-    ids=["terms", "deadline"],
+    ids=["terms", "deadline", "name"],
 )
 async def test_an_investor_commits_to_what_was_read_or_not_at_all(
     service: DistributionsHarness, change: dict[str, Any]
@@ -262,6 +263,12 @@ async def test_an_investor_commits_to_what_was_read_or_not_at_all(
     changed = await service.call(service.offerings.UpdateOffering, request)
     with pytest.raises(DomainError) as refusal:
         await service.invest(read, "inv-001", 60_00)
-    assert (refusal.value.reason, refusal.value.metadata) == ("ETAG_MISMATCH", {"etag": changed.etag})
+    assert (refusal.value.reason, refusal.value.metadata) == ("ETAG_MISMATCH", {"etag": changed.terms_etag})
+    assert list(refusal.value.fields) == ["terms_etag"]
+    noted = opb.UpdateOfferingRequest(
+        offering_id=read.offering_id, etag=changed.etag, external_id="crm-7", metadata={"desk": "east"}
+    )
+    noted.update_mask.paths.extend(["external_id", "metadata"])
+    await service.call(service.offerings.UpdateOffering, noted)  # nobody agrees to what staff note
     await service.invest(changed, "inv-001", 60_00)
     await service.invest(changed, "inv-002", 40_00)  # money that came in changes nothing that was agreed to

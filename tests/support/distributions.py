@@ -193,7 +193,7 @@ class DistributionsHarness:
 
     async def invest(self, offering: opb.Offering, investor: str, minor: int, *, fund: bool = True) -> opb.Investment:
         request = opb.CreateInvestmentRequest(
-            offering_id=offering.offering_id, offering_etag=offering.etag, party_id=investor, amount=usd(minor)
+            offering_id=offering.offering_id, terms_etag=offering.terms_etag, party_id=investor, amount=usd(minor)
         )
         investment = await self.call(self.investments.CreateInvestment, request, investor, "investor")
         if fund:

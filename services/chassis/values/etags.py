@@ -23,14 +23,24 @@ class EtagRequired(DomainError):
 
 def etag_of(resource_id: str, version: int) -> str:
     """The tag of one version of one resource: opaque to whoever reads it."""
-    return sha256(f"{resource_id}\0{version}".encode()).hexdigest()[:16]
+    return digest_of(resource_id, version)
 
 
-def check_etag(given: str, current: str) -> None:
+def digest_of(*values: object) -> str:
+    """The tag of these values, whenever and wherever they are the same."""
+    return sha256("\0".join(map(str, values)).encode()).hexdigest()[:16]
+
+
+def check_etag(given: str, current: str, field: str | None = None) -> None:
     """Does nothing where no tag is given: whether one must be is a rule of the request.
+
+    Args:
+        field: The request's field that has the tag, where that is not the etag of what is written.
 
     Raises:
         EtagMismatch: it is the tag of another version.
     """
     if given and given != current:
-        raise EtagMismatch("It was changed since you read it: read it again, and decide again.", etag=current)
+        fields = {field: "is not that of the version now"} if field else None
+        message = "It was changed since you read it: read it again, and decide again."
+        raise EtagMismatch(message, fields=fields, etag=current)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import Enum
 
-from services.chassis.values.etags import etag_of
+from services.chassis.values.etags import digest_of, etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import OfferingNotOpen
 from services.distributions.domain.refusals import NothingToResend, OfferingNotClosed
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
-from services.distributions.domain.terms import Terms
+from services.distributions.domain.terms import Terms, list_tiers
 
 
 class Exemption(Enum):
@@ -64,6 +64,22 @@ class Offering:
     def etag(self) -> str:
         """Stays the same while money and promises of it come in: who edits a raise need not wait for a quiet moment."""
         return etag_of(self.offering_id, self.edition)
+
+    @property
+    def terms_etag(self) -> str:
+        """Of all that an investor agrees to: what staff note beside it changes nothing of that."""
+        return digest_of(
+            self.offering_id,
+            self.display_name,
+            self.sponsor_party_id,
+            self.exemption.value,
+            self.currency,
+            self.target_minor,
+            self.maximum_minor,
+            self.open_at.isoformat(),
+            self.deadline_at.isoformat(),
+            list_tiers(self.terms),
+        )
 
     def is_edition_of(self, other: Offering) -> bool:
         """Whether the two differ at most in what is counted, not decided."""

@@ -28,7 +28,9 @@ def contribute(client: AuthenticatedClient) -> Transaction:
     offering = get_offering.sync(os.environ["OFFERING_ID"], client=client)
     assert isinstance(offering, Offering), offering
     amount = Money(currency_code=offering.target_amount.currency_code, amount_minor="50000")
-    commitment = CreateInvestmentRequest(offering_id=offering.offering_id, offering_etag=offering.etag, amount=amount)
+    commitment = CreateInvestmentRequest(
+        offering_id=offering.offering_id, terms_etag=offering.terms_etag, amount=amount
+    )
     investment = create_investment.sync(client=client, body=commitment, idempotency_key=str(uuid.uuid4()))
     assert isinstance(investment, Investment), investment
     payment = CreateTransactionRequest(

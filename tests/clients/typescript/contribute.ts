@@ -20,7 +20,7 @@ const contribute = async (): Promise<Transaction> => {
     headers: { "Idempotency-Key": key() },
     body: {
       offeringId: offering.offeringId,
-      offeringEtag: offering.etag,
+      termsEtag: offering.termsEtag,
       amount: { currencyCode: offering.targetAmount.currencyCode, amountMinor: "50000" },
     },
     throwOnError: true,

@@ -39,7 +39,7 @@ async def create_investment(
     offering = await lock_offering(tx, request.offering_id, "offering_id")
     check_takes_investments(offering, now)
     # An investor agrees to what was read: other terms, or another deadline, are not that.
-    check_etag(request.offering_etag, offering.etag)
+    check_etag(request.terms_etag, offering.terms_etag, "terms_etag")
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
