@@ -21,7 +21,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at", "seal"),
     ),
-    "limit_usage": both(insert=EVERY, update=("counted", "transaction_version")),
+    "limit_usage": both(insert=EVERY, update=("counted", "version", "seal")),
     "default_limits": read_only(),
     "transaction_limits": appended(),
     "statements": appended(),

@@ -209,11 +209,15 @@ limit_usage = sa.Table(
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.CHAR(3), nullable=False),
     sa.Column("counted", sa.Boolean, nullable=False),
-    # Of the transaction's last event heard: older ones, arriving late, change nothing.
-    sa.Column("transaction_version", sa.BigInteger, nullable=False, server_default="0"),
+    # The transaction's, at its last event heard: older ones, arriving late, change nothing.
+    sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA, nullable=False),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
-    sa.Index("limit_usage_window", "org_id", "party_id", "counted_at", postgresql_where=sa.text("counted")),
+    sa.Index("limit_usage_window", "org_id", "party_id", "counted_at"),
+    info=sealed(
+        *("org_id", "transaction_id", "party_id", "amount_minor", "currency", "counted", "version", "counted_at")
+    ),
 )
 
 # The default: what an organization starts with, until it has a row in transaction_limits.

@@ -6,13 +6,16 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1 import events_pb2
 from realco.type.v1.money_pb2 import Money
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.values.ids import derived_id
+from services.compliance.tables import limit_usage
 from tests.support.compliance import CHECKER, ORG, PARTY, money_in
 
 
@@ -132,6 +135,49 @@ async def test_a_cancelled_transaction_gives_its_limit_back_whatever_failed_befo
     await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 7, retryable=True)
     [afterwards] = await compliance.evaluate(money_in(50_000_00))
     assert afterwards.status == pb.ComplianceCheck.PASSED
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        "counted = false",
+        "counted = false, version = version + 9",
+        "counted = false, version = 9, seal = (SELECT seal FROM limit_usage WHERE NOT counted)",
+    ],
+    ids=["as it is", "as of later", "with another's seal"],
+)
+async def test_nobody_gives_a_used_limit_back_with_sql(compliance, forgery):
+    await compliance.clear()
+    item, other = money_in(20_000_00), money_in(50_000_00)
+    await compliance.evaluate(other)
+    await compliance.hear(events_pb2.TransactionCancelled, other.transaction_id, 9)
+    await compliance.evaluate(item)
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(f"UPDATE limit_usage SET {forgery} WHERE transaction_id = '{item.transaction_id}'"))
+    first, second = await compliance.evaluate(money_in(30_000_01), money_in(30_000_00))
+    assert first.failure.metadata["used_minor"] == "2000000"
+    assert second.status == pb.ComplianceCheck.PASSED
+    await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 20)
+    [still] = await compliance.evaluate(money_in(1))
+    assert still.failure.code == "TRANSACTION_LIMIT_EXCEEDED"
+
+
+async def test_a_limit_that_is_used_again_is_not_given_back_with_the_row_that_was(compliance):
+    await compliance.clear()
+    item = money_in(50_000_00)
+    await compliance.evaluate(item)
+    await compliance.hear(events_pb2.TransactionFailed, item.transaction_id, 5)
+    async with compliance.database.begin(ORG) as tx:
+        was = await tx.scalar(sa.select(limit_usage.c.seal))
+    await compliance.hear(events_pb2.TransactionRetryScheduled, item.transaction_id, 6)
+    back = sa.update(limit_usage).values(counted=False, seal=was)
+    with pytest.raises(DBAPIError, match="keeps its rows"):
+        async with compliance.database.begin(ORG) as tx:
+            await tx.execute(back.values(version=5))
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(back)
+    [refused] = await compliance.evaluate(money_in(1))
+    assert refused.failure.code == "TRANSACTION_LIMIT_EXCEEDED"
 
 
 async def test_money_that_came_back_gives_its_limit_back_unless_it_may_be_tried_again(compliance):

@@ -154,5 +154,6 @@ def _usage(items: Sequence[Item], rows: Mapping[str, Mapping[str, Any]], now: da
             "amount_minor": item.amount.amount_minor,
             "currency": item.amount.currency_code,
             "counted": True,
+            "version": 0,
             "counted_at": now,
         }

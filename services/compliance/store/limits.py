@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
-from services.chassis.data.seals import check_rows, seal_of
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_rows, keep_sealed, seal_of
 from services.compliance import messages
 from services.compliance.domain.limits import Limit, LimitType, window_start
 from services.compliance.tables import default_limits, limit_usage, transaction_limits
@@ -142,37 +143,49 @@ async def _insert(tx: AsyncConnection, limit_type: str, currency: str, amount_mi
 
 
 async def insert_usage(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
-    if values := list(rows):
+    if values := [{**row, "seal": seal_of(tx, limit_usage, row)} for row in rows]:
         await tx.execute(sa.insert(limit_usage), values)
 
 
 async def save_counted(tx: AsyncConnection, transaction_id: str, counted: bool, version: int) -> None:
-    """Counts a transaction or gives its usage back, unless a later event of it was heard already."""
-    await tx.execute(
-        sa.update(limit_usage)
-        .where(_usage.transaction_id == transaction_id, _usage.transaction_version < version)
-        .values(counted=counted, transaction_version=version)
-    )
+    """Counts a transaction or gives its usage back, unless a later event of it was heard already.
+
+    A row that this service did not write stays as it is: it counts.
+    """
+    mine = is_mine(limit_usage), _usage.transaction_id == transaction_id
+    before = await tx.execute(sa.select(limit_usage).where(*mine, _usage.version < version).with_for_update())
+    for row in keep_sealed(tx, limit_usage, before):
+        news = {"counted": counted, "version": version}
+        seal = seal_of(tx, limit_usage, {**row._mapping, **news})
+        await tx.execute(sa.update(limit_usage).where(*mine).values(**news, seal=seal))
 
 
 async def list_used(
     tx: AsyncConnection, party_ids: Collection[str], currency: str, now: datetime
 ) -> dict[str, dict[LimitType, int]]:
-    """For each party, what counts in the window of each limit that has one."""
+    """For each party, what counts in the window of each limit that has one.
+
+    Nothing was given back without the seal of this service: what counts needs none, so few rows are asked for it.
+    """
     starts = {limit_type: start for limit_type in LimitType if (start := window_start(limit_type, now)) is not None}
     # Sums of accredited parties have no limit, and so may be more than a bigint holds.
     sums = [
         sa.func.coalesce(sa.func.sum(_usage.amount_minor).filter(_usage.counted_at >= start), 0)
         for start in starts.values()
     ]
-    statement = (
-        sa.select(_usage.party_id, *sums)
-        .where(
-            _usage.party_id.in_(party_ids),
-            _usage.currency == currency,
-            _usage.counted,
-            _usage.counted_at >= min(starts.values()),
-        )
-        .group_by(_usage.party_id)
+    within = (
+        is_mine(limit_usage),
+        _usage.party_id.in_(party_ids),
+        _usage.currency == currency,
+        _usage.counted_at >= min(starts.values()),
     )
-    return {row[0]: dict(zip(starts, map(int, row[1:]), strict=True)) for row in await tx.execute(statement)}
+    statement = sa.select(_usage.party_id, *sums).where(*within, _usage.counted).group_by(_usage.party_id)
+    used = {row[0]: dict(zip(starts, map(int, row[1:]), strict=True)) for row in await tx.execute(statement)}
+    given_back = (await tx.execute(sa.select(limit_usage).where(*within, ~_usage.counted))).all()
+    ours = {row.transaction_id for row in keep_sealed(tx, limit_usage, given_back)}
+    for row in given_back:
+        if row.transaction_id not in ours:
+            of_party = used.setdefault(row.party_id, dict.fromkeys(starts, 0))
+            for limit_type, start in starts.items():
+                of_party[limit_type] += row.amount_minor if row.counted_at >= start else 0
+    return used

@@ -16,8 +16,8 @@ ROWS = (
         " 'LIMIT_CHECK', 'FAILED', 'TRANSACTION', 'txn_1', 'pty_1', 'IN', 100, 'USD', now(), now())"
     ),
     (
-        "INSERT INTO limit_usage (org_id, transaction_id, party_id, amount_minor, currency, counted, counted_at)"
-        " VALUES ('org_1', 'txn_1', 'pty_1', 100, 'USD', true, now())"
+        "INSERT INTO limit_usage (org_id, transaction_id, party_id, amount_minor, currency, counted, version,"
+        " counted_at, seal) VALUES ('org_1', 'txn_1', 'pty_1', 100, 'USD', true, 0, now(), 'x')"
     ),
     "INSERT INTO transaction_limits VALUES ('org_1', 'DAILY_DEPOSIT', 'USD', now(), 100, 'ann')",
 )

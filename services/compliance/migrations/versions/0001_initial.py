@@ -215,18 +215,13 @@ def _create_tables() -> None:
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
-        sa.Column("transaction_version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
-    op.create_index(
-        "limit_usage_window",
-        "limit_usage",
-        ["org_id", "party_id", "counted_at"],
-        unique=False,
-        postgresql_where=sa.text("counted"),
-    )
+    op.create_index("limit_usage_window", "limit_usage", ["org_id", "party_id", "counted_at"], unique=False)
     op.create_table(
         "default_limits",
         sa.Column("limit_type", sa.Text(), nullable=False),
