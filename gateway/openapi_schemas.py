@@ -11,15 +11,15 @@ from typing import Any
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor
-from realco.type.v1 import rules_pb2
+from realco.type.v1 import rules_pb2, visibility_pb2
 
 from gateway import contracts
 from gateway.wording import in_rest_words
 from services.chassis.calls.validation import taken_values
-from services.chassis.calls.visibility import author_of, is_withheld
+from services.chassis.calls.visibility import author_of
 from services.chassis.spelling import scalars
 from services.chassis.spelling.descriptors import enum_of, is_map, is_message, is_required, message_of, option
-from services.chassis.spelling.json_writer import always_there
+from services.chassis.spelling.json_writer import always_there, is_withheld
 
 Schema = dict[str, Any]
 
@@ -38,6 +38,9 @@ _PLAIN: dict[int, Schema] = {
     FieldDescriptor.TYPE_INT64: {"type": "string", "format": "int64", "pattern": scalars.INT64_PATTERN},
 }
 _FROM_ZERO, _FROM_ONE = r"^(0|[1-9][0-9]{0,18})$", r"^[1-9][0-9]{0,18}$"
+
+# The same in requests and answers, so that what was answered can be sent: its rules are those of ISO 4217 and int64.
+_MONEY = "realco.type.v1.Money"
 
 
 class Side(Enum):
@@ -89,8 +92,9 @@ class Schemas:
         return schema
 
     def field(self, field: FieldDescriptor, side: Side) -> Schema:
-        """A field's schema with its comment and rules."""
-        rules = rules_of(field)
+        """A field's schema with its comment, and in requests with its rules: what is answered may be wider one day."""
+        is_open = side is Side.ANSWER and not field.full_name.startswith(f"{_MONEY}.")
+        rules = validate_pb2.FieldRules() if is_open else rules_of(field)
         if is_map(field):
             value = message_of(field).fields_by_name["value"]
             schema: Schema = {"type": "object", "additionalProperties": self._value(value, rules.map.values, side)}
@@ -173,7 +177,11 @@ class Schemas:
 def _sides_differ(descriptor: Descriptor) -> bool:
     """True if a request and an answer say other things of this message, or of one within it."""
     return any(
-        (field.type == FieldDescriptor.TYPE_ENUM or _must_be_given(field) != always_there(field))
+        (
+            field.type == FieldDescriptor.TYPE_ENUM
+            or (rules_of(field).ByteSize() > 0 and message.full_name != _MONEY)
+            or _must_be_given(field) != always_there(field)
+        )
         for message in contracts.messages_within([descriptor])
         if message.full_name not in _STRING_LIKE and not message.GetOptions().map_entry
         for field in message.fields
@@ -186,6 +194,8 @@ def _must_be_given(field: FieldDescriptor) -> bool:
 
 def _describe_visibility(field: FieldDescriptor) -> str:
     """Who is told the field; nothing where everybody is who gets the answer."""
+    if option(field, visibility_pb2.not_in_lists):
+        return "Absent in lists."
     if not is_withheld(field):
         return ""
     author = author_of(field)
@@ -217,7 +227,7 @@ def _apply(schema: Schema, rules: Any, names: dict[str, str]) -> None:
 def _string_extensions(rules: Any) -> Schema:
     """What our own rules of `realco/type/v1/rules.proto` say in JSON Schema."""
     if rules.HasExtension(rules_pb2.id):
-        return {"pattern": f"^{rules.Extensions[rules_pb2.id]}_[0-9a-hjkmnp-tv-z]{{26}}$"}
+        return {"pattern": f"^{rules.Extensions[rules_pb2.id]}_[0-9A-Za-z_-]+$", "maxLength": 255}
     if rules.HasExtension(rules_pb2.key):
         return {"pattern": "^[!-~]{1,255}$"}
     if rules.HasExtension(rules_pb2.currency):  # answers may name a currency that is new by then, so no list of them
@@ -229,7 +239,7 @@ def _string_extensions(rules: Any) -> Schema:
     if rules.HasExtension(rules_pb2.external_id):
         return {"minLength": 1, "maxLength": 128}
     if rules.HasExtension(rules_pb2.etag):
-        return {"minLength": 1, "maxLength": 64}
+        return {"minLength": 1, "maxLength": 255}
     return {}
 
 

@@ -102,6 +102,7 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         update_time=to_timestamp(investment.updated_at),
         external_id=investment.external_id,
         metadata=investment.metadata,
+        created_by=investment.created_by,
         etag=investment.etag,
     )
 

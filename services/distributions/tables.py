@@ -145,6 +145,7 @@ investments = sa.Table(
     _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
     _json("refund_failure", null=True),
     *_external(),
+    _text("created_by"),
     *_changes(),
     _of("offerings", "offering_id"),
     sa.Index("investments_offering", "org_id", "offering_id", "created_at", "investment_id"),

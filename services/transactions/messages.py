@@ -130,6 +130,7 @@ def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accou
         allowed_actions=actions,
         confirm_time=to_optional_timestamp(row.confirmed_at),
         payout_start_time=to_optional_timestamp(compute_payout_start(row.confirmed_at)),
+        created_by=row.created_by,
     )
 
 

@@ -17,6 +17,8 @@ from realco.type.v1 import access_pb2, approval_pb2, rules_pb2
 from gateway import contracts, openapi
 from gateway.answers import Answer
 from gateway.binding import Binding
+from services.chassis.spelling.json_writer import always_there
+from services.chassis.spelling.scalars import INT64_PATTERN
 
 DOCUMENT = openapi.document()
 
@@ -142,7 +144,7 @@ def test_the_rules_of_a_field_are_keywords_of_its_schema():
     request = schema("CreateTransactionRequest")
     assert request["required"] == ["type", "paymentMethod", "amount", "escrowAccountId"]
     assert request["additionalProperties"] is False
-    assert request["properties"]["escrowAccountId"]["pattern"] == "^esc_[0-9a-hjkmnp-tv-z]{26}$"
+    assert request["properties"]["escrowAccountId"]["pattern"] == "^esc_[0-9A-Za-z_-]+$"
     assert request["properties"]["description"]["maxLength"] == 200
     assert "must be more than zero" in request["properties"]["amount"]["description"]
     assert "idempotencyKey" not in request["properties"]
@@ -188,8 +190,26 @@ def test_what_an_answer_requires_is_what_is_not_optional_in_the_proto():
     by_name = {message.full_name.split(".", 3)[-1]: message for message in answers}
     for name in schemas_of("answer") & by_name.keys():
         fields = by_name[name].fields
-        always = [field.json_name for field in fields if field.containing_oneof is None]
+        always = [field.json_name for field in fields if always_there(field)]
         assert schema(name).get("required", []) == always, name
+
+
+def test_an_answer_has_no_bounds_that_a_later_release_could_not_loosen():
+    """A client that checks what it reads by the description it was made from must read what is longer by then."""
+    bounds = {"minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minimum", "maximum", "maxProperties"}
+    found = {
+        (name, keyword)
+        for name in schemas_of("answer") - {"Problem", "Money"}
+        for node in walk(schema(name))
+        for keyword in {*bounds, "pattern"} & node.keys()
+        if node.get("pattern") != INT64_PATTERN
+    }
+    assert found == set()
+
+
+def test_what_is_told_of_one_resource_alone_is_not_promised():
+    assert "allowedActions" not in schema("Offering")["required"]
+    assert schema("Offering")["properties"]["allowedActions"]["description"].endswith("Absent in lists.")
 
 
 def test_enums_are_open_in_answers():

@@ -14,20 +14,12 @@ NAMING = {"actor", "makers", "legal_name", "display_name", "account_holder_name"
 # What an investor is told, and why that is right.
 TOLD = {
     "realco.compliance.v1.Me.ActingFor.legal_name": "the investor's own party",
-    "realco.compliance.v1.Party.external_id": "the investor's own party",
     "realco.compliance.v1.Party.legal_name": "the investor's own party",
-    "realco.compliance.v1.Party.metadata": "what a frontend keeps of the investor's own party",
     "realco.compliance.v1.PartyPerson.title": "of the investor's own party",
     "realco.distributions.v1.Distribution.description": "for statements",
-    "realco.distributions.v1.Investment.external_id": "the investor's own investment",
-    "realco.distributions.v1.Investment.metadata": "what a frontend keeps of the investor's own investment",
     "realco.distributions.v1.Offering.display_name": "what an investor chooses by",
     "realco.transactions.v1.BankAccount.account_holder_name": "the investor's own bank account",
-    "realco.transactions.v1.BankAccount.external_id": "the investor's own bank account",
-    "realco.transactions.v1.BankAccount.metadata": "what a frontend keeps of the investor's own bank account",
     "realco.transactions.v1.Transaction.description": "for statements",
-    "realco.transactions.v1.Transaction.external_id": "the investor's own money",
-    "realco.transactions.v1.Transaction.metadata": "what a frontend keeps of the investor's own money",
     "realco.type.v1.Failure.metadata": "facts that the code promises",
 }
 # An investor's own call asks for no approval, and the inbox is staff's.

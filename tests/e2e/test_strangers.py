@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -58,7 +59,10 @@ def ids(targets: Targets) -> dict[str, str]:
     """Prefix of an id -> what one party, its raise and its staff have of it."""
     org, party = targets.org, targets.ids["investor"]
     investor = org.sign_in_investor(party)
-    contribution = investor.post("/transactions", targets.contribution)
+    offering = org.admin.get(f"/offerings/{targets.ids['offering']}")
+    investment = org.invest(offering, party, 10_00)
+    body = org.build_contribution(offering, investment, targets.ids["bank_account"])
+    contribution = investor.post("/transactions", body)
     escrow_account = targets.ids["other_escrow_account"]
     approval = org.admin.post(f"/escrow-accounts/{org.open_escrow_account()}/close")["approval"]
     ledger = org.admin.get(f"/escrow-accounts/{escrow_account}/journal-entries")["journalEntries"]
@@ -78,7 +82,7 @@ def ids(targets: Targets) -> dict[str, str]:
         "dist": distribution,
         "esc": escrow_account,
         "hold": hold["holdId"],
-        "inv": targets.ids["investment"],
+        "inv": investment["investmentId"],
         "lim": org.admin.get("/transaction-limits")["transactionLimits"][0]["transactionLimitId"],
         "je": ledger[0]["journalEntryId"],
         "off": targets.ids["closed_offering"],
@@ -156,7 +160,7 @@ def test_a_stranger_reaches_nothing_and_changes_nothing_by_any_call(
     instance: Instance, targets: Targets, ids: dict[str, str], channels: Mapping[str, grpc.Channel]
 ) -> None:
     people = strangers(targets, ids)
-    samples = SampleRequests(ids, person_id="somebody")
+    samples = SampleRequests(ids, person_id="somebody", soon=targets.org.now() + timedelta(days=30))
     before = digest_when_settled(instance)
 
     leaks, unseen, cells = [], [], Counter[str]()
@@ -187,7 +191,7 @@ def test_a_stranger_reaches_nothing_and_changes_nothing_by_any_call(
 def test_who_may_reaches_it_all_so_that_the_strangers_were_refused_for_what_they_are(
     targets: Targets, ids: dict[str, str], channels: Mapping[str, grpc.Channel]
 ) -> None:
-    samples = SampleRequests(ids, person_id="somebody")
+    samples = SampleRequests(ids, person_id="somebody", soon=targets.org.now() + timedelta(days=30))
     reads = [method for method in METHODS if method.name.startswith(("Get", "List"))]
     refused = []
     for method in reads:

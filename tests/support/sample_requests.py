@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -33,9 +34,11 @@ class SampleRequests:
     Args:
         ids: Prefix of an id -> the id that requests name: `{"esc": "esc_…"}`.
         person_id: Who is named where a person is.
+        soon: The time that requests name.
     """
 
-    def __init__(self, ids: Mapping[str, str], person_id: str) -> None:
+    def __init__(self, ids: Mapping[str, str], person_id: str, soon: datetime) -> None:
+        self._soon = soon
         self._ids = ids
         self._person_id = person_id
 
@@ -80,7 +83,7 @@ class SampleRequests:
         if name == "realco.type.v1.Money":
             message.currency_code, message.amount_minor = "USD", 100
         elif name == "google.protobuf.Timestamp":
-            message.seconds = 1_800_000_000
+            message.FromDatetime(self._soon)
         elif name == "google.type.Date":
             message.year, message.month, message.day = 2026, 1, 31
         elif name == "google.api.HttpBody":

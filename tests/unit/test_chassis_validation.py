@@ -111,7 +111,7 @@ def test_only_the_etag_of_what_is_written_is_asked_for_by_a_code_of_its_own(fiel
     with pytest.raises(EtagRequired if is_asked_for else InvalidField) as refusal:
         validation.validate(request)
     assert (field.name in refusal.value.fields) is not field.has_presence
-    setattr(request, field.name, "x" * 65)
+    setattr(request, field.name, "x" * 256)
     with pytest.raises(InvalidField) as refusal:
         validation.validate(request)
     assert field.name in refusal.value.fields

@@ -40,6 +40,7 @@ INVESTMENT = Investment(
     party_id="inv-001",
     currency="USD",
     amount_minor=100,
+    created_by="inv-001",
     created_at=NOW,
     updated_at=NOW,
 )

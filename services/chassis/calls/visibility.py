@@ -13,6 +13,7 @@ from realco.type.v1 import visibility_pb2
 
 from services.chassis.calls.auth import Principal
 from services.chassis.spelling.descriptors import MarkedFields, option
+from services.chassis.spelling.json_writer import is_withheld
 from services.chassis.values.text import SERVICE_PREFIX
 
 
@@ -27,11 +28,6 @@ def author_of(field: FieldDescriptor) -> str:
     """The field that names who is told besides staff; empty where the contract names none."""
     name: str = option(field, visibility_pb2.told_by_author)
     return name
-
-
-def is_withheld(field: FieldDescriptor) -> bool:
-    """Whether some are not told the field."""
-    return bool(option(field, visibility_pb2.staff_only) or author_of(field))
 
 
 _MARKED = MarkedFields(is_withheld)

@@ -1,7 +1,8 @@
 """Protobuf messages into JSON, by a writer compiled once for each descriptor.
 
-One rule for what is there: everything, but for what is `optional` in the proto or one of a oneof. So an amount of zero
-reads "0", an empty list [], no text "". A message cannot be made up: that a service sets what is not `optional` is its
+One rule for what is there: everything, but for what is `optional` in the proto or one of a oneof, what not everybody is
+told (visibility.proto), and, in the items of lists, what is told of one resource alone. So an amount of zero reads "0",
+an empty list [], no text "". A message cannot be made up: that a service sets what is not `optional` is its
 promise, to which the stories' answers are held. A value of an enum that is newer than this process is written as
 `UNKNOWN_<number>`: clients take any text where an answer has an enum.
 """
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from realco.type.v1 import http_pb2
+from realco.type.v1 import http_pb2, visibility_pb2
 
 from services.chassis.spelling import scalars
 from services.chassis.spelling.descriptors import camel_case, enum_of, is_map, is_message, message_of, option
@@ -43,11 +44,13 @@ class MessageWriter:
         say: What a failure says to persons, in the words of the reader: REST calls things otherwise than gRPC.
         sparse: Of a resource (what has an etag) only what is set: it is shown in part, and what is not there says
             nothing. All else in it is whole.
+        listed: It is an item of a list.
     """
 
-    def __init__(self, descriptor: Descriptor, say: Say, sparse: bool) -> None:
+    def __init__(self, descriptor: Descriptor, say: Say, sparse: bool, listed: bool) -> None:
         is_part = sparse and "etag" in descriptor.fields_by_name
-        self._emitters = [_emitter(field, say, sparse, is_part) for field in descriptor.fields]
+        fields = [field for field in descriptor.fields if not (listed and option(field, visibility_pb2.not_in_lists))]
+        self._emitters = [_emitter(field, say, sparse, listed, is_part) for field in fields]
 
     def __call__(self, message: Any) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -57,36 +60,48 @@ class MessageWriter:
 
 
 @cache
-def writer_of(descriptor: Descriptor, say: Say = str, *, sparse: bool = False) -> MessageWriter:
-    return MessageWriter(descriptor, say, sparse)
+def writer_of(descriptor: Descriptor, say: Say = str, *, sparse: bool = False, listed: bool = False) -> MessageWriter:
+    return MessageWriter(descriptor, say, sparse, listed)
 
 
 def always_there(field: FieldDescriptor) -> bool:
-    """True if every answer has this field: unless it is `optional` or one of a oneof. OpenAPI says so too."""
-    return field.containing_oneof is None
+    """True if every answer has this field. OpenAPI says so too."""
+    told_to_all = not (is_withheld(field) or option(field, visibility_pb2.not_in_lists))
+    return field.containing_oneof is None and told_to_all
 
 
-def _emitter(field: FieldDescriptor, say: Say, sparse: bool, is_part: bool) -> _Emit:
+def is_withheld(field: FieldDescriptor) -> bool:
+    """Whether some are not told the field, whatever it says."""
+    return bool(option(field, visibility_pb2.staff_only) or option(field, visibility_pb2.told_by_author))
+
+
+def _emitter(field: FieldDescriptor, say: Say, sparse: bool, listed: bool, is_part: bool) -> _Emit:
     name, key = field.name, field.json_name
+    # Whoever is not told must not read that there is none.
+    only_set = is_part or is_withheld(field)
     if is_map(field):
         spell_key = camel_case if option(field, http_pb2.keys_are_names) else str
-        spell_value = _spelling(message_of(field).fields_by_name["value"], say, sparse)
+        spell_value = _spelling(message_of(field).fields_by_name["value"], say, sparse, listed=True)
 
         def emit_map(message: Any, out: dict[str, Any]) -> None:
             entries = getattr(message, name)
-            if entries or not is_part:
+            if entries or not only_set:
                 out[key] = {spell_key(of): spell_value(value) for of, value in entries.items()}
 
         return emit_map
     if field.full_name in _FOR_PERSONS:
         spell: _Spell = say
     else:
-        spell = camel_case if option(field, http_pb2.is_field_name) else _spelling(field, say, sparse)
+        spell = (
+            camel_case
+            if option(field, http_pb2.is_field_name)
+            else _spelling(field, say, sparse, listed or field.is_repeated)
+        )
     if field.is_repeated:
 
         def emit_list(message: Any, out: dict[str, Any]) -> None:
             items = getattr(message, name)
-            if items or not is_part:
+            if items or not only_set:
                 out[key] = [spell(item) for item in items]
 
         return emit_list
@@ -100,13 +115,13 @@ def _emitter(field: FieldDescriptor, say: Say, sparse: bool, is_part: bool) -> _
 
     def emit(message: Any, out: dict[str, Any]) -> None:
         value = getattr(message, name)
-        if value or not is_part:
+        if value or not only_set:
             out[key] = spell(value)
 
     return emit
 
 
-def _spelling(field: FieldDescriptor, say: Say, sparse: bool) -> _Spell:
+def _spelling(field: FieldDescriptor, say: Say, sparse: bool, listed: bool) -> _Spell:
     if field.type == FieldDescriptor.TYPE_ENUM:
         names = {value.number: value.name for value in enum_of(field).values}
         return lambda number: names.get(number) or f"UNKNOWN_{number}"
@@ -119,5 +134,5 @@ def _spelling(field: FieldDescriptor, say: Say, sparse: bool) -> _Spell:
     nested = message_of(field)
     if nested.full_name in scalars.WRITE_MESSAGE:
         return scalars.WRITE_MESSAGE[nested.full_name]
-    writer = writer_of(nested, say, sparse=sparse)
+    writer = writer_of(nested, say, sparse=sparse, listed=listed)
     return lambda message: writer(message)

@@ -42,6 +42,7 @@ class Investment:
     refund_failure: Failure | None = None
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    created_by: str
     created_at: datetime
     updated_at: datetime
     version: int = 1

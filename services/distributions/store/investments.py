@@ -43,6 +43,7 @@ def read_investment(row: Row) -> Investment:
         refund_failure=read_failure(row.refund_failure),
         external_id=row.external_id,
         metadata=row.metadata,
+        created_by=row.created_by,
         created_at=row.created_at,
         updated_at=row.updated_at,
         version=row.version,
@@ -70,6 +71,7 @@ def _columns(investment: Investment) -> dict[str, Any]:
         "refund_failure": write_failure(investment.refund_failure),
         "external_id": investment.external_id,
         "metadata": dict(investment.metadata),
+        "created_by": investment.created_by,
         "created_at": investment.created_at,
         "updated_at": investment.updated_at,
     }

@@ -12,7 +12,8 @@ ROWS = (
     ),
     (
         "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
-        " created_at, updated_at) VALUES ('org_1', 'inv_1', 'off_1', 'pty_1', 'USD', 100, 'PENDING', now(), now())"
+        " created_by, created_at, updated_at)"
+        " VALUES ('org_1', 'inv_1', 'off_1', 'pty_1', 'USD', 100, 'PENDING', 'ann', now(), now())"
     ),
     "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false)",
     (
@@ -49,7 +50,7 @@ ROWS = (
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
     "offerings": "sponsor_party_id escrow_account_id exemption currency target_minor maximum_minor created_by",
-    "investments": "offering_id party_id currency amount_minor created_at",
+    "investments": "offering_id party_id currency amount_minor created_by created_at",
     "contributions": "investment_id amount_minor",
     "distributions": "offering_id type currency amount_minor distribution_date created_by created_at",
     "allocations": "distribution_id payee_type party_id currency amount_minor",
@@ -68,7 +69,8 @@ RULES = {
     "an investment that begins active": (
         (
             "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
-            " created_at, updated_at) VALUES ('org_1', 'inv_2', 'off_1', 'pty_1', 'USD', 1, 'ACTIVE', now(), now())"
+            " created_by, created_at, updated_at)"
+            " VALUES ('org_1', 'inv_2', 'off_1', 'pty_1', 'USD', 1, 'ACTIVE', 'ann', now(), now())"
         ),
         "23514",
     ),

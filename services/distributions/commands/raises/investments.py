@@ -58,6 +58,7 @@ async def create_investment(
         amount_minor=amount_minor,
         external_id=request.external_id if request.HasField("external_id") else None,
         metadata=dict(request.metadata),
+        created_by=current_principal().person,
         created_at=now,
         updated_at=now,
     )

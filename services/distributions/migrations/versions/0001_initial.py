@@ -324,6 +324,7 @@ def _investments() -> None:
         sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
