@@ -252,7 +252,7 @@ class Binding:
         return lambda message, headers, body, faults: _read_json(reader, message, body, faults)
 
     def _patch_reader(self, reader: MessageReader, mask: str) -> _ReadBody:
-        """A merge patch (RFC 7396), one level deep: a field of the body replaces what there is, null takes it away."""
+        """A field of the body replaces what there is, as a whole, and null takes it away: no merge as in RFC 7396."""
         # Of all that is in the body, only this says nothing about the resource.
         without = {*self.bound, VALIDATE_ONLY_FIELD}
         names = {field.json_name: field.name for field in self.method.input_type.fields if field.name not in without}

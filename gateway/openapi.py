@@ -43,8 +43,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 """
 _PATCH = """\
 The fields that the body has are changed, the others stay; `null` takes a field away where its description says so.
-`metadata` is replaced as a whole, not merged key by key as in RFC 7396. The body may also be called
-`application/merge-patch+json`. `If-Match` names the version that was read."""
+`metadata` is replaced as a whole, not merged key by key: the body is no merge patch of RFC 7396, and
+`application/merge-patch+json` is refused. `If-Match` names the version that was read."""
 _SNAKE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
 _ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 431, 500, 503, 504)
 # Decisions, which are kept under their key and given again.

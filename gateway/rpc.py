@@ -96,19 +96,18 @@ class RpcEndpoint:
                     chunks.append(chunk)
         except TimeoutError:
             raise http_only("REQUEST_TIMEOUT") from None
-        if size and not self.binding.raw_body and not _is_json(request, self.binding):
+        if size and not self.binding.raw_body and not _is_json(request):
             raise http_only("UNSUPPORTED_MEDIA_TYPE")
         return b"".join(chunks)
 
 
-def _is_json(request: Request, binding: Binding) -> bool:
+def _is_json(request: Request) -> bool:
     types = request.headers.getlist("content-type")
     if len(types) != 1 or request.headers.get("content-encoding", "identity").lower() != "identity":
         return False
     media_type, *parameters = [part.strip().lower() for part in types[0].split(";")]
     utf8 = ("charset=utf-8", 'charset="utf-8"', "")
-    taken = ("application/json",) if binding.mask is None else ("application/json", "application/merge-patch+json")
-    return media_type in taken and all(parameter in utf8 for parameter in parameters)
+    return media_type == "application/json" and all(parameter in utf8 for parameter in parameters)
 
 
 def _metadata(caller: Caller | None) -> list[tuple[str, str]]:
