@@ -25,7 +25,7 @@ from services.distributions.domain.distribution import Allocation, Distribution,
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.payout import Payout
+from services.distributions.domain.payout import DESCRIPTIONS, Payout
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 from services.distributions.domain.waterfall import Line
@@ -224,7 +224,7 @@ def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:
     return lambda amount_minor: to_money(Money(amount_minor, currency))
 
 
-def to_payout_order(payout: Payout) -> payout_orders_pb2.PayoutOrder:
+def to_payout_order(payout: Payout, ordered_by: str) -> payout_orders_pb2.PayoutOrder:
     return payout_orders_pb2.PayoutOrder(
         idempotency_key=payout.request_key,
         type=payout.type.value,
@@ -235,4 +235,6 @@ def to_payout_order(payout: Payout) -> payout_orders_pb2.PayoutOrder:
         investment_id=payout.investment_id,
         distribution_id=payout.distribution_id,
         allocation_id=payout.allocation_id,
+        description=DESCRIPTIONS[payout.type],
+        ordered_by=ordered_by,
     )

@@ -9,6 +9,7 @@ import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.distributions.v1 import payout_orders_pb2
 from realco.escrow.v1 import escrow_accounts_pb2
 
 from services.chassis.data.database import Database
@@ -265,6 +266,34 @@ async def test_a_refused_item_fails_its_allocation_alone(service: DistributionsH
     await service.pay(distribution)
     assert (await service.get(distribution)).status == dpb.Distribution.PARTIALLY_FAILED
     assert (await service.allocations(distribution))["inv-002"].failure.code == "NO_PAYOUT_BANK_ACCOUNT"
+
+
+async def test_a_payout_whose_key_somebody_used_for_another_is_asked_for_again_and_has_not_failed(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    service.transactions.keys_taken.add("inv-002")
+    distribution = await service.executed(offering, 15_000_00)
+    seen = await service.allocations(distribution)
+    assert {each.status for each in seen.values()} == {dpb.Allocation.PROCESSING}
+    assert seen["inv-001"].transaction_id
+    service.transactions.keys_taken.clear()
+    await service.make_due()
+    await service.work()
+    assert (await service.allocations(distribution))["inv-002"].transaction_id
+
+
+async def test_what_was_ordered_is_told_with_its_words_and_its_person_and_a_refused_order_no_more(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    service.transactions.without_bank_account.add("inv-002")
+    distribution = await service.executed(offering, 15_000_00)
+    keys = [f"alloc:{each.allocation_id}:1" for each in (await service.allocations(distribution)).values()]
+    request = payout_orders_pb2.BatchGetPayoutOrdersRequest(idempotency_keys=keys)
+    [order] = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
+    person = service.wire.persons["BatchCreatePayouts"]
+    assert (order.party_id, order.description, order.ordered_by) == ("inv-001", "Distribution", person)
 
 
 async def test_a_distribution_whose_every_payout_failed_has_failed_and_can_be_sent_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,6 +111,7 @@ async def test_a_thousand_payouts_are_created_and_evaluated_a_hundred_at_a_time(
         pytest.param({"escrow_account_id": new_id("esc")}, id="another escrow account"),
         pytest.param({"type": T.ESCROW_WITHDRAWAL}, id="from other money"),
         pytest.param({"distribution_id": new_id("dist")}, id="of another distribution"),
+        pytest.param({"description": "Other words"}, id="in other words"),
     ],
 )
 async def test_a_call_in_the_name_of_distributions_pays_only_what_distributions_ordered(
@@ -132,8 +134,11 @@ async def test_a_call_in_the_name_of_distributions_pays_only_what_distributions_
         await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", stolen)
     listed = await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())
     assert list(listed.transactions) == []
-    # It has taken no key of what was ordered.
     honest = payouts_pb2.BatchCreatePayoutsRequest(items=[item(**ordered)])
+    other_person = replace(DISTRIBUTIONS, on_behalf_of="admin-2")
+    with pytest.raises(PayoutNotOrdered):
+        await service.ask(other_person, "BatchCreatePayouts", honest)
+    # It has taken no key of what was ordered.
     [result] = (await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", honest)).results
     assert result.HasField("transaction")
 

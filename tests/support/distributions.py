@@ -30,7 +30,12 @@ from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
-from services.distributions.api import DistributionsServicer, InvestmentsServicer, OfferingsServicer
+from services.distributions.api import (
+    DistributionsServicer,
+    InvestmentsServicer,
+    OfferingsServicer,
+    PayoutOrdersServicer,
+)
 from services.distributions.approvals import build_approvals
 from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
 from services.distributions.dependencies import Dependencies
@@ -92,6 +97,7 @@ class DistributionsHarness:
         self.persons = Persons()
         self.offerings = OfferingsServicer(dependencies, approvals)
         self.investments = InvestmentsServicer(dependencies, approvals)
+        self.payout_orders = PayoutOrdersServicer(dependencies)
         self.distributions = DistributionsServicer(dependencies, approvals, self.persons)
         self.approvals = ApprovalsServicer(dependencies, approvals, self.persons)
         jobs = [*build_jobs(dependencies), *build_approval_jobs("distributions", dependencies, approvals)]

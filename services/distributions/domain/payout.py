@@ -55,6 +55,11 @@ class Payout:
     updated_at: datetime
     version: int = 1
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether it ended before it was a transaction: it is never to become one, whoever asks for it."""
+        return self.status is PayoutStatus.FAILED and self.transaction_id is None
+
 
 def build_allocation_payout(
     offering: Offering, allocation: Allocation, saga_id: str, bank_account_id: str | None, now: datetime

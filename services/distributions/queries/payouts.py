@@ -9,10 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.distributions.messages import to_payout_order
 from services.distributions.store.payouts import list_payouts
+from services.distributions.store.sagas import list_actors
 
 
 async def batch_get_payout_orders(
     tx: AsyncConnection, request: pb.BatchGetPayoutOrdersRequest, _: datetime
 ) -> pb.BatchGetPayoutOrdersResponse:
-    found = await list_payouts(tx, request.idempotency_keys)
-    return pb.BatchGetPayoutOrdersResponse(payout_orders=map(to_payout_order, found))
+    found = [each for each in await list_payouts(tx, request.idempotency_keys) if not each.is_refused]
+    actors = await list_actors(tx, {each.saga_id for each in found})
+    orders = [to_payout_order(each, actors[each.saga_id]) for each in found]
+    return pb.BatchGetPayoutOrdersResponse(payout_orders=orders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases
+from services.chassis.data.reach import is_mine
 from services.chassis.values.ids import new_id
 from services.distributions.tables import sagas
 
@@ -61,6 +63,12 @@ async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, step
         )
     )
     return saga_id
+
+
+async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[str, str]:
+    """On whose behalf each of the caller's organization's sagas works."""
+    statement = sa.select(sagas.c.saga_id, sagas.c.actor).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
+    return {row.saga_id: row.actor for row in await tx.execute(statement)}
 
 
 _TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}

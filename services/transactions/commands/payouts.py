@@ -52,23 +52,25 @@ class _Plan:
 
 
 async def check_ordered(distributions: Distributions, request: payouts_pb2.BatchCreatePayoutsRequest) -> None:
-    """Whether distributions, asked itself, ordered each of these payouts: a call in its name shows only its key.
+    """Whether distributions, asked itself, ordered each of these payouts, with these words and for the caller's person.
+
+    A call in its name shows only its key, so nothing of the payout is taken on the caller's word.
 
     Raises:
         PayoutNotOrdered, Unavailable
     """
     orders = await distributions.batch_get_payout_orders([item.idempotency_key for item in request.items])
-    known = {order.idempotency_key: order for order in orders}
+    known, person = {order.idempotency_key: order for order in orders}, current_principal().person
     for item in request.items:
         order = known.get(item.idempotency_key)
-        if order is None or order != _to_order(item):
+        if order is None or order != _to_order(item, person):
             message = "The distributions service has not ordered this payout."
             raise PayoutNotOrdered(message, idempotency_key=item.idempotency_key)
 
 
-def _to_order(item: Item) -> PayoutOrder:
-    order = PayoutOrder(type=_type_of(item).name, amount=item.amount)
-    for name in ("idempotency_key", "escrow_account_id", "party_id"):
+def _to_order(item: Item, person: str) -> PayoutOrder:
+    order = PayoutOrder(type=_type_of(item).name, amount=item.amount, ordered_by=person)
+    for name in ("idempotency_key", "escrow_account_id", "party_id", "description"):
         setattr(order, name, getattr(item, name))
     for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):
         if item.HasField(name):
@@ -156,11 +158,19 @@ def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any
     return {
         "org_id": org_id,
         "idempotency_key": plan.item.idempotency_key,
-        "fingerprint": fingerprint_of(plan.item),
+        "fingerprint": _fingerprint_of(plan.item),
         "transaction_id": plan.transaction_id if plan.refusal is None else None,
         "failure": None if plan.refusal is None else write_failure(make_failure(plan.refusal)),
         "created_at": now,
     }
+
+
+def _fingerprint_of(item: Item) -> bytes:
+    """Of what is paid, whatever the words are."""
+    paid = Item()
+    paid.CopyFrom(item)
+    paid.ClearField("description")
+    return fingerprint_of(paid)
 
 
 def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
@@ -191,7 +201,7 @@ def _read_outcome(
     item: Item, known: sa.Row[Any], created: Mapping[str, Transaction], *, replayed: bool
 ) -> Outcome[pb.Transaction | Failure]:
     """What was decided about the item's key, by this request unless `replayed`."""
-    if known.fingerprint != fingerprint_of(item):
+    if known.fingerprint != _fingerprint_of(item):
         message = "The idempotency_key was used with another payout."
         return Outcome(IdempotencyKeyReused(message, idempotency_key=item.idempotency_key))
     refusal = read_failure(known.failure)

@@ -32,6 +32,7 @@ class MemoryTransactions:
     def __init__(self) -> None:
         self.by_key: dict[str, Txn] = {}
         self.without_bank_account: set[str] = set()
+        self.keys_taken: set[str] = set()  # the parties whose payouts somebody else has used the keys of
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self._first: dict[str, tuple[bytes, _Result]] = {}
 
@@ -46,6 +47,8 @@ class MemoryTransactions:
         return payouts_pb2.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])
 
     def _answer(self, item: _Item) -> _Result:
+        if item.party_id in self.keys_taken:
+            return _refuse(item, "IDEMPOTENCY_KEY_REUSED", "The idempotency_key was used with another payout.")
         body = item.SerializeToString(deterministic=True)
         replayed = item.idempotency_key in self._first
         if not replayed:

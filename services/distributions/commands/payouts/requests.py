@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.peers import check_answers
 from services.chassis.calls.wire import from_failure
-from services.chassis.values.errors import DomainError
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.failure import Failure, make_failure
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
@@ -25,6 +26,10 @@ from services.distributions.store.distributions import DISTRIBUTIONS, lock_distr
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
 from services.distributions.store.sagas import Saga, SagaStep, save_step
+
+# Says that the order was not understood as it was meant, and not that no transaction exists: an operator looks, and the
+# payout is asked for again.
+_NO_REFUSAL = frozenset({"IDEMPOTENCY_KEY_REUSED", "PAYOUT_NOT_ORDERED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +60,21 @@ async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
     try:
         answer = await peer.batch_create_payouts(request)
     except DomainError as refusal:
-        if refusal.kind.transient:
+        if refusal.kind.transient or refusal.reason in _NO_REFUSAL:
             raise
         return Answers(refused={payout.request_key: make_failure(refusal) for payout in requested})
     answers = Answers()
     for result in answer.results:
         if result.HasField("transaction"):
             answers.created[result.idempotency_key] = result.transaction.transaction_id
+        elif result.failure.code in _NO_REFUSAL:
+            log.error("payout_not_answered", request_key=result.idempotency_key, code=result.failure.code)
         else:
             answers.refused[result.idempotency_key] = from_failure(result.failure)
     keys = [payout.request_key for payout in requested]
     check_answers(keys, [result.idempotency_key for result in answer.results], "BatchCreatePayouts")
+    if not answers.created and not answers.refused:
+        raise Unavailable("Transactions has other payouts under these keys.")
     return answers
 
 
