@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import problems
-from gateway.guard import Guard, allowance_of
+from gateway.guard import Guard
 from gateway.problems import Problem
 from gateway.routing import Router, Template
 from gateway.settings import Settings
@@ -77,7 +77,7 @@ class Gateway:
             response = await self._answer(request, routed)
         except ClientDisconnect:
             return
-        _add_headers(response, allowance_of(request))
+        _add_headers(response, await self._guard.list_headers(request))
         await body.discard_rest()
         self._record(request, response, routed[0] if routed else _NOWHERE, time.perf_counter() - started)
         await response(scope, receive, send)

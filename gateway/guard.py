@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import limits
 import structlog
@@ -111,18 +110,19 @@ class Guard:
         return Caller(principal, token)
 
     async def _count(self, request: Request, rate: limits.RateLimitItem, kind: str, name: str) -> None:
-        admitted = await self._limiter.hit(rate, kind, name)
+        request.state.counted = rate, kind, name
+        if not await self._limiter.hit(rate, kind, name):
+            raise rate_limited((await self._read_allowance(rate, kind, name)).seconds)
+
+    async def list_headers(self, request: Request) -> dict[str, str]:
+        """The headers that tell a caller how much it may still ask for; none where nothing was counted."""
+        counted = getattr(request.state, "counted", None)
+        return (await self._read_allowance(*counted)).headers() if counted is not None else {}
+
+    async def _read_allowance(self, rate: limits.RateLimitItem, kind: str, name: str) -> Allowance:
         window = await self._limiter.get_window_stats(rate, kind, name)
         seconds = max(1, math.ceil(window.reset_time - time.time()))
-        request.state.allowance = Allowance(rate.amount, max(0, window.remaining), seconds)
-        if not admitted:
-            raise rate_limited(seconds)
-
-
-def allowance_of(request: Request) -> dict[str, str]:
-    """The headers that tell a caller how much it may still ask for; none where nothing was counted."""
-    allowance: Any = getattr(request.state, "allowance", None)
-    return allowance.headers() if allowance is not None else {}
+        return Allowance(rate.amount, max(0, window.remaining), seconds)
 
 
 def _address(request: Request) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, seal_of
+from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.values.ids import new_id
 from services.compliance.domain.statements import Act, Statement, Subject
 from services.compliance.tables import statements
@@ -40,9 +40,7 @@ async def insert_statement(
 async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> list[Statement]:
     """Oldest first. Raises: NotSealed: one of them was written past this service."""
     mine = (is_mine(statements), _c.kind == kind, _c.resource_id == resource_id)
-    found = list(await tx.execute(sa.select(statements).where(*mine).order_by(_c.statement_id)))
-    for row in found:
-        check_row(tx, statements, row)
+    found = await tx.execute(sa.select(statements).where(*mine).order_by(_c.statement_id))
     return [
         Statement(
             Act(row.act),
@@ -51,5 +49,5 @@ async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> l
             frozenset(row.makers),
             frozenset(row.beneficiary_party_ids),
         )
-        for row in found
+        for row in check_rows(tx, statements, found)
     ]
