@@ -58,16 +58,11 @@ class RpcEndpoint:
         self._guard = guard
         self._unary = unary
         self._answer = Answer(method)
-        self._body_bytes_max = self._limit(settings)
+        self._body_bytes_max = settings.batch_bytes_max if self.binding.takes_batch else settings.body_bytes_max
         self._guarded = is_guarded(method)
         # A body that never ends is told so (408) while there is still time to: the other half is for the service.
         self._receive_seconds_max = min(settings.receive_seconds_max, settings.request_seconds_max / 2)
         validation.warm_up([self.binding.request_class])
-
-    def _limit(self, settings: Settings) -> int:
-        if self.binding.raw_body:
-            return settings.webhook_bytes_max
-        return settings.batch_bytes_max if self.binding.takes_batch else settings.body_bytes_max
 
     async def __call__(self, request: Request, values: Sequence[str]) -> Response:
         caller = await self._guard.admit_caller(request, self.rule, guarded=self._guarded)

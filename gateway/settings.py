@@ -17,7 +17,6 @@ class Settings(ChassisSettings):
 
     # 0 lets the system choose a port.
     port: int = Field(default=8080, ge=0, le=65535)
-    webhook_bytes_max: int = Field(default=256 * 1024, ge=1)
     # How long a request may take, whole; the services get what is left of it.
     request_seconds_max: float = Field(default=10, gt=0)
     # How long a caller may take to send its headers, and then its body; a body gets at most half of a request's time.

@@ -14,10 +14,11 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
-from services.escrow import messages, store
+from services.escrow import messages
 from services.escrow.domain import account
 from services.escrow.domain.account import Status
 from services.escrow.domain.refusals import BalancesNotZero
+from services.escrow.store import escrow_accounts
 
 
 async def answer_escrow_account(tx: AsyncConnection, row: Any) -> accounts_pb.EscrowAccount:
@@ -59,7 +60,7 @@ def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> journal
 
 async def _is_empty(tx: AsyncConnection, row: Any) -> bool:
     try:
-        account.check_empty(await store.list_balances(tx, row.escrow_account_id), row.currency)
+        account.check_empty(await escrow_accounts.list_balances(tx, row.escrow_account_id), row.currency)
     except BalancesNotZero:
         return False
     return True

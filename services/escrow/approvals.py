@@ -18,14 +18,15 @@ from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
-from services.escrow import store
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
-from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
+from services.escrow.store import escrow_accounts as account_store
+from services.escrow.store import holds as hold_store
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -118,7 +119,7 @@ class _Details:
         changes = _sum_changes(legs)
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
-            found = await store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
+            found = await account_store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
         before = {balance.ledger_account: balance.posted_minor for balance in found}
         effects = [
             Effect(
@@ -174,7 +175,7 @@ class _Details:
     async def describe_capture(self, request: holds_pb.CaptureHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, receiving = (
-            LedgerAccount(Kind(hold.kind), hold.party_id),
+            LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id),
             read_ledger_account(request.to_ledger_account, "to_ledger_account"),
         )
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
@@ -194,7 +195,8 @@ class _Details:
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
-        held, amount = LedgerAccount(Kind(hold.kind), hold.party_id), Money(hold.amount_minor, hold.currency)
+        held = LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id)
+        amount = Money(hold.amount_minor, hold.currency)
         return ApprovalDetails(
             f"Release a hold of {amount} on {held}",
             request.escrow_account_id,
@@ -206,13 +208,13 @@ class _Details:
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
         async with self._dependencies.database.begin() as tx:
-            hold = await store.find_hold(tx, escrow_account_id, hold_id)
+            hold = await hold_store.find_hold(tx, escrow_account_id, hold_id)
         if hold is None:
             raise refusals.HoldNotFound()
         return hold
 
     async def _require_account(self, tx: Any, escrow_account_id: str) -> Any:
-        account = await store.find_escrow_account(tx, escrow_account_id)
+        account = await account_store.find_escrow_account(tx, escrow_account_id)
         if account is None:
             raise EscrowAccountNotFound()
         return account
@@ -232,7 +234,7 @@ def _list_gaining(legs: Sequence[Leg]) -> frozenset[str]:
     gaining: set[str] = set()
     for layer in Layer:
         for account, grew in _sum_changes([leg for leg in legs if leg.layer is layer]).items():
-            if (grew < 0 if account.kind is Kind.RETURNS_RECEIVABLE else grew > 0) and account.party_id:
+            if (grew < 0 if account.kind is LedgerAccountKind.RETURNS_RECEIVABLE else grew > 0) and account.party_id:
                 gaining.add(account.party_id)
     return frozenset(gaining)
 

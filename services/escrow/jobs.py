@@ -13,10 +13,11 @@ from services.chassis.data.seals import NotSealed, seals_of
 from services.chassis.events.watch import Faults
 from services.chassis.process.jobs import Job
 from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
-from services.escrow import store
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.posting import checks
+from services.escrow.store import holds as store
+from services.escrow.store import journal
 
 _BATCH_MAX = 100
 _CHECKS_MAX = 500
@@ -86,4 +87,4 @@ async def expire_holds(dependencies: Dependencies) -> int:
 async def forget_refusals(dependencies: Dependencies) -> int:
     """Frees the keys of refused postings after the time for which every answer is kept; returns how many."""
     async with dependencies.database.begin_for_all() as tx:
-        return await store.delete_old_refusals(tx, _REFUSALS_MAX)
+        return await journal.delete_old_refusals(tx, _REFUSALS_MAX)

@@ -19,10 +19,10 @@ from services.chassis.calls.wire import to_explanation, to_money, to_optional_ti
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.money import Money
-from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.holds import explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
-from services.escrow.store import Verdict
+from services.escrow.store.journal import Verdict
 
 # What tells others of this service's approvals.
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
@@ -38,7 +38,7 @@ def read_ledger_account(message: journal_pb.LedgerAccount, path: str) -> LedgerA
     Raises:
         InvalidField: its kind is of a party and names none, or the other way round.
     """
-    kind = Kind(journal_pb.LedgerAccount.Kind.Name(message.kind))
+    kind = LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(message.kind))
     if line_of(kind).of_party != bool(message.party_id):
         named = bool(message.party_id)
         fault = "must not be given for this kind" if named else "must be given for this kind"
@@ -82,7 +82,7 @@ _NUMBER: dict[Any, Any] = {
     **{key: journal_pb.JournalEntry.Type.Value(type_.value) for type_ in EntryType for key in (type_, type_.value)},
     **{key: journal_pb.LedgerEntry.Direction.Value(side.value) for side in Direction for key in (side, side.value)},
     **{key: journal_pb.LedgerEntry.Layer.Value(layer.value) for layer in Layer for key in (layer, layer.value)},
-    **{kind.value: journal_pb.LedgerAccount.Kind.Value(kind.value) for kind in Kind},
+    **{kind.value: journal_pb.LedgerAccount.Kind.Value(kind.value) for kind in LedgerAccountKind},
 }
 
 

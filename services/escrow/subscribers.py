@@ -18,7 +18,6 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.values.ids import derived_id, new_id
 from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
-from services.escrow import store
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
@@ -34,6 +33,7 @@ from services.escrow.domain.stages import (
 )
 from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
+from services.escrow.store import escrow_accounts, journal
 
 _Transaction = transactions_pb2.Transaction
 
@@ -56,18 +56,18 @@ async def _book_stage(
     delivery: Delivery,
 ) -> None:
     escrow_account_id = transaction.escrow_account_id
-    account = await store.lock_escrow_account(tx, escrow_account_id)
+    account = await escrow_accounts.lock_escrow_account(tx, escrow_account_id)
     if account is None:
         raise EscrowAccountNotFound()
     frozen = account.status == Status.FROZEN.value
     if stage is Stage.RETURNED:
         await _end_return_risk(tx, transaction, delivery.now, when_frozen=True)
-    booked = await store.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
+    booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {
         balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await store.list_balances(tx, escrow_account_id, accounts)
+        for balance in await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
     }
     legs = build_legs(stage, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
     if not legs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from realco.escrow.v1 import journal_pb2 as pb
 
 from gateway import contracts
-from services.escrow.domain.chart import CHART, ChartLine, Direction, Kind
+from services.escrow.domain.chart import CHART, ChartLine, Direction, LedgerAccountKind
 
 
 def words_of(line: ChartLine) -> str:
@@ -21,7 +21,7 @@ def words_of(line: ChartLine) -> str:
 
 def test_the_contract_has_the_kinds_of_the_chart_and_says_of_each_what_the_chart_says():
     kinds = {value.name: value for value in pb.LedgerAccount.Kind.DESCRIPTOR.values if value.number}
-    assert list(kinds) == [kind.value for kind in Kind] == [line.kind.value for line in CHART]
+    assert list(kinds) == [kind.value for kind in LedgerAccountKind] == [line.kind.value for line in CHART]
     comments = contracts.comments()
     said = {name: " ".join(comments[f"realco.escrow.v1.LedgerAccount.Kind.{name}"].split()) for name in kinds}
     assert said == {line.kind.value: words_of(line) for line in CHART}

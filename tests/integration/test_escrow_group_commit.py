@@ -16,7 +16,7 @@ from realco.escrow.v1 import journal_pb2 as pb
 from services.chassis.data.database import Database, sqlstate
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.escrow.domain.chart import CASH, Kind, account_of_party
+from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.posting.group_commit import Poster
 from tests.support.escrow import Escrow, key, name_of, refusal
@@ -34,7 +34,7 @@ def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str 
         key=build_key("test", key(), body=b"1"),
         type=EntryType.DEPOSIT,
         description=description,
-        legs=(debit(CASH, 1), credit(account_of_party(Kind.SUBSCRIPTION, "inv-001"), 1)),
+        legs=(debit(CASH, 1), credit(account_of_party(LedgerAccountKind.SUBSCRIPTION, "inv-001"), 1)),
         created_by="admin-1",
     )
 

@@ -22,7 +22,7 @@ from deploy.local.programs import ROOT
 from services.chassis.data.database import Database
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.ids import new_id
-from services.escrow.domain.chart import CASH, Kind, account_of_party
+from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.posting.group_commit import Poster
 from tests.performance import load
@@ -45,7 +45,7 @@ def entry(number: int, account: int, investor: int) -> NewEntry:
         description="Contribution",
         legs=(
             debit(CASH, load.AMOUNT_MINOR),
-            credit(account_of_party(Kind.SUBSCRIPTION, load.investor_id(investor)), load.AMOUNT_MINOR),
+            credit(account_of_party(LedgerAccountKind.SUBSCRIPTION, load.investor_id(investor)), load.AMOUNT_MINOR),
         ),
         created_by="admin-1",
     )

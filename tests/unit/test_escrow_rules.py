@@ -10,32 +10,32 @@ from services.escrow.domain.chart import (
     CHART,
     IN_TRANSIT,
     Direction,
-    Kind,
     LedgerAccount,
+    LedgerAccountKind,
     account_of_party,
     line_of,
 )
 from services.escrow.domain.journal import Layer, credit, debit, digest_scope, mirror
 from services.escrow.domain.refusals import BalancesNotZero
 
-FEES = LedgerAccount(Kind.FEES)
+FEES = LedgerAccount(LedgerAccountKind.FEES)
 ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUIDATING, Status.CLOSED
 
 
 @pytest.mark.parametrize(
     ("kind", "normal_balance", "of_party", "may_be_overdrawn", "counts_as_available"),
     [
-        (Kind.CASH, Direction.DEBIT, False, False, True),
-        (Kind.IN_TRANSIT, Direction.DEBIT, False, True, False),
-        (Kind.RETURNS_RECEIVABLE, Direction.DEBIT, True, False, False),
-        (Kind.SUBSCRIPTION, Direction.CREDIT, True, False, True),
-        (Kind.ISSUER_PROCEEDS, Direction.CREDIT, False, False, True),
-        (Kind.DISTRIBUTABLE, Direction.CREDIT, False, False, True),
-        (Kind.PAYABLE, Direction.CREDIT, True, False, True),
-        (Kind.FEES, Direction.CREDIT, False, False, True),
-        (Kind.RESERVES, Direction.CREDIT, False, False, False),
-        (Kind.WITHHOLDING, Direction.CREDIT, False, False, False),
-        (Kind.SUSPENSE, Direction.CREDIT, False, False, True),
+        (LedgerAccountKind.CASH, Direction.DEBIT, False, False, True),
+        (LedgerAccountKind.IN_TRANSIT, Direction.DEBIT, False, True, False),
+        (LedgerAccountKind.RETURNS_RECEIVABLE, Direction.DEBIT, True, False, False),
+        (LedgerAccountKind.SUBSCRIPTION, Direction.CREDIT, True, False, True),
+        (LedgerAccountKind.ISSUER_PROCEEDS, Direction.CREDIT, False, False, True),
+        (LedgerAccountKind.DISTRIBUTABLE, Direction.CREDIT, False, False, True),
+        (LedgerAccountKind.PAYABLE, Direction.CREDIT, True, False, True),
+        (LedgerAccountKind.FEES, Direction.CREDIT, False, False, True),
+        (LedgerAccountKind.RESERVES, Direction.CREDIT, False, False, False),
+        (LedgerAccountKind.WITHHOLDING, Direction.CREDIT, False, False, False),
+        (LedgerAccountKind.SUSPENSE, Direction.CREDIT, False, False, True),
     ],
 )
 def test_the_chart_of_accounts(kind, normal_balance, of_party, may_be_overdrawn, counts_as_available):
@@ -44,12 +44,12 @@ def test_the_chart_of_accounts(kind, normal_balance, of_party, may_be_overdrawn,
 
 
 def test_the_chart_has_each_kind_once():
-    assert [line.kind for line in CHART] == list(Kind)
+    assert [line.kind for line in CHART] == list(LedgerAccountKind)
 
 
 def test_only_some_ledger_accounts_belong_to_a_party():
-    assert account_of_party(Kind.PAYABLE, "inv-001") == LedgerAccount(Kind.PAYABLE, "inv-001")
-    for kind, party_id in ((Kind.CASH, "inv-001"), (Kind.PAYABLE, "")):
+    assert account_of_party(LedgerAccountKind.PAYABLE, "inv-001") == LedgerAccount(LedgerAccountKind.PAYABLE, "inv-001")
+    for kind, party_id in ((LedgerAccountKind.CASH, "inv-001"), (LedgerAccountKind.PAYABLE, "")):
         with pytest.raises(InvariantViolation):
             account_of_party(kind, party_id)
 

@@ -8,8 +8,8 @@ from services.escrow.domain.chart import (
     IN_TRANSIT,
     ISSUER_PROCEEDS,
     SUSPENSE,
-    Kind,
     LedgerAccount,
+    LedgerAccountKind,
     account_of_party,
 )
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit, mirror
@@ -20,9 +20,9 @@ CONTRIBUTION = Moving(TYPES["ESCROW_DEPOSIT"], "inv-001", 100)
 CASH_IN = Moving(TYPES["DEPOSIT"], "sponsor-1", 100)
 PAYOUT = Moving(TYPES["DISTRIBUTION"], "inv-001", 100)
 PROCEEDS = Moving(TYPES["ESCROW_WITHDRAWAL"], "sponsor-1", 100)
-SUBSCRIPTION = account_of_party(Kind.SUBSCRIPTION, "inv-001")
-PAYABLE = account_of_party(Kind.PAYABLE, "inv-001")
-RECEIVABLE = account_of_party(Kind.RETURNS_RECEIVABLE, "inv-001")
+SUBSCRIPTION = account_of_party(LedgerAccountKind.SUBSCRIPTION, "inv-001")
+PAYABLE = account_of_party(LedgerAccountKind.PAYABLE, "inv-001")
+RECEIVABLE = account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, "inv-001")
 PENDING = Layer.PENDING
 
 ON_ITS_WAY_IN = (debit(IN_TRANSIT, 100, PENDING), credit(SUBSCRIPTION, 100, PENDING))

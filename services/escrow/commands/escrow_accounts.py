@@ -16,9 +16,10 @@ from services.chassis.data.seals import seals_of
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound
-from services.escrow import actions, messages, store
+from services.escrow import actions, messages
 from services.escrow.domain import account
 from services.escrow.domain.account import Status
+from services.escrow.store import escrow_accounts as store
 
 _UNFREEZING = "unfreezing"
 _MOVES = {

@@ -25,14 +25,16 @@ from services.chassis.values.refusals import (
     IllegalStatusChange,
     check_currency,
 )
-from services.escrow import actions, messages, store
+from services.escrow import actions, messages
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import Kind, LedgerAccount, line_of
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.journal import EntryType, Leg, NewEntry, build_key
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_book
-from services.escrow.store import HoldVerdict
+from services.escrow.store import escrow_accounts
+from services.escrow.store import holds as store
+from services.escrow.store.holds import HoldVerdict
 
 _End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
 
@@ -145,7 +147,7 @@ async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now:
 async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
     principal = current_principal()
     hold = await _lock_as_read(tx, request)
-    held = LedgerAccount(Kind(hold.kind), hold.party_id)
+    held = LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id)
     receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount"):
         check_currency(request.amount.currency_code, hold.currency, "amount.currency_code")
@@ -242,7 +244,7 @@ async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb
         HoldNotFound: there is none.
         EtagMismatch: it is not as it was when the request's etag was read.
     """
-    await store.lock_escrow_account(tx, request.escrow_account_id)
+    await escrow_accounts.lock_escrow_account(tx, request.escrow_account_id)
     row = await _find(tx, request.escrow_account_id, request.hold_id)
     check_etag(request.etag, messages.etag_of_hold(row))
     return row

@@ -18,7 +18,6 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.escrow import store
 from services.escrow.domain.chart import (
     Direction,
 )
@@ -35,6 +34,7 @@ from services.escrow.domain.journal import (
 from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.group_commit import Poster
+from services.escrow.store import journal
 
 # Clocks of callers may be ahead of ours by so much.
 _CLOCK_SKEW = timedelta(seconds=5)
@@ -83,7 +83,7 @@ async def build_entry(
     if new.reverses_journal_entry_id:
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
-            original = await store.find_journal_entry(tx, escrow_account_id, new.reverses_journal_entry_id)
+            original = await journal.find_journal_entry(tx, escrow_account_id, new.reverses_journal_entry_id)
         if original is None:
             raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)

@@ -26,8 +26,8 @@ from services.escrow.domain.chart import (
     DISTRIBUTABLE,
     IN_TRANSIT,
     ISSUER_PROCEEDS,
-    Kind,
     LedgerAccount,
+    LedgerAccountKind,
     account_of_party,
 )
 from services.escrow.domain.journal import (
@@ -51,7 +51,9 @@ async def release_subscriptions(
 ) -> journal_pb.JournalEntry:
     """Raises MovementNotDecided, or as the poster does."""
     entry = _build_release(request)
-    asked = _build_check(request, "CLOSE_OFFERING", request.offering_id, Kind.SUBSCRIPTION, request.subscriptions)
+    asked = _build_check(
+        request, "CLOSE_OFFERING", request.offering_id, LedgerAccountKind.SUBSCRIPTION, request.subscriptions
+    )
     await dependencies.peers.compliance.check_movement(asked)
     return await dependencies.poster.post_one(entry)
 
@@ -61,7 +63,9 @@ async def declare_distribution(
 ) -> journal_pb.JournalEntry:
     """Raises MovementNotDecided, or as the poster does."""
     entry = _build_declaration(request)
-    asked = _build_check(request, "APPROVE_DISTRIBUTION", request.distribution_id, Kind.DISTRIBUTABLE, request.payables)
+    asked = _build_check(
+        request, "APPROVE_DISTRIBUTION", request.distribution_id, LedgerAccountKind.DISTRIBUTABLE, request.payables
+    )
     await dependencies.peers.compliance.check_movement(asked)
     return await dependencies.poster.post_one(entry)
 
@@ -102,7 +106,7 @@ def build_payout(item: Item) -> Payout:
 
 
 def _build_check(
-    request: Any, kind: str, resource_id: str, source: Kind, parts: Sequence[postings_pb.PartyAmount]
+    request: Any, kind: str, resource_id: str, source: LedgerAccountKind, parts: Sequence[postings_pb.PartyAmount]
 ) -> CheckMovementRequest:
     """Whether two persons decided that exactly these amounts leave the ledger accounts of this kind."""
     lines = [
@@ -120,7 +124,7 @@ def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry
     """Every named subscription to ISSUER_PROCEEDS, all or none."""
     legs = [
         debit(account, minor)
-        for account, minor in _read_parts(request.subscriptions, Kind.SUBSCRIPTION, "subscriptions")
+        for account, minor in _read_parts(request.subscriptions, LedgerAccountKind.SUBSCRIPTION, "subscriptions")
     ]
     return _build_for_service(
         request,
@@ -133,7 +137,10 @@ def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry
 
 def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEntry:
     """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
-    legs = [credit(account, minor) for account, minor in _read_parts(request.payables, Kind.PAYABLE, "payables")]
+    legs = [
+        credit(account, minor)
+        for account, minor in _read_parts(request.payables, LedgerAccountKind.PAYABLE, "payables")
+    ]
     return _build_for_service(
         request,
         type=EntryType.DISTRIBUTION,
@@ -146,7 +153,7 @@ def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEn
 
 def _build_payout_entry(item: Item) -> NewEntry:
     """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
-    payout = PAYOUTS_BY_SOURCE[Kind(journal_pb.LedgerAccount.Kind.Name(item.source))]
+    payout = PAYOUTS_BY_SOURCE[LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))]
     source = payout.ledger_account_of(item.party_id)
     return _build_for_service(
         item,
@@ -175,7 +182,9 @@ def _build_for_service(request: Any, **values: Any) -> NewEntry:
     )
 
 
-def _read_parts(parts: Sequence[postings_pb.PartyAmount], kind: Kind, field: str) -> list[tuple[LedgerAccount, int]]:
+def _read_parts(
+    parts: Sequence[postings_pb.PartyAmount], kind: LedgerAccountKind, field: str
+) -> list[tuple[LedgerAccount, int]]:
     """Each party's own ledger account of the kind, with its amount."""
     if len({part.party_id for part in parts}) < len(parts):
         raise InvalidField(

@@ -23,7 +23,7 @@ class Direction(Enum):
         return Direction.CREDIT if self is Direction.DEBIT else Direction.DEBIT
 
 
-class Kind(StrEnum):
+class LedgerAccountKind(StrEnum):
     """A kind of ledger account."""
 
     CASH = "CASH"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 class ChartLine(NamedTuple):
     """What is true of every ledger account of one kind."""
 
-    kind: Kind
+    kind: LedgerAccountKind
     normal_balance: Direction  # the side on which it grows
     of_party: bool  # each party has one of its own
     may_be_overdrawn: bool  # every other account stays at zero or above, holds counted
@@ -53,9 +53,9 @@ class ChartLine(NamedTuple):
 _DEBIT, _CREDIT = Direction.DEBIT, Direction.CREDIT
 CHART = (
     #         kind                    side     of party  overdrawn  available
-    ChartLine(Kind.CASH, _DEBIT, False, False, True, "the mirror of the custodian's bank account"),
+    ChartLine(LedgerAccountKind.CASH, _DEBIT, False, False, True, "the mirror of the custodian's bank account"),
     ChartLine(
-        Kind.IN_TRANSIT,
+        LedgerAccountKind.IN_TRANSIT,
         _DEBIT,
         False,
         True,
@@ -63,16 +63,25 @@ CHART = (
         "money the rails have taken and not settled; what is on its way out is on its credit side",
     ),
     ChartLine(
-        Kind.RETURNS_RECEIVABLE, _DEBIT, True, False, False, "a late return of money that had already left escrow"
+        LedgerAccountKind.RETURNS_RECEIVABLE,
+        _DEBIT,
+        True,
+        False,
+        False,
+        "a late return of money that had already left escrow",
     ),
-    ChartLine(Kind.SUBSCRIPTION, _CREDIT, True, False, True, "contributed, refundable, still the investor's"),
-    ChartLine(Kind.ISSUER_PROCEEDS, _CREDIT, False, False, True, "released at closing, not yet paid out"),
-    ChartLine(Kind.DISTRIBUTABLE, _CREDIT, False, False, True, "operating or sale cash the issuer moved in"),
-    ChartLine(Kind.PAYABLE, _CREDIT, True, False, True, "a declared distribution, owed"),
-    ChartLine(Kind.FEES, _CREDIT, False, False, True, "fees"),
-    ChartLine(Kind.RESERVES, _CREDIT, False, False, False, "kept back"),
-    ChartLine(Kind.WITHHOLDING, _CREDIT, False, False, False, "withheld for the tax office"),
-    ChartLine(Kind.SUSPENSE, _CREDIT, False, False, True, "money not yet explained"),
+    ChartLine(
+        LedgerAccountKind.SUBSCRIPTION, _CREDIT, True, False, True, "contributed, refundable, still the investor's"
+    ),
+    ChartLine(LedgerAccountKind.ISSUER_PROCEEDS, _CREDIT, False, False, True, "released at closing, not yet paid out"),
+    ChartLine(
+        LedgerAccountKind.DISTRIBUTABLE, _CREDIT, False, False, True, "operating or sale cash the issuer moved in"
+    ),
+    ChartLine(LedgerAccountKind.PAYABLE, _CREDIT, True, False, True, "a declared distribution, owed"),
+    ChartLine(LedgerAccountKind.FEES, _CREDIT, False, False, True, "fees"),
+    ChartLine(LedgerAccountKind.RESERVES, _CREDIT, False, False, False, "kept back"),
+    ChartLine(LedgerAccountKind.WITHHOLDING, _CREDIT, False, False, False, "withheld for the tax office"),
+    ChartLine(LedgerAccountKind.SUSPENSE, _CREDIT, False, False, True, "money not yet explained"),
 )
 _LINES = {line.kind: line for line in CHART}
 
@@ -80,7 +89,7 @@ _LINES = {line.kind: line for line in CHART}
 class LedgerAccount(NamedTuple):
     """A ledger account of an escrow account: its kind, and the party it belongs to; empty where it is nobody's."""
 
-    kind: Kind
+    kind: LedgerAccountKind
     party_id: str = ""
 
     def __str__(self) -> str:
@@ -89,19 +98,19 @@ class LedgerAccount(NamedTuple):
         return f"{name} of {self.party_id}" if self.party_id else name
 
 
-CASH = LedgerAccount(Kind.CASH)
-IN_TRANSIT = LedgerAccount(Kind.IN_TRANSIT)
-ISSUER_PROCEEDS = LedgerAccount(Kind.ISSUER_PROCEEDS)
-DISTRIBUTABLE = LedgerAccount(Kind.DISTRIBUTABLE)
-SUSPENSE = LedgerAccount(Kind.SUSPENSE)
+CASH = LedgerAccount(LedgerAccountKind.CASH)
+IN_TRANSIT = LedgerAccount(LedgerAccountKind.IN_TRANSIT)
+ISSUER_PROCEEDS = LedgerAccount(LedgerAccountKind.ISSUER_PROCEEDS)
+DISTRIBUTABLE = LedgerAccount(LedgerAccountKind.DISTRIBUTABLE)
+SUSPENSE = LedgerAccount(LedgerAccountKind.SUSPENSE)
 
 
-def account_of_party(kind: Kind, party_id: str) -> LedgerAccount:
+def account_of_party(kind: LedgerAccountKind, party_id: str) -> LedgerAccount:
     """The ledger account of this kind that belongs to the party."""
     invariant(_LINES[kind].of_party and party_id != "", "some kinds belong to a party, and it has a name")
     return LedgerAccount(kind, party_id)
 
 
-def line_of(kind: Kind) -> ChartLine:
+def line_of(kind: LedgerAccountKind) -> ChartLine:
     """What is true of the ledger accounts of this kind."""
     return _LINES[kind]

@@ -25,8 +25,8 @@ from services.escrow.domain.chart import (
     IN_TRANSIT,
     SUSPENSE,
     Direction,
-    Kind,
     LedgerAccount,
+    LedgerAccountKind,
     account_of_party,
 )
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit
@@ -141,7 +141,7 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, available: 
             legs.append(debit(account, taken))
             left -= taken
     if left:
-        legs.append(debit(account_of_party(Kind.RETURNS_RECEIVABLE, moving.party_id), left))
+        legs.append(debit(account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, moving.party_id), left))
     from_cash = max(0, min(amount, available(CASH)))
     if from_cash:
         legs.append(credit(CASH, from_cash))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from services.escrow.domain.chart import Kind, LedgerAccount, account_of_party, line_of
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, account_of_party, line_of
 from services.escrow.domain.journal import EntryType
 
 
@@ -29,7 +29,7 @@ class TransactionType:
     name: str
     label: str
     is_debit: bool
-    ledger_account_kind: Kind
+    ledger_account_kind: LedgerAccountKind
     entry_type: EntryType
     is_held: bool = False
 
@@ -43,21 +43,32 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
     {
         each.name: each
         for each in (
-            TransactionType("DEPOSIT", "Deposit", True, Kind.DISTRIBUTABLE, EntryType.DEPOSIT),
+            TransactionType("DEPOSIT", "Deposit", True, LedgerAccountKind.DISTRIBUTABLE, EntryType.DEPOSIT),
             TransactionType(
-                "ESCROW_DEPOSIT", "Escrow deposit", True, Kind.SUBSCRIPTION, EntryType.DEPOSIT, is_held=True
+                "ESCROW_DEPOSIT",
+                "Escrow deposit",
+                True,
+                LedgerAccountKind.SUBSCRIPTION,
+                EntryType.DEPOSIT,
+                is_held=True,
             ),
-            TransactionType("DISTRIBUTION", "Distribution payout", False, Kind.PAYABLE, EntryType.DISTRIBUTION),
             TransactionType(
-                "ESCROW_WITHDRAWAL", "Payout of proceeds", False, Kind.ISSUER_PROCEEDS, EntryType.WITHDRAWAL
+                "DISTRIBUTION", "Distribution payout", False, LedgerAccountKind.PAYABLE, EntryType.DISTRIBUTION
             ),
-            TransactionType("REFUND", "Refund", False, Kind.SUBSCRIPTION, EntryType.REFUND),
+            TransactionType(
+                "ESCROW_WITHDRAWAL",
+                "Payout of proceeds",
+                False,
+                LedgerAccountKind.ISSUER_PROCEEDS,
+                EntryType.WITHDRAWAL,
+            ),
+            TransactionType("REFUND", "Refund", False, LedgerAccountKind.SUBSCRIPTION, EntryType.REFUND),
         )
     }
 )
 
 # A payout is ordered by what it is taken from, so no two types of payouts have the same.
-PAYOUTS_BY_SOURCE: Mapping[Kind, TransactionType] = MappingProxyType(
+PAYOUTS_BY_SOURCE: Mapping[LedgerAccountKind, TransactionType] = MappingProxyType(
     {each.ledger_account_kind: each for each in TYPES.values() if not each.is_debit}
 )
 

@@ -29,12 +29,13 @@ from services.chassis.values.refusals import (
     EscrowAccountFrozen,
     EscrowAccountNotFound,
 )
-from services.escrow import messages, store
+from services.escrow import messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
 from services.escrow.posting.checks import Checks, check_entry, seal_entry, seal_refusal
-from services.escrow.store import Verdict
+from services.escrow.store import journal
+from services.escrow.store.journal import Verdict
 
 Outcome = batch.Outcome[pb.JournalEntry]
 
@@ -118,7 +119,7 @@ async def _post(
 
     async def insert(part: Sequence[NewEntry]) -> list[Verdict]:
         made = [(seal_entry(seals, entry), seal_refusal(seals, entry)) for entry in part]
-        return await store.insert_journal_entries(connection, part, made, now)
+        return await journal.insert_journal_entries(connection, part, made, now)
 
     try:
         for number, part in enumerate(parts, start=1):
@@ -147,7 +148,7 @@ async def _answer_again(
         number: (entries[number].org_id, entries[number].escrow_account_id, verdict.sequence)
         for number, verdict in repeated
     }
-    rows = await store.list_booked_legs(connection, list(set(places.values())))
+    rows = await journal.list_booked_legs(connection, list(set(places.values())))
     found = {}
     for key, group in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"])):
         legs = list(group)

@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import driver_connection
 from services.chassis.data.seals import NotSealed, Seals, seals_of
-from services.escrow import store
 from services.escrow.domain.journal import NewEntry, PostingKey
+from services.escrow.store import journal
 from services.escrow.tables import book_checks, escrow_accounts
 
 ENTRIES = "journal_entries"
@@ -149,7 +149,7 @@ async def check_each(
         room -= len(spans[place])
     numbers = [(*place, number) for place, span in spans.items() for number in span]
     entries: dict[Place, list[list[Record]]] = defaultdict(list)
-    for number, legs in groupby(await store.list_booked_legs(connection, numbers), key=_number_of):
+    for number, legs in groupby(await journal.list_booked_legs(connection, numbers), key=_number_of):
         entries[number[:2]].append(list(legs))
     found, sound = dict[Place, NotSealed | None](), []
     for place, span in sorted((place, span) for place, span in spans.items() if span):
@@ -187,7 +187,7 @@ async def accept_entry(connection: Connection, seals: Seals, place: Place, numbe
         NotSealed: one before it is not ours.
         LookupError: there is no such entry, or it was looked at.
     """
-    legs = await store.list_booked_legs(connection, [(*place, number)])
+    legs = await journal.list_booked_legs(connection, [(*place, number)])
     known = await _read_checked(connection, seals, place)
     if not legs or number <= known:
         raise LookupError(f"{place[1]} has no entry {number} that was not looked at")
@@ -252,6 +252,6 @@ async def _read_checked(connection: Connection, seals: Seals, place: Place) -> i
 async def _check_entries(connection: Connection, seals: Seals, place: Place, after: int, last: int) -> None:
     while after < last:
         span = range(after + 1, min(last, after + _AT_ONCE) + 1)
-        rows = await store.list_booked_legs(connection, [(*place, number) for number in span])
+        rows = await journal.list_booked_legs(connection, [(*place, number) for number in span])
         _check_span(seals, place, span, [list(legs) for _, legs in groupby(rows, key=_number_of)])
         after = span[-1]

@@ -14,10 +14,11 @@ from services.chassis.calls.wire import from_timestamp, to_money, to_timestamp
 from services.chassis.data.paging import Page
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
-from services.escrow import messages, store
-from services.escrow.domain.chart import Direction, Kind, line_of
+from services.escrow import messages
+from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
 from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import match_account
+from services.escrow.store import escrow_accounts
 from services.escrow.tables import ledger_accounts
 
 _TIME = sa.TIMESTAMP(timezone=True)
@@ -29,12 +30,12 @@ async def get_escrow_account_balance(
     account = await require_escrow_account(tx, request.escrow_account_id)
     as_of = _as_of(request, now)
     rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
-    by_kind = {Kind(row.kind): row for row in rows}
+    by_kind = {LedgerAccountKind(row.kind): row for row in rows}
 
     def amount(amount_minor: int) -> Any:
         return to_money(Money(int(amount_minor), account.currency))
 
-    cash, transit = by_kind[Kind.CASH].posted, by_kind[Kind.IN_TRANSIT]
+    cash, transit = by_kind[LedgerAccountKind.CASH].posted, by_kind[LedgerAccountKind.IN_TRANSIT]
     # What the rails owe us is on the debit side, what is on its way out on the credit side.
     pending_in, pending_out = max(transit.pending, 0), max(-transit.posted, 0)
     return accounts_pb.EscrowAccountBalance(
@@ -49,7 +50,7 @@ async def get_escrow_account_balance(
     )
 
 
-def _kept_back(kind: Kind, row: sa.Row[Any]) -> int:
+def _kept_back(kind: LedgerAccountKind, row: sa.Row[Any]) -> int:
     """What of the cash is not available for this kind's sake: what is held, or all that stands on it."""
     line = line_of(kind)
     whole = line.normal_balance is Direction.CREDIT and not line.counts_as_available
@@ -108,8 +109,8 @@ _BALANCES_NOW = (
         _kept.kind,
         _kept.party_id,
         _kept.normal_balance,
-        store.on_normal_side(_kept.debits_posted, _kept.credits_posted).label("posted"),
-        store.on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
+        escrow_accounts.on_normal_side(_kept.debits_posted, _kept.credits_posted).label("posted"),
+        escrow_accounts.on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
         _kept.held,
     )
     .where(_kept.org_id == sa.bindparam("org_id"), _kept.escrow_account_id == sa.bindparam("escrow_account_id"))

@@ -8,16 +8,16 @@ import sqlalchemy as sa
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.values.errors import InvalidField
-from services.escrow.domain.chart import Kind, line_of
+from services.escrow.domain.chart import LedgerAccountKind, line_of
 
 
-def read_kinds(request: Any) -> set[Kind]:
+def read_kinds(request: Any) -> set[LedgerAccountKind]:
     """The kinds of ledger account that a request's `kind` filters by; none where it does not.
 
     Raises:
         InvalidField: it also names a party, and one of the kinds is of none.
     """
-    kinds = {Kind(pb.LedgerAccount.Kind.Name(kind)) for kind in request.kind}
+    kinds = {LedgerAccountKind(pb.LedgerAccount.Kind.Name(kind)) for kind in request.kind}
     if request.party_id and not all(line_of(kind).of_party for kind in kinds):
         fault = {"party_id": "must not be given with this kind"}
         raise InvalidField(

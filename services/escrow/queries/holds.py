@@ -8,10 +8,11 @@ from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
-from services.escrow import actions, messages, store
+from services.escrow import actions, messages
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import match_account
+from services.escrow.store import holds as store
 from services.escrow.tables import holds
 
 

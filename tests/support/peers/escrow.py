@@ -28,7 +28,7 @@ from services.chassis.values.refusals import (
     check_currency,
 )
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import Direction, Kind, LedgerAccount, line_of
+from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from tests.support.ledger_accounts import ledger_account
 
@@ -73,10 +73,10 @@ class MemoryEscrow:
         self, request: accounts_pb.GetEscrowAccountBalanceRequest, _: None
     ) -> accounts_pb.EscrowAccountBalance:
         currency = self._find(request.escrow_account_id).currency_code
-        kinds = Counter({kind: 0 for kind in Kind if not line_of(kind).of_party})
+        kinds = Counter({kind: 0 for kind in LedgerAccountKind if not line_of(kind).of_party})
         for (escrow_account_id, name), minor in self.book.items():
             if escrow_account_id == request.escrow_account_id:
-                kind = Kind(name.partition(":")[0].upper())
+                kind = LedgerAccountKind(name.partition(":")[0].upper())
                 kinds[kind] += minor if line_of(kind).normal_balance is Direction.CREDIT else -minor
         return accounts_pb.EscrowAccountBalance(
             escrow_account_id=request.escrow_account_id,
@@ -125,7 +125,7 @@ class MemoryEscrow:
     # --- how they are answered ---
 
     def _submit(self, item: postings_pb.BatchSubmitPayoutsRequest.Item) -> journal_pb.PostingResult:
-        kind = Kind(journal_pb.LedgerAccount.Kind.Name(item.source))
+        kind = LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))
         source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
         named = ("transaction_id", "investment_id", "distribution_id")
         context = {name: getattr(item, name) for name in named if getattr(item, name)}
@@ -191,7 +191,7 @@ class MemoryEscrow:
                     available_minor=available,
                     requested_minor=-minor,
                     currency_code=self.accounts[escrow_account_id].currency_code,
-                    **refusals.spell_account(LedgerAccount(Kind(kind.upper()), party_id)),
+                    **refusals.spell_account(LedgerAccount(LedgerAccountKind(kind.upper()), party_id)),
                 )
 
     def _book(

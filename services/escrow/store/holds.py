@@ -1,0 +1,135 @@
+"""Holds in the database: placed and ended by its functions, each end with its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import seals_of
+from services.escrow.tables import (
+    escrow_accounts,
+    holds,
+)
+
+_TIME = sa.TIMESTAMP(timezone=True)
+
+
+class HoldVerdict(NamedTuple):
+    """What the hold functions decided; see migrations/sql/holds.sql."""
+
+    outcome: str
+    subject: str
+    available_minor: int
+
+
+async def insert_hold(
+    tx: AsyncConnection, escrow_account_id: str, hold_id: str, now: datetime, **values: Any
+) -> HoldVerdict:
+    call = sa.text(
+        "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
+        " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
+        " :end_digest)"
+    ).bindparams(
+        sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
+    )
+    place = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id, "hold_id": hold_id}
+    digest = seals_of(tx).digest_proof(holds.name, *place.values())
+    return HoldVerdict(*(await tx.execute(call, {"now": now, "end_digest": digest, **place, **values})).one())
+
+
+async def save_end_of_hold(
+    tx: AsyncConnection,
+    escrow_account_id: str,
+    hold_id: str,
+    status: str,
+    now: datetime,
+    resolved_by: str,
+    *,
+    captured_minor: int = 0,
+    when_frozen: bool = False,
+) -> HoldVerdict:
+    call = sa.text(
+        "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :captured_minor,"
+        " :when_frozen, :resolved_by, :proof)"
+    ).bindparams(sa.bindparam("now", type_=_TIME))
+    values = {
+        "now": now,
+        "org_id": current_principal().org_id,
+        "escrow_account_id": escrow_account_id,
+        "hold_id": hold_id,
+        "status": status,
+        "captured_minor": captured_minor,
+        "when_frozen": when_frozen,
+        "resolved_by": resolved_by,
+        "proof": await _prove_hold(tx, escrow_account_id, hold_id),
+    }
+    return HoldVerdict(*(await tx.execute(call, values)).one())
+
+
+async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
+    """Lets an open hold end by itself at a time; False if it is not open."""
+    org_id, proof = current_principal().org_id, await _prove_hold(tx, escrow_account_id, hold_id)
+    call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME), proof))
+    return bool(await tx.scalar(call))
+
+
+async def _prove_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> bytes:
+    """What the database asks of who ends the hold. Raises: NotSealed: somebody else placed it."""
+    c = holds.c
+    mine = sa.select(c.end_digest).where(is_mine(holds), c.escrow_account_id == escrow_account_id, c.hold_id == hold_id)
+    digest = await tx.scalar(mine)
+    return seals_of(tx).prove_to(digest, holds.name, hold_id, current_principal().org_id, escrow_account_id, hold_id)
+
+
+async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
+    table = holds.c
+    query = select_holds_with_account().where(
+        is_mine(holds), table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
+    )
+    return (await tx.execute(query)).one_or_none()
+
+
+def select_holds_with_account() -> sa.Select[Any]:
+    """Holds, each with the currency and the status of its escrow account."""
+    escrow = escrow_accounts.c
+    return sa.select(
+        holds,
+        escrow.currency,
+        escrow.status.label("escrow_account_status"),
+        escrow.entry_sequence.label("escrow_account_entries"),
+    ).join_from(
+        holds,
+        escrow_accounts,
+        sa.and_(
+            escrow_accounts.c.org_id == holds.c.org_id,
+            escrow_accounts.c.escrow_account_id == holds.c.escrow_account_id,
+        ),
+    )
+
+
+async def list_organizations_with_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[str]:
+    """Organizations that have open holds whose time ran out, the longest overdue first."""
+    query = _due_holds(sa.select(holds.c.org_id), now).group_by(holds.c.org_id)
+    return (await tx.scalars(query.order_by(sa.func.min(holds.c.expires_at)).limit(most))).all()
+
+
+async def list_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
+    """Open holds whose time ran out, of the transaction's organization, oldest first."""
+    query = _due_holds(sa.select(holds.c.escrow_account_id, holds.c.hold_id), now)
+    return (await tx.execute(query.order_by(holds.c.expires_at).limit(most))).all()
+
+
+def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
+    """Those of frozen escrow accounts wait."""
+    escrow = escrow_accounts.c
+    same = sa.and_(escrow.org_id == holds.c.org_id, escrow.escrow_account_id == holds.c.escrow_account_id)
+    return query.join_from(holds, escrow_accounts, same).where(
+        holds.c.status == "PLACED", holds.c.expires_at <= now, escrow.status != "FROZEN"
+    )
