@@ -8,9 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approval import Approval, ApprovalNotFound, check_yes
 from services.distributions.domain import distribution as distribution_rules
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.investment import Investment, check_may_cancel, check_may_resend_refund
@@ -28,6 +30,7 @@ from services.distributions.messages import (
     to_investment,
     to_offering,
 )
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 
 
 def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering:
@@ -55,20 +58,36 @@ def answer_investment(offering: Offering, investment: Investment, now: datetime)
     return answer
 
 
-def answer_distribution(
-    offering: Offering, distribution: Distribution, now: datetime
+async def answer_waiting(
+    tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime
 ) -> distributions_pb2.Distribution:
-    """The cash of an execution is another question: it is asked of escrow."""
+    """One that may wait for persons to approve it: who has approved it is not asked again."""
+    approval = await DISTRIBUTION_APPROVALS.find(tx, distribution.distribution_id)
+    return answer_distribution(offering, distribution, now, approval)
+
+
+def answer_distribution(
+    offering: Offering, distribution: Distribution, now: datetime, approval: Approval | None = None
+) -> distributions_pb2.Distribution:
+    """The cash of an execution is another question: it is asked of escrow.
+
+    Args:
+        approval: What waits about it, while it is PENDING_APPROVAL.
+    """
     rules, person = distribution_rules, current_principal().person
+
+    def check_may_approve() -> None:
+        rules.check_may_approve(offering, distribution, person, now)
+        if approval is None:
+            raise ApprovalNotFound()
+        check_yes(approval, now, person, ())  # for whom the caller acts is asked at the decision
+
     answer = to_distribution(distribution)
     answer.allowed_actions[:] = list_allowed_actions(
         distributions_pb2.Distribution,
         ("DistributionsService/CalculateDistribution", lambda: rules.check_may_calculate(distribution)),
         ("DistributionsService/SubmitDistribution", lambda: rules.check_may_submit(offering, distribution)),
-        (
-            "DistributionsService/ApproveDistribution",
-            lambda: rules.check_may_approve(offering, distribution, person, now),
-        ),
+        ("DistributionsService/ApproveDistribution", check_may_approve),
         ("DistributionsService/RejectDistribution", lambda: rules.check_may_reject(distribution, person, now)),
         ("DistributionsService/ExecuteDistribution", lambda: rules.check_may_execute(offering, distribution, now)),
         ("DistributionsService/CancelDistribution", lambda: rules.check_may_cancel(distribution)),

@@ -17,7 +17,7 @@ from services.transactions.actions import (
     answer_transaction,
     answer_webhook,
 )
-from services.transactions.commands.approvals import TRANSACTION_APPROVALS
+from services.transactions.commands.approvals import find_approval
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -32,8 +32,7 @@ async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
     row = await _require_transaction(tx, request.transaction_id)
-    waits = row.status is Status.PENDING_APPROVAL
-    return answer_transaction(row, now, await TRANSACTION_APPROVALS.find(tx, row.transaction_id) if waits else None)
+    return answer_transaction(row, now, await find_approval(tx, row))
 
 
 async def _require_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:

@@ -110,9 +110,11 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
             await tx.execute(sa.text(undecided))
     names = (
         "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content, content_hash, makers,"
-        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at, seal"
+        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at, approvers_needed,"
+        " approver_ids, approved_at, seal"
     )
-    decided = f"{undecided}, decided_by = 'x', decided_at = now()"
+    by_x = "decided_by = 'x', decided_at = now(), approver_ids = '{x}', approved_at = ARRAY[now()]"
+    decided = f"{undecided}, {by_x}"
     async with desk.database.begin(MAKER.org_id) as tx:
         await tx.execute(
             sa.text(f"INSERT INTO approvals (approval_id, {names}) SELECT 'apr_forged', {names} FROM approvals")

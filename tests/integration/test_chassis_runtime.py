@@ -241,6 +241,7 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
         ({"EVENT_KEY_FILE": "/nonexistent/key.pem"}, "EVENT_KEY_FILE: key.pem: No such file"),
         ({"EVENT_JWKS": ""}, "missing: EVENT_JWKS"),
         ({"DATA_KEY_FILE": "/nonexistent/data.key"}, "DATA_KEY_FILE: data.key: No such file"),
+        ({"APPROVAL_POLICY_FILE": "/nonexistent/rules.json"}, "APPROVAL_POLICY_FILE: rules.json: No such file"),
         ({"NATS_URL": "nats://127.0.0.1:1", "SECRETS_DIR": ""}, "missing: DATABASE_URL"),
     ],
 )

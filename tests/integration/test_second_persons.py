@@ -13,6 +13,7 @@ from realco.transactions.v1 import transactions_pb2
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.approval import VALIDITY
+from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from tests.support.compliance import CHECK, ComplianceHarness
@@ -175,6 +176,27 @@ async def test_who_had_a_part_in_it_says_neither_yes_nor_no_by_either_way_and_is
         approval = await find_approval(waiting)
         assert list_offered(await waiting.read()) == list_offered(approval) == {"approve", "reject"}
         assert await by_own_route(waiting, approval, word) == ANSWERED
+
+
+@pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution, WaitingCheck], ids=lambda kind: kind.service)
+async def test_where_the_rules_want_two_to_approve_it_waits_until_both_have_whichever_way_each_takes(
+    service_database: OpenDatabase, kind: type[Any]
+) -> None:
+    waiting, database = kind(), await service_database(kind.service)
+    await waiting.open(database)
+    database.policy = ApprovalPolicy(all_organizations=(ApprovalRule(approvers_needed=2),))
+    with acting_as(Principal("admin-4", "admin", waiting.org_id)):
+        before = await waiting.read()
+        assert await by_own_route(waiting, await find_approval(waiting), "approve") == ANSWERED
+        approval, after = await find_approval(waiting), await waiting.read()
+        assert (after.status, list_offered(approval)) == (before.status, {"reject"})
+        assert kind is WaitingCheck or list_offered(after) == {"reject"}, "a review is a yes or a no"
+        assert [each.approved_by for each in approval.approvers] == ["admin-4"]
+        for way in (by_own_route, by_inbox):
+            assert await way(waiting, approval, "approve") == "ALREADY_APPROVED", way.__name__
+    with acting_as(Principal("admin-5", "admin", waiting.org_id)):
+        assert await by_inbox(waiting, approval, "approve") == ANSWERED
+        assert (await waiting.read()).status != before.status
 
 
 @pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution], ids=lambda kind: kind.service)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.message import Message
@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
-from services.chassis.values.approval import VALIDITY, Approval, ApprovalDetails, Status, hash_content
+from services.chassis.data.approval_policy import decide_terms_of
+from services.chassis.values.approval import Approval, ApprovalDetails, Status, add_yes, hash_content
 from services.chassis.values.ids import new_id
 
 
@@ -32,14 +34,15 @@ class ApprovalEvents:
         details: ApprovalDetails,
         now: datetime,
         *,
-        validity: timedelta | None = VALIDITY,
+        expires: bool = True,
     ) -> Approval:
         """A new approval that waits, asked for by the caller.
 
         Args:
-            validity: For how long it can be decided; None: as long as what it is about waits.
+            expires: It can be decided for as long as the organization's rules say; else as long as what it is about
+                waits.
         """
-        principal = current_principal()
+        principal, terms = current_principal(), decide_terms_of(tx, kind, details.amount)
         approval = Approval(
             org_id=principal.org_id,
             approval_id=new_id("apr"),
@@ -57,8 +60,9 @@ class ApprovalEvents:
             created_by=principal.person,
             created_role=principal.role,
             created_at=now,
-            expires_at=None if validity is None else now + validity,
+            expires_at=now + terms.validity if expires else None,
             updated_at=now,
+            approvers_needed=terms.approvers_needed,
         )
         await records.insert_approval(tx, approval)
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval, now)), now=now)
@@ -70,6 +74,38 @@ class ApprovalEvents:
         await records.save_approval(tx, saved, due_at=due_at)
         await outbox.enqueue(tx, self.updated(approval=messages.to_listed_approval(saved, now)), now=now)
         return saved
+
+    async def approve(
+        self,
+        tx: AsyncConnection,
+        approval: Approval,
+        parties: Collection[str],
+        now: datetime,
+        note: str | None,
+        complete: Callable[[Approval], Approval],
+        *,
+        due_at: Any = None,
+    ) -> Approval:
+        """The caller says yes to a locked one.
+
+        Args:
+            parties: Those the caller acts for at this moment, or did not long ago.
+            complete: What becomes of it by the last yes that it needs.
+            due_at: When a job goes on with it then.
+
+        Returns:
+            PENDING, where it needs another person, too.
+
+        Raises:
+            ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker,
+            InsufficientUserAuthentication
+        """
+        principal, terms = current_principal(), decide_terms_of(tx, approval.kind, approval.amount)
+        after = add_yes(approval, now, principal.person, parties, terms.approvers_needed, note)
+        check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
+        if after.status is Status.PENDING:
+            return await self.save(tx, after, now)
+        return await self.save(tx, complete(after), now, due_at=due_at)
 
     async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
         """What they are about waits no more, or is not what it was: nobody decides any more."""

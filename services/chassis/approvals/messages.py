@@ -125,6 +125,11 @@ def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
         content_hash=approval.content_hash,
         makers=sorted(approval.makers),
         created_by=approval.created_by,
+        approvers_needed=approval.approvers_needed,
+        approvers=[
+            pb.Approval.Approver(approved_by=each.approved_by, approve_time=to_timestamp(each.approved_at))
+            for each in approval.approvers
+        ],
         decided_by=approval.decided_by,
         note=approval.note,
         create_time=to_timestamp(approval.created_at),

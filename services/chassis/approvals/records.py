@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.leases import postpone, taking
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
-from services.chassis.values.approval import Approval, Comment, Status
+from services.chassis.values.approval import Approval, Approver, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
 
@@ -148,6 +148,8 @@ def to_approval(row: Any) -> Approval:
         created_at=row.created_at,
         expires_at=row.expires_at,
         updated_at=row.updated_at,
+        approvers_needed=row.approvers_needed,
+        approvers=tuple(map(Approver, row.approver_ids, row.approved_at)),
         decided_by=row.decided_by,
         decided_at=row.decided_at,
         note=row.note,
@@ -165,6 +167,9 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "version": approval.version,
         "status": approval.status,
         "updated_at": approval.updated_at,
+        "approvers_needed": approval.approvers_needed,
+        "approver_ids": [each.approved_by for each in approval.approvers],
+        "approved_at": [each.approved_at for each in approval.approvers],
         "decided_by": approval.decided_by,
         "decided_at": approval.decided_at,
         "note": approval.note,
@@ -214,7 +219,8 @@ def having(
         found.append(is_mine if mine else sa.not_(is_mine))
     if decidable is not None:
         is_open = sa.and_(_c.status == Status.PENDING, sa.or_(_c.expires_at.is_(None), _c.expires_at > now))
-        is_decidable = sa.and_(is_open, sa.not_(is_mine), _c.kind.in_(decidable_kinds))
+        has_said_yes = sa.literal(person) == sa.any_(_c.approver_ids)
+        is_decidable = sa.and_(is_open, sa.not_(is_mine), sa.not_(has_said_yes), _c.kind.in_(decidable_kinds))
         found.append(is_decidable if decidable else sa.not_(is_decidable))
     if amount_minor_from is not None:
         found.append(_c.amount_minor >= amount_minor_from)

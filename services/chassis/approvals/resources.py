@@ -20,13 +20,11 @@ from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.messages import to_content
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approval import (
-    VALIDITY,
     Approval,
     ApprovalDetails,
     ApprovalNotFound,
     Status,
     check_no,
-    check_yes,
 )
 
 
@@ -53,9 +51,8 @@ class ResourceApprovals:
         Args:
             resource: What of it is decided on. What is not in it may change without the second person's knowing.
         """
-        validity = None if self.must_be_decided else VALIDITY
         content = self.to_content(details, resource)
-        return await self.events.insert(tx, self.kind, content, details, now, validity=validity)
+        return await self.events.insert(tx, self.kind, content, details, now, expires=not self.must_be_decided)
 
     def to_content(self, details: ApprovalDetails, resource: Message) -> str:
         """The text that is decided on."""
@@ -63,23 +60,29 @@ class ResourceApprovals:
 
     async def approve(
         self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime, note: str | None = None
-    ) -> None:
-        """The caller is the second person.
+    ) -> bool:
+        """The caller is the second person, or one of several.
 
         Args:
             parties: Those the caller acts for at this moment.
             note: What the caller says to it.
 
+        Returns:
+            Whether it is decided: the resource goes on. If not, it waits for another person, too, and stays as it is.
+
         Raises:
-            ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
+            ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved,
+            BeneficiaryIsChecker, InsufficientUserAuthentication
         """
         approval = await self._lock(tx, resource_id)
         if approval is None:
             raise ApprovalNotFound()
-        person = current_principal().person
-        check_yes(approval, now, person, parties)
-        decided = replace(approval, decided_by=person, decided_at=now, note=note)
-        await self.events.save(tx, replace(decided, status=Status.EXECUTED, result_id=resource_id), now)
+
+        def complete(approved: Approval) -> Approval:
+            return replace(approved, status=Status.EXECUTED, result_id=resource_id)
+
+        after = await self.events.approve(tx, approval, parties, now, note, complete)
+        return after.status is Status.EXECUTED
 
     async def reject(self, tx: AsyncConnection, resource_id: str, note: str, now: datetime) -> None:
         """The caller says no by the resource's own route. Changes nothing where none waits any more.
@@ -114,7 +117,7 @@ class ResourceKind:
     Args:
         describe: What a person who decides has to know about it now.
         approve: The command of the resource's own approve route; it calls `ResourceApprovals.approve`, with the
-            approval's note. In the caller's name.
+            approval's note, and leaves the resource as it is until that answers yes. In the caller's name.
         end: What becomes of the resource where nobody approves it: it was rejected, taken back, or its time ran out.
             The text says which. The approval has ended before.
         lock: Locks the resource of this id as its own commands do, where they lock it before its approval: so nobody

@@ -79,7 +79,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         ) -> approval_pb2.Approval:
             approval = await self._approvals.approve(tx, request, parties, now)
             approved[:] = [approval]
-            return messages.to_approval(approval, now)
+            return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
 
         if read is not None and not request.validate_only:
             rehearsal = pb.ApproveApprovalRequest()
@@ -89,7 +89,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
                 read, lambda: self._operations.write(rehearsal, approval_pb2.Approval, approve)
             )
         answer = await self._operations.write(request, approval_pb2.Approval, approve)
-        if request.validate_only and approved and approved[0].status is Status.APPROVED:
+        if request.validate_only and approved:
             await self._approvals.rehearse(approved[0])
         if request.validate_only or not approved or approved[0].status is not Status.APPROVED:
             return answer

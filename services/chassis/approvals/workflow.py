@@ -41,7 +41,6 @@ from services.chassis.values.approval import (
     check_content,
     check_no,
     check_pending,
-    check_yes,
     hash_content,
 )
 from services.chassis.values.errors import DomainError, InvalidField
@@ -189,7 +188,8 @@ class Approvals:
         if principal.person in approval.makers:
             return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]
         if approval.kind in self.list_decidable_kinds():
-            return ["approve", "reject", "comment"]
+            said_yes = any(each.approved_by == principal.person for each in approval.approvers)
+            return ["reject", "comment"] if said_yes else ["approve", "reject", "comment"]
         return ["comment"]
 
     def list_decidable_kinds(self) -> list[str]:
@@ -202,14 +202,15 @@ class Approvals:
     async def approve(
         self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, parties: frozenset[str], now: datetime
     ) -> Approval:
-        """The second person's yes: done by it where a resource waited; else `execute` does what is APPROVED now.
+        """A person's yes. By the last that it needs a resource goes on; a request is APPROVED, for `execute` to do it.
 
         Args:
             parties: Those the caller acts for at this moment.
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
-            InvalidField, MakerIsChecker, BeneficiaryIsChecker, or what the command of a resource that waits refuses
+            InvalidField, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, InsufficientUserAuthentication, or what
+            the command of a resource that waits refuses
         """
         approval = await self._lock_pending(tx, request, now, Status.APPROVED)
         check_content(approval, request.content_hash)
@@ -220,17 +221,8 @@ class Approvals:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
             await resource.approve(tx, replace(approval, note=note), parties, now)
             return await self._lock(tx, approval.approval_id)
-        person = current_principal().person
-        check_yes(approval, now, person, parties)
-        approved = replace(
-            approval,
-            status=Status.APPROVED,
-            decided_by=person,
-            decided_at=now,
-            note=note,
-            epoch=approval.epoch + 1,
-        )
-        return await self._events.save(tx, approved, now, due_at=due_in(EXECUTION_LEASE_MS))
+        due_at = due_in(EXECUTION_LEASE_MS)
+        return await self._events.approve(tx, approval, parties, now, note, _begin_execution, due_at=due_at)
 
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
@@ -351,6 +343,10 @@ class Approvals:
 
     def _kind_of(self, request: Message) -> RequestKind[Any]:
         return self._requests[name_kind(type(request))]
+
+
+def _begin_execution(approved: Approval) -> Approval:
+    return replace(approved, epoch=approved.epoch + 1)
 
 
 def _maker_of(approval: Approval) -> Principal:

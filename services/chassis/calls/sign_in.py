@@ -40,15 +40,19 @@ def check_session(principal: Principal, ended_at: datetime | None) -> None:
         raise SessionEnded("The session was ended. Sign in again.")
 
 
-def check_fresh_sign_in(principal: Principal) -> None:
+def check_fresh_sign_in(principal: Principal, policy_seconds_max: int | None = None) -> None:
     """Whether the person signed in with more than one factor, and as lately as its issuer's settings want.
 
     In the time of this machine, as everything about tokens: whatever a test clock says.
 
+    Args:
+        policy_seconds_max: How long ago at most, as the organization's rules say beside its issuer's settings.
+
     Raises:
         InsufficientUserAuthentication
     """
-    at, seconds_max = principal.strong_sign_in_at, principal.strong_seconds_max
+    limits = [each for each in (principal.strong_seconds_max, policy_seconds_max) if each is not None]
+    at, seconds_max = principal.strong_sign_in_at, min(limits, default=None)
     if seconds_max is None or (at is not None and time.time() - at <= seconds_max):
         return
     wanted: dict[str, Any] = {"acr_values": principal.strong_levels} if principal.strong_levels else {}

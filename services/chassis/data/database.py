@@ -23,9 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
+from services.chassis.data.approval_policy import bind_policy, read_policy
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
 from services.chassis.data.urls import connect, dsn_of, engine_of
 from services.chassis.process.settings import Settings
+from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
 from services.chassis.values.invariant import invariant
 
 T = TypeVar("T")
@@ -65,6 +67,7 @@ class Database:
         worker_url: The worker role's.
         name: The service, which names its migrations and its lines in `pg_stat_activity`.
         seals: What it seals its rows with.
+        policy: By what its approvals are decided.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class Database:
         name: str,
         seals: Seals,
         *,
+        policy: ApprovalPolicy = NO_POLICY,
         connections_max: int = 12,
         command_seconds: float = COMMAND_SECONDS,
     ) -> None:
         self.name = name
         self.seals = seals
+        self.policy = policy
         self._command_seconds = command_seconds
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
@@ -94,7 +99,7 @@ class Database:
     def open(cls, settings: Settings, name: str) -> Self:
         """The database of the service `name`, as its settings say.
 
-        Raises: ConfigurationError: there is no file of keys, or it holds none.
+        Raises: ConfigurationError: there is no file of keys, or it holds none; or the policy's file says no policy.
         """
         assert settings.data_key_file is not None  # required before
         return cls(
@@ -102,6 +107,7 @@ class Database:
             settings.worker_database_url.get_secret_value(),
             name,
             Seals(read_data_keys(settings.data_key_file)),
+            policy=read_policy(settings.approval_policy_file),
             connections_max=settings.database_connections_max,
         )
 
@@ -192,6 +198,7 @@ class Database:
             else:
                 connection.info.pop(_ENQUEUED, None)
                 bind_seals(connection, self.seals)
+                bind_policy(connection, self.policy)
                 return connection
         raise AssertionError("unreachable")
 

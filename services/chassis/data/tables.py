@@ -136,6 +136,10 @@ approvals = sa.Table(
     # None: it can be decided as long as what it is about waits.
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    # Who said yes, and when: as many as there are needed, before it is done.
+    sa.Column("approvers_needed", sa.Integer, nullable=False),
+    sa.Column("approver_ids", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("approved_at", pg.ARRAY(sa.TIMESTAMP(timezone=True)), nullable=False),
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("note", sa.Text),
@@ -151,8 +155,13 @@ approvals = sa.Table(
     sa.CheckConstraint("created_by = ANY (makers)", name="approvals_made"),
     sa.CheckConstraint(
         "status NOT IN ('APPROVED', 'EXECUTED', 'FAILED')"
-        " OR decided_by IS NOT NULL AND decided_at IS NOT NULL AND NOT decided_by = ANY (makers)",
-        name="approvals_maker_is_no_checker",
+        " OR decided_by = ANY (approver_ids) AND decided_at IS NOT NULL"
+        " AND cardinality(approver_ids) >= approvers_needed",
+        name="approvals_decided",
+    ),
+    sa.CheckConstraint("NOT approver_ids && makers", name="approvals_maker_is_no_checker"),
+    sa.CheckConstraint(
+        "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)", name="approvals_approvers"
     ),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
     sa.Index("approvals_resource", "org_id", "resource_id"),
@@ -161,7 +170,7 @@ approvals = sa.Table(
     info=sealed(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
         *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
-        *("expires_at", "decided_by", "decided_at", "result_id"),
+        *("expires_at", "approvers_needed", "approver_ids", "approved_at", "decided_by", "decided_at", "result_id"),
     ),
 )
 

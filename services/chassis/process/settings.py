@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     data_key_file: Path | None = None
     # What other internal services may call, too: see services/chassis/calls/grants.py.
     service_grants_file: Path | None = None
+    # How many persons organizations want for what: see services/chassis/values/approval_policy.py.
+    approval_policy_file: Path | None = None
 
     # The test clock, which moves business time.
     clock_file: Path | None = None

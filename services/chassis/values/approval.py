@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -49,6 +49,11 @@ class ApprovalExpired(DomainError):
 class BeneficiaryIsChecker(DomainError):
     kind = Kind.PERMISSION_DENIED
     reason = "BENEFICIARY_IS_CHECKER"
+
+
+class AlreadyApproved(DomainError):
+    kind = Kind.PERMISSION_DENIED
+    reason = "ALREADY_APPROVED"
 
 
 class NotAMaker(DomainError):
@@ -117,6 +122,14 @@ class Comment:
 
 
 @dataclass(frozen=True, slots=True)
+class Approver:
+    """A person who said yes."""
+
+    approved_by: str
+    approved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """An approval as it is kept."""
 
@@ -138,6 +151,8 @@ class Approval:
     created_at: datetime
     expires_at: datetime | None  # None: it can be decided as long as what it is about waits
     updated_at: datetime
+    approvers_needed: int
+    approvers: tuple[Approver, ...] = ()
     decided_by: str | None = None
     decided_at: datetime | None = None
     note: str | None = None
@@ -187,11 +202,34 @@ def check_yes(approval: Approval, now: datetime, person: str, parties: Collectio
         parties: The parties the person acts for at this moment, or did not long ago.
 
     Raises:
-        ApprovalExpired, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
+        ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker
     """
     check_pending(approval, now, Status.APPROVED)
     check_no_maker(approval.makers, person)
+    if any(person == each.approved_by for each in approval.approvers):
+        raise AlreadyApproved("You have approved it before; it needs another person, too.")
     check_beneficiary(approval.beneficiary_party_ids, parties)
+
+
+def add_yes(
+    approval: Approval, now: datetime, person: str, parties: Collection[str], needed: int, note: str | None
+) -> Approval:
+    """The approval with this person's yes: APPROVED by the last that it needs, else PENDING as before.
+
+    Args:
+        parties: The parties the person acts for at this moment, or did not long ago.
+        needed: How many persons the organization's rules want by now. More may have been wanted when it was asked for.
+        note: What the person says to it. Whoever decides after them reads it among the comments.
+
+    Raises:
+        ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker
+    """
+    check_yes(approval, now, person, parties)
+    needed = max(needed, approval.approvers_needed)
+    after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, Approver(person, now)))
+    if len(after.approvers) >= needed:
+        return replace(after, status=Status.APPROVED, decided_by=person, decided_at=now, note=note)
+    return after if note is None else replace(after, comments=(*after.comments, Comment(person, note, now)))
 
 
 def check_no(approval: Approval, now: datetime, person: str) -> None:

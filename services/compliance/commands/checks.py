@@ -52,7 +52,8 @@ async def decide_check(
     """What a review does, by the check's own route or by the inbox.
 
     Raises:
-        ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
+        ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, AlreadyApproved,
+        BeneficiaryIsChecker, InsufficientUserAuthentication
     """
     reviewer = current_principal().person
     party = await lock_party_of(tx, check_id)
@@ -64,10 +65,11 @@ async def decide_check(
         raise IllegalStatusChange(check.status, decision)
     persons = await parties_store.list_interested_persons(tx, check.party_id, now)
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
-    if decision == "PASSED":
-        await CHECK_APPROVALS.approve(tx, check_id, (), now, note)  # for whom the reviewer acts was asked just now
-    else:
+    if decision != "PASSED":
         await CHECK_APPROVALS.reject(tx, check_id, note, now)
+    # For whom the reviewer acts was asked just now.
+    elif not await CHECK_APPROVALS.approve(tx, check_id, (), now, note):
+        return check  # it waits for another person, too
     decided = await store.save_check(
         tx,
         check,

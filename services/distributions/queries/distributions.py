@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_page
 from services.chassis.data.reach import within_reach
-from services.distributions.actions import answer_allocation, answer_distribution
+from services.distributions.actions import answer_allocation, answer_waiting
 from services.distributions.domain.distribution import Distribution
 from services.distributions.domain.refusals import AllocationNotFound, DistributionNotFound
 from services.distributions.messages import to_allocation, to_distribution
@@ -29,7 +29,7 @@ from services.distributions.tables import allocations, distributions
 async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
     distribution = await _require_reachable(tx, request.distribution_id)
     offering = await require_offering(tx, distribution.offering_id)
-    return answer_distribution(offering, distribution, now)
+    return await answer_waiting(tx, offering, distribution, now)
 
 
 async def list_distributions(

@@ -56,6 +56,13 @@ def build_transaction_details(row: Transaction, account: sa.Row[Any] | None) -> 
     )
 
 
+async def find_approval(tx: AsyncConnection, row: Transaction) -> Approval | None:
+    """What waits about it, while it is PENDING_APPROVAL."""
+    if row.status is not Status.PENDING_APPROVAL:
+        return None
+    return await TRANSACTION_APPROVALS.find(tx, row.transaction_id)
+
+
 async def ask_for_confirmation(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
     """A bank account begins to wait, or waits with another content."""
     await BANK_ACCOUNT_APPROVALS.cancel(tx, row.bank_account_id, now)

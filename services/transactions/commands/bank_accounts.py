@@ -120,15 +120,17 @@ async def update_bank_account(
 async def confirm_bank_account(
     tx: AsyncConnection, bank_account_id: str, parties: Collection[str], now: datetime, note: str | None
 ) -> None:
-    """A second person says that money may go there: from the end of the cool-down on.
+    """A second person says that money may go there: from the end of the cool-down on, if no other has to say so, too.
 
     Raises:
-        BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker
+        BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved,
+        BeneficiaryIsChecker, InsufficientUserAuthentication
     """
     row = await store.lock_bank_account(tx, bank_account_id)
     if row is None:
         raise BankAccountNotFound()
-    await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now, note)
+    if not await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now, note):
+        return
     if row.default_for_payouts:
         await store.lock_default(tx, row.party_id)
         for former in (await store.list_default_accounts(tx, [row.party_id])).values():

@@ -13,7 +13,7 @@ from services.chassis.values.approval import check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
-from services.transactions.commands.approvals import TRANSACTION_APPROVALS
+from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
@@ -35,9 +35,10 @@ from services.transactions.store import transactions as store
 async def approve_transaction(
     tx: AsyncConnection, request: pb.ApproveTransactionRequest, parties: Collection[str], now: datetime
 ) -> pb.Transaction:
-    """PENDING_APPROVAL -> APPROVED -> QUEUED. Raises EtagMismatch, and as approve_waiting."""
+    """PENDING_APPROVAL -> APPROVED -> QUEUED, by the last yes it needs. Raises EtagMismatch, and as approve_waiting."""
     row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
-    return answer_transaction(await _approve(tx, row, parties, now), now)
+    row = await _approve(tx, row, parties, now)
+    return answer_transaction(row, now, await find_approval(tx, row))
 
 
 async def approve_waiting(
@@ -49,7 +50,8 @@ async def approve_waiting(
         parties: Those the caller acts for at this moment.
 
     Raises:
-        MakerIsChecker, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired
+        MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired,
+        InsufficientUserAuthentication
     """
     row, _ = await _lock(tx, transaction_id)
     return await _approve(tx, row, parties, now, note)
@@ -60,7 +62,8 @@ async def _approve(
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
-    await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now, note)
+    if not await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now, note):
+        return row
     row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, note="approved", approved_by=person)
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
 

@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import VALIDITY, Approval
 from services.chassis.values.etags import check_etag
-from services.distributions.actions import answer_distribution
+from services.chassis.values.money import Money
+from services.distributions.actions import answer_distribution, answer_waiting
 from services.distributions.commands.distributions.calculations import (
     build_content,
     describe_result,
@@ -60,19 +62,20 @@ async def submit_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     if distribution.status is DistributionStatus.PENDING_APPROVAL:
-        return answer_distribution(offering, distribution, now)
+        return await answer_waiting(tx, offering, distribution, now)
     check_may_submit(offering, distribution)
     person = current_principal().person
+    amount = Money(distribution.amount_minor, distribution.currency)
     submitted = replace(
         distribution,
         status=DistributionStatus.PENDING_APPROVAL,
         submitted_by=person,
         makers=distribution.makers | {person},
-        expires_at=now + VALIDITY,
+        expires_at=now + decide_terms_of(tx, DISTRIBUTION_APPROVALS.kind, amount).validity,
     )
     after, _ = await save_distribution(tx, distribution, submitted, events.DistributionSubmitted(), now)
     await _ask_for_approval(tx, offering, after, now)
-    return answer_distribution(offering, after, now)
+    return await answer_waiting(tx, offering, after, now)
 
 
 async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime) -> None:
@@ -106,7 +109,7 @@ async def witness_approval(
 async def approve_distribution(
     tx: AsyncConnection, request: pb.ApproveDistributionRequest, parties: Collection[str], now: datetime
 ) -> pb.Distribution:
-    """Approves exactly the content and the version that the request names.
+    """Approves exactly the content and the version that the request names; it goes on by the last yes that it needs.
 
     Args:
         parties: Those the caller acts for at this moment.
@@ -114,7 +117,7 @@ async def approve_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     after = await _approve(tx, offering, distribution, request.content_hash, parties, now)
-    return answer_distribution(offering, after, now)
+    return await answer_waiting(tx, offering, after, now)
 
 
 async def approve_waiting(tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime) -> None:
@@ -135,7 +138,8 @@ async def _approve(
     checker = current_principal().person
     check_may_approve(offering, distribution, checker, now)
     check_content(content_hash, distribution.content_hash)
-    await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, parties, now, note)
+    if not await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, parties, now, note):
+        return distribution
     approved = replace(
         distribution,
         status=DistributionStatus.APPROVED,

@@ -1,0 +1,56 @@
+"""The policy by which the approvals of a service are decided: read at boot, and known to each of its transactions.
+
+The file APPROVAL_POLICY_FILE is JSON, and one file serves all services; `ApprovalPolicy` says what it may hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal, is_organization
+from services.chassis.process.settings import ConfigurationError
+from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalTerms, decide_terms
+from services.chassis.values.money import Money
+
+_SETTING = "APPROVAL_POLICY_FILE"
+_ON_CONNECTION = "realco_approval_policy"
+
+
+def read_policy(path: Path | None) -> ApprovalPolicy:
+    """The policy of a file; where there is none, the one without a rule.
+
+    Raises:
+        ConfigurationError: it cannot be read, or says something else than rules.
+    """
+    if path is None:
+        return NO_POLICY
+    try:
+        policy = ApprovalPolicy.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{_SETTING}: {path.name}: {error.strerror}") from None
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
+        raise ConfigurationError(f"{_SETTING}: {path.name}: {'; '.join(faults)}") from None
+    if wrong := [name for name in policy.organizations if not is_organization(name)]:
+        raise ConfigurationError(f"{_SETTING}: {path.name}: {wrong[0]!r} is no name of an organization")
+    return policy
+
+
+def bind_policy(connection: AsyncConnection, policy: ApprovalPolicy) -> None:
+    """The approvals of the connection's transactions are decided by this policy."""
+    connection.info[_ON_CONNECTION] = policy
+
+
+def policy_of(tx: AsyncConnection) -> ApprovalPolicy:
+    """By what the service whose transaction this is decides."""
+    policy: ApprovalPolicy = tx.info[_ON_CONNECTION]
+    return policy
+
+
+def decide_terms_of(tx: AsyncConnection, kind: str, *amounts: Money | None) -> ApprovalTerms:
+    """What an approval of the caller's organization needs by now."""
+    found = [amount for amount in amounts if amount is not None]
+    return decide_terms(policy_of(tx), current_principal().org_id, kind, found)
