@@ -12,6 +12,7 @@ from realco.compliance.v1 import notary_pb2, parties_pb2
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
+from services.chassis.values.approval_policy import ApprovalRule
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import read_explanation
 from services.chassis.values.failure import read_failure
@@ -153,6 +154,20 @@ def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
     return None if amount_minor is None or currency is None else to_money(Money(amount_minor, currency))
 
 
+def to_approval_rule(rule: ApprovalRule) -> parties_pb2.Me.ApprovalRule:
+    amount = Money(rule.amount_minor_from, rule.currency) if rule.amount_minor_from and rule.currency else None
+    return parties_pb2.Me.ApprovalRule(
+        kinds=sorted(rule.kinds or ()),
+        amount_from=None if amount is None else to_money(amount),
+        approvers_needed=rule.approvers_needed,
+        strong_sign_in_seconds_max=rule.strong_sign_in_seconds_max,
+        valid_for_hours=rule.valid_for_hours,
+    )
+
+
 def read_subject(content_hash: str, movement: notary_pb2.Movement) -> Subject:
-    lines = [Line(each.ledger_account_kind, each.party_id, Money.from_proto(each.amount)) for each in movement.lines]
-    return Subject(content_hash, digest_movement(movement.escrow_account_id, lines))
+    return Subject(content_hash, digest_movement(movement.escrow_account_id, read_lines(movement)))
+
+
+def read_lines(movement: notary_pb2.Movement) -> list[Line]:
+    return [Line(each.ledger_account_kind, each.party_id, Money.from_proto(each.amount)) for each in movement.lines]

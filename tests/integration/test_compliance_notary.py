@@ -11,6 +11,7 @@ from realco.compliance.v1 import notary_pb2 as pb
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.data.seals import NotSealed
+from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.compliance.api import NotaryServicer
@@ -67,7 +68,7 @@ class Desk:
                 return refusal.reason
         return ""
 
-    async def check(self, org: str = ORG, **values: Any) -> tuple[str, str] | str:
+    async def check(self, org: str = ORG, **values: Any) -> tuple[str, ...] | str:
         """Who decided; or the reason why it is not decided."""
         asked = {
             "kind": "APPROVE_DISTRIBUTION",
@@ -81,7 +82,7 @@ class Desk:
                 found = await self.notary.CheckMovement(pb.CheckMovementRequest(**asked), None)
             except DomainError as refusal:
                 return refusal.reason
-        return found.requested_by, found.approved_by
+        return found.requested_by, *found.approved_by
 
 
 @pytest.fixture
@@ -163,6 +164,40 @@ async def test_two_persons_who_ask_for_the_same_may_approve_what_the_other_asked
     await desk.ask(CHECKER)
     assert await desk.approve(MAKER) == ""
     assert await desk.check() == (CHECKER.person, MAKER.person)
+
+
+# What moves is worth 1.00: a cent more is a movement of another size.
+RULES = ApprovalPolicy(
+    organizations={
+        ORG: (ApprovalRule(kinds={"APPROVE_DISTRIBUTION"}, currency="USD", amount_minor_from=100, approvers_needed=2),)
+    }
+)
+
+
+async def test_compliance_itself_counts_the_persons_that_the_rules_want_for_what_moves(desk: Desk) -> None:
+    desk.harness.database.policy = RULES
+    await desk.ask()
+    assert (await desk.approve(), await desk.approve()) == ("", ""), "to say it twice changes nothing"
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    assert await desk.approve(MAKER) == "MAKER_IS_CHECKER"
+    assert await desk.approve(THIRD) == ""
+    assert await desk.check() == (MAKER.person, CHECKER.person, THIRD.person)
+    less = movement(ann=60, bob=39)
+    await desk.ask(movement=less)
+    assert await desk.approve(movement=less) == ""
+    assert await desk.check(movement=less) == (MAKER.person, CHECKER.person)
+
+
+@pytest.mark.parametrize("when", ["asked", "approved"])
+async def test_what_the_rules_wanted_when_it_was_asked_or_approved_counts_whatever_they_say_later(
+    desk: Desk, when: str
+) -> None:
+    desk.harness.database.policy = RULES if when == "asked" else NO_POLICY
+    await desk.ask()
+    desk.harness.database.policy = RULES if when == "approved" else NO_POLICY
+    await desk.approve()
+    desk.harness.database.policy = NO_POLICY
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What persons say about money that is to move, kept as theirs: one asks, another one approves.
+"""What persons say about money that is to move, kept as theirs: one asks, another one approves, or several do.
 
 The caller is the person, proven by a token of its own, whichever service passes the call on.
 """
@@ -12,8 +12,11 @@ from realco.compliance.v1 import notary_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.compliance.domain.statements import Act, Statement, check_approver
-from services.compliance.messages import read_subject
+from services.chassis.calls.sign_in import check_fresh_sign_in
+from services.chassis.data.approval_policy import decide_terms_of
+from services.chassis.values.approval_policy import ApprovalTerms
+from services.compliance.domain.statements import Act, Statement, check_approver, sum_lines
+from services.compliance.messages import read_lines, read_subject
 from services.compliance.store.statements import insert_statement, list_statements
 
 
@@ -27,6 +30,7 @@ async def record_request(
         read_subject(request.content_hash, request.movement),
         makers=frozenset(request.makers) | {person},
         beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
+        approvers_needed=_decide_terms(tx, request).approvers_needed,
     )
     await insert_statement(tx, request.kind, request.resource_id, asked, now)
     return pb.RecordRequestResponse()
@@ -40,10 +44,18 @@ async def record_approval(
         parties: Those the caller acts for, or did not long ago.
 
     Raises:
-        ContentChanged, MakerIsChecker, BeneficiaryIsChecker
+        ContentChanged, MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
     """
-    person, subject = current_principal().person, read_subject(request.content_hash, request.movement)
+    principal, terms = current_principal(), _decide_terms(tx, request)
+    person, subject = principal.person, read_subject(request.content_hash, request.movement)
     said = await list_statements(tx, request.kind, request.resource_id)
     check_approver(said, subject, person, parties)
-    await insert_statement(tx, request.kind, request.resource_id, Statement(Act.APPROVAL, person, subject), now)
+    check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
+    approved = Statement(Act.APPROVAL, person, subject, approvers_needed=terms.approvers_needed)
+    await insert_statement(tx, request.kind, request.resource_id, approved, now)
     return pb.RecordApprovalResponse()
+
+
+def _decide_terms(tx: AsyncConnection, request: pb.RecordRequestRequest | pb.RecordApprovalRequest) -> ApprovalTerms:
+    """What it needs by the amount that moves, which the caller cannot say otherwise: it is what is booked."""
+    return decide_terms_of(tx, request.kind, *sum_lines(read_lines(request.movement)))

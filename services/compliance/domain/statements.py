@@ -1,7 +1,7 @@
-"""What persons said about a movement of money, and whether two of them decided it. Pure.
+"""What persons said about a movement of money, and whether enough of them decided it. Pure.
 
-A person asks, another one approves what was asked for last. Whoever asks for something else about the same resource
-takes back what was approved before.
+A person asks, another one approves what was asked for last, or several do, as the organization's rules want.
+Whoever asks for something else about the same resource takes back what was approved before.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Statement:
     Args:
         makers: Who had a part in what is asked for, the person among them. Of an approval: nobody.
         beneficiary_party_ids: Who gains from what is asked for. Of an approval: nobody.
+        approvers_needed: How many persons had to approve it, as the organization's rules said at that moment.
     """
 
     act: Act
@@ -54,6 +55,7 @@ class Statement:
     subject: Subject
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
+    approvers_needed: int = 1
 
 
 def digest_movement(escrow_account_id: str, lines: Sequence[Line]) -> str:
@@ -85,17 +87,33 @@ def check_approver(said: Sequence[Statement], subject: Subject, person: str, par
         raise MakerIsChecker("You had a part in making it; another person decides.")
 
 
-def find_decision(said: Sequence[Statement], subject: Subject) -> tuple[str, str] | None:
-    """Who asked for it and who approved it, if two persons did and nothing else was asked for since.
+def sum_lines(lines: Sequence[Line]) -> list[Money]:
+    """All that moves, in each currency."""
+    totals: dict[str, int] = {}
+    for line in lines:
+        totals[line.amount.currency] = totals.get(line.amount.currency, 0) + line.amount.amount_minor
+    return [Money(minor, currency) for currency, minor in totals.items()]
+
+
+class Decision(NamedTuple):
+    requested_by: str
+    approved_by: tuple[str, ...]
+
+
+def find_decision(said: Sequence[Statement], subject: Subject) -> Decision | None:
+    """Who asked for it and who approved it, if as many persons did as any of the statements about it wants, and nothing
+    else was asked for since.
 
     Args:
         said: About the resource, oldest first.
     """
     current = _list_current(said, subject)
-    for approval in (each for each in current if each.act is Act.APPROVAL):
-        for asked in (each for each in current if each.act is Act.REQUEST):
-            if approval.person_id not in asked.makers:
-                return asked.person_id, approval.person_id
+    needed = max((each.approvers_needed for each in current), default=1)
+    approvers = list(dict.fromkeys(each.person_id for each in current if each.act is Act.APPROVAL))
+    for asked in (each for each in current if each.act is Act.REQUEST):
+        others = tuple(person for person in approvers if person not in asked.makers)
+        if len(others) >= needed:
+            return Decision(asked.person_id, others)
     return None
 
 

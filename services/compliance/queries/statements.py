@@ -1,4 +1,4 @@
-"""Whether two persons decided on a movement of money."""
+"""Whether enough persons decided on a movement of money."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ async def check_movement(
     said = await list_statements(tx, request.kind, request.resource_id)
     decision = find_decision(said, read_subject(request.content_hash, request.movement))
     if decision is None:
-        message = "No two persons have decided that this money is to move, as it is asked for here."
+        message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
         raise MovementNotDecided(message, kind=request.kind, resource_id=request.resource_id)
-    requested_by, approved_by = decision
-    return pb.CheckMovementResponse(requested_by=requested_by, approved_by=approved_by)
+    return pb.CheckMovementResponse(**decision._asdict())

@@ -32,6 +32,7 @@ async def insert_statement(
         "movement_digest": statement.subject.movement_digest,
         "makers": sorted(statement.makers),
         "beneficiary_party_ids": sorted(statement.beneficiary_party_ids),
+        "approvers_needed": statement.approvers_needed,
         "created_at": now,
     }
     await tx.execute(sa.insert(statements).values(**values, seal=seal_of(tx, statements, values)))
@@ -48,6 +49,7 @@ async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> l
             Subject(row.content_hash, row.movement_digest),
             frozenset(row.makers),
             frozenset(row.beneficiary_party_ids),
+            row.approvers_needed,
         )
         for row in check_rows(tx, statements, found)
     ]

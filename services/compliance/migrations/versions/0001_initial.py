@@ -199,6 +199,7 @@ def _create_tables() -> None:
         sa.Column("movement_digest", sa.Text(), nullable=False),
         sa.Column("makers", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("beneficiary_party_ids", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("approvers_needed", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("act IN ('REQUEST', 'APPROVAL')", name="act_known"),
