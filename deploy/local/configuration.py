@@ -18,6 +18,8 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.secrets import private_folder, write_private
 from deploy.topology import BANK, GATEWAY, NATS_USER_NAMES, PROCESSES, PROVISIONER, SERVICE_NAMES
 
+# Who approves what here, unless a developer says otherwise.
+_APPROVAL_POLICY = Path(__file__).with_name("approval_policy.json")
 # Set by a developer who tries a real provider, and passed on to the service that calls it.
 _PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
 
@@ -85,6 +87,7 @@ class Configuration:
                 "SERVICE_JWKS": str(self.identity.service_jwks_file),
                 "EVENT_KEY_FILE": str(folder / "event_key.pem"),
                 "DATA_KEY_FILE": str(folder / "data.key"),
+                "APPROVAL_POLICY_FILE": str(Path(os.environ.get("APPROVAL_POLICY_FILE") or _APPROVAL_POLICY).resolve()),
             }
         if process == "transactions":
             settings["SANDBOX_BANK_URL"] = f"http://{LOOPBACK}:{self.ports[BANK]}"

@@ -110,6 +110,24 @@ def test_the_key_of_distributions_declares_only_what_two_persons_decided_and_onc
     assert org.read_ledger(account)["distributable"] == before["distributable"] - 100_00
 
 
+def test_the_key_of_distributions_declares_nothing_before_as_many_persons_decided_as_the_rules_want(
+    org: Organization,
+) -> None:
+    [rule] = org.admin.get("/me")["approvalRules"]  # of a local instance
+    offering, thief = org.make_closed_offering(500_00), Thief(org, "distributions")
+    large = minor_of(rule["amountFrom"])
+    once = org.approve_distribution(offering, large)
+    path = f"/distributions/{once['distributionId']}"
+    [waiting] = org.second_admin.get("/approvals", resourceId=once["distributionId"])["approvals"]
+    assert (once["status"], waiting["approversNeeded"], len(waiting["approvers"])) == ("PENDING_APPROVAL", 2, 1)
+    owed = [(each["partyId"], minor_of(each["amount"])) for each in org.admin.get(f"{path}/allocations")["allocations"]]
+    declaration = _declaration(offering, once, *owed)
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    twice = org.sign_in("admin", "admin-3").decide(path, "approve", {"contentHash": once["contentHash"]})
+    assert twice["status"] == "APPROVED"
+    assert thief.order("DeclareDistribution", declaration) == "INSUFFICIENT_AVAILABLE_BALANCE", "decided, and not there"
+
+
 def test_the_key_of_distributions_releases_no_subscription(org: Organization) -> None:
     offering, investor = org.open_offering(500_00), org.add_cleared_party()
     org.fund_investment(offering, investor, 500_00)

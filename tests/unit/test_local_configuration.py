@@ -12,6 +12,7 @@ from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
 from deploy.local.secrets import Secrets
 from deploy.topology import INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
+from services.chassis.data.approval_policy import read_policy
 
 NAMES = [*(process.name for process in PROCESSES), *(f"migrate-{service}" for service in SERVICE_NAMES), "provisioner"]
 
@@ -85,6 +86,18 @@ def test_what_other_services_were_granted_is_told_to_every_service_and_to_nobody
     monkeypatch.setenv("SERVICE_GRANTS_FILE", "grants.json")
     told = {name: file for name in NAMES if (file := configuration.environment(name).get("SERVICE_GRANTS_FILE"))}
     assert told == dict.fromkeys(SERVICE_NAMES, str(tmp_path / "grants.json"))
+
+
+@pytest.mark.parametrize("given", ["rules.json", ""])
+def test_every_service_is_told_the_same_rules_of_approvals_and_nobody_else_any(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APPROVAL_POLICY_FILE", given)
+    told = {name: file for name in NAMES if (file := configuration.environment(name).get("APPROVAL_POLICY_FILE"))}
+    assert set(told) == set(SERVICE_NAMES)
+    [file] = set(told.values())
+    assert file == str(tmp_path / given) if given else read_policy(Path(file)).all_organizations
 
 
 @pytest.mark.parametrize("given", [None, ""])

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.sign_in import check_session
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import PartyNotFound
@@ -111,6 +112,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
         transaction_limits=map(messages.to_limit, limits),
         currency_codes=sorted({row.currency for row in limits}),
         business_time=to_timestamp(now),
+        approval_rules=map(messages.to_approval_rule, policy_of(tx).list_rules(principal.org_id)),
     )
 
 
