@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from deploy.teams import Copy, Team
-from deploy.topology import DEAD_LETTERS, SERVICE_NAMES
+from deploy.topology import SERVICE_NAMES
 from services.chassis.events import durables, streams
+from services.chassis.events.stored import DEAD_LETTERS
 
 if TYPE_CHECKING:  # whoever starts an instance waits for no service to be loaded
     from services.chassis.events.consumer import Subscription

@@ -1,8 +1,9 @@
 """Who may do what on NATS: an account a service and a team, and the few subjects that cross between accounts.
 
 - The account EVENTS holds the streams of events and has no user: whatever reaches it crosses by a subject written here.
-- A service's account crosses to publish its own area's events, its durables' dead letters and positions, and to pull
-  from, acknowledge and ask about its own durable consumers. It hears its inbox and nothing else.
+- A service's account crosses to publish its own area's events, its durables' dead letters and positions, to pull from,
+  acknowledge and ask about its own durable consumers, and to ask how the streams are that it reads and writes. It hears
+  its inbox and nothing else.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
   was granted and nothing else. In its own account a team makes what consumers it likes.
 - The provisioner's account reaches the part of JetStream's API that makes streams and consumers, in EVENTS and in each
@@ -28,7 +29,8 @@ import bcrypt
 from deploy.consumers import Consumer, list_consumers
 from deploy.local.secrets import Secrets
 from deploy.teams import InvalidTeams, Team, read_teams
-from deploy.topology import AREA_STREAMS, DEAD_LETTERS, POSITIONS, PROVISIONER, SERVICES
+from deploy.topology import AREA_STREAMS, PROVISIONER, SERVICES, Service
+from services.chassis.events.stored import DEAD_LETTERS, POSITIONS
 from services.chassis.events.streams import EVENTS_ACCOUNT
 
 _API = "$JS.API."
@@ -105,10 +107,7 @@ def hash_password(password: str) -> str:
 
 def list_accounts(consumers: Sequence[Consumer], teams: Sequence[Team]) -> list[Account]:
     """`consumers`: the durable ones of the services."""
-    services = [
-        Account(service.name, tuple(_crossings_of(service.stream.subjects, service.name, consumers)))
-        for service in SERVICES
-    ]
+    services = [Account(service.name, tuple(_crossings_of(service, consumers))) for service in SERVICES]
     return [*services, _provisioner(teams), *(_account_of(team) for team in teams)]
 
 
@@ -132,10 +131,13 @@ def write_accounts(accounts: Sequence[Account], passwords: Mapping[str, str]) ->
     return written
 
 
-def _crossings_of(subjects: Sequence[str], service: str, consumers: Sequence[Consumer]) -> Iterable[Crossing]:
-    for subject in subjects:
+def _crossings_of(service: Service, consumers: Sequence[Consumer]) -> Iterable[Crossing]:
+    own = [consumer for consumer in consumers if consumer.owner == service.name]
+    for subject in service.stream.subjects:
         yield _to_events(subject)
-    for consumer in (one for one in consumers if one.owner == service):
+    for stream in sorted({service.stream.name, POSITIONS.name, DEAD_LETTERS.name, *(one.stream for one in own)}):
+        yield _to_api(f"STREAM.INFO.{stream}")
+    for consumer in own:
         place = f"{consumer.stream}.{consumer.name}"
         yield _to_api(f"CONSUMER.MSG.NEXT.{place}", streamed=True)
         yield _to_api(f"CONSUMER.INFO.{place}")

@@ -29,11 +29,11 @@ from nats.js.api import (
     ConsumerConfig,
     ConsumerInfo,
     DeliverPolicy,
-    DiscardPolicy,
     ExternalStream,
     PersistMode,
     RetentionPolicy,
     StorageType,
+    StoreCompression,
     StreamConfig,
     StreamConsumerSource,
     StreamSource,
@@ -42,15 +42,15 @@ from nats.js.errors import NotFoundError
 
 from deploy.consumers import Consumer, copying_consumer, list_consumers, list_copies, write_consumers
 from deploy.teams import Copy, InvalidTeams, read_teams
-from deploy.topology import AREA_STREAMS, DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS, STREAMS, Stream
+from deploy.topology import STREAMS
 from services.chassis.events import streams
-from services.chassis.events.durables import find_differences
+from services.chassis.events.configurations import find_differences, stream_configuration
+from services.chassis.events.durables import BEGINNING
+from services.chassis.events.stored import DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS
 from services.chassis.process.settings import Settings
 
-_MESSAGE_BYTES_MAX = 256 * 1024
 _DAY_SECONDS = 24 * 3600
 _COPY_LONGER_SECONDS = 3600
-_DUPLICATE_SECONDS = 2 * 3600
 _DIGITS_MAX = 18  # of a stream's sequence
 _API_SECONDS = 10
 
@@ -65,30 +65,7 @@ class Report:
 
 def stream_configurations(replicas: int = 1) -> list[StreamConfig]:
     """One stream an area, one for what could not be handled, one for how far everybody is."""
-    return [_configuration_of(stream, replicas) for stream in STREAMS]
-
-
-def _configuration_of(stream: Stream, replicas: int) -> StreamConfig:
-    is_last_word = stream == POSITIONS
-    return StreamConfig(
-        name=stream.name,
-        subjects=list(stream.subjects),
-        storage=StorageType.FILE,
-        retention=RetentionPolicy.LIMITS,
-        # A full stream refuses new facts (the outbox keeps them) and forgets no old one before its time.
-        discard=DiscardPolicy.OLD if is_last_word else DiscardPolicy.NEW,
-        num_replicas=replicas,
-        max_age=(stream.kept_days or 0) * _DAY_SECONDS,
-        max_msgs=-1,
-        max_msgs_per_subject=1 if is_last_word else -1,
-        max_bytes=-1,
-        # A dead letter is an event with a few headers more.
-        max_msg_size=_MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
-        duplicate_window=_DUPLICATE_SECONDS,
-        allow_atomic=stream in AREA_STREAMS,
-        deny_delete=True,
-        deny_purge=True,
-    )
+    return [stream_configuration(stream, replicas) for stream in STREAMS]
 
 
 def copy_configuration(copy: Copy, replicas: int = 1) -> StreamConfig:
@@ -100,6 +77,10 @@ def copy_configuration(copy: Copy, replicas: int = 1) -> StreamConfig:
         name=copy.stream,
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
+        compression=StoreCompression.NONE,
+        max_consumers=-1,
+        max_msgs=-1,
+        max_bytes=-1,
         # A little longer than the original, which would else seem to have what the copy lacks.
         max_age=EVENTS_KEPT_DAYS * _DAY_SECONDS + _COPY_LONGER_SECONDS,
         num_replicas=replicas,
@@ -144,22 +125,24 @@ class _Run:
 
     async def provide_stream(self, wanted: StreamConfig) -> None:
         name = str(wanted.name)
-        actual = await _info_or_none(self._js.stream_info(name))
-        if self._change and (actual is None or find_differences(wanted, actual.config)):
+        actual = await streams.fetch_stream(self._js, name)
+        if self._change and _differs(wanted, actual):
             make, verb = (self._js.add_stream, "created") if actual is None else (self._js.update_stream, "updated")
-            actual = await make(wanted)
+            await make(wanted)
+            actual = await streams.fetch_stream(self._js, name)
             self._did(f"stream {name} {verb}")
         self._compare(f"stream {name}", wanted, actual)
 
     async def provide_consumer(self, consumer: Consumer) -> None:
         title, wanted = f"consumer {consumer.stream}.{consumer.name}", consumer.configuration()
-        there = await _info_or_none(self._js.consumer_info(consumer.stream, consumer.name))
+        there = await streams.fetch_consumer(self._js, consumer.stream, consumer.name)
         position = await self._position_of(consumer)
         if self._change and (_differs(wanted, there) or position.fault):
-            handled = position.handled if position.is_known else _acknowledged(there)
+            handled = position.handled if position.is_known else there["ack_floor"]["stream_seq"] if there else 0
             if there is not None:
                 await self._js.delete_consumer(consumer.stream, consumer.name)
-            there = await self._js.add_consumer(consumer.stream, consumer.configuration(handled))
+            await self._js.add_consumer(consumer.stream, consumer.configuration(handled))
+            there = await streams.fetch_consumer(self._js, consumer.stream, consumer.name)
             self._did(f"{title} made to begin after {handled}" if handled else f"{title} created")
         elif position.fault:
             self.report.drift.append(f"{title} {position.fault}, says its service")
@@ -169,8 +152,8 @@ class _Run:
         """The team's own durable consumers begin, on a copy that is made anew, after what they acknowledged."""
         team = self._client.jetstream(prefix=f"$JS.{copy.team}.API", timeout=_API_SECONDS)
         title, passing, stream = f"copy of {copy.stream} for {copy.team}", copying_consumer(copy), self._copy(copy)
-        passes = await _info_or_none(self._js.consumer_info(copy.stream, copy.consumer))
-        there = await _info_or_none(team.stream_info(copy.stream))
+        passes = await streams.fetch_consumer(self._js, copy.stream, copy.consumer)
+        there = await streams.fetch_stream(team, copy.stream)
         wrong = _differs(passing, passes) or _differs(stream, there)
         lacking = 0 if wrong else await self._count_lacking(copy, team)
         if self._change and (wrong or lacking):
@@ -179,8 +162,10 @@ class _Run:
                 await team.delete_stream(copy.stream)
             if passes is not None:
                 await self._js.delete_consumer(copy.stream, copy.consumer)
-            passes = await self._js.add_consumer(copy.stream, passing)
-            there = await team.add_stream(stream)
+            await self._js.add_consumer(copy.stream, passing)
+            passes = await streams.fetch_consumer(self._js, copy.stream, copy.consumer)
+            await team.add_stream(stream)
+            there = await streams.fetch_stream(team, copy.stream)
             for durable in kept:
                 await team.add_consumer(copy.stream, _continued(durable))
             self._did(f"{title} made")
@@ -220,11 +205,11 @@ class _Run:
     def _did(self, line: str) -> None:
         self.report.lines.append(line)
 
-    def _compare(self, title: str, wanted: Base, actual: Any) -> None:
+    def _compare(self, title: str, wanted: Base, actual: dict[str, Any] | None) -> None:
         if actual is None:
             self.report.drift.append(f"{title} is missing")
         else:
-            self.report.drift += [f"{title}: {difference}" for difference in find_differences(wanted, actual.config)]
+            self.report.drift += [f"{title}: {difference}" for difference in _find_differences(wanted, actual)]
 
     async def _position_of(self, consumer: Consumer) -> _Position:
         """What its service said last; nothing where that was of another stream of the name."""
@@ -268,17 +253,17 @@ class _Position:
     fault: str = ""
 
 
-def _differs(wanted: Base, info: Any) -> bool:
-    return info is None or bool(find_differences(wanted, info.config))
+def _differs(wanted: Base, info: dict[str, Any] | None) -> bool:
+    return info is None or bool(_find_differences(wanted, info))
 
 
-def _acknowledged(info: ConsumerInfo | None) -> int:
-    return info.ack_floor.stream_seq if info is not None and info.ack_floor else 0
+def _find_differences(wanted: Base, info: dict[str, Any]) -> list[str]:
+    return find_differences(wanted, info["config"], ignored=BEGINNING if isinstance(wanted, ConsumerConfig) else ())
 
 
 def _continued(durable: ConsumerInfo) -> ConsumerConfig:
     """The consumer once more, to begin after what was acknowledged."""
-    begin = _acknowledged(durable) + 1
+    begin = durable.ack_floor.stream_seq + 1 if durable.ack_floor else 1
     return durable.config.evolve(
         name=durable.name,
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,

@@ -9,17 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# For how long whoever hears of events may be away and miss none; docs/subscribing.md promises it.
-EVENTS_KEPT_DAYS = 365
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A JetStream stream and the subjects it keeps, for how many days; None: for ever."""
-
-    name: str
-    subjects: tuple[str, ...]
-    kept_days: int | None = None
+from services.chassis.events.stored import DEAD_LETTERS, POSITIONS, Stream, stream_of_area
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class Service:
     @property
     def stream(self) -> Stream:
         """The stream of the events it publishes, and nobody else does."""
-        return Stream(self.name.upper(), (f"realco.{self.name}.v1.>",), EVENTS_KEPT_DAYS)
+        return stream_of_area(self.name)
 
 
 def database_of(name: str) -> Database:
@@ -69,10 +59,6 @@ SERVICES = (
 )
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 
-# Events that a consumer could not handle, under the consumer's name.
-DEAD_LETTERS = Stream("DEAD_LETTERS", ("realco.dead_letters.>",))
-# How far each service has handled each stream, the last word only: where a consumer that is made again begins.
-POSITIONS = Stream("POSITIONS", ("realco.positions.>",))
 AREA_STREAMS = tuple(service.stream for service in SERVICES)
 STREAMS = (*AREA_STREAMS, DEAD_LETTERS, POSITIONS)
 

@@ -10,7 +10,7 @@ from functools import partial
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.seals import NotSealed, seals_of
-from services.chassis.events.watch import Faults
+from services.chassis.events.stream_watch import Faults
 from services.chassis.process.jobs import Job
 from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
 from services.escrow.commands import holds

@@ -14,7 +14,7 @@ from deploy.nats_accounts import inbox_prefix
 from gateway import contracts
 from services.chassis.approvals.service import APPROVALS_SERVICE
 from services.chassis.calls.serving import server_of, servers_of
-from services.chassis.events.streams import DEAD_LETTER_PREFIX, DEAD_LETTERS, inbox_prefix_of, stream_of
+from services.chassis.events.streams import inbox_prefix_of
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("demo", "deploy", "docs", "gateway", "sandbox", "services", "tests")
@@ -82,16 +82,6 @@ def test_rest_asks_services_that_there_are() -> None:
     assert set(contracts.servers()) == set(topology.SERVICE_NAMES)
 
 
-@pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)
-def test_the_chassis_finds_the_stream_of_an_event_where_the_provisioner_made_it(service: topology.Service) -> None:
-    [subject] = service.stream.subjects
-    assert stream_of(subject) == service.stream.name
-
-
 def test_answers_of_nats_arrive_where_their_user_may_hear_them() -> None:
     assert inbox_prefix_of("nats://escrow:secret@127.0.0.1:4222").decode() == inbox_prefix("escrow")
     assert inbox_prefix_of("nats://127.0.0.1:4222") == b"_INBOX"
-
-
-def test_dead_letters_go_into_their_stream() -> None:
-    assert topology.Stream(DEAD_LETTERS, (f"{DEAD_LETTER_PREFIX}>",)) == topology.DEAD_LETTERS

@@ -14,10 +14,10 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.events import streams
 from services.chassis.events.consumer import ATTEMPTS_MAX, Subscription
 from services.chassis.events.replay import replay
 from services.chassis.events.signatures import SIGNATURE, EventKey
+from services.chassis.events.stored import DEAD_LETTER_PREFIX
 from services.chassis.process.telemetry import EVENTS_NOT_PROVEN
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
@@ -202,7 +202,7 @@ async def test_what_no_service_of_ours_told_is_set_aside_unread(database, js, in
 
 async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, inbox):
     letter = {"realco-subject": GOOD, "ce-id": EVENT_ID}
-    await js.publish(f"{streams.DEAD_LETTER_PREFIX}{inbox.durable}", BODY, headers=letter)
+    await js.publish(f"{DEAD_LETTER_PREFIX}{inbox.durable}", BODY, headers=letter)
     again = await replay(database, js, inbox.subscription, inbox.keys, FakeClock(chassis.NOW))
     assert (again.applied, len(again.failed)) == (0, 1)
     assert inbox.seen == []

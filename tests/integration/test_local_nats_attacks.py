@@ -22,8 +22,12 @@ from nats.js.errors import NotFoundError
 
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.nats_accounts import inbox_prefix
+from deploy.provision import provision
 from deploy.topology import AREA_STREAMS, DEAD_LETTERS, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
 from services.chassis.events import streams
+from services.chassis.events.configurations import stream_configuration
+from services.chassis.events.stored import stream_of_area
+from services.chassis.events.stream_watch import find_stream_faults
 from tests.support.chassis import until
 from tests.support.nats_users import (
     BROKER,
@@ -131,8 +135,10 @@ def writes_by_answers(name: str) -> Iterator[Attempt]:
         for api in API[:2]:
             yield f"{api}.INFO", b"", target
             yield f"{api}.STREAM.NAMES", b"", target
-            for stream, consumer in own:
-                yield f"{api}.CONSUMER.INFO.{stream}.{consumer}", b"", target
+            for stream in STREAMS:
+                yield f"{api}.STREAM.INFO.{stream.name}", b"", target
+            for place, consumer in own:
+                yield f"{api}.CONSUMER.INFO.{place}.{consumer}", b"", target
         for stream in AREA_STREAMS:
             pushing = {"ack_policy": "none", "deliver_policy": "all", "deliver_subject": target}
             body = {"stream_name": stream.name, "config": pushing}
@@ -228,6 +234,70 @@ async def test_whoever_holds_one_password_changes_nothing_and_overhears_nobody(t
         answers = await try_everything(attacker, name)
         assert await picture(admin) == before
     assert (heard, list_read(answers)) == ([], GRANTED.get(name, set()))
+
+
+# What the provisioner's credential can do to a stream of events, by what loses, hides, keeps out or gives away events.
+UPDATES: tuple[dict[str, Any], ...] = (
+    {"max_msgs_per_subject": 1},
+    {"max_msgs": 1, "discard": "old"},
+    {"max_bytes": 1, "discard": "old"},
+    {"max_age": 10**9, "duplicate_window": 10**9},
+    {"discard": "old"},
+    {"discard_new_per_subject": True, "max_msgs_per_subject": 1},
+    {"duplicate_window": 10**9},
+    {"max_msg_size": 1},
+    {"max_consumers": 99},
+    {"no_ack": True},
+    {"subjects": ["realco.escrow.v1.HoldPlaced.>"]},
+    {"subject_transform": {"src": "realco.escrow.v1.HoldPlaced.>", "dest": "realco.escrow.v1.nothing.>"}},
+    {"republish": {"src": ">", "dest": "stolen.>"}},
+    {"sources": [{"name": "DISTRIBUTIONS", "filter_subject": "realco.distributions.v1.none"}]},
+    {"allow_direct": True},
+    {"allow_atomic": False},
+    {"allow_batched": True},
+    {"compression": "s2"},
+    {"consumer_limits": {"max_ack_pending": 10_000}},
+    {"placement": {"tags": ["mine"]}},
+    {"description": "other"},
+    {"metadata": {"note": "other"}},
+    # For ever, so they are the last.
+    {"allow_msg_ttl": True},
+    {"allow_msg_ttl": True, "sealed": True},
+)
+# What the server itself lets nobody change.
+KEPT_BY_THE_SERVER = ({"deny_purge": False, "allow_rollup_hdrs": True}, {"deny_delete": False})
+
+
+async def ask(client: Client, command: str, body: Any = b"") -> dict[str, Any]:
+    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer: dict[str, Any] = json.loads((await client.request(f"{API[1]}.{command}", payload, timeout=5)).data)
+    return answer
+
+
+@pytest.fixture
+def attacked(tmp_path: Path) -> Iterator[Nats]:
+    with run_everybody(tmp_path) as running:
+        yield running
+
+
+async def test_whatever_the_provisioner_s_password_changes_of_a_stream_is_seen_by_its_check_and_by_the_services(
+    attacked: Nats,
+) -> None:
+    missed: list[Any] = []
+    refused: list[Any] = []
+    stream = stream_of_area("escrow")
+    wanted = stream_configuration(stream).as_dict()
+    async with user(attacked, PROVISIONER) as (client, _), user(attacked, "escrow") as (service, _):
+        for change in (*KEPT_BY_THE_SERVER, *UPDATES):
+            if "error" in await ask(client, "STREAM.UPDATE.ESCROW", wanted | change):
+                refused.append(change)
+                continue
+            checked = (await provision(client, [], change=False)).drift
+            checked = [said.removeprefix("stream ESCROW: ") for said in checked if said.startswith("stream")]
+            faults = await find_stream_faults(streams.jetstream(service), stream)
+            if checked != faults or not all(any(name in fault for fault in faults) for name in change):
+                missed.append((change, faults))
+    assert (missed, refused) == ([], [*KEPT_BY_THE_SERVER])
 
 
 @pytest.fixture

@@ -42,6 +42,11 @@ OF_A_CONSUMER = (
 WITH_A_FILTER = ("CONSUMER.CREATE", "DIRECT.GET")
 
 DURABLES = {(one.stream, one.name): one for one in CONSUMERS}
+# The streams that a service reads and writes.
+WATCHED = {
+    name: {name.upper(), "DEAD_LETTERS", "POSITIONS", *(one.stream for one in CONSUMERS if one.owner == name)}
+    for name in SERVICE_NAMES
+}
 PLACES = sorted({*DURABLES, *((copy.stream, copy.consumer) for copy in COPIES), ("ESCROW", "mine"), ("NEW", "mine")})
 STREAM_NAMES = (*(stream.name for stream in STREAMS), "NEW")
 EVENT = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
@@ -81,6 +86,8 @@ def may_ask(name: str, prefix: str, command: str, stream: str, consumer: str) ->
             return command in MAKES or (command, stream) == ("STREAM.MSG.GET", "POSITIONS")
         return command in MAKES or command == "STREAM.DELETE"
     own = (stream, consumer) in DURABLES and DURABLES[stream, consumer].owner == name
+    if prefix == "$JS.EVENTS.API" and command == "STREAM.INFO":
+        return stream in WATCHED[name]
     return prefix == "$JS.EVENTS.API" and own and command in ("CONSUMER.MSG.NEXT", "CONSUMER.INFO")
 
 

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.events import streams
 from services.chassis.events.consumer import Delivery, Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKeys
-from services.chassis.events.watch import Faults
+from services.chassis.events.stored import DEAD_LETTER_PREFIX
+from services.chassis.events.stream_watch import Faults
 from services.chassis.values.clock import FakeClock
 from tests.support import chassis
 from tests.support.chassis_events import running
@@ -55,7 +55,7 @@ async def consuming(database, js, inbox, work_due=None):
 
 async def dead_letters(js, inbox) -> list:
     """All there are for this consumer, without taking them."""
-    subject = f"{streams.DEAD_LETTER_PREFIX}{inbox.durable}"
+    subject = f"{DEAD_LETTER_PREFIX}{inbox.durable}"
     subscription = await js.subscribe(subject, ordered_consumer=True)
     found = []
     try:

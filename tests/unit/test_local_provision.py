@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from realco.escrow.v1 import events_pb2 as escrow
 from realco.transactions.v1 import events_pb2 as transactions
 
 from deploy.consumers import consumers_of
 from deploy.provision import stream_configurations
 from deploy.teams import Copy, InvalidTeams, Team, parse_teams
-from deploy.topology import DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS
+from services.chassis.events.configurations import find_differences
 from services.chassis.events.consumer import Subscription
-from services.chassis.events.durables import find_differences
+from services.chassis.events.stored import DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS
 
 
 async def handle(tx: object, event: object, meta: object) -> None:
@@ -106,18 +106,23 @@ def test_the_documentation_promises_the_days_that_events_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "actual", "count"),
+    ("there", "found"),
     [
-        ({"max_age": 0, "allow_atomic": True}, {"allow_atomic": True, "num_replicas": 1}, 0),  # zero is left out
-        ({"subjects": ["a"]}, {"subjects": ["a"]}, 0),
-        ({"subjects": ["a"]}, {"subjects": ["a", "b"]}, 1),
-        ({"deny_delete": True}, {}, 1),
-        ({"duplicate_window": 5, "max_msgs": -1}, {"duplicate_window": 30, "max_msgs": 3}, 2),
+        ({"name": "S", "max_age": 0, "mirror_direct": False, "consumer_limits": {}}, []),  # it says nothing
+        ({"name": "S", "subjects": ["a"], "metadata": {"_nats.ver": "2.15.1"}}, []),
+        ({"name": "S", "subjects": ["a", "b"]}, ['subjects is ["a", "b"], wanted ["a"]']),
+        ({"name": "S", "deny_delete": False}, ["deny_delete is not set, wanted true"]),
+        ({"name": "S", "republish": {"dest": "x"}}, ['republish is {"dest": "x"}, wanted not set']),
+        ({"name": "S", "of_a_later_server": 1, "metadata": {"a": "b"}},
+         ['metadata is {"a": "b"}, wanted not set', "of_a_later_server is 1, wanted not set"]),
     ],
-)
-def test_drift_is_found_field_by_field(wanted: dict[str, Any], actual: dict[str, Any], count: int) -> None:
-    # Both are of one kind: what a configuration does not name is not compared.
-    assert len(find_differences(StreamConfig(**wanted), StreamConfig(**actual))) == count
+)  # fmt: skip
+def test_every_setting_that_the_server_says_is_compared_whether_we_know_it_or_not(
+    there: dict[str, Any], found: list[str]
+) -> None:
+    wanted = StreamConfig(name="S", subjects=["a"], deny_delete=True)
+    said = wanted.as_dict() | {"retention": "limits"} | there
+    assert find_differences(wanted.evolve(retention=RetentionPolicy.LIMITS), said) == found
 
 
 def test_the_team_of_the_documentation_is_one() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +35,9 @@ from services.chassis.data.positions import OutOfTurn, Position, record_held, re
 from services.chassis.events import streams
 from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
-from services.chassis.events.watch import CHECK_SECONDS, Faults, Watch
+from services.chassis.events.stored import DEAD_LETTER_PREFIX, DEAD_LETTERS, POSITIONS, Stream, stream_of_area
+from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
+from services.chassis.events.watch import Watch
 from services.chassis.process import telemetry
 from services.chassis.process.loops import backoff_seconds, repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
@@ -81,6 +83,12 @@ class Subscription:
             if event.DESCRIPTOR.full_name == event_type:
                 return event, handler
         raise Malformed("no handler for this subject")
+
+
+def list_streams(area: str, subscriptions: Sequence[Subscription]) -> list[Stream]:
+    """Those that the service `area` reads and writes."""
+    heard = {streams.area_of(event.DESCRIPTOR.full_name) for one in subscriptions for event in one.handlers}
+    return [*(stream_of_area(name) for name in sorted(heard | {area})), DEAD_LETTERS, POSITIONS]
 
 
 class Malformed(Exception):
@@ -240,7 +248,7 @@ class _Consumer:
         headers = dict(message.headers or {})
         sequence = message.metadata.sequence.stream
         letter = streams.Outgoing(
-            streams.DEAD_LETTER_PREFIX + durable,
+            DEAD_LETTER_PREFIX + durable,
             message.data,
             {
                 **{key: value for key, value in headers.items() if not key.startswith("Nats-")},
@@ -255,7 +263,7 @@ class _Consumer:
         failures = 0
         while not self.stop.is_set():
             try:
-                await streams.publish_one(self.js, streams.DEAD_LETTERS, letter)
+                await streams.publish_one(self.js, DEAD_LETTERS.name, letter)
             except (nats.errors.Error, TimeoutError) as unknown:
                 failures += 1
                 log.warning("dead_letter_not_stored", consumer=durable, error=type(unknown).__name__)

@@ -8,11 +8,13 @@ or where a message is out that no process of the service works on, and stays so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from nats.js.api import AckPolicy, Base, ConsumerConfig, ConsumerInfo, DeliverPolicy, ReplayPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ReplayPolicy
 
 from services.chassis.data.positions import Position
+from services.chassis.events.configurations import find_differences
 
 # Deliveries are not limited: who consumes counts the attempts, and a limit would lose messages in a long outage.
 ACK_WAIT_SECONDS = 5
@@ -23,8 +25,9 @@ HELD_SECONDS = ACK_WAIT_SECONDS
 KEPT_SECONDS = 2 * ACK_WAIT_SECONDS
 _MAX_ACK_PENDING = 1
 _MAX_DELIVER = -1
+_MAX_WAITING = 512
 # Where it begins is no setting to compare: it differs with the time a consumer was made.
-_BEGINNING = ("deliver_policy", "opt_start_seq")
+BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
 
 
 def configuration(name: str, subjects: Sequence[str], handled: int = 0) -> ConsumerConfig:
@@ -40,20 +43,11 @@ def configuration(name: str, subjects: Sequence[str], handled: int = 0) -> Consu
         ack_wait=ACK_WAIT_SECONDS,
         max_ack_pending=_MAX_ACK_PENDING,
         max_deliver=_MAX_DELIVER,
+        max_waiting=_MAX_WAITING,
     )
 
 
-def find_differences(wanted: Base, actual: Base, *, ignored: Sequence[str] = _BEGINNING) -> list[str]:
-    """Each field of `wanted` that the server has otherwise. JetStream leaves out what is false, zero or empty."""
-    there = actual.as_dict()
-    return [
-        f"{name} is {there.get(name)!r}, wanted {value!r}"
-        for name, value in wanted.as_dict().items()
-        if name not in ignored and (there.get(name) or None) != (value or None)
-    ]
-
-
-def find_faults(wanted: ConsumerConfig, info: ConsumerInfo | None, handled: Position) -> list[str]:
+def find_faults(wanted: ConsumerConfig, info: Mapping[str, Any] | None, handled: Position) -> list[str]:
     """Why events may pass this consumer unhandled; nothing where all is well.
 
     Args:
@@ -62,34 +56,32 @@ def find_faults(wanted: ConsumerConfig, info: ConsumerInfo | None, handled: Posi
     """
     if info is None:
         return ["is missing"]
-    actual = info.config
-    faults = find_differences(wanted, actual, ignored=(*_BEGINNING, "filter_subjects"))
+    actual = info["config"]
+    faults = find_differences(wanted, actual, ignored=(*BEGINNING, "filter_subject", "filter_subjects"))
     # One that hears more was made for a newer release of the service, which runs beside this one.
-    deaf = set(wanted.filter_subjects or ()) - {*(actual.filter_subjects or ()), actual.filter_subject}
+    deaf = set(wanted.filter_subjects or ()) - {*actual.get("filter_subjects", ()), actual.get("filter_subject")}
     faults += [f"does not hear {subject}" for subject in sorted(deaf)]
-    if actual.deliver_subject:
-        faults.append(f"pushes its messages to {actual.deliver_subject}")
-    if info.paused:
-        faults.append("is paused")
     start = _start_of(actual)
     if start is None or start > handled.stream_sequence + 1:
         faults.append(f"begins at {start or 'no sequence'}, and {handled.stream_sequence} was the last handled")
-    floor = info.ack_floor
+    floor = info["ack_floor"]
     # Both: the first counts a message again that was delivered again, the second may count what the filter passes over.
-    if floor and floor.consumer_seq > handled.consumer_sequence and floor.stream_seq > handled.stream_sequence:
-        faults.append(f"is acknowledged up to {floor.stream_seq}, and {handled.stream_sequence} was the last handled")
+    if floor["consumer_seq"] > handled.consumer_sequence and floor["stream_seq"] > handled.stream_sequence:
+        faults.append(
+            f"is acknowledged up to {floor['stream_seq']}, and {handled.stream_sequence} was the last handled"
+        )
     return faults
 
 
-def find_withheld(info: ConsumerInfo, handled: Position) -> int:
+def find_withheld(info: Mapping[str, Any], handled: Position) -> int:
     """The number of the delivery that is out and that none of our processes says it is working on; 0 where none is."""
-    delivery = info.delivered.consumer_seq if info.delivered else 0
-    is_out = bool(info.num_ack_pending) and delivery > handled.consumer_sequence
+    delivery: int = info["delivered"]["consumer_seq"]
+    is_out = info["num_ack_pending"] > 0 and delivery > handled.consumer_sequence
     return delivery if is_out and delivery != handled.held_sequence else 0
 
 
-def _start_of(actual: ConsumerConfig) -> int | None:
+def _start_of(actual: Mapping[str, Any]) -> int | None:
     """The first sequence it hands out; None where that depends on when it was made."""
-    if actual.deliver_policy == DeliverPolicy.ALL:
+    if actual["deliver_policy"] == DeliverPolicy.ALL:
         return 1
-    return actual.opt_start_seq if actual.deliver_policy == DeliverPolicy.BY_START_SEQUENCE else None
+    return actual.get("opt_start_seq") if actual["deliver_policy"] == DeliverPolicy.BY_START_SEQUENCE else None

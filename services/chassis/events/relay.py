@@ -29,6 +29,8 @@ from services.chassis.data.leadership import Leadership
 from services.chassis.data.outbox import OUTBOX
 from services.chassis.data.seals import Seals
 from services.chassis.events.signatures import SIGNATURE, EventKey
+from services.chassis.events.stored import stream_of_area
+from services.chassis.events.stream_watch import Faults
 from services.chassis.events.streams import (
     MESSAGE_ID,
     BatchRefused,
@@ -37,7 +39,6 @@ from services.chassis.events.streams import (
     publish_one,
     subject_of,
 )
-from services.chassis.events.watch import Faults
 from services.chassis.process.loops import repeat_work, wait_for_any
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, ROWS_NOT_SEALED, log
 
@@ -86,22 +87,22 @@ async def run_relay(
     """Relays until `stop` is set, through restarts of PostgreSQL and NATS.
 
     Args:
-        faults: Says, as long as it is so, that events are withheld.
+        faults: Says, as long as it is so, that events are withheld. While it says that the stream is at fault, none
+            is published.
     """
-    relay = _Relay(database, js, area, key)
+    relay = _Relay(database, js, area, key, {} if faults is None else faults)
     async with asyncio.TaskGroup() as both:
         both.create_task(repeat_work(f"relay:{area}", stop, lambda: relay.run(stop)))
-        both.create_task(
-            repeat_work(f"outbox:{area}", stop, lambda: relay.watch(stop, {} if faults is None else faults))
-        )
+        both.create_task(repeat_work(f"outbox:{area}", stop, lambda: relay.watch(stop)))
     await relay.leadership.give_up()
 
 
 class _Relay:
     """One process's relay."""
 
-    def __init__(self, database: Database, js: JetStreamContext, area: str, key: EventKey) -> None:
+    def __init__(self, database: Database, js: JetStreamContext, area: str, key: EventKey, faults: Faults) -> None:
         self._database, self._js, self._area, self._key = database, js, area, key
+        self._stream, self._faults = stream_of_area(area).name, faults
         self.leadership = Leadership(database, "relay")
         self._is_nats_away = False
         self._oldest, self._oldest_since = 0, 0.0
@@ -109,6 +110,9 @@ class _Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            if self._stream in self._faults:
+                await wait_for_any(stop, seconds=POLL_SECONDS)
+                continue
             if not await self._leads() and (await self._find_oldest())[1] < OVERDUE_SECONDS:
                 await wait_for_any(stop, seconds=_STANDBY_SECONDS)
                 continue
@@ -123,13 +127,14 @@ class _Relay:
             if count == 0:
                 await wait_for_any(stop, self._database.events_waiting, seconds=POLL_SECONDS)
 
-    async def watch(self, stop: asyncio.Event, faults: Faults) -> None:
-        """It is a fault when the oldest event stays the oldest, and NATS is not away."""
+    async def watch(self, stop: asyncio.Event) -> None:
+        """It is a fault when the oldest event stays the oldest, although NATS is there and the stream is sound."""
+        faults = self._faults
         while not stop.is_set():
             oldest, seconds = await self._find_oldest()
             OUTBOX_OLDEST_SECONDS.labels(self._area).set(seconds)
             now = time.monotonic()
-            if oldest != self._oldest or self._is_nats_away:
+            if oldest != self._oldest or self._is_nats_away or self._stream in faults:
                 self._oldest, self._oldest_since = oldest, now
             withheld = oldest != 0 and now - self._oldest_since > WITHHELD_SECONDS
             if withheld and OUTBOX not in faults:
@@ -211,7 +216,7 @@ def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
 
 
 async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]) -> None:
-    stream = area.upper()
+    stream = stream_of_area(area).name
     if len(messages) > 1:
         try:
             await publish_batch(js, stream, messages)

@@ -19,6 +19,7 @@ from services.chassis.data.database import Database
 from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription, apply
 from services.chassis.events.signatures import EventKeys
+from services.chassis.events.stored import DEAD_LETTERS
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.clock import Clock, clock_from
@@ -42,7 +43,7 @@ async def replay(
     """Handles every waiting dead letter of the consumer once, oldest first."""
     result = Replayed()
     seen: set[int] = set()
-    async with streams.Pull(js, streams.DEAD_LETTERS, subscription.durable) as pull:
+    async with streams.Pull(js, DEAD_LETTERS.name, subscription.durable) as pull:
         while (message := await pull.next()) is not None:
             sequence = message.metadata.sequence.stream
             if sequence in seen:  # it failed in this run and came again: the rest has been seen too

@@ -11,21 +11,22 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 
+from services.chassis.events.stored import stream_of_area
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
 
 # The account on NATS that holds the streams. What a service says to JetStream there has the account in its subject, so
 # that its own account, which has no JetStream, does not answer.
 EVENTS_ACCOUNT = "EVENTS"
-DEAD_LETTERS = "DEAD_LETTERS"
-DEAD_LETTER_PREFIX = "realco.dead_letters."
 MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
 _PULL_SECONDS = 2.0
@@ -38,7 +39,7 @@ def area_of(event_type: str) -> str:
 
 def stream_of(event_type: str) -> str:
     """The stream of an event: `realco.escrow.v1.HoldPlaced` -> `ESCROW`."""
-    return area_of(event_type).upper()
+    return stream_of_area(area_of(event_type)).name
 
 
 def subject_of(event_type: str, org_id: str, scope: str) -> str:
@@ -103,6 +104,24 @@ async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client
 def jetstream(client: Client, timeout: float = 5) -> JetStreamContext:
     """JetStream of the account that holds the streams, as the provisioner and the services reach it."""
     return client.jetstream(domain=EVENTS_ACCOUNT, timeout=timeout)
+
+
+async def fetch_stream(js: JetStreamContext, stream: str) -> dict[str, Any] | None:
+    """What the server says of a stream, word for word: nats-py leaves out what it does not know. None: it has none."""
+    return await _fetch(js, f"STREAM.INFO.{stream}")
+
+
+async def fetch_consumer(js: JetStreamContext, stream: str, durable: str) -> dict[str, Any] | None:
+    """The same of a durable consumer."""
+    return await _fetch(js, f"CONSUMER.INFO.{stream}.{durable}")
+
+
+async def _fetch(js: JetStreamContext, question: str) -> dict[str, Any] | None:
+    try:
+        answer: dict[str, Any] = await js._api_request(f"{js._prefix}.{question}", timeout=js._timeout)
+    except NotFoundError:
+        return None
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

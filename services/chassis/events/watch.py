@@ -1,31 +1,28 @@
 """A service's eye on one of its durable consumers: every two seconds it compares it with what it needs.
 
-While something is wrong no message is taken, so that what passed unhandled is not left further behind, and the service
-is not ready. It tells NATS how far it has handled the stream while all is well, and what is wrong once something is:
-from there the provisioner makes the consumer anew. A server that does not answer proves nothing.
+While something is wrong with it or with its stream no message is taken, so that what passed unhandled is not left
+further behind, and the service is not ready. It tells NATS how far it has handled the stream while all is well, and
+what is wrong once something is: from there the provisioner makes the consumer anew. A server that does not answer
+proves nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import nats.errors
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerInfo
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NotFoundError
 
 from services.chassis.data.database import Database, is_transient
 from services.chassis.data.positions import Position, count_deliveries_from, find_position
 from services.chassis.events import streams
 from services.chassis.events.durables import KEPT_SECONDS, configuration, find_faults, find_withheld
+from services.chassis.events.stored import DEAD_LETTERS
+from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.process.telemetry import CONSUMER_FAULTS, log
-
-CHECK_SECONDS = 2.0
-
-# Title of a consumer -> what is wrong with it: of a service, shared by all of its watches. Empty: all is well.
-Faults = dict[str, list[str]]
 
 
 class Watch:
@@ -54,7 +51,8 @@ class Watch:
         """Whether messages may be taken: as it was found when it could last be asked about."""
         if time.monotonic() - self._checked_at >= CHECK_SECONDS:
             self._is_known = await self._check() or self._is_known
-        return self._is_known and self._title not in self._faults
+        at_fault = self._faults.keys() & {self._title, self._stream, DEAD_LETTERS.name}
+        return self._is_known and not at_fault
 
     def doubt_consumer(self) -> None:
         """It must be asked about before it is believed again."""
@@ -65,7 +63,7 @@ class Watch:
         self._checked_at = time.monotonic()
         try:
             handled = await self._handled()
-            info = await self._info()
+            info = await streams.fetch_consumer(self._js, self._stream, self._durable)
             found = find_faults(self._wanted, info, handled)
             if found:  # another process may have handled more meanwhile
                 found = find_faults(self._wanted, info, await self._handled())
@@ -89,15 +87,14 @@ class Watch:
         async with self._database.begin_for_all() as tx:
             return await find_position(tx, self._durable, self._stream)
 
-    async def _follow(self, info: ConsumerInfo, handled: Position) -> None:
+    async def _follow(self, info: Mapping[str, Any], handled: Position) -> None:
         """A consumer that was made anew counts its deliveries from one, and one whose server was killed may go back."""
-        delivered = info.delivered.consumer_seq if info.delivered else 0
-        if delivered < handled.consumer_sequence:
-            acknowledged = info.ack_floor.consumer_seq if info.ack_floor else 0
+        if info["delivered"]["consumer_seq"] < handled.consumer_sequence:
+            acknowledged = info["ack_floor"]["consumer_seq"]
             async with self._database.begin_for_all() as tx:
                 await count_deliveries_from(tx, self._durable, self._stream, handled, acknowledged)
 
-    def _find_kept(self, info: ConsumerInfo, handled: Position) -> list[str]:
+    def _find_kept(self, info: Mapping[str, Any], handled: Position) -> list[str]:
         """A message that somebody else keeps: it neither comes to us nor comes again."""
         withheld, now = find_withheld(info, handled), time.monotonic()
         if withheld != self._withheld:
@@ -105,12 +102,6 @@ class Watch:
         if withheld and now - self._withheld_since > KEPT_SECONDS:
             return [f"hands delivery {withheld} to nobody of ours for {KEPT_SECONDS} seconds"]
         return []
-
-    async def _info(self) -> ConsumerInfo | None:
-        try:
-            return await self._js.consumer_info(self._stream, self._durable)
-        except NotFoundError:
-            return None
 
     def _note(self, found: list[str]) -> None:
         before = self._faults.pop(self._title, [])

@@ -29,10 +29,10 @@ from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
-from services.chassis.events.consumer import Subscription, run_subscription
+from services.chassis.events.consumer import Subscription, list_streams, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKey, EventKeys
-from services.chassis.events.watch import Faults
+from services.chassis.events.stream_watch import Faults, run_stream_watch
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
 from services.chassis.process.jobs import Job, run_jobs
@@ -192,6 +192,7 @@ class Runtime:
             "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self.faults),
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
             "health": self._watch_health(readiness, names),
+            "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
@@ -207,8 +208,8 @@ class Runtime:
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
     async def _watch_health(self, readiness: Any, names: Sequence[str]) -> None:
-        """Ready while the database answers, no event passes by a consumer, and none is withheld. NATS may be away: the
-        outbox keeps what there is to say.
+        """Ready while the database answers, streams and consumers are as they have to be, and no event is withheld.
+        NATS may be away: the outbox keeps what there is to say.
         """
         while not self.stop.is_set():
             if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside

@@ -42,6 +42,7 @@ ROWS_NOT_SEALED = Counter(
 CONSUMER_FAULTS = Gauge(
     "realco_consumer_faults", "What is wrong with a durable consumer, by count.", ["consumer", "stream"]
 )
+STREAM_FAULTS = Gauge("realco_stream_faults", "What is wrong with a stream of events, by count.", ["stream"])
 JOB_RUNS = Counter("realco_job_runs_total", "Runs of a job.", ["job", "outcome"])
 
 _SECRET_KEY = re.compile(

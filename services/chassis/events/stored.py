@@ -1,0 +1,29 @@
+"""The streams that events, dead letters and positions are stored in: what each takes, and for how long it keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# For how long whoever hears of events may be away and miss none; docs/subscribing.md promises it.
+EVENTS_KEPT_DAYS = 365
+DEAD_LETTER_PREFIX = "realco.dead_letters."
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A JetStream stream and the subjects it keeps, for how many days; None: for ever."""
+
+    name: str
+    subjects: tuple[str, ...]
+    kept_days: int | None = None
+
+
+def stream_of_area(area: str) -> Stream:
+    """The stream of the events that the service of that name tells, and nobody else does."""
+    return Stream(area.upper(), (f"realco.{area}.v1.>",), EVENTS_KEPT_DAYS)
+
+
+# Events that a consumer could not handle, under the consumer's name.
+DEAD_LETTERS = Stream("DEAD_LETTERS", (f"{DEAD_LETTER_PREFIX}>",))
+# How far each service has handled each stream, the last word only: where a consumer that is made again begins.
+POSITIONS = Stream("POSITIONS", ("realco.positions.>",))
