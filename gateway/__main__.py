@@ -16,6 +16,7 @@ from gateway.http_server import HttpServer
 from gateway.pages import Pages
 from gateway.settings import Settings
 from gateway.upstream import Upstream
+from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.tokens import Verifier
 from services.chassis.process import telemetry
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
@@ -31,10 +32,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serves until `stop` is set, then says it is not ready, finishes what is in hand and returns.
 
     Raises:
-        ConfigurationError: the port cannot be bound, or a service has no address.
+        ConfigurationError: the port cannot be bound, a service has no address, or a certificate is missing.
         BootError: an RPC has no access rule.
     """
-    upstream = Upstream(addresses_of(contracts.servers()))
+    addresses = addresses_of(contracts.servers())
+    upstream = Upstream(addresses, Certificates.load("gateway", settings, addresses.values()))
     try:
         guard = Guard(settings, Verifier(settings))
         gateway = build(settings, guard, upstream, stop)

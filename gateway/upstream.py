@@ -12,7 +12,9 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from gateway.problems import is_replayed
-from services.chassis.calls.client import call_seconds, may_be_sent_twice, open_channel, send
+from services.chassis.calls.certificates import Certificates
+from services.chassis.calls.channels import open_channel
+from services.chassis.calls.client import call_seconds, may_be_sent_twice, send
 
 # How long a request that may be sent twice waits for its service to come back.
 PATIENCE_SECONDS = 3.0
@@ -25,10 +27,13 @@ class Upstream:
 
     Args:
         addresses: Area -> `host:port`.
+        certificates: The gateway's own; None: connections are not encrypted here.
     """
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
-        self._channels = {area: open_channel(address) for area, address in sorted(addresses.items())}
+    def __init__(self, addresses: Mapping[str, str], certificates: Certificates | None = None) -> None:
+        self._channels = {
+            area: open_channel(address, area, certificates) for area, address in sorted(addresses.items())
+        }
 
     def unary(self, area: str, method: MethodDescriptor) -> Unary:
         """The callable of one RPC."""

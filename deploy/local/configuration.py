@@ -23,6 +23,9 @@ _APPROVAL_POLICY = Path(__file__).with_name("approval_policy.json")
 # Set by a developer who tries a real provider, and passed on to the service that calls it.
 _PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
 
+# Who calls services, or is one.
+_HAVE_CERTIFICATES = (*SERVICE_NAMES, GATEWAY)
+
 
 @dataclass(frozen=True)
 class DatabaseUrls:
@@ -78,6 +81,12 @@ class Configuration:
         for name, text in self._secrets(process).items():
             write_private(folder / name, text)
         settings = self._common(folder) | self._addresses(process)
+        if process in _HAVE_CERTIFICATES:
+            settings |= {
+                "TLS_CERTIFICATE_FILE": str(folder / "tls_certificate.pem"),
+                "TLS_KEY_FILE": str(folder / "tls_key.pem"),
+                "TLS_CA_FILE": str(self.identity.ca_file),
+            }
         if f"{process}_metrics" in self.ports:
             settings["METRICS_PORT"] = str(self.ports[f"{process}_metrics"])
         if process in SERVICE_NAMES:
@@ -140,6 +149,9 @@ class Configuration:
             files["service_key.pem"] = self.identity.service_key(process)
             files["event_key.pem"] = self.identity.event_key(process)
             files["data.key"] = self.identity.data_key(process)
+        if process in _HAVE_CERTIFICATES:
+            issued = self.identity.issue_certificate(process)
+            files |= {"tls_certificate.pem": issued.certificate, "tls_key.pem": issued.key}
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
         if process == "transactions":

@@ -1,8 +1,9 @@
-"""The local instance's own issuer of tokens, and the keys its services prove themselves with.
+"""The local instance's own issuer of tokens, and the keys and certificates its processes prove themselves with.
 
 - ES256 throughout; private keys are mode-0600 files, made when first needed and never changed.
 - One JWKS holds the issuer's public key, another every service's (kid `service:<name>`), and none anything private.
 - A third holds the public keys that the services sign their events with: whoever hears events may have it.
+- Certificates come from an authority of the instance's own. One is there for whoever calls the services by hand.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from deploy.local.authority import Authority, Issued, new_key
 from deploy.local.secrets import Secrets, write_private
 from deploy.topology import SERVICE_NAMES
 from services.chassis.calls.tokens import ServiceIdentity
@@ -29,6 +31,8 @@ AUDIENCE = "realco"
 ISSUER_KEY_ID = "local-issuer"
 LIFETIME_SECONDS = 3600
 ORGANIZATION = "org-demo"
+# Whose certificate a person uses, or a test, to call the services without the gateway.
+CLIENT = "client"
 # The demo's people, by role.
 SUBJECTS = {"admin": "admin-1", "sponsor": "sponsor-1", "investor": "inv-001", "auditor": "auditor-1"}
 
@@ -43,6 +47,7 @@ class Identity:
         self.jwks_file = self._data_dir / "jwks.json"
         self.service_jwks_file = self._data_dir / "service_keys.json"
         self.event_jwks_file = self._data_dir / "event_keys.json"
+        self.ca_file = self._data_dir / "ca.pem"
 
     def prepare(self) -> None:
         """Makes the keys that are missing and writes the key sets, and who the issuer is."""
@@ -56,6 +61,8 @@ class Identity:
         issuer |= {"lifetime_seconds_max": LIFETIME_SECONDS, "claims": {"person": "person"}}
         issuer |= {"strong_seconds_max": LIFETIME_SECONDS}  # nobody signs in here: a token is one as long as it is good
         _write(self.issuers_file, [issuer])
+        write_private(self.ca_file, self._authority().make_certificate())
+        self.write_certificate(CLIENT)
 
     def issue_token(
         self,
@@ -90,6 +97,17 @@ class Identity:
         header = {"alg": "ES256", "typ": "at+jwt", "kid": ISSUER_KEY_ID}
         return jwt.encode(header, claims, self._issuer_key(), algorithms=["ES256"])
 
+    def issue_certificate(self, process: str) -> Issued:
+        """A new certificate that names the process, good for a year."""
+        return self._authority().issue(process)
+
+    def write_certificate(self, process: str) -> Path:
+        """The folder with a new certificate of that process (`certificate.pem`) and its key (`key.pem`)."""
+        folder, issued = self._data_dir / "certificates" / process, self.issue_certificate(process)
+        write_private(folder / "certificate.pem", issued.certificate)
+        write_private(folder / "key.pem", issued.key)
+        return folder
+
     def service_key(self, name: str) -> str:
         """The PEM of a service's own private key."""
         return self._secrets.get(f"service_key_{name}", _new_key)
@@ -105,6 +123,9 @@ class Identity:
     def webhook_secret(self) -> str:
         """What the sandbox bank signs its webhooks with."""
         return self._secrets.get("sandbox_bank_webhook_secret")
+
+    def _authority(self) -> Authority:
+        return Authority(self._secrets.get("ca_key", new_key))
 
     def _issuer_key(self) -> ECKey:
         return ECKey.import_key(self._secrets.get("issuer_key", _new_key))

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
+from deploy.local.channels import credentials_of, open_channel
 from deploy.local.clock import reset_clock, set_clock
-from deploy.local.identity import LIFETIME_SECONDS, ORGANIZATION, Identity
+from deploy.local.identity import CLIENT, LIFETIME_SECONDS, ORGANIZATION, Identity
 from deploy.local.nats import Nats
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program, wait_until_ready
@@ -27,6 +28,9 @@ from deploy.local.readiness import http_answers
 from deploy.local.state import State, find_process
 from deploy.teams import read_teams
 from deploy.topology import SUBSCRIBER, database_of
+
+if TYPE_CHECKING:
+    import grpc
 
 START_SECONDS_MAX = 180.0
 
@@ -112,6 +116,10 @@ class Instance:
 
     def grpc_address(self, service: str) -> str:
         return str(self._state.read()["grpc"][service])
+
+    def open_channel(self, service: str, process: str = CLIENT) -> grpc.Channel:
+        """A channel to that service, with the certificate of `process`."""
+        return open_channel(self.read_ports()[service], service, credentials_of(self.identity, process))
 
     def read_ports(self) -> dict[str, int]:
         """Of everything that listens, by name."""

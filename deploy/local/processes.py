@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from deploy.local.channels import credentials_of
+from deploy.local.identity import Identity
 from deploy.local.readiness import grpc_serves, http_answers
 from deploy.topology import Process
 
@@ -14,9 +16,11 @@ def command_of(process: Process) -> list[str]:
     return [sys.executable, "-m", process.module]
 
 
-def readiness_of(process: Process) -> Callable[[int], bool]:
+def readiness_of(process: Process, identity: Identity) -> Callable[[int], bool]:
     """Given its port: whether the process serves."""
-    return grpc_serves if process.health_path is None else partial(http_answers, path=process.health_path)
+    if process.health_path is not None:
+        return partial(http_answers, path=process.health_path)
+    return partial(grpc_serves, service=process.name, credentials=credentials_of(identity))
 
 
 def migration_command(service: str) -> list[str]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import http.client
+from typing import TYPE_CHECKING
 
+from deploy.local.channels import open_channel
 from deploy.local.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    import grpc
 
 _TIMEOUT_SECONDS = 2.0
 
@@ -21,14 +26,13 @@ def http_answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def grpc_serves(port: int) -> bool:
-    """Whether the gRPC health service says SERVING."""
+def grpc_serves(port: int, service: str, credentials: grpc.ChannelCredentials) -> bool:
+    """Whether that service is there, and its gRPC health service says SERVING."""
     # Imported when first asked: gRPC is large, and PostgreSQL may start meanwhile.
     import grpc
     from grpc_health.v1 import health_pb2
 
-    # A channel of its own each time: one that was refused would wait for its back-off before it tries again.
-    with grpc.insecure_channel(f"{LOOPBACK}:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    with open_channel(port, service, credentials) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

@@ -45,7 +45,7 @@ class Supervisor:
         port: int,
         *,
         command: Callable[[Process], list[str]] = command_of,
-        readiness: Callable[[Process], Callable[[int], bool]] = readiness_of,
+        readiness: Callable[[Process, Identity], Callable[[int], bool]] = readiness_of,
         migration: Callable[[str], list[str]] = migration_command,
         provisioning: Callable[[str], list[str]] = provision_command,
         external: External | None = None,
@@ -234,7 +234,7 @@ class Supervisor:
         await _all_of(needs)
         port = self._configuration.ports[process.name]
         program = self._program(process.name, self._command_of(process), process.stop_seconds)
-        ready = self._readiness_of(process)
+        ready = self._readiness_of(process, self._configuration.identity)
         member = Member(program, lambda: ready(port))
         await self._step(process.name, lambda: self._start_member(member, process.wave))
 

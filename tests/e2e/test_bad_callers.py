@@ -166,7 +166,7 @@ def _unreadable(title: str, person: RestClient) -> BadRequest:
 def test_a_service_asks_again_whatever_the_gateway_let_through(instance: Instance, targets: Targets) -> None:
     request = txn.GetTransactionRequest(transaction_id=targets.ids["transaction"])
     unacceptable = {f"Bearer {token}" for token in _tokens(instance, targets.org.org_id).values() if token.isascii()}
-    with grpc.insecure_channel(instance.grpc_address("transactions")) as channel:
+    with instance.open_channel("transactions") as channel:
         stub = txn_grpc.TransactionsServiceStub(channel)
         for authorization in ["", *sorted(header for header in unacceptable if len(header) < 4000)]:
             with pytest.raises(grpc.RpcError) as refusal:

@@ -40,9 +40,9 @@ class Stubs:
 @pytest.fixture
 def stubs(instance: Instance) -> Iterator[Stubs]:
     with (
-        grpc.insecure_channel(instance.grpc_address("compliance")) as compliance,
-        grpc.insecure_channel(instance.grpc_address("distributions")) as distributions,
-        grpc.insecure_channel(instance.grpc_address("transactions")) as transactions,
+        instance.open_channel("compliance") as compliance,
+        instance.open_channel("distributions") as distributions,
+        instance.open_channel("transactions") as transactions,
     ):
         yield Stubs(
             pty_grpc.PartiesServiceStub(compliance),

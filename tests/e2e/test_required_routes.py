@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import httpx
 import pytest
 from google.api import httpbody_pb2
@@ -91,9 +90,9 @@ class Stubs:
 @pytest.fixture
 def stubs(instance: Instance) -> Iterator[Stubs]:
     with (
-        grpc.insecure_channel(instance.grpc_address("transactions")) as transactions,
-        grpc.insecure_channel(instance.grpc_address("escrow")) as escrow,
-        grpc.insecure_channel(instance.grpc_address("distributions")) as distributions,
+        instance.open_channel("transactions") as transactions,
+        instance.open_channel("escrow") as escrow,
+        instance.open_channel("distributions") as distributions,
     ):
         yield Stubs(
             txn_grpc.TransactionsServiceStub(transactions),

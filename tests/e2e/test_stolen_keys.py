@@ -1,4 +1,4 @@
-"""Whoever has the signing key of one service, and nothing else of it, moves no money."""
+"""Whoever has the signing key and the certificate of one service, and nothing else of it, moves no money."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ PAYOUTS = ("DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND")
 
 
 class Thief:
-    """Calls services with the stolen key, in the organization of the test."""
+    """Calls services with the stolen key, in the organization of the test.
 
-    def __init__(self, org: Organization, service: str) -> None:
+    Args:
+        certificate: Whose certificate it has: without the service's own, the key is worth nothing.
+    """
+
+    def __init__(self, org: Organization, service: str, certificate: str = "") -> None:
         self._org = org
+        self._certificate = certificate or service
         self._identity = ServiceIdentity(service, org.instance.identity.service_key(service))
 
     def call(self, callee: str, stub: Any, rpc: str, request: Message) -> Any:
@@ -35,7 +40,7 @@ class Thief:
             ("x-realco-org", self._org.org_id),
             ("x-realco-on-behalf-of-bin", b"admin-1"),
         )
-        with grpc.insecure_channel(f"127.0.0.1:{self._org.instance.read_ports()[callee]}") as channel:
+        with self._org.instance.open_channel(callee, self._certificate) as channel:
             try:
                 return getattr(stub(channel), rpc)(request, metadata=metadata, timeout=10)
             except grpc.RpcError as error:
@@ -85,6 +90,8 @@ def test_the_key_of_distributions_declares_only_what_two_persons_decided_and_onc
     account, thief, crook = offering["escrowAccountId"], Thief(org, "distributions"), org.add_cleared_party()
     draft = org.calculate_distribution(offering, 100_00)
     before = org.read_ledger(account)
+    with_key_alone = Thief(org, "distributions", certificate="gateway")
+    assert with_key_alone.pay(account, crook, 100_00) == dict.fromkeys(PAYOUTS, "UNAUTHENTICATED")
     assert thief.pay(account, crook, 100_00) == dict.fromkeys(PAYOUTS, "PAYOUT_NOT_ORDERED")
     assert thief.order("DeclareDistribution", _declaration(offering, draft, (crook, 100_00))) == "MOVEMENT_NOT_DECIDED"
     approved = org.approve_distribution(offering, 100_00)

@@ -146,7 +146,7 @@ def call_grpc(
 
 @pytest.fixture
 def channels(instance: Instance) -> Iterator[Mapping[str, grpc.Channel]]:
-    opened = {service: grpc.insecure_channel(instance.grpc_address(service)) for service in contracts.servers()}
+    opened = {service: instance.open_channel(service) for service in contracts.servers()}
     yield opened
     for channel in opened.values():
         channel.close()

@@ -19,6 +19,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.grants import merge_grants, read_grants
 from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.process.settings import ConfigurationError
+from tests.support.certificates import Files, make_authority, show
 from tests.support.identity import Issuer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["JournalService"]
@@ -42,15 +43,20 @@ def write_grants(tmp_path, document):
 
 @contextlib.asynccontextmanager
 async def served(tmp_path, grants) -> AsyncIterator[tuple[journal_pb2_grpc.JournalServiceStub, ServiceIdentity]]:
-    """A service with these grants, and the stub and identity of `reporting`, whose public key is in SERVICE_JWKS."""
+    """A service with these grants, and the stub and identity of `reporting`: its public key is in SERVICE_JWKS, and the
+    CA that the service believes issued its certificate.
+    """
     issuer, reporting = Issuer(tmp_path), ServiceIdentity("reporting", ECKey.generate_key("P-256"))
     issuer.admit(reporting)
     interceptor = server.Interceptor("escrow", issuer.verifier(), [SERVICE], grants=grants)
     running = server.build(interceptor, 10)
     journal_pb2_grpc.add_JournalServiceServicer_to_server(Servicer(), running)
-    port = running.add_insecure_port("127.0.0.1:0")
+    authority = make_authority()
+    port = server.bind(running, "127.0.0.1:0", Files(tmp_path, "escrow", authority).load())
     await running.start()
-    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    credentials = show("reporting", authority, authority).to_channel()
+    options = [("grpc.default_authority", "escrow.realco.internal")]
+    async with aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
         yield journal_pb2_grpc.JournalServiceStub(channel), reporting
     await running.stop(None)
 

@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 
 import asyncpg
-import grpc
 import httpx
 import nats
 import psutil
@@ -30,7 +29,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 @pytest.mark.parametrize("service", SERVICE_NAMES)
 def test_each_service_answers_on_its_own_port(instance: Instance, service: str) -> None:
-    with grpc.insecure_channel(instance.grpc_address(service)) as channel:
+    with instance.open_channel(service) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 

@@ -23,6 +23,7 @@ from realco.escrow.v1.escrow_accounts_pb2_grpc import EscrowAccountsServiceStub
 from realco.escrow.v1.journal_pb2_grpc import JournalServiceStub
 from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
 
+from deploy.local.channels import credentials_of, options_of
 from deploy.local.instance import Instance
 from services.chassis.calls.wire import to_timestamp
 from tests.performance import importer, load
@@ -74,9 +75,11 @@ class Edge:
         self._metadata = (("authorization", f"Bearer {instance.issue_token('admin', org=load.ORG)}"),)
         self._importer = importer.sign_in(instance)
         self._urls = {name: instance.database_url(name) for name in ("transactions", "escrow", "distributions")}
-        options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX)]
+        credentials = credentials_of(instance.identity)
+        limit = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX)]
         self._channels = {
-            name: grpc.aio.insecure_channel(instance.grpc_address(name), options=options) for name in self._urls
+            name: grpc.aio.secure_channel(instance.grpc_address(name), credentials, options=[*options_of(name), *limit])
+            for name in self._urls
         }
         self._cpu = {name: _cpu_of(instance.read_pid(name)) for name in self._urls}
         health: Any = health_pb2_grpc.HealthStub  # has no types

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class Ok(BaseHTTPRequestHandler):
@@ -36,7 +37,9 @@ def serve_grpc(port: int) -> None:
     servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     server = grpc.server(ThreadPoolExecutor(2))
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    key, certificate, ca = (Path(os.environ[f"TLS_{name}_FILE"]).read_bytes() for name in ("KEY", "CERTIFICATE", "CA"))
+    credentials = grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
+    server.add_secure_port(f"127.0.0.1:{port}", credentials)
     server.start()
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from deploy.local.channels import credentials_of
 from deploy.local.configuration import Configuration, External
+from deploy.local.identity import Identity
 from deploy.local.programs import CannotStart
 from deploy.local.progress import PlainProgress
 from deploy.local.readiness import grpc_serves, http_answers
@@ -30,8 +32,10 @@ class StandIns:
     def command(self, process: Process) -> list[str]:
         return [sys.executable, "-m", "tests.support.stand_in", self._kinds.get(process.name, "http")]
 
-    def readiness(self, process: Process) -> Callable[[int], bool]:
-        return grpc_serves if self._kinds.get(process.name) == "grpc" else partial(http_answers, path="/")
+    def readiness(self, process: Process, identity: Identity) -> Callable[[int], bool]:
+        if self._kinds.get(process.name) == "grpc":
+            return partial(grpc_serves, service=process.name, credentials=credentials_of(identity))
+        return partial(http_answers, path="/")
 
 
 def nothing(argument: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Calls to a service, from another one or from the gateway: how a channel is made, what is sent again, and how long.
+"""Calls to a service, from another one or from the gateway: what is sent again, and how long.
 
 A service that restarts costs its callers a short wait instead of an error, where sending twice has no second effect:
 what only reads, and what carries the key under which its first answer is kept. A service says who it is and for whom
@@ -8,7 +8,6 @@ it asks; the gateway forwards its caller's own token.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -22,6 +21,8 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from services.chassis.calls.auth import principal_or_none
+from services.chassis.calls.certificates import Certificates
+from services.chassis.calls.channels import open_channel
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import status_in
 from services.chassis.calls.tokens import ServiceIdentity
@@ -37,30 +38,14 @@ PATIENCE_SECONDS = 1.0
 KEY_FIELD = "idempotency_key"
 _PAUSE_SECONDS = 0.05
 _MARGIN_SECONDS = 0.2  # kept for answering our own caller
-_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    # New instances of a service are found soon after an old one is gone.
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
-    # Calls under way notice a dead peer; an idle connection sends nothing, since a server takes idle pings for abuse.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_retries", 0),  # sent again here, where it is known what may be sent twice
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-]
 
 
-def open_channel(address: str, *interceptors: aio.ClientInterceptor) -> aio.Channel:
-    """A channel to all instances of a service, in turn. `address` is `host:port`; the host may be a name of several."""
-    return aio.insecure_channel(f"dns:///{address}", options=_OPTIONS, interceptors=interceptors)
-
-
-def channel(address: str, identity: ServiceIdentity, callee: str) -> aio.Channel:
+def channel(
+    address: str, identity: ServiceIdentity, callee: str, certificates: Certificates | None = None
+) -> aio.Channel:
     """A service's channel to another one, named `callee`: what is sent there proves nothing anywhere else."""
     as_service = _AsService(identity, callee)
-    as_service.channel = open_channel(address, as_service)
+    as_service.channel = open_channel(address, callee, certificates, as_service)
     return as_service.channel
 
 

@@ -25,9 +25,11 @@ from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.answer import answer_metadata, begin_answer
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.certificates import Certificates, is_connection_of
 from services.chassis.calls.client import ACTOR_TOKEN
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.calls.grants import Grants, merge_grants
+from services.chassis.calls.issuers import not_acceptable
 from services.chassis.calls.parties import NoParties, Parties, find_parties
 from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
@@ -42,6 +44,8 @@ from services.chassis.values.ids import new_id
 
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MAX = 60.0
+# A certificate is looked at when a connection begins: none outlives one that has expired by much more.
+_CONNECTION_SECONDS_MAX = 3600.0
 _RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 # Health and reflection say nothing about anybody.
 _INFRASTRUCTURE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -156,7 +160,7 @@ class Interceptor(aio.ServerInterceptor):
         async with asyncio.timeout(seconds):
             if rule.public:
                 return await handler.unary_unary(self._request(raw, handler), context)
-            principal = await self._identify(metadata, rule)
+            principal = await self._identify(metadata, rule, context)
             structlog.contextvars.bind_contextvars(
                 principal=principal.subject, org=principal.org_id, actor=principal.person
             )
@@ -171,13 +175,16 @@ class Interceptor(aio.ServerInterceptor):
                 withhold(answer, principal)
                 return answer
 
-    async def _identify(self, metadata: Mapping[str, str], rule: Rule) -> Principal:
+    async def _identify(self, metadata: Mapping[str, str], rule: Rule, context: Context) -> Principal:
         """Who calls: a person, a service, or a person whose call a service passes on with the person's own token."""
         principal = await self._verifier.verify(
             _bearer(metadata),
             org_id=metadata.get("x-realco-org"),
             on_behalf_of=metadata.get("x-realco-on-behalf-of-bin"),
         )
+        if principal.service and not is_connection_of(principal.service, context.auth_context()):
+            log.warning("token_of_another_process", principal=principal.subject, peer=context.peer())
+            raise not_acceptable()
         token = metadata.get(ACTOR_TOKEN)
         if token is None:
             return principal
@@ -243,7 +250,9 @@ def _bearer(metadata: Mapping[str, str]) -> str:
     return token
 
 
-def build(interceptor: Interceptor, concurrent_rpcs_max: int) -> aio.Server:
+def build(
+    interceptor: Interceptor, concurrent_rpcs_max: int, connection_seconds_max: float = _CONNECTION_SECONDS_MAX
+) -> aio.Server:
     """A server with limits: what exceeds them is refused at once instead of queued."""
     return aio.server(
         interceptors=[interceptor],
@@ -252,5 +261,17 @@ def build(interceptor: Interceptor, concurrent_rpcs_max: int) -> aio.Server:
             ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.so_reuseport", 0),  # two services on one port by mistake must not share its calls
+            ("grpc.max_connection_age_ms", int(connection_seconds_max * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(DEADLINE_SECONDS_MAX * 1000)),
         ],
     )
+
+
+def bind(running: aio.Server, address: str, certificates: Certificates | None) -> int:
+    """The port in use; 0 where it cannot be had. Without certificates, connections are not encrypted here."""
+    try:
+        if certificates is None:
+            return running.add_insecure_port(address)
+        return running.add_secure_port(address, certificates.to_server())
+    except RuntimeError:
+        return 0

@@ -22,6 +22,7 @@ from nats.js import JetStreamContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.calls import client, server
+from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
 from services.chassis.calls.serving import add_servicer, interface_of
@@ -65,6 +66,7 @@ class Runtime:
         assert settings.service_key_file is not None  # required before
         self.identity = ServiceIdentity.load(name, settings.service_key_file)
         self.verifier = Verifier(settings, name)
+        self.certificates = Certificates.load(name, settings)
         assert settings.event_key_file is not None  # required before
         self.event_key = EventKey.load(name, settings.event_key_file)
         self.event_keys = EventKeys(settings.event_jwks)
@@ -117,7 +119,7 @@ class Runtime:
         """
         if service_name not in self._channels:
             address = addresses_of([service_name])[service_name]
-            self._channels[service_name] = client.channel(address, self.identity, service_name)
+            self._channels[service_name] = client.channel(address, self.identity, service_name, self.certificates)
         return self._channels[service_name]
 
     async def close_channels(self) -> None:
@@ -173,10 +175,7 @@ class Runtime:
             names = [interface_of(servicer).full_name for servicer in servicers]
             _reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], grpc_server)
         address = f"{self.settings.bind_host}:{self.settings.grpc_port}"
-        try:
-            self.port = grpc_server.add_insecure_port(address)
-        except RuntimeError:
-            self.port = 0
+        self.port = server.bind(grpc_server, address, self.certificates)
         if self.port == 0:
             raise BootError(f"GRPC_PORT: {address} cannot be bound; is another process using it?")
         return grpc_server, readiness

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ADDRESS = re.compile(r"\S+:\d{1,5}")
 
 
@@ -49,6 +49,13 @@ class Settings(BaseSettings):
     issuers_file: Path | None = None
     service_jwks: str = ""
     service_key_file: Path | None = None
+    # What it shows at the other end of a connection, and whose certificates it believes there: see
+    # services/chassis/calls/certificates.py.
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_ca_file: Path | None = None
+    # A service mesh encrypts every connection and checks who is at its other end; nothing here does.
+    tls_left_to_mesh: bool = False
     # What this service signs its events with, and the public keys of all services that tell any: a JWKS.
     event_key_file: Path | None = None
     event_jwks: str = ""
@@ -81,7 +88,7 @@ class Settings(BaseSettings):
     @field_validator("clock_file")
     @classmethod
     def _is_of_a_local_instance(cls, file: Path | None, given: ValidationInfo) -> Path | None:
-        is_local = given.data.get("environment") == "local" and given.data.get("bind_host") in _LOOPBACK
+        is_local = given.data.get("environment") == "local" and given.data.get("bind_host") in LOOPBACK
         if file is not None and not is_local:
             raise ValueError("is for a local instance alone: ENVIRONMENT=local, on a loopback address")
         return file

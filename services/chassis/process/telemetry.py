@@ -43,6 +43,10 @@ CONSUMER_FAULTS = Gauge(
     "realco_consumer_faults", "What is wrong with a durable consumer, by count.", ["consumer", "stream"]
 )
 STREAM_FAULTS = Gauge("realco_stream_faults", "What is wrong with a stream of events, by count.", ["stream"])
+CERTIFICATE_EXPIRES_SECONDS = Gauge(
+    "realco_certificate_expires_timestamp_seconds",
+    "When the process's certificate expires, in seconds since 1970.",
+)
 JOB_RUNS = Counter("realco_job_runs_total", "Runs of a job.", ["job", "outcome"])
 
 _SECRET_KEY = re.compile(

@@ -110,6 +110,11 @@ MACHINE_PREFIXES = (SERVICE_PREFIX, "key:")
 _NAME_BYTES_MAX = 255
 
 
+def connection_name(process: str) -> str:
+    """What the certificate of a process of ours names it as, wherever it runs. `.internal` is nobody's in public."""
+    return f"{process}.realco.internal"
+
+
 def is_name(text: str) -> bool:
     """Whether it can name somebody: one line, neither too long nor with blanks at its ends."""
     return 0 < len(text.encode("utf-8", "replace")) <= _NAME_BYTES_MAX and not find_fault(text) and text == text.strip()

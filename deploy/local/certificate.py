@@ -1,0 +1,31 @@
+"""Issues a certificate for a process of your own and prints its folder: `python -m deploy.local.certificate NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from deploy.local.identity import Identity
+from deploy.local.places import default_data_dir, resolve_folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.certificate", description=__doc__)
+    parser.add_argument("name", help="whose it is, such as reporting")
+    parser.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    identity = Identity(given.data_dir)
+    if not os.access(identity.ca_file, os.R_OK):
+        print(
+            f"There is no instance of yours in {given.data_dir}: start one with `make run`, "
+            "or name the folder of another with DATA_DIR=.",
+            file=sys.stderr,
+        )
+        return 1
+    print(identity.write_certificate(given.name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
