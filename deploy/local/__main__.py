@@ -73,6 +73,7 @@ def announce(configuration: Configuration, seconds: float) -> None:
         f"  REST        {base}/api/v1",
         f"  reference   {base}/docs and {base}/openapi.json",
         f"  gRPC        {', '.join(f'{service} {LOOPBACK}:{ports[service]}' for service in SERVICE_NAMES)}",
+        f"              with the certificate in {configuration.data_dir}/certificates/client",
         f"  events      nats://{nats}" + (f", user subscriber, password in {password}" if password.exists() else ""),
         f"              .venv/bin/python docs/subscriber.py {listen_to} {quote(str(event_keys))}",
         f"  metrics     http://{LOOPBACK}:PORT/metrics with PORT {', '.join(metrics)}",

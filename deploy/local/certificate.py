@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 
 from deploy.local.identity import Identity
-from deploy.local.places import default_data_dir, resolve_folder
+from deploy.local.places import default_data_dir, explain_absent, resolve_folder
+
+# As grants name a service; it becomes a part of a DNS name.
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,13 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="whose it is, such as reporting")
     parser.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
     given = parser.parse_args(arguments)
+    if not _NAME.fullmatch(given.name):
+        parser.error(f"a name is lower-case letters, digits and hyphens, not {given.name!r}")
     identity = Identity(given.data_dir)
     if not os.access(identity.ca_file, os.R_OK):
-        print(
-            f"There is no instance of yours in {given.data_dir}: start one with `make run`, "
-            "or name the folder of another with DATA_DIR=.",
-            file=sys.stderr,
-        )
+        print(explain_absent(given.data_dir), file=sys.stderr)
         return 1
     print(identity.write_certificate(given.name))
     return 0

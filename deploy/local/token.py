@@ -7,7 +7,7 @@ import os
 import sys
 
 from deploy.local.identity import LIFETIME_SECONDS, ORGANIZATION, SUBJECTS, Identity
-from deploy.local.places import default_data_dir, resolve_folder
+from deploy.local.places import default_data_dir, explain_absent, resolve_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,11 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     identity = Identity(given.data_dir)
     if not os.access(identity.jwks_file, os.R_OK):
-        print(
-            f"There is no instance of yours in {given.data_dir}: start one with `make run`, "
-            "or name the folder of another with DATA_DIR=.",
-            file=sys.stderr,
-        )
+        print(explain_absent(given.data_dir), file=sys.stderr)
         return 1
     org, person = given.org or ORGANIZATION, given.person or None
     print(identity.issue_token(given.role, given.sub or None, org, given.lifetime, person=person))

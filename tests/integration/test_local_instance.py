@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 
 import asyncpg
+import grpc
 import httpx
 import nats
 import psutil
@@ -28,8 +29,14 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 
 @pytest.mark.parametrize("service", SERVICE_NAMES)
-def test_each_service_answers_on_its_own_port(instance: Instance, service: str) -> None:
-    with instance.open_channel(service) as channel:
+def test_each_service_answers_on_its_own_port_whoever_shows_the_certificate_for_people(
+    instance: Instance, service: str
+) -> None:
+    folder = instance.data_dir / "certificates" / "client"
+    files = (instance.data_dir / "ca.pem", folder / "key.pem", folder / "certificate.pem")
+    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+    options = [("grpc.default_authority", f"{service}.realco.internal")]
+    with grpc.secure_channel(instance.grpc_address(service), credentials, options) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 

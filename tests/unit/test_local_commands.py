@@ -55,8 +55,9 @@ def test_a_folder_that_cannot_be_used_is_answered_with_what_to_do(tmp_path: Path
     assert "Traceback" not in refused.stderr
 
 
-def test_a_token_for_no_instance_says_how_to_start_one(tmp_path: Path) -> None:
-    refused = local("deploy.local.token", "--data-dir", str(tmp_path))
+@pytest.mark.parametrize("command", [["token"], ["certificate", "reporting"]], ids=" ".join)
+def test_what_an_instance_issues_is_not_to_be_had_without_one(tmp_path: Path, command: list[str]) -> None:
+    refused = local(f"deploy.local.{command[0]}", *command[1:], "--data-dir", str(tmp_path))
     assert refused.returncode == 1
     assert "start one with `make run`" in refused.stderr
 

@@ -12,7 +12,9 @@ from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
 from deploy.local.secrets import Secrets
 from deploy.topology import INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
+from services.chassis.calls.certificates import Certificates
 from services.chassis.data.approval_policy import read_policy
+from services.chassis.process.settings import Settings
 
 NAMES = [*(process.name for process in PROCESSES), *(f"migrate-{service}" for service in SERVICE_NAMES), "provisioner"]
 
@@ -67,7 +69,18 @@ def test_a_process_finds_its_own_secrets_and_nobody_elses(
     folder = Path(configuration.environment(process)["SECRETS_DIR"])
     found = {file.name: file.read_text() for file in folder.iterdir()}
     keys = {"service_key.pem", "event_key.pem", "sandbox_bank_webhook_secret", "data.key"}
+    keys |= {"tls_key.pem", "tls_certificate.pem"}
     assert {name: text for name, text in found.items() if name not in keys} == files
+
+
+@pytest.mark.parametrize("process", NAMES)
+def test_who_calls_services_or_is_one_has_a_certificate_of_its_own(configuration: Configuration, process: str) -> None:
+    configuration.identity.prepare()
+    settings = Settings(**{key.lower(): value for key, value in configuration.environment(process).items()})
+    if process in (*SERVICE_NAMES, "gateway"):
+        assert Certificates.load(process, settings) is not None
+    else:
+        assert settings.tls_key_file is None
 
 
 def test_the_bank_and_transactions_share_the_webhook_secret(configuration: Configuration) -> None:
