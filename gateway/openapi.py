@@ -37,6 +37,7 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   with another body it is refused (`IDEMPOTENCY_KEY_REUSED`).
 - **What needs a second person** is answered 202 with the approval that waits: nothing else was done. 201 says that
   something was created, 200 that something was done.
+- **Etags**: `If-Match` takes the field `etag` of an answer as it is, or its header `ETag`, which has quotes around it.
 - **Rates** are counted by caller: `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) of each
   answer say how many requests are left, 429 and `Retry-After` when to come back.
 - **Refusals** are problem details (RFC 9457); act on `code`.
@@ -44,7 +45,7 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 _PATCH = """\
 The fields that the body has are changed, the others stay; `null` takes a field away where its description says so.
 `metadata` is replaced as a whole, not merged key by key: the body is no merge patch of RFC 7396, and
-`application/merge-patch+json` is refused. `If-Match` names the version that was read."""
+`application/merge-patch+json` is refused. `If-Match` names the version that was read, by its `etag`."""
 _SNAKE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
 _ERROR_STATUSES = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 429, 431, 500, 503, 504)
 # Decisions, which are kept under their key and given again.

@@ -53,21 +53,18 @@ class Side(Enum):
 class Schemas:
     """Component schemas by name, added as they are referred to.
 
-    A message has one schema, but where requests and answers differ about it: then requests have `<name>Input`. In a
-    request is required what must be given, and an enum lists the values that are taken; in an answer is required what
-    is always there, and an enum is any text, with the values known today.
+    What a request holds is `<name>Input`, whether an answer has it too or not: one day it may, and a name that
+    generated code has never changes. In a request is required what must be given, and an enum lists the values that are
+    taken; in an answer is required what is always there, and an enum is any text, with the values known today.
     """
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
-        self._answers = contracts.messages_within(method.output_type for method in contracts.methods())
         self._owners: dict[str, str] = {}
 
     def reference(self, descriptor: Descriptor, side: Side) -> Schema:
         """A `$ref` to the message's schema."""
-        name = self._name(descriptor.full_name)
-        if self._has_two(descriptor):
-            name += side.value
+        name = self._name(descriptor.full_name) + ("" if descriptor.full_name == _MONEY else side.value)
         if name not in self.components:
             self.components[name] = {}  # a message that holds itself refers to this
             self.components[name] = self.message(descriptor, side)
@@ -84,7 +81,7 @@ class Schemas:
         required = [field.json_name for field in fields if must(field)]
         if required:
             schema["required"] = required
-        if side is Side.REQUEST and (descriptor not in self._answers or self._has_two(descriptor)):
+        if side is Side.REQUEST and descriptor.full_name != _MONEY:
             schema["additionalProperties"] = False
         comment = contracts.comments().get(descriptor.full_name)
         if comment:
@@ -119,9 +116,6 @@ class Schemas:
         if description:
             schema["description"] = description
         return schema
-
-    def _has_two(self, descriptor: Descriptor) -> bool:
-        return descriptor in self._answers and _sides_differ(descriptor)
 
     def _value(self, field: FieldDescriptor, rules: Any, side: Side) -> Schema:
         if field.type == FieldDescriptor.TYPE_ENUM:
@@ -172,20 +166,6 @@ class Schemas:
         if owner != full_name:
             raise ValueError(f"two schemas called {name}: {owner} and {full_name}")
         return name
-
-
-def _sides_differ(descriptor: Descriptor) -> bool:
-    """True if a request and an answer say other things of this message, or of one within it."""
-    return any(
-        (
-            field.type == FieldDescriptor.TYPE_ENUM
-            or (rules_of(field).ByteSize() > 0 and message.full_name != _MONEY)
-            or _must_be_given(field) != always_there(field)
-        )
-        for message in contracts.messages_within([descriptor])
-        if message.full_name not in _STRING_LIKE and not message.GetOptions().map_entry
-        for field in message.fields
-    )
 
 
 def _must_be_given(field: FieldDescriptor) -> bool:

@@ -81,12 +81,15 @@ class _Comparison:
                 yield from self._schemas(name, content["schema"], found["schema"], of_request=of_request)
 
     def _schemas(self, name: str, before: Json, after: Json, *, of_request: bool) -> Iterator[str]:
-        reference = before.get("$ref")
-        if reference is not None and after.get("$ref") == reference:
-            if (reference, of_request) in self._compared:
+        references = [described.get("$ref", "").rpartition("/")[2] for described in (before, after)]
+        if references[0]:
+            # Generated code has a type of this name here.
+            if references[1] != references[0]:
+                yield f"{name}: the schema was {references[0]}, is {references[1] or 'without a name'}"
+            if (references[0], of_request) in self._compared:
                 return
-            self._compared.add((reference, of_request))
-            name = reference.rpartition("/")[2]
+            self._compared.add((references[0], of_request))
+            name = references[0]
         was, now = self._resolve(self.before, before), self._resolve(self.after, after)
         if was.get("type") != now.get("type"):
             yield f"{name}: type was {was.get('type')}, is {now.get('type')}"

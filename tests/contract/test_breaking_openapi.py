@@ -43,6 +43,13 @@ NARROWING_OF_OPENAPI: list[tuple[str, Edit, str]] = [
         "schema Hold.Status is gone",
     ),
     (
+        "a field has a schema of another name, and the first is still there",
+        lambda d: d["components"]["schemas"]["NewJournalEntryInput"]["properties"]["legs"].update(
+            items={"$ref": "#/components/schemas/Hold"}
+        ),
+        "the schema was LegInput, is Hold",
+    ),
+    (
         "a field of a request is required",
         lambda d: d["components"]["schemas"]["CreateEscrowAccountRequest"]["required"].append("custodianAccountLast4"),
         "CreateEscrowAccountRequest.custodianAccountLast4 is required now",

@@ -148,8 +148,8 @@ def test_the_rules_of_a_field_are_keywords_of_its_schema():
     assert request["properties"]["description"]["maxLength"] == 200
     assert "must be more than zero" in request["properties"]["amount"]["description"]
     assert "idempotencyKey" not in request["properties"]
-    assert schema("NewJournalEntry")["properties"]["legs"]["maxItems"] == 1000
-    assert "must be more than zero" in schema("Leg")["properties"]["amount"]["description"]
+    assert schema("NewJournalEntryInput")["properties"]["legs"]["maxItems"] == 1000
+    assert "must be more than zero" in schema("LegInput")["properties"]["amount"]["description"]
     terms = schema("WaterfallTermsInput")["properties"]
     assert terms["tiers"]["maxItems"] == 16
     review = schema("ReviewComplianceCheckRequest")["properties"]["decision"]

@@ -61,6 +61,16 @@ def test_a_request_names_all_it_does_wrong_and_repeats_nothing(changes, fields):
         assert not isinstance(value, str) or value == "" or value not in str(refusal.value)
 
 
+def test_a_key_of_metadata_that_is_wrong_is_named():
+    request = hold()
+    request.metadata.update({"good": "1", "bad key": "1", f"o.k{'x' * 99}": "1"})
+    with pytest.raises(InvalidField) as refusal:
+        validation.validate(request)
+    rule = "must have 1 to 64 letters, digits, underscores and hyphens"
+    faults = refusal.value.fields["metadata[*]"].split("; ")
+    assert sorted(faults) == [f"the key 'bad key' {rule}", f"the key 'o.k{'x' * 61}' {rule}"]
+
+
 @pytest.mark.parametrize("number", [0, 99])
 def test_the_values_of_an_enum_are_called_by_their_names(number):
     with pytest.raises(InvalidField) as refusal:

@@ -3,7 +3,7 @@
 Rules are those of `buf.validate` (protovalidate), and some that hold for every field of a kind and so stand nowhere in
 the protos: texts, times and days are such as a store gives back as it took them, and a range begins before it ends.
 They are checked in the gateway and again in each service. Answers name the field and what is wrong with it, never the
-value.
+value; a map's key only where it is itself what is wrong.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired
 
 _VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
+_KEY_MAX = 64  # letters of a key that is wrong are repeated
 _UNKNOWN_MAX = 16  # that are named: an answer's headers do not take any number of them
 
 
@@ -127,7 +128,12 @@ def _text(violation: protovalidate.ViolationPb, request: Message) -> str:
         rules = _field(violation, request).GetOptions().Extensions[extension]
         strings = rules.repeated.items.string if rules.HasField("repeated") else rules.string
         return str(strings.Extensions[rules_pb2.pattern_words])
-    return violation.message or f"breaks the rule {violation.rule_id}"
+    about = violation.message or f"breaks the rule {violation.rule_id}"
+    if not violation.for_key:
+        return about
+    # Which of up to fifty it is, only the key can say.
+    key = str(_elements(violation)[-1].subscript.value)[:_KEY_MAX]
+    return f"the key '{''.join(letter if letter.isprintable() else '?' for letter in key)}' {about}"
 
 
 def _field(violation: protovalidate.ViolationPb, request: Message) -> FieldDescriptor:

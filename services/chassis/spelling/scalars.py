@@ -25,7 +25,8 @@ _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_ETAG = re.compile(r'"([\x21\x23-\x7e]{1,255})"')
+# `*` and the weak `W/"…"` of RFC 9110 say that any version will do, or one like it: no promise that we keep.
+_ETAG = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([0-9A-Za-z_-]{1,255})')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Read = Callable[[Any], Any]
@@ -62,11 +63,11 @@ def read_int64(value: Any) -> int:
 
 
 def read_etag(value: Any) -> str:
-    """What `If-Match` names: one strong entity tag, in the quotes `ETag` has."""
+    """What `If-Match` names: one strong entity tag, in the quotes that `ETag` has, or bare as the field `etag` is."""
     match = _ETAG.fullmatch(value)
     if match is None:
-        raise ValueError("must be one entity tag in quotes, as ETag gave it")
-    return str(match.group(1))
+        raise ValueError('must be one etag: "9f2c…" as the header ETag gave it, or 9f2c… as the field etag did')
+    return str(match.group(1) or match.group(2))
 
 
 def text_to_bool(text: str) -> bool:
