@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +18,17 @@ from realco.type.v1 import access_pb2, approval_pb2, money_pb2
 from gateway import contracts
 from gateway.openapi_schemas import Schemas, Side
 from services.chassis.approvals.messages import to_content
-from services.chassis.approvals.requests import build_answer, find_answer_type, find_result_id, name_kind
+from services.chassis.approvals.requests import build_answer, find_answer_type, find_result_id, name_kind_of
+from services.chassis.approvals.service import APPROVALS_SERVICE
 from services.chassis.calls.access import rules_of
+from services.chassis.calls.approval_kinds import list_approval_kinds
+from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.serving import servers_of
 from services.chassis.spelling.descriptors import is_required
 from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.money import Money
 
+ROOT = Path(__file__).parents[2]
 _ACCESS: Any = access_pb2.access
 _FOUR_EYES: Any = approval_pb2.four_eyes
 METHODS = [method for service in contracts.services() for method in service.methods]
@@ -91,7 +99,7 @@ def fill(message: Any) -> Any:
 def test_what_was_asked_for_stands_in_the_content_as_rest_takes_it(method):
     request = fill(GetMessageClass(method.input_type)())
     details = ApprovalDetails("", "", amount=Money(0, "USD"), changes=(Change("amount", Money(0, "USD"), None),))
-    content = json.loads(to_content(name_kind(type(request)), "org_1", request, details, name="request"))
+    content = json.loads(to_content(name_kind_of(type(request)), "org_1", request, details, name="request"))
     schemas = Schemas()
     without = frozenset({"idempotency_key", "validate_only"})
     change = schemas.reference(approval_pb2.Approval.Change.DESCRIPTOR, Side.ANSWER)
@@ -125,3 +133,26 @@ def test_of_a_resource_that_waits_stands_what_is_decided_on_and_all_of_that():
     empty = distributions_pb2.DistributionContent()
     content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", empty, details, name="resource"))
     assert content["resource"] == {"allocations": []}
+
+
+class Anything:
+    """Has whatever it is asked for, and does none of it."""
+
+    def __getattr__(self, name: str) -> Anything:
+        return self
+
+
+def test_the_contracts_name_every_kind_of_approval_that_a_service_asks_for_and_no_other():
+    """The rules of an organization may be about these; an admin may decide each."""
+    found: list[str] = []
+    for service in servers_of(APPROVALS_SERVICE):
+        approvals = import_module(f"services.{service}.approvals").build_approvals(Anything())
+        with acting_as(Principal("admin-1", "admin", "org-1")):
+            found += approvals.list_decidable_kinds()
+    assert sorted(found) == sorted(list_approval_kinds())
+
+
+def test_the_page_about_approvals_explains_every_kind():
+    page = (ROOT / "docs" / "approvals.md").read_text()
+    table = page.partition("## The kinds of approvals")[2]
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == list_approval_kinds()

@@ -7,12 +7,14 @@ from datetime import timedelta
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
+from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from tests.support.distributions import ACCOUNT, CLOSING, START, DistributionsHarness, effects_of, refusal_of
 from tests.support.peers.transactions import fail_payout
 
@@ -55,6 +57,22 @@ async def test_a_closing_is_asked_for_shown_whole_and_done_once_another_person_a
     await service.work()
     assert (await service.get(offering)).status == opb.Offering.CLOSED
     assert service.wire.persons["ReleaseSubscriptions"] == "admin-3", "in the name of its maker"
+
+
+async def test_where_the_rules_want_two_to_approve_a_closing_the_notary_hears_both_before_it_is_done(
+    service: DistributionsHarness,
+) -> None:
+    offering = await full_offering(service)
+    rule = ApprovalRule(kinds={"CLOSE_OFFERING"}, currency="USD", amount_minor_from=150_00, approvers_needed=2)
+    service.database.policy = ApprovalPolicy(all_organizations=(rule,))
+    approval = await ask_to_close(service, offering)
+    first = await service.grant(approval, "admin-2")
+    assert (first.status, (await service.get(offering)).status) == (Approval.PENDING, opb.Offering.OPEN)
+    done = await service.grant(first, "admin-4")
+    assert (done.status, [each.approved_by for each in done.approvers]) == (Approval.EXECUTED, ["admin-2", "admin-4"])
+    heard = [type(each) for each in service.compliance.said]
+    assert heard == [notary_pb2.RecordRequestRequest, *[notary_pb2.RecordApprovalRequest] * 2]
+    assert (await service.get(offering)).status == opb.Offering.CLOSING
 
 
 async def test_what_the_gates_refuse_is_not_asked_for(service: DistributionsHarness) -> None:

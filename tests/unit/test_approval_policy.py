@@ -98,7 +98,7 @@ def test_without_rules_one_other_person_decides_within_seven_days() -> None:
             "valid_for_hours: Input should be less",
         ),
         ({"all_organizations": [{"kinds": []}]}, "kinds: "),
-        ({"all_organizations": [{"kinds": ["close offering"]}]}, "kinds.0: "),
+        ({"organizations": {ORG: [{"kinds": [CLOSE, "CLOSE_OFERING"]}]}}, "CLOSE_OFERING is no kind of approval"),
         ({"all_organizations": [{"amount_minor_from": 5}]}, "currency and amount_minor_from stand there both"),
         ({"all_organizations": [{"currency": "USD"}]}, "currency and amount_minor_from stand there both"),
         ({"all_organizations": [{"currency": "usd", "amount_minor_from": 5}]}, "usd is no currency"),

@@ -18,6 +18,7 @@ from realco.type.v1 import approval_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import find_rpc
+from services.chassis.calls.approval_kinds import name_kind
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import ApprovalDetails
 
@@ -42,7 +43,7 @@ class RequestKind(Generic[Request]):
 
     @property
     def name(self) -> str:
-        return name_kind(self.request_type)
+        return name_kind_of(self.request_type)
 
     @property
     def answer_type(self) -> type[Message]:
@@ -65,9 +66,9 @@ def by_command(
     return execute
 
 
-def name_kind(request_type: type[Message]) -> str:
-    """`PostJournalEntryRequest` -> `POST_JOURNAL_ENTRY`."""
-    return _separate_words(request_type.DESCRIPTOR.name.removesuffix("Request")).upper()
+def name_kind_of(request_type: type[Message]) -> str:
+    """What a person asks for by such a request."""
+    return name_kind(request_type.DESCRIPTOR.name)
 
 
 def find_answer_type(request_type: type[Message]) -> type[Message]:
@@ -86,12 +87,8 @@ def build_answer(answer_type: type[Message], done: Message) -> Message:
 def find_result_id(answer: Message) -> str | None:
     """The id of what was made or changed: a Hold's `hold_id`. None where it has none of its own, as a batch."""
     done: Any = getattr(answer, _find_done(type(answer)))
-    name = _separate_words(done.DESCRIPTOR.name).lower() + "_id"
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", done.DESCRIPTOR.name).lower() + "_id"
     return getattr(done, name, "") or None
-
-
-def _separate_words(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name)
 
 
 def _find_done(answer_type: type[Message]) -> str:

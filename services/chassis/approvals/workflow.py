@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.notary import Witnessed
-from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind
+from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
@@ -342,7 +342,7 @@ class Approvals:
         return rule_of(resource.approvals.rpc or _APPROVE)
 
     def _kind_of(self, request: Message) -> RequestKind[Any]:
-        return self._requests[name_kind(type(request))]
+        return self._requests[name_kind_of(type(request))]
 
 
 def _begin_execution(approved: Approval) -> Approval:

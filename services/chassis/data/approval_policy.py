@@ -5,14 +5,17 @@ The file APPROVAL_POLICY_FILE is JSON, and one file serves all services; `Approv
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.approval_kinds import list_approval_kinds
 from services.chassis.calls.auth import current_principal, is_organization
 from services.chassis.process.settings import ConfigurationError
-from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalTerms, decide_terms
+from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule, ApprovalTerms, decide_terms
 from services.chassis.values.money import Money
 
 _SETTING = "APPROVAL_POLICY_FILE"
@@ -36,7 +39,14 @@ def read_policy(path: Path | None) -> ApprovalPolicy:
         raise ConfigurationError(f"{_SETTING}: {path.name}: {'; '.join(faults)}") from None
     if wrong := [name for name in policy.organizations if not is_organization(name)]:
         raise ConfigurationError(f"{_SETTING}: {path.name}: {wrong[0]!r} is no name of an organization")
+    named = {kind for rule in _list_all_rules(policy) for kind in rule.kinds or ()}
+    if unknown := sorted(named - list_approval_kinds()):
+        raise ConfigurationError(f"{_SETTING}: {path.name}: {unknown[0]} is no kind of approval")
     return policy
+
+
+def _list_all_rules(policy: ApprovalPolicy) -> Iterable[ApprovalRule]:
+    return chain(policy.all_organizations, *policy.organizations.values())
 
 
 def bind_policy(connection: AsyncConnection, policy: ApprovalPolicy) -> None:

@@ -21,8 +21,6 @@ from services.chassis.values.money import Money
 APPROVERS_MAX = 5
 _HOUR = timedelta(hours=1)
 
-KindName = Annotated[str, Field(pattern=r"^[A-Z][A-Z_]{0,63}$")]
-
 
 @dataclass(frozen=True, slots=True)
 class ApprovalTerms:
@@ -50,7 +48,7 @@ class ApprovalRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kinds: Annotated[frozenset[KindName], Field(min_length=1)] | None = None
+    kinds: Annotated[frozenset[str], Field(min_length=1)] | None = None
     currency: str | None = None
     amount_minor_from: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
     approvers_needed: Annotated[int, Field(ge=1, le=APPROVERS_MAX)] = 1
