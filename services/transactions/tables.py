@@ -177,6 +177,12 @@ transactions = sa.Table(
         " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
         name="approved_by_a_person",
     ),
+    sa.CheckConstraint(
+        # What came by wire or check has no bank account: a person says how it stands, and no job asks.
+        "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING') AND (bank_account_id IS NULL"
+        " OR finality = 'FINAL' OR status NOT IN ('PENDING_SETTLEMENT', 'SETTLED', 'COMPLETED'))",
+        name="work_is_due",
+    ),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
     _one_of("type", *TYPES),
@@ -218,8 +224,9 @@ transactions = sa.Table(
     info=sealed(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
         *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
-        *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "provider"),
-        *("provider_reference", "bank_reference", "finality", "created_by", "approved_by", "confirmed_by"),
+        *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
+        *("first_presented_at", "provider", "provider_reference", "bank_reference", "finality"),
+        *("created_by", "approved_by", "confirmed_by"),
         *("settled_at", "return_risk_end_at", "final_at", "escrow_booked"),
     ),
 )

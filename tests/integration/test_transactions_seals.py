@@ -55,7 +55,7 @@ async def invented(service: TransactionsHarness) -> str:
     real = await service.payout()
     columns = (
         "type, payment_method, currency, escrow_account_id, party_id, bank_account_id, account_number_digest,"
-        " provider, created_by, created_at, updated_at, seal"
+        " provider, created_by, created_at, updated_at, due_at, seal"
     )
     copy = (
         f"INSERT INTO transactions (org_id, transaction_id, status, version, amount_minor, {columns})"

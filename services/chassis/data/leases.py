@@ -5,6 +5,8 @@
   records an outcome names the epoch it took; a worker that was thought dead finds another and records nothing
   (reliability rule c23).
 - `tries` counts how often the row was taken since it last got on.
+- Nothing is put off for more than a day, and the database refuses a later `due_at`: whoever can write there cannot
+  hide work for good.
 - Whoever changes a row for another reason, and so makes a running lease meaningless, lets its `epoch` grow, too.
 """
 
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 # Three times the longest remote call: whoever works on a row has ended, or is taken for dead.
 LEASE_MS = 15_000
+PAUSE_MAX_MS = 24 * 3_600_000
 _BACKOFF_MS = (500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000)
 
 
@@ -122,5 +125,5 @@ async def postpone(
         least_ms: Not earlier than in so many milliseconds, as somebody who was asked wishes.
     """
     tries = int(taken["tries"])
-    pause_ms = max(add_jitter(backoff_ms(tries)), least_ms)
+    pause_ms = min(max(add_jitter(backoff_ms(tries)), least_ms), PAUSE_MAX_MS)
     return await finish(tx, table, taken, tries=tries, due_at=due_in(pause_ms), **changes)

@@ -15,6 +15,7 @@ from alembic import context
 
 from services.chassis.data import heard_persons, rights, tables
 from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS
+from services.chassis.data.leases import PAUSE_MAX_MS
 
 # `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
 Op = Any
@@ -67,6 +68,12 @@ WHEN (NEW.version <= OLD.version) EXECUTE FUNCTION realco_refuse()
 _REFUSE_OLD_STATE = """
 CREATE OR REPLACE TRIGGER refuse_old_state BEFORE UPDATE OF version ON {table} FOR EACH ROW
 WHEN (NEW.version < OLD.version) EXECUTE FUNCTION realco_refuse()
+"""
+
+# Work that is put off for longer than any pause of ours is work that somebody hides.
+_REFUSE_FAR = f"""
+CREATE OR REPLACE TRIGGER refuse_far BEFORE INSERT OR UPDATE OF due_at ON {{table}} FOR EACH ROW
+WHEN (NEW.due_at > clock_timestamp() + interval '{PAUSE_MAX_MS} milliseconds') EXECUTE FUNCTION realco_refuse()
 """
 
 _APPROVAL_MOVES = """
@@ -162,6 +169,8 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
             _hide(op, name, roles)
         if {"version", "seal"} <= columns:
             op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name)))
+        if "due_at" in columns:
+            op.execute(_REFUSE_FAR.format(table=_quoted(op, name)))
 
 
 # The functions that a service calls; those of extensions stay as they are.

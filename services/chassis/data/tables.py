@@ -163,6 +163,7 @@ approvals = sa.Table(
     sa.CheckConstraint(
         "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)", name="approvals_approvers"
     ),
+    sa.CheckConstraint("status <> 'APPROVED' OR due_at IS NOT NULL", name="approvals_due_until_done"),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
     sa.Index("approvals_resource", "org_id", "resource_id"),
     sa.Index("approvals_pending", "expires_at", postgresql_where=sa.text("status = 'PENDING'")),

@@ -13,8 +13,8 @@ ROWS = (
     (
         "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
         " amount_minor, currency, escrow_account_id, party_id, bank_account_id, account_number_digest, provider,"
-        " created_by, created_at, updated_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', NULL, 1, 'ACH', 100,"
-        " 'USD', 'esc_1', 'pty_1', 'ba_1', 'd', 'sandbox', 'ann', now(), now())"
+        " created_by, created_at, updated_at, due_at) VALUES ('org_1', 'txn_1', 'DEPOSIT', 'INITIATED', NULL, 1,"
+        " 'ACH', 100, 'USD', 'esc_1', 'pty_1', 'ba_1', 'd', 'sandbox', 'ann', now(), now(), now())"
     ),
     "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, NULL, 'INITIATED', NULL, 'ann', now())",
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
@@ -44,6 +44,9 @@ FIXED = {
 }
 # Refused for what the rows are.
 RULES = {
+    "work put off for ever": ("UPDATE transactions SET due_at = 'infinity'", "42501"),
+    "work that no job looks for": ("UPDATE transactions SET due_at = NULL", "23514"),
+    "a webhook put off for ever": ("UPDATE webhook_inbox SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
     "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "23514"),

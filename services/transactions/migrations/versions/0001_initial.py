@@ -199,6 +199,10 @@ _TRANSACTION_CHECKS = {
     "dispute_status_known": "dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')",
     "payment_method_known": "payment_method IN ('ACH', 'WIRE', 'CHECK')",
     "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
+    "work_is_due": (
+        "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING') AND (bank_account_id IS NULL"
+        " OR finality = 'FINAL' OR status NOT IN ('PENDING_SETTLEMENT', 'SETTLED', 'COMPLETED'))"
+    ),
     "retry_has_a_time": "status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL",
     "settled_has_a_time": "status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL",
     "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')",
