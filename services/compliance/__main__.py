@@ -7,6 +7,7 @@ import sys
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import APPROVALS_SERVICE, ApprovalsServicer
 from services.chassis.calls.serving import servers_of
+from services.chassis.data.audit import audit_seals
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
@@ -23,6 +24,7 @@ from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.inbox import Inbox
 from services.compliance.jobs import build_jobs
 from services.compliance.subscribers import SUBSCRIPTIONS
+from services.compliance.tables import metadata
 
 
 async def main(settings: Settings) -> None:
@@ -45,6 +47,7 @@ async def main(settings: Settings) -> None:
             jobs=[
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
+                audit_seals(runtime.database, metadata),
             ],
             parties=own_parties,
         )

@@ -6,6 +6,7 @@ import sys
 
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.data.audit import audit_seals
 from services.chassis.data.heard_persons import HeardParties
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
@@ -21,6 +22,7 @@ from services.distributions.clients import ComplianceClient, EscrowClient, Peers
 from services.distributions.dependencies import NAME, Dependencies
 from services.distributions.jobs import build_jobs
 from services.distributions.subscribers import SUBSCRIPTIONS
+from services.distributions.tables import metadata
 
 
 async def main(settings: Settings) -> None:
@@ -48,6 +50,7 @@ async def main(settings: Settings) -> None:
             jobs=[
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
+                audit_seals(runtime.database, metadata),
             ],
             parties=parties,
         )

@@ -7,6 +7,7 @@ import sys
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.parties import CurrentParties
+from services.chassis.data.audit import audit_seals
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
@@ -17,6 +18,7 @@ from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.jobs import build_jobs
 from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
+from services.escrow.tables import metadata
 
 
 async def main(settings: Settings) -> None:
@@ -45,6 +47,7 @@ async def main(settings: Settings) -> None:
             jobs=[
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
+                audit_seals(runtime.database, metadata),
             ],
         )
         await poster.drain()

@@ -6,6 +6,7 @@ import sys
 
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.data.audit import audit_seals
 from services.chassis.data.heard_persons import HeardParties
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
@@ -17,6 +18,7 @@ from services.transactions.jobs import build_jobs
 from services.transactions.providers.registry import open_providers
 from services.transactions.settings import Settings
 from services.transactions.subscribers import SUBSCRIPTIONS
+from services.transactions.tables import metadata
 from services.transactions.vault import Vault
 
 
@@ -49,7 +51,11 @@ async def main(settings: Settings) -> None:
                 ApprovalsServicer(dependencies, approvals, parties),
             ],
             subscriptions=SUBSCRIPTIONS,
-            jobs=[*build_jobs(dependencies), *build_approval_jobs(NAME, dependencies, approvals)],
+            jobs=[
+                *build_jobs(dependencies),
+                *build_approval_jobs(NAME, dependencies, approvals),
+                audit_seals(runtime.database, metadata),
+            ],
             parties=parties,
         )
 

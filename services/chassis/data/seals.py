@@ -179,6 +179,11 @@ def sealed(*columns: str) -> dict[str, Any]:
     return {_SEALED: columns}
 
 
+def list_sealed_tables(metadata: sa.MetaData) -> list[sa.Table]:
+    """Those whose rows bear a seal of what `sealed` names."""
+    return [table for table in metadata.sorted_tables if _SEALED in table.info]
+
+
 async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -> None:
     """Seals rows that this transaction has just written, as they came back from the database.
 

@@ -1,0 +1,50 @@
+"""Looks at every sealed row, a few at a time, and when all are done from the beginning again.
+
+What is acted upon is asked for its seal anyway. This finds what nothing is done with any more because somebody altered
+it: a status or a time that keeps it from being taken up. It is in the log and counted, as each row that is not sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.chassis.data.database import Database
+from services.chassis.data.seals import keep_sealed, list_sealed_tables
+from services.chassis.process.jobs import Job
+
+_INTERVAL_SECONDS = 15.0
+_ROWS_MAX = 500  # of a table at a time: nearly three million a day
+
+
+def audit_seals(database: Database, metadata: sa.MetaData) -> Job:
+    """The job of a service that has sealed tables."""
+    return Job("audit_seals", Audit(database, list_sealed_tables(metadata)).look, _INTERVAL_SECONDS)
+
+
+class Audit:
+    """How far this process has looked, by table."""
+
+    def __init__(self, database: Database, tables: Sequence[sa.Table]) -> None:
+        self._database = database
+        self._tables = tables
+        self._last: dict[str, Sequence[Any]] = {}
+
+    async def look(self) -> int:
+        """Looks at the next rows of each table. Says 0: there is no hurry."""
+        for table in self._tables:
+            await self._look_into(table)
+        return 0
+
+    async def _look_into(self, table: sa.Table) -> None:
+        key = list(table.primary_key.columns)
+        query = sa.select(table).order_by(*key).limit(_ROWS_MAX)
+        if last := self._last.pop(table.name, None):
+            query = query.where(sa.tuple_(*key) > sa.tuple_(*last))
+        async with self._database.begin_for_all() as tx:
+            rows = (await tx.execute(query)).all()
+            keep_sealed(tx, table, rows)
+        if len(rows) == _ROWS_MAX:
+            self._last[table.name] = [rows[-1]._mapping[column.name] for column in key]
