@@ -7,12 +7,13 @@ from functools import partial
 from prometheus_client import Gauge
 
 from services.chassis.process.jobs import Job
-from services.distributions.commands.sagas import advance_saga
+from services.distributions.commands.sagas import advance_saga, reopen_sagas
 from services.distributions.dependencies import Dependencies
 from services.distributions.store.sagas import SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 15.0
+_REOPEN_SECONDS = 60.0
 _INTERVAL_SECONDS = 0.25  # new work wakes them sooner; with nothing due a run is one indexed query
 _KINDS = {
     "advance_closings": SagaKind.CLOSING,
@@ -24,7 +25,11 @@ _KINDS = {
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     work = [Job(name, partial(advance_saga, kind, dependencies), _INTERVAL_SECONDS) for name, kind in _KINDS.items()]
-    return [*work, Job("measure_saga_age", partial(_measure_saga_age, dependencies), _MEASURE_SECONDS)]
+    return [
+        *work,
+        Job("reopen_sagas", partial(reopen_sagas, dependencies), _REOPEN_SECONDS),
+        Job("measure_saga_age", partial(_measure_saga_age, dependencies), _MEASURE_SECONDS),
+    ]
 
 
 async def _measure_saga_age(dependencies: Dependencies) -> int:

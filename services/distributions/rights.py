@@ -28,7 +28,7 @@ RIGHTS: Table = {
         ),
     ),
     # Of a transaction the newest report counts; what it moves never changes.
-    "contributions": both(insert=EVERY, update=("transaction_version", "counted")),
+    "contributions": both(insert=EVERY, update=("version", "counted", "seal")),
     "distributions": both(
         insert=EVERY,
         update=(
@@ -44,5 +44,5 @@ RIGHTS: Table = {
     ),
     "allocation_lines": appended(),
     "payouts": both(insert=EVERY, update=("status", "transaction_id", "transaction_version", "failure", *_VERSION)),
-    "sagas": both(insert=EVERY, update=("step", "last_error", *LEASE)),
+    "sagas": both(insert=EVERY, update=("last_error", *LEASE)),
 }

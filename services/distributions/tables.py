@@ -170,10 +170,12 @@ contributions = sa.Table(
     sa.Column("transaction_id", sa.Text, primary_key=True),
     _text("investment_id"),
     _minor("amount_minor"),
-    sa.Column("transaction_version", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),  # Transaction.version of the newest report
     sa.Column("counted", sa.Boolean, nullable=False),
+    sa.Column("seal", pg.BYTEA),
     _of("investments", "investment_id"),
     sa.Index("contributions_investment", "org_id", "investment_id"),
+    info=sealed("org_id", "transaction_id", "investment_id", "amount_minor", "version", "counted"),
 )
 
 distributions = sa.Table(
@@ -352,7 +354,8 @@ payouts = sa.Table(
     _one_of("payouts", "status", states.PayoutStatus),
 )
 
-# Work that a crash must not lose: where it stands, when it is due by the database's clock, and for whom it acts.
+# Work that a crash must not lose: what to look at, when it is due by the database's clock, and for whom it is done.
+# What is to be done is what the offering, the distribution or the payouts say: none is due where nothing is left.
 sagas = sa.Table(
     "sagas",
     metadata,
@@ -360,15 +363,17 @@ sagas = sa.Table(
     sa.Column("saga_id", sa.Text, primary_key=True),
     _text("kind"),
     _text("subject_id"),
-    _text("step"),
     _text("actor"),
     _text("last_error", null=True),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.text("now()")),
     *lease_columns(),
+    sa.Column("seal", pg.BYTEA),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    sa.Index("sagas_subject", "org_id", "subject_id"),
     sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
-    sa.CheckConstraint(
-        "step IN ('RELEASE_SUBSCRIPTIONS', 'DECLARE_DISTRIBUTION', 'REQUEST_PAYOUTS', 'DONE')", name="sagas_step"
-    ),
-    sa.CheckConstraint("(step = 'DONE') = (due_at IS NULL)", name="sagas_due_until_done"),
+    info=sealed("org_id", "saga_id", "kind", "subject_id", "actor"),
 )
+
+# Of these a seal covers the whole row.
+for _table in (offerings, investments, distributions, allocations, payouts):
+    _table.info.update(sealed(*(column.name for column in _table.columns if column.name != "seal")))

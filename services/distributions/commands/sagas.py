@@ -1,9 +1,11 @@
 """The steps that reach other services, in order: a command begins a saga as a row, a job does one step after another.
 
-A closing begins with RELEASE_SUBSCRIPTIONS, an execution with DECLARE_DISTRIBUTION; refunds and resends begin with
-REQUEST_PAYOUTS, in which they all end. The function of a step reads what it intends, calls the other service under a
-key made from that, and commits the outcome with the step that follows. What then becomes of the payouts comes as events
-(payouts/outcomes.py).
+A closing begins with the release of its subscriptions, an execution with its declaration; refunds and resends begin
+with the asking for their payouts, in which they all end. What is to be done is what the offering, the distribution or
+the payouts say, which are sealed. A saga only says what to look at: whoever edits sagas can delay, and nothing else.
+
+A step reads what it intends, calls the other service under a key made from that, and commits the outcome. What then
+becomes of the payouts comes as events (payouts/outcomes.py).
 
 A definite refusal ends a step as the business says. An unknown outcome repeats it under the same key, later and
 later, for ever. Whoever dies in between leaves the saga to the next worker, who asks again and gets the first answer.
@@ -19,12 +21,19 @@ from services.distributions.commands.distributions.declarations import declare_d
 from services.distributions.commands.payouts.requests import request_payouts
 from services.distributions.commands.raises.releases import release_subscriptions
 from services.distributions.dependencies import NAME, Dependencies
-from services.distributions.store.sagas import Overtaken, Saga, SagaKind, SagaStep, postpone_saga, take_saga
+from services.distributions.store.sagas import (
+    Overtaken,
+    Saga,
+    SagaKind,
+    postpone_saga,
+    reopen_unfinished,
+    take_saga,
+)
 
-_STEPS = {
-    SagaStep.RELEASE_SUBSCRIPTIONS: release_subscriptions,  # then REQUEST_PAYOUTS, of the proceeds
-    SagaStep.DECLARE_DISTRIBUTION: declare_distribution,  # then REQUEST_PAYOUTS, one an allocation
-    SagaStep.REQUEST_PAYOUTS: request_payouts,  # again for each further batch, then DONE
+# What comes before the payouts. Each does nothing, and says so, where that is done already.
+_FIRST_STEPS = {
+    SagaKind.CLOSING: release_subscriptions,
+    SagaKind.EXECUTION: declare_distribution,
 }
 
 
@@ -37,7 +46,9 @@ async def advance_saga(kind: SagaKind, dependencies: Dependencies) -> int:
         return 0
     with acting_as(service_principal(NAME, saga.org_id, on_behalf_of=saga.actor)):
         try:
-            await _STEPS[saga.step](saga, dependencies)
+            first = _FIRST_STEPS.get(saga.kind)
+            if first is None or not await first(saga, dependencies):
+                await request_payouts(saga, dependencies)  # again for each further batch
         except Overtaken:
             log.warning("saga_overtaken", saga_id=saga.saga_id, kind=kind.value, epoch=saga.epoch)
         except DomainError as unknown:
@@ -46,6 +57,15 @@ async def advance_saga(kind: SagaKind, dependencies: Dependencies) -> int:
 
 
 async def _postpone(saga: Saga, database: Database, error: DomainError) -> None:
-    log.warning("saga_postponed", saga_id=saga.saga_id, step=saga.step.value, tries=saga.tries, reason=error.reason)
+    log.warning("saga_postponed", saga_id=saga.saga_id, kind=saga.kind.value, tries=saga.tries, reason=error.reason)
     async with database.begin() as tx:
         await postpone_saga(tx, saga, f"{error.reason}: {error.message}")
+
+
+async def reopen_sagas(dependencies: Dependencies) -> int:
+    """Has sagas go on that were ended before their work was done: no code of ours does that. Says how many."""
+    async with dependencies.database.begin_for_all() as tx:
+        reopened = await reopen_unfinished(tx)
+    if reopened:
+        log.error("sagas_reopened", saga_ids=reopened)
+    return len(reopened)

@@ -1,7 +1,7 @@
 """How frozen values become rows: found, locked, inserted, changed; and no status but by a move of its table.
 
 A change names the version it was made from, so that nothing can be written over what somebody else wrote meanwhile.
-Each row bears the seal of its value (chassis/data/seals.py): it is asked for whenever one is locked to be acted upon.
+Each row bears a seal (chassis/data/seals.py): it is asked for whenever one is locked to be acted upon.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import seals_of
+from services.chassis.data.seals import check_row, seal_of
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.states import check_move
 from services.distributions.store.rows import Row, build_values_table, insert_many
@@ -78,9 +78,7 @@ class Aggregate(Generic[V]):
 
     def read_sealed(self, tx: AsyncConnection, row: Row) -> V:
         """A row as a value to act upon. Raises: NotSealed."""
-        value, title = self.read(row), row._mapping[self.key]
-        seals_of(tx).check(row.seal, self.table.name, title, row.org_id, self.columns(value), row.version)
-        return value
+        return self.read(check_row(tx, self.table, row))
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""
@@ -139,7 +137,8 @@ class Aggregate(Generic[V]):
         return (await self.save_all(tx, [(before, after)], now))[0]
 
     def _seal(self, tx: AsyncConnection, value: V) -> bytes:
-        return seals_of(tx).make(self.table.name, current_principal().org_id, self.columns(value), _version(value))
+        written = {**self.columns(value), "org_id": current_principal().org_id, "version": _version(value)}
+        return seal_of(tx, self.table, written)
 
     async def _record_moves(self, tx: AsyncConnection, moved: Sequence[tuple[V | None, V]]) -> None:
         if not self.keeps_history:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_row, check_rows, seal_of
 from services.distributions.tables import contributions
 
 
@@ -19,7 +20,7 @@ class Contribution:
     transaction_id: str
     investment_id: str
     amount_minor: int
-    transaction_version: int
+    version: int  # of the transaction, when it was reported
     counted: bool  # past its return risk, and not come back
 
     @property
@@ -28,25 +29,27 @@ class Contribution:
 
 
 async def lock_contribution(tx: AsyncConnection, transaction_id: str) -> Contribution | None:
-    """Locked."""
+    """Locked. Raises: NotSealed."""
     query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id == transaction_id)
     row = (await tx.execute(query.with_for_update(key_share=True))).one_or_none()
     if row is None:
         return None
-    return Contribution(row.transaction_id, row.investment_id, row.amount_minor, row.transaction_version, row.counted)
+    check_row(tx, contributions, row)
+    return Contribution(row.transaction_id, row.investment_id, row.amount_minor, row.version, row.counted)
 
 
 async def save_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
     """Keeps the report in place of an older one: what the transaction moves is the same in both."""
-    report = {"transaction_version": contribution.transaction_version, "counted": contribution.counted}
-    columns = {"investment_id": contribution.investment_id, "amount_minor": contribution.amount_minor}
     key = {"org_id": current_principal().org_id, "transaction_id": contribution.transaction_id}
-    row = pg.insert(contributions).values(**key, **columns, **report)
+    values = {**key, **asdict(contribution)}
+    row = pg.insert(contributions).values(**values, seal=seal_of(tx, contributions, values))
+    report = {name: row.excluded[name] for name in ("version", "counted", "seal")}
     await tx.execute(row.on_conflict_do_update(index_elements=list(key), set_=report))
 
 
 async def list_contribution_ids(tx: AsyncConnection, transaction_ids: Collection[str]) -> set[str]:
-    """Those of the transactions that are known to be contributions."""
-    table = contributions.c
-    query = sa.select(table.transaction_id).where(is_mine(contributions), table.transaction_id.in_(transaction_ids))
-    return set(await tx.scalars(query)) if transaction_ids else set()
+    """Those of the transactions that are known to be contributions. Raises: NotSealed."""
+    if not transaction_ids:
+        return set()
+    query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id.in_(transaction_ids))
+    return {row.transaction_id for row in check_rows(tx, contributions, await tx.execute(query))}

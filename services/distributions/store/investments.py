@@ -137,15 +137,3 @@ async def has_uncancelled_investments(tx: AsyncConnection, offering_id: str) -> 
         investments.c.status != InvestmentStatus.CANCELLED.value,
     )
     return bool(await tx.scalar(sa.select(uncancelled)))
-
-
-async def sum_released(tx: AsyncConnection, offering_id: str) -> dict[str, int]:
-    """Investor -> what the closing takes of its subscription, by investor id."""
-    table = investments.c
-    query = (
-        sa.select(table.party_id, sa.cast(sa.func.sum(table.released_minor), sa.BigInteger))
-        .where(is_mine(investments), table.offering_id == offering_id, table.released_minor > 0)
-        .group_by(table.party_id)
-        .order_by(table.party_id)
-    )
-    return dict((await tx.execute(query)).all())

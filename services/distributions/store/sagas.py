@@ -1,10 +1,15 @@
-"""Sagas as rows: taken by one worker at a time for a while, finished by whoever took them last."""
+"""Sagas as rows: taken by one worker at a time for a while, finished by whoever took them last.
+
+For whom a saga acts, and on what, is sealed. That one is due, or is not, says nothing: what is to be done stands in
+what it is about, and a saga that was ended before its work is found by that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,8 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_rows, keep_sealed, seal_of
 from services.chassis.values.ids import new_id
-from services.distributions.tables import sagas
+from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
+from services.distributions.tables import distributions, offerings, payouts, sagas
 
 
 class SagaKind(Enum):
@@ -21,13 +28,6 @@ class SagaKind(Enum):
     REFUND = "REFUND"
     EXECUTION = "EXECUTION"
     RESEND = "RESEND"
-
-
-class SagaStep(Enum):
-    RELEASE_SUBSCRIPTIONS = "RELEASE_SUBSCRIPTIONS"
-    DECLARE_DISTRIBUTION = "DECLARE_DISTRIBUTION"
-    REQUEST_PAYOUTS = "REQUEST_PAYOUTS"
-    DONE = "DONE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,6 @@ class Saga:
     saga_id: str
     kind: SagaKind
     subject_id: str
-    step: SagaStep
     actor: str
     epoch: int
     tries: int
@@ -48,27 +47,24 @@ class Overtaken(Exception):
     """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, step: SagaStep, actor: str) -> str:
+async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, actor: str) -> str:
     """A saga that is due at once; its id."""
-    saga_id = new_id("saga")
-    await tx.execute(
-        sa.insert(sagas).values(
-            org_id=current_principal().org_id,
-            saga_id=saga_id,
-            kind=kind.value,
-            subject_id=subject_id,
-            step=step.value,
-            actor=actor,
-            due_at=leases.due_in(0),
-        )
-    )
-    return saga_id
+    values = {
+        "org_id": current_principal().org_id,
+        "saga_id": new_id("saga"),
+        "kind": kind.value,
+        "subject_id": subject_id,
+        "actor": actor,
+    }
+    seal = seal_of(tx, sagas, values)
+    await tx.execute(sa.insert(sagas).values(**values, seal=seal, due_at=leases.due_in(0)))
+    return values["saga_id"]
 
 
 async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[str, str]:
-    """On whose behalf each of the caller's organization's sagas works."""
-    statement = sa.select(sagas.c.saga_id, sagas.c.actor).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
-    return {row.saga_id: row.actor for row in await tx.execute(statement)}
+    """On whose behalf each of the caller's organization's sagas works. Raises: NotSealed."""
+    query = sa.select(sagas).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
+    return {row.saga_id: row.actor for row in check_rows(tx, sagas, await tx.execute(query))}
 
 
 _TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
@@ -76,30 +72,28 @@ _TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.va
 
 async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
-    row = (await tx.execute(_TAKING[kind])).one_or_none()
-    if row is None:
-        return None
-    return Saga(
-        row.org_id,
-        row.saga_id,
-        SagaKind(row.kind),
-        row.subject_id,
-        SagaStep(row.step),
-        row.actor,
-        row.epoch,
-        row.tries,
-    )
+    while found := (await tx.execute(_TAKING[kind])).all():
+        for row in keep_sealed(tx, sagas, found):
+            return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
+    return None
 
 
-async def save_step(tx: AsyncConnection, saga: Saga, step: SagaStep) -> None:
-    """Ends a step: the saga stands at `step`, due at once. First statement of the transaction that keeps the outcome.
+async def continue_saga(tx: AsyncConnection, saga: Saga) -> None:
+    """A step ended, and there may be another: due at once. First statement of what keeps the outcome.
 
     Raises:
         Overtaken: it is not ours any more.
     """
-    due_at = None if step is SagaStep.DONE else leases.due_in(0)
-    changes = {"step": step.value, "due_at": due_at, "last_error": None}
-    if not await leases.finish(tx, sagas, _key(saga), **changes):
+    await _give_back(tx, saga, due_at=leases.due_in(0))
+
+
+async def finish_saga(tx: AsyncConnection, saga: Saga) -> None:
+    """Nothing is left to be done. Raises: Overtaken."""
+    await _give_back(tx, saga, due_at=None)
+
+
+async def _give_back(tx: AsyncConnection, saga: Saga, **changes: Any) -> None:
+    if not await leases.finish(tx, sagas, _key(saga), last_error=None, **changes):
         raise Overtaken(saga.saga_id)
 
 
@@ -111,6 +105,36 @@ async def postpone_saga(tx: AsyncConnection, saga: Saga, error: str) -> None:
 
 def _key(saga: Saga) -> dict[str, object]:
     return {"org_id": saga.org_id, "saga_id": saga.saga_id, "epoch": saga.epoch, "tries": saga.tries}
+
+
+def _find_unfinished() -> sa.Subquery:
+    """The sagas whose work is not done, by what the offerings, the distributions and the payouts say."""
+    asked = sa.select(payouts.c.org_id, payouts.c.saga_id).where(payouts.c.status == PayoutStatus.REQUESTED.value)
+    closing = _select_newest(SagaKind.CLOSING, offerings, "offering_id", OfferingStatus.CLOSING)
+    queued = _select_newest(SagaKind.EXECUTION, distributions, "distribution_id", DistributionStatus.QUEUED)
+    return sa.union(asked, closing, queued).subquery("unfinished")
+
+
+def _select_newest(kind: SagaKind, of: sa.Table, key: str, status: Enum) -> sa.Select[Any]:
+    subject = sa.and_(sagas.c.org_id == of.c.org_id, sagas.c.subject_id == of.c[key])
+    newest = sa.select(sagas.c.org_id, sa.func.max(sagas.c.saga_id)).join(of, subject)
+    newest = newest.where(sagas.c.kind == kind.value, of.c.status == status.value)
+    return newest.group_by(sagas.c.org_id, sagas.c.subject_id)
+
+
+_unfinished = _find_unfinished()
+_REOPENING = (
+    sa.update(sagas)
+    .where(sagas.c.org_id == _unfinished.c.org_id, sagas.c.saga_id == _unfinished.c.saga_id)
+    .where(sagas.c.due_at.is_(None))
+    .values(due_at=leases.due_in(0), tries=0)
+    .returning(sagas.c.saga_id)
+)
+
+
+async def reopen_unfinished(tx: AsyncConnection) -> list[str]:
+    """Makes sagas due that somebody ended before their work: both end in one transaction. Their ids."""
+    return list(await tx.scalars(_REOPENING))
 
 
 async def measure_oldest_seconds(tx: AsyncConnection) -> float:

@@ -42,8 +42,8 @@ ROWS = (
     ),
     "INSERT INTO moves VALUES ('org_1', 'off_1', 1, NULL, 'OPEN', 'ann', now())",
     (
-        "INSERT INTO sagas (org_id, saga_id, kind, subject_id, step, actor, due_at)"
-        " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'REQUEST_PAYOUTS', 'ann', now())"
+        "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, due_at)"
+        " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'ann', now())"
     ),
     "UPDATE distributions SET status = 'PENDING_APPROVAL', submitted_by = 'ann', expires_at = now() + interval '1 day'",
 )
@@ -62,6 +62,9 @@ FIXED = {
 }
 # Refused for what the rows are.
 RULES = {
+    "work put off for ever": ("UPDATE sagas SET due_at = 'infinity'", "42501"),
+    "work put off for longer than a day": ("UPDATE sagas SET due_at = now() + interval '25 hours'", "42501"),
+    "an older report of a contribution": ("UPDATE contributions SET version = 0", "42501"),
     "an offering closed at once": (
         "UPDATE offerings SET status = 'CLOSED', closing_date = '2026-01-01'",
         "23514",

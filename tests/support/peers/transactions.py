@@ -17,7 +17,7 @@ from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.values.ids import new_id
-from services.transactions.domain.refusals import BankAccountNotFound
+from services.transactions.domain.refusals import BankAccountNotFound, PayoutNotOrdered
 
 Txn = pb.Transaction
 M = TypeVar("M", bound=Message)
@@ -32,6 +32,7 @@ class MemoryTransactions:
     def __init__(self) -> None:
         self.by_key: dict[str, Txn] = {}
         self.without_bank_account: set[str] = set()
+        self.unordered: set[str] = set()  # the parties whose payouts distributions, asked back, does not know
         self.keys_taken: set[str] = set()  # the parties whose payouts somebody else has used the keys of
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self._first: dict[str, tuple[bytes, _Result]] = {}
@@ -44,6 +45,9 @@ class MemoryTransactions:
     async def BatchCreatePayouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest, _: None
     ) -> payouts_pb2.BatchCreatePayoutsResponse:
+        for item in request.items:
+            if item.party_id in self.unordered:
+                raise PayoutNotOrdered("The distributions service has not ordered this payout.")
         return payouts_pb2.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])
 
     def _answer(self, item: _Item) -> _Result:

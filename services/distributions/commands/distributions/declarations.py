@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,41 +20,52 @@ from services.chassis.values.money import Money
 from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
 from services.distributions.commands.distributions.drafts import list_cancellations
 from services.distributions.dependencies import Dependencies
+from services.distributions.domain.distribution import Distribution
+from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
-from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
-from services.distributions.store.distributions import lock_distribution, require_distribution, save_distribution
-from services.distributions.store.offerings import require_offering, save_offering
+from services.distributions.store.allocations import lock_allocations_of
+from services.distributions.store.distributions import lock_distribution, save_distribution
+from services.distributions.store.offerings import save_offering
 from services.distributions.store.payouts import PAYOUTS
-from services.distributions.store.sagas import Saga, SagaStep, save_step
+from services.distributions.store.sagas import Saga, continue_saga, finish_saga
 from services.distributions.store.waterfalls import save_lots
 
 
-async def declare_distribution(saga: Saga, dependencies: Dependencies) -> None:
-    """Raises DomainError where the outcome is unknown: the same declaration is asked for again."""
+async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
+    """False where the distribution is not queued: there is nothing to declare, or not any more.
+
+    Raises DomainError where the outcome is unknown: the same declaration is asked for again.
+    """
     database = dependencies.database
     async with database.begin() as tx:
-        request = await _build_request(tx, saga.subject_id)
+        offering, distribution = await lock_distribution(tx, saga.subject_id)
+        if distribution.status is not DistributionStatus.QUEUED:
+            return False
+        request = await _build_request(tx, offering, distribution)
     refusal = await find_refusal(dependencies.peers.escrow.declare_distribution(request))
     now = dependencies.clock.now()
     if refusal is None:
         await _record_declaration(database, saga, now)
     else:
         await _record_refusal(database, saga, refusal, now)
+    return True
 
 
-async def _build_request(tx: AsyncConnection, distribution_id: str) -> postings_pb2.DeclareDistributionRequest:
+async def _build_request(
+    tx: AsyncConnection, offering: Offering, distribution: Distribution
+) -> postings_pb2.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
-    distribution = await require_distribution(tx, distribution_id)
-    offering = await require_offering(tx, distribution.offering_id)
-    owed = await sum_by_payee(tx, distribution_id)
+    owed: dict[str, int] = defaultdict(int)  # a sponsor that invests too is owed both in one sum
+    for each in await lock_allocations_of(tx, distribution.distribution_id):
+        owed[each.party_id] += each.amount_minor
     return postings_pb2.DeclareDistributionRequest(
         idempotency_key=distribution.approved_hash or "",
         escrow_account_id=offering.escrow_account_id,
-        distribution_id=distribution_id,
+        distribution_id=distribution.distribution_id,
         payables=[
             postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
-            for party_id, amount_minor in owed.items()
+            for party_id, amount_minor in sorted(owed.items())
         ],
     )
 
@@ -61,7 +73,7 @@ async def _build_request(tx: AsyncConnection, distribution_id: str) -> postings_
 async def _record_declaration(database: Database, saga: Saga, now: datetime) -> None:
     """Escrow owes every payee: from here on the distribution is part of the waterfall's past."""
     async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        await continue_saga(tx, saga)
         offering, distribution = await lock_distribution(tx, saga.subject_id)
         # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
         result = await run_waterfall(tx, offering, distribution)
@@ -90,7 +102,7 @@ async def _record_declaration(database: Database, saga: Saga, now: datetime) -> 
 async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
     """Escrow refused, so nothing is owed: the distribution failed, and another may be drafted."""
     async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.DONE)
+        await finish_saga(tx, saga)
         _, distribution = await lock_distribution(tx, saga.subject_id)
         failed = replace(distribution, status=DistributionStatus.FAILED, failure=make_failure(refusal))
         allocations = await list_cancellations(tx, distribution.distribution_id)

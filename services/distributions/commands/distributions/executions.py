@@ -33,7 +33,7 @@ from services.distributions.store.distributions import (
     save_distribution,
 )
 from services.distributions.store.offerings import require_offering
-from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
+from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,7 @@ async def execute_distribution(
         )
     queued = replace(distribution, status=DistributionStatus.QUEUED, expires_at=None)
     after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)
-    await insert_saga(
-        tx,
-        SagaKind.EXECUTION,
-        distribution.distribution_id,
-        SagaStep.DECLARE_DISTRIBUTION,
-        current_principal().person,
-    )
+    await insert_saga(tx, SagaKind.EXECUTION, distribution.distribution_id, current_principal().person)
     return answer_distribution(offering, after, now)
 
 

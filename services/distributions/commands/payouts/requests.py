@@ -15,7 +15,7 @@ from services.chassis.calls.peers import check_answers
 from services.chassis.calls.wire import from_failure
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Unavailable
-from services.chassis.values.failure import Failure, make_failure
+from services.chassis.values.failure import Failure
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
 from services.distributions.dependencies import Dependencies
@@ -25,7 +25,7 @@ from services.distributions.store.allocations import lock_allocations
 from services.distributions.store.distributions import DISTRIBUTIONS, lock_distribution, save_distribution
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, list_requested, lock_payouts
-from services.distributions.store.sagas import Saga, SagaStep, save_step
+from services.distributions.store.sagas import Saga, continue_saga, finish_saga
 
 # Says that the order was not understood as it was meant, and not that no transaction exists: an operator looks, and the
 # payout is asked for again.
@@ -50,19 +50,28 @@ async def request_payouts(saga: Saga, dependencies: Dependencies) -> None:
         requested = await list_requested(tx, saga.saga_id)
     answers = await _ask(dependencies.peers.transactions, requested) if requested else Answers()
     async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS if requested else SagaStep.DONE)
-        if requested:
-            await _record_answers(tx, requested, answers, dependencies.clock.now())
+        if not requested:
+            await finish_saga(tx, saga)
+            return
+        await continue_saga(tx, saga)
+        await _record_answers(tx, requested, answers, dependencies.clock.now())
 
 
 async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
+    """What is answered about each. A refusal of the whole call is none of a payout: it says nothing of any.
+
+    Raises DomainError where nothing is known of any: they are asked for again.
+    """
     request = payouts_pb2.BatchCreatePayoutsRequest(items=[_to_item(payout) for payout in requested])
     try:
         answer = await peer.batch_create_payouts(request)
     except DomainError as refusal:
-        if refusal.kind.transient or refusal.reason in _NO_REFUSAL:
+        if refusal.kind.transient:
             raise
-        return Answers(refused={payout.request_key: make_failure(refusal) for payout in requested})
+        if len(requested) == 1:
+            log.error("payout_not_answered", request_key=requested[0].request_key, code=refusal.reason)
+            raise
+        return await _ask_in_halves(peer, requested)
     answers = Answers()
     for result in answer.results:
         if result.HasField("transaction"):
@@ -75,6 +84,22 @@ async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
     check_answers(keys, [result.idempotency_key for result in answer.results], "BatchCreatePayouts")
     if not answers.created and not answers.refused:
         raise Unavailable("Transactions has other payouts under these keys.")
+    return answers
+
+
+async def _ask_in_halves(peer: Transactions, requested: Sequence[Payout]) -> Answers:
+    """One that transactions cannot take does not stop the others. Raises as `_ask`."""
+    middle, answers, unknown = len(requested) // 2, Answers(), []
+    for half in (requested[:middle], requested[middle:]):
+        try:
+            found = await _ask(peer, half)
+        except DomainError as error:
+            unknown.append(error)
+        else:
+            answers.created.update(found.created)
+            answers.refused.update(found.refused)
+    if len(unknown) == 2:
+        raise unknown[0]
     return answers
 
 

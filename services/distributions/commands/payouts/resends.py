@@ -30,7 +30,7 @@ from services.distributions.store.distributions import lock_distribution, save_d
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
-from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
+from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationRequest, now: datetime) -> pb.Allocation:
@@ -48,7 +48,7 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
         tx, distribution, distribution, events.AllocationResent(), now, [(allocation, again)]
     )
     person = current_principal().person
-    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, SagaStep.REQUEST_PAYOUTS, person)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, person)
     payout = build_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])
@@ -61,7 +61,7 @@ async def resend_proceeds(
     check_etag(request.etag, offering.etag)
     check_may_resend_proceeds(offering)
     person = current_principal().person
-    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, person)
     again = replace(offering, proceeds_failure=None)
     if request.bank_account_id:
         again = name_proceeds_account(again, request.bank_account_id, person)

@@ -19,7 +19,7 @@ from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
+from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 async def close_offering(
@@ -32,13 +32,7 @@ async def close_offering(
     await cancel_closings(tx, offering.offering_id, now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
-    await insert_saga(
-        tx,
-        SagaKind.CLOSING,
-        offering.offering_id,
-        SagaStep.RELEASE_SUBSCRIPTIONS,
-        current_principal().person,
-    )
+    await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, current_principal().person)
     closing = replace(
         name_proceeds_account(offering, request.proceeds_bank_account_id or None, current_principal().person),
         status=OfferingStatus.CLOSING,

@@ -120,13 +120,13 @@ async def record_contribution(
     offering = await OFFERINGS.lock_known(tx, found.offering_id)
     investment = await INVESTMENTS.lock_known(tx, found.investment_id)
     known = await lock_contribution(tx, transaction.transaction_id)
-    if known is not None and known.transaction_version >= version:
+    if known is not None and known.version >= version:
         return
     reported = Contribution(
         transaction_id=transaction.transaction_id,
         investment_id=transaction.investment_id,
         amount_minor=transaction.amount.amount_minor,
-        transaction_version=version,
+        version=version,
         counted=completed,
     )
     await save_contribution(tx, reported)

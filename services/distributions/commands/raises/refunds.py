@@ -22,7 +22,7 @@ from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import has_uncancelled_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
-from services.distributions.store.sagas import SagaKind, SagaStep, insert_saga
+from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
@@ -88,7 +88,7 @@ async def pay_due_refunds(
 async def _pay_refunds(
     tx: AsyncConnection, offering: Offering, person: str, positions: Sequence[RefundPosition], now: datetime
 ) -> None:
-    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, SagaStep.REQUEST_PAYOUTS, person)
+    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, person)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
     await save_investments(tx, changes, events.InvestmentUpdated, now)

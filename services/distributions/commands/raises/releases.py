@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import date, datetime
 
@@ -19,41 +20,52 @@ from services.chassis.values.money import Money
 from services.distributions.commands.raises import refunds
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.investment import Investment
+from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import find_closing_hash
-from services.distributions.store.investments import lock_investments_of, save_investments, sum_released
-from services.distributions.store.offerings import lock_offering, require_offering, save_offering
+from services.distributions.store.investments import lock_investments_of, save_investments
+from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
-from services.distributions.store.sagas import Saga, SagaStep, save_step
+from services.distributions.store.sagas import Saga, continue_saga, finish_saga
 
 
-async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> None:
-    """Raises DomainError where the outcome is unknown: the same release is asked for again."""
+async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
+    """False where the offering is not closing: there is nothing to release, or not any more.
+
+    Raises DomainError where the outcome is unknown: the same release is asked for again.
+    """
     database = dependencies.database
     async with database.begin() as tx:
-        request = await _build_request(tx, saga.subject_id)
+        offering = await lock_offering(tx, saga.subject_id)
+        if offering.status is not OfferingStatus.CLOSING:
+            return False
+        request = await _build_request(tx, offering)
     refusal = await find_refusal(dependencies.peers.escrow.release_subscriptions(request))
     now = dependencies.clock.now()
     if refusal is None:
         await _record_release(database, saga, now)
     else:
         await _record_refusal(database, saga, refusal, now)
+    return True
 
 
-async def _build_request(tx: AsyncConnection, offering_id: str) -> postings_pb2.ReleaseSubscriptionsRequest:
+async def _build_request(tx: AsyncConnection, offering: Offering) -> postings_pb2.ReleaseSubscriptionsRequest:
     """What escrow is asked: the same request every time, because the closing fixed it."""
-    offering = await require_offering(tx, offering_id)
+    offering_id = offering.offering_id
     # A service that was granted the closing shows no decision of two persons, and escrow refuses it.
     content_hash = await find_closing_hash(tx, offering_id) or hash_content(f"{offering_id}:{offering.closing_attempt}")
-    released = await sum_released(tx, offering_id)
+    released: dict[str, int] = defaultdict(int)
+    for each in await lock_investments_of(tx, offering_id):
+        released[each.party_id] += each.released_minor
     return postings_pb2.ReleaseSubscriptionsRequest(
         idempotency_key=content_hash,
         escrow_account_id=offering.escrow_account_id,
         offering_id=offering_id,
         subscriptions=[
             postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
-            for party_id, amount_minor in released.items()
+            for party_id, amount_minor in sorted(released.items())
+            if amount_minor
         ],
     )
 
@@ -61,7 +73,7 @@ async def _build_request(tx: AsyncConnection, offering_id: str) -> postings_pb2.
 async def _record_release(database: Database, saga: Saga, now: datetime) -> None:
     """Escrow released every subscription: the investments are active from today, and the proceeds are due."""
     async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.REQUEST_PAYOUTS)
+        await continue_saga(tx, saga)
         offering = await lock_offering(tx, saga.subject_id)
         closed = replace(offering, status=OfferingStatus.CLOSED, closing_date=now.date())
         offering = await save_offering(tx, offering, closed, events.OfferingClosed(), now)
@@ -94,7 +106,7 @@ async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, 
     """Escrow refused, so no money moved: the offering is open again."""
     log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
     async with database.begin() as tx:
-        await save_step(tx, saga, SagaStep.DONE)
+        await finish_saga(tx, saga)
         offering = await lock_offering(tx, saga.subject_id)
         reopened = replace(offering, status=OfferingStatus.OPEN)
         await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)

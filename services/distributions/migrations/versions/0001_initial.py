@@ -200,23 +200,20 @@ def _sagas() -> None:
         sa.Column("saga_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
-        sa.Column("step", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.CheckConstraint("(step = 'DONE') = (due_at IS NULL)", name="sagas_due_until_done"),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
-        sa.CheckConstraint(
-            "step IN ('RELEASE_SUBSCRIPTIONS', 'DECLARE_DISTRIBUTION', 'REQUEST_PAYOUTS', 'DONE')", name="sagas_step"
-        ),
         sa.PrimaryKeyConstraint("org_id", "saga_id"),
     )
     op.create_index(
         "sagas_due", "sagas", ["kind", "due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
     )
+    op.create_index("sagas_subject", "sagas", ["org_id", "subject_id"], unique=False)
 
 
 def _distributions() -> None:
@@ -405,8 +402,9 @@ def _contributions() -> None:
         sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("investment_id", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("transaction_version", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "investment_id"],
             ["investments.org_id", "investments.investment_id"],

@@ -1,0 +1,111 @@
+"""Who has only a login to the database of distributions moves no money with it, and withholds none for long."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import sqlalchemy as sa
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import events_pb2 as events
+
+from services.chassis.data.audit import audit_seals
+from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.distributions.tables import metadata
+from tests.support.distributions import ORG, DistributionsHarness
+from tests.support.peers.transactions import complete_payout, return_payout
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def write(service: DistributionsHarness, statement: str) -> None:
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text(statement))
+
+
+_END = "UPDATE sagas SET due_at = NULL, epoch = epoch + 1"
+_BEGIN_AGAIN = "UPDATE sagas SET due_at = now(), epoch = epoch + 1"
+_INVENT = (
+    "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, created_at, due_at, seal)"
+    " SELECT org_id, 'saga_0', kind, subject_id, 'admin-9', created_at, created_at, seal FROM sagas"
+    " WHERE kind = 'EXECUTION'"
+)
+
+
+@pytest.mark.parametrize(("declared", "statement"), [
+    (False, _END),
+    (True, _END),
+    (True, _BEGIN_AGAIN),
+    (False, _INVENT),
+], ids=["ended", "ended after its first step", "begun again", "invented"])  # fmt: skip
+async def test_whoever_edits_sagas_has_each_payment_made_once_and_for_who_ordered_it(
+    service: DistributionsHarness, statement: str, *, declared: bool
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    distribution = await service.execute(await service.approved(offering, 10_000_00), "sponsor-7")
+    if declared:
+        service.wire.fail("BatchCreatePayouts", "lost")
+        await service.work()
+    await service.make_due()
+    await write(service, statement)
+    await service.work()
+    assert [told.meta.actor for told in await service.told(events.DistributionDeclared)] == ["sponsor-7"]
+    assert service.wire.persons["BatchCreatePayouts"] == "sponsor-7"
+    assert sorted(payout.party_id for payout in service.transactions.by_key.values()) == ["inv-001", "sponsor-1"]
+    assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE contributions SET version = 1000000",
+    "UPDATE contributions SET counted = NOT counted",
+], ids=["newer than what will be reported", "counted by hand"])  # fmt: skip
+async def test_a_contribution_that_was_edited_decides_nothing(service: DistributionsHarness, statement: str) -> None:
+    offering = await service.offering(100_000_00)
+    transaction = await service.fund(offering, await service.invest(offering, "inv-001", 100_000_00, fund=False), 100)
+    await write(service, statement)
+    for report in (return_payout, complete_payout):
+        with pytest.raises(NotSealed):
+            await service.deliver(report(transaction))
+
+
+async def test_one_payout_that_transactions_does_not_take_keeps_no_other_from_being_made(
+    service: DistributionsHarness,
+) -> None:
+    investors = [f"inv-00{number}" for number in range(1, 6)]
+    offering = await service.closed_offering(*((investor, 10_000_00) for investor in investors))
+    service.deposit(offering, 5_000_00)
+    distribution = await service.execute(await service.approved(offering, 5_000_00))
+    service.transactions.unordered.add("inv-004")
+    await service.work()
+    told = {investor: each.transaction_id != "" for investor, each in (await service.allocations(distribution)).items()}
+    assert told == {investor: investor != "inv-004" for investor in investors}
+    assert {each.status for each in (await service.allocations(distribution)).values()} == {dpb.Allocation.PROCESSING}
+    service.transactions.unordered.clear()
+    await service.make_due()
+    await service.work()
+    assert (await service.allocations(distribution))["inv-004"].transaction_id
+
+
+async def test_what_was_altered_is_found_though_nothing_is_done_with_it(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
+    monkeypatch.setattr("services.chassis.data.audit._ROWS_MAX", 1)
+    audit = audit_seals(service.database, metadata)
+
+    async def look() -> float:
+        before = sum(ROWS_NOT_SEALED.labels(name)._value.get() for name in metadata.tables)
+        for _ in range(4):  # investments, contributions and payouts have three rows at most, and an end
+            await audit.run()
+        return sum(ROWS_NOT_SEALED.labels(name)._value.get() for name in metadata.tables) - before
+
+    assert await look() == 0
+    await service.executed(offering, 10_000_00)
+    await write(service, "UPDATE payouts SET status = 'FAILED', version = version + 1 WHERE party_id = 'inv-002'")
+    assert await look() > 0
