@@ -46,7 +46,7 @@ RIGHTS: Table = {
         ),
     ),
     "transaction_history": appended(),
-    "provider_payments": both(insert=EVERY, update=("provider_reference", "seal")),
+    "provider_payments": both(insert=EVERY, update=("provider_reference", "sent_at", "seal")),
     "payout_requests": appended(),
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
     "webhook_inbox": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", *LEASE))),

@@ -265,7 +265,7 @@ provider_payments = sa.Table(
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("provider_key", sa.Text, nullable=False),
     _text("provider_reference"),  # none until the provider is known to have it
-    _time("created_at", nullable=False),
+    _time("sent_at", nullable=False),  # when the provider was last about to be asked
     _seal(),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
@@ -277,7 +277,7 @@ provider_payments = sa.Table(
     sa.Index("provider_payments_transaction", "transaction_id"),
     info=sealed(
         *("org_id", "transaction_id", "attempt", "presentment", "provider", "provider_key", "provider_reference"),
-        "created_at",
+        "sent_at",
     ),
 )
 

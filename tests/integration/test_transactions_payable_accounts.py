@@ -196,6 +196,24 @@ async def test_an_account_that_was_retired_or_changed_is_not_paid_whatever_was_o
     assert service.bank.payments == {}
 
 
+async def test_an_order_counts_as_lost_an_hour_after_it_was_last_sent_however_often_that_was(
+    service: TransactionsHarness,
+) -> None:
+    payout = await service.payout()
+    for pause in (timedelta(), LOST_AFTER):  # the second time it may be on its way
+        service.clock.advance(pause)
+        await service.hurry()
+        service.bank.before_effect.append(Killed())
+        with pytest.raises(Killed):
+            await service.work()
+    await delete(service, payout.bank_account_id)
+    for pause, status_after in ((LOST_AFTER / 2, T.PROCESSING), (LOST_AFTER / 2, T.FAILED)):
+        service.clock.advance(pause)
+        await service.hurry()
+        await service.run(submit_payments)
+        assert (await service.get(payout.transaction_id)).status == status_after
+
+
 @pytest.mark.parametrize(("arrived", "status_after"), [
     (True, T.PENDING_SETTLEMENT),
     (False, T.FAILED),

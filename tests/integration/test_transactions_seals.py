@@ -114,7 +114,7 @@ async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(ser
 _FORGET = "UPDATE transactions SET tries = 0, epoch = epoch + 1, due_at = now() WHERE transaction_id = :id"
 _CALL_EARLIER = (
     "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key,"
-    " provider_reference, created_at) SELECT org_id, transaction_id, 0, 1, provider, 'old', '{payment_id}', created_at"
+    " provider_reference, sent_at) SELECT org_id, transaction_id, 0, 1, provider, 'old', '{payment_id}', created_at"
     " FROM transactions WHERE transaction_id = :id"
 )
 

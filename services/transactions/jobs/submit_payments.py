@@ -34,7 +34,7 @@ from services.transactions.store import bank_accounts, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
 
-# An order that the provider does not have so long after it may first have been sent never reached it.
+# An order that the provider does not have so long after it may last have been sent never reached it.
 LOST_AFTER = timedelta(hours=1)
 
 
@@ -107,6 +107,9 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_
         raise order
     if row.bank_account_id and not isinstance(account, AccountAltered):
         _check_account(row, account)
+    if maybe_sent:
+        async with dependencies.database.begin() as tx:
+            await provider_payments.save_sending(tx, row, dependencies.clock.now())
     try:
         return await dependencies.providers.orders[row.provider].submit(order)
     except OutcomeUnknown:
@@ -194,7 +197,7 @@ async def _record_decline(
     if isinstance(declined, AccountAltered):
         await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
     if maybe_sent and isinstance(declined, AccountNotUsable):  # we refused, not the provider: it may have it already
-        sent_at = (await provider_payments.read_attempt(tx, row)).created_at
+        sent_at = (await provider_payments.read_attempt(tx, row)).sent_at
         if now < sent_at + LOST_AFTER:
             await store.postpone_transaction(tx, row)
             return

@@ -33,7 +33,7 @@ async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now:
             "provider": row.provider,
             "provider_key": row.provider_key,
             "provider_reference": None,
-            "created_at": now,
+            "sent_at": now,
         }
         for row in rows
     ]
@@ -49,11 +49,20 @@ async def read_attempt(tx: AsyncConnection, row: Transaction) -> sa.Row[Any]:
     return check_row(tx, provider_payments, (await tx.execute(statement)).one())
 
 
+async def save_sending(tx: AsyncConnection, row: Transaction, now: datetime) -> None:
+    """Notes that the current attempt is about to be sent once more. Raises: NotSealed."""
+    attempt = await read_attempt(tx, row)
+    await _save(tx, row, attempt, sent_at=max(now, attempt.sent_at))
+
+
 async def save_provider_reference(tx: AsyncConnection, row: Transaction, provider_reference: str) -> None:
     """Notes under which id the provider has the current attempt. Raises: NotSealed."""
-    named = {**(await read_attempt(tx, row))._mapping, "provider_reference": provider_reference}
-    values = {"provider_reference": provider_reference, "seal": seal_of(tx, provider_payments, named)}
-    await tx.execute(sa.update(provider_payments).where(*_current(row)).values(values))
+    await _save(tx, row, await read_attempt(tx, row), provider_reference=provider_reference)
+
+
+async def _save(tx: AsyncConnection, row: Transaction, attempt: sa.Row[Any], **changes: Any) -> None:
+    seal = seal_of(tx, provider_payments, {**attempt._mapping, **changes})
+    await tx.execute(sa.update(provider_payments).where(*_current(row)).values(**changes, seal=seal))
 
 
 async def list_earlier_references(tx: AsyncConnection, row: Transaction) -> frozenset[str]:

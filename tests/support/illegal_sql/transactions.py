@@ -36,7 +36,7 @@ FIXED = {
     " bank_account_id account_number_digest approval_reason investment_id distribution_id allocation_id provider"
     " created_by request_subject request_role idempotency_key created_at",
     "transaction_history": "to_status actor occurred_at",
-    "provider_payments": "provider provider_key attempt created_at",
+    "provider_payments": "provider provider_key attempt",
     "payout_requests": "fingerprint transaction_id failure",
     "webhook_inbox": "provider provider_event_id event_type provider_reference created_at",
     "webhooks": "provider provider_event_id transaction_id created_at",
@@ -49,6 +49,7 @@ RULES = {
     "a webhook put off for ever": ("UPDATE webhook_inbox SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
+    "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "23514"),
     "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "23514"),
     "a deleted account back": (
         (

@@ -67,12 +67,15 @@ BEGIN
 END $$
 """
 
-# What the provider calls a payment is learned once.
-_FIX_REFERENCE = f"""
-CREATE FUNCTION fix_provider_reference() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+# What the provider calls a payment is learned once, and it was not sent earlier than it was.
+_FIX_PAYMENT = f"""
+CREATE FUNCTION fix_provider_payment() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
 BEGIN
   IF OLD.provider_reference IS DISTINCT FROM NEW.provider_reference AND OLD.provider_reference IS NOT NULL THEN
     RAISE EXCEPTION 'a payment keeps the reference it has got' USING ERRCODE = '23514';
+  END IF;
+  IF NEW.sent_at < OLD.sent_at THEN
+    RAISE EXCEPTION 'a payment was not sent earlier' USING ERRCODE = '23514';
   END IF;
   RETURN NEW;
 END $$
@@ -122,10 +125,10 @@ def upgrade() -> None:
         "CREATE TRIGGER transactions_guard BEFORE INSERT OR UPDATE ON transactions"
         " FOR EACH ROW EXECUTE FUNCTION transactions_guard()"
     )
-    op.execute(_FIX_REFERENCE)
+    op.execute(_FIX_PAYMENT)
     op.execute(
-        "CREATE TRIGGER fix_reference BEFORE UPDATE ON provider_payments"
-        " FOR EACH ROW EXECUTE FUNCTION fix_provider_reference()"
+        "CREATE TRIGGER fix_payment BEFORE UPDATE ON provider_payments"
+        " FOR EACH ROW EXECUTE FUNCTION fix_provider_payment()"
     )
     op.execute(_KEEP_BODY)
     op.execute(
@@ -380,7 +383,7 @@ def _create_records() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_key", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), nullable=True),
-        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("sent_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
