@@ -159,6 +159,13 @@ class NotaryServicer(notary_pb2_grpc.NotaryServiceServicer):
         answer = notary_pb2.RecordApprovalResponse
         return await self._dependencies.write_on_facts(request, answer, ask, statements.record_approval)
 
+    async def RecordWithdrawal(
+        self, request: notary_pb2.RecordWithdrawalRequest, context: ServicerContext
+    ) -> notary_pb2.RecordWithdrawalResponse:
+        return await self._dependencies.write(
+            request, notary_pb2.RecordWithdrawalResponse, statements.record_withdrawal
+        )
+
     async def CheckMovement(
         self, request: notary_pb2.CheckMovementRequest, context: ServicerContext
     ) -> notary_pb2.CheckMovementResponse:

@@ -192,7 +192,7 @@ statements = sa.Table(
     sa.Column("approvers_needed", sa.Integer, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    _one_of("act", "REQUEST", "APPROVAL"),
+    _one_of("act", "REQUEST", "APPROVAL", "WITHDRAWAL"),
     sa.Index("statements_resource", "org_id", "kind", "resource_id", "statement_id"),
     info=sealed(
         *("org_id", "statement_id", "kind", "resource_id", "act", "person_id", "content_hash", "movement_digest"),

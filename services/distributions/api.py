@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import (
     distributions_pb2,
@@ -30,6 +32,7 @@ from services.distributions.queries.movements import build_witnessed
 from services.distributions.queries.payouts import batch_get_payout_orders
 
 Context = ServicerContext[Any, Any]
+M = TypeVar("M", bound=Message)
 
 
 class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
@@ -197,7 +200,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def RejectDistribution(
         self, request: distributions_pb2.RejectDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._dependencies.write(request, distributions_pb2.Distribution, submissions.reject_distribution)
+        return await self._take_back(request, submissions.reject_distribution)
 
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
@@ -217,7 +220,18 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def CancelDistribution(
         self, request: distributions_pb2.CancelDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        return await self._dependencies.write(request, distributions_pb2.Distribution, drafts.cancel_distribution)
+        return await self._take_back(request, drafts.cancel_distribution)
+
+    async def _take_back(
+        self, request: M, command: Callable[[AsyncConnection, M, datetime], Awaitable[distributions_pb2.Distribution]]
+    ) -> distributions_pb2.Distribution:
+        async def ask(request: M) -> None:
+            await submissions.witness_withdrawal(self._dependencies, self._witnessed, request, command)
+
+        async def take_back(tx: AsyncConnection, request: M, _: None, now: datetime) -> distributions_pb2.Distribution:
+            return await command(tx, request, now)
+
+        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, take_back)
 
 
 class PayoutOrdersServicer(payout_orders_pb2_grpc.PayoutOrdersServiceServicer):

@@ -9,6 +9,7 @@ from typing import Any
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
@@ -57,11 +58,24 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
 
         return await dependencies.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
 
+    witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
+
+    async def refund_offering(request: offerings_pb2.RefundOfferingRequest) -> offerings_pb2.Offering:
+        async def ask(request: offerings_pb2.RefundOfferingRequest) -> None:
+            await refunds.witness_refund(dependencies.database, witnessed, request)
+
+        async def refund(
+            tx: AsyncConnection, request: offerings_pb2.RefundOfferingRequest, _: None, now: datetime
+        ) -> offerings_pb2.Offering:
+            return await refunds.refund_offering(tx, request, now)
+
+        return await dependencies.write_on_facts(request, offerings_pb2.Offering, ask, refund)
+
     by = partial(by_command, dependencies)
     details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close_offering, details.describe_closing),
-        RequestKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
+        RequestKind(offerings_pb2.RefundOfferingRequest, refund_offering, details.describe_refund),
         RequestKind(offerings_pb2.ResendProceedsRequest, by(resends.resend_proceeds), details.describe_proceeds),
         RequestKind(
             offerings_pb2.CancelInvestmentRequest, by(investments.cancel_investment), details.describe_cancellation
@@ -74,7 +88,6 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             DISTRIBUTION_APPROVALS, details.describe_distribution, approve_waiting, end_waiting, lock_distribution
         )
     ]
-    witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
     return Approvals(dependencies, requests, APPROVAL_EVENTS, resources, witnessed)
 
 

@@ -177,6 +177,9 @@ class ComplianceClient:
         )
         await pass_on(self._notary.RecordApproval, request)
 
+    async def record_withdrawal(self, kind: str, resource_id: str) -> None:
+        await ask(self._notary.RecordWithdrawal, notary.RecordWithdrawalRequest(kind=kind, resource_id=resource_id))
+
 
 def _to_movement(movement: Movement) -> notary.Movement:
     lines = (

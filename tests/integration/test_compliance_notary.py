@@ -68,6 +68,11 @@ class Desk:
                 return refusal.reason
         return ""
 
+    async def take_back(self) -> None:
+        request = pb.RecordWithdrawalRequest(kind="APPROVE_DISTRIBUTION", resource_id=self.resource_id)
+        with acting_as(service_principal("distributions", ORG, THIRD.person)):
+            await self.notary.RecordWithdrawal(request, None)
+
     async def check(self, org: str = ORG, **values: Any) -> tuple[str, ...] | str:
         """Who decided; or the reason why it is not decided."""
         asked = {
@@ -156,6 +161,18 @@ async def test_whoever_asks_for_something_else_takes_back_what_was_approved(desk
     await desk.ask()  # as it was at first, and still it is to be approved anew
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"
     assert await desk.approve(THIRD) == ""
+    assert await desk.check() == (MAKER.person, THIRD.person)
+
+
+async def test_what_was_taken_back_is_decided_once_two_persons_say_it_again(desk: Desk) -> None:
+    await desk.ask()
+    await desk.approve()
+    await desk.take_back()
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    assert await desk.approve(THIRD) == "CONTENT_CHANGED"
+    await desk.ask()
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    await desk.approve(THIRD)
     assert await desk.check() == (MAKER.person, THIRD.person)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2
+from realco.compliance.v1.notary_pb2 import RecordWithdrawalRequest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
@@ -19,6 +20,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
+from services.chassis.values.errors import DomainError, Unavailable
 from tests.support import servers
 from tests.support.distributions import ACCOUNT, ORG, DistributionsHarness, effects_of, refusal_of
 from tests.support.peers.transactions import fail_payout
@@ -98,6 +100,11 @@ async def let_expire(service: DistributionsHarness, distribution: dpb.Distributi
     await service.work()
 
 
+def taken_back(service: DistributionsHarness) -> list[str]:
+    """What the notary was told counts no longer."""
+    return [said.resource_id for said in service.compliance.said if isinstance(said, RecordWithdrawalRequest)]
+
+
 @pytest.mark.parametrize(
     ("end", "status", "ended", "why"),
     [
@@ -122,9 +129,27 @@ async def test_however_it_ends_the_distribution_and_its_approval_end_together(
     approval = await service.find_approval(read.distribution_id)
     assert (Approval.Status.Name(approval.status), approval.note) == (ended, why)
     assert len(await service.told(events.DistributionRejected)) == (status == "DRAFT")
+    assert taken_back(service) == ([] if end is let_expire else [read.distribution_id])
     if status == "DRAFT":  # and it may be asked for again
         again = await service.submit(await service.calculate(read))
         assert (await service.approve(again)).status == dpb.Distribution.APPROVED
+
+
+async def test_whoever_may_take_an_approval_back_takes_it_back_at_the_notary_and_nobody_else(
+    service: DistributionsHarness,
+) -> None:
+    distribution = await service.approve(await submitted(service))
+    request = dpb.RejectDistributionRequest(distribution_id=distribution.distribution_id, note="no", validate_only=True)
+    await service.call(service.distributions.RejectDistribution, request, "admin-2")
+    request.validate_only = False
+    with pytest.raises(DomainError, match="had a part"):
+        await service.call(service.distributions.RejectDistribution, request, "admin-1")
+    assert taken_back(service) == []
+    with service.wire.cut(service.compliance), pytest.raises(Unavailable):
+        await cancel(service, distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.APPROVED
+    await cancel(service, distribution)
+    assert taken_back(service) == [distribution.distribution_id]
 
 
 async def test_who_calculated_or_submitted_it_once_never_approves_it(service: DistributionsHarness) -> None:

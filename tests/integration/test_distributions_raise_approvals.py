@@ -204,6 +204,9 @@ async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: Distri
     await service.work()
     assert (await service.get(offering)).status == opb.Offering.REFUNDING
     assert service.wire.persons["BatchCreatePayouts"] == "admin-1"
+    # Whoever approved a closing that escrow refused did not approve it for now.
+    no_closing = notary_pb2.RecordWithdrawalRequest(kind="CLOSE_OFFERING", resource_id=offering.offering_id)
+    assert service.compliance.said[-1] == no_closing
 
 
 async def test_staff_cancels_an_investment_together_and_an_investor_its_own_at_once(

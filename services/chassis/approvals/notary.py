@@ -56,6 +56,10 @@ class Notary(Protocol):
         """
         ...
 
+    async def record_withdrawal(self, kind: str, resource_id: str) -> None:
+        """What was asked for and approved about the resource counts no longer. Raises Unavailable."""
+        ...
+
 
 FindMovement = Callable[[str], Awaitable[Movement]]
 
@@ -94,3 +98,7 @@ class Witnessed:
         """
         movement = await self._movements[kind](resource_id)
         await self._notary.record_approval(kind, resource_id, content_hash, movement)
+
+    async def record_withdrawal(self, kind: str, resource_id: str) -> None:
+        """Before the resource goes back: if it does not, after all, it is asked for anew. Raises Unavailable."""
+        await self._notary.record_withdrawal(kind, resource_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.descriptor import ServiceDescriptor
@@ -82,11 +82,8 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
 
         if read is not None and not request.validate_only:
-            rehearsal = pb.ApproveApprovalRequest()
-            rehearsal.CopyFrom(request)
-            rehearsal.validate_only = True
             await self._approvals.witness(
-                read, lambda: self._operations.write(rehearsal, approval_pb2.Approval, approve)
+                read, lambda: self._operations.rehearse(request, approval_pb2.Approval, approve)
             )
         answer = await self._operations.write(request, approval_pb2.Approval, approve)
         if request.validate_only and approved:
@@ -102,28 +99,49 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     async def RejectApproval(
         self, request: pb.RejectApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        return await self._write(request, self._approvals.reject)
+        return await self._end(request, self._approvals.reject)
 
     async def CancelApproval(
         self, request: pb.CancelApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        return await self._write(request, self._approvals.cancel)
+        return await self._end(request, self._approvals.cancel)
 
     async def CommentApproval(
         self, request: pb.CommentApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        return await self._write(request, self._approvals.comment)
+        write = self._shown(self._approvals.comment)
+        return await self._operations.write(request, approval_pb2.Approval, write)
 
-    async def _write(
-        self, request: M, command: Callable[[AsyncConnection, M, datetime], Awaitable[Approval]]
+    async def _end(
+        self,
+        request: pb.RejectApprovalRequest | pb.CancelApprovalRequest,
+        command: Callable[[AsyncConnection, Any, datetime], Awaitable[Approval]],
     ) -> approval_pb2.Approval:
+        """Ends it without its deed. The notary, where it heard of it, hears that first."""
+
+        async def ask(request: Any) -> None:
+            async with self._operations.database.begin() as tx:
+                read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
+            if read is not None and not request.validate_only:
+                await self._approvals.witness_end(
+                    read, lambda: self._operations.rehearse(request, approval_pb2.Approval, self._shown(command))
+                )
+
+        async def end(tx: AsyncConnection, request: Any, _: None, now: datetime) -> approval_pb2.Approval:
+            return await self._shown(command)(tx, request, now)
+
+        return await self._operations.write_on_facts(request, approval_pb2.Approval, ask, end)
+
+    def _shown(
+        self, command: Callable[[AsyncConnection, M, datetime], Awaitable[Approval]]
+    ) -> Callable[[AsyncConnection, M, datetime], Awaitable[approval_pb2.Approval]]:
         """What the command made of it, with what the caller may still do."""
 
         async def write(tx: AsyncConnection, request: M, now: datetime) -> approval_pb2.Approval:
             approval = await command(tx, request, now)
             return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
 
-        return await self._operations.write(request, approval_pb2.Approval, write)
+        return write
 
     async def _list(
         self, tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime

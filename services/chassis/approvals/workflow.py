@@ -142,6 +142,12 @@ class Approvals:
             await rehearse()
             await self._witnessed.record_approval(approval.kind, approval.resource_id, approval.content_hash)
 
+    async def witness_end(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
+        """Has the notary hear that what was asked for is about to be taken back, or rejected, as `witness` does."""
+        if self._witnessed and approval.kind in self._witnessed and approval.status is Status.PENDING:
+            await rehearse()
+            await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
+
     async def check_unchanged(self, approval: Approval, now: datetime) -> None:
         """What it would do is still what it would have done when it was asked for.
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,6 +53,18 @@ class Operations:
         answer = await once(self.database, request, answer_type, lambda tx: command(tx, request, now))
         self.work_due.set()
         return answer
+
+    async def rehearse(
+        self,
+        request: Request,
+        answer_type: type[Answer],
+        command: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]],
+    ) -> Answer:
+        """What `write` would answer, or refuse, of a request that has `validate_only`: nothing of it stays."""
+        rehearsal: Any = type(request)()
+        rehearsal.CopyFrom(request)
+        rehearsal.validate_only = True
+        return await self.write(rehearsal, answer_type, command)
 
     async def write_on_facts(
         self,

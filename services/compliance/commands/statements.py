@@ -56,6 +56,15 @@ async def record_approval(
     return pb.RecordApprovalResponse()
 
 
+async def record_withdrawal(
+    tx: AsyncConnection, request: pb.RecordWithdrawalRequest, now: datetime
+) -> pb.RecordWithdrawalResponse:
+    """The person is the one for whom the service calls."""
+    taken_back = Statement(Act.WITHDRAWAL, current_principal().person)
+    await insert_statement(tx, request.kind, request.resource_id, taken_back, now)
+    return pb.RecordWithdrawalResponse()
+
+
 def _decide_terms(tx: AsyncConnection, request: pb.RecordRequestRequest | pb.RecordApprovalRequest) -> ApprovalTerms:
     """What it needs by the amount that moves, which the caller cannot say otherwise: it is what is booked."""
     return decide_terms_of(tx, request.kind, *sum_lines(read_lines(request.movement)))

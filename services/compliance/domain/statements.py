@@ -1,7 +1,8 @@
 """What persons said about a movement of money, and whether enough of them decided it. Pure.
 
 A person asks, another one approves what was asked for last, or several do, as the organization's rules want.
-Whoever asks for something else about the same resource takes back what was approved before.
+Whoever asks for something else about the same resource takes back what was approved before; so does whoever takes it
+back without asking for anything.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Act(Enum):
 
     REQUEST = "REQUEST"
     APPROVAL = "APPROVAL"
+    WITHDRAWAL = "WITHDRAWAL"
 
 
 class Line(NamedTuple):
@@ -34,10 +36,13 @@ class Line(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What is said something about: a content, and all that moves by it."""
+    """What is said something about: a content, and all that moves by it. Of a withdrawal: nothing."""
 
-    content_hash: str
-    movement_digest: str
+    content_hash: str = ""
+    movement_digest: str = ""
+
+
+NOTHING = Subject()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Statement:
 
     act: Act
     person_id: str
-    subject: Subject
+    subject: Subject = NOTHING
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
     approvers_needed: int = 1
@@ -118,6 +123,6 @@ def find_decision(said: Sequence[Statement], subject: Subject) -> Decision | Non
 
 
 def _list_current(said: Sequence[Statement], subject: Subject) -> list[Statement]:
-    """What was said about it since something else was asked for."""
-    others = [number for number, each in enumerate(said) if each.act is Act.REQUEST and each.subject != subject]
+    """What was said about it since something else was asked for, or all was taken back."""
+    others = [number for number, each in enumerate(said) if each.act is not Act.APPROVAL and each.subject != subject]
     return [each for each in said[others[-1] + 1 if others else 0 :] if each.subject == subject]

@@ -73,6 +73,12 @@ class MemoryCompliance:
         self.said.append(request)
         return notary_pb2.RecordApprovalResponse()
 
+    async def RecordWithdrawal(
+        self, request: notary_pb2.RecordWithdrawalRequest, _: None
+    ) -> notary_pb2.RecordWithdrawalResponse:
+        self.said.append(request)
+        return notary_pb2.RecordWithdrawalResponse()
+
     def _evaluate(self, item: _Item) -> Result:
         result = Result(replayed=item.transaction_id in self.made)
         if item != self._decided.setdefault(item.transaction_id, item):

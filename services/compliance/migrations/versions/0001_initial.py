@@ -202,7 +202,7 @@ def _create_tables() -> None:
         sa.Column("approvers_needed", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.CheckConstraint("act IN ('REQUEST', 'APPROVAL')", name="act_known"),
+        sa.CheckConstraint("act IN ('REQUEST', 'APPROVAL', 'WITHDRAWAL')", name="act_known"),
         sa.PrimaryKeyConstraint("org_id", "statement_id"),
     )
     op.create_index(

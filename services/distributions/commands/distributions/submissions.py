@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,6 +40,10 @@ from services.distributions.store.allocations import sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import lock_distribution, require_distribution, save_distribution
 from services.distributions.store.offerings import require_offering
+
+M = TypeVar("M", bound=Message)
+# Somebody asked for it to be paid, or approved that.
+_SAID = (DistributionStatus.PENDING_APPROVAL, DistributionStatus.APPROVED)
 
 
 async def witness_submission(database: Database, witnessed: Witnessed, request: pb.SubmitDistributionRequest) -> None:
@@ -96,11 +102,8 @@ async def witness_approval(
     """
     if request.validate_only:
         return
-    rehearsal = pb.ApproveDistributionRequest()
-    rehearsal.CopyFrom(request)
-    rehearsal.validate_only = True
-    await operations.write(
-        rehearsal, pb.Distribution, lambda tx, request, now: approve_distribution(tx, request, parties, now)
+    await operations.rehearse(
+        request, pb.Distribution, lambda tx, request, now: approve_distribution(tx, request, parties, now)
     )
     kind = DISTRIBUTION_APPROVALS.kind
     await witnessed.record_approval(kind, request.distribution_id, request.content_hash)
@@ -118,6 +121,25 @@ async def approve_distribution(
     check_etag(request.etag, distribution.etag)
     after = await _approve(tx, offering, distribution, request.content_hash, parties, now)
     return await answer_waiting(tx, offering, after, now)
+
+
+async def witness_withdrawal(
+    operations: Operations, witnessed: Witnessed, request: M, command: Callable[..., Awaitable[pb.Distribution]]
+) -> None:
+    """Has the notary hear that what was asked for, or approved, is about to be taken back by this command.
+
+    Whoever may not take it back takes back nothing.
+
+    Raises:
+        Unavailable, and as the command does.
+    """
+    asked: Any = request
+    async with operations.database.begin() as tx:
+        distribution = await require_distribution(tx, asked.distribution_id)
+    if asked.validate_only or distribution.status not in _SAID:
+        return
+    await operations.rehearse(asked, pb.Distribution, command)
+    await witnessed.record_withdrawal(DISTRIBUTION_APPROVALS.kind, asked.distribution_id)
 
 
 async def approve_waiting(tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime) -> None:
