@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import stat
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.consumers import list_consumers, list_copies
 from deploy.local.instance import Instance
+from deploy.local.programs import ROOT
 from deploy.provision import provision
 from deploy.teams import read_teams
 from deploy.topology import PROCESS_NAMES, SERVICE_NAMES
@@ -138,6 +140,12 @@ def test_what_is_killed_comes_back_and_people_are_answered_again(instance: Insta
     headers = {"authorization": f"Bearer {instance.issue_token('auditor')}"}
     for path in ("transactions", "escrow-accounts", "distributions"):
         assert httpx.get(f"{instance.base_url}/api/v1/{path}", headers=headers).status_code == 200
+
+
+def test_make_clean_knows_everything_an_instance_keeps(instance: Instance) -> None:
+    kept = re.search(r"^KEPT +:= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert kept
+    assert {file.name for file in instance.data_dir.iterdir()} - set(kept[1].split()) == set()
 
 
 def test_it_starts_again_on_its_data(instance: Instance) -> None:

@@ -88,16 +88,6 @@ def test_clean_removes_the_instance_and_leaves_what_else_lies_in_its_folder(chec
     assert (checkout / "my").is_dir()
 
 
-def test_clean_knows_everything_an_instance_keeps(checkout: Path) -> None:
-    kept = make(checkout, "-pn", "help").stdout.split("KEPT := ")[1].split("\n")[0].split()
-    data = checkout / ".run"
-    data.mkdir()
-    for name in kept:
-        (data / name).touch()
-    make(checkout, "clean")
-    assert not data.exists()
-
-
 def test_an_environment_that_was_moved_or_never_finished_is_made_anew(checkout: Path) -> None:
     python = checkout / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
