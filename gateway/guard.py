@@ -74,12 +74,14 @@ class Guard:
         """The caller, None for a public RPC.
 
         Args:
-            guarded: Callers have a rate of their own for what this RPC does.
+            guarded: Callers have a rate of their own for what this RPC does; so has an address, where nobody is known.
 
         Raises:
             Problem: 401, 403 or 429.
         """
         if rule.public:
+            if guarded:
+                await self._count(request, self._guarded, "guarded", _address(request))
             return None
         caller = await self._authenticate(request)
         principal = caller.principal

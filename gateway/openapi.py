@@ -204,6 +204,8 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
     statuses = set(_COMMON_STATUSES)
     if not rule.public:
         statuses |= {401, 403}
+    elif not binding.raw_body:  # a secret in the body; whose body is signed is refused as malformed
+        statuses.add(401)
     if binding.http_method != "GET":
         statuses |= {409, 422}
     if any(parameter.name == IF_MATCH for parameter in binding.headers):

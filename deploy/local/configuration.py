@@ -98,6 +98,8 @@ class Configuration:
                 "DATA_KEY_FILE": str(folder / "data.key"),
                 "APPROVAL_POLICY_FILE": str(Path(os.environ.get("APPROVAL_POLICY_FILE") or _APPROVAL_POLICY).resolve()),
             }
+        if process == "compliance":
+            settings["API_TOKEN_KEY_FILE"] = str(folder / "api_token_key.pem")
         if process == "transactions":
             settings["SANDBOX_BANK_URL"] = f"http://{LOOPBACK}:{self.ports[BANK]}"
             settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
@@ -152,6 +154,8 @@ class Configuration:
         if process in _HAVE_CERTIFICATES:
             issued = self.identity.issue_certificate(process)
             files |= {"tls_certificate.pem": issued.certificate, "tls_key.pem": issued.key}
+        if process == "compliance":
+            files["api_token_key.pem"] = self.identity.api_token_key()
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
         if process == "transactions":

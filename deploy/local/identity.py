@@ -3,6 +3,7 @@
 - ES256 throughout; private keys are mode-0600 files, made when first needed and never changed.
 - One JWKS holds the issuer's public key, another every service's (kid `service:<name>`), and none anything private.
 - A third holds the public keys that the services sign their events with: whoever hears events may have it.
+- A fourth holds the public key of compliance's, which signs the tokens of API keys.
 - Certificates come from an authority of the instance's own. One is there for whoever calls the services by hand.
 """
 
@@ -25,10 +26,12 @@ from deploy.local.secrets import Secrets, write_private
 from deploy.topology import SERVICE_NAMES
 from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.events.signatures import EventKey
+from services.compliance.key_tokens import public_jwk_of
 
 ISSUER = "urn:realco:local"
 AUDIENCE = "realco"
 ISSUER_KEY_ID = "local-issuer"
+API_KEY_ISSUER = "urn:realco:local:api-keys"
 LIFETIME_SECONDS = 3600
 ORGANIZATION = "org-demo"
 # Whose certificate a person uses, or a test, to call the services without the gateway.
@@ -48,6 +51,7 @@ class Identity:
         self.service_jwks_file = self._data_dir / "service_keys.json"
         self.event_jwks_file = self._data_dir / "event_keys.json"
         self.ca_file = self._data_dir / "ca.pem"
+        self.api_token_jwks_file = self._data_dir / "api_token_keys.json"
 
     def prepare(self) -> None:
         """Makes the keys that are missing and writes the key sets, and who the issuer is."""
@@ -60,7 +64,9 @@ class Identity:
         issuer: dict[str, Any] = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(self.jwks_file)}
         issuer |= {"lifetime_seconds_max": LIFETIME_SECONDS, "claims": {"person": "person"}}
         issuer |= {"strong_seconds_max": LIFETIME_SECONDS}  # nobody signs in here: a token is one as long as it is good
-        _write(self.issuers_file, [issuer])
+        _write(self.api_token_jwks_file, {"keys": [public_jwk_of(ECKey.import_key(self.api_token_key()))]})
+        keys: dict[str, Any] = {"issuer": API_KEY_ISSUER, "audience": AUDIENCE, "jwks": str(self.api_token_jwks_file)}
+        _write(self.issuers_file, [issuer, keys | {"api_keys": True}])
         write_private(self.ca_file, self._authority().make_certificate())
         self.write_certificate(CLIENT)
 
@@ -119,6 +125,10 @@ class Identity:
     def data_key(self, name: str) -> str:
         """The key that a service seals its rows with, as 64 hexadecimal digits."""
         return self._secrets.get(f"data_key_{name}", lambda: randomness.token_hex(32))
+
+    def api_token_key(self) -> str:
+        """The PEM of the private key that compliance signs the tokens of API keys with."""
+        return self._secrets.get("api_token_key", _new_key)
 
     def webhook_secret(self) -> str:
         """What the sandbox bank signs its webhooks with."""

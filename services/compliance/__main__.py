@@ -10,8 +10,8 @@ from services.chassis.calls.serving import servers_of
 from services.chassis.data.audit import audit_seals
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
-from services.chassis.process.settings import Settings
 from services.compliance.api import (
+    ApiKeysServicer,
     ClearancesServicer,
     ComplianceServicer,
     NotaryServicer,
@@ -23,13 +23,18 @@ from services.compliance.approvals import build_approvals
 from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.inbox import Inbox
 from services.compliance.jobs import build_jobs
+from services.compliance.key_tokens import KeyTokens
+from services.compliance.settings import Settings
 from services.compliance.subscribers import SUBSCRIPTIONS
 from services.compliance.tables import metadata
 
 
 async def main(settings: Settings) -> None:
     async with Runtime.start(NAME, settings) as runtime:
-        dependencies = Dependencies(runtime.database, runtime.clock, runtime.work_due)
+        settings.require("api_token_key_file")
+        assert settings.api_token_key_file is not None  # just required
+        key_tokens = KeyTokens.load(settings, settings.api_token_key_file)
+        dependencies = Dependencies(runtime.database, runtime.clock, runtime.work_due, key_tokens=key_tokens)
         approvals, own_parties = build_approvals(dependencies), OwnParties(runtime.database, runtime.clock)
         _, *others = servers_of(APPROVALS_SERVICE)
         kept_here = ApprovalsServicer(dependencies, approvals, own_parties)
@@ -38,6 +43,7 @@ async def main(settings: Settings) -> None:
             servicers=[
                 ComplianceServicer(dependencies, approvals),
                 PartiesServicer(dependencies, approvals),
+                ApiKeysServicer(dependencies),
                 ClearancesServicer(dependencies),
                 PersonsServicer(dependencies),
                 NotaryServicer(dependencies),

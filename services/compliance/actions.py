@@ -6,15 +6,15 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
+from realco.compliance.v1 import api_keys_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
-from services.compliance.domain import clearance
+from services.compliance.domain import api_keys, clearance
 from services.compliance.store import checks, parties
 
 
@@ -39,6 +39,16 @@ def _check_review(row: Any, persons: Collection[str]) -> None:
     if row.status != "MANUAL_REVIEW":
         raise IllegalStatusChange(row.status, "PASSED")
     clearance.check_reviewer(row.makers, persons, row.party_id, current_principal().person)
+
+
+def answer_api_key(row: Any, now: datetime) -> api_keys_pb2.ApiKey:
+    status, is_holder = api_keys.status_at(row, now), current_principal().person == row.created_by
+    actions = list_allowed_actions(
+        api_keys_pb2.ApiKey,
+        ("ApiKeysService/RotateApiKey", is_holder and status in api_keys.LIVE),
+        ("ApiKeysService/RevokeApiKey", status is not api_keys.Status.REVOKED),
+    )
+    return messages.to_api_key(row, now, actions)
 
 
 def answer_limit(row: Any) -> pb.TransactionLimit:

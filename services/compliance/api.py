@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
 from grpc.aio import ServicerContext
 from realco.compliance.v1 import (
+    api_keys_pb2,
+    api_keys_pb2_grpc,
     clearances_pb2,
     clearances_pb2_grpc,
     notary_pb2,
@@ -15,17 +21,23 @@ from realco.compliance.v1 import (
 )
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.calls.answer import is_replayed
+from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
-from services.compliance.commands import checks, evaluation, parties, statements
-from services.compliance.dependencies import Dependencies
+from services.chassis.values.ids import new_id
+from services.compliance.commands import api_keys, checks, evaluation, parties, statements
+from services.compliance.dependencies import NAME, Dependencies
+from services.compliance.domain.api_keys import digest_secret, make_secret
+from services.compliance.queries import api_keys as api_keys_read
 from services.compliance.queries import checks as checks_read
 from services.compliance.queries import limits as limits_read
 from services.compliance.queries import parties as parties_read
 from services.compliance.queries import statements as statements_read
+from services.compliance.store.api_keys import find_organization_of_key
 from services.compliance.store.parties import list_former_parties_of, list_parties_of_person
 
 
@@ -113,6 +125,68 @@ class PartiesServicer(parties_pb2_grpc.PartiesServiceServicer):
         return await self._dependencies.write(request, parties_pb2.EndSessionsResponse, parties.end_sessions)
 
 
+class ApiKeysServicer(api_keys_pb2_grpc.ApiKeysServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def CreateApiKey(
+        self, request: api_keys_pb2.CreateApiKeyRequest, context: ServicerContext
+    ) -> api_keys_pb2.IssuedApiKey:
+        secret, api_key_id = make_secret(), new_id("key")
+        return await self._tell(
+            request,
+            secret,
+            lambda tx, request, now: api_keys.create_api_key(tx, request, api_key_id, digest_secret(secret), now),
+        )
+
+    async def RotateApiKey(
+        self, request: api_keys_pb2.RotateApiKeyRequest, context: ServicerContext
+    ) -> api_keys_pb2.IssuedApiKey:
+        secret = make_secret()
+        return await self._tell(
+            request, secret, lambda tx, request, now: api_keys.rotate_api_key(tx, request, digest_secret(secret), now)
+        )
+
+    async def _tell(
+        self,
+        request: Any,
+        secret: str,
+        command: Callable[[AsyncConnection, Any, datetime], Awaitable[api_keys_pb2.IssuedApiKey]],
+    ) -> api_keys_pb2.IssuedApiKey:
+        """The answer, kept under its key as the command made it, and told with the secret to this caller alone."""
+        issued = await self._dependencies.write(request, api_keys_pb2.IssuedApiKey, command)
+        if not (request.validate_only or is_replayed()):
+            issued.secret = secret
+        return issued
+
+    async def GetApiKey(self, request: api_keys_pb2.GetApiKeyRequest, context: ServicerContext) -> api_keys_pb2.ApiKey:
+        return await self._dependencies.read(request, api_keys_read.get_api_key)
+
+    async def ListApiKeys(
+        self, request: api_keys_pb2.ListApiKeysRequest, context: ServicerContext
+    ) -> api_keys_pb2.ListApiKeysResponse:
+        return await self._dependencies.read(request, api_keys_read.list_api_keys)
+
+    async def RevokeApiKey(
+        self, request: api_keys_pb2.RevokeApiKeyRequest, context: ServicerContext
+    ) -> api_keys_pb2.ApiKey:
+        return await self._dependencies.write(request, api_keys_pb2.ApiKey, api_keys.revoke_api_key)
+
+    async def IssueApiKeyToken(
+        self, request: api_keys_pb2.IssueApiKeyTokenRequest, context: ServicerContext
+    ) -> api_keys_pb2.ApiKeyToken:
+        database, now = self._dependencies.database, self._dependencies.clock.now()
+        # A secret proves its key, not an organization: that is known once the key is found.
+        async with database.begin_for_all() as tx:
+            org_id = await find_organization_of_key(tx, request.api_key_id)
+        if org_id is None:
+            raise api_keys.secret_not_acceptable()
+        with acting_as(service_principal(NAME, org_id)):
+            async with database.begin() as tx:
+                row, secret = await api_keys.use_secret(tx, request, now)
+        return self._dependencies.key_tokens.issue(row, secret, now)
+
+
 class ClearancesServicer(clearances_pb2_grpc.ClearancesServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
@@ -185,7 +259,7 @@ class OwnParties:
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
             async with self._database.begin() as tx:
-                await parties_read.check_session_of(tx, principal)
+                await parties_read.check_session_of(tx, principal, self._clock.now())
                 return frozenset(await list_parties_of_person(tx, principal.person))
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:

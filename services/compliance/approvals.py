@@ -21,14 +21,16 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
-from services.compliance.commands import checks, limits, parties
+from services.compliance.commands import api_keys, checks, limits, parties
+from services.compliance.commands.api_keys import API_KEY_APPROVALS
 from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import Dependencies
-from services.compliance.domain.refusals import ComplianceCheckNotFound, TransactionLimitNotFound
+from services.compliance.domain.refusals import ApiKeyNotFound, ComplianceCheckNotFound, TransactionLimitNotFound
 from services.compliance.messages import APPROVAL_EVENTS
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
 from services.compliance.store import parties as parties_store
+from services.compliance.store.api_keys import find_api_key, lock_api_key
 
 _SOURCE = "house rule: nobody clears a party alone, and nobody gives power over its money alone"
 
@@ -42,7 +44,10 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         RequestKind(pb.PutTransactionLimitRequest, by(limits.put_transaction_limit), details.describe_limit),
         RequestKind(pb.DeleteTransactionLimitRequest, by(limits.delete_transaction_limit), details.describe_removal),
     ]
-    resources = [ResourceKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of)]
+    resources = [
+        ResourceKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of),
+        ResourceKind(API_KEY_APPROVALS, details.describe_secret, _approve_secret, _give_up_secret, lock_api_key),
+    ]
     return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
 
 
@@ -117,6 +122,23 @@ class _Details:
             changes=(Change("status", check.status, "PASSED"),),
             explanations=(*because, _explain_party(party), *map(_explain_person, persons)),
         )
+
+    # --- API keys ---
+
+    async def describe_secret(self, approval: Approval, now: datetime) -> ApprovalDetails:
+        async with self._dependencies.database.begin() as tx:
+            key = await find_api_key(tx, approval.resource_id)
+        if key is None:
+            raise ApiKeyNotFound()
+        return api_keys.build_secret_details(key)
+
+
+async def _approve_secret(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:
+    await api_keys.approve_secret(tx, approval.resource_id, parties, now, approval.note)
+
+
+async def _give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    await api_keys.give_up_secret(tx, approval.resource_id, approval.decided_by, now)
 
 
 async def _pass_check(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from services.chassis.data.operations import Operations
+from services.compliance.key_tokens import KeyTokens
 
 NAME = "compliance"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Dependencies(Operations):
     """How this service reads and writes. It asks nobody: what it decides on is its own."""
+
+    key_tokens: KeyTokens

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from realco.compliance.v1 import api_keys_pb2, notary_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import events_pb2 as events
-from realco.compliance.v1 import notary_pb2, parties_pb2
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
@@ -19,6 +19,7 @@ from services.chassis.values.failure import read_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
+from services.compliance.domain.api_keys import status_at
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.statements import Line, Subject, digest_movement
 
@@ -125,6 +126,45 @@ def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.Com
 def etag_of_check(row: Any) -> str:
     """A check has each status once at most: with the time of its last change it tells the versions apart."""
     return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
+
+
+def to_api_key(row: Any, now: datetime, allowed_actions: Sequence[str] = ()) -> api_keys_pb2.ApiKey:
+    """Without a secret, or a digest of one."""
+    has_former = row.former_until is not None and now < row.former_until
+    return api_keys_pb2.ApiKey(
+        api_key_id=row.api_key_id,
+        name=row.name,
+        scopes=row.scopes,
+        status=status_at(row, now),
+        expire_time=to_timestamp(row.expires_at),
+        secret_waits=row.next_digest is not None,
+        former_secret_expire_time=to_optional_timestamp(row.former_until if has_former else None),
+        last_use_time=to_optional_timestamp(row.last_used_at),
+        created_by=row.created_by,
+        approved_by=row.approved_by,
+        revoked_by=row.revoked_by,
+        etag=etag_of_api_key(row),
+        create_time=to_timestamp(row.created_at),
+        update_time=to_timestamp(row.updated_at),
+        allowed_actions=allowed_actions,
+    )
+
+
+def etag_of_api_key(row: Any) -> str:
+    return etag_of(row.api_key_id, row.version)
+
+
+def to_api_key_content(row: Any) -> api_keys_pb2.ApiKeyContent:
+    """What a second person decides on."""
+    key = api_keys_pb2.ApiKey(
+        api_key_id=row.api_key_id,
+        name=row.name,
+        scopes=row.scopes,
+        expire_time=to_timestamp(row.expires_at),
+        created_by=row.created_by,
+    )
+    grace_seconds = None if row.secret_digest is None else row.next_grace_seconds
+    return api_keys_pb2.ApiKeyContent(api_key=key, grace_seconds=grace_seconds)
 
 
 def to_limit(row: Any, allowed_actions: Sequence[str] = ()) -> pb.TransactionLimit:

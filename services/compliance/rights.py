@@ -17,6 +17,14 @@ RIGHTS: Table = {
     "party_persons": both(insert=EVERY, update=("title", "version", "updated_at", "seal"), delete=True),
     "former_persons": appended(),
     "ended_sessions": appended(),
+    "api_keys": both(
+        insert=EVERY,
+        update=(
+            *("status", "approved_by", "revoked_by", "secret_digest", "secret_made_at"),
+            *("former_digest", "former_made_at", "former_until", "next_digest", "next_made_at", "next_grace_seconds"),
+            *("last_used_at", "version", "updated_at", "seal"),
+        ),
+    ),
     "compliance_checks": both(
         insert=EVERY,
         update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at", "seal"),

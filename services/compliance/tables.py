@@ -108,6 +108,56 @@ ended_sessions = sa.Table(
     _names_person(),
 )
 
+# A secret is kept as its digest: the one in use, the one before it, which may work for a while, and the one that waits
+# for a second person. When each was made is in the time of this machine, as the ends of sessions are.
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("api_key_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("scopes", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("approved_by", sa.Text),
+    sa.Column("revoked_by", sa.Text),
+    sa.Column("secret_digest", pg.BYTEA),
+    sa.Column("secret_made_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("former_digest", pg.BYTEA),
+    sa.Column("former_made_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("former_until", sa.TIMESTAMP(timezone=True)),
+    sa.Column("next_digest", pg.BYTEA),
+    sa.Column("next_made_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("next_grace_seconds", sa.Integer),
+    # Nothing depends on it: it is neither sealed nor of a version.
+    sa.Column("last_used_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
+    _one_of("status", "PENDING_APPROVAL", "ACTIVE", "REVOKED"),
+    sa.CheckConstraint("scopes <> '{}' AND array_position(scopes, NULL) IS NULL", name="scopes_given"),
+    sa.CheckConstraint(
+        "(secret_digest IS NULL) = (secret_made_at IS NULL)"
+        " AND num_nonnulls(former_digest, former_made_at, former_until) IN (0, 3)"
+        " AND num_nonnulls(next_digest, next_made_at, next_grace_seconds) IN (0, 3)",
+        name="secrets_whole",
+    ),
+    sa.CheckConstraint(
+        "status <> 'ACTIVE' OR (secret_digest IS NOT NULL AND approved_by IS NOT NULL AND approved_by <> created_by)",
+        name="approved_by_another",
+    ),
+    # A program names its key alone.
+    sa.Index("api_keys_id", "api_key_id"),
+    sa.Index("api_keys_newest", "org_id", "created_at", "api_key_id"),
+    info=sealed(
+        *("org_id", "api_key_id", "name", "scopes", "status", "expires_at", "created_by", "approved_by", "revoked_by"),
+        *("secret_digest", "secret_made_at", "former_digest", "former_made_at", "former_until"),
+        *("next_digest", "next_made_at", "next_grace_seconds", "version"),
+    ),
+)
+
 compliance_checks = sa.Table(
     "compliance_checks",
     metadata,

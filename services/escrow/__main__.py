@@ -49,6 +49,7 @@ async def main(settings: Settings) -> None:
                 *build_approval_jobs(NAME, dependencies, approvals),
                 audit_seals(runtime.database, metadata),
             ],
+            parties=parties,
         )
         await poster.drain()
 

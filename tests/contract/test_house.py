@@ -29,6 +29,7 @@ OWN = {
     },
     "compliance": {
         "inbox.py",  # what waits for a second person anywhere, as one list
+        "key_tokens.py",  # compliance is the issuer of tokens for API keys
     },
     "escrow": {
         "acceptance.py",  # a command of the operator's, about an entry that escrow did not book

@@ -20,9 +20,8 @@ from services.chassis.values.approval import (
 from services.chassis.values.errors import InvalidField, PermissionDenied
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
-from services.compliance.dependencies import Dependencies
 from services.compliance.jobs import build_jobs
-from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness
+from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness, build_dependencies
 
 S = approval_pb2.Approval
 _CHECK = pb.ComplianceCheck
@@ -185,7 +184,7 @@ async def test_an_answer_that_ran_out_is_asked_again_in_the_inbox(desk):
     await desk.clear()
     [check, _] = await desk.list_checks()
     desk.clock.advance(check.expire_time.ToDatetime() - check.review_time.ToDatetime())
-    [job] = build_jobs(Dependencies(desk.database, desk.clock))
+    [job] = build_jobs(build_dependencies(desk.database, desk.clock))
     assert await job.run() == 2
     assert MAKER.person in (await desk.list_waiting())[0].makers
     for one in await desk.list_waiting():

@@ -14,11 +14,10 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
-from services.compliance.dependencies import Dependencies
 from services.compliance.domain import clearance
 from services.compliance.domain.clearance import RequiredCheck
 from services.compliance.jobs import build_jobs
-from tests.support.compliance import AUDITOR, CHECK, CHECKER, MAKER, ORG, PARTY, money_in
+from tests.support.compliance import AUDITOR, CHECK, CHECKER, MAKER, ORG, PARTY, build_dependencies, money_in
 
 
 async def test_a_new_party_is_not_cleared_until_another_person_passes_both_checks(compliance):
@@ -40,7 +39,7 @@ async def test_an_answer_expires_after_a_year_and_is_asked_again_once(compliance
     compliance.clock.advance(timedelta(days=365))
     [expired] = await compliance.evaluate(money_in(1))
     assert "KYC is EXPIRED" in expired.failure.metadata["missing"]
-    [job] = build_jobs(Dependencies(compliance.database, compliance.clock))
+    [job] = build_jobs(build_dependencies(compliance.database, compliance.clock))
     assert await job.run() == 2
     assert await job.run() == 0
     waiting = await compliance.waiting(compliance.party_id)

@@ -15,8 +15,8 @@ from services.chassis.data.database import Database
 from services.chassis.values.approval import ApprovalNotFound
 from services.chassis.values.errors import DomainError, Unavailable
 from services.compliance.approvals import build_approvals
-from services.compliance.dependencies import Dependencies
 from services.compliance.inbox import Inbox
+from tests.support.compliance import build_dependencies
 from tests.support.escrow import Escrow, key, new_entry
 from tests.support.peers.wire import Wire
 from tests.support.seals import SEALS
@@ -38,7 +38,7 @@ class Desk:
         self.escrow = escrow
         self.wire = Wire("compliance")
         self.kept = ApprovalsServicer(escrow.dependencies, escrow.approvals, NoParties())
-        own = Dependencies(database, escrow.clock)
+        own = build_dependencies(database, escrow.clock)
         inbox = ApprovalsServicer(own, build_approvals(own), NoParties())
         self.inbox = Inbox(inbox, [self.wire.open_channel(self.kept)])
 

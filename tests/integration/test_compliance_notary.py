@@ -15,9 +15,8 @@ from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, A
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.compliance.api import NotaryServicer
-from services.compliance.dependencies import Dependencies
 from services.compliance.tables import statements
-from tests.support.compliance import CHECKER, MAKER, ORG, START, ComplianceHarness
+from tests.support.compliance import CHECKER, MAKER, ORG, START, ComplianceHarness, build_dependencies
 from tests.support.money import usd
 
 HASH, OTHER_HASH = "a" * 64, "b" * 64
@@ -46,7 +45,7 @@ class Desk:
 
     def __init__(self, harness: ComplianceHarness) -> None:
         self.harness = harness
-        self.notary = NotaryServicer(Dependencies(harness.database, harness.clock))
+        self.notary = NotaryServicer(build_dependencies(harness.database, harness.clock))
         self.resource_id = new_id("dist")
 
     async def ask(self, person: Principal = MAKER, **values: Any) -> None:

@@ -13,6 +13,7 @@ import sys
 from realco.escrow.v1 import events_pb2, holds_pb2_grpc
 from realco.escrow.v1 import holds_pb2 as pb
 
+from services.chassis.calls.parties import NoParties
 from services.chassis.data import outbox
 from services.chassis.data.database import Database
 from services.chassis.data.once import once
@@ -69,7 +70,8 @@ async def main(settings: Settings) -> None:
             return 0
 
         servicer = Servicer(runtime.database)
-        await runtime.serve([servicer], [SUBSCRIPTION], [Job("look", look, interval_seconds=0.2)])
+        jobs = [Job("look", look, interval_seconds=0.2)]
+        await runtime.serve([servicer], NoParties(), [SUBSCRIPTION], jobs)
 
 
 if __name__ == "__main__":

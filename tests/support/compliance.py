@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from google.protobuf import symbol_database
 from google.protobuf.message import Message
+from joserfc.jwk import ECKey
 from realco.compliance.v1 import clearances_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1 import transactions_pb2
@@ -18,14 +20,23 @@ from realco.type.v1.money_pb2 import Money
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.issuers import Issuer
 from services.chassis.data.database import Database
 from services.chassis.data.tables import outbox
 from services.chassis.events.consumer import Delivery
-from services.chassis.values.clock import FakeClock
+from services.chassis.values.clock import Clock, FakeClock
 from services.chassis.values.ids import new_id
-from services.compliance.api import ClearancesServicer, ComplianceServicer, OwnParties, PartiesServicer, PersonsServicer
+from services.compliance.api import (
+    ApiKeysServicer,
+    ClearancesServicer,
+    ComplianceServicer,
+    OwnParties,
+    PartiesServicer,
+    PersonsServicer,
+)
 from services.compliance.approvals import build_approvals
 from services.compliance.dependencies import Dependencies
+from services.compliance.key_tokens import KeyTokens
 from services.compliance.subscribers import SUBSCRIPTIONS
 
 START = datetime(2024, 12, 3, 15, tzinfo=UTC)
@@ -65,12 +76,21 @@ def ordered_for(principal: Principal) -> Principal:
     return Principal("service:importer", "service", principal.org_id, principal.person)
 
 
+def build_dependencies(database: Database, clock: Clock) -> Dependencies:
+    """Its tokens of API keys are accepted nowhere."""
+    issuer = Issuer(issuer="https://keys.test", audience="realco", jwks="-", api_keys=True)
+    return Dependencies(database, clock, key_tokens=KeyTokens(issuer, ECKey.generate_key("P-256")))
+
+
 class ComplianceHarness:
     """The service without gRPC. `party_id` is the party that was created last."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, key_tokens: KeyTokens | None = None) -> None:
         self.database, self.clock = database, FakeClock(START)
-        dependencies = Dependencies(database, self.clock)
+        dependencies = build_dependencies(database, self.clock)
+        if key_tokens is not None:
+            dependencies = replace(dependencies, key_tokens=key_tokens)
+        self.api_keys = ApiKeysServicer(dependencies)
         approvals = build_approvals(dependencies)
         self.servicer = ComplianceServicer(dependencies, approvals)
         self.parties = PartiesServicer(dependencies, approvals)

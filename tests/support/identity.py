@@ -13,15 +13,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.jwk import ECKey
+from realco.compliance.v1.api_keys_pb2 import ApiKey
 
+from services.chassis.calls.issuers import read_issuers
 from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.process.settings import Settings
+from services.compliance.key_tokens import KeyTokens, find_issuer, public_jwk_of
 
 ISSUER = "https://issuer.test"
+API_KEY_ISSUER = "https://keys.issuer.test"
+# All that API keys may be used for.
+SCOPES = ApiKey.Scope.keys()[1:]
 
 
 class Issuer:
-    """Signs tokens of people under kid `people-1`; beside it are the keys of two services."""
+    """Signs tokens of people; beside it are the keys of two services, and an issuer for API keys."""
 
     def __init__(self, folder: Path) -> None:
         self.key = ECKey.generate_key("P-256")
@@ -30,6 +36,9 @@ class Issuer:
         self.jwks, self.service_jwks = folder / "jwks.json", folder / "service_keys.json"
         self.publish({**self.key.as_dict(private=False), "kid": "people-1"})
         self.admit(self.escrow, self.transactions)
+        self.key_of_keys = ECKey.generate_key("P-256")
+        self._jwks_of_keys = folder / "api_token_keys.json"
+        self._jwks_of_keys.write_text(json.dumps({"keys": [public_jwk_of(self.key_of_keys)]}))
         self.issuers = folder / "issuers.json"
         self.describe()
         self.settings = Settings(issuers_file=self.issuers, service_jwks=str(self.service_jwks))
@@ -45,7 +54,8 @@ class Issuer:
     def describe(self, **more: Any) -> None:
         """What the configuration says of this issuer."""
         issuer = {"issuer": ISSUER, "audience": "realco", "jwks": str(self.jwks)} | more
-        self.issuers.write_text(json.dumps([_without_none(issuer)]))
+        keys = {"issuer": API_KEY_ISSUER, "audience": "realco", "jwks": str(self._jwks_of_keys), "api_keys": True}
+        self.issuers.write_text(json.dumps([_without_none(issuer), keys]))
 
     def environment(self) -> dict[str, str]:
         """The settings of a process that believes it."""
@@ -53,6 +63,23 @@ class Issuer:
 
     def verifier(self, service: str = "escrow") -> Verifier:
         return Verifier(self.settings, service)
+
+    def key_tokens(self) -> KeyTokens:
+        """What compliance signs tokens of API keys with."""
+        return KeyTokens(find_issuer(read_issuers(self.issuers).values()), self.key_of_keys)
+
+    def key_token(self, *, header: dict[str, Any] | None = None, key: ECKey | None = None, **claims: Any) -> str:
+        """A good token of an API key for all there is, but for what is given."""
+        kept = {
+            "iss": API_KEY_ISSUER,
+            "sub": "key:key_1",
+            "person": "ann",
+            "scope": " ".join(SCOPES),
+            "auth_time": 1,
+            "sid": "0",
+        }
+        signed = {"kid": self.key_of_keys.thumbprint()} | (header or {})
+        return self.token(header=signed, key=key or self.key_of_keys, **(kept | claims))
 
     def token(self, *, header: dict[str, Any] | None = None, key: ECKey | None = None, **claims: Any) -> str:
         """A good token of an admin, but for what is given; None leaves a claim or header out."""

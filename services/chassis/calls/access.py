@@ -27,6 +27,18 @@ from services.chassis.values.refusals import PartyNotFound
 Action = tuple[str, bool | Callable[[], None]]
 
 
+class PersonRequired(PermissionDenied):
+    """A program called what only a person may."""
+
+    reason = "PERSON_REQUIRED"
+
+
+class InsufficientScope(PermissionDenied):
+    """The API key may not be used for it. Metadata: scope. Source of the name: RFC 6750, section 3.1"""
+
+    reason = "INSUFFICIENT_SCOPE"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What the option of one RPC says."""
@@ -45,19 +57,34 @@ class Rule:
     second_person: bool = False
     # A person's call of it only asks.
     two_persons: bool = False
+    # No program with an API key calls it.
+    persons_only: bool = False
+    # What an API key must be good for: `ESCROW_READ`. Empty where the RPC has no route: then a service calls it, or
+    # passes on what was in the key's scopes where it came in.
+    scope: str = ""
     no: tuple[str, int] | None = None
 
     def admits(self, principal: Principal) -> bool:
         """Whether the caller's role, or this very service, may call."""
         if principal.role == SERVICE_ROLE:
             return principal.service in self.services
-        return principal.role in self.roles
+        return principal.role in self.roles and self._find_refusal_of_key(principal) is None
 
     def admit(self, principal: Principal) -> None:
-        """Raises PermissionDenied unless the caller may call."""
+        """Raises PermissionDenied, PersonRequired or InsufficientScope unless the caller may call."""
         if not self.admits(principal):
             what = "service" if principal.role == SERVICE_ROLE else "role"
-            raise PermissionDenied(f"This {what} may not call this.")
+            raise self._find_refusal_of_key(principal) or PermissionDenied(f"This {what} may not call this.")
+
+    def _find_refusal_of_key(self, principal: Principal) -> PermissionDenied | None:
+        """Why a program may not call it with its API key, whatever its role; None for a person."""
+        if principal.api_key is None or principal.service:
+            return None
+        if self.persons_only:
+            return PersonRequired("An API key decides nothing: a person has to sign in for this.")
+        if self.scope and self.scope not in principal.api_key.scopes:
+            return InsufficientScope("The API key does not have the scope for this.", scope=self.scope)
+        return None
 
     def confine(self, principal: Principal, request: Message) -> None:
         """Keeps an investor to its parties: where the request names parties, they are among them.
@@ -166,7 +193,8 @@ def _rule(method: MethodDescriptor) -> Rule:
         _check_path(method.input_type, path)
     route: Any = annotations_pb2.http  # as above
     pattern = options.Extensions[route].WhichOneof("pattern")
-    four_eyes: Any = approval_pb2.four_eyes  # as above
+    four_eyes_option: Any = approval_pb2.four_eyes  # as above
+    four_eyes: approval_pb2.FourEyes = options.Extensions[four_eyes_option]
     in_route = bool(path) and f"{{{access.party_field}}}" in getattr(options.Extensions[route], pattern or "get")
     return Rule(
         roles,
@@ -176,10 +204,18 @@ def _rule(method: MethodDescriptor) -> Rule:
         reads_only=pattern == "get",
         party_in_route=in_route,
         passed_on_by=frozenset(access.passed_on_by),
-        second_person=options.Extensions[four_eyes].second_person,
-        two_persons=options.Extensions[four_eyes].two_persons,
+        second_person=four_eyes.second_person,
+        two_persons=four_eyes.two_persons,
+        persons_only=access.persons_only or four_eyes.second_person,
+        scope=_name_scope(method, pattern) if pattern else "",
         no=_find_no(method.input_type, access.says_no) if access.says_no else None,
     )
+
+
+def _name_scope(method: MethodDescriptor, verb: str) -> str:
+    """The area that the RPC is in, and whether it writes there."""
+    area = method.full_name.split(".")[1]
+    return f"{area}_{'read' if verb == 'get' else 'write'}".upper()
 
 
 def _find_no(message: Descriptor, says_no: str) -> tuple[str, int]:

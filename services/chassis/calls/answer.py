@@ -14,6 +14,10 @@ def note_replayed() -> None:
     _replayed.set(True)
 
 
+def is_replayed() -> bool:
+    return _replayed.get()
+
+
 def answer_metadata() -> tuple[tuple[str, str], ...]:
     """The trailing metadata of the current call's answer, or of its refusal."""
     return ((REPLAYED, "true"),) if _replayed.get() else ()

@@ -13,11 +13,20 @@ from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import SERVICE_PREFIX, normalize_person
 
-INVESTOR = "investor"
-ROLES = frozenset({INVESTOR, "sponsor", "admin", "auditor"})
+INVESTOR, ADMIN, AUDITOR = "investor", "admin", "auditor"
+ROLES = frozenset({INVESTOR, "sponsor", ADMIN, AUDITOR})
 SERVICE_ROLE = "service"
 # One token of an event's subject, which NATS divides at dots.
 _ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInKey:
+    """An API key, as its token says it: which one, what it may be used for, and which of its secrets was shown."""
+
+    api_key_id: str
+    scopes: frozenset[str]
+    secret_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,8 @@ class Principal:
     strong_sign_in_at: int | None = field(default=None, compare=False)
     strong_levels: str = field(default="", compare=False)
     strong_seconds_max: int | None = field(default=None, compare=False)
+    # What signed in for its holder, who is the person here, where no person did.
+    api_key: SignedInKey | None = None
     # The person's own token, which travels with what is asked of other services for this call.
     token: str = field(default="", repr=False, compare=False)
 
@@ -75,6 +86,7 @@ class Principal:
             strong_sign_in_at=actor.strong_sign_in_at,
             strong_levels=actor.strong_levels,
             strong_seconds_max=actor.strong_seconds_max,
+            api_key=actor.api_key,
             token=actor.token,
         )
 

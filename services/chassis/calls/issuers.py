@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
 from services.chassis.calls.auth import ROLES, is_organization
@@ -47,7 +47,7 @@ class ClaimPaths(BaseModel):
 
 
 class Issuer(BaseModel):
-    """One issuer of people's tokens, and what is believed of it."""
+    """One issuer of tokens, of people's or of programs' with API keys, and what is believed of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,6 +68,8 @@ class Issuer(BaseModel):
     roles: dict[Text, Text] = {role: role for role in ROLES}
     # Its word for an organization -> ours, and it speaks for no other; None: it speaks for any, in our words.
     organizations: dict[Text, Text] | None = None
+    # It signs for API keys and nobody else, and nobody else does. How its tokens say what we need is fixed.
+    api_keys: bool = False
     # Put before its subjects, so that they are nobody else's.
     prefix: Annotated[str, Field(max_length=64)] = ""
     # Any of them is a strong sign-in.
@@ -97,6 +99,12 @@ class Issuer(BaseModel):
             raise ValueError("only services and programs are named like that")
         return text
 
+    @model_validator(mode="after")
+    def _has_a_key_set(self) -> Self:
+        if self.api_keys and (self.jwks is None or self.prefix):
+            raise ValueError("an issuer for API keys names its jwks, and no prefix")
+        return self
+
     @property
     def discovery_url(self) -> str:
         return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
@@ -105,7 +113,7 @@ class Issuer(BaseModel):
         """Whether the same subject of both would be one and the same caller."""
         mine, others = (set((issuer.organizations or {}).values()) for issuer in (self, other))
         apart = self.organizations is not None and other.organizations is not None and not mine & others
-        return self.prefix == other.prefix and not apart
+        return self.prefix == other.prefix and not (apart or self.api_keys != other.api_keys)
 
 
 def read_issuers(path: Path) -> dict[str, Issuer]:
@@ -124,6 +132,8 @@ def read_issuers(path: Path) -> dict[str, Issuer]:
     if not found:
         raise ConfigurationError(f"{_SETTING}: {path.name}: names no issuer")
     for one, other in combinations(found, 2):
+        if one.api_keys and other.api_keys:
+            raise ConfigurationError(f"{_SETTING}: {path.name}: {one.issuer} and {other.issuer} both sign for API keys")
         if one.issuer == other.issuer:
             raise ConfigurationError(f"{_SETTING}: {path.name}: {one.issuer} stands there twice")
         if one.may_clash_with(other):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, acting_as
 
 
 class Parties(Protocol):
@@ -24,6 +24,7 @@ class Parties(Protocol):
         """The parties the person acts for at this moment.
 
         Raises:
+            SessionEnded: the person's sessions were ended, or the API key that signed in for it.
             Unavailable: nobody can tell.
         """
         ...
@@ -66,19 +67,27 @@ class CurrentParties:
         return await self.list_current(principal)
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
-        return frozenset(await self._ask(principal.person))
+        with acting_as(principal):
+            return frozenset(await self._ask(principal.person))
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
-        return frozenset(await self._ask(principal.person, include_former=True))
+        with acting_as(principal):
+            return frozenset(await self._ask(principal.person, include_former=True))
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:
     """The caller with the parties it acts for; whoever is no investor stays as it is.
 
+    Whether an API key is still good is asked at each write, as for whom an investor acts: nobody sits beside a program
+    and would notice that its key was stolen.
+
     Raises:
-        Unavailable: the call may write, and nobody can tell for whom the caller acts.
+        SessionEnded: the call may write, and the caller's sessions or its API key were ended.
+        Unavailable: the call may write, and nobody can tell.
     """
     if not principal.confined:
+        if principal.api_key is not None and not (principal.service or reads_only):
+            await parties.list_current(principal)
         return principal
     found = await (parties.list_heard(principal) if reads_only else parties.list_current(principal))
     return replace(principal, parties=found)

@@ -1,14 +1,16 @@
 """Tokens: the caller that one proves, and a service's own.
 
-People's tokens come from the issuers that ISSUERS_FILE names, services' from themselves, and each is checked with the
-keys of its own issuer and no other: SERVICE_JWKS holds the services' keys. An issuer that is taken over is thus no
-service, and a service's key makes nobody a person. A service's token names the one service it is for. Only pinned
+People's tokens come from the issuers that ISSUERS_FILE names, so do those of programs with API keys, and services' from
+themselves. Each is checked with the keys of its own issuer and no other: SERVICE_JWKS holds the services' keys. An
+issuer that is taken over is thus no service, and a service's key makes nobody a person; the issuer for API keys proves
+no person, and a person's issuer no API key. A service's token names the one service it is for. Only pinned
 asymmetric algorithms, only our audience, only while short-lived (reliability rule c35).
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -22,19 +24,21 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.chassis.calls.auth import SERVICE_ROLE, Principal, is_organization
+from services.chassis.calls.auth import ADMIN, AUDITOR, SERVICE_ROLE, Principal, SignedInKey, is_organization
 from services.chassis.calls.issuers import Claims, Issuer, not_acceptable, read_issuers
 from services.chassis.calls.keys import PublicKey, PublishedKeys
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
 from services.chassis.values.errors import PermissionDenied
-from services.chassis.values.text import SERVICE_PREFIX, is_name, is_person
+from services.chassis.values.text import API_KEY_PREFIX, SERVICE_PREFIX, is_name, is_person
 
 _SERVICE_TOKEN_SECONDS = 60
+API_KEY_TOKEN_SECONDS = 300
 _CLOCK_SKEW_SECONDS = 5
 # A person's token was good when the call began that it came along with; no call takes longer.
 _ACTOR_GRACE_SECONDS = 60
 _REMEMBERED_MAX = 4096
 _RSA_BITS_MIN = 2048
+_API_KEY = re.compile(f"{API_KEY_PREFIX}(key_[0-9A-Za-z]{{1,64}})")
 
 # RFC 9864 calls the name too wide, since it does not say the curve. Issuers write it all the same; we pin the curve.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated")
@@ -166,7 +170,9 @@ class Verifier:
         if issuer is None:
             principal = self._service_of(header, claims)
         else:
-            principal = replace(_person_of(header, claims, issuer, grace_seconds), token=token)
+            _check_issued(header, claims, issuer, grace_seconds)
+            known = _api_key_of(claims, issuer) if issuer.api_keys else _person_of(claims, issuer)
+            principal = replace(known, token=token)
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         # Not past the age of the keys: a key withdrawn from its set stops working within that time.
@@ -240,9 +246,9 @@ def _check_times(claims: Claims, lifetime_seconds_max: int, grace_seconds: int =
         raise not_acceptable()
 
 
-def _person_of(header: _Header, claims: Claims, issuer: Issuer, grace_seconds: int) -> Principal:
-    """The person that the token of a known issuer names. Raises: Unauthenticated."""
-    _check_times(claims, issuer.lifetime_seconds_max, grace_seconds)
+def _check_issued(header: _Header, claims: Claims, issuer: Issuer, grace_seconds: int) -> None:
+    """Whether it is a token of the kind that the issuer makes for us, and good now. Raises: Unauthenticated."""
+    _check_times(claims, API_KEY_TOKEN_SECONDS if issuer.api_keys else issuer.lifetime_seconds_max, grace_seconds)
     audiences = claims.texts("aud")
     if header.alg not in issuer.algorithms or header.typ != issuer.typ:
         raise not_acceptable()
@@ -250,6 +256,29 @@ def _person_of(header: _Header, claims: Claims, issuer: Issuer, grace_seconds: i
         raise not_acceptable()
     if any(claims.text(name) != value for name, value in issuer.required.items()):
         raise not_acceptable()
+
+
+def _api_key_of(claims: Claims, issuer: Issuer) -> Principal:
+    """The program that signed in with an API key, for the key's holder. It decides nothing: it never has the sign-in
+    that a decision asks for. Raises: Unauthenticated."""
+    subject, holder = claims.text("sub"), claims.text("person")
+    found, role = _API_KEY.fullmatch(subject), _role_of(claims, issuer)
+    if found is None or not is_person(holder) or role not in (ADMIN, AUDITOR):
+        raise not_acceptable()
+    return Principal(
+        subject,
+        role,
+        _organization_of(claims, issuer),
+        known_as=holder,
+        # When the secret was made: that ends with the sessions of its holder, too.
+        signed_in_at=claims.seconds("auth_time"),
+        strong_seconds_max=0,
+        api_key=SignedInKey(found[1], frozenset(claims.text("scope").split(" ")), claims.text("sid")),
+    )
+
+
+def _person_of(claims: Claims, issuer: Issuer) -> Principal:
+    """The person that the token of a known issuer names. Raises: Unauthenticated."""
     names, now = issuer.claims, time.time()
     subject = f"{issuer.prefix}{claims.text(names.subject)}"
     known_as = claims.text(names.person) if names.person else ""

@@ -130,11 +130,14 @@ class Runtime:
     async def serve(
         self,
         servicers: Sequence[object],
+        parties: Parties,
         subscriptions: Sequence[Subscription] = (),
         jobs: Sequence[Job] = (),
-        parties: Parties | None = None,
     ) -> None:
         """Serves until `stop` is set or a signal comes, then drains.
+
+        Args:
+            parties: Tells for whom an investor acts, and whether an API key is still good.
 
         Raises:
             BootError: the port is taken, or an RPC has no access rule.

@@ -106,7 +106,8 @@ def normalize_person(name: str) -> str:
 
 # What begins like this is a machine: a service of ours, or a program that signs in with a key of its own.
 SERVICE_PREFIX = "service:"
-MACHINE_PREFIXES = (SERVICE_PREFIX, "key:")
+API_KEY_PREFIX = "key:"
+MACHINE_PREFIXES = (SERVICE_PREFIX, API_KEY_PREFIX)
 _NAME_BYTES_MAX = 255
 
 

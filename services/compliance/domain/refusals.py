@@ -40,3 +40,13 @@ class MovementNotDecided(DomainError):
 
     kind = Kind.FAILED_PRECONDITION
     reason = "MOVEMENT_NOT_DECIDED"
+
+
+class ApiKeyNotFound(NotFound):
+    reason = "API_KEY_NOT_FOUND"
+    what = "API key"
+
+
+class NotHolderOfKey(DomainError):
+    kind = Kind.PERMISSION_DENIED
+    reason = "NOT_HOLDER_OF_KEY"

@@ -21,6 +21,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
+from services.compliance.queries.api_keys import check_key_of
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
 from services.compliance.store import parties as store
@@ -85,7 +86,7 @@ async def list_parties_of_person(
 ) -> persons_pb2.ListPartiesOfPersonResponse:
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
-    await check_session_of(tx, principal)
+    await check_session_of(tx, principal, now)
     found = await store.list_parties_of_person(tx, normalize_person(request.person_id))
     if request.include_former:
         former = await store.list_former_parties_of(tx, normalize_person(request.person_id), now)
@@ -93,9 +94,11 @@ async def list_parties_of_person(
     return persons_pb2.ListPartiesOfPersonResponse(party_ids=found)
 
 
-async def check_session_of(tx: AsyncConnection, principal: Principal) -> None:
-    """Raises SessionEnded."""
+async def check_session_of(tx: AsyncConnection, principal: Principal, now: datetime) -> None:
+    """Raises SessionEnded, also where the API key is no longer good that signed in for the person."""
     check_session(principal, await store.find_end_of_sessions(tx, principal.person))
+    if principal.api_key is not None:
+        await check_key_of(tx, principal.api_key, principal.person, now)
 
 
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:

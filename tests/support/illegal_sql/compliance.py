@@ -19,6 +19,11 @@ ROWS = (
         "INSERT INTO limit_usage (org_id, transaction_id, party_id, amount_minor, currency, counted, version,"
         " counted_at, seal) VALUES ('org_1', 'txn_1', 'pty_1', 100, 'USD', true, 0, now(), 'x')"
     ),
+    (
+        "INSERT INTO api_keys (org_id, api_key_id, name, scopes, status, expires_at, created_by, next_digest,"
+        " next_made_at, next_grace_seconds, version, created_at, updated_at) VALUES ('org_1', 'key_1', 'ERP',"
+        " '{ESCROW_READ}', 'PENDING_APPROVAL', now(), 'ann', 'x', now(), 0, 1, now(), now())"
+    ),
     "INSERT INTO transaction_limits VALUES ('org_1', 'DAILY_DEPOSIT', 'USD', now(), 100, 'ann')",
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
@@ -28,6 +33,7 @@ FIXED = {
     "compliance_checks": (
         "check_type entity_type entity_id party_id direction amount_minor currency failure makers created_at"
     ),
+    "api_keys": "name scopes expires_at created_by created_at",
     "limit_usage": "party_id amount_minor currency counted_at",
     "default_limits": "amount_minor limit_type",
     "transaction_limits": "amount_minor set_by set_at",
@@ -55,6 +61,22 @@ RULES = {
         ),
         "23514",
     ),
+    "a key that begins to work": (
+        (
+            "INSERT INTO api_keys (org_id, api_key_id, name, scopes, status, expires_at, created_by, approved_by,"
+            " secret_digest, secret_made_at, version, created_at, updated_at) VALUES ('org_1', 'key_2', 'ERP',"
+            " '{ESCROW_READ}', 'ACTIVE', now(), 'ann', 'bob', 'x', now(), 1, now(), now())"
+        ),
+        "23514",
+    ),
+    "a key that its holder approves": (
+        (
+            "UPDATE api_keys SET status = 'ACTIVE', approved_by = 'ann', secret_digest = next_digest,"
+            " secret_made_at = next_made_at"
+        ),
+        "23514",
+    ),
+    "an older state of a key": ("UPDATE api_keys SET version = 0", "42501"),
     "an unknown role": ("UPDATE parties SET roles = '{KING}'", "23514"),
     "an end of sessions": ("UPDATE ended_sessions SET ended_at = 'epoch'", "42501"),
     "an end of sessions that is taken back": ("DELETE FROM ended_sessions", "42501"),

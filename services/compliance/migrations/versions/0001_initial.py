@@ -16,6 +16,8 @@ compatible_with = "0001"
 # A transaction's check is decided when it is made; a party's waits for a person, whose answer runs out, or is about
 # facts that are others by now.
 _MOVES = {
+    # A second person approves it; whoever ends it, ends it for good.
+    "api_keys": ">PENDING_APPROVAL PENDING_APPROVAL>ACTIVE PENDING_APPROVAL>REVOKED ACTIVE>REVOKED",
     "compliance_checks": """
         >PASSED >FAILED >MANUAL_REVIEW MANUAL_REVIEW>PASSED MANUAL_REVIEW>FAILED MANUAL_REVIEW>EXPIRED PASSED>EXPIRED
     """,
@@ -25,6 +27,7 @@ _MOVES = {
 def upgrade() -> None:
     create_chassis_tables(op)
     _create_tables()
+    _create_api_keys()
     op.execute(
         "INSERT INTO default_limits (limit_type, currency, amount_minor, set_at) VALUES"
         " ('PER_TRANSACTION', 'USD', 25000000, '2020-01-01T00:00:00Z'),"
@@ -34,6 +37,50 @@ def upgrade() -> None:
     guard_moves(op, _MOVES)
     append_only(op, "transaction_limits", "former_persons", "statements")
     close(op, "compliance", RIGHTS)
+
+
+def _create_api_keys() -> None:
+    op.create_table(
+        "api_keys",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("api_key_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("scopes", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("approved_by", sa.Text(), nullable=True),
+        sa.Column("revoked_by", sa.Text(), nullable=True),
+        sa.Column("secret_digest", postgresql.BYTEA(), nullable=True),
+        sa.Column("secret_made_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("former_digest", postgresql.BYTEA(), nullable=True),
+        sa.Column("former_made_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("former_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("next_digest", postgresql.BYTEA(), nullable=True),
+        sa.Column("next_made_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("next_grace_seconds", sa.Integer(), nullable=True),
+        sa.Column("last_used_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.CheckConstraint("status IN ('PENDING_APPROVAL', 'ACTIVE', 'REVOKED')", name="status_known"),
+        sa.CheckConstraint("scopes <> '{}' AND array_position(scopes, NULL) IS NULL", name="scopes_given"),
+        sa.CheckConstraint(
+            "(secret_digest IS NULL) = (secret_made_at IS NULL)"
+            " AND num_nonnulls(former_digest, former_made_at, former_until) IN (0, 3)"
+            " AND num_nonnulls(next_digest, next_made_at, next_grace_seconds) IN (0, 3)",
+            name="secrets_whole",
+        ),
+        sa.CheckConstraint(
+            "status <> 'ACTIVE'"
+            " OR (secret_digest IS NOT NULL AND approved_by IS NOT NULL AND approved_by <> created_by)",
+            name="approved_by_another",
+        ),
+        sa.PrimaryKeyConstraint("org_id", "api_key_id"),
+    )
+    op.create_index("api_keys_id", "api_keys", ["api_key_id"], unique=False)
+    op.create_index("api_keys_newest", "api_keys", ["org_id", "created_at", "api_key_id"], unique=False)
 
 
 def _create_tables() -> None:

@@ -1,0 +1,56 @@
+"""Reads of API keys, and whether one that signed in is still good."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from realco.compliance.v1 import api_keys_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import SignedInKey
+from services.chassis.calls.sign_in import SessionEnded
+from services.chassis.data.paging import one_of, read_list
+from services.chassis.data.reach import is_mine
+from services.compliance import actions, messages
+from services.compliance.domain import api_keys as rules
+from services.compliance.domain.api_keys import LIVE, Status
+from services.compliance.domain.refusals import ApiKeyNotFound
+from services.compliance.store import api_keys as store
+from services.compliance.tables import api_keys
+
+
+async def get_api_key(tx: AsyncConnection, request: pb.GetApiKeyRequest, now: datetime) -> pb.ApiKey:
+    """Raises ApiKeyNotFound."""
+    row = await store.find_api_key(tx, request.api_key_id)
+    if row is None:
+        raise ApiKeyNotFound()
+    return actions.answer_api_key(row, now)
+
+
+async def list_api_keys(tx: AsyncConnection, request: pb.ListApiKeysRequest, now: datetime) -> pb.ListApiKeysResponse:
+    c = api_keys.c
+    is_over = sa.and_(c.status.in_(LIVE), c.expires_at <= now)
+    status = sa.case((is_over, Status.EXPIRED.value), else_=c.status)
+    found = sa.select(api_keys).where(
+        is_mine(api_keys),
+        *one_of(c.api_key_id, request.ids),
+        *one_of(status, [pb.ApiKey.Status.Name(each) for each in request.status]),
+    )
+    rows, token, previous = await read_list(tx, request, found, c.created_at, c.api_key_id)
+    return pb.ListApiKeysResponse(
+        api_keys=[messages.to_api_key(row, now) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
+    )
+
+
+async def check_key_of(tx: AsyncConnection, key: SignedInKey, holder: str, now: datetime) -> None:
+    """Whether the key that signed in for this holder is good at this moment, and is what its token says.
+
+    Raises:
+        SessionEnded
+    """
+    row = await store.find_api_key(tx, key.api_key_id)
+    if row is None or not rules.vouches_for(row, holder, key.scopes, key.secret_id, now):
+        raise SessionEnded("The API key is no longer good. Ask for a token with the secret that is.")

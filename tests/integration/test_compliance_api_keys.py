@@ -1,0 +1,376 @@
+"""Programs sign in with API keys: what a key opens, until when, and what nobody gains with one. Tried over gRPC."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
+from realco.approvals.v1 import approvals_pb2, approvals_pb2_grpc
+from realco.compliance.v1 import api_keys_pb2 as pb
+from realco.compliance.v1 import api_keys_pb2_grpc, parties_pb2, parties_pb2_grpc, persons_pb2, persons_pb2_grpc
+
+from services.chassis.calls import server
+from services.chassis.calls.answer import REPLAYED
+from services.chassis.calls.client import ACTOR_TOKEN
+from services.chassis.calls.serving import add_servicer, interface_of
+from services.chassis.calls.status import from_status, status_in
+from services.chassis.data.database import Database
+from services.chassis.values.approval import VALIDITY
+from services.chassis.values.ids import new_id
+from services.compliance.api import OwnParties
+from services.compliance.domain.api_keys import digest_secret
+from services.compliance.tables import metadata
+from tests.support.compliance import ORG, ComplianceHarness
+from tests.support.identity import Issuer
+
+K = pb.ApiKey
+HOLDER, OTHER = "admin-1", "admin-2"
+STUBS = (
+    api_keys_pb2_grpc.ApiKeysServiceStub,
+    approvals_pb2_grpc.ApprovalsServiceStub,
+    parties_pb2_grpc.PartiesServiceStub,
+    persons_pb2_grpc.PersonsServiceStub,
+)
+READS_AND_WRITES = (K.COMPLIANCE_READ, K.COMPLIANCE_WRITE)
+
+
+class Desk:
+    """Compliance behind its door, and who knocks: persons by their names, programs by their tokens."""
+
+    def __init__(self, harness: ComplianceHarness, issuer: Issuer, channel: aio.Channel) -> None:
+        self.harness, self.issuer = harness, issuer
+        self._rpcs: dict[str, Any] = {}
+        for stub in STUBS:
+            self._rpcs |= vars(stub(channel))
+        self.is_replayed = False
+
+    def sign_in(self, person: str, role: str = "admin") -> str:
+        return self.issuer.token(sub=person, role=role, org_id=ORG, amr=["mfa"], auth_time=int(time.time()))
+
+    async def call(self, rpc: str, request: Any, token: str = "", *beside: tuple[str, str]) -> Any:
+        """The answer, or the reason of the refusal with its words."""
+        call = self._rpcs[rpc](request, metadata=(*((("authorization", f"Bearer {token}"),) if token else ()), *beside))
+        try:
+            answer = await call
+        except aio.AioRpcError as error:
+            status = status_in(error)
+            assert status is not None
+            refusal = from_status(status)
+            assert refusal is not None
+            return refusal.reason, refusal.message
+        self.is_replayed = (REPLAYED, "true") in [*(await call.trailing_metadata())]
+        return answer
+
+    async def create(self, *scopes: K.Scope, person: str = HOLDER, days: int = 30, **more: Any) -> Any:
+        expire_time = Timestamp()
+        expire_time.FromDatetime(self.harness.clock.now() + timedelta(days=days))
+        facts = {"idempotency_key": new_id("key"), "name": "ERP", "scopes": scopes or READS_AND_WRITES}
+        request = pb.CreateApiKeyRequest(**(facts | more), expire_time=expire_time)
+        return await self.call("CreateApiKey", request, self.sign_in(person))
+
+    async def rotate(self, key: K, person: str = HOLDER, **more: Any) -> Any:
+        request = pb.RotateApiKeyRequest(api_key_id=key.api_key_id, **more)
+        return await self.call("RotateApiKey", request, self.sign_in(person))
+
+    async def revoke(self, key: K) -> Any:
+        return await self.call("RevokeApiKey", pb.RevokeApiKeyRequest(api_key_id=key.api_key_id), self.sign_in(OTHER))
+
+    async def decide(self, key: K, verb: str = "Approve", token: str = "", **more: Any) -> Any:
+        """Of what waits about the key; by another admin, if nobody is named."""
+        looking = self.sign_in(OTHER)
+        asked = approvals_pb2.ListApprovalsRequest(resource_id=[key.api_key_id], status=["PENDING"])
+        [listed] = (await self.call("ListApprovals", asked, looking)).approvals
+        read = await self.call("GetApproval", approvals_pb2.GetApprovalRequest(approval_id=listed.approval_id), looking)
+        known = {"approval_id": read.approval_id, "etag": read.etag, "idempotency_key": new_id("key")}
+        if verb == "Approve":
+            known["content_hash"] = read.content_hash
+        request = getattr(approvals_pb2, f"{verb}ApprovalRequest")(**known, **more)
+        return await self.call(f"{verb}Approval", request, token or looking)
+
+    async def exchange(self, key: K, secret: str) -> Any:
+        request = pb.IssueApiKeyTokenRequest(api_key_id=key.api_key_id, secret=secret)
+        return await self.call("IssueApiKeyToken", request)
+
+    async def read(self, key: K, token: str = "") -> Any:
+        request = pb.GetApiKeyRequest(api_key_id=key.api_key_id)
+        return await self.call("GetApiKey", request, token or self.sign_in(OTHER))
+
+    async def write(self, token: str) -> Any:
+        """What a program may do without anybody's help, if its key is good."""
+        facts = {"idempotency_key": new_id("key"), "kind": parties_pb2.Party.LLC, "legal_name": "Oak LLC"}
+        return await self.call("CreateParty", parties_pb2.CreatePartyRequest(**facts), token)
+
+    async def write_elsewhere(self, token: str) -> Any:
+        """What another service asks for each write, with the token that it was sent."""
+        own = self.issuer.transactions.token("compliance")
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id=HOLDER)
+        return await self.call("ListPartiesOfPerson", request, own, ("x-realco-org", ORG), (ACTOR_TOKEN, token))
+
+    async def open_key(self, *scopes: K.Scope, **more: Any) -> tuple[K, str]:
+        """A key that works, and its secret."""
+        issued = await self.create(*scopes, **more)
+        await self.decide(issued.api_key)
+        return issued.api_key, issued.secret
+
+    async def end_sessions(self) -> None:
+        await self.call("EndSessions", parties_pb2.EndSessionsRequest(person_id=HOLDER), self.sign_in(OTHER))
+
+
+@asynccontextmanager
+async def serving(database: Database, folder: Path) -> AsyncIterator[Desk]:
+    issuer = Issuer(folder)
+    harness = ComplianceHarness(database, issuer.key_tokens())
+    servicers = [harness.api_keys, harness.inbox, harness.parties, harness.persons]
+    interfaces = [interface_of(servicer) for servicer in servicers]
+    parties = OwnParties(database, harness.clock)
+    door = server.Interceptor("compliance", issuer.verifier("compliance"), interfaces, parties)
+    running = server.build(door, 100)
+    for servicer in servicers:
+        add_servicer(servicer, running)
+    async with aio.insecure_channel(f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}") as channel:
+        await running.start()
+        yield Desk(harness, issuer, channel)
+        await running.stop(None)
+
+
+@pytest.fixture
+async def desk(service_database: Callable[[str], Awaitable[Database]], tmp_path: Path) -> AsyncIterator[Desk]:
+    async with serving(await service_database("compliance"), tmp_path) as desk:
+        yield desk
+
+
+async def test_a_program_signs_in_once_two_admins_wanted_it_and_what_it_makes_is_its_holders(desk: Desk) -> None:
+    issued = await desk.create(K.APPROVALS_READ, K.COMPLIANCE_READ, K.COMPLIANCE_WRITE)
+    key = issued.api_key
+    assert (key.status, key.created_by, key.allowed_actions) == (K.PENDING_APPROVAL, HOLDER, ["rotate", "revoke"])
+    assert (await desk.exchange(key, issued.secret))[0] == "UNAUTHENTICATED"
+    assert (await desk.decide(key, token=desk.sign_in(HOLDER)))[0] == "MAKER_IS_CHECKER"
+    assert (await desk.decide(key, token=desk.sign_in("sponsor-1", "sponsor")))[0] == "PERMISSION_DENIED"
+    assert (await desk.decide(key)).result_id == key.api_key_id
+
+    answer = await desk.exchange(key, issued.secret)
+    assert (answer.token_type, answer.expires_in) == ("Bearer", 300)
+    me = await desk.call("GetMe", parties_pb2.GetMeRequest(), answer.access_token)
+    assert (me.person_id, me.org_id) == (HOLDER, ORG)
+    party = await desk.write(answer.access_token)
+    add = parties_pb2.AddPartyPersonRequest(party_id=party.party_id, person_id="zoe")
+    asked = (await desk.call("AddPartyPerson", add, answer.access_token)).approval
+    assert (asked.makers, asked.created_by, asked.allowed_actions) == ([HOLDER, "zoe"], HOLDER, [])
+    for rpc in ("Approve", "Reject", "Cancel", "Comment"):
+        request: Any = getattr(approvals_pb2, f"{rpc}ApprovalRequest")()
+        assert (await desk.call(f"{rpc}Approval", request, answer.access_token))[0] == "PERSON_REQUIRED", rpc
+    again = {"approval_id": asked.approval_id, "etag": asked.etag, "content_hash": asked.content_hash}
+    yes = approvals_pb2.ApproveApprovalRequest(**again, idempotency_key=new_id("key"))
+    assert (await desk.call("ApproveApproval", yes, desk.sign_in(HOLDER)))[0] == "MAKER_IS_CHECKER"
+
+    read = await desk.read(key, answer.access_token)
+    assert (read.status, read.approved_by, read.HasField("last_use_time"), read.allowed_actions) == (
+        K.ACTIVE,
+        OTHER,
+        True,
+        [],
+    )
+
+
+async def test_a_program_makes_no_keys(desk: Desk) -> None:
+    key, secret = await desk.open_key()
+    token = (await desk.exchange(key, secret)).access_token
+    for rpc in ("CreateApiKey", "RotateApiKey", "RevokeApiKey"):
+        assert (await desk.call(rpc, getattr(pb, f"{rpc}Request")(), token))[0] == "PERSON_REQUIRED", rpc
+    assert (await desk.call("EndSessions", parties_pb2.EndSessionsRequest(), token))[0] == "PERSON_REQUIRED"
+
+
+async def test_a_key_opens_its_scopes_alone(desk: Desk) -> None:
+    key, secret = await desk.open_key(K.COMPLIANCE_READ)
+    token = (await desk.exchange(key, secret)).access_token
+    assert (await desk.read(key, token)).status == K.ACTIVE
+    assert (await desk.write(token))[0] == "INSUFFICIENT_SCOPE"
+    # It only reads, so its token is an auditor's: a scope that were checked nowhere would open nothing either.
+    assert _claims_of(token)["role"] == "auditor"
+    listing = approvals_pb2.ListApprovalsRequest()
+    assert (await desk.call("ListApprovals", listing, token))[0] == "INSUFFICIENT_SCOPE"
+
+
+async def test_a_secret_is_told_once_and_kept_nowhere(desk: Desk) -> None:
+    again = {"idempotency_key": new_id("key")}
+    with structlog.testing.capture_logs() as logged:
+        issued = await desk.create(**again)
+        repeated = await desk.create(**again)
+        assert (repeated.api_key, repeated.HasField("secret"), desk.is_replayed) == (issued.api_key, False, True)
+        assert not (await desk.create(validate_only=True)).HasField("secret")
+        await desk.decide(issued.api_key)
+        rotating = {"idempotency_key": new_id("key"), "grace_seconds": 60}
+        rotated = await desk.rotate(issued.api_key, **rotating)
+        assert not (await desk.rotate(issued.api_key, **rotating)).HasField("secret")
+        await desk.decide(issued.api_key)
+        token = (await desk.exchange(issued.api_key, rotated.secret)).access_token
+        await desk.exchange(issued.api_key, f"{rotated.secret}x")
+
+    kept = str(logged)
+    async with desk.harness.database.begin_for_all() as tx:
+        for table in metadata.sorted_tables:
+            if table.name != "leaders":
+                columns = [column for column in table.columns if table.name != "outbox" or column.name != "proof"]
+                kept += "".join(map(str, await tx.execute(sa.select(*columns))))
+    for secret in (issued.secret, rotated.secret):
+        assert len(secret) > 50
+        assert secret[-20:] not in kept
+        assert digest_secret(secret).hex() not in kept  # as bytes it stands in the row of the key
+        assert kept.count(str(digest_secret(secret))[2:-1]) == 1
+    assert token not in kept
+
+
+async def not_approved(desk: Desk) -> tuple[K, str]:
+    issued = await desk.create()
+    return issued.api_key, issued.secret
+
+
+async def rejected(desk: Desk) -> tuple[K, str]:
+    issued = await desk.create()
+    await desk.decide(issued.api_key, "Reject", note="Who needs that?")
+    assert (await desk.read(issued.api_key)).status == K.REVOKED
+    return issued.api_key, issued.secret
+
+
+async def nobody_decided(desk: Desk) -> tuple[K, str]:
+    issued = await desk.create()
+    desk.harness.clock.advance(VALIDITY)
+    return issued.api_key, issued.secret
+
+
+async def revoked(desk: Desk) -> tuple[K, str]:
+    key, secret = await desk.open_key()
+    assert (await desk.revoke(key)).revoked_by == OTHER
+    return key, secret
+
+
+async def expired(desk: Desk) -> tuple[K, str]:
+    key, secret = await desk.open_key(days=1)
+    desk.harness.clock.advance(timedelta(days=1))
+    assert (await desk.read(key)).status == K.EXPIRED
+    return key, secret
+
+
+async def sessions_ended(desk: Desk) -> tuple[K, str]:
+    opened = await desk.open_key()
+    await desk.end_sessions()
+    return opened
+
+
+async def of_another_key(desk: Desk) -> tuple[K, str]:
+    return (await desk.open_key())[0], (await desk.open_key())[1]
+
+
+async def unknown(desk: Desk) -> tuple[K, str]:
+    return K(api_key_id=new_id("key")), (await desk.open_key())[1]
+
+
+async def replaced(desk: Desk) -> tuple[K, str]:
+    key, secret = await desk.open_key()
+    await desk.rotate(key)
+    await desk.decide(key)
+    return key, secret
+
+
+async def replaced_long_ago(desk: Desk) -> tuple[K, str]:
+    key, secret = await desk.open_key()
+    await desk.rotate(key, grace_seconds=60)
+    await desk.decide(key)
+    desk.harness.clock.advance(timedelta(seconds=60))
+    return key, secret
+
+
+async def rotated_and_not_approved(desk: Desk) -> tuple[K, str]:
+    key, _ = await desk.open_key()
+    return key, (await desk.rotate(key)).secret
+
+
+BAD = (
+    *(not_approved, rejected, nobody_decided, revoked, expired, sessions_ended, of_another_key, unknown),
+    *(replaced, replaced_long_ago, rotated_and_not_approved),
+)
+
+
+async def test_a_secret_that_is_not_good_is_refused_in_one_way_whatever_is_wrong_with_it(desk: Desk) -> None:
+    refusals = {bad.__name__: await desk.exchange(*(await bad(desk))) for bad in BAD}
+    assert set(refusals.values()) == {("UNAUTHENTICATED", "The key and its secret are not acceptable.")}, refusals
+
+
+async def test_a_rotated_key_works_with_both_secrets_for_as_long_as_its_holder_wanted(desk: Desk) -> None:
+    key, former = await desk.open_key()
+    assert (await desk.rotate(key, OTHER))[0] == "NOT_HOLDER_OF_KEY"
+    given_up = await desk.rotate(key, grace_seconds=3600)
+    waiting = await desk.rotate(key, grace_seconds=3600)
+    assert (waiting.api_key.status, waiting.api_key.secret_waits) == (K.ACTIVE, True)
+    assert (await desk.exchange(key, former)).expires_in == 300
+    await desk.decide(key)
+    desk.harness.clock.advance(timedelta(seconds=3599))
+    for secret in (former, waiting.secret):
+        assert (await desk.exchange(key, secret)).expires_in == 300
+    assert (await desk.exchange(key, given_up.secret))[0] == "UNAUTHENTICATED"
+    # Somebody who says no to a new secret leaves the one in use.
+    await desk.rotate(key)
+    await desk.decide(key, "Reject", note="Not now.")
+    assert (await desk.exchange(key, waiting.secret)).expires_in == 300
+    assert not (await desk.read(key)).secret_waits
+
+
+async def test_a_token_ends_with_its_key_for_whatever_writes(desk: Desk) -> None:
+    async def rotate(key: K) -> None:
+        await desk.rotate(key)
+        await desk.decide(key)
+
+    async def expire(key: K) -> None:
+        desk.harness.clock.advance(timedelta(days=30))
+
+    async def end_sessions(key: K) -> None:
+        await desk.end_sessions()
+
+    for end in (desk.revoke, rotate, expire, end_sessions):
+        key, secret = await desk.open_key()
+        token = (await desk.exchange(key, secret)).access_token
+        assert (await desk.write(token)).party_id
+        assert list((await desk.write_elsewhere(token)).party_ids) == []
+        await end(key)
+        assert (await desk.write(token))[0] == "SESSION_ENDED", end
+        assert (await desk.write_elsewhere(token))[0] == "SESSION_ENDED", end
+        assert (await desk.read(key, token)).api_key_id == key.api_key_id, "it reads for the minutes that are left"
+
+
+async def test_whoever_can_only_sign_tokens_of_keys_writes_nothing(desk: Desk) -> None:
+    """With the key that compliance signs with, and not its database."""
+    key, secret = await desk.open_key()
+    good = (await desk.exchange(key, secret)).access_token
+    claims = _claims_of(good)
+    assert (await desk.write(desk.issuer.key_token(**claims))).party_id
+    for changed in (
+        {"person": "somebody"},
+        {"sub": f"key:{new_id('key')}"},
+        {"org_id": "org-b"},
+        {"scope": f"{claims['scope']} ESCROW_WRITE"},
+        {"sid": "0" * 16},
+    ):
+        forged = desk.issuer.key_token(**(claims | changed))
+        assert (await desk.write(forged))[0] == "SESSION_ENDED", changed
+
+
+def _claims_of(token: str) -> dict[str, Any]:
+    body = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return claims
+
+
+@pytest.mark.parametrize("days", [-1, 0, 367])
+async def test_a_key_ends_within_a_year(desk: Desk, days: int) -> None:
+    assert (await desk.create(days=days))[0] == "INVALID_FIELD"
