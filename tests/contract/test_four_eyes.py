@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from jsonschema import Draft202012Validator
+from realco.compliance.v1.api_keys_pb2 import ApiKey
 from realco.distributions.v1 import distributions_pb2
 from realco.type.v1 import access_pb2, approval_pb2, money_pb2
 
@@ -53,6 +54,25 @@ def test_whether_one_person_suffices_is_said_of_all_that_a_person_may_have_done(
     assert decision is not None
     if decision == "one_person":
         assert method.GetOptions().Extensions[_FOUR_EYES].one_person.endswith(".")
+
+
+# Whoever says no, takes back or asks decides, too; the others give power or take it from persons.
+DECISIONS = ("Approve", "Confirm", "Reject", "Review", "RecordApproval", "CancelApproval", "CommentApproval")
+ABOUT_PERSONS = ("EndSessions", "CreateApiKey", "RotateApiKey", "RevokeApiKey")
+
+
+def test_a_program_decides_nothing_and_makes_no_keys():
+    rules = rules_of(contracts.services())
+    closed = {path.rpartition("/")[2] for path, rule in rules.items() if rule.persons_only}
+    names = {method.name for method in METHODS}
+    assert closed == {name for name in names if name.startswith((*DECISIONS, *ABOUT_PERSONS))}
+
+
+def test_an_api_key_has_a_scope_for_each_thing_that_a_program_may_do():
+    rules = rules_of(contracts.services()).values()
+    assert {*ApiKey.Scope.keys()[1:]} == {
+        rule.scope for rule in rules if rule.scope and not (rule.persons_only or rule.public)
+    }
 
 
 @pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)

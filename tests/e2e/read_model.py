@@ -32,6 +32,7 @@ from tests.support.event_names import status_told
 # What a resource's own id is called.
 IDS = {
     "Allocation": "allocationId",
+    "ApiKey": "apiKeyId",
     "Approval": "approvalId",
     "BankAccount": "bankAccountId",
     "ComplianceCheck": "complianceCheckId",
@@ -166,6 +167,7 @@ def read_rest(client: RestClient, versions: dict[str, int] | None = None) -> Sta
     read_each("Transaction", "/transactions", "transactions")
     read_each("BankAccount", "/bank-accounts", "bankAccounts")
     read_each("Approval", "/approvals", "approvals")
+    read_each("ApiKey", "/api-keys", "apiKeys")
     read_each("Webhook", "/webhooks", "webhooks")
     read_each("Offering", "/offerings", "offerings")
     read_each("Investment", "/investments", "investments")

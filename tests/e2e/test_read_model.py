@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
         for step in STEPS:
             step.play(run)
         set_limits(run)
+        make_key(run.admin)
         ask_for_an_entry(run.admin)
         wait_until_settled(run)
         yield run
@@ -56,6 +58,14 @@ def set_limits(run: DemoRun) -> None:
     for asked in (run.admin.put(path, monthly, etag=defaults["MONTHLY_DEPOSIT"]), run.admin.put(path, euros)):
         limit = approve(asked)
         approve(run.admin.delete(limit, etag=run.admin.get(limit)["etag"]))
+
+
+def make_key(admin: RestClient) -> None:
+    """One of a program, which waits and is given up."""
+    until = datetime.fromisoformat(admin.get("/me")["businessTime"]) + timedelta(days=30)
+    body = {"name": "ERP", "scopes": ["ESCROW_READ"], "expireTime": until.isoformat()}
+    key = admin.post("/api-keys", body)["apiKey"]
+    admin.post(f"/api-keys/{key['apiKeyId']}/revoke", etag=key["etag"])
 
 
 def ask_for_an_entry(admin: RestClient) -> None:

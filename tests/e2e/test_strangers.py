@@ -85,6 +85,7 @@ def ids(targets: Targets) -> dict[str, str]:
         "inv": investment["investmentId"],
         "lim": org.admin.get("/transaction-limits")["transactionLimits"][0]["transactionLimitId"],
         "je": ledger[0]["journalEntryId"],
+        "key": org.make_api_key("ESCROW_READ")["apiKey"]["apiKeyId"],
         "off": targets.ids["closed_offering"],
         "pty": party,
         "txn": contribution["transactionId"],

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
@@ -29,7 +30,8 @@ from services.chassis.calls.auth import ROLES, Principal, current_principal
 from services.chassis.calls.client import ACTOR_TOKEN
 from services.chassis.calls.serving import list_served, server_of
 from services.chassis.calls.tokens import ServiceIdentity, audience_of
-from tests.support.identity import Issuer
+from services.chassis.spelling.descriptors import has_option
+from tests.support.identity import SCOPES, Issuer
 
 # A service whose key is known and that was granted nothing, beside those of the system.
 CALLERS = (*SERVICE_NAMES, "reporting")
@@ -213,6 +215,37 @@ async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_
                     if is_refused(answer) is (access.public or may):
                         leaks.append((method.name, role, f"by {service}"))
     assert leaks == []
+
+
+@pytest.mark.parametrize("area", contracts.servers())
+async def test_an_api_key_opens_what_its_scopes_list_and_no_decision(tmp_path: Path, area: str) -> None:
+    """By itself and passed on, with a strong sign-in that its issuer has no right to claim."""
+    keys, leaks, fresh = Keys(tmp_path), [], {"amr": ["mfa"], "auth_time": int(time.time())}
+    async with serving(keys, area) as served:
+        for method in methods_of(area):
+            access = access_of(method)
+            decides = access.persons_only or four_eyes_of(method).second_person
+            for role, roles in (("admin", access.ADMIN), ("auditor", access.AUDITOR)):
+                own = scope_of(method)
+                for scopes in (set(SCOPES), set(SCOPES) - {own}):
+                    token = keys.issuer.key_token(role=role, scope=" ".join(scopes), **fresh)
+                    # What has no route is passed on, by who checked the scope of what was asked.
+                    may = roles in access.roles and not decides and (own in scopes or not has_route(method))
+                    ways: list[tuple[str, tuple[Any, ...]]] = [(token, ())]
+                    ways += [(keys.services[name].token(area), ((ACTOR_TOKEN, token),)) for name in access.passed_on_by]
+                    for sent, beside in ways:
+                        if is_refused(await served.call(method, sent, *beside)) is (access.public or may):
+                            leaks.append((method.name, role, own in scopes, len(beside)))
+    assert leaks == []
+
+
+def has_route(method: MethodDescriptor) -> bool:
+    return has_option(method, annotations_pb2.http)
+
+
+def scope_of(method: MethodDescriptor) -> str:
+    verb = "READ" if method.name.startswith(("Get", "List")) else "WRITE"
+    return f"{method.full_name.split('.')[1]}_{verb}".upper()
 
 
 @pytest.mark.parametrize("area", contracts.servers())

@@ -14,7 +14,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import PermissionDenied, Unauthenticated, Unavailable
-from tests.support.identity import Issuer
+from tests.support.identity import API_KEY_ISSUER, ISSUER, Issuer
 
 NOW = int(time.time())
 
@@ -92,12 +92,52 @@ async def test_a_good_token_names_its_caller(issuer, claims, principal):
         {"org_id": "org_1\n"},
         {"sub": None},
         {"sub": "service:escrow"},
+        {"sub": "key:key_1"},
+        {"sub": "Key:key_1"},
+        {
+            "iss": API_KEY_ISSUER,
+            "sub": "key:key_1",
+            "person": "ann",
+            "scope": "ESCROW_READ",
+            "auth_time": 1,
+            "sid": "0",
+        },
         {"sub": "x" * 256},
     ],
 )
 async def test_a_token_with_a_wrong_claim_is_refused(issuer, claims):
     with pytest.raises(Unauthenticated):
         await issuer.verifier().verify(issuer.token(**claims))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": "ann"},
+        {"sub": "service:escrow"},
+        {"sub": "key:"},
+        {"sub": "key:ba_1"},
+        {"sub": "key:key_1\u200b"},
+        {"person": "key:key_1"},
+        {"person": "service:escrow"},
+        {"person": None},
+        {"role": "investor"},
+        {"role": "sponsor"},
+        {"scope": None},
+        {"sid": None},
+        {"auth_time": None},
+        {"exp": int(time.time()) + 301, "iat": int(time.time())},
+        {"org_id": "*"},
+        {"aud": "realco.escrow"},
+        {"iss": ISSUER},
+    ],
+)
+async def test_the_issuer_for_api_keys_proves_keys_and_nobody_else(issuer, claims):
+    checking = issuer.verifier()
+    principal = await checking.verify(issuer.key_token())
+    assert (principal.subject, principal.person, principal.role) == ("key:key_1", "ann", "admin")
+    with pytest.raises(Unauthenticated):
+        await checking.verify(issuer.key_token(**claims))
 
 
 @pytest.mark.parametrize(

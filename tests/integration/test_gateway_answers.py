@@ -234,6 +234,7 @@ async def test_each_answer_says_how_much_a_caller_may_still_ask_for(tmp_path):
     [
         ("POST", f"{TRANSACTION}/approve", {"contentHash": "0" * 64}),
         ("POST", "/api/v1/bank-accounts", {"accountNumber": "1234567890"}),
+        ("POST", "/api/v1/api-keys/key_1/token", {"secret": "guessed"}),
     ],
 )
 async def test_what_a_guesser_does_often_and_a_person_seldom_has_a_lower_rate(tmp_path, method, path, body):

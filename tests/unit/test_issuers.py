@@ -206,6 +206,7 @@ async def test_a_strong_sign_in_has_a_level_or_method_and_a_time(
 
 KEYS = {"ES256": ECKey.generate_key("P-256"), "RS256": RSA, "EdDSA": OKPKey.generate_key("Ed25519")}
 ISSUER = {"issuer": "https://one.test", "audience": "realco"}
+OF_KEYS = ISSUER | {"api_keys": True, "jwks": "keys.json"}
 CLAIMS = {"iss": "https://one.test", "aud": "realco", "sub": "ann", "role": "admin", "org_id": "org_1"}
 CLAIMS |= {"iat": NOW, "exp": NOW + 60}
 
@@ -266,6 +267,9 @@ async def test_two_issuers_share_no_caller_and_speak_each_for_its_own(tmp_path: 
         ([ISSUER | {"issuer": "service:escrow"}], "only services and programs are named like that"),
         ([ISSUER | {"prefix": "Key:"}], "only services and programs are named like that"),
         ([ISSUER | {"strong_levels": ['a"b']}], "0.strong_levels"),
+        ([OF_KEYS | {"prefix": "a|"}], "names its jwks, and no prefix"),
+        ([ISSUER | {"api_keys": True}], "names its jwks, and no prefix"),
+        ([OF_KEYS, OF_KEYS | {"issuer": "https://two.test"}], "both sign for API keys"),
         ([ISSUER, ISSUER | {"prefix": "b|"}], "stands there twice"),
         ([ISSUER, ISSUER | {"issuer": "https://two.test"}], "needs a prefix of its own"),
         ([ISSUER | {"organizations": {"a": "org_1"}}, ISSUER | {"issuer": "https://two.test"}], "needs a prefix"),
