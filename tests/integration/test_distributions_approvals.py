@@ -20,6 +20,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
+from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError, Unavailable
 from tests.support import servers
 from tests.support.distributions import ACCOUNT, ORG, DistributionsHarness, effects_of, refusal_of
@@ -37,13 +38,14 @@ async def submitted(service: DistributionsHarness) -> dpb.Distribution:
 
 
 async def test_a_submitted_distribution_stands_in_the_inbox_with_what_it_does(service: DistributionsHarness) -> None:
+    service.database.policy = ApprovalPolicy(all_organizations=(ApprovalRule(valid_for_hours=48),))
     distribution = await submitted(service)
     offering = opb.Offering(offering_id=distribution.offering_id)
     service.deposit(await service.get(offering), 15_000_00)
     approval = await service.find_approval(distribution.distribution_id)
     assert (approval.kind, approval.content_hash) == ("APPROVE_DISTRIBUTION", distribution.content_hash)
     assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
-    assert approval.expire_time == distribution.expire_time
+    assert approval.expire_time == distribution.expire_time == to_timestamp(service.clock.now() + timedelta(hours=48))
     assert effects_of(approval) == {"DISTRIBUTABLE": (15_000_00, 0), "PAYABLE": (0, 15_000_00)}
     [owed] = [fact for fact in approval.explanations if fact.rule == "AMOUNTS_OWED"]
     assert [operand.value for operand in owed.operands] == ["10,000.00 USD", "5,000.00 USD"]
