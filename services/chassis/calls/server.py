@@ -39,7 +39,7 @@ from services.chassis.data.database import is_transient, sqlstate
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import BootError, Bug, DomainError, Unauthenticated
+from services.chassis.values.errors import BootError, Bug, DomainError, PermissionDenied, Unauthenticated
 from services.chassis.values.ids import new_id
 
 DEADLINE_SECONDS_DEFAULT = 10.0
@@ -187,6 +187,8 @@ class Interceptor(aio.ServerInterceptor):
             raise not_acceptable()
         token = metadata.get(ACTOR_TOKEN)
         if token is None:
+            if principal.api_key is not None and not rule.scope:  # no scope is asked for where only services call
+                raise PermissionDenied("A program calls what has a route, and nothing else.")
             return principal
         actor = await self._verifier.verify_actor(principal, token)
         if principal.service in rule.passed_on_by:
