@@ -102,8 +102,15 @@ class Binding:
     @property
     def takes_batch(self) -> bool:
         """True if the request repeats messages at its top, which a map does not: such a body may be larger."""
-        repeated = [field for field in self.method.input_type.fields if field.is_repeated and is_message(field)]
-        return any(not is_map(field) for field in repeated)
+        return bool(self._repeated())
+
+    def count_items(self, message: Message) -> int:
+        """How many requests it would be without a batch."""
+        return max(1, sum(len(getattr(message, name)) for name in self._repeated()))
+
+    def _repeated(self) -> list[str]:
+        fields = self.method.input_type.fields
+        return [field.name for field in fields if field.is_repeated and is_message(field) and not is_map(field)]
 
     def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
         """The request message, which keeps the rules of its proto.

@@ -86,16 +86,26 @@ class Guard:
         caller = await self._authenticate(request)
         principal = caller.principal
         structlog.contextvars.bind_contextvars(principal=principal.subject, org=principal.org_id)
-        await self._count(request, self._per_organization, "organization", principal.org_id)
-        name = f"{principal.org_id}/{principal.subject}"
-        await self._count(request, self._per_principal, "principal", name)
+        await self._count_caller(request, principal, 1)
         if guarded:
-            await self._count(request, self._guarded, "guarded", name)
+            await self._count(request, self._guarded, "guarded", _name(principal))
         try:
             rule.admit(principal)
         except PermissionDenied as refusal:
             raise of_domain_error(refusal) from None
         return caller
+
+    async def admit_items(self, request: Request, caller: Caller, number: int) -> None:
+        """Counts a batch as its items, the first of which `admit_caller` counted. Raises Problem 429."""
+        if number > 1:
+            await self._count_caller(request, caller.principal, number - 1)
+
+    async def _count_caller(self, request: Request, principal: Principal, cost: int) -> None:
+        """The person first: what is refused to one person is not taken from the organization's."""
+        await self._count(request, self._per_principal, "principal", _name(principal), cost)
+        shown = request.state.counted
+        await self._count(request, self._per_organization, "organization", principal.org_id, cost)
+        request.state.counted = shown
 
     async def _authenticate(self, request: Request) -> Caller:
         try:
@@ -111,9 +121,10 @@ class Guard:
             raise of_domain_error(refusal) from None
         return Caller(principal, token)
 
-    async def _count(self, request: Request, rate: limits.RateLimitItem, kind: str, name: str) -> None:
+    async def _count(self, request: Request, rate: limits.RateLimitItem, kind: str, name: str, cost: int = 1) -> None:
+        """A batch of more items than the whole rate costs all of it: there must be a time when it passes."""
         request.state.counted = rate, kind, name
-        if not await self._limiter.hit(rate, kind, name):
+        if not await self._limiter.hit(rate, kind, name, cost=min(cost, max(1, rate.amount - 1))):
             raise rate_limited((await self._read_allowance(rate, kind, name)).seconds)
 
     async def list_headers(self, request: Request) -> dict[str, str]:
@@ -125,6 +136,10 @@ class Guard:
         window = await self._limiter.get_window_stats(rate, kind, name)
         seconds = max(1, math.ceil(window.reset_time - time.time()))
         return Allowance(rate.amount, max(0, window.remaining), seconds)
+
+
+def _name(principal: Principal) -> str:
+    return f"{principal.org_id}/{principal.subject}"
 
 
 def _address(request: Request) -> str:

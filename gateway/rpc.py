@@ -68,6 +68,8 @@ class RpcEndpoint:
         caller = await self._guard.admit_caller(request, self.rule, guarded=self._guarded)
         body = await self._receive(request)
         message = self.binding.message(values, request.scope["query_string"], request.headers, body)
+        if caller is not None:
+            await self._guard.admit_items(request, caller, self.binding.count_items(message))
         try:
             response, replayed = await self._unary(message, _metadata(caller))
         except aio.AioRpcError as error:

@@ -20,6 +20,7 @@ from services.chassis.spelling.descriptors import camel_case
 from services.chassis.values import errors
 from services.chassis.values.refusals import PartyNotFound
 from tests.support.gateway import (
+    ESCROW_ACCOUNT,
     KEY,
     TRANSACTION,
     is_problem,
@@ -227,6 +228,31 @@ async def test_each_answer_says_how_much_a_caller_may_still_ask_for(tmp_path):
     assert answers[0].headers["ratelimit-limit"] == "1000"
     assert 1 <= int(answers[0].headers["ratelimit-reset"]) <= 3600
     assert public.headers["ratelimit-limit"] == "60000"  # of the address
+
+
+@pytest.mark.parametrize("rate", ["rate_per_principal", "rate_per_organization"])
+async def test_a_batch_costs_as_much_as_its_items(tmp_path, rate):
+    async with run_gateway(tmp_path, **{rate: "1000/hour"}) as gateway:
+        answers = [await post_batch(gateway, items) for items in (600, 390, 20, 1)]
+        rest = await gateway.request("GET", TRANSACTION)
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 200]
+    is_problem(answers[2], 429, "RATE_LIMITED")
+    if rate == "rate_per_principal":
+        # Each request counts as one before its body is read: 600, 390, the one that was refused, 1, 1.
+        assert [one.headers["ratelimit-remaining"] for one in (*answers, rest)] == ["400", "10", "9", "8", "7"]
+
+
+async def test_a_batch_of_more_items_than_a_whole_rate_has_a_time_when_it_passes(tmp_path):
+    async with run_gateway(tmp_path, rate_per_principal="10/hour") as gateway:
+        answers = [await post_batch(gateway, 500) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+
+
+async def post_batch(gateway, items: int) -> httpx.Response:
+    entry = {"type": "ADJUSTMENT", "description": "x", "legs": []}
+    path = f"/api/v1/escrow-accounts/{ESCROW_ACCOUNT}/journal-entries/batch"
+    body = {"items": [{"idempotencyKey": f"k{n}", "journalEntry": entry} for n in range(items)]}
+    return await gateway.request("POST", path, json=body)
 
 
 @pytest.mark.parametrize(

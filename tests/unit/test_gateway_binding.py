@@ -254,8 +254,14 @@ def test_an_amount_that_is_not_written_is_missing_and_not_zero(amount, pointer, 
 
 
 @pytest.mark.parametrize(
-    ("bound", "batch"),
-    [(BATCH, True), (POST_ENTRY, False), (LIST, False), (OPEN_ACCOUNT, False)],  # the last one has a map
+    ("bound", "fields", "batch", "items"),
+    [
+        (BATCH, {"items": [{}] * 3}, True, 3),
+        (BATCH, {}, True, 1),
+        (POST_ENTRY, {}, False, 1),
+        (LIST, {}, False, 1),
+        (OPEN_ACCOUNT, {"metadata": {"a": "b", "c": "d"}}, False, 1),  # a map
+    ],
 )
-def test_a_request_that_repeats_messages_is_a_batch(bound, batch):
-    assert bound.takes_batch is batch
+def test_a_request_that_repeats_messages_is_a_batch_of_them(bound, fields, batch, items):
+    assert (bound.takes_batch, bound.count_items(bound.request_class(**fields))) == (batch, items)
