@@ -8,6 +8,7 @@ was wanted.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from google.api import field_behavior_pb2
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from realco.approvals.v1 import approvals_pb2
-from realco.compliance.v1 import compliance_pb2, parties_pb2
+from realco.compliance.v1 import api_keys_pb2, compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2
@@ -42,7 +43,7 @@ NewDatabase = Callable[[str], Awaitable[Database]]
 NO_ACTS = ("Update", "Resend", "Comment", "DeleteTransactionLimit")
 # By service, in the order of their names.
 _PLAYED = (
-    "ReviewComplianceCheck AddPartyPerson PutTransactionLimit",
+    "ReviewComplianceCheck AddPartyPerson PutTransactionLimit RevokeApiKey",
     (
         "CalculateDistribution SubmitDistribution ApproveDistribution RejectDistribution ExecuteDistribution"
         " CancelDistribution CloseOffering RefundOffering CancelInvestment ApproveApproval RejectApproval"
@@ -267,7 +268,7 @@ async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(serv
 
 async def test_acts_on_parties_checks_and_limits_that_are_asked_for_again(service_database: NewDatabase) -> None:
     service = ComplianceHarness(await service_database("compliance"))
-    ask = ask_of(service.servicer, service.parties, service.inbox, person=MAKER)
+    ask = ask_of(service.servicer, service.parties, service.inbox, service.api_keys, person=MAKER)
     order = ask_of(service.servicer, service.parties, person=ordered_for(MAKER))
     play = Play("compliance", ask)
     await service.create()
@@ -290,4 +291,9 @@ async def test_acts_on_parties_checks_and_limits_that_are_asked_for_again(servic
     put = compliance_pb2.PutTransactionLimitRequest(type=default.type, amount=default.amount, etag=default.etag)
     assert (await ask("PutTransactionLimit", put)).HasField("approval"), "a limit of one's own is no default"
     await play(partial(order, "PutTransactionLimit"), put)
+
+    create = api_keys_pb2.CreateApiKeyRequest(idempotency_key=new_id("key"), name="ERP", scopes=["ESCROW_READ"])
+    create.expire_time.FromDatetime(service.clock.now() + timedelta(days=30))
+    made = (await ask("CreateApiKey", create)).api_key
+    await play(partial(ask, "RevokeApiKey"), api_keys_pb2.RevokeApiKeyRequest(api_key_id=made.api_key_id))
     play.end()
