@@ -151,7 +151,9 @@ async def test_a_service_serves_counts_and_leaves_politely(tmp_path, postgres, n
         status, lines = await running.end()
         assert await slow == "slow"
         assert status == 0
-    [answered, *_] = [line for line in lines if line.get("event") == "rpc"]
+    answers = [line for line in lines if line.get("event") == "rpc"]
+    assert [line["reason"] for line in answers if line["code"] == "FAILED_PRECONDITION"] == ["REFUSED"]
+    answered = answers[0]
     assert (answered["rpc"], answered["code"], answered["principal"], answered["org"]) == (
         rpc,
         "OK",

@@ -125,6 +125,7 @@ class Interceptor(aio.ServerInterceptor):
             self.in_flight += 1
             self.idle.clear()
             code = "OK"
+            refusal: dict[str, str] = {}
             begin_answer()
             try:
                 response = await self._answer(raw, context, rule, handler)
@@ -138,6 +139,7 @@ class Interceptor(aio.ServerInterceptor):
             except Exception as error:  # the one mapper: no failure leaves by another way
                 status = self.status_for(error, rpc)
                 code = code_pb2.Code.Name(status.code)
+                refusal = {"reason": error.reason} if isinstance(error, DomainError) else {}
                 await self._abort(context, status)
             finally:
                 self.in_flight -= 1
@@ -146,7 +148,7 @@ class Interceptor(aio.ServerInterceptor):
                 elapsed = time.perf_counter() - started
                 seconds.observe(elapsed)
                 telemetry.RPCS.labels(rpc, code).inc()
-                log.info("rpc", rpc=rpc, code=code, duration_ms=round(elapsed * 1000, 2))
+                log.info("rpc", rpc=rpc, code=code, **refusal, duration_ms=round(elapsed * 1000, 2))
 
         return call
 

@@ -17,6 +17,7 @@ from realco.transactions.v1.payouts_pb2 import Payout
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.data.once import fingerprint_of
+from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow.clients import Transactions
@@ -88,6 +89,7 @@ async def check_payouts(peer: Transactions, items: Sequence[Item]) -> None:
     for item in items:
         if known.get(item.transaction_id) != build_payout(item):
             message = "The transactions service is not about to pay this."
+            log.error("payout_not_known", transaction_id=item.transaction_id, party_id=item.party_id)
             raise PayoutNotKnown(message, transaction_id=item.transaction_id)
 
 

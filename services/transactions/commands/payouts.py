@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
+from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
@@ -65,6 +66,7 @@ async def check_ordered(distributions: Distributions, request: payouts_pb2.Batch
         order = known.get(item.idempotency_key)
         if order is None or order != _to_order(item, person):
             message = "The distributions service has not ordered this payout."
+            log.error("payout_not_ordered", idempotency_key=item.idempotency_key, party_id=item.party_id)
             raise PayoutNotOrdered(message, idempotency_key=item.idempotency_key)
 
 
