@@ -58,6 +58,7 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%u@%d '
 log_checkpoints = off
+log_connections = on
 """
 _ADMISSION = "# Written at every start by deploy/local/postgres.py.\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
