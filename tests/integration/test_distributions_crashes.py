@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
@@ -15,8 +16,11 @@ from realco.escrow.v1.postings_pb2 import DeclareDistributionRequest
 from realco.transactions.v1 import events_pb2 as transactions_events
 
 from services.chassis.data.database import Database
+from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.refusals import IllegalStatusChange
+from services.distributions.commands.distributions import calculations, declarations
 from services.distributions.domain.refusals import NothingToResend
+from services.distributions.tables import sagas
 from tests.support.distributions import CLOSING, DistributionsHarness
 from tests.support.peers.transactions import Txn, complete_payout, fail_payout, move_payout
 from tests.support.peers.wire import Killed
@@ -62,6 +66,35 @@ async def test_an_execution_declares_once_and_pays_each_allocation_once(
     await service.pay(distribution)
     assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
     assert len(await service.told(events.DistributionDeclared)) == 1
+
+
+async def test_what_escrow_declared_goes_on_in_a_release_that_spells_its_content_otherwise(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    distribution = await service.execute(await service.approved(offering, 10_000_00))
+    monkeypatch.setattr(calculations, "hash_content", lambda content: f"{content} of another release")
+    await through(service)
+    await service.pay(distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
+
+
+async def test_a_fault_of_our_own_stands_in_the_row_of_the_saga_that_it_holds_up(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    distribution = await service.execute(await service.approved(offering, 10_000_00))
+    with monkeypatch.context() as broken:
+        broken.setattr(declarations, "sum_owed", lambda offering, result: {})
+        with pytest.raises(InvariantViolation):
+            await service.work()
+    async with service.database.begin_for_all() as tx:
+        assert "InvariantViolation: what was declared" in await tx.scalar(sa.select(sa.func.max(sagas.c.last_error)))
+    await through(service)
+    await service.pay(distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED
 
 
 @pytest.mark.parametrize("how", FAULTS)

@@ -52,14 +52,17 @@ async def advance_saga(kind: SagaKind, dependencies: Dependencies) -> int:
         except Overtaken:
             log.warning("saga_overtaken", saga_id=saga.saga_id, kind=kind.value, epoch=saga.epoch)
         except DomainError as unknown:
-            await _postpone(saga, database, unknown)
+            await _postpone(saga, database, unknown.reason, unknown.message)
+        except Exception as fault:  # of our own: the row says so, and the saga goes on once that is mended
+            await _postpone(saga, database, type(fault).__name__, str(fault))
+            raise
     return 1
 
 
-async def _postpone(saga: Saga, database: Database, error: DomainError) -> None:
-    log.warning("saga_postponed", saga_id=saga.saga_id, kind=saga.kind.value, tries=saga.tries, reason=error.reason)
+async def _postpone(saga: Saga, database: Database, reason: str, about: str) -> None:
+    log.warning("saga_postponed", saga_id=saga.saga_id, kind=saga.kind.value, tries=saga.tries, reason=reason)
     async with database.begin() as tx:
-        await postpone_saga(tx, saga, f"{error.reason}: {error.message}")
+        await postpone_saga(tx, saga, f"{reason}: {about}")
 
 
 async def reopen_sagas(dependencies: Dependencies) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,10 +18,10 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
-from services.distributions.commands.distributions.calculations import hash_result, run_waterfall
+from services.distributions.commands.distributions.calculations import run_waterfall, sum_owed
 from services.distributions.commands.distributions.drafts import list_cancellations
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.distribution import Distribution
+from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
@@ -56,9 +57,7 @@ async def _build_request(
     tx: AsyncConnection, offering: Offering, distribution: Distribution
 ) -> postings_pb2.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
-    owed: dict[str, int] = defaultdict(int)  # a sponsor that invests too is owed both in one sum
-    for each in await lock_allocations_of(tx, distribution.distribution_id):
-        owed[each.party_id] += each.amount_minor
+    owed = _sum_by_payee(await lock_allocations_of(tx, distribution.distribution_id))
     return postings_pb2.DeclareDistributionRequest(
         idempotency_key=distribution.approved_hash or "",
         escrow_account_id=offering.escrow_account_id,
@@ -70,18 +69,27 @@ async def _build_request(
     )
 
 
+def _sum_by_payee(allocations: Iterable[Allocation]) -> dict[str, int]:
+    """A sponsor that invests too is owed both in one sum."""
+    owed: dict[str, int] = defaultdict(int)
+    for each in allocations:
+        owed[each.party_id] += each.amount_minor
+    return owed
+
+
 async def _record_declaration(database: Database, saga: Saga, now: datetime) -> None:
     """Escrow owes every payee: from here on the distribution is part of the waterfall's past."""
     async with database.begin() as tx:
         await continue_saga(tx, saga)
         offering, distribution = await lock_distribution(tx, saga.subject_id)
-        # The facts are those it was calculated on: nothing was declared since, and capital changes in no other way.
+        # That it is what was approved was asked before escrow was: by now the money is owed. The facts are still those
+        # that it was calculated on, since capital changes in no other way.
         result = await run_waterfall(tx, offering, distribution)
-        content_hash = hash_result(offering, distribution, result)
+        allocations = await lock_allocations_of(tx, distribution.distribution_id)
         invariant(
             distribution.basis_version == offering.declarations
-            and content_hash == distribution.content_hash == distribution.approved_hash,
-            "what was declared is what was approved",
+            and sum_owed(offering, result) == _sum_by_payee(allocations),
+            "what was declared is what the waterfall pays",
         )
         counted = replace(
             offering, declarations=offering.declarations + 1, declared_through=distribution.distribution_date
@@ -89,13 +97,10 @@ async def _record_declaration(database: Database, saga: Saga, now: datetime) -> 
         offering = await save_offering(tx, offering, counted, events.OfferingUpdated(), now)
         await save_lots(tx, result.after.lots, now)
         declared = replace(distribution, status=DistributionStatus.PROCESSING, declared_at=now)
-        moves = [
-            (each, replace(each, status=AllocationStatus.PROCESSING, attempts=1))
-            for each in await lock_allocations_of(tx, distribution.distribution_id)
-        ]
+        moves = [(each, replace(each, status=AllocationStatus.PROCESSING, attempts=1)) for each in allocations]
         event = events.DistributionDeclared()
-        _, allocations = await save_distribution(tx, distribution, declared, event, now, moves)
-        payouts = [build_allocation_payout(offering, each, saga.saga_id, None, now) for each in allocations]
+        _, processing = await save_distribution(tx, distribution, declared, event, now, moves)
+        payouts = [build_allocation_payout(offering, each, saga.saga_id, None, now) for each in processing]
         await PAYOUTS.insert_all(tx, payouts)
 
 
