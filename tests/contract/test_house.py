@@ -174,3 +174,9 @@ def test_a_file_is_one_idea() -> None:
         if "migrations" not in path.parts and (size := path.read_text().count("\n")) > LINES_OF_A_FILE_MAX
     ]
     assert long == [], "split it by concept"
+
+
+def test_decisions_are_numbered_one_after_another() -> None:
+    """Two people who decide on the same day take the same number otherwise."""
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +19,17 @@ from tests.support.compliance import ComplianceHarness
 from tests.support.event_keys import event_keys
 from tests.support.gateway import GatewayHarness, run_gateway
 from tests.support.inbox import Inbox
+from tests.support.statements import collect_unnamed
+
+_unnamed = collect_unnamed()
+
+
+@pytest.fixture(autouse=True)
+def statements_name_their_organization() -> Iterator[None]:
+    """Every statement of a request, whatever the test is about."""
+    _unnamed.clear()
+    yield
+    assert _unnamed == [], "a statement over rows says whose they are: is_mine(table)"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

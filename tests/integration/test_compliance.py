@@ -168,7 +168,7 @@ async def test_a_limit_that_is_used_again_is_not_given_back_with_the_row_that_wa
     await compliance.evaluate(item)
     await compliance.hear(events_pb2.TransactionFailed, item.transaction_id, 5)
     async with compliance.database.begin(ORG) as tx:
-        was = await tx.scalar(sa.select(limit_usage.c.seal))
+        was = await tx.scalar(sa.text("SELECT seal FROM limit_usage"))
     await compliance.hear(events_pb2.TransactionRetryScheduled, item.transaction_id, 6)
     back = sa.update(limit_usage).values(counted=False, seal=was)
     with pytest.raises(DBAPIError, match="keeps its rows"):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.paging import one_of, read_list
+from services.chassis.data.reach import is_mine
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
 from services.compliance.domain.refusals import ComplianceCheckNotFound
@@ -33,6 +34,7 @@ async def list_compliance_checks(
 ) -> pb.ListComplianceChecksResponse:
     c = compliance_checks.c
     statement = sa.select(compliance_checks).where(
+        is_mine(compliance_checks),
         *one_of(c.compliance_check_id, request.ids),
         *one_of(c.party_id, request.party_id),
         *one_of(c.check_type, [pb.ComplianceCheck.Type.Name(each) for each in request.type]),
@@ -47,7 +49,11 @@ async def list_compliance_checks(
 async def batch_get_clearances(
     tx: AsyncConnection, request: clearances_pb2.BatchGetClearancesRequest, now: datetime
 ) -> clearances_pb2.BatchGetClearancesResponse:
-    known = set(await tx.scalars(sa.select(parties.c.party_id).where(parties.c.party_id.in_(request.party_ids))))
+    known = set(
+        await tx.scalars(
+            sa.select(parties.c.party_id).where(is_mine(parties), parties.c.party_id.in_(request.party_ids))
+        )
+    )
     checks = await store.list_latest_checks(tx, known)
     clearances = []
     for party_id in request.party_ids:

@@ -16,7 +16,7 @@ from services.chassis.calls.sign_in import check_session
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
-from services.chassis.data.reach import within_reach
+from services.chassis.data.reach import is_mine, within_reach
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
@@ -36,7 +36,10 @@ async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datet
 async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
     c = parties.c
     statement = sa.select(parties).where(
-        within_reach(c.party_id), *one_of(c.party_id, request.ids), *one_of(c.external_id, request.external_id)
+        is_mine(parties),
+        within_reach(c.party_id),
+        *one_of(c.party_id, request.ids),
+        *one_of(c.external_id, request.external_id),
     )
     if request.person_id:
         theirs = [await store.list_parties_of_person(tx, normalize_person(person)) for person in request.person_id]
@@ -74,7 +77,9 @@ async def list_party_persons(
     party = await require_party(tx, request.party_id)
     acting = [row.person_id for row in await store.list_persons(tx, party.party_id)]
     c = party_persons.c
-    theirs = sa.select(party_persons).where(c.party_id == party.party_id, c.person_id.in_(acting))
+    theirs = sa.select(party_persons).where(
+        is_mine(party_persons), c.party_id == party.party_id, c.person_id.in_(acting)
+    )
     rows, token, previous = await read_page(tx, request, theirs, [c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(
         persons=map(messages.to_party_person, rows), next_page_token=token, previous_page_token=previous
@@ -103,8 +108,8 @@ async def check_session_of(tx: AsyncConnection, principal: Principal, now: datet
 
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:
     principal = current_principal()
-    mine = parties.c.party_id.in_(sorted(principal.parties))
-    rows = (await tx.execute(sa.select(parties).where(mine).order_by(parties.c.party_id))).all()
+    theirs = parties.c.party_id.in_(sorted(principal.parties))
+    rows = (await tx.execute(sa.select(parties).where(is_mine(parties), theirs).order_by(parties.c.party_id))).all()
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
     limits = await limits_store.list_limits_in_force(tx)
     return pb.Me(

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
+from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
 from services.compliance import messages
 from services.compliance.domain import clearance
@@ -30,7 +31,11 @@ _EVENTS = {
 
 async def find_check(tx: AsyncConnection, check_id: str) -> sa.Row[Any] | None:
     """Raises: NotSealed."""
-    row = (await tx.execute(sa.select(compliance_checks).where(_c.compliance_check_id == check_id))).one_or_none()
+    row = (
+        await tx.execute(
+            sa.select(compliance_checks).where(is_mine(compliance_checks), _c.compliance_check_id == check_id)
+        )
+    ).one_or_none()
     return None if row is None else check_row(tx, compliance_checks, row)
 
 
@@ -74,7 +79,9 @@ def select_latest_checks() -> sa.Select[Any]:
     return (
         sa.select(compliance_checks)
         .ext(pg.distinct_on(_c.party_id, _c.check_type))
-        .where(_c.entity_type == "PARTY", _c.check_type.in_(clearance.list_required_types()))
+        .where(
+            is_mine(compliance_checks), _c.entity_type == "PARTY", _c.check_type.in_(clearance.list_required_types())
+        )
         .order_by(_c.party_id, _c.check_type, _c.created_at.desc(), _c.compliance_check_id.desc())
     )
 
@@ -86,7 +93,7 @@ async def list_organizations_with_expired_checks(tx: AsyncConnection, now: datet
 
 async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> list[sa.Row[Any]]:
     """PASSED checks whose time ran out, the longest overdue first."""
-    due = sa.select(compliance_checks).where(_c.status == "PASSED", _c.expires_at <= now)
+    due = sa.select(compliance_checks).where(is_mine(compliance_checks), _c.status == "PASSED", _c.expires_at <= now)
     return keep_sealed(tx, compliance_checks, await tx.execute(due.order_by(_c.expires_at).limit(most)))
 
 
@@ -95,7 +102,9 @@ async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> 
 
 async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """The decisions there are already, by transaction. Raises: NotSealed."""
-    statement = sa.select(compliance_checks).where(_c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids))
+    statement = sa.select(compliance_checks).where(
+        is_mine(compliance_checks), _c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids)
+    )
     return {row.entity_id: row for row in check_rows(tx, compliance_checks, await tx.execute(statement))}
 
 

@@ -25,7 +25,7 @@ _own, _default, _usage = transaction_limits.c, default_limits.c, limit_usage.c
 def _select_last() -> sa.Select[Any]:
     """What the organization set last of each type and currency: the rows before it count no more."""
     newest = sa.select(transaction_limits).ext(pg.distinct_on(_own.limit_type, _own.currency))
-    return newest.order_by(_own.limit_type, _own.currency, _own.set_at.desc())
+    return newest.where(is_mine(transaction_limits)).order_by(_own.limit_type, _own.currency, _own.set_at.desc())
 
 
 def select_limits_in_force() -> sa.Select[Any]:
@@ -124,7 +124,9 @@ async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> sa.Row
 async def _insert(tx: AsyncConnection, limit_type: str, currency: str, amount_minor: int | None, now: datetime) -> None:
     """In force from `now` on, but after what was set before, whatever clock that had."""
     last = await tx.scalar(
-        sa.select(sa.func.max(_own.set_at)).where(_own.limit_type == limit_type, _own.currency == currency)
+        sa.select(sa.func.max(_own.set_at)).where(
+            is_mine(transaction_limits), _own.limit_type == limit_type, _own.currency == currency
+        )
     )
     principal = current_principal()
     values = {

@@ -24,7 +24,7 @@ _p = party_persons.c
 
 async def find_party(tx: AsyncConnection, party_id: str) -> sa.Row[Any] | None:
     """Raises: NotSealed."""
-    row = (await tx.execute(sa.select(parties).where(_c.party_id == party_id))).one_or_none()
+    row = (await tx.execute(sa.select(parties).where(is_mine(parties), _c.party_id == party_id))).one_or_none()
     return None if row is None else check_row(tx, parties, row)
 
 
@@ -37,8 +37,8 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
     """
     statement = (
         sa.select(parties)
-        .where(_c.party_id.in_(party_ids))
-        .order_by(_c.org_id, _c.party_id)
+        .where(is_mine(parties), _c.party_id.in_(party_ids))
+        .order_by(_c.party_id)
         .with_for_update(key_share=True)
     )
     return {row.party_id: row for row in check_rows(tx, parties, await tx.execute(statement))}
@@ -201,4 +201,4 @@ async def delete_person(tx: AsyncConnection, party: Any, person_id: str, now: da
 
 
 def _is_one(party_id: str, person_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_p.party_id == party_id, _p.person_id == person_id)
+    return sa.and_(is_mine(party_persons), _p.party_id == party_id, _p.person_id == person_id)
