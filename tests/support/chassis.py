@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.chassis.calls.auth import Principal
-from services.chassis.data import leases, migrations, rights, tables
+from services.chassis.data import leases, migrations, rights, steps, tables
 from services.chassis.data.database import Database
 from tests.support.seals import SEALS
 
@@ -77,7 +77,7 @@ def _migrate(connection: sa.Connection) -> None:
     notes.create(connection)
     facts.create(connection)
     work.create(connection)
-    migrations.create_chassis_tables(op)
+    steps.create_chassis_tables(op)
     migrations.append_only(op, "facts")
     migrations.close(op, "chassis", RIGHTS)
 

@@ -13,8 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from services.chassis.data import heard_persons, rights, tables
-from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS
+from services.chassis.data import rights
 from services.chassis.data.leases import PAUSE_MAX_MS
 
 # `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
@@ -50,20 +49,6 @@ BEGIN
 END $$
 """
 
-# Events are told, in their order, whoever has a login: one is published when the relay proves it, by a text of which
-# the row has the digest (data/seals.py), and the numbers of an aggregate never go back.
-_REFUSE_MARKING = """
-CREATE TRIGGER refuse_marking BEFORE UPDATE OF published_at ON outbox FOR EACH ROW
-WHEN (NEW.published_at IS NOT NULL AND (
-    OLD.published_at IS NOT NULL OR NEW.published_at <> now()
-    OR sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5)
-)) EXECUTE FUNCTION realco_refuse()
-"""
-_REFUSE_GOING_BACK = """
-CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions FOR EACH ROW
-WHEN (NEW.version <= OLD.version) EXECUTE FUNCTION realco_refuse()
-"""
-
 # The state that a row had before has a seal, too, and a lower version.
 _REFUSE_OLD_STATE = """
 CREATE OR REPLACE TRIGGER refuse_old_state BEFORE UPDATE OF version ON {table} FOR EACH ROW
@@ -76,11 +61,6 @@ CREATE OR REPLACE TRIGGER refuse_far BEFORE INSERT OR UPDATE OF due_at ON {{tabl
 WHEN (NEW.due_at > clock_timestamp() + interval '{PAUSE_MAX_MS} milliseconds') EXECUTE FUNCTION realco_refuse()
 """
 
-_APPROVAL_MOVES = """
-    >PENDING PENDING>APPROVED PENDING>EXECUTED PENDING>REJECTED PENDING>EXPIRED PENDING>CANCELLED
-    APPROVED>EXECUTED APPROVED>FAILED
-"""
-
 
 def run_env(metadata: sa.MetaData) -> None:
     """Runs the migrations on the connection that `services.chassis.data.migrate` opened, all in one transaction."""
@@ -90,20 +70,10 @@ def run_env(metadata: sa.MetaData) -> None:
         context.run_migrations()
 
 
-def create_chassis_tables(op: Op) -> None:
-    """Makes the chassis' tables, and the functions that refuse what none of a service's tables may take."""
-    tables.metadata.create_all(op.get_bind())
-    op.execute("INSERT INTO incarnation DEFAULT VALUES")
-    for statement in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY, _REFUSE_MARKING, _REFUSE_GOING_BACK):
+def create_functions(op: Op) -> None:
+    """Makes, or brings up to date, the functions that refuse what none of a service's tables may take."""
+    for statement in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY):
         op.execute(statement)
-    for name, (column, days) in FORGOTTEN_AFTER_DAYS.items():
-        keep(op, name, column, days)
-    guard_moves(op, {"approvals": _APPROVAL_MOVES})
-
-
-def create_heard_persons(op: Op) -> None:
-    """Makes the tables of a service that keeps who acts for whom."""
-    heard_persons.metadata.create_all(op.get_bind())
 
 
 def keep(op: Op, name: str, column: str, days: int) -> None:

@@ -1,4 +1,7 @@
-"""The tables the chassis keeps in every service's database: events out, requests and events handled, approvals."""
+"""The tables the chassis keeps in every service's database: events out, requests and events handled, approvals.
+
+They are made by `steps.py`: what changes here is one more step there.
+"""
 
 from __future__ import annotations
 

@@ -6,21 +6,15 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import (
-    SEARCH_PATH,
-    append_only,
-    close,
-    create_chassis_tables,
-    create_heard_persons,
-    guard_moves,
-)
+from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves
+from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.distributions.rights import RIGHTS
 
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
 
-# As domain/states.py had them when this was written; a test compares.
+# domain/states.py as it stood then; a test compares it with the database.
 _MOVES = {
     "offerings": """
         >OPEN OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED

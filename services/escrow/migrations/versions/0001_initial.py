@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
-from services.chassis.data.migrations import append_only, close, create_chassis_tables, keep
+from services.chassis.data.migrations import append_only, close, keep
+from services.chassis.data.steps import create_chassis_tables
 from services.escrow.migrations.replay import replay_current
 from services.escrow.rights import RIGHTS
 from services.escrow.tables import XID8
@@ -33,7 +33,7 @@ def upgrade() -> None:
             f"CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON {name}"
             " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
         )
-    keep(op, "refused_postings", "created_at", HANDLED_REQUESTS_DAYS)
+    keep(op, "refused_postings", "created_at", 30)
     replay_current(op)
     close(op, "escrow", RIGHTS)
 

@@ -6,21 +6,15 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.migrations import (
-    SEARCH_PATH,
-    append_only,
-    close,
-    create_chassis_tables,
-    create_heard_persons,
-    guard_moves,
-)
+from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves
+from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.transactions.rights import RIGHTS
 
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
 
-# domain/states.py as it stood then; a test compares the two.
+# domain/states.py as it stood then; a test compares it with the database.
 _MOVES = {
     "INITIATED": "PENDING_APPROVAL APPROVED FAILED CANCELLED",
     "PENDING_APPROVAL": "APPROVED CANCELLED",
@@ -266,7 +260,7 @@ def _create_transactions() -> None:
         sa.Column("request_role", sa.Text(), nullable=True),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.Column("escrow_booked", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
@@ -420,7 +414,7 @@ def _create_requests() -> None:
         sa.Column("ignored_because", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("epoch", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("webhook_id"),
         sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),

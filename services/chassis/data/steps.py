@@ -1,0 +1,263 @@
+"""How the chassis' tables came about: each step makes what one change of them needs, in every service's database.
+
+What `tables.py` and `heard_persons.py` state is what all steps together make; `make check` compares. A step that a
+release has stays as it is: a later change of the tables is one more step here, which the next migration of every
+service takes before its own changes. So a new database takes the same way as one that was there before.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from services.chassis.data.migrations import Op, create_functions, guard_moves, keep
+
+# The states of approvals (values/approval.py) as they were then.
+_APPROVAL_MOVES = """
+    >PENDING PENDING>APPROVED PENDING>EXECUTED PENDING>REJECTED PENDING>EXPIRED PENDING>CANCELLED
+    APPROVED>EXECUTED APPROVED>FAILED
+"""
+# Events are told, in their order, whoever has a login: one is published when the relay proves it, by a text of which
+# the row has the digest (data/seals.py), and the numbers of an aggregate never go back.
+_REFUSE_MARKING = """
+CREATE TRIGGER refuse_marking BEFORE UPDATE OF published_at ON outbox FOR EACH ROW
+WHEN (NEW.published_at IS NOT NULL AND (
+    OLD.published_at IS NOT NULL OR NEW.published_at <> now()
+    OR sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5)
+)) EXECUTE FUNCTION realco_refuse()
+"""
+_REFUSE_GOING_BACK = """
+CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions FOR EACH ROW
+WHEN (NEW.version <= OLD.version) EXECUTE FUNCTION realco_refuse()
+"""
+
+
+def create_chassis_tables(op: Op) -> None:
+    """The first step: all tables, and the functions that refuse what none of a service's tables may take."""
+    _create_outbox(op)
+    _create_aggregate_versions(op)
+    _create_incarnation(op)
+    _create_leaders(op)
+    _create_handled_requests(op)
+    _create_handled_events(op)
+    _create_handled_positions(op)
+    _create_approvals(op)
+    op.execute("INSERT INTO incarnation DEFAULT VALUES")
+    create_functions(op)
+    op.execute(_REFUSE_MARKING)
+    op.execute(_REFUSE_GOING_BACK)
+    keep(op, "outbox", "published_at", 35)
+    keep(op, "handled_requests", "created_at", 30)
+    keep(op, "handled_events", "created_at", 90)
+    guard_moves(op, {"approvals": _APPROVAL_MOVES})
+
+
+def create_heard_persons(op: Op) -> None:
+    """The first step of a service that keeps who acts for whom."""
+    _create_heard_parties(op)
+    _create_heard_persons(op)
+
+
+def _create_outbox(op: Op) -> None:
+    op.create_table(
+        "outbox",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("event_id", sa.UUID(), nullable=False),
+        sa.Column("event_type", sa.Text(), nullable=False),
+        sa.Column("aggregate_id", sa.Text(), nullable=False),
+        sa.Column("aggregate_version", sa.BigInteger(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("payload", postgresql.BYTEA(), nullable=False),
+        sa.Column("traceparent", sa.Text(), server_default="", nullable=False),
+        sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("published_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.Column("refused_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("proof_digest", postgresql.BYTEA(), nullable=True),
+        sa.Column("proof", postgresql.BYTEA(), nullable=True),
+        sa.PrimaryKeyConstraint("org_id", "id"),
+        sa.UniqueConstraint("org_id", "event_id", name="outbox_event_id_key"),
+    )
+    op.create_index(
+        "outbox_published",
+        "outbox",
+        ["published_at"],
+        unique=False,
+        postgresql_where=sa.text("published_at IS NOT NULL"),
+    )
+    op.create_index(
+        "outbox_refused", "outbox", ["id"], unique=False, postgresql_where=sa.text("refused_at IS NOT NULL")
+    )
+    op.create_index(
+        "outbox_unpublished",
+        "outbox",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("published_at IS NULL AND refused_at IS NULL"),
+    )
+
+
+def _create_aggregate_versions(op: Op) -> None:
+    op.create_table(
+        "aggregate_versions",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("aggregate_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "aggregate_id"),
+    )
+
+
+def _create_incarnation(op: Op) -> None:
+    op.create_table(
+        "incarnation",
+        sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("incarnation", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.CheckConstraint("only_row", name="incarnation_only_row"),
+        sa.PrimaryKeyConstraint("only_row"),
+    )
+
+
+def _create_leaders(op: Op) -> None:
+    op.create_table(
+        "leaders",
+        sa.Column("work", sa.Text(), nullable=False),
+        sa.Column("leader", sa.UUID(), nullable=False),
+        sa.Column("until", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("work"),
+    )
+
+
+def _create_handled_requests(op: Op) -> None:
+    op.create_table(
+        "handled_requests",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("principal", sa.Text(), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("answer", postgresql.BYTEA(), nullable=True),
+        sa.Column("answer_is_error", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("status = 'running' OR answer IS NOT NULL", name="handled_requests_answered"),
+        sa.CheckConstraint("status IN ('running', 'answered')", name="handled_requests_status"),
+        sa.PrimaryKeyConstraint("org_id", "principal", "idempotency_key"),
+    )
+    op.create_index("handled_requests_created_at", "handled_requests", ["created_at"], unique=False)
+
+
+def _create_handled_events(op: Op) -> None:
+    op.create_table(
+        "handled_events",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.UUID(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "consumer", "event_id"),
+    )
+    op.create_index("handled_events_created_at", "handled_events", ["created_at"], unique=False)
+
+
+def _create_handled_positions(op: Op) -> None:
+    op.create_table(
+        "handled_positions",
+        sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("stream", sa.Text(), nullable=False),
+        sa.Column("stream_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("consumer_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("held_sequence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("held_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("consumer", "stream"),
+    )
+
+
+def _create_approvals(op: Op) -> None:
+    op.create_table(
+        "approvals",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("approval_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("resource_id", sa.Text(), nullable=False),
+        sa.Column("scope_id", sa.Text(), nullable=True),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=True),
+        sa.Column("currency", sa.Text(), nullable=True),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("content_hash", sa.Text(), nullable=False),
+        sa.Column("makers", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("beneficiary_party_ids", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_role", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("approvers_needed", sa.Integer(), nullable=False),
+        sa.Column("approver_ids", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("approved_at", postgresql.ARRAY(sa.TIMESTAMP(timezone=True)), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("result_id", sa.Text(), nullable=True),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("failure", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("comments", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.CheckConstraint("status <> 'APPROVED' OR due_at IS NOT NULL", name="approvals_due_until_done"),
+        sa.CheckConstraint(
+            "status IN ('PENDING', 'APPROVED', 'EXECUTED', 'FAILED', 'REJECTED', 'EXPIRED', 'CANCELLED')",
+            name="approvals_status",
+        ),
+        sa.CheckConstraint(
+            "status NOT IN ('APPROVED', 'EXECUTED', 'FAILED')"
+            " OR decided_by = ANY (approver_ids) AND decided_at IS NOT NULL"
+            " AND cardinality(approver_ids) >= approvers_needed",
+            name="approvals_decided",
+        ),
+        sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="approvals_amount"),
+        sa.CheckConstraint("NOT approver_ids && makers", name="approvals_maker_is_no_checker"),
+        sa.CheckConstraint(
+            "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)", name="approvals_approvers"
+        ),
+        sa.CheckConstraint("created_by = ANY (makers)", name="approvals_made"),
+        sa.PrimaryKeyConstraint("org_id", "approval_id"),
+    )
+    op.create_index("approvals_created", "approvals", ["org_id", "created_at", "approval_id"], unique=False)
+    op.create_index(
+        "approvals_due", "approvals", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
+    )
+    op.create_index(
+        "approvals_pending", "approvals", ["expires_at"], unique=False, postgresql_where=sa.text("status = 'PENDING'")
+    )
+    op.create_index("approvals_resource", "approvals", ["org_id", "resource_id"], unique=False)
+
+
+def _create_heard_parties(op: Op) -> None:
+    op.create_table(
+        "heard_parties",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "party_id"),
+    )
+
+
+def _create_heard_persons(op: Op) -> None:
+    op.create_table(
+        "heard_persons",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "person_id", "party_id"),
+    )
+    op.create_index("heard_persons_party", "heard_persons", ["org_id", "party_id"], unique=False)
