@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from enum import Enum
 from fractions import Fraction
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +14,7 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import money_pb2
 
-from services.distributions import messages, tables
+from services.distributions import messages
 from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
 from services.distributions.domain.distribution import find_end
@@ -44,38 +40,6 @@ INVESTMENT = Investment(
     created_at=NOW,
     updated_at=NOW,
 )
-MIGRATIONS = Path(tables.__file__).parent / "migrations" / "versions"
-
-
-def migration(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, MIGRATIONS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(
-    ("table", "moves"),
-    [
-        ("offerings", states.OFFERING_MOVES),
-        ("investments", states.INVESTMENT_MOVES),
-        ("distributions", states.DISTRIBUTION_MOVES),
-        ("allocations", states.ALLOCATION_MOVES),
-        ("payouts", states.PAYOUT_MOVES),
-    ],
-)
-def test_the_database_allows_the_moves_the_domain_allows(table: str, moves: dict[Enum, frozenset[Enum]]) -> None:
-    known = next(c for c in getattr(tables, table).constraints if c.name == f"{table}_status").sqltext.text
-    stored = {move for move in migration("0001_initial")._MOVES[table].split() if not move.startswith(">")}
-    allowed = {
-        f"{before.value}>{after.value}"
-        for before, afters in moves.items()
-        for after in afters
-        if f"'{before.value}'" in known and f"'{after.value}'" in known
-    }
-    assert stored == allowed
 
 
 def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields: Any) -> journal_pb2.JournalEntry:

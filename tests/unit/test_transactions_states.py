@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from itertools import product
-from pathlib import Path
 
 import pytest
 
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.states import MOVES, Status, check_move, may_cancel
+from services.transactions.domain.states import Status, check_move, may_cancel
 
 # Row: the status before; column: the status after, in the same order. x = a move, = the same, . = refused.
 NAMES = """
@@ -44,17 +42,6 @@ def test_each_of_the_169_pairs_is_a_move_no_move_or_refused(before: str, after: 
         assert refusal.value.metadata == {"status": before, "wanted": after}
     else:
         assert check_move(Status(before), Status(after)) is (verdict == "x")
-
-
-def test_the_migration_stores_the_same_moves() -> None:
-    path = Path(__file__).parents[2] / "services/transactions/migrations/versions/0001_initial.py"
-    spec = importlib.util.spec_from_file_location("migration", path)
-    assert spec is not None
-    assert spec.loader is not None
-    migration = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(migration)
-    stored = {(before, after) for before, afters in migration._MOVES.items() for after in afters.split()}
-    assert stored == set(MOVES)
 
 
 @pytest.mark.parametrize(("status", "by_ach", "by_wire"), [

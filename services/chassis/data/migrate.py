@@ -11,16 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import re
 import sys
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.data.catalogue import find_rights_differences
@@ -35,6 +30,30 @@ from services.chassis.values.errors import BootError
 # A migration that cannot have its lock soon must not queue before everybody else.
 _LIMITS = ("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '10min'")
 _SESSION = {"application_name": "realco-migrate"}
+
+_STATED = "realco_stated"
+# A partition is part of its table, and an index that a constraint made is part of that.
+_DESCRIBED = sa.text("""
+WITH ours AS (
+    SELECT oid, relname, reloptions FROM pg_class
+    WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p') AND NOT relispartition
+      AND relname <> 'alembic_version'
+)
+SELECT concat_ws(' ', 'table', relname, array_to_string(reloptions, ' ')) FROM ours
+UNION ALL
+SELECT concat_ws(
+    ' ', 'column', relname || '.' || attname, format_type(atttypid, atttypmod),
+    CASE WHEN attnotnull THEN 'NOT NULL' END, 'DEFAULT ' || pg_get_expr(adbin, adrelid),
+    'IDENTITY ' || nullif(CAST(attidentity AS text), ''), 'GENERATED ' || nullif(CAST(attgenerated AS text), '')
+) FROM ours JOIN pg_attribute ON attrelid = ours.oid LEFT JOIN pg_attrdef ON adrelid = ours.oid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT concat_ws(' ', 'constraint', conname, 'of', relname, pg_get_constraintdef(pg_constraint.oid))
+FROM ours JOIN pg_constraint ON conrelid = ours.oid WHERE contype IN ('c', 'f', 'p', 'u', 'x')
+UNION ALL
+SELECT pg_get_indexdef(indexrelid) FROM ours JOIN pg_index ON indrelid = ours.oid
+WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+""")
 
 
 def config_of(service: str) -> Config:
@@ -111,63 +130,25 @@ async def drift(url: str, service: str) -> list[str]:
 
 
 def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
-    """Tables, columns, types, defaults, indexes, unique and foreign keys, and the names of CHECKs."""
-    partitions = set(connection.scalars(sa.text("SELECT relname FROM pg_class WHERE relispartition")))
+    """Tables, columns, defaults, constraints and indexes that are not in both, a line each.
 
-    def ours(_: Any, name: str | None, kind: str, __: bool, ___: Any) -> bool:
-        return not (kind == "table" and name in partitions)  # a partition is part of its table
-
-    options = {"compare_type": True, "include_object": ours}
-    context = MigrationContext.configure(connection, opts=options)
-    found = [_describe(difference) for difference in compare_metadata(context, metadata)]
-    inspector = sa.inspect(connection)
-    there = set(inspector.get_table_names())
-    for table in metadata.sorted_tables:
-        if table.name in there:
-            found += _default_differences(inspector, table) + _check_differences(inspector, table)
-    return found
-
-
-def _check_differences(inspector: sa.Inspector, table: sa.Table) -> list[str]:
-    """CHECKs are compared by name: PostgreSQL rewrites their text."""
-    wanted = {str(c.name) for c in table.constraints if isinstance(c, sa.CheckConstraint) and c.name}
-    there = {str(check["name"]) for check in inspector.get_check_constraints(table.name)}
-    missing = [f"CHECK {name} of {table.name} is not in the database" for name in sorted(wanted - there)]
-    return missing + [f"CHECK {name} of {table.name} is not in tables.py" for name in sorted(there - wanted)]
+    PostgreSQL rewrites what it is given, so both sides are asked of it: what is stated is made in a schema of its own,
+    which is gone when this returns.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(sa.text(f"CREATE SCHEMA {_STATED}"))
+        metadata.create_all(connection.execution_options(schema_translate_map={None: _STATED}))
+        there, wanted = _describe(connection, "public"), _describe(connection, _STATED)
+    finally:
+        savepoint.rollback()
+        connection.execution_options(schema_translate_map=None)
+    missing = [f"{line} is not in the database" for line in sorted(wanted - there)]
+    return missing + [f"{line} is not in tables.py" for line in sorted(there - wanted)]
 
 
-def _default_differences(inspector: sa.Inspector, table: sa.Table) -> list[str]:
-    """Alembic's own comparison cannot take a function that gives another value each time, or an identity."""
-    found = []
-    for column in inspector.get_columns(table.name):
-        ours = table.columns.get(column["name"])
-        if ours is None or ours.computed is not None or ours.identity is not None:
-            continue
-        there, wanted = _normal(column.get("default")), _normal(_rendered(ours))
-        if there != wanted:
-            found.append(f"default of {table.name}.{ours.name} is {there} in the database, {wanted} in tables.py")
-    return found
-
-
-def _rendered(column: sa.Column[Any]) -> str | None:
-    default = column.server_default
-    if not isinstance(default, sa.DefaultClause):
-        return None
-    if isinstance(default.arg, str):
-        return default.arg
-    dialect: Any = postgresql.dialect  # without types
-    return str(default.arg.compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
-
-
-def _normal(default: str | None) -> str | None:
-    """A default without the casts, quotes and brackets that PostgreSQL adds to it."""
-    return None if default is None else re.sub(r"::[a-z0-9_ ]+(\[\])?|['()\s]", "", default).lower()
-
-
-def _describe(difference: Any) -> str:
-    if isinstance(difference, list):  # the changes of one column come together
-        return "; ".join(_describe(part) for part in difference)
-    return " ".join(str(part) for part in difference if part is not None)
+def _describe(connection: sa.Connection, schema: str) -> set[str]:
+    return {line.replace(f"{schema}.", "") for line in connection.scalars(_DESCRIBED, {"schema": schema})}
 
 
 async def main(service: str, *, check: bool, new_incarnation: bool) -> int:

@@ -1,0 +1,60 @@
+"""What the database's triggers were told is what the code says now: the moves of a status, and how long rows stay."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.topology import SERVICE_NAMES
+from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS, HANDLED_REQUESTS_DAYS
+from services.distributions import tables
+from services.distributions.domain import states
+
+MOVES: dict[str, Any] = {
+    "offerings": states.OFFERING_MOVES,
+    "investments": states.INVESTMENT_MOVES,
+    "distributions": states.DISTRIBUTION_MOVES,
+    "allocations": states.ALLOCATION_MOVES,
+    "payouts": states.PAYOUT_MOVES,
+}
+FORGOTTEN = {name: (column, str(days)) for name, (column, days) in FORGOTTEN_AFTER_DAYS.items()}
+MORE_FORGOTTEN = {"escrow": {"refused_postings": ("created_at", str(HANDLED_REQUESTS_DAYS))}}
+
+
+async def list_arguments(owner_url: str, trigger: str) -> dict[str, tuple[str, ...]]:
+    """What each table's trigger of that name was told."""
+    connection = await asyncpg.connect(owner_url.replace("+asyncpg", ""))
+    try:
+        rows = await connection.fetch(
+            "SELECT tgrelid::regclass::text AS name, tgargs FROM pg_trigger WHERE tgname = $1", trigger
+        )
+    finally:
+        await connection.close()
+    return {row["name"]: tuple(row["tgargs"].decode().split("\0")[:-1]) for row in rows}
+
+
+async def test_the_database_allows_the_moves_the_domain_allows(migrated):
+    stored = await list_arguments(migrated("distributions").owner_url, "refuse_move")
+    assert stored.keys() == {*MOVES, "approvals"}
+    for name, moves in MOVES.items():
+        known = next(c for c in getattr(tables, name).constraints if c.name == f"{name}_status").sqltext.text
+        assert {move for move in stored[name] if not move.startswith(">")} == spell(moves, known), name
+
+
+def spell(moves: dict[Enum, frozenset[Enum]], known: str) -> set[str]:
+    """The moves between statuses that are stored."""
+    return {
+        f"{before.value}>{after.value}"
+        for before, afters in moves.items()
+        for after in afters
+        if f"'{before.value}'" in known and f"'{after.value}'" in known
+    }
+
+
+@pytest.mark.parametrize("service", SERVICE_NAMES)
+async def test_the_database_keeps_rows_as_long_as_housekeeping_does(migrated, service):
+    stored = await list_arguments(migrated(service).owner_url, "refuse_early")
+    assert stored == FORGOTTEN | MORE_FORGOTTEN.get(service, {})
