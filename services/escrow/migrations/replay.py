@@ -4,8 +4,8 @@ Each stands once: the chart in `domain/chart.py`, each function in a file of `sq
 of them runs this again, so a file is edited, never copied. What older code still calls keeps its signature; a changed
 signature is a new function with a new name, and the old one is dropped a release later.
 
-A kind that is new in the chart has ledger accounts in the escrow accounts that are opened from then on. The migration that
-adds it gives them to those that are there, too: CONTRIBUTING.md, "Changing tables".
+A kind that is new in the chart has ledger accounts in the escrow accounts that are opened from then on. The migration
+that adds it gives them to those that are there, too: CONTRIBUTING.md, "To add one more".
 """
 
 from __future__ import annotations
