@@ -20,9 +20,10 @@ from deploy.consumers import consumers_of, list_copies
 from deploy.local.nats import Nats
 from deploy.provision import provision
 from deploy.teams import DOCUMENTED, Team
-from deploy.topology import AREA_STREAMS, EVENTS_KEPT_DAYS, STREAMS
+from deploy.topology import AREA_STREAMS, STREAMS
 from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription
+from services.chassis.events.stored import EVENTS_KEPT_DAYS
 from tests.support.chassis import until
 
 POSTED = "realco.escrow.v1.JournalEntriesPosted.org_1.esc_1"
