@@ -29,7 +29,7 @@ _HEARTBEAT_SECONDS = 1  # what the server insists on
 
 @dataclass(frozen=True)
 class Consumer:
-    """A durable consumer of a service on one stream."""
+    """A durable consumer of a service on one stream. `subjects`: what its service has handlers for."""
 
     owner: str
     stream: str
@@ -48,10 +48,14 @@ class Consumer:
 
     def configuration(self, handled: int = 0) -> ConsumerConfig:
         """`handled`: the last sequence of the stream that needs not come again."""
-        made = durables.configuration(self.name, self.subjects, handled=handled)
-        if self.stream == DEAD_LETTERS.name:
-            return made.evolve(ack_wait=_REPLAY_ACK_WAIT_SECONDS, max_ack_pending=_REPLAY_ACK_PENDING_MAX)
-        return made
+        made = durables.configuration(self.name, self.subjects, handled)
+        if self.stream != DEAD_LETTERS.name:
+            return made
+        return made.evolve(
+            filter_subjects=list(self.subjects),
+            ack_wait=_REPLAY_ACK_WAIT_SECONDS,
+            max_ack_pending=_REPLAY_ACK_PENDING_MAX,
+        )
 
 
 def list_consumers() -> list[Consumer]:

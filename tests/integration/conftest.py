@@ -12,7 +12,7 @@ from nats.js import JetStreamContext
 
 from deploy.consumers import consumers_of
 from services.chassis.data.database import Database
-from services.chassis.data.positions import Position, record_position
+from services.chassis.data.positions import begin_position
 from tests.support import chassis, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
 from tests.support.compliance import ComplianceHarness
@@ -86,7 +86,7 @@ async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Databa
         last = (await js.stream_info(consumer.stream)).state.last_seq
         await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
         async with database.begin_for_all() as tx:
-            await record_position(tx, inbox.durable, consumer.stream, Position(last))
+            await begin_position(tx, inbox.durable, consumer.stream, last)
     return inbox
 
 

@@ -182,6 +182,7 @@ BY_A_STRANGER = {SIGNATURE: EventKey("escrow", Ed25519PrivateKey.generate()).sig
         (GOOD, SIGNED, of_origin(EVENT_ID, "org_1") + b"\x12\x00", "wrong signature"),
         (GOOD, SIGNED | {"ce-id": EVENT_ID.replace("1", "2")}, BODY, "wrong signature"),
         (GOOD.replace("esc_1", "esc_2"), SIGNED, BODY, "wrong signature"),
+        (GOOD.replace("HoldPlaced", "HoldReleased"), SIGNED, BODY, "wrong signature"),  # it has no handler
         (GOOD, SIGNED | {SIGNATURE: SIGNED[SIGNATURE][:-8] + "!"}, BODY, "wrong signature"),
         (GOOD, SIGNED | BY_ANOTHER, BODY, "signed by another service"),
         (GOOD, SIGNED | BY_A_STRANGER, BODY, "signed with an unknown key"),

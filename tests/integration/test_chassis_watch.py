@@ -18,7 +18,7 @@ from services.chassis.events.relay import run_relay
 from services.chassis.events.watch import Watch
 from tests.support import chassis
 from tests.support.chassis_events import emit, running, unpublished
-from tests.support.event_keys import event_key, event_keys
+from tests.support.event_keys import event_key, event_keys, signed
 from tests.support.inbox import Inbox, consuming, dead_letters
 
 EVENT = "realco.escrow.v1.HoldPlaced"
@@ -97,6 +97,23 @@ async def test_what_passed_a_wrong_consumer_is_handled_once_it_is_mended(databas
         await chassis.until(lambda: not inbox.faults)
     assert await dead_letters(js, inbox) == []
     assert await provision_again(js, inbox) == []
+
+
+async def test_what_a_filter_hid_for_a_moment_is_missed_with_the_next_event(database, js, inbox, monkeypatch):
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "before")
+        monkeypatch.setattr(watch, "CHECK_SECONDS", 60)  # no look at the consumer sees it
+        right = (await js.consumer_info("ESCROW", inbox.durable)).config
+        await hear_something_else(js, inbox, database)
+        elsewhere = ELSEWHERE.replace(">", f"{inbox.org}._")
+        await js.publish(elsewhere, b"", headers=signed(elsewhere, "", b""))
+        await chassis.until(lambda: "went on to" in str(inbox.faults), seconds=NOTICED_SECONDS)
+        await js.add_consumer("ESCROW", right)
+        assert inbox.order == ["before"]
+        monkeypatch.undo()
+        await chassis.until(lambda: is_mended(js, inbox))
+        await publish(database, "after")
+        await chassis.until(lambda: inbox.order == ["before", "passed", "after"])
 
 
 async def test_what_somebody_else_acknowledged_is_handled_when_it_was_noticed_and_mended(database, js, inbox):

@@ -23,45 +23,50 @@ class Position:
 
 
 class OutOfTurn(Exception):
-    """The consumer counts its deliveries from a lower number than it had reached: it may be another one of the name."""
+    """The message is not the next one: the consumer is another one of the name, or a message before it never came."""
 
 
 async def record_position(tx: AsyncConnection, consumer: str, stream: str, position: Position) -> None:
-    """Every message before it is handled, too: a durable consumer hands out one at a time.
+    """Every message of the stream before it is handled, too: a consumer hears all of it, and hands out one at a time.
 
     Raises:
-        OutOfTurn: a later delivery was handled before.
+        OutOfTurn: a later delivery was handled before, or the message before it was not.
     """
-    numbers = {"stream_sequence": position.stream_sequence, "consumer_sequence": position.consumer_sequence}
-    row = pg.insert(handled_positions).values(consumer=consumer, stream=stream, **numbers)
+    known = handled_positions.c
     written = await tx.execute(
-        row.on_conflict_do_update(
-            index_elements=["consumer", "stream"],
-            set_=numbers,
-            where=handled_positions.c.consumer_sequence < row.excluded.consumer_sequence,
-        )
+        sa.update(handled_positions)
+        .where(known.consumer == consumer, known.stream == stream)
+        .where(known.consumer_sequence < position.consumer_sequence)
+        .where(known.stream_sequence >= position.stream_sequence - 1)
+        .values(stream_sequence=position.stream_sequence, consumer_sequence=position.consumer_sequence)
     )
     if written.rowcount == 0:
         raise OutOfTurn
 
 
+async def begin_position(tx: AsyncConnection, consumer: str, stream: str, before: int) -> None:
+    """A new consumer needs nothing of the stream up to `before`. Does nothing where its position is known."""
+    row = pg.insert(handled_positions).values(
+        consumer=consumer, stream=stream, stream_sequence=before, consumer_sequence=0
+    )
+    await tx.execute(row.on_conflict_do_nothing())
+
+
 async def record_held(tx: AsyncConnection, consumer: str, stream: str, delivery: int, seconds: float) -> None:
     """A process of ours is working on this delivery, and says so again before the time is over."""
     until = sa.func.clock_timestamp() + sa.literal(seconds) * sa.text("interval '1 second'")
-    told = {"held_sequence": delivery, "held_until": until}
-    row = pg.insert(handled_positions).values(
-        consumer=consumer, stream=stream, stream_sequence=0, consumer_sequence=0, **told
-    )
-    await tx.execute(row.on_conflict_do_update(index_elements=["consumer", "stream"], set_=told))
+    known = handled_positions.c
+    held = sa.update(handled_positions).where(known.consumer == consumer, known.stream == stream)
+    await tx.execute(held.values(held_sequence=delivery, held_until=until))
 
 
-async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position:
-    """Zeros where nothing of the stream was ever handled."""
+async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position | None:
+    """None where it was not begun."""
     known = handled_positions.c
     held = sa.case((known.held_until > sa.func.clock_timestamp(), known.held_sequence), else_=0)
     query = sa.select(known.stream_sequence, known.consumer_sequence, held)
     row = (await tx.execute(query.where(known.consumer == consumer, known.stream == stream))).one_or_none()
-    return Position(*row) if row is not None else Position()
+    return Position(*row) if row is not None else None
 
 
 async def count_deliveries_from(

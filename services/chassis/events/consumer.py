@@ -70,12 +70,16 @@ class Subscription:
     handlers: Mapping[type[Message], Handler]
 
     def subjects_by_stream(self) -> dict[str, list[str]]:
-        """Stream -> subjects: what the provisioner makes consumers of this name from."""
+        """Stream -> subjects that have handlers: what the provisioner makes consumers of this name from."""
         found: dict[str, list[str]] = {}
         for event in self.handlers:
             event_type = event.DESCRIPTOR.full_name
             found.setdefault(streams.stream_of(event_type), []).append(f"{event_type}.>")
         return {stream: sorted(subjects) for stream, subjects in sorted(found.items())}
+
+    def has_handler_of(self, subject: str) -> bool:
+        event_type = streams.event_type_of(subject)
+        return any(event.DESCRIPTOR.full_name == event_type for event in self.handlers)
 
     def handler_of(self, subject: str) -> tuple[type[Message], Handler]:
         event_type = streams.event_type_of(subject)
@@ -215,7 +219,7 @@ class _Consumer:
         while not self.stop.is_set():
             attempt += 1
             try:
-                applied = await self._apply(message, attempt)
+                outcome = await self._apply(message, attempt)
             except OutOfTurn:
                 raise
             except Exception as error:  # every other failure is judged; none may end the consumer
@@ -230,17 +234,24 @@ class _Consumer:
                     return
                 await wait_for_any(self.stop, seconds=backoff_seconds(attempt))
                 continue
-            outcome = "applied" if applied else "repeated"
             telemetry.EVENTS_HANDLED.labels(durable, outcome).inc()
-            self.work_due.set()
+            if outcome != "passed over":
+                self.work_due.set()
             await _acknowledge(message)
             return
 
-    async def _apply(self, message: Msg, attempt: int) -> bool:
+    async def _apply(self, message: Msg, attempt: int) -> str:
+        """What became of it. One without a handler is proven, too: it may be one of ours under another subject."""
         handled = _position(message)
-        return await apply(
+        if not self.subscription.has_handler_of(message.subject):
+            await self.keys.check(message.subject, message.headers, message.data)
+            async with self.database.begin_for_all() as tx:
+                await record_position(tx, self.subscription.durable, message.metadata.stream, handled)
+            return "passed over"
+        applied = await apply(
             self.database, self.subscription, self.keys, message, self.clock, attempt=attempt, position=handled
         )
+        return "applied" if applied else "repeated"
 
     async def _set_aside(self, message: Msg, error: Exception, attempts: int) -> None:
         """Publishes the dead letter until it is stored, and only then lets go of the message."""

@@ -1,9 +1,11 @@
 """What a durable consumer has to be, and what is wrong with one: the provisioner makes them so, each service checks its
 own.
 
-A consumer is at fault where an event could pass it unhandled: it is not there, hears less than its service handles,
-hands messages out in another way, begins after what was handled, or knows acknowledgements that its service never gave;
-or where a message is out that no process of the service works on, and stays so.
+A consumer hears its whole stream, also what its service has no handler for: so the numbers of what it hands out have no
+gap, and a message that was removed, hidden by a filter, acknowledged by somebody else or stored under another subject
+is missed at once. It is at fault where an event could pass it unhandled: it is not there, hands messages out in another
+way, begins after what was handled, has gone past it, or knows acknowledgements that its service never gave; or where a
+message is out that no process of the service works on, and stays so.
 """
 
 from __future__ import annotations
@@ -26,16 +28,21 @@ KEPT_SECONDS = 2 * ACK_WAIT_SECONDS
 _MAX_ACK_PENDING = 1
 _MAX_DELIVER = -1
 _MAX_WAITING = 512
+_HANDLERS = "handlers"
 # Where it begins is no setting to compare: it differs with the time a consumer was made.
 BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
 
 
-def configuration(name: str, subjects: Sequence[str], handled: int = 0) -> ConsumerConfig:
-    """`handled`: the last sequence of the stream that needs not come again."""
+def configuration(name: str, handlers: Sequence[str], handled: int = 0) -> ConsumerConfig:
+    """How the consumer of that name is made.
+
+    Args:
+        handlers: The subjects that the service has handlers for; the consumer remembers them, and hears everything.
+        handled: The last sequence of the stream that needs not come again.
+    """
     return ConsumerConfig(
         name=name,
         durable_name=name,
-        filter_subjects=list(subjects),
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=handled + 1,
         replay_policy=ReplayPolicy.INSTANT,
@@ -44,6 +51,7 @@ def configuration(name: str, subjects: Sequence[str], handled: int = 0) -> Consu
         max_ack_pending=_MAX_ACK_PENDING,
         max_deliver=_MAX_DELIVER,
         max_waiting=_MAX_WAITING,
+        metadata={_HANDLERS: " ".join(sorted(handlers))},
     )
 
 
@@ -57,20 +65,27 @@ def find_faults(wanted: ConsumerConfig, info: Mapping[str, Any] | None, handled:
     if info is None:
         return ["is missing"]
     actual = info["config"]
-    faults = find_differences(wanted, actual, ignored=(*BEGINNING, "filter_subject", "filter_subjects"))
-    # One that hears more was made for a newer release of the service, which runs beside this one.
-    deaf = set(wanted.filter_subjects or ()) - {*actual.get("filter_subjects", ()), actual.get("filter_subject")}
-    faults += [f"does not hear {subject}" for subject in sorted(deaf)]
+    faults = find_differences(wanted, actual, ignored=(*BEGINNING, "metadata"))
+    unknown = _handlers_of(wanted.metadata) - _handlers_of(actual.get("metadata"))
+    faults += [f"does not know that {subject} is handled" for subject in sorted(unknown)]
     start = _start_of(actual)
     if start is None or start > handled.stream_sequence + 1:
         faults.append(f"begins at {start or 'no sequence'}, and {handled.stream_sequence} was the last handled")
-    floor = info["ack_floor"]
-    # Both: the first counts a message again that was delivered again, the second may count what the filter passes over.
-    if floor["consumer_seq"] > handled.consumer_sequence and floor["stream_seq"] > handled.stream_sequence:
-        faults.append(
-            f"is acknowledged up to {floor['stream_seq']}, and {handled.stream_sequence} was the last handled"
-        )
+    floor, delivered = info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]
+    if floor > handled.stream_sequence:
+        faults.append(f"is acknowledged up to {floor}, and {handled.stream_sequence} was the last handled")
+    elif delivered > handled.stream_sequence + 1:
+        faults.append(f"went on to {delivered}, and {handled.stream_sequence} was the last handled")
     return faults
+
+
+def is_of_newer_release(wanted: ConsumerConfig, info: Mapping[str, Any]) -> bool:
+    """Whether it was made for a release that handles more, and to which this one leaves the messages therefore."""
+    return bool(_handlers_of(info["config"].get("metadata")) - _handlers_of(wanted.metadata))
+
+
+def _handlers_of(metadata: Mapping[str, str] | None) -> set[str]:
+    return set((metadata or {}).get(_HANDLERS, "").split())
 
 
 def find_withheld(info: Mapping[str, Any], handled: Position) -> int:

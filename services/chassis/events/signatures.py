@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.jwk import OKPKey
 
 from services.chassis.calls.keys import PublishedKeys
-from services.chassis.events.streams import area_of
 from services.chassis.process.settings import ConfigurationError, read_private_file
 
 SIGNATURE = "realco-signature"
@@ -80,7 +79,7 @@ class EventKeys:
         kid, _, signature = (headers or {}).get(SIGNATURE, "").partition(" ")
         if not signature:
             raise NotProven("not signed")
-        if kid.partition(":")[0] != area_of(subject):
+        if not subject.startswith(f"realco.{kid.partition(':')[0]}."):
             raise NotProven("signed by another service")
         key = await self._keys.find(kid)
         public = key.public_key if isinstance(key, OKPKey) else None

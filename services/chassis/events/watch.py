@@ -17,16 +17,22 @@ from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
 from services.chassis.data.database import Database, is_transient
-from services.chassis.data.positions import Position, count_deliveries_from, find_position
+from services.chassis.data.positions import Position, begin_position, count_deliveries_from, find_position
 from services.chassis.events import streams
-from services.chassis.events.durables import KEPT_SECONDS, configuration, find_faults, find_withheld
+from services.chassis.events.durables import (
+    KEPT_SECONDS,
+    configuration,
+    find_faults,
+    find_withheld,
+    is_of_newer_release,
+)
 from services.chassis.events.stored import DEAD_LETTERS
 from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.process.telemetry import CONSUMER_FAULTS, log
 
 
 class Watch:
-    """Over the consumer `durable` on `stream`, which hands out `subjects`."""
+    """Over the consumer `durable` on `stream`, whose service has handlers for `subjects`."""
 
     def __init__(
         self,
@@ -43,7 +49,7 @@ class Watch:
         self._faults = faults
         self._title = f"{stream}.{durable}"
         self._checked_at = float("-inf")
-        self._is_known = False
+        self._is_known = self._is_left_to_newer = False
         self._published = ("", "")
         self._withheld, self._withheld_since = 0, 0.0
 
@@ -52,7 +58,7 @@ class Watch:
         if time.monotonic() - self._checked_at >= CHECK_SECONDS:
             self._is_known = await self._check() or self._is_known
         at_fault = self._faults.keys() & {self._title, self._stream, DEAD_LETTERS.name}
-        return self._is_known and not at_fault
+        return self._is_known and not at_fault and not self._is_left_to_newer
 
     def doubt_consumer(self) -> None:
         """It must be asked about before it is believed again."""
@@ -62,11 +68,11 @@ class Watch:
         """Whether it could be asked about; then `faults` says what is wrong."""
         self._checked_at = time.monotonic()
         try:
-            handled = await self._handled()
+            handled = await self._handled() or await self._begin()
             info = await streams.fetch_consumer(self._js, self._stream, self._durable)
             found = find_faults(self._wanted, info, handled)
             if found:  # another process may have handled more meanwhile
-                found = find_faults(self._wanted, info, await self._handled())
+                found = find_faults(self._wanted, info, await self._handled() or handled)
             if info is not None and not found:
                 found = self._find_kept(info, handled)
             if info is not None and not found:
@@ -79,13 +85,23 @@ class Watch:
                 raise
             log.info("consumer_not_checked", consumer=self._title, error=type(error).__name__)
             return False
+        self._is_left_to_newer = info is not None and is_of_newer_release(self._wanted, info)
         self._note(found)
         await self._publish_position(found, handled)
         return True
 
-    async def _handled(self) -> Position:
+    async def _handled(self) -> Position | None:
         async with self._database.begin_for_all() as tx:
             return await find_position(tx, self._durable, self._stream)
+
+    async def _begin(self) -> Position:
+        """A new consumer begins with the first message that there is: older ones have had their time."""
+        stream = await streams.fetch_stream(self._js, self._stream)
+        before = max(0, stream["state"]["first_seq"] - 1) if stream else 0
+        if stream:
+            async with self._database.begin_for_all() as tx:
+                await begin_position(tx, self._durable, self._stream, before)
+        return await self._handled() or Position(before)
 
     async def _follow(self, info: Mapping[str, Any], handled: Position) -> None:
         """A consumer that was made anew counts its deliveries from one, and one whose server was killed may go back."""
