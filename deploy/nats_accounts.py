@@ -1,9 +1,9 @@
 """Who may do what on NATS: an account a service and a team, and the few subjects that cross between accounts.
 
 - The account EVENTS holds the streams of events and has no user: whatever reaches it crosses by a subject written here.
-- A service's account crosses to publish its own area's events, its durables' dead letters and positions, to pull from,
-  acknowledge and ask about its own durable consumers, and to ask how the streams are that it reads and writes. It hears
-  its inbox and nothing else.
+- A service's account crosses to publish its own area's events and look at them, its durables' dead letters and
+  positions, to pull from, acknowledge and ask about its own durable consumers, and to ask how the streams are that it
+  reads and writes. It hears its inbox and nothing else.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
   was granted and nothing else. In its own account a team makes what consumers it likes.
 - The provisioner's account reaches the part of JetStream's API that makes streams and consumers, in EVENTS and in each
@@ -135,6 +135,7 @@ def _crossings_of(service: Service, consumers: Sequence[Consumer]) -> Iterable[C
     own = [consumer for consumer in consumers if consumer.owner == service.name]
     for subject in service.stream.subjects:
         yield _to_events(subject)
+    yield _to_api(f"STREAM.MSG.GET.{service.stream.name}")
     for stream in sorted({service.stream.name, POSITIONS.name, DEAD_LETTERS.name, *(one.stream for one in own)}):
         yield _to_api(f"STREAM.INFO.{stream}")
     for consumer in own:

@@ -226,6 +226,30 @@ async def test_a_consumer_that_is_made_anew_where_its_service_is_goes_on_without
     assert inbox.faults == {}
 
 
+async def test_what_was_removed_before_it_was_handled_is_missed_and_told_again(database, urls, org, tmp_path):
+    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    with Nats(tmp_path / "broker", everything=True) as broker:
+        client = await streams.connect(broker.url(EVERYTHING), "test")
+        js = streams.jetstream(client)
+        await provision_again(js, inbox)
+        async with consuming(database, js, inbox):
+            await handle_and_tell(database, js, inbox, "one")
+        async with running(run_relay, database, js, "escrow", event_key()):
+            await publish(database, "two", "three")
+            right = (await js.stream_info("ESCROW")).config
+            await js.update_stream(right.evolve(max_msgs_per_subject=1))  # for a moment, and nobody looks
+            await js.update_stream(right)
+        async with consuming(database, js, inbox):
+            await chassis.until(lambda: inbox.faults)
+            assert inbox.order == ["one"]
+            async with chassis.as_superuser(urls) as admin:
+                await admin.execute("UPDATE outbox SET published_at = NULL")
+                await admin.execute("UPDATE handled_positions SET stream_sequence = 2")
+            await chassis.until(lambda: is_mended(js, inbox))
+            await chassis.until(lambda: inbox.order == ["one", "three", "two"])
+        await client.close()
+
+
 async def test_a_broker_that_lost_everything_is_filled_again_from_the_outbox(database, urls, org, tmp_path):
     inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
     broker = Nats(tmp_path / "broker", everything=True)

@@ -88,6 +88,8 @@ def may_ask(name: str, prefix: str, command: str, stream: str, consumer: str) ->
     own = (stream, consumer) in DURABLES and DURABLES[stream, consumer].owner == name
     if prefix == "$JS.EVENTS.API" and command == "STREAM.INFO":
         return stream in WATCHED[name]
+    if prefix == "$JS.EVENTS.API" and command == "STREAM.MSG.GET":
+        return stream == name.upper()
     return prefix == "$JS.EVENTS.API" and own and command in ("CONSUMER.MSG.NEXT", "CONSUMER.INFO")
 
 

@@ -4,7 +4,7 @@
   skipped (reliability rule c15). Who changes an aggregate holds its lock from before its event's id is drawn until the
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
-  stream and, for certain, every consumer's inbox drop the repeat.
+  stream and, for certain, every consumer's inbox drop the repeat. What the stream says that it has, it must show.
 - What does not bear the seal of this service was put there past it, and is never published (data/seals.py). It is
   looked at again, since a login of the database can write that it was refused.
 - One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 import nats.errors
@@ -35,6 +36,7 @@ from services.chassis.events.streams import (
     MESSAGE_ID,
     BatchRefused,
     Outgoing,
+    has_stored,
     publish_batch,
     publish_one,
     subject_of,
@@ -225,7 +227,17 @@ async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]
             # Usually the batch was stored before and its answer was lost, so the stream knows the ids.
             log.info("batch_refused", stream=stream, messages=len(messages), reason=str(refusal))
     for message in messages:  # one after another: a failure must not let a later event overtake
-        await publish_one(js, stream, message)
+        await _publish_one(js, stream, message)
+
+
+async def _publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> None:
+    """An id that the stream knows proves nothing. What it has lost since, or stored otherwise, gets another one."""
+    attempt = message
+    while (known := await publish_one(js, stream, attempt)) is not None:
+        if await has_stored(js, stream, known, message):
+            return
+        log.error("event_published_again", stream=stream, event_id=message.headers[MESSAGE_ID], lost_at=known)
+        attempt = replace(message, headers=message.headers | {MESSAGE_ID: f"{message.headers[MESSAGE_ID]}:{known}"})
 
 
 def _message(row: asyncpg.Record, area: str, key: EventKey) -> Outgoing:

@@ -161,11 +161,21 @@ async def publish_batch(js: JetStreamContext, stream: str, messages: Sequence[Ou
         raise BatchRefused("the stream acknowledged something else")
 
 
-async def publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> None:
-    """Publishes one message; one the stream has already (by its id) counts as published."""
-    await js.publish(
+async def publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> int | None:
+    """Publishes one message. Returns its number where the stream knew the id already, and stored nothing."""
+    ack = await js.publish(
         message.subject, message.payload, timeout=_PUBLISH_SECONDS, stream=stream, headers=dict(message.headers)
     )
+    return ack.seq if ack.duplicate else None
+
+
+async def has_stored(js: JetStreamContext, stream: str, sequence: int, message: Outgoing) -> bool:
+    """Whether the stream has the message under that number: it remembers an id for longer than what had it."""
+    try:
+        there = await js.get_msg(stream, sequence)
+    except NotFoundError:
+        return False
+    return (there.subject, there.data or b"") == (message.subject, message.payload)
 
 
 class Pull:
