@@ -15,7 +15,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from realco.type.v1 import http_pb2, rules_pb2
 
 from gateway import contracts
-from services.chassis.calls.access import name_action
+from gateway.binding import Binding
+from services.chassis.calls.access import name_action, rule_of
 from tests.support.event_names import status_told
 
 METHODS = [method for service in contracts.services() for method in service.methods]
@@ -323,6 +324,21 @@ def test_what_a_service_offers_is_what_the_contract_names():
     named = {offer for offer in offers() if offer[0] != "realco.type.v1.Approval"}
     assert named - {(entry, "reverse")} == offered() - {(entry, "post")}
     assert (entry, "reverse") in named
+
+
+def test_what_may_be_done_with_a_resource_is_offered_with_it():
+    """Each call below a resource's path. A batch is many of what is offered; a program's sign-in is nobody's action."""
+    services = Path(__file__).parents[2] / "services"
+    missing = []
+    for method in contracts.methods():
+        binding = Binding(method)
+        code = services / method.full_name.split(".")[1] / "actions.py"
+        if binding.http_method == "GET" or not binding.path or binding.takes_batch or not code.exists():
+            continue
+        rpc = f"{method.containing_service.name}/{method.name}"
+        if rpc not in code.read_text() and not rule_of(f"{method.containing_service.full_name}/{method.name}").public:
+            missing.append(rpc)
+    assert missing == []
 
 
 def changes() -> list[tuple[MethodDescriptor, Descriptor]]:
