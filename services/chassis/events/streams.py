@@ -74,10 +74,13 @@ async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client
     failures: list[str] = []
 
     async def on_error(error: Exception) -> None:
-        failures[:] = [str(error) or type(error).__name__]
-        log.warning("nats_error", error=failures[0])
+        failure = str(error) or type(error).__name__
+        if failures != [failure]:  # while it is away, it says the same four times a second
+            log.warning("nats_error", error=failure)
+        failures[:] = [failure]
 
     async def on_change() -> None:
+        failures.clear()
         log.info("nats_connection", connected=client.is_connected)
 
     try:
