@@ -6,10 +6,11 @@
   reads and writes. It hears its inbox and nothing else.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
   was granted and nothing else. In its own account a team makes what consumers it likes.
+- The gateways' account is the place where they tell each other what they counted, and nothing crosses into it.
 - The provisioner's account reaches the part of JetStream's API that makes streams and consumers, in EVENTS and in each
   team's account. A reply subject never crosses: answers arrive in the account that asked.
 
-A user may say just what crosses from its account, and for a team, a part of JetStream's API in its own.
+A user may say just what crosses from its account; a team, a part of JetStream's API in its own; a gateway, its counts.
 `python -m deploy.nats_accounts` writes the accounts for a server's configuration (docs/operations.md).
 """
 
@@ -29,7 +30,8 @@ import bcrypt
 from deploy.consumers import Consumer, list_consumers
 from deploy.local.secrets import Secrets
 from deploy.teams import InvalidTeams, Team, read_teams
-from deploy.topology import AREA_STREAMS, PROVISIONER, SERVICES, Service
+from deploy.topology import AREA_STREAMS, GATEWAY, PROVISIONER, SERVICES, Service
+from gateway.sharing import COUNTED_SUBJECT
 from services.chassis.events.stored import DEAD_LETTERS, POSITIONS
 from services.chassis.events.streams import EVENTS_ACCOUNT
 
@@ -78,11 +80,12 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Account:
-    """An account with one user of its name, what crosses into it, and what the user may say in it beside that."""
+    """An account with one user of its name, what crosses into it, and what else the user may say and hear in it."""
 
     name: str
     crossings: tuple[Crossing, ...]
     says: tuple[str, ...] = ()
+    hears: tuple[str, ...] = ()
     has_streams: bool = False
 
     @property
@@ -93,7 +96,7 @@ class Account:
 
     @property
     def subscribe(self) -> list[str]:
-        return [f"{inbox_prefix(self.name)}.>"]
+        return [f"{inbox_prefix(self.name)}.>", *self.hears]
 
 
 def inbox_prefix(user: str) -> str:
@@ -108,7 +111,8 @@ def hash_password(password: str) -> str:
 def list_accounts(consumers: Sequence[Consumer], teams: Sequence[Team]) -> list[Account]:
     """`consumers`: the durable ones of the services."""
     services = [Account(service.name, tuple(_crossings_of(service, consumers))) for service in SERVICES]
-    return [*services, _provisioner(teams), *(_account_of(team) for team in teams)]
+    gateway = Account(GATEWAY, (), says=(COUNTED_SUBJECT,), hears=(COUNTED_SUBJECT,))
+    return [*services, gateway, _provisioner(teams), *(_account_of(team) for team in teams)]
 
 
 def write_accounts(accounts: Sequence[Account], passwords: Mapping[str, str]) -> dict[str, Any]:

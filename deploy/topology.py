@@ -103,4 +103,4 @@ INNER_PORTS = (*(process.name for process in PROCESSES if process.name != GATEWA
 # Users of NATS; each has an account of its own, and nats_accounts.py says what crosses between them. Teams
 # outside have further ones: teams.py says which. One of them is there always, for the documentation and the demo.
 PROVISIONER, SUBSCRIBER = "provisioner", "subscriber"
-NATS_USER_NAMES = (*SERVICE_NAMES, PROVISIONER, SUBSCRIBER)
+NATS_USER_NAMES = (*SERVICE_NAMES, GATEWAY, PROVISIONER, SUBSCRIBER)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
@@ -11,6 +13,7 @@ from starlette.types import ASGIApp
 from gateway import contracts, openapi, rpc
 from gateway.app import Gateway
 from gateway.cors import admit_origins
+from gateway.counters import Counters
 from gateway.guard import Guard
 from gateway.http_server import HttpServer
 from gateway.pages import Pages
@@ -37,17 +40,18 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """
     addresses = addresses_of(contracts.servers())
     upstream = Upstream(addresses, Certificates.load("gateway", settings, addresses.values()))
+    counters = Counters(settings)
     try:
-        guard = Guard(settings, Verifier(settings))
-        gateway = build(settings, guard, upstream, stop)
+        gateway = build(settings, Guard(counters, Verifier(settings)), upstream, stop)
         server = HttpServer(gateway, settings)
         if not await server.start():
             raise ConfigurationError(f"PORT: {settings.bind_host}:{settings.port} cannot be bound; is it in use?")
         log.info("serving", address=f"http://{settings.bind_host}:{server.port}")
-        await stop.wait()
-        log.info("draining")
-        await wait_for_callers(settings.drain_wait_seconds)
-        await server.stop(DRAIN_SECONDS / 2)
+        async with share_counts(settings, counters):
+            await stop.wait()
+            log.info("draining")
+            await wait_for_callers(settings.drain_wait_seconds)
+            await server.stop(DRAIN_SECONDS / 2)
         log.info("drained")
     finally:
         await upstream.close()
@@ -60,6 +64,18 @@ def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Ev
         gateway.add(endpoint.binding.http_method, endpoint.binding.template, endpoint)
     Pages(openapi.document(), upstream, stop).add_to(gateway)
     return GZipMiddleware(admit_origins(gateway, settings.cors_origins), _GZIP_BYTES_MIN, _GZIP_LEVEL)
+
+
+@asynccontextmanager
+async def share_counts(settings: Settings, counters: Counters) -> AsyncIterator[None]:
+    """Inside, rates are those of all gateways together, if there is a NATS to tell each other over."""
+    if not (url := settings.nats_url.get_secret_value()):
+        yield
+        return
+    from gateway.sharing import share  # who has no NATS need not have its client
+
+    async with share(url, counters):
+        yield
 
 
 async def main(settings: Settings) -> None:

@@ -6,18 +6,13 @@ before a body is read. Headers that claim who somebody is (`X-Forwarded-*`, `X-R
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 
-import limits
 import structlog
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import Request
 
+from gateway.counters import Counters, Kind
 from gateway.problems import of_domain_error, rate_limited
-from gateway.settings import Settings
 from services.chassis.calls.access import Rule
 from services.chassis.calls.auth import Principal
 from services.chassis.calls.tokens import Verifier
@@ -34,41 +29,16 @@ class Caller:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a caller may still ask for, of the rate that was counted last.
-
-    Args:
-        seconds: Until the whole of `most` is to be had again.
-    """
-
-    most: int
-    left: int
-    seconds: int
-
-    def headers(self) -> dict[str, str]:
-        told = {"Limit": self.most, "Remaining": self.left, "Reset": self.seconds}
-        return {f"RateLimit-{name}": str(value) for name, value in told.items()}
-
-
 class Guard:
-    """Admits or refuses requests.
+    """Admits or refuses requests."""
 
-    The counters are this process's own: several gateways admit that many times as much.
-    """
-
-    def __init__(self, settings: Settings, verifier: Verifier) -> None:
+    def __init__(self, counters: Counters, verifier: Verifier) -> None:
+        self._counters = counters
         self._verifier = verifier
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._per_address = limits.parse(settings.rate_per_address)
-        self._refused_tokens = limits.parse(settings.rate_of_refused_tokens)
-        self._per_organization = limits.parse(settings.rate_per_organization)
-        self._per_principal = limits.parse(settings.rate_per_principal)
-        self._guarded = limits.parse(settings.rate_of_guarded_calls)
 
     async def admit_address(self, request: Request) -> None:
         """Raises Problem 429 where the address asks too often."""
-        await self._count(request, self._per_address, "address", _address(request))
+        await self._count(request, "address", _address(request))
 
     async def admit_caller(self, request: Request, rule: Rule, *, guarded: bool = False) -> Caller | None:
         """The caller, None for a public RPC.
@@ -81,14 +51,14 @@ class Guard:
         """
         if rule.public:
             if guarded:
-                await self._count(request, self._guarded, "guarded", _address(request))
+                await self._count(request, "guarded", _address(request))
             return None
         caller = await self._authenticate(request)
         principal = caller.principal
         structlog.contextvars.bind_contextvars(principal=principal.subject, org=principal.org_id)
         await self._count_caller(request, principal, 1)
         if guarded:
-            await self._count(request, self._guarded, "guarded", _name(principal))
+            await self._count(request, "guarded", _name(principal))
         try:
             rule.admit(principal)
         except PermissionDenied as refusal:
@@ -102,9 +72,9 @@ class Guard:
 
     async def _count_caller(self, request: Request, principal: Principal, cost: int) -> None:
         """The person first: what is refused to one person is not taken from the organization's."""
-        await self._count(request, self._per_principal, "principal", _name(principal), cost)
+        await self._count(request, "principal", _name(principal), cost)
         shown = request.state.counted
-        await self._count(request, self._per_organization, "organization", principal.org_id, cost)
+        await self._count(request, "organization", principal.org_id, cost)
         request.state.counted = shown
 
     async def _authenticate(self, request: Request) -> Caller:
@@ -112,7 +82,7 @@ class Guard:
             token = _bearer(request)
             principal = await self._verifier.verify(token)
         except Unauthenticated as refusal:
-            await self._count(request, self._refused_tokens, "refused", _address(request))
+            await self._count(request, "refused", _address(request))
             problem = of_domain_error(refusal)
             if request.headers.get("authorization"):
                 problem.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
@@ -121,21 +91,15 @@ class Guard:
             raise of_domain_error(refusal) from None
         return Caller(principal, token)
 
-    async def _count(self, request: Request, rate: limits.RateLimitItem, kind: str, name: str, cost: int = 1) -> None:
-        """A batch of more items than the whole rate costs all of it: there must be a time when it passes."""
-        request.state.counted = rate, kind, name
-        if not await self._limiter.hit(rate, kind, name, cost=min(cost, max(1, rate.amount - 1))):
-            raise rate_limited((await self._read_allowance(rate, kind, name)).seconds)
+    async def _count(self, request: Request, kind: Kind, name: str, cost: int = 1) -> None:
+        request.state.counted = kind, name
+        if not await self._counters.count(kind, name, cost):
+            raise rate_limited((await self._counters.read_allowance(kind, name)).seconds)
 
     async def list_headers(self, request: Request) -> dict[str, str]:
         """The headers that tell a caller how much it may still ask for; none where nothing was counted."""
         counted = getattr(request.state, "counted", None)
-        return (await self._read_allowance(*counted)).headers() if counted is not None else {}
-
-    async def _read_allowance(self, rate: limits.RateLimitItem, kind: str, name: str) -> Allowance:
-        window = await self._limiter.get_window_stats(rate, kind, name)
-        seconds = max(1, math.ceil(window.reset_time - time.time()))
-        return Allowance(rate.amount, max(0, window.remaining), seconds)
+        return (await self._counters.read_allowance(*counted)).headers() if counted is not None else {}
 
 
 def _name(principal: Principal) -> str:

@@ -303,12 +303,13 @@ def test_every_refusal_is_of_the_kind_its_reason_promises():
     assert broken == []
 
 
-def test_the_gateway_loads_no_driver_of_a_database_or_a_broker():
+@pytest.mark.parametrize(("module", "drivers"), [("__main__", set()), ("sharing", {"nats"})])
+def test_the_gateway_loads_no_driver_of_a_database_and_that_of_a_broker_only_to_share_its_counts(module, drivers):
     """What it does not load it cannot reach, and need not have installed."""
     foreign = {"sqlalchemy", "asyncpg", "nats", "alembic"}
-    script = "import sys, gateway.__main__; print(*{name.split('.')[0] for name in sys.modules})"
+    script = f"import sys, gateway.{module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert foreign & set(loaded.split()) == set()
+    assert foreign & set(loaded.split()) == drivers
 
 
 def test_the_contracts_ask_for_the_oldest_libraries_that_their_stubs_run_with():

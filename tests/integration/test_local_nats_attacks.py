@@ -23,7 +23,8 @@ from nats.js.errors import NotFoundError
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.nats_accounts import inbox_prefix
 from deploy.provision import provision
-from deploy.topology import AREA_STREAMS, DEAD_LETTERS, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
+from deploy.topology import AREA_STREAMS, DEAD_LETTERS, GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
+from gateway.sharing import COUNTED_SUBJECT
 from services.chassis.events import streams
 from services.chassis.events.configurations import stream_configuration
 from services.chassis.events.stored import stream_of_area
@@ -40,7 +41,7 @@ from tests.support.nats_users import (
     user,
 )
 
-ATTACKERS = (*SERVICE_NAMES, *(team.name for team in TEAMS))
+ATTACKERS = (*SERVICE_NAMES, GATEWAY, *(team.name for team in TEAMS))
 USERS = (*ATTACKERS, PROVISIONER)
 API = ("$JS.API", f"$JS.{streams.EVENTS_ACCOUNT}.API", *(f"$JS.{team.name}.API" for team in TEAMS))
 ORGANIZATIONS = ("org_1", "org_2")
@@ -161,6 +162,7 @@ def changes(name: str) -> Iterator[Attempt]:
     for other in USERS:
         if other != name:
             yield f"{inbox_prefix(other)}.victim", b"forged", ""
+    yield COUNTED_SUBJECT, b"forged", ""
     for copy in COPIES:
         yield copy.deliver_subject, b"forged", f"$JS.ACK.{copy.stream}.{copy.consumer}.1.9.9.1700000000000000000.0"
         yield f"$JS.FC.{copy.stream}.{copy.consumer}.1", b"", ""
@@ -229,6 +231,8 @@ async def test_whoever_holds_one_password_changes_nothing_and_overhears_nobody(t
             if other != name:
                 victim, _ = await stack.enter_async_context(user(told, other))
                 await listen(victim, f"{inbox_prefix(other)}.victim", heard)
+                if other == GATEWAY:
+                    await listen(victim, COUNTED_SUBJECT, heard)
         before = await picture(admin)
         attacker, _ = await stack.enter_async_context(user(told, name))
         answers = await try_everything(attacker, name)

@@ -15,11 +15,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from deploy.local.nats import Nats
-from deploy.topology import PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
+from deploy.topology import GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
+from gateway.sharing import COUNTED_SUBJECT
 from tests.support.chassis import until
 from tests.support.nats_users import CONSUMERS, COPIES, TEAMS, run_everybody, user
 
-USERS = (*SERVICE_NAMES, PROVISIONER, *(team.name for team in TEAMS))
+USERS = (*SERVICE_NAMES, GATEWAY, PROVISIONER, *(team.name for team in TEAMS))
 PREFIXES = ("$JS.API", "$JS.EVENTS.API", *(f"$JS.{team.name}.API" for team in TEAMS))
 
 # fmt: off
@@ -79,7 +80,7 @@ def may_ask(name: str, prefix: str, command: str, stream: str, consumer: str) ->
     if name in COPIED:
         at_home = prefix == "$JS.API"
         return at_home and (command in READS or (command in READS_OF_A_COPY and stream in COPIED[name]))
-    if prefix == "$JS.API":
+    if prefix == "$JS.API" or name == GATEWAY:
         return False
     if name == PROVISIONER:
         if prefix == "$JS.EVENTS.API":
@@ -105,6 +106,7 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
         if stream != "DEAD_LETTERS":
             yield f"realco.positions.{consumer}.{stream}", owner
             yield f"realco.positions.{consumer}.{stream}.fault", owner
+    yield COUNTED_SUBJECT, frozenset({GATEWAY})
     for copy in COPIES:
         for subject in (copy.deliver_subject, f"$JS.FC.{copy.stream}.{copy.consumer}.1"):
             yield subject, frozenset()
@@ -116,7 +118,8 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
         yield subject, frozenset()
 
 
-HEARD = ("realco.>", "realco.escrow.v1.>", "$JS.>", "$SYS.>", "_copies.>", "_R_.>", "_INBOX.>", "*", ">")
+HEARD = (COUNTED_SUBJECT, "realco.>", "realco.escrow.v1.>", "realco.gateway.>")
+HEARD += ("$JS.>", "$SYS.>", "_copies.>", "_R_.>", "_INBOX.>", "*", ">")
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +160,14 @@ async def test_a_user_may_say_what_the_list_says_and_nothing_else(server: Nats, 
 
 
 @pytest.mark.parametrize("name", USERS)
-async def test_a_user_hears_its_own_inbox_and_nothing_else(server: Nats, name: str) -> None:
-    own = f"_INBOX_{name}.>"
-    asked = (*HEARD, own, *(f"_INBOX_{other}.>" for other in USERS if other != name))
+async def test_a_user_hears_its_own_inbox_and_nothing_else_but_a_gateway_what_gateways_counted(
+    server: Nats, name: str
+) -> None:
+    own = {f"_INBOX_{name}.>", *([COUNTED_SUBJECT] if name == GATEWAY else [])}
+    asked = (*HEARD, f"_INBOX_{name}.>", *(f"_INBOX_{other}.>" for other in USERS if other != name))
     async with user(server, name) as (client, refused):
         for subject in asked:
             await client.subscribe(subject)
-        await all_are_told(client, refused, len(asked) - 1)
+        await all_are_told(client, refused, len(asked) - len(own))
         heard = {subject for subject in asked if f'subscription to "{subject}"'.lower() not in refused}
-    assert heard == {own}
+    assert heard == own

@@ -22,7 +22,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from gateway import contracts
-from gateway.__main__ import build
+from gateway.__main__ import build, share_counts
+from gateway.counters import Counters
 from gateway.guard import Guard
 from gateway.http_server import HttpServer
 from gateway.settings import Settings
@@ -123,6 +124,7 @@ class GatewayHarness:
     client: httpx.AsyncClient
     port: int
     stop: asyncio.Event
+    counters: Counters
 
     def forget(self) -> None:
         """As if no test had used it."""
@@ -188,11 +190,16 @@ async def run_gateway(directory: Path, **changes: Any) -> AsyncIterator[GatewayH
     configured = settings(write_issuers(directory), **changes)
     upstream = Upstream(dict.fromkeys(contracts.servers(), address))
     stop = asyncio.Event()
-    server = HttpServer(build(configured, Guard(configured, Verifier(configured)), upstream, stop), configured)
+    counters = Counters(configured)
+    server = HttpServer(build(configured, Guard(counters, Verifier(configured)), upstream, stop), configured)
     assert await server.start()
+    url = f"http://127.0.0.1:{server.port}"
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=15, verify=False) as client:
-            yield GatewayHarness(services, grpc_server, grpc_port, client, server.port, stop)
+        async with (
+            share_counts(configured, counters),
+            httpx.AsyncClient(base_url=url, timeout=15, verify=False) as client,
+        ):
+            yield GatewayHarness(services, grpc_server, grpc_port, client, server.port, stop, counters)
     finally:
         await server.stop(1)
         await upstream.close()

@@ -59,7 +59,7 @@ def test_no_secret_stands_in_an_environment_and_files_are_the_owners_alone(
         ),
         ("migrate-escrow", {"migration_database_url": "owner-secret-of-escrow"}),
         ("provisioner", {"nats_url": "nats-secret-of-provisioner"}),
-        ("gateway", {}),
+        ("gateway", {"nats_url": "nats-secret-of-gateway"}),
         ("bank", {}),
     ],
 )

@@ -68,8 +68,16 @@ def inbox_prefix_of(url: str) -> bytes:
     return f"_INBOX_{user}".encode() if user else b"_INBOX"
 
 
-async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client:
-    """A connection that reconnects for ever. Raises BootError if there is none at first."""
+async def connect(url: str, name: str, *, timeout_seconds: float | None = 30, hears_itself: bool = True) -> Client:
+    """A connection that reconnects for ever.
+
+    Args:
+        timeout_seconds: For the first connection; None: for ever, too.
+        hears_itself: What it says is delivered to its own subscriptions as well.
+
+    Raises:
+        BootError: there was none in time.
+    """
     client = Client()
     failures: list[str] = []
 
@@ -88,6 +96,7 @@ async def connect(url: str, name: str, *, timeout_seconds: float = 30) -> Client
             await client.connect(
                 servers=[url],
                 name=name,
+                no_echo=not hears_itself,
                 inbox_prefix=inbox_prefix_of(url),
                 error_cb=on_error,
                 disconnected_cb=on_change,
