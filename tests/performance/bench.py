@@ -63,8 +63,9 @@ def main() -> int:
     telemetry.configure_logging("bench")
     with tempfile.TemporaryDirectory(prefix="realco-bench-") as folder:
         with console.status("starting an instance and a PostgreSQL beside it"):
-            instance, cluster = Instance(Path(folder) / "instance"), Postgres(Path(folder) / "book")
-            os.environ["SERVICE_GRANTS_FILE"] = str(importer.write_grants(Path(folder)))
+            granted = {"SERVICE_GRANTS_FILE": str(importer.write_grants(Path(folder)))}
+            instance = Instance(Path(folder) / "instance", environment=granted)
+            cluster = Postgres(Path(folder) / "book")
             instance.start()
         try:
             with cluster:

@@ -26,6 +26,9 @@ from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
 from deploy.local.channels import credentials_of, options_of
 from deploy.local.instance import Instance
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.seals import Seals
+from services.distributions.tables import metadata as distributions_tables
+from services.transactions.tables import metadata as transactions_tables
 from tests.performance import importer, load
 from tests.performance.measure import Cpu, Results, run_callers, run_for
 
@@ -66,6 +69,11 @@ class Read:
     arguments: Callable[[], tuple[Any, ...]] = tuple
 
 
+def _seals_of(instance: Instance, service: str) -> Seals:
+    """What the running service seals its rows with."""
+    return Seals([bytes.fromhex(instance.identity.data_key(service))])
+
+
 class Edge:
     """The channels, tokens and connections of a run."""
 
@@ -75,7 +83,7 @@ class Edge:
         self._metadata = (("authorization", f"Bearer {instance.issue_token('admin', org=load.ORG)}"),)
         self._importer = importer.sign_in(instance)
         self._urls = {name: instance.database_url(name) for name in ("transactions", "escrow", "distributions")}
-        credentials = credentials_of(instance.identity)
+        credentials = credentials_of(instance.identity, importer.NAME)
         limit = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX)]
         self._channels = {
             name: grpc.aio.secure_channel(instance.grpc_address(name), credentials, options=[*options_of(name), *limit])
@@ -96,11 +104,13 @@ class Edge:
         for name, url in edge._urls.items():
             edge._pools[name] = await asyncpg.create_pool(url, min_size=1, max_size=max(READERS))
         async with edge._pools["escrow"].acquire() as connection:
-            await load.load_book(connection, scale)
+            await load.load_book(connection, _seals_of(instance, "escrow"), scale)
         async with edge._pools["transactions"].acquire() as connection:
             await load.load_transactions(connection, scale)
         async with edge._pools["distributions"].acquire() as connection:
             await load.load_offerings(connection)
+        for name, metadata in (("transactions", transactions_tables), ("distributions", distributions_tables)):
+            await load.seal_tables(edge._urls[name], _seals_of(instance, name), metadata)
         return edge
 
     async def close(self) -> None:

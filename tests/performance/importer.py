@@ -10,20 +10,20 @@ from joserfc.jwk import ECKey
 from deploy.local.instance import Instance
 from services.chassis.calls.tokens import ServiceIdentity
 
-_NAME = "importer"
+NAME = "importer"
 _RPCS = ("PostJournalEntry", "BatchPostJournalEntries", "GetTrialBalance")
 
 
 def write_grants(folder: Path) -> Path:
     """Returns: the file that lets it call what it needs."""
     path = folder / "grants.json"
-    path.write_text(json.dumps({_NAME: [f"realco.escrow.v1.JournalService/{rpc}" for rpc in _RPCS]}))
+    path.write_text(json.dumps({NAME: [f"realco.escrow.v1.JournalService/{rpc}" for rpc in _RPCS]}))
     return path
 
 
 def sign_in(instance: Instance) -> ServiceIdentity:
     """Makes it known to a running instance, as the documentation of services says."""
-    identity = ServiceIdentity(_NAME, ECKey.generate_key("P-256"))
+    identity = ServiceIdentity(NAME, ECKey.generate_key("P-256"))
     path = instance.identity.service_jwks_file
     keys = json.loads(path.read_text())
     keys["keys"].append(identity.public_jwk())

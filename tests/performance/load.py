@@ -1,6 +1,7 @@
 """Rows to measure on, written by SQL as the superuser: the services would take hours for what this does in seconds.
 
 - Triggers and foreign keys are off while it writes (they have their own tests); checks and indexes are not.
+- Rows bear the seals of the service that is to read them, and the book counts as looked at.
 - The books it leaves tie out: every running balance, number and counter is what the postings would have made it.
 - Rows lie as time passes: oldest first, over the last 90 days.
 """
@@ -10,6 +11,11 @@ from __future__ import annotations
 import json
 
 import asyncpg
+import sqlalchemy as sa
+
+from services.chassis.data.seals import Seals, bind_seals, list_sealed_tables, seal_rows
+from services.chassis.data.urls import engine_of
+from services.escrow.posting.checks import save_checked
 
 ORG = "org-bench"
 HOT = 0  # the number of the escrow account that has half of all entries
@@ -38,7 +44,22 @@ def investor_id(number: int) -> str:
     return f"pty_{number:026}"
 
 
-async def load_book(connection: asyncpg.Connection, scale: int) -> None:
+async def seal_tables(dsn: str, seals: Seals, metadata: sa.MetaData) -> None:
+    """Seals all rows of a service's tables, as the service would have.
+
+    Args:
+        dsn: The superuser's.
+    """
+    engine = engine_of(dsn, {})
+    async with engine.begin() as tx:
+        bind_seals(tx, seals)
+        await tx.execute(sa.text("SET LOCAL session_replication_role = replica"))
+        for table in list_sealed_tables(metadata):
+            await seal_rows(tx, table, (await tx.execute(sa.select(table))).all())
+    await engine.dispose()
+
+
+async def load_book(connection: asyncpg.Connection, seals: Seals, scale: int) -> None:
     """2 x `scale` journal entries of two legs: half on the hot escrow account's 1,000 investors, half spread."""
     # The trigger that opens an account's ledger accounts runs as their owner, whom row level security binds.
     await connection.execute(f"SELECT set_config('app.org_id', '{ORG}', false)")
@@ -57,6 +78,8 @@ async def load_book(connection: asyncpg.Connection, scale: int) -> None:
         await connection.execute("SET LOCAL session_replication_role = replica")
         await _load_entries(connection, f"{HOT}, {HOT}", scale, INVESTORS)
         await _load_entries(connection, f"1, {SPREAD}", each, 1)
+        numbers = await connection.fetch("SELECT org_id, escrow_account_id, entry_sequence FROM escrow_accounts")
+        await save_checked(connection, seals, [tuple(row) for row in numbers])
     await connection.execute("VACUUM ANALYZE")
 
 
@@ -155,10 +178,11 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
             f"""
             INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,
                 currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, committed_minor,
-                funded_minor, closing_date, created_by, created_at, updated_at)
+                funded_minor, closing_date, makers, created_by, created_at, updated_at)
             SELECT '{ORG}', 'off_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'sponsor-1',
                 'esc_' || lpad((900000 + n)::text, 26, '0'), 'REG_D_506B', 'USD', 1000000000, 1000000000, {_SINCE},
-                now(), '{_TIERS}', 'CLOSED', 0, 0, {_SINCE}::date, 'admin-1', {_SINCE}, {_SINCE}
+                now(), '{_TIERS}', 'CLOSED', 0, 0, {_SINCE}::date, '["admin-1"]', 'admin-1',
+                {_SINCE}, {_SINCE}
             FROM generate_series(0, {OFFERINGS} - 1) n
             """
         )
@@ -178,9 +202,9 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
         await connection.execute(
             f"""
             INSERT INTO distributions (distribution_id, org_id, offering_id, type, currency, amount_minor,
-                distribution_date, status, created_by, created_at, updated_at)
+                distribution_date, status, makers, created_by, created_at, updated_at)
             SELECT 'dist_' || lpad(n::text, 26, '0'), '{ORG}', 'off_' || lpad(n::text, 26, '0'), 'PROFIT_SPLIT',
-                'USD', 7000000000, current_date, 'DRAFT', 'admin-1', now(), now()
+                'USD', 7000000000, current_date, 'DRAFT', '["admin-1"]', 'admin-1', now(), now()
             FROM generate_series(0, {OFFERINGS} - 1) n
             """
         )

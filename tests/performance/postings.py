@@ -81,7 +81,7 @@ class Bench:
             capture_output=True,
         )
         admin = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
-        await load.load_book(admin, scale)
+        await load.load_book(admin, SEALS, scale)
         bench = cls(Database(urls.app_url, urls.worker_url, "escrow", SEALS), admin)
         await bench._post(spread(1000))  # connections, plans and caches; not measured
         await bench._clone()

@@ -161,9 +161,14 @@ async def check_each(
             found[place] = None
             sound.append((*place, span[-1]))
     if sound:
-        marks = [seals.make(_CHECK, *mark) for mark in sound]
-        await connection.execute(_SAVE_CHECKED, *map(list, zip(*sound, strict=True)), marks)
+        await save_checked(connection, seals, sound)
     return found
+
+
+async def save_checked(connection: Connection, seals: Seals, marks: Sequence[tuple[str, str, int]]) -> None:
+    """Remembers up to which entry each escrow account was looked at: (organization, escrow account, number)."""
+    made = [seals.make(_CHECK, *mark) for mark in marks]
+    await connection.execute(_SAVE_CHECKED, *map(list, zip(*marks, strict=True)), made)
 
 
 def _check_span(seals: Seals, place: Place, span: range, entries: Sequence[Sequence[Record]]) -> None:
@@ -192,9 +197,7 @@ async def accept_entry(connection: Connection, seals: Seals, place: Place, numbe
     if not legs or number <= known:
         raise LookupError(f"{place[1]} has no entry {number} that was not looked at")
     await _check_entries(connection, seals, place, known, number - 1)
-    await connection.execute(
-        _SAVE_CHECKED, *([value] for value in (*place, number)), [seals.make(_CHECK, *place, number)]
-    )
+    await save_checked(connection, seals, [(*place, number)])
     moved = ", ".join(f"{leg['direction']} {leg['kind']} {leg['party_id']} {leg['amount_minor']}" for leg in legs)
     return f"{place[1]}: entry {number} ({legs[0]['journal_entry_id']}) is accepted as it is: {moved}."
 
