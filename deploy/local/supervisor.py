@@ -168,7 +168,8 @@ class Supervisor:
             # Those of an earlier start will do meanwhile: a service is not ready before its consumers are as it needs.
             streams = [] if self._provisioned_before else [provisioned]
             for process in PROCESSES:
-                needs = [nats, migrated[process.name], *streams] if process.name in migrated else []
+                needs = [nats] if process.name in NATS_USER_NAMES else []
+                needs += [migrated[process.name], *streams] if process.name in migrated else []
                 tasks.create_task(self._start_process(process, needs))
 
     async def _step(self, name: str, work: Callable[[], Awaitable[str | None]]) -> None:

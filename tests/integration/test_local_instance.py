@@ -22,6 +22,7 @@ from deploy.local.programs import ROOT
 from deploy.provision import provision
 from deploy.teams import read_teams
 from deploy.topology import PROCESS_NAMES, SERVICE_NAMES
+from tests.support.chassis import until
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,11 @@ async def test_streams_and_consumers_are_those_of_all_four_services(instance: In
         assert (await provision(client, list_consumers(), list_copies(read_teams(None)), change=False)).drift == []
     finally:
         await client.close()
+
+
+async def test_the_gateway_would_count_together_with_others(instance: Instance) -> None:
+    metrics = f"http://127.0.0.1:{instance.read_ports()['gateway_metrics']}/metrics"
+    await until(lambda: "realco_rates_shared 1.0" in httpx.get(metrics).text, seconds=20)
 
 
 @pytest.mark.parametrize("name", PROCESS_NAMES)
