@@ -339,6 +339,11 @@ async def test_a_payout_that_sql_approved_is_not_paid(scene: Scene, before: Pict
     assert await asyncio.to_thread(picture, scene) == before
 
 
+def test_the_yes_of_a_second_person_is_what_all_of_them_lacked(scene: Scene, before: Picture) -> None:
+    assert scene.waiting["the end of a hold"].approve(scene.org.second_admin) == ""
+    assert {name for name, seen in picture(scene).items() if seen != before[name]} == {"held"}
+
+
 def test_what_nobody_decided_in_a_week_is_done_by_no_second_person_either(scene: Scene, before: Picture) -> None:
     org = scene.org
     org.move_clock(org.now() + timedelta(days=7, minutes=1))
