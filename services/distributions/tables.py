@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
-from services.chassis.data.seals import sealed
+from services.chassis.data.seals import seal_whole, sealed
 from services.distributions.domain import states
 from services.distributions.domain.payout import PayoutType
 
@@ -375,5 +375,8 @@ sagas = sa.Table(
 )
 
 # Of these a seal covers the whole row.
-for _table in (offerings, investments, distributions, allocations, payouts):
-    _table.info.update(sealed(*(column.name for column in _table.columns if column.name != "seal")))
+seal_whole(offerings)
+seal_whole(investments)
+seal_whole(distributions)
+seal_whole(allocations)
+seal_whole(payouts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from services.chassis.data.audit import audit_seals
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.distributions.store.offerings import OFFERINGS
 from services.distributions.tables import metadata
 from tests.support.distributions import ORG, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
@@ -109,3 +111,18 @@ async def test_what_was_altered_is_found_though_nothing_is_done_with_it(
     await service.executed(offering, 10_000_00)
     await write(service, "UPDATE payouts SET status = 'FAILED', version = version + 1 WHERE party_id = 'inv-002'")
     assert await look() > 0
+
+
+async def test_terms_that_another_release_spelled_otherwise_stay_readable_when_the_offering_changes(
+    service: DistributionsHarness,
+) -> None:
+    """As before a tier got one more parameter: the row lacks it, and the value has its default."""
+    offering = await service.offering(100_000_00)
+    spelled = {"tiers": [[kind, {}] for kind in ("RETURN_OF_CAPITAL", "PREFERRED_RETURN", "CATCH_UP", "SPLIT")]}
+    release_before = replace(OFFERINGS, columns=lambda value: OFFERINGS.columns(value) | spelled)
+    with service.as_("admin-1", "admin"):
+        async with service.database.begin(ORG) as tx:
+            for release, name in ((release_before, "as it was"), (OFFERINGS, "changed"), (OFFERINGS, "once more")):
+                found = await OFFERINGS.lock_known(tx, offering.offering_id)
+                await release.save(tx, found, replace(found, display_name=name), found.updated_at)
+            assert (await OFFERINGS.lock_known(tx, offering.offering_id)).display_name == "once more"

@@ -8,8 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from deploy.local.processes import migration_command
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.database import Database
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_rows, seal_of, sealed
+from services.compliance.tables import transaction_limits
 from tests.support import chassis
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +71,42 @@ async def test_a_column_of_the_chassis_reaches_new_databases_and_old_ones(releas
     command = migration_command("compliance")
     run(release, command, urls.owner_url)
     assert run(release, [*command, "--check"], urls.owner_url) == ""
+
+
+# The table of the next release: nothing that is in it can be sealed again.
+NEXT_LIMITS = transaction_limits.to_metadata(sa.MetaData())
+NEXT_LIMITS.append_column(sa.Column("note", sa.Text))
+NEXT_LIMITS.info = sealed(*transaction_limits.info["sealed"][0], later=[("note",)])
+
+
+async def write_limit(database: Database, table: sa.Table, day: int, **more: object) -> None:
+    values = {
+        "org_id": "org_1",
+        "limit_type": "DAILY_DEPOSIT",
+        "currency": "USD",
+        "set_at": chassis.NOW.replace(day=day),
+        "amount_minor": 5,
+        "set_by": "ann",
+        **more,
+    }
+    async with database.begin("org_1") as tx:
+        await tx.execute(sa.insert(table).values(**values, seal=seal_of(tx, table, values)))
+
+
+async def read_days(database: Database, table: sa.Table) -> list[int]:
+    with acting_as(chassis.ADMIN):
+        query = sa.select(table).where(is_mine(table))
+    async with database.begin("org_1") as tx:
+        return sorted(row.set_at.day for row in check_rows(tx, table, await tx.execute(query)))
+
+
+async def test_two_releases_read_the_rows_of_each_other_while_nothing_is_in_the_column_that_one_adds(service_urls):
+    urls = await service_urls("compliance")
+    async with chassis.opened(urls) as database, chassis.as_superuser(urls) as admin:
+        await write_limit(database, transaction_limits, 1)
+        await admin.execute("ALTER TABLE transaction_limits ADD COLUMN note text")
+        await write_limit(database, transaction_limits, 2)
+        await write_limit(database, NEXT_LIMITS, 3, note=None)
+        assert await read_days(database, NEXT_LIMITS) == await read_days(database, transaction_limits) == [1, 2, 3]
+        await write_limit(database, NEXT_LIMITS, 4, note="a release later")
+        assert await read_days(database, NEXT_LIMITS) == [1, 2, 3, 4]

@@ -1,8 +1,12 @@
 """What a service writes and later acts upon carries a seal: who has only a role of its database can make none.
 
-A seal is `key id (4) | HMAC-SHA256` over the place (the table) and the values, under a key that the database never
-sees. A row that was written or changed past the service, from a stolen login, a backup or a console, does not bear the
-seal of what it says, and nothing is done upon it.
+A seal is `form (1) | key id (4) | HMAC-SHA256` over the form, the place (the table) and the values, under a key that
+the database never sees. A row that was written or changed past the service, from a stolen login, a backup or a console,
+does not bear the seal of what it says, and nothing is done upon it.
+
+The form says which columns the seal covers: what is added after a release is covered by a later form. A row has the
+first form that covers all that it holds: those that were there before keep their seals, and as long as nothing is
+written into the new columns, the release before can read every row.
 
 Where a seal would be asked for too late, the database itself asks for a proof: a row is written with the digest of a
 text that only the service can make, and a trigger refuses the step to whoever does not give that text.
@@ -22,6 +26,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -37,7 +42,9 @@ V = TypeVar("V")
 _SETTING = "DATA_KEY_FILE"
 _SEALED, _SEAL = "sealed", "seal"
 _ON_CONNECTION = "realco_seals"
+_FORM_BYTES = 1
 _KEY_ID_BYTES = 4
+_PROOF = bytes(_FORM_BYTES)  # a proof has no form
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -78,16 +85,15 @@ class Seals:
         self._keys: Mapping[bytes, bytes] = {hashlib.sha256(key).digest()[:_KEY_ID_BYTES]: key for key in derived}
         self._current = next(iter(self._keys))
 
-    def make(self, place: str, *values: Any) -> bytes:
+    def make(self, place: str, *values: Any, form: int = 1) -> bytes:
         """The seal of these values: texts, numbers, times, bytes, None, or lists of them."""
-        return self._current + self._digest(self._current, place, values)
+        return self._make(form, _spell_all(place, values))
 
-    def are_sealed(self, seal: bytes | None, place: str, *values: Any) -> bool:
+    def are_sealed(self, seal: bytes | None, place: str, *values: Any, form: int = 1) -> bool:
         """Whether the seal is of these values."""
-        key_id = (seal or b"")[:_KEY_ID_BYTES]
-        return key_id in self._keys and hmac.compare_digest(seal or b"", key_id + self._digest(key_id, place, values))
+        return self._is_of(seal, form, _spell_all(place, values))
 
-    def check(self, seal: bytes | None, place: str, row: str, *values: Any) -> None:
+    def check(self, seal: bytes | None, place: str, row: str, *values: Any, form: int = 1) -> None:
         """Returns if the seal is of these values.
 
         Args:
@@ -96,19 +102,16 @@ class Seals:
         Raises:
             NotSealed
         """
-        if not self.are_sealed(seal, place, *values):
+        if not self.are_sealed(seal, place, *values, form=form):
             self.refuse(place, row)
 
-    def make_spelled(self, place: str, text: bytes) -> bytes:
+    def make_spelled(self, place: str, text: bytes, *, form: int = 1) -> bytes:
         """The seal of values that the caller has spelled, where there are many rows and little time."""
-        return self._current + self._digest_text(self._current, place, text)
+        return self._make(form, _mark_spelled(place, text))
 
-    def check_spelled(self, seal: bytes | None, place: str, row: str, text: bytes) -> None:
+    def check_spelled(self, seal: bytes | None, place: str, row: str, text: bytes, *, form: int = 1) -> None:
         """`check` for what `make_spelled` sealed."""
-        key_id = (seal or b"")[:_KEY_ID_BYTES]
-        if key_id not in self._keys or not hmac.compare_digest(
-            seal or b"", key_id + self._digest_text(key_id, place, text)
-        ):
+        if not self._is_of(seal, form, _mark_spelled(place, text)):
             self.refuse(place, row)
 
     def refuse(self, place: str, row: str) -> NoReturn:
@@ -137,16 +140,30 @@ class Seals:
         return proof
 
     def _prove(self, key_id: bytes, place: str, values: Sequence[Any]) -> bytes:
-        return self._digest(key_id, f"proof:{place}", values)
+        return self._digest(_PROOF + key_id, _spell_all(f"proof:{place}", values))
 
-    def _digest(self, key_id: bytes, place: str, values: Sequence[Any]) -> bytes:
-        # As JSON, no two rows are spelled alike, whatever their texts hold.
-        spelled = json.dumps([place, *values], default=_spell, separators=(",", ":"), sort_keys=True)
-        return hmac.digest(self._keys[key_id], spelled.encode(), "sha256")
+    def _make(self, form: int, text: bytes) -> bytes:
+        head = form.to_bytes(_FORM_BYTES) + self._current
+        return head + self._digest(head, text)
 
-    def _digest_text(self, key_id: bytes, place: str, text: bytes) -> bytes:
-        # What `_digest` is asked for begins with a bracket, so none of its seals is one of these.
-        return hmac.digest(self._keys[key_id], place.encode() + b"\0" + text, "sha256")
+    def _is_of(self, seal: bytes | None, form: int, text: bytes) -> bool:
+        head = (seal or b"")[: _FORM_BYTES + _KEY_ID_BYTES]
+        if head[:_FORM_BYTES] != form.to_bytes(_FORM_BYTES) or head[_FORM_BYTES:] not in self._keys:
+            return False
+        return hmac.compare_digest(seal or b"", head + self._digest(head, text))
+
+    def _digest(self, head: bytes, text: bytes) -> bytes:
+        return hmac.digest(self._keys[head[_FORM_BYTES:]], head[:_FORM_BYTES] + text, "sha256")
+
+
+def _spell_all(place: str, values: Sequence[Any]) -> bytes:
+    # As JSON, no two rows are spelled alike, whatever their texts hold.
+    return json.dumps([place, *values], default=_spell, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _mark_spelled(place: str, text: bytes) -> bytes:
+    # What `_spell_all` makes begins with a bracket, so none of its seals is one of these.
+    return place.encode() + b"\0" + text
 
 
 def _spell(value: object) -> Any:
@@ -174,9 +191,24 @@ def seals_of(tx: AsyncConnection) -> Seals:
     return seals
 
 
-def sealed(*columns: str) -> dict[str, Any]:
-    """The `info` of a table that has a column `seal`: what its rows are sealed with, their key among it."""
-    return {_SEALED: columns}
+def sealed(*columns: str, later: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """The `info` of a table that has a column `seal`: what its rows are sealed with, their key among it.
+
+    Args:
+        columns: What the first form covers. A form that a release has never changes: a test keeps each.
+        later: What each later form covers besides. These columns may be null, and are until they are written.
+    """
+    forms = [columns]
+    for added in later:
+        forms.append((*forms[-1], *added))
+    return {_SEALED: tuple(forms)}
+
+
+def seal_whole(table: sa.Table, *later: Sequence[str]) -> None:
+    """Has the seals of a table cover all of its columns, and each later form the columns that it names besides."""
+    not_first = {_SEAL, *chain.from_iterable(later)}
+    first = (column.name for column in table.columns if column.name not in not_first)
+    table.info.update(sealed(*first, later=later))
 
 
 def list_sealed_tables(metadata: sa.MetaData) -> list[sa.Table]:
@@ -192,7 +224,7 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
     key, seals = list(table.primary_key.columns), seals_of(tx)
     made = [
         {f"the_{column.name}": getattr(row, column.name) for column in key}
-        | {"made": seals.make(*_list_sealed(table, row))}
+        | {"made": _make(seals, table, partial(getattr, row))}
         for row in rows
     ]
     if made:
@@ -202,14 +234,14 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
 
 def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> bytes:
     """The seal of a row that is about to be written, where the caller knows every sealed value."""
-    return seals_of(tx).make(table.name, *(values[name] for name in table.info[_SEALED]))
+    return _make(seals_of(tx), table, values.__getitem__)
 
 
 def check_row(tx: AsyncConnection, table: sa.Table, row: R) -> R:
     """The row, if it says what this service wrote. Raises: NotSealed."""
-    place, *values = _list_sealed(table, row)
+    form, values = _list_sealed(table, partial(getattr, row))
     seal: bytes | None = getattr(row, _SEAL)
-    seals_of(tx).check(seal, place, _name_row(table, row), *values)
+    seals_of(tx).check(seal, table.name, _name_row(table, row), *values, form=form)
     return row
 
 
@@ -232,8 +264,19 @@ def keep_readable(rows: Iterable[R], read: Callable[[R], V]) -> list[V]:
     return kept
 
 
-def _list_sealed(table: sa.Table, row: Any) -> list[Any]:
-    return [table.name, *(getattr(row, name) for name in table.info[_SEALED])]
+def _make(seals: Seals, table: sa.Table, get: Callable[[str], Any]) -> bytes:
+    form, values = _list_sealed(table, get)
+    return seals.make(table.name, *values, form=form)
+
+
+def _list_sealed(table: sa.Table, get: Callable[[str], Any]) -> tuple[int, list[Any]]:
+    """The first form that covers all that the row holds, and what it covers."""
+    forms: Sequence[Sequence[str]] = table.info[_SEALED]
+    values, form = [get(name) for name in forms[-1]], len(forms)
+    while form > 1 and all(value is None for value in values[len(forms[form - 2]) :]):
+        form -= 1
+        del values[len(forms[form - 1]) :]
+    return form, values
 
 
 def _name_row(table: sa.Table, row: Any) -> str:

@@ -108,7 +108,11 @@ class Aggregate(Generic[V]):
             saved.append(cast("V", replace(value, updated_at=now, version=_version(before) + 1)))
         befores = [self.columns(before) for before, _ in changes]
         afters = [self.columns(after) for after in saved]
-        names = [name for name in afters[0] if any(b[name] != a[name] for b, a in zip(befores, afters, strict=True))]
+        names = [
+            name
+            for name in afters[0]
+            if self._is_spelled(name) or any(b[name] != a[name] for b, a in zip(befores, afters, strict=True))
+        ]
         source = build_values_table(
             ("saved_id", sa.Text(), [after[self.key] for after in afters]),
             ("saved_version", sa.BigInteger(), [_version(after) for after in saved]),
@@ -135,6 +139,13 @@ class Aggregate(Generic[V]):
 
     async def save(self, tx: AsyncConnection, before: V, after: V, now: datetime) -> V:
         return (await self.save_all(tx, [(before, after)], now))[0]
+
+    def _is_spelled(self, name: str) -> bool:
+        """Whether the column holds what this code spells, so that the row may have it as another release spelled it.
+
+        The seal is of what is spelled now: that is written, too, though the value is the same.
+        """
+        return isinstance(self.table.c[name].type, sa.JSON) and name != "metadata"
 
     def _seal(self, tx: AsyncConnection, value: V) -> bytes:
         written = {**self.columns(value), "org_id": current_principal().org_id, "version": _version(value)}

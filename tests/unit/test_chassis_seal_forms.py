@@ -1,0 +1,128 @@
+"""The forms of seals: a release that has one keeps it, and a later one leaves the rows that were there as they are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+import pytest
+import sqlalchemy as sa
+
+from deploy.topology import SERVICE_NAMES
+from services.chassis.data.seals import NotSealed, bind_seals, check_row, list_sealed_tables, seal_of, sealed
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
+from services.escrow.domain.journal import EntryType, NewEntry, PostingKey, credit, debit
+from services.escrow.posting.checks import seal_entry
+from tests.support.seals import SEALS
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def sample(name: str, kind: Any) -> Any:
+    """A value of the column, another one for each name."""
+    number = crc32(name.encode()) % 10_000
+    if isinstance(kind, sa.ARRAY):
+        return [sample(name, kind.item_type)]
+    if isinstance(kind, sa.JSON):
+        return {"b": number, "a": [name]}
+    values: dict[type, Any] = {
+        str: name,
+        int: number,
+        bool: number % 2 == 0,
+        bytes: name.encode(),
+        datetime: BEGIN + timedelta(seconds=number),
+        Decimal: Decimal(number) / 8,
+        date: (BEGIN + timedelta(days=number)).date(),
+    }
+    return values[kind.python_type]
+
+
+def seal_forms(table: sa.Table) -> Iterator[str]:
+    """The seal of a sample row in each form of the table."""
+    tx: Any = SimpleNamespace(info={})
+    bind_seals(tx, SEALS)
+    forms = table.info["sealed"]
+    for form in forms:
+        row = {name: sample(name, table.c[name].type) if name in form else None for name in forms[-1]}
+        yield seal_of(tx, table, row).hex()[-16:]
+
+
+def list_all() -> dict[str, list[str]]:
+    modules = [importlib.import_module(f"services.{service}.tables") for service in SERVICE_NAMES]
+    return {table.name: list(seal_forms(table)) for module in modules for table in list_sealed_tables(module.metadata)}
+
+
+# By table, the end of the seal of a sample row in each form.
+FORMS = {
+    "allocations": ["79323f4220e6ba09"],
+    "api_keys": ["effde9ef6effdf82"],
+    "approvals": ["5f83223a1474d015"],
+    "bank_accounts": ["07506c077d90112e"],
+    "compliance_checks": ["ce86d4fecccbe372"],
+    "contributions": ["8a8881bf5c25c146"],
+    "distribution_tiers": ["7b44b0ba92053091"],
+    "distributions": ["c374a3d0d9eae262"],
+    "former_persons": ["1d51fde61982a7b4"],
+    "heard_persons": ["60fe7f1c383e9656"],
+    "investments": ["029359213a8cf9ae"],
+    "limit_usage": ["9e1a13259fe4ecb1"],
+    "offerings": ["93adc6258f42ed3d"],
+    "parties": ["7b132571de048d34"],
+    "party_persons": ["ad4a7b3434d6bc72"],
+    "payout_requests": ["253db8a0a55335c3"],
+    "payouts": ["9eaa85b1aabf30d2"],
+    "provider_payments": ["85f4a3d7d7574257"],
+    "sagas": ["3f31ea1c0995fd8b"],
+    "statements": ["bab627edca19a422"],
+    "transaction_limits": ["3d30d1f8652079bc"],
+    "transactions": ["003054f46c0de47a"],
+}
+
+
+def test_a_form_never_changes():
+    """What differs here would refuse the rows that are there: name a new column in a later form (CONTRIBUTING.md)."""
+    assert list_all() == FORMS
+
+
+def test_the_form_of_a_journal_entry_never_changes():
+    """Entries are never sealed again."""
+    legs = [debit(LedgerAccount(LedgerAccountKind.CASH), 5), credit(LedgerAccount(LedgerAccountKind.PAYABLE, "pty"), 5)]
+    key = PostingKey(UUID(int=1), b"fingerprint")
+    entry = NewEntry("org", "esc", "je", key, EntryType.FEE, "text", legs, "ann", transaction_id="txn")
+    assert seal_entry(SEALS, entry).hex()[-16:] == "5787e229e8bc7455"
+
+
+# A table of this release, and of the next one, which has a column more.
+NOW, NEXT = sealed("id", "amount_minor"), sealed("id", "amount_minor", later=[("note",)])
+OLD, NEW, CHANGED = ({"id": "a", "amount_minor": 5} | more for more in ({}, {"note": None}, {"note": "x"}))
+
+
+@pytest.mark.parametrize(("written_by", "row", "read_by", "as_row", "is_ours"), [
+    (NOW, OLD, NEXT, NEW, True),  # a row that was there before the release
+    (NEXT, NEW, NOW, OLD, True),  # the release before reads what the next one writes
+    (NEXT, CHANGED, NEXT, CHANGED, True),
+    (NOW, OLD, NEXT, CHANGED, False),  # the column was written past the service
+    (NEXT, CHANGED, NEXT, NEW, False),
+    (NEXT, CHANGED, NOW, OLD, False),  # so nothing is written into the column before the release after
+])  # fmt: skip
+def test_a_row_has_the_first_form_that_covers_all_it_holds(
+    written_by: dict[str, Any], row: dict[str, Any], read_by: dict[str, Any], as_row: dict[str, Any], *, is_ours: bool
+) -> None:
+    tx: Any = SimpleNamespace(info={})
+    bind_seals(tx, SEALS)
+    writer, reader = (
+        sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), info=info)
+        for info in (written_by, read_by)
+    )
+    found = SimpleNamespace(**as_row, seal=seal_of(tx, writer, row))
+    if is_ours:
+        assert check_row(tx, reader, found) is found
+    else:
+        with pytest.raises(NotSealed):
+            check_row(tx, reader, found)
