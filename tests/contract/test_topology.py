@@ -21,9 +21,13 @@ FOLDERS = ("demo", "deploy", "docs", "gateway", "sandbox", "services", "tests")
 
 
 def lists_in(tree: ast.AST) -> Iterator[tuple[int, set[str]]]:
-    """Each tuple, list, set and dict that is written out, as its line and the strings in it (of a dict, the keys)."""
+    """Each tuple, list, set and dict that is written out, as its line and the strings in it (of a dict, the keys).
+
+    A table that says something long of each is no list of them: it says what the topology does not know.
+    """
     for node in ast.walk(tree):
-        if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict):
+        is_table = isinstance(node, ast.Dict) and all(isinstance(value, ast.Dict | ast.Tuple) for value in node.values)
+        if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict) and not is_table:
             items = node.keys if isinstance(node, ast.Dict) else node.elts
             yield node.lineno, {item.value for item in items if isinstance(item, ast.Constant)}
 

@@ -121,7 +121,7 @@ async def test_what_events_tell_is_what_can_be_read(
 async def test_every_move_is_a_line_of_history_with_its_person(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     submitted = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)), "admin-7")
-    async with service.database.begin("org-1") as tx:
+    async with service.database.begin_for_all() as tx:
         rows = (await tx.execute(sa.select(moves).order_by(moves.c.version))).all()
     lines = [(row.from_status, row.to_status, row.actor) for row in rows if row.subject_id == submitted.distribution_id]
     assert lines == [(None, "DRAFT", "admin-1"), ("DRAFT", "PENDING_APPROVAL", "admin-7")]
