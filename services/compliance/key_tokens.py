@@ -76,7 +76,7 @@ class KeyTokens:
         }
         header = {"alg": "ES256", "typ": "at+jwt", "kid": self._key_id}
         token = jwt.encode(header, claims, self._key, algorithms=["ES256"])
-        return pb.ApiKeyToken(access_token=token, token_type="Bearer", expires_in=seconds)  # noqa: S106
+        return pb.ApiKeyToken(access_token=token, token_type="Bearer", expires_in_seconds=seconds)  # noqa: S106
 
 
 def find_issuer(issuers: Iterable[Issuer]) -> Issuer:

@@ -108,6 +108,8 @@ class _Details:
         # A closing that names none has none, whatever an earlier one named that escrow refused.
         to = request.proceeds_bank_account_id or None
         account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
+        # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
+        attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
         return ApprovalDetails(
             f"Close {offering.display_name}",
             offering.offering_id,
@@ -115,7 +117,7 @@ class _Details:
             amount=Money(minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=(Change("status", offering.status.value, "CLOSED"), *_list_account_changes(offering, to)),
+            changes=(Change("status", offering.status.value, "CLOSED"), attempts, *_list_account_changes(offering, to)),
             explanations=(*map(explain_gate, found), account),
             effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )

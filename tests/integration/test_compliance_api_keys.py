@@ -160,7 +160,7 @@ async def test_a_program_signs_in_once_two_admins_wanted_it_and_what_it_makes_is
     assert (await desk.decide(key)).result_id == key.api_key_id
 
     answer = await desk.exchange(key, issued.secret)
-    assert (answer.token_type, answer.expires_in) == ("Bearer", 300)
+    assert (answer.token_type, answer.expires_in_seconds) == ("Bearer", 300)
     me = await desk.call("GetMe", parties_pb2.GetMeRequest(), answer.access_token)
     assert (me.person_id, me.org_id) == (HOLDER, ORG)
     party = await desk.write(answer.access_token)
@@ -313,16 +313,16 @@ async def test_a_rotated_key_works_with_both_secrets_for_as_long_as_its_holder_w
     given_up = await desk.rotate(key, grace_seconds=3600)
     waiting = await desk.rotate(key, grace_seconds=3600)
     assert (waiting.api_key.status, waiting.api_key.secret_waits) == (K.ACTIVE, True)
-    assert (await desk.exchange(key, former)).expires_in == 300
+    assert (await desk.exchange(key, former)).expires_in_seconds == 300
     await desk.decide(key)
     desk.harness.clock.advance(timedelta(seconds=3599))
     for secret in (former, waiting.secret):
-        assert (await desk.exchange(key, secret)).expires_in == 300
+        assert (await desk.exchange(key, secret)).expires_in_seconds == 300
     assert (await desk.exchange(key, given_up.secret))[0] == "UNAUTHENTICATED"
     # Somebody who says no to a new secret leaves the one in use.
     await desk.rotate(key)
     await desk.decide(key, "Reject", note="Not now.")
-    assert (await desk.exchange(key, waiting.secret)).expires_in == 300
+    assert (await desk.exchange(key, waiting.secret)).expires_in_seconds == 300
     assert not (await desk.read(key)).secret_waits
 
 

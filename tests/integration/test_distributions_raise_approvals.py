@@ -178,6 +178,22 @@ async def test_a_closing_that_names_no_account_does_not_speak_of_the_one_that_an
     assert not service.transactions.newest("sponsor-1").bank_account_id
 
 
+async def test_a_closing_that_escrow_refused_is_another_one_when_two_persons_close_again(
+    service: DistributionsHarness,
+) -> None:
+    """Nothing else differs, and escrow answers one request as it did before: the second would be refused for ever."""
+    offering = await full_offering(service)
+    account = service.escrow.accounts[offering.escrow_account_id]
+    for status in (EscrowAccount.FROZEN, EscrowAccount.ACTIVE):
+        await service.grant(await ask_to_close(service, offering))
+        account.status = status
+        await service.work()
+        account.status = EscrowAccount.ACTIVE
+    assert (await service.get(offering)).status == opb.Offering.CLOSED
+    first, second = (request.idempotency_key for request in service.wire.requests("ReleaseSubscriptions"))
+    assert first != second
+
+
 async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:
     offering = await full_offering(service)
     both = [await ask_to_close(service, offering, person) for person in ("admin-3", "admin-4")]

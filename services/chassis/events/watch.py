@@ -85,7 +85,10 @@ class Watch:
                 raise
             log.info("consumer_not_checked", consumer=self._title, error=type(error).__name__)
             return False
-        self._is_left_to_newer = info is not None and is_of_newer_release(self._wanted, info)
+        is_left = info is not None and is_of_newer_release(self._wanted, info)
+        if is_left and not self._is_left_to_newer:
+            log.warning("consumer_left_to_newer_release", consumer=self._title)
+        self._is_left_to_newer = is_left
         self._note(found)
         await self._publish_position(found, handled)
         return True
