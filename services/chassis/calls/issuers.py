@@ -10,11 +10,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 from pydantic_core import from_json
 
 from services.chassis.calls.auth import ROLES, is_organization
-from services.chassis.process.settings import ConfigurationError
+from services.chassis.process.settings import ConfigurationError, read_json_file
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.text import MACHINE_PREFIXES, is_name, normalize_person
 
@@ -122,13 +122,7 @@ def read_issuers(path: Path) -> dict[str, Issuer]:
     Raises:
         ConfigurationError: it cannot be read, says something else, or lets two issuers name the same caller.
     """
-    try:
-        found = TypeAdapter(list[Issuer]).validate_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{_SETTING}: {path.name}: {error.strerror}") from None
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
-        raise ConfigurationError(f"{_SETTING}: {path.name}: {'; '.join(faults)}") from None
+    found = read_json_file(path, _SETTING, TypeAdapter(list[Issuer]))
     if not found:
         raise ConfigurationError(f"{_SETTING}: {path.name}: names no issuer")
     for one, other in combinations(found, 2):

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.approval_kinds import list_approval_kinds
 from services.chassis.calls.auth import current_principal, is_organization
-from services.chassis.process.settings import ConfigurationError
+from services.chassis.process.settings import ConfigurationError, read_json_file
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule, ApprovalTerms, decide_terms
 from services.chassis.values.money import Money
 
@@ -30,13 +30,7 @@ def read_policy(path: Path | None) -> ApprovalPolicy:
     """
     if path is None:
         return NO_POLICY
-    try:
-        policy = ApprovalPolicy.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{_SETTING}: {path.name}: {error.strerror}") from None
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
-        raise ConfigurationError(f"{_SETTING}: {path.name}: {'; '.join(faults)}") from None
+    policy = read_json_file(path, _SETTING, TypeAdapter(ApprovalPolicy))
     if wrong := [name for name in policy.organizations if not is_organization(name)]:
         raise ConfigurationError(f"{_SETTING}: {path.name}: {wrong[0]!r} is no name of an organization")
     named = {kind for rule in _list_all_rules(policy) for kind in rule.kinds or ()}

@@ -12,11 +12,13 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+T = TypeVar("T")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ADDRESS = re.compile(r"\S+:\d{1,5}")
@@ -138,6 +140,21 @@ def _names_database_servers(text: str) -> bool:
 
 def _given(value: object) -> bool:
     return bool(value.get_secret_value()) if isinstance(value, SecretStr) else value not in (None, "")
+
+
+def read_json_file(path: Path, setting: str, shape: TypeAdapter[T]) -> T:
+    """What a file of JSON says, in the shape that it must have. `setting` is what names it to us.
+
+    Raises:
+        ConfigurationError: it cannot be read, or says something else, with every fault and none of its values.
+    """
+    try:
+        return shape.validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {path.name}: {error.strerror}") from None
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
+        raise ConfigurationError(f"{setting}: {path.name}: {'; '.join(faults)}") from None
 
 
 def read_private_file(path: Path, setting: str) -> bytes:
