@@ -61,7 +61,7 @@ def test_distributions_orders_every_payout():
 @pytest.mark.parametrize("name", sorted(set(pb.Transaction.Type.keys()) - set(BOOKED)))
 def test_escrow_sets_aside_what_became_of_a_type_that_it_does_not_know(name):
     [subscription] = SUBSCRIPTIONS
-    delivery = Delivery("org_1", "admin-1", datetime(2026, 1, 1, tzinfo=UTC))
+    delivery = Delivery(datetime(2026, 1, 1, tzinfo=UTC))
     for event, handle in subscription.handlers.items():
         with pytest.raises(UnknownTransactionType):
             asyncio.run(handle(None, event(transaction=pb.Transaction(type=name)), delivery))

@@ -60,7 +60,7 @@ async def hear(database, party, version, persons, *, org_id="org-a", incarnation
     )
     with acting_as(Principal("service:transactions", "service", org_id)):
         async with database.begin() as tx:
-            await record_persons_of(tx, event, Delivery(org_id, "", SystemClock().now()))
+            await record_persons_of(tx, event, Delivery(SystemClock().now()))
 
 
 async def read(parties, principal=ANN):

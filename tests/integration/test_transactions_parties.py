@@ -41,7 +41,7 @@ async def hear_of(service: TransactionsHarness, party_id: str) -> None:
     with acting_as(service_principal("transactions", ADMIN.org_id)):
         async with service.database.begin() as tx:
             handler = subscription.handlers[compliance_events.PartyCreated]
-            await handler(tx, event, Delivery(ADMIN.org_id, "", service.clock.now()))
+            await handler(tx, event, Delivery(service.clock.now()))
 
 
 async def test_a_bank_account_is_of_a_party_that_is_there(service: TransactionsHarness) -> None:

@@ -13,6 +13,7 @@ import sys
 from realco.escrow.v1 import events_pb2, holds_pb2_grpc
 from realco.escrow.v1 import holds_pb2 as pb
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import NoParties
 from services.chassis.data import outbox
 from services.chassis.data.database import Database
@@ -51,7 +52,7 @@ class Servicer(holds_pb2_grpc.HoldsServiceServicer):
 
 
 async def _heard(tx, event, delivery) -> None:
-    await chassis.add_note(tx, f"heard {event.hold.hold_id}", delivery.org_id)
+    await chassis.add_note(tx, f"heard {event.hold.hold_id}", current_principal().org_id)
 
 
 SUBSCRIPTION = Subscription("chassis-test-service", {events_pb2.HoldPlaced: _heard})

@@ -238,7 +238,7 @@ class ComplianceHarness:
         transaction = transactions_pb2.Transaction(transaction_id=transaction_id)
         transaction.failure.retryable = retryable
         event = event_type(transaction=transaction, meta=EventMeta(aggregate_version=version))
-        delivery = Delivery(ORG, "", self.clock.now())
+        delivery = Delivery(self.clock.now())
         with acting_as(service_principal("compliance", ORG)):
             async with self.database.begin() as tx:
                 await SUBSCRIPTIONS[0].handlers[event_type](tx, event, delivery)

@@ -152,7 +152,7 @@ class DistributionsHarness:
     async def deliver(self, *events: Message) -> None:
         """Hands each event to its handler as the consumer does, in one transaction each."""
         for event in events:
-            delivery = Delivery(ORG, "", self.clock.now())
+            delivery = Delivery(self.clock.now())
             with acting_as(service_principal("distributions", ORG, "service:peer")):
                 async with self.database.begin() as tx:
                     await self._handlers[type(event)](tx, event, delivery)

@@ -341,7 +341,7 @@ class Payment:
                 self._settle(escrow.clock.now())
             event = kind(transaction=self.transaction, meta={"occur_time": to_timestamp(escrow.clock.now())})
             handler = SUBSCRIPTIONS[0].handlers[kind]
-            delivery = Delivery(escrow.org_id, "admin-1", escrow.clock.now())
+            delivery = Delivery(escrow.clock.now())
             with acting_as(service_principal("escrow", escrow.org_id, on_behalf_of="admin-1")):
                 async with escrow.database.begin() as tx:
                     await handler(tx, event, delivery)

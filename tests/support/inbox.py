@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from realco.escrow.v1 import events_pb2 as events
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.events.consumer import Delivery, Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKeys
@@ -32,10 +33,10 @@ class Inbox:
         self.faults: Faults = {}
 
     async def on_hold(self, tx, event: events.HoldPlaced, delivery: Delivery) -> None:
-        if delivery.org_id != self.org:
+        if current_principal().org_id != self.org:
             return
         self.seen.append(delivery)
-        await chassis.add_note(tx, event.hold.hold_id, delivery.org_id)
+        await chassis.add_note(tx, event.hold.hold_id, self.org)
         if self.failures.get(event.hold.hold_id):
             raise self.failures[event.hold.hold_id].pop(0)
         self.order.append(event.hold.hold_id)

@@ -50,10 +50,8 @@ _ACK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a handler knows of an event beside its message."""
+    """What a handler knows of an event beside its message. It acts in the event's organization, for its actor."""
 
-    org_id: str
-    actor: str
     now: datetime  # business time of handling
     attempt: int = 1  # 1 at first
 
@@ -154,15 +152,14 @@ async def apply(
     event_type, handler = subscription.handler_of(subject)
     event: Any = event_type.FromString(message.data)
     event_id, org_id = _origin(event.meta, subject)
-    delivery = Delivery(org_id, event.meta.actor, clock.now(), attempt)
     telemetry.continue_trace((message.headers or {}).get("traceparent"))
-    with acting_as(service_principal(database.name, org_id, on_behalf_of=delivery.actor or None)):
+    with acting_as(service_principal(database.name, org_id, on_behalf_of=event.meta.actor or None)):
         async with database.begin() as tx:
             if position is not None:
                 await record_position(tx, subscription.durable, message.metadata.stream, position)
             if not await first_delivery(tx, subscription.durable, event_id):
                 return False
-            await handler(tx, event, delivery)
+            await handler(tx, event, Delivery(clock.now(), attempt))
     return True
 
 

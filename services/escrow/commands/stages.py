@@ -1,0 +1,143 @@
+"""What the book does when a transaction moved: domain/stages.py says what is posted, this file reads and posts.
+
+Each stage has a key of its own, `(transaction, attempt, stage)`, so it can never be booked twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from realco.transactions.v1 import transactions_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp
+from services.chassis.values.ids import derived_id, new_id
+from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
+from services.escrow.commands import holds
+from services.escrow.domain import refusals
+from services.escrow.domain.account import Status
+from services.escrow.domain.chart import CASH, SUSPENSE
+from services.escrow.domain.journal import Leg, NewEntry, build_key
+from services.escrow.domain.stages import (
+    BookedPosition,
+    Moving,
+    Stage,
+    build_legs,
+    reversed_entry,
+    type_of,
+)
+from services.escrow.domain.types import TransactionType, require_type
+from services.escrow.posting.booking import book_in
+from services.escrow.store import escrow_accounts, journal
+
+_Transaction = transactions_pb2.Transaction
+
+
+async def book_stage(
+    tx: AsyncConnection, stage: Stage, transaction: transactions_pb2.Transaction, occurred_at: datetime, now: datetime
+) -> None:
+    """Posts what a stage of the transaction makes of the book, and holds what the bank may still take back."""
+    moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
+    escrow_account_id = transaction.escrow_account_id
+    account = await escrow_accounts.lock_escrow_account(tx, escrow_account_id)
+    if account is None:
+        raise EscrowAccountNotFound()
+    frozen = account.status == Status.FROZEN.value
+    if stage is Stage.RETURNED:
+        await end_return_risk(tx, transaction, now, when_frozen=True)
+    booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
+    position = BookedPosition(leg for entry in booked for leg in entry.legs)
+    accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
+    balances = {
+        balance.ledger_account: balance.posted_minor - balance.held_minor
+        for balance in await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
+    }
+    legs = build_legs(stage, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
+    if not legs:
+        return
+    history = [(entry.journal_entry_id, entry.legs) for entry in booked]
+    await book_in(tx, [_build_entry(stage, moving, transaction, legs, history, min(occurred_at, now))], now)
+    if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
+        await holds.reserve_money(
+            tx,
+            escrow_account_id,
+            moving.target,
+            hold_id=_hold_id(transaction),
+            amount_minor=moving.amount_minor,
+            currency=transaction.amount.currency_code,
+            reason="RETURN_RISK",
+            transaction_id=transaction.transaction_id,
+            now=now,
+        )
+
+
+def _is_at_risk(transaction: transactions_pb2.Transaction) -> bool:
+    """Whether the bank may still take the money back: the transaction says until when, whatever the rail."""
+    if not transaction.HasField("return_risk_end_time"):
+        return False
+    return from_timestamp(transaction.return_risk_end_time) > from_timestamp(transaction.settle_time)
+
+
+def _build_entry(
+    stage: Stage,
+    moving: Moving,
+    transaction: transactions_pb2.Transaction,
+    legs: Sequence[Leg],
+    history: Sequence[tuple[str, Sequence[Leg]]],
+    effective_at: datetime,
+) -> NewEntry:
+    return NewEntry(
+        org_id=current_principal().org_id,
+        escrow_account_id=transaction.escrow_account_id,
+        journal_entry_id=new_id("je"),
+        # The body is the transaction's alone: the legs follow from the book as it is when the stage comes first.
+        key=build_key(
+            "transaction",
+            transaction.transaction_id,
+            _attempt(transaction),
+            stage.value,
+            body=f"{moving.type.name} {moving.party_id} {moving.amount_minor}".encode(),
+        ),
+        type=type_of(stage, moving),
+        description=f"{moving.type.label} {stage.value}",
+        legs=legs,
+        created_by=current_principal().person,
+        effective_at=effective_at,
+        currency=transaction.amount.currency_code,
+        transaction_id=transaction.transaction_id,
+        investment_id=transaction.investment_id or None,
+        distribution_id=transaction.distribution_id or None,
+        reverses_journal_entry_id=reversed_entry(stage, history),
+        when_frozen=True,
+    )
+
+
+async def end_return_risk(
+    tx: AsyncConnection, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
+) -> None:
+    """Releases the hold, if there is one. In a frozen account it ends by itself once that is unfrozen."""
+    if not _type_of(transaction).is_held:
+        return
+    account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
+    try:
+        await holds.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
+    except (refusals.HoldNotFound, IllegalStatusChange):
+        return  # what was never at risk has none, and a person may have ended it
+    except EscrowAccountFrozen:
+        await holds.let_hold_expire(tx, account_id, hold_id, now, now)
+
+
+def _hold_id(transaction: transactions_pb2.Transaction) -> str:
+    """One hold a presentment."""
+    return derived_id("hold", transaction.transaction_id, _attempt(transaction))
+
+
+def _attempt(transaction: transactions_pb2.Transaction) -> str:
+    """What tells one try of a transaction from the next: debits count presentments, payouts attempts."""
+    return str(transaction.presentments if _type_of(transaction).is_debit else transaction.attempts)
+
+
+def _type_of(transaction: transactions_pb2.Transaction) -> TransactionType:
+    return require_type(_Transaction.Type.Name(transaction.type))
