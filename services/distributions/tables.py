@@ -48,7 +48,7 @@ def _changes() -> tuple[sa.Column[object], ...]:
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("updated_at", _TIME, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
-        sa.Column("seal", pg.BYTEA),  # store/aggregates.py
+        sa.Column("seal", pg.BYTEA),  # services/chassis/data/aggregates.py
     )
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from services.chassis.values.invariant import InvariantViolation
+from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
-from services.escrow.domain.account import Balance, Status, check_empty, check_move
+from services.escrow.domain.account import MOVES, Balance, Status, check_empty
 from services.escrow.domain.chart import (
     CASH,
     CHART,
@@ -73,10 +74,10 @@ def test_only_some_ledger_accounts_belong_to_a_party():
 )
 def test_an_escrow_account_lives_one_way(current, wanted, verdict):
     if verdict == "moves":
-        check_move(current, wanted)
+        check_move(MOVES, current, wanted)
     else:
         with pytest.raises(IllegalStatusChange) as refusal:
-            check_move(current, wanted)
+            check_move(MOVES, current, wanted)
         assert refusal.value.metadata == {"status": current.value, "wanted": wanted.value}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.chassis.values.errors import Kind
+from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
 from services.distributions.domain.states import (
     ALLOCATION_MOVES,
@@ -17,7 +18,6 @@ from services.distributions.domain.states import (
     InvestmentStatus,
     OfferingStatus,
     PayoutStatus,
-    check_move,
 )
 
 # Said a second time, as the list of what people and machines do; the tables are what the code obeys.

@@ -12,6 +12,7 @@ from services.chassis.values.approval import ApprovalExpired, check_no_maker
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
+from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import NotCalculated
@@ -19,7 +20,6 @@ from services.distributions.domain.states import (
     DISTRIBUTION_MOVES,
     AllocationStatus,
     DistributionStatus,
-    check_move,
 )
 
 UNDER_WAY: Final = frozenset({AllocationStatus.PENDING, AllocationStatus.PROCESSING, AllocationStatus.ON_HOLD})

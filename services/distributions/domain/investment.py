@@ -10,10 +10,11 @@ from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
+from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend
-from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus, check_move
+from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
 LIVE: Final = frozenset({InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED})

@@ -9,9 +9,10 @@ from enum import Enum
 
 from services.chassis.values.etags import digest_of, etag_of
 from services.chassis.values.failure import Failure
+from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import OfferingNotOpen
 from services.distributions.domain.refusals import NothingToResend, OfferingNotClosed
-from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus, check_move
+from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus
 from services.distributions.domain.terms import Terms, list_tiers
 
 

@@ -5,13 +5,10 @@ No status changes but by a move of these tables: code asks `check_move`, and a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Final
 
-from services.chassis.values.refusals import IllegalStatusChange
-
-S = TypeVar("S", bound=Enum)
+from services.chassis.values.moves import Moves
 
 
 class OfferingStatus(Enum):
@@ -63,7 +60,7 @@ class AllocationStatus(Enum):
     RETURNED = "RETURNED"  # paid, and the bank sent it back
 
 
-OFFERING_MOVES: Final[Mapping[OfferingStatus, frozenset[OfferingStatus]]] = {
+OFFERING_MOVES: Final[Moves[OfferingStatus]] = {
     OfferingStatus.OPEN: frozenset({OfferingStatus.CLOSING, OfferingStatus.REFUNDING}),
     # Back to OPEN only when escrow definitely refused the release: all investors are released or none.
     OfferingStatus.CLOSING: frozenset({OfferingStatus.CLOSED, OfferingStatus.OPEN}),
@@ -72,7 +69,7 @@ OFFERING_MOVES: Final[Mapping[OfferingStatus, frozenset[OfferingStatus]]] = {
     OfferingStatus.REFUNDED: frozenset(),
 }
 
-INVESTMENT_MOVES: Final[Mapping[InvestmentStatus, frozenset[InvestmentStatus]]] = {
+INVESTMENT_MOVES: Final[Moves[InvestmentStatus]] = {
     InvestmentStatus.PENDING: frozenset(
         {InvestmentStatus.ACTIVE, InvestmentStatus.CANCELLING, InvestmentStatus.RECONFIRM_REQUIRED}
     ),
@@ -84,7 +81,7 @@ INVESTMENT_MOVES: Final[Mapping[InvestmentStatus, frozenset[InvestmentStatus]]] 
     InvestmentStatus.CANCELLED: frozenset(),
 }
 
-DISTRIBUTION_MOVES: Final[Mapping[DistributionStatus, frozenset[DistributionStatus]]] = {
+DISTRIBUTION_MOVES: Final[Moves[DistributionStatus]] = {
     DistributionStatus.DRAFT: frozenset({DistributionStatus.PENDING_APPROVAL, DistributionStatus.CANCELLED}),
     # Back to DRAFT: rejected, or edited. An edit takes even an approval away, because it changes what was approved.
     DistributionStatus.PENDING_APPROVAL: frozenset(
@@ -105,7 +102,7 @@ DISTRIBUTION_MOVES: Final[Mapping[DistributionStatus, frozenset[DistributionStat
     DistributionStatus.CANCELLED: frozenset(),
 }
 
-ALLOCATION_MOVES: Final[Mapping[AllocationStatus, frozenset[AllocationStatus]]] = {
+ALLOCATION_MOVES: Final[Moves[AllocationStatus]] = {
     AllocationStatus.PENDING: frozenset(
         {AllocationStatus.PROCESSING, AllocationStatus.ON_HOLD, AllocationStatus.CANCELLED}
     ),
@@ -121,8 +118,7 @@ ALLOCATION_MOVES: Final[Mapping[AllocationStatus, frozenset[AllocationStatus]]] 
     AllocationStatus.CANCELLED: frozenset(),
 }
 
-
-PAYOUT_MOVES: Final[Mapping[PayoutStatus, frozenset[PayoutStatus]]] = {
+PAYOUT_MOVES: Final[Moves[PayoutStatus]] = {
     # An event may report the end before the answer that names the transaction.
     PayoutStatus.REQUESTED: frozenset(
         {PayoutStatus.CREATED, PayoutStatus.COMPLETED, PayoutStatus.FAILED, PayoutStatus.RETURNED}
@@ -133,9 +129,3 @@ PAYOUT_MOVES: Final[Mapping[PayoutStatus, frozenset[PayoutStatus]]] = {
     PayoutStatus.FAILED: frozenset({PayoutStatus.COMPLETED, PayoutStatus.RETURNED}),
     PayoutStatus.RETURNED: frozenset({PayoutStatus.COMPLETED, PayoutStatus.FAILED}),
 }
-
-
-def check_move(table: Mapping[S, frozenset[S]], current: S, to: S) -> None:
-    """Raises: IllegalStatusChange, also where the thing has that status already: that is no move."""
-    if to not in table[current]:
-        raise IllegalStatusChange(current.name, to.name)

@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate
 from services.chassis.data.paging import Cut, one_of, read_list
-from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.rows import Row
+from services.chassis.data.rows import Row
 
 
 async def read_page_of(

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import Row, insert_many
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, AllocationLine, PayeeType
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
-from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.rows import Row, insert_many
-from services.distributions.tables import allocation_lines, allocations
+from services.distributions.tables import allocation_lines, allocations, moves
 
 
 def _select() -> sa.Select[Any]:
@@ -38,45 +38,28 @@ def _select() -> sa.Select[Any]:
     return sa.select(allocations, lines.label("lines"))
 
 
-def read_allocation(row: Row) -> Allocation:
-    return Allocation(
-        allocation_id=row.allocation_id,
-        distribution_id=row.distribution_id,
-        offering_id=row.offering_id,
+def _read_allocation(row: Row) -> Allocation:
+    return read_fields(
+        Allocation,
+        row,
         payee_type=PayeeType(row.payee_type),
-        party_id=row.party_id,
-        currency=row.currency,
         lines=tuple(AllocationLine(*line) for line in row.lines),
-        amount_minor=row.amount_minor,
         status=AllocationStatus(row.status),
-        transaction_id=row.transaction_id,
-        attempts=row.attempts,
         failure=read_failure(row.failure),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        version=row.version,
     )
 
 
-def _columns(allocation: Allocation) -> dict[str, Any]:
-    return {
-        "allocation_id": allocation.allocation_id,
-        "distribution_id": allocation.distribution_id,
-        "offering_id": allocation.offering_id,
-        "payee_type": allocation.payee_type.value,
-        "party_id": allocation.party_id,
-        "currency": allocation.currency,
-        "amount_minor": allocation.amount_minor,
-        "status": allocation.status.value,
-        "transaction_id": allocation.transaction_id,
-        "attempts": allocation.attempts,
-        "failure": write_failure(allocation.failure),
-        "created_at": allocation.created_at,
-        "updated_at": allocation.updated_at,
-    }
+def _list_columns(allocation: Allocation) -> dict[str, Any]:
+    return list_columns(
+        allocations,
+        allocation,
+        payee_type=allocation.payee_type.value,
+        status=allocation.status.value,
+        failure=write_failure(allocation.failure),
+    )
 
 
-ALLOCATIONS = Aggregate(allocations, "allocation_id", ALLOCATION_MOVES, read_allocation, _columns, _select)
+ALLOCATIONS = Aggregate(allocations, "allocation_id", _read_allocation, _list_columns, ALLOCATION_MOVES, moves, _select)
 
 
 async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated: Sequence[Allocation]) -> None:

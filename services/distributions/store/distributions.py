@@ -12,8 +12,10 @@ from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import Row, insert_many
 from services.chassis.data.seals import seal_rows
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
@@ -22,11 +24,9 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import DistributionNotFound
 from services.distributions.domain.states import DISTRIBUTION_MOVES, DistributionStatus
 from services.distributions.messages import to_allocation, to_distribution
-from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.allocations import ALLOCATIONS, save_allocations
 from services.distributions.store.offerings import OFFERINGS
-from services.distributions.store.rows import Row, insert_many
-from services.distributions.tables import distribution_tiers, distributions
+from services.distributions.tables import distribution_tiers, distributions, moves
 
 
 def _select() -> sa.Select[Any]:
@@ -47,72 +47,34 @@ def _select() -> sa.Select[Any]:
     return sa.select(distributions, tiers.label("tiers"))
 
 
-def read_distribution(row: Row) -> Distribution:
-    return Distribution(
-        distribution_id=row.distribution_id,
-        offering_id=row.offering_id,
-        type=row.type,
-        currency=row.currency,
-        amount_minor=row.amount_minor,
-        distribution_date=row.distribution_date,
-        description=row.description,
+def _read_distribution(row: Row) -> Distribution:
+    return read_fields(
+        Distribution,
+        row,
         status=DistributionStatus(row.status),
         tiers=tuple(
             TierTotal(kind, investors, sponsor, read_explanation(explanation))
             for kind, investors, sponsor, explanation in row.tiers or ()
         ),
-        content_hash=row.content_hash,
-        basis_version=row.basis_version,
-        allocation_count=row.allocation_count,
-        paid_minor=row.paid_minor,
         failure=read_failure(row.failure),
-        external_id=row.external_id,
-        metadata=row.metadata,
-        created_by=row.created_by,
-        calculated_by=row.calculated_by,
-        submitted_by=row.submitted_by,
-        approved_by=row.approved_by,
-        approved_hash=row.approved_hash,
         makers=frozenset(row.makers),
-        expires_at=row.expires_at,
-        declared_at=row.declared_at,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        version=row.version,
     )
 
 
-def _columns(distribution: Distribution) -> dict[str, Any]:
-    return {
-        "distribution_id": distribution.distribution_id,
-        "offering_id": distribution.offering_id,
-        "type": distribution.type,
-        "currency": distribution.currency,
-        "amount_minor": distribution.amount_minor,
-        "distribution_date": distribution.distribution_date,
-        "description": distribution.description,
-        "status": distribution.status.value,
-        "content_hash": distribution.content_hash,
-        "basis_version": distribution.basis_version,
-        "allocation_count": distribution.allocation_count,
-        "paid_minor": distribution.paid_minor,
-        "failure": write_failure(distribution.failure),
-        "external_id": distribution.external_id,
-        "metadata": dict(distribution.metadata),
-        "created_by": distribution.created_by,
-        "calculated_by": distribution.calculated_by,
-        "submitted_by": distribution.submitted_by,
-        "approved_by": distribution.approved_by,
-        "approved_hash": distribution.approved_hash,
-        "makers": sorted(distribution.makers),
-        "expires_at": distribution.expires_at,
-        "declared_at": distribution.declared_at,
-        "created_at": distribution.created_at,
-        "updated_at": distribution.updated_at,
-    }
+def _list_columns(distribution: Distribution) -> dict[str, Any]:
+    return list_columns(
+        distributions,
+        distribution,
+        status=distribution.status.value,
+        failure=write_failure(distribution.failure),
+        metadata=dict(distribution.metadata),
+        makers=sorted(distribution.makers),
+    )
 
 
-DISTRIBUTIONS = Aggregate(distributions, "distribution_id", DISTRIBUTION_MOVES, read_distribution, _columns, _select)
+DISTRIBUTIONS = Aggregate(
+    distributions, "distribution_id", _read_distribution, _list_columns, DISTRIBUTION_MOVES, moves, _select
+)
 
 
 async def require_distribution(tx: AsyncConnection, distribution_id: str) -> Distribution:

@@ -11,73 +11,33 @@ from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import Row
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 from services.distributions.messages import to_investment
-from services.distributions.store.aggregates import Aggregate
-from services.distributions.store.rows import Row
-from services.distributions.tables import investments
+from services.distributions.tables import investments, moves
 
 
-def read_investment(row: Row) -> Investment:
-    return Investment(
-        investment_id=row.investment_id,
-        offering_id=row.offering_id,
-        party_id=row.party_id,
-        currency=row.currency,
-        amount_minor=row.amount_minor,
-        funded_minor=row.funded_minor,
-        completed_minor=row.completed_minor,
-        refunded_minor=row.refunded_minor,
-        released_minor=row.released_minor,
-        unreturned_minor=row.unreturned_minor,
-        accrued_units=row.accrued_units,
-        accrued_through=row.accrued_through,
-        distributed_minor=row.distributed_minor,
-        accrual_start_date=row.accrual_start_date,
-        status=InvestmentStatus(row.status),
-        refund_requested_by=row.refund_requested_by,
-        refund_failure=read_failure(row.refund_failure),
-        external_id=row.external_id,
-        metadata=row.metadata,
-        created_by=row.created_by,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        version=row.version,
+def _read_investment(row: Row) -> Investment:
+    failure = read_failure(row.refund_failure)
+    return read_fields(Investment, row, status=InvestmentStatus(row.status), refund_failure=failure)
+
+
+def _list_columns(investment: Investment) -> dict[str, Any]:
+    return list_columns(
+        investments,
+        investment,
+        status=investment.status.value,
+        refund_failure=write_failure(investment.refund_failure),
+        metadata=dict(investment.metadata),
     )
 
 
-def _columns(investment: Investment) -> dict[str, Any]:
-    return {
-        "investment_id": investment.investment_id,
-        "offering_id": investment.offering_id,
-        "party_id": investment.party_id,
-        "currency": investment.currency,
-        "amount_minor": investment.amount_minor,
-        "funded_minor": investment.funded_minor,
-        "completed_minor": investment.completed_minor,
-        "refunded_minor": investment.refunded_minor,
-        "released_minor": investment.released_minor,
-        "unreturned_minor": investment.unreturned_minor,
-        "accrued_units": investment.accrued_units,
-        "accrued_through": investment.accrued_through,
-        "distributed_minor": investment.distributed_minor,
-        "accrual_start_date": investment.accrual_start_date,
-        "status": investment.status.value,
-        "refund_requested_by": investment.refund_requested_by,
-        "refund_failure": write_failure(investment.refund_failure),
-        "external_id": investment.external_id,
-        "metadata": dict(investment.metadata),
-        "created_by": investment.created_by,
-        "created_at": investment.created_at,
-        "updated_at": investment.updated_at,
-    }
-
-
-INVESTMENTS = Aggregate(investments, "investment_id", INVESTMENT_MOVES, read_investment, _columns)
+INVESTMENTS = Aggregate(investments, "investment_id", _read_investment, _list_columns, INVESTMENT_MOVES, moves)
 
 
 async def insert_investment(tx: AsyncConnection, investment: Investment) -> None:

@@ -10,90 +10,44 @@ from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue
+from services.chassis.data.rows import Row
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.offering import Exemption, Offering
 from services.distributions.domain.refusals import OfferingNotFound
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus
 from services.distributions.messages import to_offering
-from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.columns import read_terms, write_terms
-from services.distributions.store.rows import Row
-from services.distributions.tables import offerings
+from services.distributions.tables import moves, offerings
 
 
-def read_offering(row: Row) -> Offering:
-    return Offering(
-        offering_id=row.offering_id,
-        display_name=row.display_name,
-        sponsor_party_id=row.sponsor_party_id,
-        escrow_account_id=row.escrow_account_id,
+def _read_offering(row: Row) -> Offering:
+    return read_fields(
+        Offering,
+        row,
         exemption=Exemption(row.exemption),
-        currency=row.currency,
-        target_minor=row.target_minor,
-        maximum_minor=row.maximum_minor,
-        open_at=row.open_at,
-        deadline_at=row.deadline_at,
-        early_close_noticed_on=row.early_close_noticed_on,
         terms=read_terms(row.tiers),
         status=OfferingStatus(row.status),
-        committed_minor=row.committed_minor,
-        funded_minor=row.funded_minor,
-        closing_date=row.closing_date,
-        closing_attempt=row.closing_attempt,
-        proceeds_bank_account_id=row.proceeds_bank_account_id,
-        proceeds_transaction_id=row.proceeds_transaction_id,
         proceeds_failure=read_failure(row.proceeds_failure),
-        refund_note=row.refund_note,
-        declarations=row.declarations,
-        edition=row.edition,
-        declared_through=row.declared_through,
-        external_id=row.external_id,
-        metadata=row.metadata,
-        created_by=row.created_by,
         makers=frozenset(row.makers),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        version=row.version,
     )
 
 
-def _columns(offering: Offering) -> dict[str, Any]:
-    return {
-        "offering_id": offering.offering_id,
-        "display_name": offering.display_name,
-        "sponsor_party_id": offering.sponsor_party_id,
-        "escrow_account_id": offering.escrow_account_id,
-        "exemption": offering.exemption.value,
-        "currency": offering.currency,
-        "target_minor": offering.target_minor,
-        "maximum_minor": offering.maximum_minor,
-        "open_at": offering.open_at,
-        "deadline_at": offering.deadline_at,
-        "early_close_noticed_on": offering.early_close_noticed_on,
-        "tiers": write_terms(offering.terms),
-        "status": offering.status.value,
-        "committed_minor": offering.committed_minor,
-        "funded_minor": offering.funded_minor,
-        "closing_date": offering.closing_date,
-        "closing_attempt": offering.closing_attempt,
-        "proceeds_bank_account_id": offering.proceeds_bank_account_id,
-        "proceeds_transaction_id": offering.proceeds_transaction_id,
-        "proceeds_failure": write_failure(offering.proceeds_failure),
-        "refund_note": offering.refund_note,
-        "declarations": offering.declarations,
-        "edition": offering.edition,
-        "declared_through": offering.declared_through,
-        "external_id": offering.external_id,
-        "metadata": dict(offering.metadata),
-        "created_by": offering.created_by,
-        "makers": sorted(offering.makers),
-        "created_at": offering.created_at,
-        "updated_at": offering.updated_at,
-    }
+def _list_columns(offering: Offering) -> dict[str, Any]:
+    return list_columns(
+        offerings,
+        offering,
+        exemption=offering.exemption.value,
+        tiers=write_terms(offering.terms),
+        status=offering.status.value,
+        proceeds_failure=write_failure(offering.proceeds_failure),
+        metadata=dict(offering.metadata),
+        makers=sorted(offering.makers),
+    )
 
 
-OFFERINGS = Aggregate(offerings, "offering_id", OFFERING_MOVES, read_offering, _columns)
+OFFERINGS = Aggregate(offerings, "offering_id", _read_offering, _list_columns, OFFERING_MOVES, moves)
 
 
 async def require_offering(tx: AsyncConnection, offering_id: str, field: str | None = None) -> Offering:

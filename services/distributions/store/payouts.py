@@ -10,16 +10,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import Row
 from services.chassis.data.seals import keep_readable
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
-from services.distributions.store.aggregates import Aggregate
 from services.distributions.store.investments import INVESTMENTS
-from services.distributions.store.rows import Row
 from services.distributions.tables import investments, payouts
 
 BATCH_MAX = 1000  # what one BatchCreatePayouts takes
@@ -29,55 +29,21 @@ _PAID_OR_OPEN = (*_OPEN, PayoutStatus.COMPLETED)
 
 
 def _read_payout(row: Row) -> Payout:
-    return Payout(
-        request_key=row.request_key,
-        saga_id=row.saga_id,
+    return read_fields(
+        Payout,
+        row,
         type=PayoutType(row.type),
-        offering_id=row.offering_id,
-        investment_id=row.investment_id,
-        distribution_id=row.distribution_id,
-        allocation_id=row.allocation_id,
-        escrow_account_id=row.escrow_account_id,
-        party_id=row.party_id,
-        bank_account_id=row.bank_account_id,
-        currency=row.currency,
-        amount_minor=row.amount_minor,
-        attempt=row.attempt,
         status=PayoutStatus(row.status),
-        transaction_id=row.transaction_id,
-        transaction_version=row.transaction_version,
         failure=read_failure(row.failure),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        version=row.version,
     )
 
 
-def _columns(payout: Payout) -> dict[str, Any]:
-    return {
-        "request_key": payout.request_key,
-        "saga_id": payout.saga_id,
-        "type": payout.type.value,
-        "offering_id": payout.offering_id,
-        "investment_id": payout.investment_id,
-        "distribution_id": payout.distribution_id,
-        "allocation_id": payout.allocation_id,
-        "escrow_account_id": payout.escrow_account_id,
-        "party_id": payout.party_id,
-        "bank_account_id": payout.bank_account_id,
-        "currency": payout.currency,
-        "amount_minor": payout.amount_minor,
-        "attempt": payout.attempt,
-        "status": payout.status.value,
-        "transaction_id": payout.transaction_id,
-        "transaction_version": payout.transaction_version,
-        "failure": write_failure(payout.failure),
-        "created_at": payout.created_at,
-        "updated_at": payout.updated_at,
-    }
+def _list_columns(payout: Payout) -> dict[str, Any]:
+    failure = write_failure(payout.failure)
+    return list_columns(payouts, payout, type=payout.type.value, status=payout.status.value, failure=failure)
 
 
-PAYOUTS = Aggregate(payouts, "request_key", PAYOUT_MOVES, _read_payout, _columns, keeps_history=False)
+PAYOUTS = Aggregate(payouts, "request_key", _read_payout, _list_columns, PAYOUT_MOVES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from services.chassis.data import outbox
 from services.chassis.data.seals import seals_of
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound
 from services.escrow import actions, messages
 from services.escrow.domain import account
@@ -130,7 +131,7 @@ async def _move(
     current = Status(row.status)
     if current is wanted:
         return await actions.answer_escrow_account(tx, row)
-    account.check_move(current, wanted)
+    check_move(account.MOVES, current, wanted)
     if wanted is Status.CLOSED:
         account.check_empty(await store.list_balances(tx, row.escrow_account_id), row.currency)
     return await _save(tx, row, now, {"status": wanted.value, **changes})

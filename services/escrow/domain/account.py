@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.moves import Moves
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.refusals import BalancesNotZero, spell_account
 
@@ -20,11 +20,11 @@ class Status(Enum):
     CLOSED = "CLOSED"
 
 
-MOVES = {
+MOVES: Final[Moves[Status]] = {
     Status.ACTIVE: frozenset({Status.FROZEN, Status.LIQUIDATING, Status.CLOSED}),
     Status.FROZEN: frozenset({Status.ACTIVE}),
     Status.LIQUIDATING: frozenset({Status.ACTIVE, Status.FROZEN, Status.CLOSED}),
-    Status.CLOSED: frozenset[Status](),
+    Status.CLOSED: frozenset(),
 }
 
 
@@ -35,12 +35,6 @@ class Balance(NamedTuple):
     posted_minor: int
     pending_minor: int
     held_minor: int
-
-
-def check_move(current: Status, wanted: Status) -> None:
-    """Raises IllegalStatusChange where an account does not go that way."""
-    if not may_move(current, wanted):
-        raise IllegalStatusChange(current.value, wanted.value)
 
 
 def may_move(current: Status, wanted: Status) -> bool:

@@ -5,11 +5,10 @@ The same table is stored in the database, where a foreign key refuses any other 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.moves import Moves
 from services.transactions.domain.rails import Rail
 
 
@@ -31,7 +30,7 @@ class Status(StrEnum):
 
 S = Status
 
-NEXT: Mapping[Status, frozenset[Status]] = MappingProxyType(
+NEXT: Moves[Status] = MappingProxyType(
     {
         S.INITIATED: frozenset({S.PENDING_APPROVAL, S.APPROVED, S.FAILED, S.CANCELLED}),
         S.PENDING_APPROVAL: frozenset({S.APPROVED, S.CANCELLED}),
@@ -55,19 +54,6 @@ NEXT: Mapping[Status, frozenset[Status]] = MappingProxyType(
 MOVES: tuple[tuple[Status, Status], ...] = tuple(
     (before, after) for before in Status for after in Status if after in NEXT[before]
 )
-
-
-def check_move(before: Status, after: Status) -> bool:
-    """True if there is a move to make; False if it is made already (the same state is no move).
-
-    Raises:
-        IllegalStatusChange: the table has no such edge.
-    """
-    if before is after:
-        return False
-    if after not in NEXT[before]:
-        raise IllegalStatusChange(before, after)
-    return True
 
 
 def may_cancel(status: Status, rail: Rail) -> bool:

@@ -23,8 +23,9 @@ from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
+from services.chassis.values.moves import check_move
 from services.transactions import messages
-from services.transactions.domain.states import Status, check_move
+from services.transactions.domain.states import NEXT, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
@@ -183,8 +184,9 @@ async def save_moves(
         return []
     before = rows[0].status
     invariant(all(row.status is before for row in rows), "transactions that move together are in one status")
-    if not check_move(before, to):
+    if before is to:
         return list(rows)
+    check_move(NEXT, before, to)
     values: dict[str, Any] = {
         "status": to,
         "previous_status": _c.status,

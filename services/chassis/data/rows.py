@@ -1,8 +1,4 @@
-"""Statements over many rows of the caller's organization.
-
-Locks are FOR NO KEY UPDATE, and whoever locks anything of an offering locks the offering first (a saga before it).
-So no two transactions wait for each other.
-"""
+"""Statements over many rows of the caller's organization: one round trip, however many there are."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.invariant import invariant
 
 Row = sa.Row[Any]
 
@@ -31,6 +28,8 @@ async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mappi
 
 def build_values_table(*columns: tuple[str, sa.types.TypeEngine[Any], Sequence[object]]) -> sa.TableValuedAlias:
     """Values as a table to select from or join: an array a column, so that any number of rows is one statement."""
+    is_flat = not any(isinstance(kind, sa.ARRAY) for _, kind, _ in columns)
+    invariant(is_flat, "PostgreSQL would take arrays in an array apart, down to their elements")
     arrays = [
         sa.cast(sa.bindparam(None, list(values), type_=pg.ARRAY(kind, dimensions=1), unique=True), pg.ARRAY(kind))
         for _, kind, values in columns

@@ -1,14 +1,15 @@
 """How frozen values become rows: found, locked, inserted, changed; and no status but by a move of its table.
 
 A change names the version it was made from, so that nothing can be written over what somebody else wrote meanwhile.
-Each row bears a seal (chassis/data/seals.py): it is asked for whenever one is locked to be acted upon.
+Each row bears a seal (services/chassis/data/seals.py): it is asked for whenever one is locked to be acted upon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
@@ -17,13 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import Row, build_values_table, insert_many
 from services.chassis.data.seals import check_row, seal_of
 from services.chassis.values.invariant import invariant
-from services.distributions.domain.states import check_move
-from services.distributions.store.rows import Row, build_values_table, insert_many
-from services.distributions.tables import moves as moves_table
+from services.chassis.values.moves import Moves, check_move
 
 V = TypeVar("V")
+
+_SEAL = "seal"
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,20 @@ class Aggregate(Generic[V]):
     """
     Args:
         key: The column with the value's own id.
-        moves: Which statuses may follow which.
-        read: A row as a value.
-        columns: A value as the columns of its row, its version left out.
+        read: A row as a value (`read_fields`).
+        columns: A value as the columns of its row (`list_columns`).
+        moves: Which statuses may follow which; None where the value has no status.
+        history: The table that has a line of each move, if one does.
         query: What reads it, where it is more than its row.
-        keeps_history: Whether each move is a line of `moves`.
     """
 
     table: sa.Table
     key: str
-    moves: Mapping[Any, frozenset[Any]]
     read: Callable[[Row], V]
     columns: Callable[[V], dict[str, Any]]
+    moves: Moves[Any] | None = None
+    history: sa.Table | None = None
     query: Callable[[], sa.Select[Any]] | None = None
-    keeps_history: bool = True
 
     def select(self) -> sa.Select[Any]:
         """All of the caller's organization."""
@@ -82,16 +84,14 @@ class Aggregate(Generic[V]):
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""
-        columns = self.columns(value)
-        row = pg.insert(self.table).values(org_id=current_principal().org_id, seal=self._seal(tx, value), **columns)
+        row = pg.insert(self.table).values(org_id=current_principal().org_id, **self._seal(tx, value))
         if (await tx.execute(row.on_conflict_do_nothing())).rowcount != 1:
             return False
         await self._record_moves(tx, [(None, value)])
         return True
 
     async def insert_all(self, tx: AsyncConnection, values: Sequence[V]) -> None:
-        rows = [{**self.columns(each), "version": _version(each), "seal": self._seal(tx, each)} for each in values]
-        await insert_many(tx, self.table, rows)
+        await insert_many(tx, self.table, [self._seal(tx, each) for each in values])
 
     async def save_all(self, tx: AsyncConnection, changes: Sequence[tuple[V, V]], now: datetime) -> list[V]:
         """Writes each value in place of the one before it, in one statement.
@@ -100,45 +100,42 @@ class Aggregate(Generic[V]):
         """
         if not changes:
             return []
-        saved = []
-        for before, after in changes:
-            if _status(before) is not _status(after):
-                check_move(self.moves, _status(before), _status(after))
-            value: Any = after
-            saved.append(cast("V", replace(value, updated_at=now, version=_version(before) + 1)))
         befores = [self.columns(before) for before, _ in changes]
-        afters = [self.columns(after) for after in saved]
+        saved = [_make_next(before, after, now) for before, after in changes]
+        moved = [(b, a) for (b, _), a in zip(changes, saved, strict=True) if self._has_moved(b, a)]
+        afters = [self._seal(tx, after) for after in saved]
         names = [
             name
-            for name in afters[0]
+            for name in befores[0]
             if self._is_spelled(name) or any(b[name] != a[name] for b, a in zip(befores, afters, strict=True))
         ]
-        source = build_values_table(
-            ("saved_id", sa.Text(), [after[self.key] for after in afters]),
-            ("saved_version", sa.BigInteger(), [_version(after) for after in saved]),
-            ("made_seal", pg.BYTEA(), [self._seal(tx, after) for after in saved]),
-            *((name, self.table.c[name].type, [after[name] for after in afters]) for name in names),
-        )
-        update = (
-            sa.update(self.table)
-            .where(is_mine(self.table), self.table.c[self.key] == source.c.saved_id)
-            .where(self.table.c.version == source.c.saved_version - 1)
-            .values(
-                {
-                    "version": source.c.saved_version,
-                    "seal": source.c.made_seal,
-                    **{name: source.c[name] for name in names},
-                }
-            )
-        )
-        written = (await tx.execute(update)).rowcount
+        written = (await tx.execute(self._build_update([*names, _SEAL], afters))).rowcount
         invariant(written == len(saved), f"nobody else changed the {self.table.name} that this transaction has locked")
-        moved = [(b, a) for (b, _), a in zip(changes, saved, strict=True) if _status(b) is not _status(a)]
         await self._record_moves(tx, moved)
         return saved
 
     async def save(self, tx: AsyncConnection, before: V, after: V, now: datetime) -> V:
         return (await self.save_all(tx, [(before, after)], now))[0]
+
+    def _build_update(self, names: Sequence[str], afters: Sequence[dict[str, Any]]) -> sa.Update:
+        source: Any = afters[0]
+        if len(afters) > 1:
+            kinds = self.table.c
+            columns = ((name, kinds[name].type, [after[name] for after in afters]) for name in (self.key, *names))
+            source = build_values_table(*columns).c
+        return (
+            sa.update(self.table)
+            .where(is_mine(self.table), self.table.c[self.key] == source[self.key])
+            .where(self.table.c.version == source["version"] - 1)
+            .values({name: source[name] for name in names})
+        )
+
+    def _has_moved(self, before: V, after: V) -> bool:
+        """Whether its status changes. Raises: IllegalStatusChange."""
+        if self.moves is None or _status(before) is _status(after):
+            return False
+        check_move(self.moves, _status(before), _status(after))
+        return True
 
     def _is_spelled(self, name: str) -> bool:
         """Whether the column holds what this code spells, so that the row may have it as another release spelled it.
@@ -147,18 +144,19 @@ class Aggregate(Generic[V]):
         """
         return isinstance(self.table.c[name].type, sa.JSON) and name != "metadata"
 
-    def _seal(self, tx: AsyncConnection, value: V) -> bytes:
-        written = {**self.columns(value), "org_id": current_principal().org_id, "version": _version(value)}
-        return seal_of(tx, self.table, written)
+    def _seal(self, tx: AsyncConnection, value: V) -> dict[str, Any]:
+        """The value's columns, and their seal."""
+        columns = self.columns(value)
+        return {**columns, _SEAL: seal_of(tx, self.table, {**columns, "org_id": current_principal().org_id})}
 
     async def _record_moves(self, tx: AsyncConnection, moved: Sequence[tuple[V | None, V]]) -> None:
-        if not self.keeps_history:
+        if self.history is None:
             return
         actor = current_principal().person
         lines = [
             {
                 "subject_id": getattr(after, self.key),
-                "version": _version(after),
+                "version": cast("Any", after).version,
                 "from_status": None if before is None else _status(before).value,
                 "to_status": _status(after).value,
                 "actor": actor,
@@ -166,12 +164,31 @@ class Aggregate(Generic[V]):
             }
             for before, after in moved
         ]
-        await insert_many(tx, moves_table, lines)
+        await insert_many(tx, self.history, lines)
+
+
+def read_fields(kind: type[V], row: Row, **read: Any) -> V:
+    """A row as a value: each field is what its column has, unless it is given."""
+    names = (field.name for field in fields(cast("Any", kind)))
+    return kind(**{name: getattr(row, name) for name in names if name not in read}, **read)
+
+
+def list_columns(table: sa.Table, value: object, **written: Any) -> dict[str, Any]:
+    """A value as the columns of its row: each is what its field has, unless it is given."""
+    names = _list_columns(table)
+    return {name: written[name] if name in written else getattr(value, name) for name in names}
+
+
+@cache
+def _list_columns(table: sa.Table) -> tuple[str, ...]:
+    """All but what `Aggregate` adds."""
+    return tuple(column.name for column in table.columns if column.name not in ("org_id", _SEAL))
+
+
+def _make_next(before: V, after: V, now: datetime) -> V:
+    value: Any = after
+    return cast("V", replace(value, updated_at=now, version=cast("Any", before).version + 1))
 
 
 def _status(value: object) -> Any:
     return cast("Any", value).status
-
-
-def _version(value: object) -> int:
-    return int(cast("Any", value).version)
