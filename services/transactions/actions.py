@@ -19,7 +19,7 @@ from services.chassis.values.approval import Approval, ApprovalNotFound, check_n
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
-from services.transactions.domain.bank_accounts import DELETED, LIVE
+from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus
 from services.transactions.domain.transaction import Transaction
 
 
@@ -62,13 +62,13 @@ def answer_transaction(
     return answer
 
 
-def answer_bank_account(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccount:
+def answer_bank_account(account: BankAccount) -> bank_accounts_pb2.BankAccount:
     actions = list_allowed_actions(
         bank_accounts_pb2.BankAccount,
-        ("BankAccountsService/UpdateBankAccount", row.status in LIVE),
-        ("BankAccountsService/DeleteBankAccount", row.status != DELETED),
+        ("BankAccountsService/UpdateBankAccount", account.status in LIVE),
+        ("BankAccountsService/DeleteBankAccount", account.status is not BankAccountStatus.DELETED),
     )
-    return messages.to_bank_account(row, actions)
+    return messages.to_bank_account(account, actions)
 
 
 def answer_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:

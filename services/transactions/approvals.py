@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,7 +26,7 @@ from services.transactions.commands.approvals import (
     build_transaction_details,
 )
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import ACTIVE
+from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.explanations import (
     explain_account,
     explain_clearance,
@@ -157,7 +156,6 @@ class _Details:
         return explain_clearance([missing.statement for missing in clearance.missing])
 
 
-async def _explain(tx: AsyncConnection, account: sa.Row[Any], now: datetime) -> list[Explanation]:
+async def _explain(tx: AsyncConnection, account: BankAccount, now: datetime) -> list[Explanation]:
     first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
-    since = account.confirmed_at if account.status == ACTIVE else None
-    return [explain_account(account.status, account.created_at, since, now), explain_first_use(first)]
+    return [explain_account(account, now), explain_first_use(first)]

@@ -11,9 +11,8 @@ from realco.transactions.v1 import events_pb2 as events
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
-from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import read_failure
-from services.transactions.domain.bank_accounts import compute_payout_start
+from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 
@@ -95,47 +94,44 @@ def to_transaction_content(row: Transaction, approval_reason: str) -> transactio
     )
 
 
-def to_bank_account_content(row: sa.Row[Any]) -> bank_accounts_pb2.BankAccountContent:
+def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccountContent:
     """What a second person decides on."""
-    account = bank_accounts_pb2.BankAccount(
-        bank_account_id=row.bank_account_id,
-        party_id=row.party_id,
-        account_holder_name=row.account_holder_name,
-        routing_number=row.routing_number,
-        account_number_last4=row.account_number_last4,
-        account_type=row.account_type,
-        default_for_payouts=row.default_for_payouts,
+    decided = bank_accounts_pb2.BankAccount(
+        bank_account_id=account.bank_account_id,
+        party_id=account.party_id,
+        account_holder_name=account.account_holder_name,
+        routing_number=account.routing_number,
+        account_number_last4=account.account_number_last4,
+        account_type=account.account_type,
+        default_for_payouts=account.default_for_payouts,
     )
-    return bank_accounts_pb2.BankAccountContent(bank_account=account, account_number_digest=row.account_number_digest)
+    digest = account.account_number_digest
+    return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_digest=digest)
 
 
-def to_bank_account(row: sa.Row[Any], actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:
+def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:
     """Without the number: only its last four digits ever leave."""
     return bank_accounts_pb2.BankAccount(
-        bank_account_id=row.bank_account_id,
-        party_id=row.party_id,
-        account_holder_name=row.account_holder_name,
-        routing_number=row.routing_number,
-        account_number_last4=row.account_number_last4,
-        account_type=row.account_type,
-        default_for_payouts=row.default_for_payouts,
-        status=row.status,
-        block_reason=row.block_reason,
-        block_network_code=row.block_network_code,
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
-        external_id=row.external_id,
-        metadata=row.metadata,
-        etag=build_bank_account_etag(row),
+        bank_account_id=account.bank_account_id,
+        party_id=account.party_id,
+        account_holder_name=account.account_holder_name,
+        routing_number=account.routing_number,
+        account_number_last4=account.account_number_last4,
+        account_type=account.account_type,
+        default_for_payouts=account.default_for_payouts,
+        status=account.status,
+        block_reason=account.block_reason,
+        block_network_code=account.block_network_code,
+        create_time=to_timestamp(account.created_at),
+        update_time=to_timestamp(account.updated_at),
+        external_id=account.external_id,
+        metadata=account.metadata,
+        etag=account.etag,
         allowed_actions=actions,
-        confirm_time=to_optional_timestamp(row.confirmed_at),
-        payout_start_time=to_optional_timestamp(compute_payout_start(row.confirmed_at)),
-        created_by=row.created_by,
+        confirm_time=to_optional_timestamp(account.confirmed_at),
+        payout_start_time=to_optional_timestamp(account.payout_start),
+        created_by=account.created_by,
     )
-
-
-def build_bank_account_etag(row: sa.Row[Any]) -> str:
-    return etag_of(row.bank_account_id, row.version)
 
 
 def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:

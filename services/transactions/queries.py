@@ -22,6 +22,7 @@ from services.transactions.domain.refusals import BankAccountNotFound, Transacti
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
+from services.transactions.store.bank_accounts import BANK_ACCOUNTS
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
 
 _T = transactions_pb2.Transaction
@@ -95,18 +96,16 @@ async def get_bank_account(
 ) -> bank_accounts_pb2.BankAccount:
     """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
-    by_id = sa.select(bank_accounts).where(_b.bank_account_id == request.bank_account_id)
-    row = (await tx.execute(by_id.where(is_mine(bank_accounts)))).one_or_none()
-    if row is None or not principal.may_reach(row.party_id):
+    account = await BANK_ACCOUNTS.find(tx, request.bank_account_id)
+    if account is None or not principal.may_reach(account.party_id):
         raise BankAccountNotFound()
-    return answer_bank_account(row)
+    return answer_bank_account(account)
 
 
 async def list_bank_accounts(
     tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest, now: datetime
 ) -> bank_accounts_pb2.ListBankAccountsResponse:
-    statement = sa.select(bank_accounts).where(
-        is_mine(bank_accounts),
+    statement = BANK_ACCOUNTS.select().where(
         within_reach(_b.party_id),
         *one_of(_b.bank_account_id, request.ids),
         *one_of(_b.status, [bank_accounts_pb2.BankAccount.Status.Name(each) for each in request.status]),
@@ -115,7 +114,7 @@ async def list_bank_accounts(
     )
     page = await read_list(tx, request, statement, _b.created_at, _b.bank_account_id)
     return bank_accounts_pb2.ListBankAccountsResponse(
-        bank_accounts=[messages.to_bank_account(row) for row in page.rows],
+        bank_accounts=[messages.to_bank_account(BANK_ACCOUNTS.read(row)) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

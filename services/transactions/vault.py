@@ -13,14 +13,14 @@ import hmac
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.chassis.data.seals import read_data_keys
+from services.transactions.domain.bank_accounts import BankAccount
 
 _VERSION = b"\x01"
 _KEY_ID_BYTES = 4
@@ -50,9 +50,15 @@ class SealedFor:
     account_type: str
 
     @classmethod
-    def of(cls, row: Any) -> SealedFor:
-        """Of a row of `bank_accounts`."""
-        return cls(*(getattr(row, field.name) for field in fields(cls)))
+    def of(cls, org_id: str, account: BankAccount) -> SealedFor:
+        return cls(
+            org_id,
+            account.bank_account_id,
+            account.party_id,
+            account.account_holder_name,
+            account.routing_number,
+            account.account_type,
+        )
 
 
 class Vault:

@@ -49,7 +49,7 @@ async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(service: 
                 assert NUMBER not in row[0]
                 assert NUMBER.encode().hex() not in row[0]
         row = (await tx.execute(sa.text("SELECT * FROM bank_accounts"))).one()
-    assert Vault(bytes(32)).open(row.account_number_encrypted, SealedFor.of(row)) == NUMBER
+    assert Vault(bytes(32)).open(row.account_number_encrypted, SealedFor.of(row.org_id, row)) == NUMBER
 
 
 async def test_the_same_key_is_the_same_account_and_another_number_is_another_request(

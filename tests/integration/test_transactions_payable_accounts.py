@@ -256,7 +256,7 @@ async def test_what_was_approved_for_one_account_is_not_paid_to_another_number(
     payout = await service.payout()
     async with service.database.begin_for_all() as tx:
         row = (await tx.execute(sa.select(bank_accounts))).one()
-    sealed = service.dependencies.vault.seal("0009999907", SealedFor.of(row))
+    sealed = service.dependencies.vault.seal("0009999907", SealedFor.of(row.org_id, row))
     changed = f"UPDATE bank_accounts SET account_number_encrypted = '\\x{sealed.hex()}'"
     await servers.tamper(postgres.admin_dsn, service.database, changed)
     await service.work()

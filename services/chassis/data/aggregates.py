@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, build_values_table, insert_many
-from services.chassis.data.seals import check_row, seal_of
+from services.chassis.data.seals import check_row, keep_readable, seal_of
 from services.chassis.values.invariant import invariant
 from services.chassis.values.moves import Moves, check_move
 
@@ -56,6 +56,15 @@ class Aggregate(Generic[V]):
     async def find(self, tx: AsyncConnection, value_id: str) -> V | None:
         row = (await tx.execute(self.select().where(self.table.c[self.key] == value_id))).one_or_none()
         return None if row is None else self.read(row)
+
+    async def find_sealed(self, tx: AsyncConnection, value_id: str) -> V | None:
+        """To act upon, without its lock. Raises: NotSealed."""
+        row = (await tx.execute(self.select().where(self.table.c[self.key] == value_id))).one_or_none()
+        return None if row is None else self.read_sealed(tx, row)
+
+    async def list_sealed(self, tx: AsyncConnection, query: sa.Select[Any]) -> list[V]:
+        """What a query like `select` finds, without the rows that do not say what this service wrote."""
+        return keep_readable(await tx.execute(query), partial(self.read_sealed, tx))
 
     async def lock(self, tx: AsyncConnection, value_id: str) -> V | None:
         found = await self.lock_all(tx, self.table.c[self.key] == value_id)

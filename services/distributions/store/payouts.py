@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
-from services.chassis.data.seals import keep_readable
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import Payout, PayoutType
@@ -67,13 +65,13 @@ async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
         .order_by(payouts.c.request_key)
         .limit(BATCH_MAX)
     )
-    return keep_readable(await tx.execute(query), partial(PAYOUTS.read_sealed, tx))
+    return await PAYOUTS.list_sealed(tx, query)
 
 
 async def list_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
     """Those of them that this service wrote, in no order."""
     query = PAYOUTS.select().where(payouts.c.request_key.in_(request_keys))
-    return keep_readable(await tx.execute(query), partial(PAYOUTS.read_sealed, tx))
+    return await PAYOUTS.list_sealed(tx, query)
 
 
 async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.values.approval import Approval, ApprovalDetails, Change
-from services.transactions.domain.bank_accounts import ACTIVE, PENDING
+from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -40,7 +38,7 @@ async def ask_for_approval(
     return asked
 
 
-def build_transaction_details(row: Transaction, account: sa.Row[Any] | None) -> ApprovalDetails:
+def build_transaction_details(row: Transaction, account: BankAccount | None) -> ApprovalDetails:
     """Who made the bank account that is paid has a part in the payout; whoever is paid gains from it."""
     way = f"by {row.payment_method.lower()}"
     if account is not None:
@@ -63,18 +61,19 @@ async def find_approval(tx: AsyncConnection, row: Transaction) -> Approval | Non
     return await TRANSACTION_APPROVALS.find(tx, row.transaction_id)
 
 
-async def ask_for_confirmation(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+async def ask_for_confirmation(tx: AsyncConnection, account: BankAccount, now: datetime) -> None:
     """A bank account begins to wait, or waits with another content."""
-    await BANK_ACCOUNT_APPROVALS.cancel(tx, row.bank_account_id, now)
-    await BANK_ACCOUNT_APPROVALS.open(tx, build_bank_account_details(row), to_bank_account_content(row), now)
+    await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
+    details, resource = build_bank_account_details(account), to_bank_account_content(account)
+    await BANK_ACCOUNT_APPROVALS.open(tx, details, resource, now)
 
 
-def build_bank_account_details(row: sa.Row[Any]) -> ApprovalDetails:
+def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
     """Who acts for the account's party does not confirm it."""
     return ApprovalDetails(
-        f"Money may go to account …{row.account_number_last4}",
-        row.bank_account_id,
-        makers=frozenset(row.makers),
-        beneficiary_party_ids=frozenset({row.party_id}),
-        changes=(Change("status", PENDING, ACTIVE),),
+        f"Money may go to account …{account.account_number_last4}",
+        account.bank_account_id,
+        makers=frozenset(account.makers),
+        beneficiary_party_ids=frozenset({account.party_id}),
+        changes=(Change("status", BankAccountStatus.PENDING, BankAccountStatus.ACTIVE),),
     )

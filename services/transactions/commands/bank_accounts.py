@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from prometheus_client import Counter
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,9 +19,14 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
-from services.transactions.domain.bank_accounts import ACTIVE, BLOCKED, DELETED, LIVE, PENDING, is_usable
-from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
-from services.transactions.messages import build_bank_account_etag
+from services.transactions.domain.bank_accounts import (
+    BankAccount,
+    BankAccountStatus,
+    block,
+    change_default,
+    check_usable,
+)
+from services.transactions.domain.refusals import BankAccountNotFound
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
 
@@ -64,30 +67,28 @@ async def create_bank_account(
     party_id = principal.choose_party(request.party_id)
     await store.lock_default(tx, party_id)
     is_first = not await store.has_default(tx, party_id)
-    seal = SealedFor(
-        org_id=principal.org_id,
+    account = BankAccount(
         bank_account_id=new_id("ba"),
         party_id=party_id,
-        routing_number=request.routing_number,
-        account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
         account_holder_name=request.account_holder_name,
-    )
-    row = await store.insert_bank_account(
-        tx,
-        now,
-        **asdict(seal),
-        account_number_encrypted=vault.seal(request.account_number, seal),
+        routing_number=request.routing_number,
+        account_number_encrypted=b"",
         account_number_digest=vault.digest(request.routing_number, request.account_number),
         account_number_last4=request.account_number[-4:],
+        account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
         default_for_payouts=request.default_for_payouts or is_first,
-        status=PENDING,
         external_id=request.external_id or None,
         metadata=dict(request.metadata),
         created_by=principal.person,
-        makers=[principal.person],
+        makers=(principal.person,),
+        created_at=now,
+        updated_at=now,
     )
-    await ask_for_confirmation(tx, row, now)
-    return answer_bank_account(row)
+    encrypted = vault.seal(request.account_number, SealedFor.of(principal.org_id, account))
+    account = replace(account, account_number_encrypted=encrypted)
+    await store.insert_bank_account(tx, account)
+    await ask_for_confirmation(tx, account, now)
+    return answer_bank_account(account)
 
 
 async def update_bank_account(
@@ -98,23 +99,20 @@ async def update_bank_account(
     Raises:
         BankAccountNotFound, EtagMismatch, BankAccountNotUsable
     """
-    row = await _lock_as_read(tx, request.bank_account_id, request.etag)
-    check_usable(row, row.party_id, is_debit=True)
-    changes: dict[str, Any] = {name: getattr(request, name) for name in request.update_mask.paths}
-    if "metadata" in changes:
-        changes["metadata"] = dict(request.metadata)
-    if "external_id" in changes:
-        changes["external_id"] = request.external_id or None
-    is_redirected = changes.get("default_for_payouts", False) and not row.default_for_payouts
-    if is_redirected:
-        makers = sorted({*row.makers, current_principal().person})
-        changes |= {"status": PENDING, "confirmed_at": None, "makers": makers}
-    if any(getattr(row, name) != value for name, value in changes.items()):
-        row = await store.save_bank_account(tx, row, now, **changes)
+    before = await _lock_as_read(tx, request.bank_account_id, request.etag)
+    after, named = check_usable(before, before.party_id, is_debit=True), request.update_mask.paths
+    if "metadata" in named:
+        after = replace(after, metadata=dict(request.metadata))
+    if "external_id" in named:
+        after = replace(after, external_id=request.external_id or None)
+    if "default_for_payouts" in named:
+        after = change_default(after, is_default=request.default_for_payouts, person=current_principal().person)
+    if after != before:
+        after = await store.save_bank_account(tx, before, after, now)
     # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
-    if "default_for_payouts" in changes and row.status == PENDING:
-        await ask_for_confirmation(tx, row, now)
-    return answer_bank_account(row)
+    if "default_for_payouts" in named and after.status is BankAccountStatus.PENDING:
+        await ask_for_confirmation(tx, after, now)
+    return answer_bank_account(after)
 
 
 async def confirm_bank_account(
@@ -126,42 +124,40 @@ async def confirm_bank_account(
         BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved,
         BeneficiaryIsChecker, InsufficientUserAuthentication
     """
-    row = await store.lock_bank_account(tx, bank_account_id)
-    if row is None:
+    account = await store.lock_bank_account(tx, bank_account_id)
+    if account is None:
         raise BankAccountNotFound()
     if not await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now, note):
         return
-    if row.default_for_payouts:
-        await store.lock_default(tx, row.party_id)
-        for former in (await store.list_default_accounts(tx, [row.party_id])).values():
-            await store.save_bank_account(tx, former, now, default_for_payouts=False)
-    await store.save_bank_account(tx, row, now, status=ACTIVE, confirmed_at=now)
+    if account.default_for_payouts:
+        await store.lock_default(tx, account.party_id)
+        former = await store.lock_default_account(tx, account.party_id)
+        if former is not None:
+            await store.save_bank_account(tx, former, replace(former, default_for_payouts=False), now)
+    confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now)
+    await store.save_bank_account(tx, account, confirmed, now)
 
 
 async def delete_bank_account(
     tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime
 ) -> pb.BankAccount:
     """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
-    row = await _lock_as_read(tx, request.bank_account_id, request.etag)
-    if row.status != DELETED:
-        await BANK_ACCOUNT_APPROVALS.cancel(tx, row.bank_account_id, now)
-        row = await store.save_bank_account(tx, row, now, status=DELETED, default_for_payouts=False)
-    return answer_bank_account(row)
+    account = await _lock_as_read(tx, request.bank_account_id, request.etag)
+    if account.status is not BankAccountStatus.DELETED:
+        await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
+        retired = replace(account, status=BankAccountStatus.DELETED, default_for_payouts=False)
+        account = await store.save_bank_account(tx, account, retired, now)
+    return answer_bank_account(account)
 
 
 async def block_bank_account(
     tx: AsyncConnection, bank_account_id: str, reason: str, now: datetime, *, network_code: str | None = None
 ) -> None:
-    """The account must not be used again, for what is under way either.
-
-    A retired account stays retired, but bears the reason: retiring it must not let an attempt through.
-    """
-    row = await store.lock_bank_account(tx, bank_account_id, to_block=True)
-    if row is not None and not row.block_reason:
-        status = BLOCKED if row.status in LIVE else row.status
+    """The account must not be used again, for what is under way either."""
+    account = await store.lock_to_block(tx, bank_account_id)
+    if account is not None and not account.block_reason:
         await BANK_ACCOUNT_APPROVALS.cancel(tx, bank_account_id, now)
-        why = {"block_reason": reason, "block_network_code": network_code}
-        await store.save_bank_account(tx, row, now, status=status, **why, default_for_payouts=False)
+        await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 
 
 async def block_altered_account(tx: AsyncConnection, bank_account_id: str, transaction_id: str, now: datetime) -> None:
@@ -171,34 +167,10 @@ async def block_altered_account(tx: AsyncConnection, bank_account_id: str, trans
     await block_bank_account(tx, bank_account_id, "ALTERED", now)
 
 
-def check_usable(
-    account: sa.Row[Any] | None, party_id: str, *, is_debit: bool, field: str | None = None
-) -> sa.Row[Any]:
-    """The account, if money of the party may come from it, or go to it.
-
-    Args:
-        field: The request's field that names the account, where it has one.
-
-    Raises:
-        BankAccountNotFound: there is none, or it is another party's.
-        BankAccountNotUsable: it is blocked or retired, or money is to go to it and nobody has confirmed it.
-    """
-    if account is None or account.party_id != party_id:
-        raise BankAccountNotFound(field)
-    if not is_usable(account.status, is_debit=is_debit):
-        raise BankAccountNotUsable(
-            f"The bank account is {account.status}.",
-            fields={field: f"is {account.status}"} if field else None,
-            bank_account_id=account.bank_account_id,
-            status=account.status,
-        )
-    return account
-
-
-async def _lock_as_read(tx: AsyncConnection, bank_account_id: str, etag: str) -> sa.Row[Any]:
+async def _lock_as_read(tx: AsyncConnection, bank_account_id: str, etag: str) -> BankAccount:
     principal = current_principal()
-    row = await store.lock_bank_account(tx, bank_account_id)
-    if row is None or not principal.may_reach(row.party_id):
+    account = await store.lock_bank_account(tx, bank_account_id)
+    if account is None or not principal.may_reach(account.party_id):
         raise BankAccountNotFound()
-    check_etag(etag, build_bank_account_etag(row))
-    return row
+    check_etag(etag, account.etag)
+    return account

@@ -11,9 +11,9 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
-from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES

@@ -14,10 +14,10 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
-from services.transactions.commands.bank_accounts import check_usable
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
+from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.decisions import (
     check_may_approve,
     check_may_cancel,

@@ -26,7 +26,7 @@ from services.chassis.values.failure import Failure, make_failure, read_failure,
 from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.clients import Distributions
-from services.transactions.commands.bank_accounts import check_usable
+from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
@@ -47,7 +47,7 @@ class _Plan:
 
     item: Item
     transaction_id: str
-    account: sa.Row[Any] | None
+    account: BankAccount | None
     approval_reason: str | None
     refusal: DomainError | None
 
@@ -145,7 +145,7 @@ def _choose_account(
     return chosen, wanted.approval_reason or elsewhere
 
 
-def _find_refusal(item: Item, account_id: str | None, account: sa.Row[Any] | None) -> DomainError | None:
+def _find_refusal(item: Item, account_id: str | None, account: BankAccount | None) -> DomainError | None:
     if account is None and not account_id:
         message = "The party has no confirmed bank account for payouts."
         return NoPayoutBankAccount(message, party_id=item.party_id)

@@ -1,25 +1,115 @@
-"""When money may come from a bank account, and when it may go to it."""
+"""A bank account: how it is confirmed, blocked and retired, and when money may come from it or go to it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from services.chassis.values.etags import etag_of
+from services.chassis.values.moves import Moves
+from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
 COOL_DOWN = timedelta(hours=24)
 
-PENDING, ACTIVE, BLOCKED, DELETED = "PENDING", "ACTIVE", "BLOCKED", "DELETED"
-LIVE = frozenset({PENDING, ACTIVE})
+
+class BankAccountStatus(StrEnum):
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    BLOCKED = "BLOCKED"
+    DELETED = "DELETED"
 
 
-def is_usable(status: str, *, is_debit: bool) -> bool:
-    """Whether money may come from it, or go to it. A debit needs no second person: its bank can take it back."""
-    return status in LIVE if is_debit else status == ACTIVE
+S = BankAccountStatus
+
+LIVE = frozenset({S.PENDING, S.ACTIVE})
+BANK_ACCOUNT_MOVES: Final[Moves[BankAccountStatus]] = {
+    S.PENDING: frozenset({S.ACTIVE, S.BLOCKED, S.DELETED}),
+    # Back to PENDING where it is to become the default: a second person confirms that, too.
+    S.ACTIVE: frozenset({S.PENDING, S.BLOCKED, S.DELETED}),
+    S.BLOCKED: frozenset({S.DELETED}),
+    S.DELETED: frozenset(),
+}
 
 
-def compute_payout_start(confirmed_at: datetime | None) -> datetime | None:
-    """From when money goes to an account; None for one that is not confirmed."""
-    return None if confirmed_at is None else confirmed_at + COOL_DOWN
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankAccount:
+    bank_account_id: str
+    party_id: str
+    account_holder_name: str
+    routing_number: str
+    account_number_encrypted: bytes  # vault.py; the only copy
+    account_number_digest: str  # vault.py: the same for the same account
+    account_number_last4: str
+    account_type: str
+    default_for_payouts: bool  # of a PENDING one: it becomes the default when it is confirmed
+    status: BankAccountStatus = S.PENDING
+    block_reason: str | None = None
+    block_network_code: str | None = None
+    external_id: str | None
+    metadata: Mapping[str, str]
+    created_by: str
+    makers: tuple[str, ...]  # who made it, or changed where its money goes, in the order of their names
+    confirmed_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.bank_account_id, self.version)
+
+    @property
+    def payout_start(self) -> datetime | None:
+        """From when money goes to it; None for one that is not confirmed."""
+        return None if self.confirmed_at is None else self.confirmed_at + COOL_DOWN
+
+    def is_usable(self, *, is_debit: bool) -> bool:
+        """Whether money may come from it, or go to it. A debit needs no second person: its bank can take it back."""
+        return self.status in LIVE if is_debit else self.status is S.ACTIVE
+
+    def is_cooling_down(self, now: datetime) -> bool:
+        return self.payout_start is not None and now < self.payout_start
 
 
-def is_cooling_down(confirmed_at: datetime | None, now: datetime) -> bool:
-    return confirmed_at is not None and now < confirmed_at + COOL_DOWN
+def check_usable(
+    account: BankAccount | None, party_id: str, *, is_debit: bool, field: str | None = None
+) -> BankAccount:
+    """The account, if money of the party may come from it, or go to it.
+
+    Args:
+        field: The request's field that names the account, where it has one.
+
+    Raises:
+        BankAccountNotFound: there is none, or it is another party's.
+        BankAccountNotUsable: it is blocked or retired, or money is to go to it and nobody has confirmed it.
+    """
+    if account is None or account.party_id != party_id:
+        raise BankAccountNotFound(field)
+    if not account.is_usable(is_debit=is_debit):
+        raise BankAccountNotUsable(
+            f"The bank account is {account.status}.",
+            fields={field: f"is {account.status}"} if field else None,
+            bank_account_id=account.bank_account_id,
+            status=account.status,
+        )
+    return account
+
+
+def change_default(account: BankAccount, *, is_default: bool, person: str) -> BankAccount:
+    """One that is to be the default waits for a second person again, who is not this one."""
+    if account.default_for_payouts or not is_default:
+        return replace(account, default_for_payouts=is_default)
+    makers = tuple(sorted({*account.makers, person}))
+    return replace(account, default_for_payouts=True, status=S.PENDING, confirmed_at=None, makers=makers)
+
+
+def block(account: BankAccount, reason: str, network_code: str | None) -> BankAccount:
+    """A retired account stays retired, but bears the reason: retiring it must not let an attempt through."""
+    status = S.BLOCKED if account.status in LIVE else account.status
+    return replace(
+        account, status=status, block_reason=reason, block_network_code=network_code, default_for_payouts=False
+    )

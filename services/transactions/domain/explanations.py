@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.chassis.values.explanation import Explanation
-from services.transactions.domain.bank_accounts import compute_payout_start
+from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
 from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
@@ -62,12 +62,12 @@ def _date(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-def explain_account(status: str, created_at: datetime, confirmed_at: datetime | None, now: datetime) -> Explanation:
+def explain_account(account: BankAccount, now: datetime) -> Explanation:
     """How old a bank account is, and since when money may go to it."""
-    age_days = (now - created_at).days
-    start = compute_payout_start(confirmed_at)
+    age_days = (now - account.created_at).days
+    start = account.payout_start if account.status is BankAccountStatus.ACTIVE else None
     payable = "nobody has confirmed it" if start is None else f"money may go to it from {start:%Y-%m-%d %H:%M} UTC"
-    operands = (("status", status), ("added", _date(created_at)), ("days", str(age_days)))
+    operands = (("status", account.status), ("added", _date(account.created_at)), ("days", str(age_days)))
     return Explanation(f"Added {age_days} days ago; {payable}.", "BANK_ACCOUNT_AGE", operands, "house rule")
 
 

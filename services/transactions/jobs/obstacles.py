@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
-from services.transactions.domain.bank_accounts import is_cooling_down, is_usable
+from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.decisions import check_window
 from services.transactions.domain.refusals import BankAccountNotUsable, NotRetryable
 from services.transactions.domain.states import Status
@@ -56,7 +54,7 @@ async def postpone_cooling_payouts(
     """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
     ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_debit}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
-    cooling = {each.bank_account_id for each in accounts.values() if is_cooling_down(each.confirmed_at, now)}
+    cooling = {each.bank_account_id for each in accounts.values() if each.is_cooling_down(now)}
     ready = []
     for row in rows:
         if row.bank_account_id in cooling and not row.is_debit:
@@ -67,13 +65,13 @@ async def postpone_cooling_payouts(
 
 
 def _find_obstacle(
-    row: Transaction, account: sa.Row[Any] | None, now: datetime, refusal: DomainError | None
+    row: Transaction, account: BankAccount | None, now: datetime, refusal: DomainError | None
 ) -> Failure | None:
     """Another service refuses it by now, the account is not what it was, or the 180 days are over."""
     if refusal is not None:
         return make_failure(refusal)
     # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
-    if account is not None and not is_usable(account.status, is_debit=row.is_debit):
+    if account is not None and not account.is_usable(is_debit=row.is_debit):
         message = f"The bank account is {account.status}."
         return make_failure(BankAccountNotUsable(message, bank_account_id=row.bank_account_id, status=account.status))
     try:

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -21,9 +19,10 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
-from services.transactions.commands.bank_accounts import block_altered_account, check_usable
+from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import BankAccountNotUsable
 from services.transactions.domain.states import Status
@@ -92,7 +91,7 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
     async with dependencies.database.begin() as tx:
         earlier = await provider_payments.list_earlier_references(tx, row)
-        account: sa.Row[Any] | AccountAltered | None = None
+        account: BankAccount | AccountAltered | None = None
         if row.bank_account_id:
             try:
                 account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
@@ -119,7 +118,7 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_
         return found
 
 
-def _check_account(row: Transaction, account: sa.Row[Any] | None) -> None:
+def _check_account(row: Transaction, account: BankAccount | None) -> None:
     """Whether the account may still be used, asked whenever the provider is about to be sent an order.
 
     Raises:
@@ -132,13 +131,13 @@ def _check_account(row: Transaction, account: sa.Row[Any] | None) -> None:
 
 
 def _build_order(
-    dependencies: Dependencies, row: Transaction, account: sa.Row[Any] | None
+    dependencies: Dependencies, row: Transaction, account: BankAccount | None
 ) -> PaymentOrder | AccountAltered:
     number = ""
     if account is not None:
         vault = dependencies.vault
         try:
-            number = vault.open(account.account_number_encrypted, SealedFor.of(account))
+            number = vault.open(account.account_number_encrypted, SealedFor.of(row.org_id, account))
         except KeyMissing:  # for an operator to mend; until then nothing is decided about the account
             raise
         except VaultError:

@@ -12,45 +12,64 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, keep_sealed, seal_rows
+from services.chassis.data.rows import Row
 from services.transactions import messages
-from services.transactions.domain.bank_accounts import ACTIVE, LIVE
+from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE, BankAccount, BankAccountStatus
 from services.transactions.tables import bank_accounts
 
 _c = bank_accounts.c
 
 
-async def find_bank_account(tx: AsyncConnection, bank_account_id: str) -> sa.Row[Any] | None:
+def _read_bank_account(row: Row) -> BankAccount:
+    return read_fields(BankAccount, row, status=BankAccountStatus(row.status), makers=tuple(row.makers))
+
+
+def _list_columns(account: BankAccount) -> dict[str, Any]:
+    return list_columns(bank_accounts, account, metadata=dict(account.metadata), makers=list(account.makers))
+
+
+BANK_ACCOUNTS = Aggregate(bank_accounts, "bank_account_id", _read_bank_account, _list_columns, BANK_ACCOUNT_MOVES)
+
+
+async def find_bank_account(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
     """Raises: NotSealed."""
-    row = (await tx.execute(_select_one(bank_account_id))).one_or_none()
-    return None if row is None else check_row(tx, bank_accounts, row)
+    return await BANK_ACCOUNTS.find_sealed(tx, bank_account_id)
 
 
-async def lock_bank_account(tx: AsyncConnection, bank_account_id: str, *, to_block: bool = False) -> sa.Row[Any] | None:
-    """
-    Args:
-        to_block: Nobody uses it afterwards, so whatever it says now may be sealed.
-
-    Raises:
-        NotSealed
-    """
-    row = (await tx.execute(_select_one(bank_account_id).with_for_update(key_share=True))).one_or_none()
-    if row is not None and not to_block:
-        check_row(tx, bank_accounts, row)
-    return row
+async def lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
+    """Raises: NotSealed."""
+    return await BANK_ACCOUNTS.lock(tx, bank_account_id)
 
 
-async def list_bank_accounts(tx: AsyncConnection, bank_account_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
-    statement = sa.select(bank_accounts).where(is_mine(bank_accounts), _c.bank_account_id.in_(bank_account_ids))
-    return {row.bank_account_id: row for row in keep_sealed(tx, bank_accounts, await tx.execute(statement))}
+async def lock_to_block(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
+    """Nobody uses it afterwards, so whatever it says now may be sealed."""
+    query = BANK_ACCOUNTS.select().where(_c.bank_account_id == bank_account_id).with_for_update(key_share=True)
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else BANK_ACCOUNTS.read(row)
 
 
-async def list_default_accounts(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_bank_accounts(tx: AsyncConnection, bank_account_ids: Collection[str]) -> dict[str, BankAccount]:
+    query = BANK_ACCOUNTS.select().where(_c.bank_account_id.in_(bank_account_ids))
+    return {account.bank_account_id: account for account in await BANK_ACCOUNTS.list_sealed(tx, query)}
+
+
+async def list_default_accounts(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, BankAccount]:
     """Where each party is paid, by party."""
-    theirs = (is_mine(bank_accounts), _c.party_id.in_(party_ids))
-    statement = sa.select(bank_accounts).where(*theirs, _c.default_for_payouts, _c.status == ACTIVE)
-    return {row.party_id: row for row in keep_sealed(tx, bank_accounts, await tx.execute(statement))}
+    accounts = await BANK_ACCOUNTS.list_sealed(tx, _select_defaults(party_ids))
+    return {account.party_id: account for account in accounts}
+
+
+async def lock_default_account(tx: AsyncConnection, party_id: str) -> BankAccount | None:
+    """Where the party is paid."""
+    query = _select_defaults([party_id]).with_for_update(key_share=True)
+    return next(iter(await BANK_ACCOUNTS.list_sealed(tx, query)), None)
+
+
+def _select_defaults(party_ids: Collection[str]) -> sa.Select[Any]:
+    is_default = (_c.default_for_payouts, _c.status == BankAccountStatus.ACTIVE)
+    return BANK_ACCOUNTS.select().where(_c.party_id.in_(party_ids), *is_default)
 
 
 async def lock_default(tx: AsyncConnection, party_id: str) -> None:
@@ -73,24 +92,15 @@ async def count_owners(tx: AsyncConnection, digest: str) -> int:
     return (await tx.execute(sa.select(sa.func.count(sa.distinct(_c.party_id))).where(*same))).scalar_one()
 
 
-async def insert_bank_account(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
+async def insert_bank_account(tx: AsyncConnection, account: BankAccount) -> None:
     """Adds an account, and publishes it."""
-    statement = sa.insert(bank_accounts).values(**values, version=1, created_at=now, updated_at=now)
-    row = (await tx.execute(statement.returning(bank_accounts))).one()
-    await seal_rows(tx, bank_accounts, [row])
-    await outbox.enqueue(tx, events.BankAccountCreated(bank_account=messages.to_bank_account(row)), now=now)
-    return row
+    await BANK_ACCOUNTS.insert(tx, account)
+    event = events.BankAccountCreated(bank_account=messages.to_bank_account(account))
+    await outbox.enqueue(tx, event, now=account.created_at)
 
 
-async def save_bank_account(tx: AsyncConnection, row: sa.Row[Any], now: datetime, **changes: Any) -> sa.Row[Any]:
-    """Changes a locked account, and publishes it."""
-    statement = sa.update(bank_accounts).where(_c.org_id == row.org_id, _c.bank_account_id == row.bank_account_id)
-    values = {**changes, "version": _c.version + 1, "updated_at": now}
-    changed = (await tx.execute(statement.values(values).returning(bank_accounts))).one()
-    await seal_rows(tx, bank_accounts, [changed])
-    await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account(changed)), now=now)
-    return changed
-
-
-def _select_one(bank_account_id: str) -> sa.Select[Any]:
-    return sa.select(bank_accounts).where(is_mine(bank_accounts), _c.bank_account_id == bank_account_id)
+async def save_bank_account(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> BankAccount:
+    """Changes a locked account, and publishes it. Raises: IllegalStatusChange."""
+    saved = await BANK_ACCOUNTS.save(tx, before, after, now)
+    await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account(saved)), now=now)
+    return saved
