@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,10 +47,18 @@ def gateway(one_gateway: GatewayHarness) -> GatewayHarness:
     return one_gateway
 
 
+@pytest.fixture(scope="session")
+def chassis_template(postgres: servers.TestPostgres) -> SimpleNamespace:
+    return asyncio.run(chassis.create(postgres))
+
+
 @pytest.fixture
-async def urls(postgres: servers.TestPostgres) -> SimpleNamespace:
-    """Of a database with the chassis' own tables and two more."""
-    return await chassis.create(postgres)
+async def urls(postgres: servers.TestPostgres, chassis_template: SimpleNamespace) -> AsyncIterator[SimpleNamespace]:
+    """Of a copy of a database with the chassis' own tables and three more. All copies have the same roles."""
+    name = chassis_template.name.removeprefix("realco_")
+    copy = await servers.copy_database(postgres.admin_dsn, chassis_template, name)
+    yield copy
+    await servers.drop_databases(postgres.admin_dsn, copy.name)
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ def wanting(approvers: int, **more: int) -> ApprovalPolicy:
 
 
 @pytest.fixture
-async def desk(postgres):
-    async with chassis.opened(await chassis.create(postgres), policy=wanting(2)) as database:
+async def desk(urls):
+    async with chassis.opened(urls, policy=wanting(2)) as database:
         yield Desk(database)
 
 

@@ -35,8 +35,8 @@ from tests.support.approval_desk import CHECKER, EDITOR, MAKER, OTHER_MAKER, PAY
 
 
 @pytest.fixture
-async def desk(postgres):
-    async with chassis.opened(await chassis.create(postgres)) as database:
+async def desk(urls):
+    async with chassis.opened(urls) as database:
         yield Desk(database)
 
 

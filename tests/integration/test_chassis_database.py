@@ -19,11 +19,6 @@ from tests.support.seals import SEALS
 
 
 @pytest.fixture
-async def urls(postgres):
-    return await chassis.create(postgres)
-
-
-@pytest.fixture
 async def database(urls):
     async with chassis.opened(urls) as database:
         yield database
@@ -228,7 +223,8 @@ async def test_a_safe_database_passes_the_boot_check(database):
         ("admin_url", "SELECT 1", "is superuser"),
     ],
 )
-async def test_an_unsafe_database_is_refused_at_start(urls, role, harm, fault):
+async def test_an_unsafe_database_is_refused_at_start(postgres, role, harm, fault):
+    urls = await chassis.create(postgres)  # with roles of its own, which are harmed
     name = urls.name.removeprefix("realco_")
     names = {"name": urls.name, "app": f"{name}_app", "worker": f"{name}_worker"}
     async with chassis.as_superuser(urls) as admin:

@@ -40,8 +40,7 @@ from tests.support import chassis
         ),
     ],
 )
-async def test_every_difference_between_code_and_database_is_named(postgres, change, found):
-    urls = await chassis.create(postgres)
+async def test_every_difference_between_code_and_database_is_named(urls, change, found):
     if change is not None:
         async with chassis.as_superuser(urls) as admin:
             await admin.execute(change)
@@ -54,8 +53,7 @@ async def test_every_difference_between_code_and_database_is_named(postgres, cha
         assert [difference for difference in differences if part in difference], (part, differences)
 
 
-async def test_a_partition_is_part_of_its_table(postgres):
-    urls = await chassis.create(postgres)
+async def test_a_partition_is_part_of_its_table(urls):
     async with chassis.as_superuser(urls) as admin:
         await admin.execute(
             "DROP TABLE facts;"

@@ -32,8 +32,8 @@ class NotEnough(DomainError):
 
 
 @pytest.fixture
-async def database(postgres):
-    async with chassis.opened(await chassis.create(postgres)) as database:
+async def database(urls):
+    async with chassis.opened(urls) as database:
         with acting_as(chassis.ADMIN):
             yield database
 

@@ -17,8 +17,8 @@ COUNT = 23
 
 
 @pytest.fixture
-async def database(postgres):
-    async with chassis.opened(await chassis.create(postgres)) as database:
+async def database(urls):
+    async with chassis.opened(urls) as database:
         with acting_as(chassis.ADMIN):
             async with database.begin() as tx:
                 rows = [{"org_id": "org_1", "note_id": f"n{number:02}"} for number in range(COUNT)]

@@ -107,8 +107,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(postgres):
-    async with chassis.opened(await chassis.create(postgres)) as database:
+async def desk(urls):
+    async with chassis.opened(urls) as database:
         yield Desk(database)
 
 

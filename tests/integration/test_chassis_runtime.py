@@ -131,9 +131,8 @@ async def make_streams(nats_url: str) -> None:
     await client.close()
 
 
-async def test_a_service_serves_counts_and_leaves_politely(tmp_path, postgres, nats_url):
+async def test_a_service_serves_counts_and_leaves_politely(tmp_path, urls, nats_url):
     await make_streams(nats_url)
-    urls = await chassis.create(postgres)
     async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
         await chassis.until(running.healthy)
         assert await running.place("a") == "a"
@@ -200,9 +199,8 @@ async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
             assert status == 0
 
 
-async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_path, postgres, nats_url):
+async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_path, urls, nats_url):
     await make_streams(nats_url)
-    urls = await chassis.create(postgres)
     async with service(tmp_path, urls, nats_url) as running:
         await chassis.until(running.healthy)
         client = await nats.connect(nats_url)
@@ -223,9 +221,8 @@ async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_
     assert fault["faults"] == ["is missing"]
 
 
-async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_anew(tmp_path, postgres, nats_url):
+async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_anew(tmp_path, urls, nats_url):
     await make_streams(nats_url)
-    urls = await chassis.create(postgres)
     async with service(tmp_path, urls, nats_url) as running:
         await chassis.until(running.healthy)
         await running.place("fatal")
@@ -247,8 +244,7 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
         ({"NATS_URL": "nats://127.0.0.1:1", "SECRETS_DIR": ""}, "missing: DATABASE_URL"),
     ],
 )
-async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, postgres, nats_url, changes, said):
-    urls = await chassis.create(postgres)
+async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, urls, nats_url, changes, said):
     async with service(tmp_path, urls, nats_url, **changes) as running:
         out, err = await asyncio.wait_for(running.process.communicate(), 60)
         assert running.process.returncode == 2
@@ -256,8 +252,7 @@ async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, postgre
         assert "Traceback" not in err.decode() + out.decode()
 
 
-async def test_a_service_refuses_to_run_as_the_owner_of_its_tables(tmp_path, postgres, nats_url):
-    urls = await chassis.create(postgres)
+async def test_a_service_refuses_to_run_as_the_owner_of_its_tables(tmp_path, urls, nats_url):
     async with service(
         tmp_path, SimpleNamespace(app_url=urls.owner_url, worker_url=urls.worker_url), nats_url
     ) as running:

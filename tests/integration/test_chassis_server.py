@@ -204,8 +204,8 @@ async def test_a_database_that_is_away_is_not_our_fault(call, servicer):
     await nowhere.dispose()
 
 
-async def test_time_runs_out_for_the_caller_and_for_the_database_alike(call, servicer, postgres):
-    async with chassis.opened(await chassis.create(postgres)) as database:
+async def test_time_runs_out_for_the_caller_and_for_the_database_alike(call, servicer, urls):
+    async with chassis.opened(urls) as database:
         ended = []
 
         async def ask(request):

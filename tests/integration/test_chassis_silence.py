@@ -6,7 +6,6 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -20,11 +19,6 @@ from tests.support.seals import SEALS
 from tests.support.silent import SilentWay, silent_way
 
 SECONDS = 0.5
-
-
-@pytest.fixture
-async def urls(postgres) -> SimpleNamespace:
-    return await chassis.create(postgres)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from services.chassis.data.database import Database
 from services.chassis.data.urls import engine_of
-from tests.support import chassis, servers
+from tests.support import chassis
 from tests.support.seals import SEALS
 
 
@@ -103,13 +103,12 @@ async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) ->
     ],
 )
 async def test_a_url_says_whether_a_connection_is_encrypted(
-    postgres: servers.TestPostgres,
+    urls: SimpleNamespace,
     certificates: SimpleNamespace,
     sslmode: str,
     certificate: str | None,
     secure: bool,
 ) -> None:
-    urls = await chassis.create(postgres)
     async with serving(certificates, urls) as (server, moved):
         query = f"?sslmode={sslmode}" + (f"&sslrootcert={getattr(certificates, certificate)}" if certificate else "")
         database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis", SEALS)
@@ -125,9 +124,8 @@ async def test_a_url_says_whether_a_connection_is_encrypted(
 
 
 async def test_a_server_with_another_certificate_is_not_believed(
-    postgres: servers.TestPostgres, certificates: SimpleNamespace
+    urls: SimpleNamespace, certificates: SimpleNamespace
 ) -> None:
-    urls = await chassis.create(postgres)
     async with serving(certificates, urls) as (server, moved):
         query = f"?sslmode=verify-full&sslrootcert={certificates.wrong}"
         database = Database(moved(urls.app_url) + query, moved(urls.worker_url) + query, "chassis", SEALS)
