@@ -1,4 +1,7 @@
-"""One running instance, shared by the stories of a worker: all processes, real PostgreSQL and NATS, loopback."""
+"""One running instance, shared by the stories of a worker: all processes, real PostgreSQL and NATS, loopback.
+
+It ends with the last story, so that it takes no time from the tests that follow.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from tests.e2e.organization import Organization
 from tests.e2e.providers import STRIPE_SECRET, Plaid
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plaid() -> Iterator[Plaid]:
     with Plaid().serving() as serving:
         yield serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def instance(tmp_path_factory: pytest.TempPathFactory, plaid: Plaid) -> Iterator[Instance]:
     environment = {
         "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
@@ -38,7 +41,7 @@ def org(instance: Instance) -> Iterator[Organization]:
     fresh.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def targets(instance: Instance) -> Iterator[Targets]:
     """One of everything, for the tests that try to do wrong to it."""
     org, foreign = Organization(instance), Organization(instance)
