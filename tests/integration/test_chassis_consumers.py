@@ -24,7 +24,7 @@ from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
 from tests.support.chassis_events import emit
 from tests.support.event_keys import event_key, signed
-from tests.support.inbox import consuming, dead_letters
+from tests.support.inbox import CHECK_SECONDS, consuming, dead_letters
 
 EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
 
@@ -109,16 +109,16 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
     assert await chassis.note_ids(database) == ["good"]
 
     clock = FakeClock(chassis.NOW)
-    first = await replay(database, js, inbox.subscription, inbox.keys, clock)
+    first = await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)
     assert (first.applied, len(first.failed)) == (0, 1)
 
     async def again() -> bool:  # what failed is offered again after some seconds
-        result = await replay(database, js, inbox.subscription, inbox.keys, clock)
+        result = await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)
         return result.applied == 1
 
     await chassis.until(again, seconds=30)
     assert await chassis.note_ids(database) == ["bad", "good"]
-    assert (await replay(database, js, inbox.subscription, inbox.keys, clock)).failed == []
+    assert (await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)).failed == []
 
 
 def test_a_replay_for_nobody_says_whom_there_is():
@@ -202,7 +202,7 @@ async def test_what_no_service_of_ours_told_is_set_aside_unread(database, js, in
 async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, inbox):
     letter = {"realco-subject": GOOD, "ce-id": EVENT_ID}
     await js.publish(f"{DEAD_LETTER_PREFIX}{inbox.durable}", BODY, headers=letter)
-    again = await replay(database, js, inbox.subscription, inbox.keys, FakeClock(chassis.NOW))
+    again = await replay(database, js, inbox.subscription, inbox.keys, FakeClock(chassis.NOW), CHECK_SECONDS)
     assert (again.applied, len(again.failed)) == (0, 1)
     assert inbox.seen == []
 

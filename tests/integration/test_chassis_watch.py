@@ -13,7 +13,6 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.provision import provision
 from services.chassis.data.positions import find_position
 from services.chassis.events import streams, watch
-from services.chassis.events.durables import ACK_WAIT_SECONDS
 from services.chassis.events.relay import run_relay
 from services.chassis.events.watch import Watch
 from tests.support import chassis
@@ -89,10 +88,10 @@ async def test_what_passed_a_wrong_consumer_is_handled_once_it_is_mended(databas
     assert await provision_again(js, inbox) == []
 
 
-async def test_what_a_filter_hid_for_a_moment_is_missed_with_the_next_event(database, js, inbox, monkeypatch):
-    async with consuming(database, js, inbox):
-        await handle_and_tell(database, js, inbox, "before")
-        monkeypatch.setattr(watch, "CHECK_SECONDS", 60)  # no look at the consumer sees it
+async def test_what_a_filter_hid_for_a_moment_is_missed_with_the_next_event(database, js, inbox):
+    async with consuming(database, js, inbox, check_seconds=60):  # no look at the consumer sees it
+        await publish(database, "before")
+        await chassis.until(lambda: inbox.order == ["before"])
         right = (await js.consumer_info("ESCROW", inbox.durable)).config
         await hear_something_else(js, inbox, database)
         elsewhere = ELSEWHERE.replace(">", f"{inbox.org}._")
@@ -100,7 +99,7 @@ async def test_what_a_filter_hid_for_a_moment_is_missed_with_the_next_event(data
         await chassis.until(lambda: "went on to" in str(inbox.faults), seconds=NOTICED_SECONDS)
         await js.add_consumer("ESCROW", right)
         assert inbox.order == ["before"]
-        monkeypatch.undo()
+    async with consuming(database, js, inbox):
         await chassis.until(lambda: is_mended(js, inbox))
         await publish(database, "after")
         await chassis.until(lambda: inbox.order == ["before", "passed", "after"])
@@ -124,9 +123,7 @@ async def test_what_somebody_else_acknowledged_is_handled_when_it_was_noticed_an
 async def test_what_somebody_else_keeps_is_noticed_and_handled_once_the_consumer_is_made_anew(
     database, js, inbox, monkeypatch
 ):
-    monkeypatch.setattr(
-        watch, "KEPT_SECONDS", ACK_WAIT_SECONDS + 1
-    )  # no message of a process that died is away so long
+    monkeypatch.setattr(watch, "KEPT_SECONDS", 1)  # nobody of ours died and has it still
     thief = await js.pull_subscribe_bind(inbox.durable, stream="ESCROW")
     async with running(run_relay, database, js, "escrow", event_key()):
         await publish(database, "kept")
@@ -138,7 +135,7 @@ async def test_what_somebody_else_keeps_is_noticed_and_handled_once_the_consumer
             await asyncio.sleep(0.5)
 
     async with consuming(database, js, inbox), running(keep):
-        await chassis.until(lambda: inbox.faults, seconds=ACK_WAIT_SECONDS + 8)
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
         assert "to nobody of ours" in str(inbox.faults)
         await chassis.until(lambda: is_mended(js, inbox))
         await chassis.until(lambda: inbox.order == ["kept"])

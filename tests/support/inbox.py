@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
+from nats.js.errors import NotFoundError
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.events.consumer import Delivery, Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKeys
-from services.chassis.events.stored import DEAD_LETTER_PREFIX
+from services.chassis.events.stored import DEAD_LETTER_PREFIX, DEAD_LETTERS
 from services.chassis.events.stream_watch import Faults
 from services.chassis.values.clock import FakeClock
 from tests.support import chassis
@@ -42,12 +43,17 @@ class Inbox:
         self.order.append(event.hold.hold_id)
 
 
+# A test does not wait as long as a service for what it looks at now and then.
+CHECK_SECONDS = 0.2
+
+
 @asynccontextmanager
-async def consuming(database, js, inbox, work_due=None):
+async def consuming(database, js, inbox, work_due=None, check_seconds=CHECK_SECONDS):
     async def run(stop):
         clock = FakeClock(chassis.NOW)
+        due = work_due or asyncio.Event()
         await run_subscription(
-            database, js, inbox.subscription, inbox.keys, clock, stop, work_due or asyncio.Event(), inbox.faults
+            database, js, inbox.subscription, inbox.keys, clock, stop, due, inbox.faults, check_seconds
         )
 
     async with running(run_relay, database, js, "escrow", event_key()), running(run):
@@ -56,13 +62,10 @@ async def consuming(database, js, inbox, work_due=None):
 
 async def dead_letters(js, inbox) -> list:
     """All there are for this consumer, without taking them."""
-    subject = f"{DEAD_LETTER_PREFIX}{inbox.durable}"
-    subscription = await js.subscribe(subject, ordered_consumer=True)
-    found = []
-    try:
-        while True:
-            found.append(await subscription.next_msg(timeout=0.3))
-    except TimeoutError:
-        return found
-    finally:
-        await subscription.unsubscribe()
+    subject, found, sequence = f"{DEAD_LETTER_PREFIX}{inbox.durable}", [], 0
+    while True:
+        try:
+            found.append(await js.get_msg(DEAD_LETTERS.name, sequence + 1, subject, next=True))
+        except NotFoundError:
+            return found
+        sequence = found[-1].seq

@@ -110,18 +110,20 @@ async def run_subscription(
     stop: asyncio.Event,
     work_due: asyncio.Event,
     faults: Faults,
+    check_seconds: float = CHECK_SECONDS,
 ) -> None:
     """Handles events until `stop` is set, through restarts of PostgreSQL and NATS.
 
     Args:
         work_due: Set after each event.
         faults: What is wrong with its consumers, as long as it is.
+        check_seconds: How often its consumers are compared with what they have to be.
     """
     consumer = _Consumer(database, js, subscription, keys, clock, stop, work_due)
     async with asyncio.TaskGroup() as group:
         for stream, subjects in subscription.subjects_by_stream().items():
             name = f"consumer:{subscription.durable}:{stream}"
-            watch = Watch(database, js, subscription.durable, stream, subjects, faults)
+            watch = Watch(database, js, subscription.durable, stream, subjects, faults, check_seconds)
             group.create_task(repeat_work(name, stop, partial(consumer.consume, stream, watch)))
 
 
@@ -187,10 +189,10 @@ class _Consumer:
     async def consume(self, stream: str, watch: Watch) -> None:
         stopping = asyncio.ensure_future(self.stop.wait())
         try:
-            async with streams.Pull(self.js, stream, self.subscription.durable) as pull:
+            async with streams.Pull(self.js, stream, self.subscription.durable, watch.check_seconds) as pull:
                 while not self.stop.is_set():
                     if not await watch.is_sound():
-                        await wait_for_any(self.stop, seconds=CHECK_SECONDS)
+                        await wait_for_any(self.stop, seconds=watch.check_seconds)
                         continue
                     coming = asyncio.ensure_future(pull.next())
                     await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -26,6 +26,7 @@ from services.chassis.values.clock import Clock, clock_from
 from services.chassis.values.errors import BootError
 
 _COMES_AGAIN_SECONDS = 5
+_QUIET_SECONDS = 2.0
 
 
 @dataclass
@@ -38,12 +39,17 @@ class Replayed:
 
 
 async def replay(
-    database: Database, js: JetStreamContext, subscription: Subscription, keys: EventKeys, clock: Clock
+    database: Database,
+    js: JetStreamContext,
+    subscription: Subscription,
+    keys: EventKeys,
+    clock: Clock,
+    quiet_seconds: float = _QUIET_SECONDS,
 ) -> Replayed:
-    """Handles every waiting dead letter of the consumer once, oldest first."""
+    """Handles every waiting dead letter of the consumer once, oldest first, until none comes for `quiet_seconds`."""
     result = Replayed()
     seen: set[int] = set()
-    async with streams.Pull(js, DEAD_LETTERS.name, subscription.durable) as pull:
+    async with streams.Pull(js, DEAD_LETTERS.name, subscription.durable, quiet_seconds) as pull:
         while (message := await pull.next()) is not None:
             sequence = message.metadata.sequence.stream
             if sequence in seen:  # it failed in this run and came again: the rest has been seen too

@@ -29,7 +29,6 @@ from services.chassis.values.errors import BootError
 EVENTS_ACCOUNT = "EVENTS"
 MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
-_PULL_SECONDS = 2.0
 
 
 def area_of(event_type: str) -> str:
@@ -193,8 +192,9 @@ async def has_stored(js: JetStreamContext, stream: str, sequence: int, message: 
 class Pull:
     """Messages of a durable consumer that the provisioner made, one by one, in the order the stream has them."""
 
-    def __init__(self, js: JetStreamContext, stream: str, durable: str) -> None:
-        self._js, self._stream, self._durable = js, stream, durable
+    def __init__(self, js: JetStreamContext, stream: str, durable: str, seconds: float) -> None:
+        """`seconds`: how long `next` waits for a message."""
+        self._js, self._stream, self._durable, self._seconds = js, stream, durable, seconds
 
     async def __aenter__(self) -> Pull:
         self._subscription = await self._js.pull_subscribe_bind(self._durable, stream=self._stream)
@@ -205,13 +205,13 @@ class Pull:
             await self._subscription.unsubscribe()
 
     async def next(self) -> Msg | None:
-        """The next message; None when there was none for about two seconds.
+        """The next message; None when there was none for so long.
 
         Raises:
             APIError: the consumer is not there.
         """
         try:
-            [message] = await self._subscription.fetch(1, timeout=_PULL_SECONDS)
+            [message] = await self._subscription.fetch(1, timeout=self._seconds)
         except TimeoutError:
             return None
         return message

@@ -42,11 +42,13 @@ class Watch:
         stream: str,
         subjects: Sequence[str],
         faults: Faults,
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
         self._database, self._js = database, js
         self._durable, self._stream = durable, stream
         self._wanted = configuration(durable, subjects)
         self._faults = faults
+        self.check_seconds = check_seconds
         self._title = f"{stream}.{durable}"
         self._checked_at = float("-inf")
         self._is_known = self._is_left_to_newer = False
@@ -55,7 +57,7 @@ class Watch:
 
     async def is_sound(self) -> bool:
         """Whether messages may be taken: as it was found when it could last be asked about."""
-        if time.monotonic() - self._checked_at >= CHECK_SECONDS:
+        if time.monotonic() - self._checked_at >= self.check_seconds:
             self._is_known = await self._check() or self._is_known
         at_fault = self._faults.keys() & {self._title, self._stream, DEAD_LETTERS.name}
         return self._is_known and not at_fault and not self._is_left_to_newer
