@@ -12,7 +12,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import limits
 from limits.aio.storage import MemoryStorage
@@ -32,7 +32,8 @@ _NAMES_HELD_MAX = 20_000
 
 _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 _Number = Annotated[int, Field(strict=True, ge=1, le=_NUMBER_MAX)]
-_MESSAGE = TypeAdapter(dict[Kind, dict[_Digest, _Number]])
+_MESSAGE = TypeAdapter(dict[str, Any])
+_NUMBERS = TypeAdapter(dict[_Digest, _Number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Counters:
         untold, self._untold = self._untold, Counter()
         if not untold:
             return None
-        message: dict[Kind, dict[str, int]] = {}
+        message: dict[str, dict[str, int]] = {}
         for (kind, digest), number in untold.most_common(_NAMES_MAX):
             message.setdefault(kind, {})[digest] = min(number, _NUMBER_MAX)
         return _MESSAGE.dump_json(message)
@@ -97,13 +98,16 @@ class Counters:
     async def add(self, message: bytes) -> None:
         """Adds what another gateway counted, even beyond the rate: it has admitted it.
 
+        What this release does not count is left out: gateways of two run side by side while one replaces the other.
+
         Raises:
             ValueError: it is no such message.
         """
         if len(message) > _BYTES_MAX:
             raise ValueError("more bytes than such a message has")
-        for kind, numbers in _MESSAGE.validate_json(message).items():
-            rate = self._rates[kind]
+        told = _MESSAGE.validate_json(message)
+        known = [(rate, _NUMBERS.validate_python(told[kind])) for kind, rate in self._rates.items() if kind in told]
+        for rate, numbers in known:
             seconds = rate.get_expiry()
             for digest, number in numbers.items():
                 # As the limiter's own `hit` does, which would not go beyond the rate.

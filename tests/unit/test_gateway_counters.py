@@ -37,6 +37,14 @@ async def test_what_one_gateway_counted_is_taken_from_the_rate_at_another():
     assert (await left(one, "ann"), await one.count("principal", "ann", 1)) == (0, False)
 
 
+async def test_what_a_gateway_of_another_release_counts_besides_is_left_out():
+    one, other = counters(), counters()
+    await one.count("principal", "ann", 60)
+    told = json.loads(one.take_untold())
+    await other.add(json.dumps({"tomorrow": {"a": ["new form"]}, **told}).encode())
+    assert await left(other, "ann") == 40
+
+
 async def test_what_was_refused_is_told_to_nobody():
     one = counters(rate_per_principal="10/hour")
     assert [await one.count("principal", "ann", 9) for _ in range(2)] == [True, False]
@@ -84,7 +92,6 @@ NAME = "0" * 32
         b"[" * 60_000,
         [],
         {"principal": 5},
-        {"unheard": {NAME: 1}},
         {"principal": {"ann": 1}},
         {"principal": {NAME + "0": 1}},
         {"principal": {NAME: 0}},
