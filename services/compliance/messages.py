@@ -195,7 +195,7 @@ def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
 
 
 def to_approval_rule(rule: ApprovalRule) -> parties_pb2.Me.ApprovalRule:
-    amount = Money(rule.amount_minor_from, rule.currency) if rule.amount_minor_from and rule.currency else None
+    amount = Money(rule.amount_minor_from, rule.currency_code) if rule.amount_minor_from and rule.currency_code else None
     return parties_pb2.Me.ApprovalRule(
         kinds=sorted(rule.kinds or ()),
         amount_from=None if amount is None else to_money(amount),

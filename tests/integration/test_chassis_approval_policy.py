@@ -25,7 +25,7 @@ THIRD = OTHER_MAKER
 
 
 def wanting(approvers: int, **more: int) -> ApprovalPolicy:
-    rule = ApprovalRule(currency="USD", amount_minor_from=500, approvers_needed=approvers, **more)
+    rule = ApprovalRule(currency_code="USD", amount_minor_from=500, approvers_needed=approvers, **more)
     return ApprovalPolicy(organizations={MAKER.org_id: (rule,)})
 
 

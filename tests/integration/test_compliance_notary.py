@@ -185,7 +185,11 @@ async def test_two_persons_who_ask_for_the_same_may_approve_what_the_other_asked
 # What moves is worth 1.00: a cent more is a movement of another size.
 RULES = ApprovalPolicy(
     organizations={
-        ORG: (ApprovalRule(kinds={"APPROVE_DISTRIBUTION"}, currency="USD", amount_minor_from=100, approvers_needed=2),)
+        ORG: (
+            ApprovalRule(
+                kinds={"APPROVE_DISTRIBUTION"}, currency_code="USD", amount_minor_from=100, approvers_needed=2
+            ),
+        )
     }
 )
 

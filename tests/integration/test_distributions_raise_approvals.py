@@ -63,7 +63,7 @@ async def test_where_the_rules_want_two_to_approve_a_closing_the_notary_hears_bo
     service: DistributionsHarness,
 ) -> None:
     offering = await full_offering(service)
-    rule = ApprovalRule(kinds={"CLOSE_OFFERING"}, currency="USD", amount_minor_from=150_00, approvers_needed=2)
+    rule = ApprovalRule(kinds={"CLOSE_OFFERING"}, currency_code="USD", amount_minor_from=150_00, approvers_needed=2)
     service.database.policy = ApprovalPolicy(all_organizations=(rule,))
     approval = await ask_to_close(service, offering)
     first = await service.grant(approval, "admin-2")

@@ -32,12 +32,12 @@ CLOSE, KYC = "CLOSE_OFFERING", "REVIEW_COMPLIANCE_CHECK"
 POLICY = ApprovalPolicy.model_validate(
     {
         "all_organizations": [
-            {"currency": "USD", "amount_minor_from": 100_000_00, "approvers_needed": 2, "valid_for_hours": 48},
+            {"currency_code": "USD", "amount_minor_from": 100_000_00, "approvers_needed": 2, "valid_for_hours": 48},
             {"kinds": [KYC], "strong_sign_in_seconds_max": 300},
         ],
         "organizations": {
             ORG: [
-                {"kinds": [CLOSE], "currency": "USD", "amount_minor_from": 1_000_000_00, "approvers_needed": 3},
+                {"kinds": [CLOSE], "currency_code": "USD", "amount_minor_from": 1_000_000_00, "approvers_needed": 3},
                 {"kinds": [CLOSE, KYC], "valid_for_hours": 72, "strong_sign_in_seconds_max": 600},
                 {"approvers_needed": 1},
             ]
@@ -99,9 +99,9 @@ def test_without_rules_one_other_person_decides_within_seven_days() -> None:
         ),
         ({"all_organizations": [{"kinds": []}]}, "kinds: "),
         ({"organizations": {ORG: [{"kinds": [CLOSE, "CLOSE_OFERING"]}]}}, "CLOSE_OFERING is no kind of approval"),
-        ({"all_organizations": [{"amount_minor_from": 5}]}, "currency and amount_minor_from stand there both"),
-        ({"all_organizations": [{"currency": "USD"}]}, "currency and amount_minor_from stand there both"),
-        ({"all_organizations": [{"currency": "usd", "amount_minor_from": 5}]}, "usd is no currency"),
+        ({"all_organizations": [{"amount_minor_from": 5}]}, "currency_code and amount_minor_from stand there both"),
+        ({"all_organizations": [{"currency_code": "USD"}]}, "currency_code and amount_minor_from stand there both"),
+        ({"all_organizations": [{"currency_code": "usd", "amount_minor_from": 5}]}, "usd is no currency"),
         ({"organizations": {"*": []}}, "'*' is no name of an organization"),
     ],
     ids=str,

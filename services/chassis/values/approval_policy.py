@@ -43,13 +43,13 @@ class ApprovalRule(BaseModel):
 
     Args:
         kinds: Those of these kinds; None: of any.
-        currency, amount_minor_from: Those that move at least this much; None: whatever they move.
+        currency_code, amount_minor_from: Those that move at least this much; None: whatever they move.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kinds: Annotated[frozenset[str], Field(min_length=1)] | None = None
-    currency: str | None = None
+    currency_code: str | None = None
     amount_minor_from: Annotated[int, Field(ge=1, lt=1 << 63)] | None = None
     approvers_needed: Annotated[int, Field(ge=1, le=APPROVERS_MAX)] = 1
     strong_sign_in_seconds_max: Annotated[int, Field(ge=1)] | None = None
@@ -57,10 +57,12 @@ class ApprovalRule(BaseModel):
 
     @model_validator(mode="after")
     def _has_an_amount_or_none(self) -> Self:
-        if (self.currency is None) != (self.amount_minor_from is None):
-            raise ValueError("an amount is of a currency: currency and amount_minor_from stand there both, or neither")
-        if self.currency is not None and self.currency not in MINOR_DIGITS:
-            raise ValueError(f"{self.currency} is no currency of ISO 4217")
+        if (self.currency_code is None) != (self.amount_minor_from is None):
+            raise ValueError(
+                "an amount is of a currency: currency_code and amount_minor_from stand there both, or neither"
+            )
+        if self.currency_code is not None and self.currency_code not in MINOR_DIGITS:
+            raise ValueError(f"{self.currency_code} is no currency of ISO 4217")
         return self
 
     def matches(self, kind: str, amounts: Iterable[Money]) -> bool:
@@ -68,7 +70,9 @@ class ApprovalRule(BaseModel):
             return False
         if self.amount_minor_from is None:
             return True
-        return any(each.currency == self.currency and each.amount_minor >= self.amount_minor_from for each in amounts)
+        return any(
+            each.currency == self.currency_code and each.amount_minor >= self.amount_minor_from for each in amounts
+        )
 
 
 class ApprovalPolicy(BaseModel):
