@@ -148,7 +148,7 @@ _SAID = {
     "page_token": "The next_page_token or previous_page_token of an answer to the same query.",
     "order": "Newest first if not set.",
     "validate_only": (
-        "True: only says what the answer would be. Nothing is done, and the key stays free.",
+        "True: only says what the answer would be. Nothing is done, and the idempotency key stays free.",
         "True: only says what the answer would be. Nothing is counted.",  # where there is no key
     ),
     "ids": "Only these, if set.",
@@ -253,8 +253,8 @@ def test_a_key_and_an_etag_are_said_in_the_same_words():
     for field in fields_of_calls():
         text, optional = comments[field.full_name], behaviors(field) == []
         if field.GetOptions().Extensions[http_pb2.header] == "Idempotency-Key":  # type: ignore[index]
-            again = "Client-chosen key; a retry with the same value returns the first answer."
-            said = text == ("Client-chosen key; optional here." if optional else again)
+            again = "Idempotency key, chosen by the client; a retry with the same value returns the first answer."
+            said = text == ("Idempotency key, chosen by the client; optional here." if optional else again)
         elif field.GetOptions().Extensions[http_pb2.header] == "If-Match":  # type: ignore[index]
             sure = ", if you want to be sure" if optional else ""
             wanted = (
