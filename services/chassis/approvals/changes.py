@@ -65,14 +65,14 @@ class ApprovalEvents:
             approvers_needed=terms.approvers_needed,
         )
         await records.insert_approval(tx, approval)
-        await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval, now)), now=now)
+        await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval
 
     async def save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
         """The next version of a locked one."""
         saved = replace(approval, version=approval.version + 1, updated_at=now)
         await records.save_approval(tx, saved, due_at=due_at)
-        await outbox.enqueue(tx, self.updated(approval=messages.to_listed_approval(saved, now)), now=now)
+        await outbox.enqueue(tx, self.updated(approval=messages.to_listed_approval(saved)), now=now)
         return saved
 
     async def approve(

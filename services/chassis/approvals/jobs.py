@@ -52,4 +52,4 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
                         await approvals.expire(tx, approval_id, now)
         return sum(map(len, due.values()))
 
-    return [Job("resume_approvals", resume, 5.0), Job("expire_approvals", expire, 60.0)]
+    return [Job("resume_approvals", resume, 5.0), Job("expire_approvals", expire, 0.5)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Literal
 
 from google.protobuf.message import Message
@@ -13,7 +12,7 @@ from realco.type.v1 import approval_pb2 as pb
 from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
 from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
 from services.chassis.spelling.json_writer import writer_of
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Status, write_content
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, write_content
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
 
@@ -75,14 +74,14 @@ def _spell(message: Message) -> dict[str, Any]:
 
 
 def to_approval(
-    approval: Approval, now: datetime, details: ApprovalDetails | None = None, allowed_actions: Sequence[str] = ()
+    approval: Approval, details: ApprovalDetails | None = None, allowed_actions: Sequence[str] = ()
 ) -> pb.Approval:
     """As a caller reads it.
 
     Args:
         details: What stands for and against it now, where that is asked for.
     """
-    answer = to_listed_approval(approval, now)
+    answer = to_listed_approval(approval)
     answer.MergeFrom(pb.Approval(content=approval.content, result=approval.result))
     answer.beneficiary_party_ids.extend(sorted(approval.beneficiary_party_ids))
     answer.comments.extend(
@@ -112,13 +111,13 @@ def _to_change(change: Change) -> pb.Approval.Change:
     )
 
 
-def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
+def to_listed_approval(approval: Approval) -> pb.Approval:
     """As a list has it: without its content and what people wrote beside it, of which there may be much."""
     return pb.Approval(
         approval_id=approval.approval_id,
         kind=approval.kind,
         summary=approval.summary,
-        status=approval.status_at(now).value,
+        status=approval.status.value,
         resource_id=approval.resource_id,
         scope_id=approval.scope_id,
         amount=to_money(approval.amount) if approval.amount else None,
@@ -140,7 +139,3 @@ def to_listed_approval(approval: Approval, now: datetime) -> pb.Approval:
         failure=None if approval.failure is None else to_failure(approval.failure),
         etag=etag_of(approval.approval_id, approval.version),
     )
-
-
-def is_open(approval: Approval, now: datetime) -> bool:
-    return approval.status_at(now) is Status.PENDING

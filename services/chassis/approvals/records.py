@@ -196,13 +196,10 @@ def having(
     amount_minor_from: int | None,
     now: datetime,
 ) -> list[sa.ColumnElement[bool]]:
-    """The conditions of a list. EXPIRED is what nobody decided in time, written down or not."""
+    """The conditions of a list."""
     found: list[sa.ColumnElement[bool]] = []
     if statuses:
-        status = sa.case(
-            (sa.and_(_c.status == Status.PENDING, _c.expires_at <= now), Status.EXPIRED.value), else_=_c.status
-        )
-        found.append(status.in_(statuses))
+        found.append(_c.status.in_(statuses))
     if kinds:
         found.append(_c.kind.in_(kinds))
     if ids:

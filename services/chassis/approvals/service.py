@@ -49,7 +49,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             approval = await records.find_approval(tx, current_principal().org_id, request.approval_id)
             if approval is None:
                 raise ApprovalNotFound()
-            answer = messages.to_approval(approval, now)
+            answer = messages.to_approval(approval)
             await add_versions(tx, answer)
         shown = await self._show(approval, now)
         shown.aggregate_version = answer.aggregate_version
@@ -79,7 +79,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         ) -> approval_pb2.Approval:
             approval = await self._approvals.approve(tx, request, parties, now)
             approved[:] = [approval]
-            return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
+            return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
 
         if read is not None and not request.validate_only:
             await self._approvals.witness(
@@ -139,7 +139,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
         async def write(tx: AsyncConnection, request: M, now: datetime) -> approval_pb2.Approval:
             approval = await command(tx, request, now)
-            return messages.to_approval(approval, now, None, self._approvals.list_actions(approval, now))
+            return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
 
         return write
 
@@ -169,11 +169,11 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
         cut = await read_list(tx, request, query, c.created_at, c.approval_id)
         return pb.ListApprovalsResponse(
-            approvals=[messages.to_listed_approval(records.to_approval(row), now) for row in cut.rows],
+            approvals=[messages.to_listed_approval(records.to_approval(row)) for row in cut.rows],
             next_page_token=cut.next_page_token,
             previous_page_token=cut.previous_page_token,
         )
 
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
         details = await self._approvals.describe(approval, now)
-        return messages.to_approval(approval, now, details, self._approvals.list_actions(approval, now))
+        return messages.to_approval(approval, details, self._approvals.list_actions(approval, now))

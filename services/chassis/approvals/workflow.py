@@ -121,8 +121,9 @@ class Approvals:
         content = self._write_content(kind, request, details)
         # Who asks again without a key means what waits already.
         before = None if keys_of(request) else await self._find_asked(tx, kind.name, content)
-        approval = before or await self._events.insert(tx, kind.name, content, details, now)
-        shown = messages.to_approval(approval, now, details, self.list_actions(approval, now))
+        if before is None or not before.is_open_at(now):
+            before = await self._events.insert(tx, kind.name, content, details, now)
+        shown = messages.to_approval(before, details, self.list_actions(before, now))
         return kind.answer_type(approval=shown)
 
     async def _find_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
@@ -176,7 +177,7 @@ class Approvals:
 
     async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails | None:
         """What a person who decides has to know now; None where there is nothing to decide any more."""
-        if not messages.is_open(approval, now):
+        if not approval.is_open_at(now):
             return None
         try:
             if (resource := self._resources.get(approval.kind)) is not None:
@@ -189,7 +190,7 @@ class Approvals:
     def list_actions(self, approval: Approval, now: datetime) -> list[str]:
         """What the caller may do with it, as far as rows can tell: for whom a checker acts is asked at the decision."""
         principal = current_principal()
-        if not messages.is_open(approval, now) or not rule_of(_APPROVE).admits(principal):
+        if not approval.is_open_at(now) or not rule_of(_APPROVE).admits(principal):
             return []
         if principal.person in approval.makers:
             return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]

@@ -168,6 +168,10 @@ class Approval:
         is_over = self.expires_at is not None and now >= self.expires_at
         return Status.EXPIRED if self.status is Status.PENDING and is_over else self.status
 
+    def is_open_at(self, now: datetime) -> bool:
+        """Whether somebody may decide it."""
+        return self.status_at(now) is Status.PENDING
+
 
 def write_content(content: Mapping[str, Any]) -> str:
     """The canonical text that is decided on: sorted keys, no spaces."""
