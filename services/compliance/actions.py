@@ -18,7 +18,7 @@ from services.compliance.domain import api_keys, clearance
 from services.compliance.store import checks, parties
 
 
-async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_pb2.Party:
+async def answer_party(tx: AsyncConnection, row: Any) -> parties_pb2.Party:
     latest = await checks.list_latest_checks(tx, [row.party_id])
     actions = list_allowed_actions(
         parties_pb2.Party,
@@ -26,7 +26,7 @@ async def answer_party(tx: AsyncConnection, row: Any, now: datetime) -> parties_
         ("PartiesService/AddPartyPerson", True),
         ("PartiesService/RemovePartyPerson", True),
     )
-    return messages.to_party(row, latest.get(row.party_id, {}), now, actions)
+    return messages.to_party(row, latest.get(row.party_id, {}), actions)
 
 
 async def answer_check(tx: AsyncConnection, row: Any, now: datetime) -> pb.ComplianceCheck:
@@ -42,13 +42,13 @@ def _check_review(row: Any, persons: Collection[str]) -> None:
 
 
 def answer_api_key(row: Any, now: datetime) -> api_keys_pb2.ApiKey:
-    status, is_holder = api_keys.status_at(row, now), current_principal().person == row.created_by
+    is_holder, is_live = current_principal().person == row.created_by, api_keys.status_at(row, now) in api_keys.LIVE
     actions = list_allowed_actions(
         api_keys_pb2.ApiKey,
-        ("ApiKeysService/RotateApiKey", is_holder and status in api_keys.LIVE),
-        ("ApiKeysService/RevokeApiKey", status is not api_keys.Status.REVOKED),
+        ("ApiKeysService/RotateApiKey", is_holder and is_live),
+        ("ApiKeysService/RevokeApiKey", row.status in api_keys.LIVE),
     )
-    return messages.to_api_key(row, now, actions)
+    return messages.to_api_key(row, actions)
 
 
 def answer_limit(row: Any) -> pb.TransactionLimit:

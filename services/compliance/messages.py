@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import api_keys_pb2, notary_pb2, parties_pb2
@@ -19,7 +18,6 @@ from services.chassis.values.failure import read_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
-from services.compliance.domain.api_keys import status_at
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.statements import Line, Subject, digest_movement
 
@@ -27,10 +25,8 @@ from services.compliance.domain.statements import Line, Subject, digest_movement
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 
 
-def to_party(
-    row: Any, checks: Mapping[str, Check], now: datetime, allowed_actions: Sequence[str] = ()
-) -> parties_pb2.Party:
-    missing = clearance.list_missing(checks, now)
+def to_party(row: Any, checks: Mapping[str, Check], allowed_actions: Sequence[str] = ()) -> parties_pb2.Party:
+    missing = clearance.list_missing(checks)
     return parties_pb2.Party(
         party_id=row.party_id,
         kind=row.kind,
@@ -41,7 +37,7 @@ def to_party(
         net_worth=_to_optional_money(row.net_worth_minor, row.net_worth_currency),
         external_id=row.external_id or None,
         metadata=row.metadata,
-        checks=to_party_checks(checks, now),
+        checks=to_party_checks(checks),
         cleared=not missing,
         missing=map(to_explanation, missing),
         etag=etag_of_party(row),
@@ -51,27 +47,27 @@ def to_party(
     )
 
 
-def to_party_checks(checks: Mapping[str, Check], now: datetime) -> list[parties_pb2.Party.Check]:
+def to_party_checks(checks: Mapping[str, Check]) -> list[parties_pb2.Party.Check]:
     """A line a required check, whether there is one yet or not."""
-    found = ((check_type, checks.get(check_type)) for check_type in clearance.list_required_types())
+    found = ((check_type, checks.get(check_type, clearance.NO_CHECK)) for check_type in clearance.list_required_types())
     return [
         parties_pb2.Party.Check(
             type=check_type,
-            status=clearance.effective_status(check, now),
-            expire_time=to_optional_timestamp(check.expires_at if check else None),
+            status=check.status,
+            expire_time=to_optional_timestamp(check.expires_at),
         )
         for check_type, check in found
     ]
 
 
-def to_acting_for(row: Any, checks: Mapping[str, Check], now: datetime) -> parties_pb2.Me.ActingFor:
+def to_acting_for(row: Any, checks: Mapping[str, Check]) -> parties_pb2.Me.ActingFor:
     """The party of a row, as `GET /me` tells of it."""
     return parties_pb2.Me.ActingFor(
         party_id=row.party_id,
         legal_name=row.legal_name,
         kind=row.kind,
-        checks=to_party_checks(checks, now),
-        cleared=not clearance.list_missing(checks, now),
+        checks=to_party_checks(checks),
+        cleared=not clearance.list_missing(checks),
     )
 
 
@@ -128,18 +124,19 @@ def etag_of_check(row: Any) -> str:
     return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
 
 
-def to_api_key(row: Any, now: datetime, allowed_actions: Sequence[str] = ()) -> api_keys_pb2.ApiKey:
+def to_api_key(row: Any, allowed_actions: Sequence[str] = ()) -> api_keys_pb2.ApiKey:
     """Without a secret, or a digest of one."""
-    has_former = row.former_until is not None and now < row.former_until
     return api_keys_pb2.ApiKey(
         api_key_id=row.api_key_id,
         name=row.name,
         scopes=row.scopes,
-        status=status_at(row, now),
+        status=row.status,
         expire_time=to_timestamp(row.expires_at),
         secret_waits=row.next_digest is not None,
-        former_secret_expire_time=to_optional_timestamp(row.former_until if has_former else None),
+        former_secret_expire_time=to_optional_timestamp(row.former_until),
         last_use_time=to_optional_timestamp(row.last_used_at),
+        external_id=row.external_id or None,
+        metadata=row.metadata,
         created_by=row.created_by,
         approved_by=row.approved_by,
         revoked_by=row.revoked_by,
@@ -195,7 +192,9 @@ def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
 
 
 def to_approval_rule(rule: ApprovalRule) -> parties_pb2.Me.ApprovalRule:
-    amount = Money(rule.amount_minor_from, rule.currency_code) if rule.amount_minor_from and rule.currency_code else None
+    amount = (
+        Money(rule.amount_minor_from, rule.currency_code) if rule.amount_minor_from and rule.currency_code else None
+    )
     return parties_pb2.Me.ApprovalRule(
         kinds=sorted(rule.kinds or ()),
         amount_from=None if amount is None else to_money(amount),

@@ -130,13 +130,16 @@ api_keys = sa.Table(
     sa.Column("next_digest", pg.BYTEA),
     sa.Column("next_made_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("next_grace_seconds", sa.Integer),
+    sa.Column("external_id", sa.Text, nullable=False),
+    # The client's own facts; never read here.
+    sa.Column("metadata", pg.JSONB, nullable=False),
     # Nothing depends on it: it is neither sealed nor of a version.
     sa.Column("last_used_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    _one_of("status", "PENDING_APPROVAL", "ACTIVE", "REVOKED"),
+    _one_of("status", "PENDING_APPROVAL", "ACTIVE", "REVOKED", "EXPIRED"),
     sa.CheckConstraint("scopes <> '{}' AND array_position(scopes, NULL) IS NULL", name="scopes_given"),
     sa.CheckConstraint(
         "(secret_digest IS NULL) = (secret_made_at IS NULL)"
@@ -151,6 +154,8 @@ api_keys = sa.Table(
     # A program names its key alone.
     sa.Index("api_keys_id", "api_key_id"),
     sa.Index("api_keys_newest", "org_id", "created_at", "api_key_id"),
+    sa.Index("api_keys_external", "org_id", "external_id", postgresql_where=sa.text("external_id <> ''")),
+    sa.Index("api_keys_expiring", "expires_at", postgresql_where=sa.text("status IN ('PENDING_APPROVAL', 'ACTIVE')")),
     info=sealed(
         *("org_id", "api_key_id", "name", "scopes", "status", "expires_at", "created_by", "approved_by", "revoked_by"),
         *("secret_digest", "secret_made_at", "former_digest", "former_made_at", "former_until"),

@@ -96,6 +96,17 @@ def test_what_is_found_may_be_none_and_what_is_required_is_there() -> None:
     assert wrong == []
 
 
+def test_a_resource_is_told_from_its_row_and_never_from_the_clock() -> None:
+    """What no event tells is not in an answer either: an end by time is a time, and a status once it is written."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in sorted(ROOT.glob("services/**/messages.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and any(argument.arg == "now" for argument in node.args.args)
+    ]
+    assert wrong == []
+
+
 # The contracts that every service speaks, beside its own.
 SHARED = {"type", "approvals"}
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,134 +12,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
-from grpc import aio
-from realco.approvals.v1 import approvals_pb2, approvals_pb2_grpc
+from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import api_keys_pb2 as pb
-from realco.compliance.v1 import api_keys_pb2_grpc, parties_pb2, parties_pb2_grpc, persons_pb2, persons_pb2_grpc
+from realco.compliance.v1 import parties_pb2
 
-from services.chassis.calls import server
-from services.chassis.calls.answer import REPLAYED
-from services.chassis.calls.client import ACTOR_TOKEN
-from services.chassis.calls.serving import add_servicer, interface_of
-from services.chassis.calls.status import from_status, status_in
 from services.chassis.data.database import Database
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.ids import new_id
-from services.compliance.api import OwnParties
 from services.compliance.domain.api_keys import digest_secret
+from services.compliance.jobs import build_jobs
+from services.compliance.store.parties import insert_end_of_sessions
 from services.compliance.tables import metadata
-from tests.support.compliance import ORG, ComplianceHarness
-from tests.support.identity import Issuer
-
-K = pb.ApiKey
-HOLDER, OTHER = "admin-1", "admin-2"
-STUBS = (
-    api_keys_pb2_grpc.ApiKeysServiceStub,
-    approvals_pb2_grpc.ApprovalsServiceStub,
-    parties_pb2_grpc.PartiesServiceStub,
-    persons_pb2_grpc.PersonsServiceStub,
-)
-READS_AND_WRITES = (K.COMPLIANCE_READ, K.COMPLIANCE_WRITE)
-
-
-class Desk:
-    """Compliance behind its door, and who knocks: persons by their names, programs by their tokens."""
-
-    def __init__(self, harness: ComplianceHarness, issuer: Issuer, channel: aio.Channel) -> None:
-        self.harness, self.issuer = harness, issuer
-        self._rpcs: dict[str, Any] = {}
-        for stub in STUBS:
-            self._rpcs |= vars(stub(channel))
-        self.is_replayed = False
-
-    def sign_in(self, person: str, role: str = "admin") -> str:
-        return self.issuer.token(sub=person, role=role, org_id=ORG, amr=["mfa"], auth_time=int(time.time()))
-
-    async def call(self, rpc: str, request: Any, token: str = "", *beside: tuple[str, str]) -> Any:
-        """The answer, or the reason of the refusal with its words."""
-        call = self._rpcs[rpc](request, metadata=(*((("authorization", f"Bearer {token}"),) if token else ()), *beside))
-        try:
-            answer = await call
-        except aio.AioRpcError as error:
-            status = status_in(error)
-            assert status is not None
-            refusal = from_status(status)
-            assert refusal is not None
-            return refusal.reason, refusal.message
-        self.is_replayed = (REPLAYED, "true") in [*(await call.trailing_metadata())]
-        return answer
-
-    async def create(self, *scopes: K.Scope, person: str = HOLDER, days: int = 30, **more: Any) -> Any:
-        expire_time = Timestamp()
-        expire_time.FromDatetime(self.harness.clock.now() + timedelta(days=days))
-        facts = {"idempotency_key": new_id("key"), "name": "ERP", "scopes": scopes or READS_AND_WRITES}
-        request = pb.CreateApiKeyRequest(**(facts | more), expire_time=expire_time)
-        return await self.call("CreateApiKey", request, self.sign_in(person))
-
-    async def rotate(self, key: K, person: str = HOLDER, **more: Any) -> Any:
-        request = pb.RotateApiKeyRequest(api_key_id=key.api_key_id, **more)
-        return await self.call("RotateApiKey", request, self.sign_in(person))
-
-    async def revoke(self, key: K) -> Any:
-        return await self.call("RevokeApiKey", pb.RevokeApiKeyRequest(api_key_id=key.api_key_id), self.sign_in(OTHER))
-
-    async def decide(self, key: K, verb: str = "Approve", token: str = "", **more: Any) -> Any:
-        """Of what waits about the key; by another admin, if nobody is named."""
-        looking = self.sign_in(OTHER)
-        asked = approvals_pb2.ListApprovalsRequest(resource_id=[key.api_key_id], status=["PENDING"])
-        [listed] = (await self.call("ListApprovals", asked, looking)).approvals
-        read = await self.call("GetApproval", approvals_pb2.GetApprovalRequest(approval_id=listed.approval_id), looking)
-        known = {"approval_id": read.approval_id, "etag": read.etag, "idempotency_key": new_id("key")}
-        if verb == "Approve":
-            known["content_hash"] = read.content_hash
-        request = getattr(approvals_pb2, f"{verb}ApprovalRequest")(**known, **more)
-        return await self.call(f"{verb}Approval", request, token or looking)
-
-    async def exchange(self, key: K, secret: str) -> Any:
-        request = pb.IssueApiKeyTokenRequest(api_key_id=key.api_key_id, secret=secret)
-        return await self.call("IssueApiKeyToken", request)
-
-    async def read(self, key: K, token: str = "") -> Any:
-        request = pb.GetApiKeyRequest(api_key_id=key.api_key_id)
-        return await self.call("GetApiKey", request, token or self.sign_in(OTHER))
-
-    async def write(self, token: str) -> Any:
-        """What a program may do without anybody's help, if its key is good."""
-        facts = {"idempotency_key": new_id("key"), "kind": parties_pb2.Party.LLC, "legal_name": "Oak LLC"}
-        return await self.call("CreateParty", parties_pb2.CreatePartyRequest(**facts), token)
-
-    async def write_elsewhere(self, token: str) -> Any:
-        """What another service asks for each write, with the token that it was sent."""
-        own = self.issuer.transactions.token("compliance")
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id=HOLDER)
-        return await self.call("ListPartiesOfPerson", request, own, ("x-realco-org", ORG), (ACTOR_TOKEN, token))
-
-    async def open_key(self, *scopes: K.Scope, **more: Any) -> tuple[K, str]:
-        """A key that works, and its secret."""
-        issued = await self.create(*scopes, **more)
-        await self.decide(issued.api_key)
-        return issued.api_key, issued.secret
-
-    async def end_sessions(self) -> None:
-        await self.call("EndSessions", parties_pb2.EndSessionsRequest(person_id=HOLDER), self.sign_in(OTHER))
-
-
-@asynccontextmanager
-async def serving(database: Database, folder: Path) -> AsyncIterator[Desk]:
-    issuer = Issuer(folder)
-    harness = ComplianceHarness(database, issuer.key_tokens())
-    servicers = [harness.api_keys, harness.inbox, harness.parties, harness.persons]
-    interfaces = [interface_of(servicer) for servicer in servicers]
-    parties = OwnParties(database, harness.clock)
-    door = server.Interceptor("compliance", issuer.verifier("compliance"), interfaces, parties)
-    running = server.build(door, 100)
-    for servicer in servicers:
-        add_servicer(servicer, running)
-    async with aio.insecure_channel(f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}") as channel:
-        await running.start()
-        yield Desk(harness, issuer, channel)
-        await running.stop(None)
+from tests.support.api_key_desk import HOLDER, OTHER, Desk, K, serving
+from tests.support.compliance import ORG, build_dependencies
 
 
 @pytest.fixture
@@ -258,7 +141,6 @@ async def revoked(desk: Desk) -> tuple[K, str]:
 async def expired(desk: Desk) -> tuple[K, str]:
     key, secret = await desk.open_key(days=1)
     desk.harness.clock.advance(timedelta(days=1))
-    assert (await desk.read(key)).status == K.EXPIRED
     return key, secret
 
 
@@ -326,6 +208,69 @@ async def test_a_rotated_key_works_with_both_secrets_for_as_long_as_its_holder_w
     assert not (await desk.read(key)).secret_waits
 
 
+async def test_an_api_key_ends_at_its_instant_and_a_job_tells_it_once(desk: Desk) -> None:
+    """A GET answers what the last event told, before the job and after it; what the key opened ends at the instant."""
+    key, secret = await desk.open_key(days=1)
+    token = (await desk.exchange(key, secret)).access_token
+    waiting = (await desk.create(days=1)).api_key
+    [job] = [
+        each
+        for each in build_jobs(build_dependencies(desk.harness.database, desk.harness.clock))
+        if "keys" in each.name
+    ]
+    assert await job.run() == 0
+    desk.harness.clock.advance(timedelta(days=1))
+    before = await desk.read(key)
+    assert (before.status, before.allowed_actions, await desk.is_told(before)) == (K.ACTIVE, ["revoke"], True)
+    assert (await desk.exchange(key, secret))[0] == "UNAUTHENTICATED"
+    assert (await desk.write(token))[0] == "SESSION_ENDED"
+    assert (await desk.rotate(key))[0] == "ILLEGAL_STATUS_CHANGE"
+    assert (await desk.decide(waiting))[0] == "ILLEGAL_STATUS_CHANGE"
+
+    assert [await job.run(), await job.run()] == [2, 0]
+    for one in (key, waiting):
+        after = await desk.read(one)
+        assert (after.status, after.allowed_actions, await desk.is_told(after)) == (K.EXPIRED, [], True)
+        assert await desk.revoke(one) == after, "what has ended stays as it is"
+    assert after.etag != waiting.etag
+    listed = await desk.call("ListApiKeys", pb.ListApiKeysRequest(status=[K.EXPIRED]), desk.sign_in(OTHER))
+    assert {one.api_key_id for one in listed.api_keys} == {key.api_key_id, waiting.api_key_id}
+    asked = approvals_pb2.ListApprovalsRequest(status=["PENDING"])
+    assert not (await desk.call("ListApprovals", asked, desk.sign_in(OTHER))).approvals
+
+
+async def test_with_the_sessions_of_a_person_end_the_api_keys_that_the_person_holds(desk: Desk) -> None:
+    works, _ = await desk.open_key()
+    waits = (await desk.create()).api_key
+    anothers = (await desk.create(person="admin-3")).api_key
+    await desk.end_sessions()
+    for key in (works, waits):
+        read = await desk.read(key)
+        assert (read.status, read.revoked_by, await desk.is_told(read)) == (K.REVOKED, OTHER, True)
+    assert (await desk.read(anothers)).status == K.PENDING_APPROVAL
+
+
+async def test_nobody_approves_a_secret_of_somebody_whose_sessions_were_ended_while_it_was_made(desk: Desk) -> None:
+    """Where the two were at work at once, neither saw what the other wrote."""
+    works, secret = await desk.open_key()
+    waits = (await desk.create()).api_key
+    async with desk.harness.database.begin(ORG) as tx:
+        await insert_end_of_sessions(tx, org_id=ORG, person_id=HOLDER, ended_by=OTHER)
+    assert (await desk.exchange(works, secret))[0] == "UNAUTHENTICATED"
+    assert (await desk.decide(waits))[0] == "ILLEGAL_STATUS_CHANGE"
+
+
+async def test_an_api_key_has_what_its_client_wrote_beside_it_and_is_found_by_its_external_id(desk: Desk) -> None:
+    facts = {"external_id": "erp-1", "metadata": {"owner": "ledger team"}}
+    made = (await desk.create(**facts)).api_key
+    await desk.create()
+    read = await desk.read(made)
+    assert (read.external_id, dict(read.metadata)) == ("erp-1", {"owner": "ledger team"})
+    for wanted, found in (("erp-1", [made.api_key_id]), ("erp-2", [])):
+        listed = await desk.call("ListApiKeys", pb.ListApiKeysRequest(external_id=[wanted]), desk.sign_in(OTHER))
+        assert [one.api_key_id for one in listed.api_keys] == found
+
+
 async def test_a_token_ends_with_its_key_for_whatever_writes(desk: Desk) -> None:
     async def rotate(key: K) -> None:
         await desk.rotate(key)
@@ -343,7 +288,8 @@ async def test_a_token_ends_with_its_key_for_whatever_writes(desk: Desk) -> None
         assert (await desk.write(token)).party_id
         assert list((await desk.write_elsewhere(token)).party_ids) == []
         await end(key)
-        assert (await desk.write(token))[0] == "SESSION_ENDED", end
+        reason, words = await desk.write(token)
+        assert (reason, "Exchange its secret for a new token" in words) == ("SESSION_ENDED", True), end
         assert (await desk.write_elsewhere(token))[0] == "SESSION_ENDED", end
         assert (await desk.read(key, token)).api_key_id == key.api_key_id, "it reads for the minutes that are left"
 

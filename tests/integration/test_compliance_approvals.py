@@ -184,7 +184,7 @@ async def test_an_answer_that_ran_out_is_asked_again_in_the_inbox(desk):
     await desk.clear()
     [check, _] = await desk.list_checks()
     desk.clock.advance(check.expire_time.ToDatetime() - check.review_time.ToDatetime())
-    [job] = build_jobs(build_dependencies(desk.database, desk.clock))
+    [job, _] = build_jobs(build_dependencies(desk.database, desk.clock))
     assert await job.run() == 2
     assert MAKER.person in (await desk.list_waiting())[0].makers
     for one in await desk.list_waiting():

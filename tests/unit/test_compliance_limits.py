@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.chassis.values.money import Money
-from services.compliance.domain.clearance import Check, effective_status, list_missing
+from services.compliance.domain.clearance import Check, checks_at, list_missing
 from services.compliance.domain.limits import Limit, LimitType, first_breach, window_start
 
 NOW = datetime(2024, 12, 10, 15, 30, tzinfo=UTC)
@@ -77,8 +77,4 @@ def test_windows_are_calendar_days_and_months_of_utc(limit_type, start):
 )
 def test_only_passed_and_fresh_checks_clear_a_party(kyc, ofac, what_is_missing):
     checks = {name: check for name, check in (("KYC", kyc), ("OFAC", ofac)) if check}
-    assert tuple(one.statement for one in list_missing(checks, NOW)) == what_is_missing
-
-
-def test_no_check_at_all_counts_as_pending():
-    assert effective_status(None, NOW) == "PENDING"
+    assert tuple(one.statement for one in list_missing(checks_at(checks, NOW))) == what_is_missing

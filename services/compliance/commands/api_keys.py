@@ -32,6 +32,7 @@ from services.compliance.store.parties import find_end_of_sessions
 API_KEY_APPROVALS = ResourceApprovals(
     "APPROVE_API_KEY", messages.APPROVAL_EVENTS, rpc="realco.compliance.v1.ApiKeysService/CreateApiKey"
 )
+_EXPIRED_KEYS_MAX = 100
 _NO_NEXT_SECRET = {"next_digest": None, "next_made_at": None, "next_grace_seconds": None}
 _NO_FORMER_SECRET = {"former_digest": None, "former_made_at": None, "former_until": None}
 _NO_SECRET = {"secret_digest": None, "secret_made_at": None, **_NO_NEXT_SECRET, **_NO_FORMER_SECRET}
@@ -55,6 +56,8 @@ async def create_api_key(
         status=Status.PENDING_APPROVAL,
         expires_at=expires_at,
         created_by=principal.person,
+        external_id=request.external_id,
+        metadata=dict(request.metadata),
         next_digest=digest,
     )
     await _ask_for_approval(tx, row, now)
@@ -81,11 +84,33 @@ async def rotate_api_key(
 async def revoke_api_key(tx: AsyncConnection, request: pb.RevokeApiKeyRequest, now: datetime) -> pb.ApiKey:
     """Raises ApiKeyNotFound, EtagMismatch."""
     row = await _lock_as_read(tx, request.api_key_id, request.etag)
-    if row.status != Status.REVOKED:
-        await API_KEY_APPROVALS.cancel(tx, row.api_key_id, now)
-        by = current_principal().person
-        row = await store.save_api_key(tx, row, now, status=Status.REVOKED, revoked_by=by, **_NO_SECRET)
+    if row.status in LIVE:
+        row = await _end(tx, row, Status.REVOKED, current_principal().person, now)
     return actions.answer_api_key(row, now)
+
+
+async def revoke_keys_of(tx: AsyncConnection, holder: str, now: datetime) -> None:
+    """Ends all API keys of a person whose sessions the caller ends."""
+    for row in await store.lock_live_keys_of(tx, holder):
+        await _end(tx, row, Status.REVOKED, current_principal().person, now)
+
+
+async def expire_api_keys(tx: AsyncConnection, now: datetime) -> int:
+    """Writes down which API keys of the organization have ended by time, 100 at most; how many there were."""
+    expired = await store.lock_expired_keys(tx, now, _EXPIRED_KEYS_MAX)
+    for row in expired:
+        await _end(tx, row, Status.EXPIRED, None, now)
+    return len(expired)
+
+
+async def _end(tx: AsyncConnection, row: Any, status: Status, by: str | None, now: datetime) -> sa.Row[Any]:
+    """Of a locked API key nothing works or waits any more.
+
+    Args:
+        by: Who revoked it, if somebody did.
+    """
+    await API_KEY_APPROVALS.cancel(tx, row.api_key_id, now)
+    return await store.save_api_key(tx, row, now, status=status, revoked_by=by, **_NO_SECRET)
 
 
 async def approve_secret(
@@ -101,6 +126,9 @@ async def approve_secret(
     """
     row = await _lock(tx, api_key_id)
     _check_live(row, now)
+    if row.next_made_at is not None and await _were_sessions_ended(tx, row.created_by, row.next_made_at):
+        message = "The sessions of its holder were ended after it was asked for; revoke it."
+        raise IllegalStatusChange(row.status, Status.ACTIVE, message)
     if not await API_KEY_APPROVALS.approve(tx, api_key_id, parties, now, note):
         return
     changes = {"secret_digest": row.next_digest, "secret_made_at": row.next_made_at, **_NO_NEXT_SECRET}
@@ -119,7 +147,7 @@ async def give_up_secret(tx: AsyncConnection, api_key_id: str, by: str | None, n
     """
     row = await _lock(tx, api_key_id)
     if row.status == Status.PENDING_APPROVAL:
-        await store.save_api_key(tx, row, now, status=Status.REVOKED, revoked_by=by, **_NO_SECRET)
+        await _end(tx, row, Status.REVOKED, by, now)
     elif row.next_digest is not None:
         await store.save_api_key(tx, row, now, **_NO_NEXT_SECRET)
 
@@ -130,10 +158,7 @@ async def use_secret(
     """The key that the secret is of, and that secret. Raises Unauthenticated."""
     row = await store.find_api_key(tx, request.api_key_id)
     secret = None if row is None else rules.find_secret(row, request.secret, now)
-    if row is None or secret is None:
-        raise secret_not_acceptable()
-    ended_at = await find_end_of_sessions(tx, row.created_by)
-    if ended_at is not None and secret.made_at < ended_at:
+    if row is None or secret is None or await _were_sessions_ended(tx, row.created_by, secret.made_at):
         raise secret_not_acceptable()
     await store.save_use(tx, row, now)
     return row, secret
@@ -169,6 +194,11 @@ def _check_live(row: Any, now: datetime) -> None:
     status = rules.status_at(row, now)
     if status not in LIVE:
         raise IllegalStatusChange(status, Status.ACTIVE)
+
+
+async def _were_sessions_ended(tx: AsyncConnection, person: str, since: datetime) -> bool:
+    ended_at = await find_end_of_sessions(tx, person)
+    return ended_at is not None and since < ended_at
 
 
 async def _lock_as_read(tx: AsyncConnection, api_key_id: str, etag: str) -> Any:

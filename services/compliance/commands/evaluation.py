@@ -88,7 +88,7 @@ def _decide(
         failure = make_failure(PartyNotFound())
         [unknown] = clearance.UNKNOWN
         return _row(item, "KYC", failure, replace(unknown, statement=failure.message))  # nobody has identified it
-    if missing := clearance.list_missing(checks.get(item.party_id, {}), now):
+    if missing := clearance.list_missing(clearance.checks_at(checks.get(item.party_id, {}), now)):
         return _refuse_uncleared(item, missing[0].rule, missing)
     if item.direction == Money.IN:
         limits = facts.limits if has_limits(party.roles, party.accreditation) else ()

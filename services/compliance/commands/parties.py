@@ -19,6 +19,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.commands import checks
+from services.compliance.commands.api_keys import revoke_keys_of
 from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties, TooManyPersons
 from services.compliance.store import parties as store
@@ -34,7 +35,7 @@ async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now:
     columns = {"org_id": current_principal().org_id, "party_id": new_id("pty"), **_columns(request, [*_FIELDS])}
     await checks.open_checks(tx, columns, list(persons), now)
     row = await store.insert_party(tx, now, persons, created_by=current_principal().person, **columns)
-    return await actions.answer_party(tx, row, now)
+    return await actions.answer_party(tx, row)
 
 
 async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
@@ -47,12 +48,12 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
     named = [name for name in _FIELDS if name in request.update_mask.paths]
     changes = {name: value for name, value in _columns(request, named).items() if getattr(before, name) != value}
     if not changes:
-        return await actions.answer_party(tx, before, now)
+        return await actions.answer_party(tx, before)
     after = before._asdict() | changes
     questions = rules.list_questions(_facts(before._asdict()), _facts(after))
     await checks.reopen_checks(tx, after, questions, now)
     row = await store.save_party(tx, before, events.PartyUpdated(), now, **changes)
-    return await actions.answer_party(tx, row, now)
+    return await actions.answer_party(tx, row)
 
 
 async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
@@ -83,13 +84,15 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
     if row is None:  # a name that was misspelled must not look like a right that was taken away
         raise PersonNotFound("person_id")
     check_etag(request.etag, messages.etag_of_person(row))
-    return await actions.answer_party(tx, await store.delete_person(tx, party, person_id, now), now)
+    return await actions.answer_party(tx, await store.delete_person(tx, party, person_id, now))
 
 
 async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
+    """With the API keys that the person holds: whoever had the person's token may have made one, or a secret."""
     principal, person_id = current_principal(), normalize_person(request.person_id)
     columns = {"org_id": principal.org_id, "person_id": person_id, "ended_by": principal.person}
     ended_at = await store.insert_end_of_sessions(tx, **columns)
+    await revoke_keys_of(tx, person_id, now)
     return pb.EndSessionsResponse(person_id=person_id, end_time=to_timestamp(ended_at))
 
 

@@ -26,7 +26,7 @@ class Status(StrEnum):
     PENDING_APPROVAL = "PENDING_APPROVAL"
     ACTIVE = "ACTIVE"
     REVOKED = "REVOKED"
-    EXPIRED = "EXPIRED"  # never kept: it is so from the instant on
+    EXPIRED = "EXPIRED"
 
 
 LIVE = (Status.PENDING_APPROVAL, Status.ACTIVE)
@@ -70,7 +70,7 @@ def digest_secret(secret: str) -> bytes:
 
 
 def status_at(key: ApiKey, now: datetime) -> Status:
-    """An end by time is true from its instant."""
+    """An end by time is true from its instant, whether a job has written it or not."""
     status = Status(key.status)
     return Status.EXPIRED if status in LIVE and now >= key.expires_at else status
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.chassis.values.approval import BeneficiaryIsChecker, check_no_maker
@@ -59,22 +59,24 @@ def list_facts(check_type: str) -> tuple[str, ...]:
     return next(required.rests_on for required in REQUIRED_CHECKS if required.check_type == check_type)
 
 
-def effective_status(check: Check | None, now: datetime) -> str:
-    """The status as it counts at `now`: a PASSED that ran out is EXPIRED, no check at all is PENDING."""
-    if check is None:
-        return "PENDING"
-    if check.status == "PASSED" and check.expires_at is not None and check.expires_at <= now:
-        return "EXPIRED"
-    return check.status
+NO_CHECK = Check("PENDING", None)
 
 
-def list_missing(checks: Mapping[str, Check], now: datetime) -> tuple[Explanation, ...]:
+def checks_at(checks: Mapping[str, Check], now: datetime) -> dict[str, Check]:
+    """The checks as they count at `now`: a PASSED that ran out is EXPIRED, whether a job has written it or not."""
+    return {
+        name: replace(check, status="EXPIRED")
+        if check.status == "PASSED" and check.expires_at is not None and check.expires_at <= now
+        else check
+        for name, check in checks.items()
+    }
+
+
+def list_missing(checks: Mapping[str, Check]) -> tuple[Explanation, ...]:
     """Each required check that is not PASSED; empty if the party is cleared."""
-    found = ((name, checks.get(name)) for name in list_required_types())
+    found = ((name, checks.get(name, NO_CHECK)) for name in list_required_types())
     return tuple(
-        _explain_missing(name, status, check.because if check else "")
-        for name, check in found
-        if (status := effective_status(check, now)) != "PASSED"
+        _explain_missing(name, check.status, check.because) for name, check in found if check.status != "PASSED"
     )
 
 

@@ -14,7 +14,6 @@ from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
-from services.compliance.domain.api_keys import LIVE, Status
 from services.compliance.domain.refusals import ApiKeyNotFound
 from services.compliance.store import api_keys as store
 from services.compliance.tables import api_keys
@@ -30,16 +29,15 @@ async def get_api_key(tx: AsyncConnection, request: pb.GetApiKeyRequest, now: da
 
 async def list_api_keys(tx: AsyncConnection, request: pb.ListApiKeysRequest, now: datetime) -> pb.ListApiKeysResponse:
     c = api_keys.c
-    is_over = sa.and_(c.status.in_(LIVE), c.expires_at <= now)
-    status = sa.case((is_over, Status.EXPIRED.value), else_=c.status)
     found = sa.select(api_keys).where(
         is_mine(api_keys),
         *one_of(c.api_key_id, request.ids),
-        *one_of(status, [pb.ApiKey.Status.Name(each) for each in request.status]),
+        *one_of(c.status, [pb.ApiKey.Status.Name(each) for each in request.status]),
+        *one_of(c.external_id, request.external_id),
     )
     rows, token, previous = await read_list(tx, request, found, c.created_at, c.api_key_id)
     return pb.ListApiKeysResponse(
-        api_keys=[messages.to_api_key(row, now) for row in rows],
+        api_keys=map(messages.to_api_key, rows),
         next_page_token=token,
         previous_page_token=previous,
     )
@@ -53,4 +51,7 @@ async def check_key_of(tx: AsyncConnection, key: SignedInKey, holder: str, now: 
     """
     row = await store.find_api_key(tx, key.api_key_id)
     if row is None or not rules.vouches_for(row, holder, key.scopes, key.secret_id, now):
-        raise SessionEnded("The API key is no longer good. Ask for a token with the secret that is.")
+        raise SessionEnded(
+            "The API key has ended, or has another secret. Exchange its secret for a new token; if that is refused,"
+            " a person has to give you a new secret or a new API key."
+        )

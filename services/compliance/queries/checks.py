@@ -59,7 +59,7 @@ async def batch_get_clearances(
     for party_id in request.party_ids:
         missing = clearance.UNKNOWN
         if party_id in known:
-            missing = clearance.list_missing(checks.get(party_id, {}), now)
+            missing = clearance.list_missing(clearance.checks_at(checks.get(party_id, {}), now))
         clearances.append(
             clearances_pb2.BatchGetClearancesResponse.Clearance(
                 party_id=party_id,

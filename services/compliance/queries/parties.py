@@ -30,7 +30,7 @@ from services.compliance.tables import parties, party_persons
 
 async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datetime) -> pb.Party:
     """Raises PartyNotFound."""
-    return await actions.answer_party(tx, await require_party(tx, request.party_id), now)
+    return await actions.answer_party(tx, await require_party(tx, request.party_id))
 
 
 async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
@@ -45,7 +45,7 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
         theirs = [await store.list_parties_of_person(tx, normalize_person(person)) for person in request.person_id]
         statement = statement.where(c.party_id.in_(sorted({*chain.from_iterable(theirs)})))
     if request.HasField("cleared"):
-        cleared = c.party_id.in_(_select_cleared(now))
+        cleared = c.party_id.in_(_select_cleared())
         statement = statement.where(cleared if request.cleared else ~cleared)
     if request.HasField("legal_name_prefix"):
         prefix = sa.func.lower(request.legal_name_prefix)
@@ -53,18 +53,18 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
     rows, token, previous = await read_list(tx, request, statement, c.created_at, c.party_id)
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
     return pb.ListPartiesResponse(
-        parties=[messages.to_party(row, checks.get(row.party_id, {}), now) for row in rows],
+        parties=[messages.to_party(row, checks.get(row.party_id, {})) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
 
 
-def _select_cleared(now: datetime) -> sa.Select[Any]:
-    """The parties of whom the latest check of each required type is PASSED and has not expired."""
+def _select_cleared() -> sa.Select[Any]:
+    """The parties of whom the latest check of each required type is PASSED."""
     latest = checks_store.select_latest_checks().subquery()
     return (
         sa.select(latest.c.party_id)
-        .where(latest.c.status == "PASSED", latest.c.expires_at > now)
+        .where(latest.c.status == "PASSED")
         .group_by(latest.c.party_id)
         .having(sa.func.count() == len(clearance.REQUIRED_CHECKS))
     )
@@ -101,9 +101,9 @@ async def list_parties_of_person(
 
 async def check_session_of(tx: AsyncConnection, principal: Principal, now: datetime) -> None:
     """Raises SessionEnded, also where the API key is no longer good that signed in for the person."""
-    check_session(principal, await store.find_end_of_sessions(tx, principal.person))
     if principal.api_key is not None:
         await check_key_of(tx, principal.api_key, principal.person, now)
+    check_session(principal, await store.find_end_of_sessions(tx, principal.person))
 
 
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:
@@ -116,7 +116,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
         person_id=principal.person,
         roles=[principal.role.upper()],
         org_id=principal.org_id,
-        parties=[messages.to_acting_for(row, checks.get(row.party_id, {}), now) for row in rows],
+        parties=[messages.to_acting_for(row, checks.get(row.party_id, {})) for row in rows],
         transaction_limits=map(messages.to_limit, limits),
         currency_codes=sorted({row.currency for row in limits}),
         business_time=to_timestamp(now),

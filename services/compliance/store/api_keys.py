@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, seal_rows
+from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.compliance import messages
-from services.compliance.domain.api_keys import USE_KEPT_EVERY, Status
+from services.compliance.domain.api_keys import LIVE, USE_KEPT_EVERY, Status
 from services.compliance.tables import api_keys
 
 _c = api_keys.c
+_EVENTS = {Status.REVOKED: events.ApiKeyRevoked, Status.EXPIRED: events.ApiKeyExpired}
 
 
 async def find_organization_of_key(tx: AsyncConnection, api_key_id: str) -> str | None:
@@ -37,13 +39,33 @@ async def lock_api_key(tx: AsyncConnection, api_key_id: str) -> sa.Row[Any] | No
     return None if row is None else check_row(tx, api_keys, row)
 
 
+async def lock_live_keys_of(tx: AsyncConnection, holder: str) -> list[sa.Row[Any]]:
+    """Those that have not ended, in the order of their ids."""
+    return await _lock_live(tx, sa.select(api_keys).where(_c.created_by == holder))
+
+
+async def list_organizations_with_expired_keys(tx: AsyncConnection, now: datetime) -> Sequence[str]:
+    return (await tx.scalars(sa.select(_c.org_id).where(_c.status.in_(LIVE), _c.expires_at <= now).distinct())).all()
+
+
+async def lock_expired_keys(tx: AsyncConnection, now: datetime, most: int) -> list[sa.Row[Any]]:
+    """Those whose time ran out and that nobody has marked yet, in the order of their ids."""
+    return await _lock_live(tx, sa.select(api_keys).where(_c.expires_at <= now).limit(most))
+
+
+async def _lock_live(tx: AsyncConnection, found: sa.Select[Any]) -> list[sa.Row[Any]]:
+    """In one order, so that nobody waits for each other. A row that is not ours is left out: it opens nothing."""
+    live = found.where(is_mine(api_keys), _c.status.in_(LIVE)).order_by(_c.api_key_id)
+    return keep_sealed(tx, api_keys, await tx.execute(live.with_for_update(key_share=True)))
+
+
 async def insert_api_key(tx: AsyncConnection, now: datetime, *, next_digest: bytes, **values: Any) -> sa.Row[Any]:
     """A key with a secret that waits for a second person."""
     made = {"next_digest": next_digest, "next_made_at": sa.func.now(), "next_grace_seconds": 0}
     statement = sa.insert(api_keys).values(**values, **made, version=1, created_at=now, updated_at=now)
     row = (await tx.execute(statement.returning(api_keys))).one()
     await seal_rows(tx, api_keys, [row])
-    await outbox.enqueue(tx, events.ApiKeyCreated(api_key=messages.to_api_key(row, now)), now=now)
+    await outbox.enqueue(tx, events.ApiKeyCreated(api_key=messages.to_api_key(row)), now=now)
     return row
 
 
@@ -61,8 +83,8 @@ async def save_api_key(tx: AsyncConnection, row: Any, now: datetime, **changes: 
     statement = sa.update(api_keys).where(_c.org_id == row.org_id, _c.api_key_id == row.api_key_id)
     changed = (await tx.execute(statement.values(values).returning(api_keys))).one()
     await seal_rows(tx, api_keys, [changed])
-    event = events.ApiKeyRevoked if changed.status == Status.REVOKED else events.ApiKeyUpdated
-    await outbox.enqueue(tx, event(api_key=messages.to_api_key(changed, now)), now=now)
+    event = _EVENTS.get(changed.status, events.ApiKeyUpdated)
+    await outbox.enqueue(tx, event(api_key=messages.to_api_key(changed)), now=now)
     return changed
 
 

@@ -86,7 +86,7 @@ async def publish_clearance(tx: AsyncConnection, row: Any, now: datetime) -> Non
 
 async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> None:
     latest = await checks.list_latest_checks(tx, [row.party_id])
-    event.party.CopyFrom(messages.to_party(row, latest.get(row.party_id, {}), now))
+    event.party.CopyFrom(messages.to_party(row, latest.get(row.party_id, {})))
     if "person_ids" in event.DESCRIPTOR.fields_by_name:
         event.person_ids.extend(one.person_id for one in await list_persons(tx, row.party_id))
     await outbox.enqueue(tx, event, now=now)

@@ -18,7 +18,10 @@ compatible_with = "0001"
 # facts that are others by now.
 _MOVES = {
     # A second person approves it; whoever ends it, ends it for good.
-    "api_keys": ">PENDING_APPROVAL PENDING_APPROVAL>ACTIVE PENDING_APPROVAL>REVOKED ACTIVE>REVOKED",
+    "api_keys": """
+        >PENDING_APPROVAL PENDING_APPROVAL>ACTIVE PENDING_APPROVAL>REVOKED PENDING_APPROVAL>EXPIRED ACTIVE>REVOKED
+        ACTIVE>EXPIRED
+    """,
     "compliance_checks": """
         >PASSED >FAILED >MANUAL_REVIEW MANUAL_REVIEW>PASSED MANUAL_REVIEW>FAILED MANUAL_REVIEW>EXPIRED PASSED>EXPIRED
     """,
@@ -60,12 +63,14 @@ def _create_api_keys() -> None:
         sa.Column("next_digest", postgresql.BYTEA(), nullable=True),
         sa.Column("next_made_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("next_grace_seconds", sa.Integer(), nullable=True),
+        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("metadata", postgresql.JSONB(), nullable=False),
         sa.Column("last_used_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.CheckConstraint("status IN ('PENDING_APPROVAL', 'ACTIVE', 'REVOKED')", name="status_known"),
+        sa.CheckConstraint("status IN ('PENDING_APPROVAL', 'ACTIVE', 'REVOKED', 'EXPIRED')", name="status_known"),
         sa.CheckConstraint("scopes <> '{}' AND array_position(scopes, NULL) IS NULL", name="scopes_given"),
         sa.CheckConstraint(
             "(secret_digest IS NULL) = (secret_made_at IS NULL)"
@@ -82,6 +87,20 @@ def _create_api_keys() -> None:
     )
     op.create_index("api_keys_id", "api_keys", ["api_key_id"], unique=False)
     op.create_index("api_keys_newest", "api_keys", ["org_id", "created_at", "api_key_id"], unique=False)
+    op.create_index(
+        "api_keys_external",
+        "api_keys",
+        ["org_id", "external_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id <> ''"),
+    )
+    op.create_index(
+        "api_keys_expiring",
+        "api_keys",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('PENDING_APPROVAL', 'ACTIVE')"),
+    )
 
 
 def _create_tables() -> None:
