@@ -26,10 +26,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.answer import is_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
+from services.chassis.calls.parties import Standing
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
 from services.compliance.commands import api_keys, checks, evaluation, parties, statements
+from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.domain.api_keys import digest_secret, make_secret
 from services.compliance.queries import api_keys as api_keys_read
@@ -38,13 +40,14 @@ from services.compliance.queries import limits as limits_read
 from services.compliance.queries import parties as parties_read
 from services.compliance.queries import statements as statements_read
 from services.compliance.store.api_keys import find_organization_of_key
-from services.compliance.store.parties import list_former_parties_of, list_parties_of_person
+from services.compliance.store.parties import list_parties_of_person
 
 
 class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
     def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
         self._dependencies = dependencies
         self._approvals = approvals
+        self._parties = OwnParties(dependencies.database, dependencies.clock)
 
     async def GetComplianceCheck(
         self, request: pb.GetComplianceCheckRequest, context: ServicerContext
@@ -59,7 +62,16 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
     async def ReviewComplianceCheck(
         self, request: pb.ReviewComplianceCheckRequest, context: ServicerContext
     ) -> pb.ComplianceCheck:
-        return await self._dependencies.write(request, pb.ComplianceCheck, checks.review_compliance_check)
+        async def ask(request: pb.ReviewComplianceCheckRequest) -> None:
+            if request.decision == pb.ComplianceCheck.PASSED and not request.validate_only:
+                await CHECK_APPROVALS.drop_lapsed(self._dependencies, self._parties, request.compliance_check_id)
+
+        async def review(
+            tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, _: None, now: datetime
+        ) -> pb.ComplianceCheck:
+            return await checks.review_compliance_check(tx, request, now)
+
+        return await self._dependencies.write_on_facts(request, pb.ComplianceCheck, ask, review)
 
     async def GetTransactionLimit(
         self, request: pb.GetTransactionLimitRequest, context: ServicerContext
@@ -263,7 +275,10 @@ class OwnParties:
                 return frozenset(await list_parties_of_person(tx, principal.person))
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
-        current = await self.list_current(principal)
         with acting_as(principal):
-            async with self._database.begin() as tx:
-                return current | frozenset(await list_former_parties_of(tx, principal.person, self._clock.now()))
+            return (await self.find_standing(principal.person)).parties
+
+    async def find_standing(self, person: str) -> Standing:
+        async with self._database.begin() as tx:
+            await parties_read.check_session_of(tx, current_principal(), self._clock.now())
+            return await parties_read.find_standing(tx, person, self._clock.now())

@@ -30,6 +30,7 @@ from services.distributions.queries import gates
 from services.distributions.queries import raises as raise_queries
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.queries.payouts import batch_get_payout_orders
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 
 Context = ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
@@ -190,6 +191,8 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
         async def ask(request: distributions_pb2.ApproveDistributionRequest) -> frozenset[str]:
+            if not request.validate_only:
+                await DISTRIBUTION_APPROVALS.drop_lapsed(self._dependencies, self._parties, request.distribution_id)
             parties = await self._parties.list_interests(current_principal())
             await submissions.witness_approval(self._dependencies, self._witnessed, request, parties)
             return parties

@@ -27,6 +27,7 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.approvals.notary import Movement, Notary
+from services.chassis.calls.parties import Standing, read_standing
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find, pass_on
 from services.chassis.calls.wire import from_timestamp, to_money
 from services.distributions.domain.explanations import BankAccount
@@ -146,11 +147,10 @@ class ComplianceClient:
         check_answers(party_ids, (clearance.party_id for clearance in clearances), "compliance")
         return clearances
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
-        """The parties a person acts for at this moment, or also those it acted for not long ago."""
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
+        """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions."""
         request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        party_ids: Collection[str] = (await ask(self._persons.ListPartiesOfPerson, request)).party_ids
-        return party_ids
+        return read_standing(await ask(self._persons.ListPartiesOfPerson, request))
 
     async def record_request(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,14 +10,18 @@ from grpc import aio
 from realco.compliance.v1 import notary_pb2, notary_pb2_grpc, persons_pb2, persons_pb2_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
+from services.chassis.calls.parties import Standing, read_standing
 from services.chassis.calls.peers import ask
 
 
 class Compliance(Protocol):
     """Who heard both persons."""
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
-        """The parties a person acts for at this moment, or also those not long ago. Raises Unavailable."""
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
+        """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions.
+
+        Raises Unavailable.
+        """
         ...
 
     async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
@@ -46,10 +50,9 @@ class ComplianceClient:
         self._persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
         self._notary: Any = notary_pb2_grpc.NotaryServiceStub(channel)
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
         request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        party_ids: Collection[str] = (await ask(self._persons.ListPartiesOfPerson, request)).party_ids
-        return party_ids
+        return read_standing(await ask(self._persons.ListPartiesOfPerson, request))
 
     async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
         await ask(self._notary.CheckMovement, request)

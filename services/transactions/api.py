@@ -21,6 +21,7 @@ from services.chassis.calls.parties import Parties
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
+from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
@@ -64,9 +65,12 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def ApproveTransaction(
         self, request: pb.ApproveTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        return await self._dependencies.write_on_facts(
-            request, pb.Transaction, self._list_interests, decisions.approve_transaction
-        )
+        async def ask(request: pb.ApproveTransactionRequest) -> Collection[str]:
+            if not request.validate_only:
+                await TRANSACTION_APPROVALS.drop_lapsed(self._dependencies, self._parties, request.transaction_id)
+            return await self._list_interests(request)
+
+        return await self._dependencies.write_on_facts(request, pb.Transaction, ask, decisions.approve_transaction)
 
     async def RejectTransaction(self, request: pb.RejectTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write(request, pb.Transaction, decisions.reject_transaction)

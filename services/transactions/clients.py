@@ -20,6 +20,7 @@ from realco.compliance.v1 import (
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc, payout_orders_pb2, payout_orders_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
+from services.chassis.calls.parties import Standing, read_standing
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
@@ -54,8 +55,8 @@ class Compliance(Protocol):
         """Whether money of each party may move just now, and what is missing."""
         ...
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
-        """The parties a person acts for at this moment, or also those it acted for not long ago."""
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
+        """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions."""
         ...
 
 
@@ -126,10 +127,9 @@ class ComplianceClient:
         check_answers(sorted(party_ids), (clearance.party_id for clearance in clearances), "compliance")
         return clearances
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Collection[str]:
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
         request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        party_ids: Collection[str] = (await ask(self._persons.ListPartiesOfPerson, request)).party_ids
-        return party_ids
+        return read_standing(await ask(self._persons.ListPartiesOfPerson, request))
 
 
 class DistributionsClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -19,9 +19,10 @@ from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import IllegalStatusChange
 from tests.support import chassis
-from tests.support.approval_desk import CHECKER, MAKER, OTHER_MAKER, Desk, S
+from tests.support.approval_desk import CHECKER, MAKER, OTHER_MAKER, PAYEE, Desk, S
 
 THIRD = OTHER_MAKER
+SIGNED_IN_AT = 1_700_000_000
 
 
 def wanting(approvers: int, **more: int) -> ApprovalPolicy:
@@ -85,6 +86,49 @@ async def test_it_ends_as_early_as_the_rules_say_however_many_have_approved_it(d
     assert ((await desk.get(first)).status, await desk.notes()) == (S.EXPIRED, [])
 
 
+def gain(desk):
+    desk.persons.parties[CHECKER.person] = frozenset({PAYEE})
+
+
+def end_sessions(desk):
+    desk.persons.ended[CHECKER.person] = datetime.fromtimestamp(SIGNED_IN_AT + 1, UTC)
+
+
+def edit(desk):
+    desk.deed.makers |= {CHECKER.person}
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "why"),
+    [
+        (gain, f"acts for {PAYEE}, which gains from it"),
+        (end_sessions, "said so in a session that was ended"),
+        (edit, "had a part in making it"),
+    ],
+    ids=["gains", "session ended", "made it"],
+)
+async def test_who_approved_it_before_counts_only_who_may_still_approve_it_at_the_last_yes(desk, meanwhile, why):
+    first = await desk.grant(await desk.ask(), dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT))
+    meanwhile(desk)
+    with pytest.raises(EtagMismatch):  # the next one reads first whose yes is gone
+        await desk.grant(first, THIRD, key="second")
+    read = await desk.get(first, THIRD)
+    assert list(read.approvers) == []
+    said = f"The yes of {CHECKER.person} counts no longer: {why}."
+    assert [(each.created_by, each.text) for each in read.comments] == [("service:approvals", said)]
+    second = await desk.grant(read, THIRD, key="second")
+    assert (second.status, await desk.notes()) == (S.PENDING, [])
+    fourth = dataclasses.replace(MAKER, subject="admin-4")
+    done = await desk.grant(second, fourth, key="third")
+    assert (done.status, [each.approved_by for each in done.approvers]) == (S.EXECUTED, [THIRD.person, fourth.person])
+
+
+async def test_a_yes_counts_that_was_said_after_the_sessions_were_ended(desk):
+    end_sessions(desk)
+    first = await desk.grant(await desk.ask(), dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT + 1))
+    assert (await desk.grant(first, THIRD, key="second")).status == S.EXECUTED
+
+
 @pytest.mark.parametrize("who", [CHECKER, THIRD], ids=["approved it", "has said nothing"])
 async def test_one_no_ends_it_and_who_approved_it_may_say_it_too(desk, who):
     first = await desk.grant(await desk.ask())
@@ -113,7 +157,8 @@ async def test_who_approves_signed_in_as_lately_as_the_rules_want(desk, seconds_
     "written",
     [
         "status = 'APPROVED', decided_by = approver_ids[1], decided_at = now()",
-        f"approver_ids = array_append(approver_ids, '{MAKER.person}'), approved_at = array_append(approved_at, now())",
+        f"approver_ids = approver_ids || '{{{MAKER.person}}}', approved_at = approved_at || now(),"  # noqa: ISC004
+        " approver_signed_in_at = approver_signed_in_at || 1::bigint",
     ],
     ids=["done by one of two", "a yes of its maker"],
 )

@@ -17,6 +17,7 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.auth import acting_as, current_principal
+from services.chassis.calls.parties import Standing
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
     VALIDITY,
@@ -58,7 +59,10 @@ class Desk:
     async def list_current(self, principal) -> frozenset[str]:
         return self.parties
 
-    list_heard = list_interests = list_current
+    list_interests = list_current
+
+    async def find_standing(self, person) -> Standing:
+        return Standing(self.parties)
 
     async def describe(self, approval, now) -> ApprovalDetails:
         return ApprovalDetails("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))

@@ -19,16 +19,10 @@ from services.compliance.inbox import Inbox
 from tests.support.compliance import build_dependencies
 from tests.support.escrow import Escrow, key, new_entry
 from tests.support.peers.wire import Wire
+from tests.support.persons import Persons
 from tests.support.seals import SEALS
 
 S = approval_pb2.Approval
-
-
-class NoParties:
-    async def list_current(self, principal: Principal) -> frozenset[str]:
-        return frozenset()
-
-    list_heard = list_interests = list_current
 
 
 class Desk:
@@ -37,9 +31,9 @@ class Desk:
     def __init__(self, escrow: Escrow, database: Database) -> None:
         self.escrow = escrow
         self.wire = Wire("compliance")
-        self.kept = ApprovalsServicer(escrow.dependencies, escrow.approvals, NoParties())
+        self.kept = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
         own = build_dependencies(database, escrow.clock)
-        inbox = ApprovalsServicer(own, build_approvals(own), NoParties())
+        inbox = ApprovalsServicer(own, build_approvals(own), Persons())
         self.inbox = Inbox(inbox, [self.wire.open_channel(self.kept)])
 
     def person(self, name: str, role: str = "admin") -> Principal:

@@ -17,15 +17,7 @@ from services.chassis.calls.auth import acting_as
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.refusals import ContentChanged
 from tests.support.escrow import Escrow, key, new_entry, refusal
-
-
-class ForNobody:
-    """The checker acts for no party."""
-
-    async def list_current(self, _: object) -> frozenset[str]:
-        return frozenset()
-
-    list_heard = list_interests = list_current
+from tests.support.persons import Persons
 
 
 @pytest.mark.parametrize(
@@ -58,7 +50,7 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
     )
     with acting_as(dataclasses.replace(escrow.admin, subject="admin-2")), pytest.raises(ContentChanged):
-        await ApprovalsServicer(escrow.dependencies, escrow.approvals, ForNobody()).ApproveApproval(approve, None)
+        await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(approve, None)
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
 
@@ -80,9 +72,7 @@ async def approve(escrow: Escrow, asked: Approval) -> None:
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
     )
     with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
-        done = await ApprovalsServicer(escrow.dependencies, escrow.approvals, ForNobody()).ApproveApproval(
-            request, None
-        )
+        done = await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(request, None)
     assert done.status == Approval.EXECUTED
 
 

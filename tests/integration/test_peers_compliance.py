@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import acting_as
+from services.chassis.calls.parties import Standing
+from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.ids import new_id
 from services.distributions import clients as distributions_clients
 from services.escrow import clients as escrow_clients
 from services.transactions.clients import ComplianceClient
-from tests.support.compliance import MAKER, ComplianceHarness, Item, read_check
+from tests.support.compliance import MAKER, START, ComplianceHarness, Item, read_check
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Wire
 
@@ -31,6 +35,10 @@ class MemoryOffice:
 
     async def add_person(self, party_id: str, person: str) -> None:
         self.servicer.parties.setdefault(person, set()).add(party_id)
+
+    async def end_sessions(self, person: str) -> datetime:
+        self.servicer.ended[person] = START
+        return START
 
     async def add_party(self, *, cleared: bool) -> str:
         party_id = new_id("pty")
@@ -60,6 +68,10 @@ class RealOffice:
 
     async def add_person(self, party_id: str, person: str) -> None:
         await self._harness.add(person, party_id=party_id)
+
+    async def end_sessions(self, person: str) -> datetime:
+        answer = await self._harness.parties.EndSessions(parties_pb2.EndSessionsRequest(person_id=person), None)
+        return from_timestamp(answer.end_time)
 
     async def add_party(self, *, cleared: bool) -> str:
         party_id: str = (await self._harness.create()).party_id
@@ -193,6 +205,8 @@ async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
         escrow_clients.ComplianceClient(Wire("escrow").open_channel(*office.servicers)),
     ]
     with acting_as(MAKER):
-        assert [list(await client.list_parties_of_person("ann")) for client in clients] == [[], [], []]
+        assert [await client.list_parties_of_person("ann") for client in clients] == [Standing()] * 3
         await office.add_person(party, "ann")
-        assert [list(await client.list_parties_of_person("ann")) for client in clients] == [[party]] * 3
+        ended_at = await office.end_sessions("ann")
+        told = [await client.list_parties_of_person("ann") for client in clients]
+        assert told == [Standing(frozenset({party}), ended_at)] * 3

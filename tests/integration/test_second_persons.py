@@ -37,6 +37,10 @@ class Waiting(Protocol):
 
     async def read(self) -> Any: ...
 
+    async def let_gain(self, person: str) -> None:
+        """The person begins to act for the party that gains."""
+        ...
+
     def decide(self, word: str, etag: str, content_hash: str) -> tuple[str, Any]:
         """The RPC of its own route, and what is asked of it."""
         ...
@@ -48,7 +52,7 @@ class WaitingTransaction:
     service = "transactions"
 
     async def open(self, database: Any) -> None:
-        service = TransactionsHarness(database)
+        self.harness = service = TransactionsHarness(database)
         self.servicer, self.inbox, self.org_id = service.transactions, service.inbox, "org-1"
         self.clock = service.clock
         adder = Principal(ALSO_MADE_IT, "admin", self.org_id)
@@ -58,6 +62,9 @@ class WaitingTransaction:
         payout = await service.payout_to(account.bank_account_id, "sponsor-1", type=kind)
         await service.work()
         self.resource_id = payout.transaction_id
+
+    async def let_gain(self, person: str) -> None:
+        self.harness.compliance.parties[person] = {"sponsor-1"}
 
     async def read(self) -> Any:
         return await self.servicer.GetTransaction(
@@ -77,13 +84,16 @@ class WaitingDistribution:
     service = "distributions"
 
     async def open(self, database: Any) -> None:
-        service = DistributionsHarness(database)
+        self.harness = service = DistributionsHarness(database)
         self.servicer, self.inbox, self.org_id = service.distributions, service.approvals, "org-1"
         self.clock = service.clock
         offering = await service.closed_offering(("inv-001", 100_000_00))
         drafted = await service.draft(offering, 10_000_00)
         submitted = await service.submit(await service.calculate(drafted, ALSO_MADE_IT))
         self.resource_id = submitted.distribution_id
+
+    async def let_gain(self, person: str) -> None:
+        self.harness.persons.parties[person] = frozenset({"inv-001"})
 
     async def read(self) -> Any:
         return await self.servicer.GetDistribution(
@@ -104,12 +114,15 @@ class WaitingCheck:
     service = "compliance"
 
     async def open(self, database: Any) -> None:
-        service = ComplianceHarness(database)
+        self.harness = service = ComplianceHarness(database)
         self.servicer, self.inbox, self.org_id = service.servicer, service.inbox, "org-a"
         self.clock = service.clock
         await service.create()
         await service.update(Principal(ALSO_MADE_IT, "admin", self.org_id), legal_name="Ada Parker")
         self.resource_id = (await service.waiting(service.party_id))[0].compliance_check_id
+
+    async def let_gain(self, person: str) -> None:
+        await self.harness.add(person)
 
     async def read(self) -> Any:
         request = compliance_pb2.GetComplianceCheckRequest(compliance_check_id=self.resource_id)
@@ -196,6 +209,27 @@ async def test_where_the_rules_want_two_to_approve_it_waits_until_both_have_whic
             assert await way(waiting, approval, "approve") == "ALREADY_APPROVED", way.__name__
     with acting_as(Principal("admin-5", "admin", waiting.org_id)):
         assert await by_inbox(waiting, approval, "approve") == ANSWERED
+        assert (await waiting.read()).status != before.status
+
+
+@pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution, WaitingCheck], ids=lambda kind: kind.service)
+async def test_whoever_approved_it_and_then_began_to_act_for_who_gains_is_not_counted_at_the_last_yes(
+    service_database: OpenDatabase, kind: type[Any]
+) -> None:
+    waiting, database = kind(), await service_database(kind.service)
+    await waiting.open(database)
+    database.policy = ApprovalPolicy(all_organizations=(ApprovalRule(approvers_needed=2),))
+    before = None
+    for person, counted in (("admin-4", ["admin-4"]), ("admin-5", ["admin-5"]), ("admin-6", None)):
+        with acting_as(Principal(person, "admin", waiting.org_id)):
+            before = before or await waiting.read()
+            assert await by_own_route(waiting, await find_approval(waiting), "approve") == ANSWERED, person
+            if counted is not None:
+                assert [each.approved_by for each in (await find_approval(waiting)).approvers] == counted
+                assert (await waiting.read()).status == before.status
+        if person == "admin-4":
+            await waiting.let_gain(person)
+    with acting_as(Principal("admin-6", "admin", waiting.org_id)):
         assert (await waiting.read()).status != before.status
 
 

@@ -13,13 +13,14 @@ from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.requests import RequestKind
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.once import once
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import ApprovalDetails
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.money import Money
 from tests.support import chassis
+from tests.support.persons import Persons
 
 MAKER = chassis.ADMIN
 CHECKER = dataclasses.replace(MAKER, subject="admin-2")
@@ -44,18 +45,6 @@ class TestClock:
         return self.moment
 
 
-class Persons:
-    """For whom persons act at this moment."""
-
-    def __init__(self):
-        self.parties: dict[str, frozenset[str]] = {}
-
-    async def list_current(self, principal: Principal) -> frozenset[str]:
-        return self.parties.get(principal.subject, frozenset())
-
-    list_heard = list_interests = list_current
-
-
 class Deed:
     """Captures a hold: one note for each that was really captured, and the names of those in whose name."""
 
@@ -63,6 +52,7 @@ class Deed:
         self._database = database
         self.raises: DomainError | None = None
         self.minor = 500
+        self.makers = frozenset({EDITOR.person})
         self.done_as: list[str] = []
 
     async def describe(self, request, now) -> ApprovalDetails:
@@ -71,7 +61,7 @@ class Deed:
             request.escrow_account_id,
             request.escrow_account_id,
             amount=Money(self.minor, "USD"),
-            makers=frozenset({EDITOR.person}),
+            makers=self.makers,
             beneficiary_party_ids=frozenset({PAYEE}),
         )
 

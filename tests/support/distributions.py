@@ -46,6 +46,7 @@ from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.transactions import MemoryTransactions, Txn, complete_payout
 from tests.support.peers.wire import Wire
+from tests.support.persons import Persons
 
 ORG = "org-1"
 START = datetime(2024, 11, 1, 12, tzinfo=UTC)
@@ -58,18 +59,6 @@ TWO_PERSONS = {
     *("CloseOffering", "RefundOffering", "ResendProceeds"),
     *("CancelInvestment", "ResendRefund", "ResendAllocation"),
 }
-
-
-class Persons:
-    """For whom persons act at this moment."""
-
-    def __init__(self) -> None:
-        self.parties: dict[str, frozenset[str]] = {}
-
-    async def list_current(self, principal: Principal) -> frozenset[str]:
-        return self.parties.get(principal.person, frozenset())
-
-    list_heard = list_interests = list_current
 
 
 def _name_key(request: Any) -> None:

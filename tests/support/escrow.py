@@ -24,6 +24,7 @@ from realco.type.v1 import money_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.parties import Standing
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.events.consumer import Delivery
@@ -109,8 +110,8 @@ class Compliance:
         self.refusal: DomainError | None = None
         self.asked: list[CheckMovementRequest] = []
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> list[str]:
-        return []
+    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
+        return Standing()
 
     async def check_movement(self, request: CheckMovementRequest) -> None:
         self.asked.append(request)

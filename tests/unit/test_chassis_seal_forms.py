@@ -62,7 +62,7 @@ def list_all() -> dict[str, list[str]]:
 FORMS = {
     "allocations": ["79323f4220e6ba09"],
     "api_keys": ["effde9ef6effdf82"],
-    "approvals": ["5f83223a1474d015"],
+    "approvals": ["6704d450c203ba09"],
     "bank_accounts": ["07506c077d90112e"],
     "compliance_checks": ["ce86d4fecccbe372"],
     "contributions": ["8a8881bf5c25c146"],
@@ -79,7 +79,7 @@ FORMS = {
     "payouts": ["9eaa85b1aabf30d2"],
     "provider_payments": ["85f4a3d7d7574257"],
     "sagas": ["3f31ea1c0995fd8b"],
-    "statements": ["bab627edca19a422"],
+    "statements": ["88c4e84287715907"],
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["003054f46c0de47a"],
 }

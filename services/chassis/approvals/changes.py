@@ -15,7 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
 from services.chassis.data.approval_policy import decide_terms_of
-from services.chassis.values.approval import Approval, ApprovalDetails, Status, add_yes, hash_content
+from services.chassis.values.approval import Approval, ApprovalDetails, Approver, Status, add_yes, hash_content
 from services.chassis.values.ids import new_id
 
 
@@ -101,7 +101,8 @@ class ApprovalEvents:
             InsufficientUserAuthentication
         """
         principal, terms = current_principal(), decide_terms_of(tx, approval.kind, approval.amount)
-        after = add_yes(approval, now, principal.person, parties, terms.approvers_needed, note)
+        yes = Approver(principal.person, now, principal.signed_in_at)
+        after = add_yes(approval, yes, parties, terms.approvers_needed, note)
         check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
         if after.status is Status.PENDING:
             return await self.save(tx, after, now)

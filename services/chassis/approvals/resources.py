@@ -17,8 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.lapses import drop_lapsed
 from services.chassis.approvals.messages import to_content
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.parties import Parties
+from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
@@ -100,6 +103,13 @@ class ResourceApprovals:
     async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
         await self.events.cancel_all(tx, self.kind, resource_id, now)
+
+    async def drop_lapsed(self, operations: Operations, parties: Parties, resource_id: str) -> None:
+        """Before somebody approves it by the resource's own route: who did before may count no longer (lapses.py)."""
+        async with operations.database.begin() as tx:
+            read = await self.find(tx, resource_id)
+        if read is not None:
+            await drop_lapsed(operations, self.events, parties, read, read.makers)
 
     async def find(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
         """What waits about the resource, for its own rules to say who may decide."""

@@ -70,7 +70,9 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         async with self._operations.database.begin() as tx:
             read = await records.find_approval(tx, principal.org_id, request.approval_id)
         if read is not None:
-            await self._approvals.check_unchanged(read, now)
+            makers = await self._approvals.check_unchanged(read, now)
+            if not request.validate_only:
+                await self._approvals.drop_lapsed(self._parties, read, makers)
         parties = await self._parties.list_interests(principal)
         approved: list[Approval] = []
 

@@ -22,11 +22,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.lapses import SUBJECT, drop_lapsed
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.calls.parties import Parties
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of
 from services.chassis.data.operations import Operations
@@ -53,7 +55,6 @@ Answer = TypeVar("Answer", bound=Message)
 
 # Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
 EXECUTION_LEASE_MS = 30_000
-_SUBJECT = "service:approvals"
 _APPROVE = find_rpc(approvals_pb2.ApproveApprovalRequest)
 
 
@@ -149,22 +150,30 @@ class Approvals:
             await rehearse()
             await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
 
-    async def check_unchanged(self, approval: Approval, now: datetime) -> None:
+    async def check_unchanged(self, approval: Approval, now: datetime) -> frozenset[str]:
         """What it would do is still what it would have done when it was asked for.
+
+        Returns:
+            Who had a part in it by now.
 
         Raises:
             ContentChanged: it is not: whoever read it has read something else.
         """
         if approval.kind in self._resources:
-            return  # what waits by itself is moved as it was read
+            return approval.makers  # what waits by itself is moved as it was read
         details = await self.describe(approval, now)
         if details is None:
-            return  # what it is about is gone: the deed will say so
+            return approval.makers  # what it is about is gone: the deed will say so
         request = self._read_request(approval)
         current = messages.to_content(approval.kind, approval.org_id, request, details, name="request")
         if hash_content(current) != approval.content_hash:
             message = "It would do something else now than when it was asked for: reject it, and ask for it again."
             raise ContentChanged(message, content_hash=hash_content(current))
+        return approval.makers | details.makers
+
+    async def drop_lapsed(self, parties: Parties, approval: Approval, makers: frozenset[str]) -> None:
+        """Takes out each yes that counts no longer, before another person says one (lapses.py)."""
+        await drop_lapsed(self._operations, self._events, parties, approval, makers)
 
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
@@ -295,6 +304,8 @@ class Approvals:
                 if _may_pass(refusal):
                     raise
                 done = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
+                if self._witnessed and approved.kind in self._witnessed:  # nobody else has it done later
+                    await self._witnessed.record_withdrawal(approved.kind, approved.resource_id)
             return await self._finish(done)
 
     async def _finish(self, done: Approval) -> Approval:
@@ -358,7 +369,7 @@ def _begin_execution(approved: Approval) -> Approval:
 
 def _maker_of(approval: Approval) -> Principal:
     """In whose name it is done. No token has this subject, so nobody else can have used the deed's key."""
-    return Principal(_SUBJECT, approval.created_role, approval.org_id, on_behalf_of=approval.created_by)
+    return Principal(SUBJECT, approval.created_role, approval.org_id, on_behalf_of=approval.created_by)
 
 
 def _may_pass(refusal: DomainError) -> bool:

@@ -6,11 +6,30 @@ that: a person who was removed moves nothing from that moment on.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
-from typing import Protocol
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
 
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.wire import from_timestamp
+
+
+class Standing(NamedTuple):
+    """What speaks against a person at this moment, where that person decides or decided something.
+
+    Args:
+        parties: The parties the person acts for.
+        sessions_ended_at: When the person's sessions were last ended; None: nobody ended them.
+    """
+
+    parties: frozenset[str] = frozenset()
+    sessions_ended_at: datetime | None = None
+
+
+def read_standing(answer: Any) -> Standing:
+    """What the owner of parties answered about a person."""
+    is_ended = answer.HasField("sessions_end_time")
+    return Standing(frozenset(answer.party_ids), from_timestamp(answer.sessions_end_time) if is_ended else None)
 
 
 class Parties(Protocol):
@@ -37,11 +56,20 @@ class Parties(Protocol):
         """
         ...
 
+    async def find_standing(self, person: str) -> Standing:
+        """Of somebody else in the caller's organization: with the parties of `list_interests`.
+
+        Raises:
+            SessionEnded: the caller's own sessions were ended.
+            Unavailable: nobody can tell.
+        """
+        ...
+
 
 class Ask(Protocol):
-    """Asks the owner for which parties a person acts at this moment."""
+    """Asks the owner for which parties a person acts at this moment, and when the person's sessions were ended."""
 
-    async def __call__(self, person_id: str, *, include_former: bool = False) -> Collection[str]: ...
+    async def __call__(self, person_id: str, *, include_former: bool = False) -> Standing: ...
 
 
 class NoParties:
@@ -56,6 +84,9 @@ class NoParties:
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
+    async def find_standing(self, person: str) -> Standing:
+        return Standing()
+
 
 class CurrentParties:
     """For a service that has heard nothing of who acts for whom, and asks whenever it must know."""
@@ -68,11 +99,14 @@ class CurrentParties:
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return frozenset(await self._ask(principal.person))
+            return (await self._ask(principal.person)).parties
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return frozenset(await self._ask(principal.person, include_former=True))
+            return (await self._ask(principal.person, include_former=True)).parties
+
+    async def find_standing(self, person: str) -> Standing:
+        return await self._ask(person, include_former=True)
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:

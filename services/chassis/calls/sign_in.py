@@ -12,6 +12,7 @@ from typing import Any
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.times import was_ended
 
 
 class InsufficientUserAuthentication(DomainError):
@@ -36,7 +37,7 @@ def check_session(principal: Principal, ended_at: datetime | None) -> None:
     Raises:
         SessionEnded
     """
-    if ended_at is not None and principal.signed_in_at is not None and principal.signed_in_at < ended_at.timestamp():
+    if was_ended(principal.signed_in_at, ended_at):
         raise SessionEnded("The session was ended. Sign in again.")
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.calls.parties import Ask
+from services.chassis.calls.parties import Ask, Standing
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import keep_sealed, seal_of, sealed
@@ -136,8 +136,11 @@ class HeardParties:
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return frozenset(await self._ask(principal.person))
+            return (await self._ask(principal.person)).parties
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return frozenset(await self._ask(principal.person, include_former=True))
+            return (await self._ask(principal.person, include_former=True)).parties
+
+    async def find_standing(self, person: str) -> Standing:
+        return await self._ask(person, include_former=True)

@@ -76,8 +76,9 @@ CHASSIS: Table = {
     "approvals": both(
         insert=EVERY,
         update=(
-            *("version", "status", "updated_at", "approvers_needed", "approver_ids", "approved_at", "decided_by"),
-            *("decided_at", "note", "result_id", "result", "failure", "comments", "seal", *LEASE),
+            *("version", "status", "updated_at", "approvers_needed", "approver_ids", "approved_at"),
+            *("approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result", "failure"),
+            *("comments", "seal", *LEASE),
         ),
     ),
 }

@@ -198,6 +198,7 @@ def _create_approvals(op: Op) -> None:
         sa.Column("approvers_needed", sa.Integer(), nullable=False),
         sa.Column("approver_ids", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("approved_at", postgresql.ARRAY(sa.TIMESTAMP(timezone=True)), nullable=False),
+        sa.Column("approver_signed_in_at", postgresql.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column("decided_by", sa.Text(), nullable=True),
         sa.Column("decided_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
@@ -223,7 +224,9 @@ def _create_approvals(op: Op) -> None:
         sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="approvals_amount"),
         sa.CheckConstraint("NOT approver_ids && makers", name="approvals_maker_is_no_checker"),
         sa.CheckConstraint(
-            "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)", name="approvals_approvers"
+            "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)"
+            " AND cardinality(approver_ids) = cardinality(approver_signed_in_at)",
+            name="approvals_approvers",
         ),
         sa.CheckConstraint("created_by = ANY (makers)", name="approvals_made"),
         sa.PrimaryKeyConstraint("org_id", "approval_id"),

@@ -139,10 +139,11 @@ approvals = sa.Table(
     # None: it can be decided as long as what it is about waits.
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
-    # Who said yes, and when: as many as there are needed, before it is done.
+    # Who said yes, when, and in which session: as many as there are needed, before it is done.
     sa.Column("approvers_needed", sa.Integer, nullable=False),
     sa.Column("approver_ids", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("approved_at", pg.ARRAY(sa.TIMESTAMP(timezone=True)), nullable=False),
+    sa.Column("approver_signed_in_at", pg.ARRAY(sa.BigInteger), nullable=False),  # seconds since 1970, or null
     sa.Column("decided_by", sa.Text),
     sa.Column("decided_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("note", sa.Text),
@@ -164,7 +165,9 @@ approvals = sa.Table(
     ),
     sa.CheckConstraint("NOT approver_ids && makers", name="approvals_maker_is_no_checker"),
     sa.CheckConstraint(
-        "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)", name="approvals_approvers"
+        "approvers_needed >= 1 AND cardinality(approver_ids) = cardinality(approved_at)"
+        " AND cardinality(approver_ids) = cardinality(approver_signed_in_at)",
+        name="approvals_approvers",
     ),
     sa.CheckConstraint("status <> 'APPROVED' OR due_at IS NOT NULL", name="approvals_due_until_done"),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
@@ -174,7 +177,8 @@ approvals = sa.Table(
     info=sealed(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
         *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
-        *("expires_at", "approvers_needed", "approver_ids", "approved_at", "decided_by", "decided_at", "result_id"),
+        *("expires_at", "approvers_needed", "approver_ids", "approved_at", "approver_signed_in_at", "decided_by"),
+        *("decided_at", "result_id"),
     ),
 )
 

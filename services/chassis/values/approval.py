@@ -19,6 +19,7 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.times import was_ended
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
 VALIDITY = timedelta(days=7)
@@ -123,10 +124,15 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """A person who said yes."""
+    """A person who said yes.
+
+    Args:
+        signed_in_at: When that person had signed in for it, in seconds since 1970.
+    """
 
     approved_by: str
     approved_at: datetime
+    signed_in_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,41 @@ def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PEN
         raise IllegalStatusChange(status, wanted, "It was decided before.")
 
 
+def explain_lapse(
+    approver: Approver,
+    makers: Collection[str],
+    beneficiary_party_ids: Collection[str],
+    parties: Collection[str],
+    sessions_ended_at: datetime | None,
+) -> str | None:
+    """Why a yes that was good counts no longer; None where it does.
+
+    Args:
+        parties: The parties the approver acts for at this moment, or did not long ago.
+        sessions_ended_at: When the approver's sessions were last ended, if they were.
+    """
+    if approver.approved_by in makers:
+        return "had a part in making it"
+    if gaining := sorted(frozenset(beneficiary_party_ids) & frozenset(parties)):
+        return f"acts for {gaining[0]}, which gains from it"
+    if was_ended(approver.signed_in_at, sessions_ended_at):
+        return "said so in a session that was ended"
+    return None
+
+
+def drop_yes(approval: Approval, lapsed: Mapping[str, str], author: str, now: datetime) -> Approval:
+    """The approval without the yes of these persons, and with a comment on each.
+
+    Args:
+        lapsed: Person -> why.
+        author: Who writes the comments.
+    """
+    kept = tuple(each for each in approval.approvers if each.approved_by not in lapsed)
+    gone = [each.approved_by for each in approval.approvers if each.approved_by in lapsed]
+    notes = [Comment(author, f"The yes of {person} counts no longer: {lapsed[person]}.", now) for person in gone]
+    return replace(approval, approvers=kept, comments=(*approval.comments, *notes))
+
+
 def check_yes(approval: Approval, now: datetime, person: str, parties: Collection[str]) -> None:
     """Whether this person may approve it now.
 
@@ -215,9 +256,7 @@ def check_yes(approval: Approval, now: datetime, person: str, parties: Collectio
     check_beneficiary(approval.beneficiary_party_ids, parties)
 
 
-def add_yes(
-    approval: Approval, now: datetime, person: str, parties: Collection[str], needed: int, note: str | None
-) -> Approval:
+def add_yes(approval: Approval, yes: Approver, parties: Collection[str], needed: int, note: str | None) -> Approval:
     """The approval with this person's yes: APPROVED by the last that it needs, else PENDING as before.
 
     Args:
@@ -228,9 +267,10 @@ def add_yes(
     Raises:
         ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker
     """
+    person, now = yes.approved_by, yes.approved_at
     check_yes(approval, now, person, parties)
     needed = max(needed, approval.approvers_needed)
-    after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, Approver(person, now)))
+    after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, yes))
     if len(after.approvers) >= needed:
         return replace(after, status=Status.APPROVED, decided_by=person, decided_at=now, note=note)
     return after if note is None else replace(after, comments=(*after.comments, Comment(person, note, now)))

@@ -28,3 +28,13 @@ def read_time(text: object) -> datetime:
 def write_time(moment: datetime) -> str:
     """The instant as REST spells one, RFC 3339 in UTC: `2026-01-31T17:00:00Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def was_ended(signed_in_at: int | None, ended_at: datetime | None) -> bool:
+    """Whether the session of a sign-in was ended since. Nothing was signed in, or nobody ended it: it was not.
+
+    Args:
+        signed_in_at: In seconds since 1970.
+        ended_at: When the sessions of the person were last ended.
+    """
+    return signed_in_at is not None and ended_at is not None and signed_in_at < ended_at.timestamp()

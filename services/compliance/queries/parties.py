@@ -12,6 +12,7 @@ from realco.compliance.v1 import persons_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.parties import Standing
 from services.chassis.calls.sign_in import check_session
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.approval_policy import policy_of
@@ -92,11 +93,18 @@ async def list_parties_of_person(
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
     await check_session_of(tx, principal, now)
-    found = await store.list_parties_of_person(tx, normalize_person(request.person_id))
-    if request.include_former:
-        former = await store.list_former_parties_of(tx, normalize_person(request.person_id), now)
-        found = sorted({*found, *former})
-    return persons_pb2.ListPartiesOfPersonResponse(party_ids=found)
+    person = normalize_person(request.person_id)
+    parties, ended_at = await find_standing(tx, person, now, include_former=request.include_former)
+    end_time = None if ended_at is None else to_timestamp(ended_at)
+    return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(parties), sessions_end_time=end_time)
+
+
+async def find_standing(tx: AsyncConnection, person: str, now: datetime, *, include_former: bool = True) -> Standing:
+    """For whom the person acts, or also acted not long ago, and when its sessions were ended."""
+    found = frozenset(await store.list_parties_of_person(tx, person))
+    if include_former:
+        found |= frozenset(await store.list_former_parties_of(tx, person, now))
+    return Standing(found, await store.find_end_of_sessions(tx, person))
 
 
 async def check_session_of(tx: AsyncConnection, principal: Principal, now: datetime) -> None:

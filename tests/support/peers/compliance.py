@@ -6,6 +6,7 @@ test_peers_compliance.py holds it against the real service, in all that other se
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 from google.protobuf.message import Message
 from realco.compliance.v1 import clearances_pb2, notary_pb2, persons_pb2
@@ -13,6 +14,8 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 from realco.type.v1.money_pb2 import Money
+
+from services.chassis.calls.wire import to_timestamp
 
 Result = clearances_pb2.EvaluationResult
 _Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
@@ -26,6 +29,7 @@ class MemoryCompliance:
         self.unknown: set[str] = set()  # parties that there are not
         self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
         self.former: dict[str, set[str]] = {}  # those the person acted for not long ago
+        self.ended: dict[str, datetime] = {}  # when the sessions of a person were ended
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
@@ -59,7 +63,9 @@ class MemoryCompliance:
     ) -> persons_pb2.ListPartiesOfPersonResponse:
         found = set(self.parties.get(request.person_id, ()))
         found |= self.former.get(request.person_id, set()) if request.include_former else set()
-        return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found))
+        ended_at = self.ended.get(request.person_id)
+        end_time = None if ended_at is None else to_timestamp(ended_at)
+        return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found), sessions_end_time=end_time)
 
     async def RecordRequest(
         self, request: notary_pb2.RecordRequestRequest, _: None
