@@ -276,9 +276,9 @@ class OwnParties:
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return (await self.find_standing(principal.person)).parties
+            return (await self.get_standing(principal.person)).parties
 
-    async def find_standing(self, person: str) -> Standing:
+    async def get_standing(self, person: str) -> Standing:
         async with self._database.begin() as tx:
             await parties_read.check_session_of(tx, current_principal(), self._clock.now())
-            return await parties_read.find_standing(tx, person, self._clock.now())
+            return await parties_read.get_standing(tx, person, self._clock.now())

@@ -246,12 +246,14 @@ statements = sa.Table(
     sa.Column("beneficiary_party_ids", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("approvers_needed", sa.Integer, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("signed_in_at", sa.BigInteger),  # when the person had, in seconds since 1970
     sa.Column("seal", pg.BYTEA),
     _one_of("act", "REQUEST", "APPROVAL", "WITHDRAWAL"),
     sa.Index("statements_resource", "org_id", "kind", "resource_id", "statement_id"),
     info=sealed(
         *("org_id", "statement_id", "kind", "resource_id", "act", "person_id", "content_hash", "movement_digest"),
-        *("makers", "beneficiary_party_ids", "approvers_needed", "created_at"),
+        *("makers", "beneficiary_party_ids", "approvers_needed", "created_at", "expires_at", "signed_in_at"),
     ),
 )
 

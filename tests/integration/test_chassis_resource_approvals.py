@@ -61,7 +61,7 @@ class Desk:
 
     list_interests = list_current
 
-    async def find_standing(self, person) -> Standing:
+    async def get_standing(self, person) -> Standing:
         return Standing(self.parties)
 
     async def describe(self, approval, now) -> ApprovalDetails:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from realco.compliance.v1 import notary_pb2 as pb
+from realco.compliance.v1 import parties_pb2
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.data.seals import NotSealed
+from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
@@ -218,6 +223,57 @@ async def test_what_the_rules_wanted_when_it_was_asked_or_approved_counts_whatev
     await desk.approve()
     desk.harness.database.policy = NO_POLICY
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+
+
+async def test_what_was_decided_is_good_for_a_week_and_what_was_asked_for_as_long_as_the_rules_say(desk: Desk) -> None:
+    clock = desk.harness.clock
+    desk.harness.database.policy = ApprovalPolicy(all_organizations=(ApprovalRule(valid_for_hours=2),))
+    await desk.ask()
+    clock.advance(timedelta(hours=2))
+    assert await desk.approve() == "APPROVAL_EXPIRED"
+    await desk.ask()
+    assert await desk.approve() == ""
+    clock.advance(VALIDITY - timedelta(seconds=1))
+    assert await desk.check() == (MAKER.person, CHECKER.person)
+    clock.advance(timedelta(seconds=1))
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+
+
+async def test_a_yes_to_what_expired_is_none_to_the_same_when_it_is_asked_for_again(desk: Desk) -> None:
+    desk.harness.database.policy = RULES
+    await desk.ask()
+    await desk.approve()
+    desk.harness.clock.advance(VALIDITY)
+    await desk.ask()
+    await desk.approve(THIRD)
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+
+
+async def gain(desk: Desk, party_id: str) -> None:
+    await desk.harness.add(CHECKER.person, party_id=party_id)
+
+
+async def end_sessions(desk: Desk, party_id: str) -> None:
+    with acting_as(MAKER):
+        await desk.harness.parties.EndSessions(parties_pb2.EndSessionsRequest(person_id=CHECKER.person), None)
+
+
+@pytest.mark.parametrize("meanwhile", [gain, end_sessions])
+async def test_who_may_approve_no_longer_when_money_is_to_move_has_approved_nothing_and_is_named(
+    desk: Desk, meanwhile: Callable[[Desk, str], Awaitable[None]]
+) -> None:
+    party = await desk.harness.create()
+    await desk.ask(beneficiary_party_ids=[party.party_id])
+    assert await desk.approve(replace(CHECKER, signed_in_at=int(time.time()) - 60)) == ""
+    await meanwhile(desk, party.party_id)
+    request = pb.CheckMovementRequest(
+        kind="APPROVE_DISTRIBUTION", resource_id=desk.resource_id, content_hash=HASH, movement=WHOLE
+    )
+    with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
+        await desk.notary.CheckMovement(request, None)
+    assert refused.value.metadata["not_counted"].startswith(f"{CHECKER.person} ")
+    assert await desk.approve(THIRD) == ""
+    assert await desk.check() == (MAKER.person, THIRD.person)
 
 
 @pytest.mark.parametrize(

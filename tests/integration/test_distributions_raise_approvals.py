@@ -192,6 +192,9 @@ async def test_a_closing_that_escrow_refused_is_another_one_when_two_persons_clo
     assert (await service.get(offering)).status == opb.Offering.CLOSED
     first, second = (request.idempotency_key for request in service.wire.requests("ReleaseSubscriptions"))
     assert first != second
+    said = [type(one).__name__ for one in service.compliance.said]
+    once = ["RecordRequestRequest", "RecordApprovalRequest"]
+    assert said == [*once, "RecordWithdrawalRequest", *once], "what came to nothing is not decided any more"
 
 
 async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:

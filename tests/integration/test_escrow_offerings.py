@@ -108,6 +108,23 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     ]
 
 
+async def test_what_was_booked_by_a_decision_is_answered_again_when_the_decision_is_good_no_longer(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -100))
+    declare = postings_pb.DeclareDistributionRequest(
+        idempotency_key="a" * 64,
+        escrow_account_id=account,
+        distribution_id=new_id("dist"),
+        payables=[postings_pb.PartyAmount(party_id="inv-001", amount=usd(40))],
+    )
+    booked = await escrow.call("DeclareDistribution", declare, escrow.transactions)
+    escrow.compliance.refusal = MovementNotDecided("No.")
+    assert await escrow.call("DeclareDistribution", declare, escrow.transactions) == booked
+    declare.payables[0].amount.amount_minor += 1
+    assert (await refusal(escrow.call("DeclareDistribution", declare, escrow.transactions)))[0] != ""
+    assert await escrow.posted(account) == {"cash": 100, "distributable": 60, "payable:inv-001": 40}
+
+
 async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_asked_for_every_line(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("distributable", -60), ("subscription:inv-001", -40))

@@ -20,5 +20,5 @@ class Persons:
 
     list_heard = list_interests = list_current
 
-    async def find_standing(self, person: str) -> Standing:
+    async def get_standing(self, person: str) -> Standing:
         return Standing(self.parties.get(person, frozenset()), self.ended.get(person))

@@ -36,7 +36,7 @@ async def drop_lapsed(
     """
     lapsed: dict[str, str] = {}
     for each in read.approvers:
-        standing = await parties.find_standing(each.approved_by)
+        standing = await parties.get_standing(each.approved_by)
         why = explain_lapse(each, makers, read.beneficiary_party_ids, *standing)
         if why is not None:
             lapsed[each.approved_by] = why

@@ -56,7 +56,7 @@ class Parties(Protocol):
         """
         ...
 
-    async def find_standing(self, person: str) -> Standing:
+    async def get_standing(self, person: str) -> Standing:
         """Of somebody else in the caller's organization: with the parties of `list_interests`.
 
         Raises:
@@ -84,7 +84,7 @@ class NoParties:
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
-    async def find_standing(self, person: str) -> Standing:
+    async def get_standing(self, person: str) -> Standing:
         return Standing()
 
 
@@ -105,7 +105,7 @@ class CurrentParties:
         with acting_as(principal):
             return (await self._ask(principal.person, include_former=True)).parties
 
-    async def find_standing(self, person: str) -> Standing:
+    async def get_standing(self, person: str) -> Standing:
         return await self._ask(person, include_former=True)
 
 

@@ -142,5 +142,5 @@ class HeardParties:
         with acting_as(principal):
             return (await self._ask(principal.person, include_former=True)).parties
 
-    async def find_standing(self, person: str) -> Standing:
+    async def get_standing(self, person: str) -> Standing:
         return await self._ask(person, include_former=True)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data.approval_policy import decide_terms_of
+from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
 from services.compliance.domain.statements import Act, Statement, check_approver, sum_lines
 from services.compliance.messages import read_lines, read_subject
@@ -23,16 +24,20 @@ from services.compliance.store.statements import insert_statement, list_statemen
 async def record_request(
     tx: AsyncConnection, request: pb.RecordRequestRequest, now: datetime
 ) -> pb.RecordRequestResponse:
-    person = current_principal().person
+    principal, terms = current_principal(), _decide_terms(tx, request)
+    person = principal.person
     asked = Statement(
         Act.REQUEST,
         person,
-        read_subject(request.content_hash, request.movement),
+        said_at=now,
+        expires_at=now + terms.validity,
+        signed_in_at=principal.signed_in_at,
+        subject=read_subject(request.content_hash, request.movement),
         makers=frozenset(request.makers) | {person},
         beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
-        approvers_needed=_decide_terms(tx, request).approvers_needed,
+        approvers_needed=terms.approvers_needed,
     )
-    await insert_statement(tx, request.kind, request.resource_id, asked, now)
+    await insert_statement(tx, request.kind, request.resource_id, asked)
     return pb.RecordRequestResponse()
 
 
@@ -44,15 +49,23 @@ async def record_approval(
         parties: Those the caller acts for, or did not long ago.
 
     Raises:
-        ContentChanged, MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
+        ContentChanged, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
     """
     principal, terms = current_principal(), _decide_terms(tx, request)
     person, subject = principal.person, read_subject(request.content_hash, request.movement)
     said = await list_statements(tx, request.kind, request.resource_id)
-    check_approver(said, subject, person, parties)
+    check_approver(said, subject, person, parties, now)
     check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
-    approved = Statement(Act.APPROVAL, person, subject, approvers_needed=terms.approvers_needed)
-    await insert_statement(tx, request.kind, request.resource_id, approved, now)
+    approved = Statement(
+        Act.APPROVAL,
+        person,
+        said_at=now,
+        expires_at=now + VALIDITY,
+        signed_in_at=principal.signed_in_at,
+        subject=subject,
+        approvers_needed=terms.approvers_needed,
+    )
+    await insert_statement(tx, request.kind, request.resource_id, approved)
     return pb.RecordApprovalResponse()
 
 
@@ -60,8 +73,8 @@ async def record_withdrawal(
     tx: AsyncConnection, request: pb.RecordWithdrawalRequest, now: datetime
 ) -> pb.RecordWithdrawalResponse:
     """The person is the one for whom the service calls."""
-    taken_back = Statement(Act.WITHDRAWAL, current_principal().person)
-    await insert_statement(tx, request.kind, request.resource_id, taken_back, now)
+    taken_back = Statement(Act.WITHDRAWAL, current_principal().person, said_at=now, expires_at=now)
+    await insert_statement(tx, request.kind, request.resource_id, taken_back)
     return pb.RecordWithdrawalResponse()
 
 

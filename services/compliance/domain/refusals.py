@@ -36,7 +36,10 @@ class TooManyParties(DomainError):
 
 
 class MovementNotDecided(DomainError):
-    """No two persons said of their own that this money is to move. Metadata: kind, resource_id."""
+    """No two persons said of their own that this money is to move.
+
+    Metadata: kind, resource_id, not_counted.
+    """
 
     kind = Kind.FAILED_PRECONDITION
     reason = "MOVEMENT_NOT_DECIDED"

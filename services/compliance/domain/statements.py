@@ -2,19 +2,21 @@
 
 A person asks, another one approves what was asked for last, or several do, as the organization's rules want.
 Whoever asks for something else about the same resource takes back what was approved before; so does whoever takes it
-back without asking for anything.
+back without asking for anything. What is asked for can be approved for as long as the rules say, and what was decided
+can be done for a week.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from services.chassis.values.approval import check_beneficiary
+from services.chassis.values.approval import ApprovalExpired, Approver, check_beneficiary, explain_lapse
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, MakerIsChecker
 
@@ -53,10 +55,15 @@ class Statement:
         makers: Who had a part in what is asked for, the person among them. Of an approval: nobody.
         beneficiary_party_ids: Who gains from what is asked for. Of an approval: nobody.
         approvers_needed: How many persons had to approve it, as the organization's rules said at that moment.
+        expires_at: Until when what is asked for can be approved, or what was approved can be done.
+        signed_in_at: When the person had signed in, in seconds since 1970.
     """
 
     act: Act
     person_id: str
+    said_at: datetime
+    expires_at: datetime
+    signed_in_at: int | None = None
     subject: Subject = NOTHING
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
@@ -70,7 +77,9 @@ def digest_movement(escrow_account_id: str, lines: Sequence[Line]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_approver(said: Sequence[Statement], subject: Subject, person: str, parties: Collection[str]) -> None:
+def check_approver(
+    said: Sequence[Statement], subject: Subject, person: str, parties: Collection[str], now: datetime
+) -> None:
     """Whether this person may approve it.
 
     Args:
@@ -79,6 +88,7 @@ def check_approver(said: Sequence[Statement], subject: Subject, person: str, par
 
     Raises:
         ContentChanged: it is not what was asked for last.
+        ApprovalExpired: nobody decided it in time.
         MakerIsChecker, BeneficiaryIsChecker
     """
     asked = [each for each in _list_current(said, subject) if each.act is Act.REQUEST]
@@ -86,6 +96,9 @@ def check_approver(said: Sequence[Statement], subject: Subject, person: str, par
         last = [each.subject.content_hash for each in said if each.act is Act.REQUEST][-1:]
         message = "That is not what was asked for last; read it again."
         raise ContentChanged(message, content_hash=last[0] if last else "")
+    ends_at = max(each.expires_at for each in asked)
+    if ends_at <= now:
+        raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=ends_at)
     for each in asked:
         check_beneficiary(each.beneficiary_party_ids, parties)
     if all(person in each.makers for each in asked):
@@ -105,20 +118,52 @@ class Decision(NamedTuple):
     approved_by: tuple[str, ...]
 
 
-def find_decision(said: Sequence[Statement], subject: Subject) -> Decision | None:
-    """Who asked for it and who approved it, if as many persons did as any of the statements about it wants, and nothing
-    else was asked for since.
+def list_approvers(said: Sequence[Statement], subject: Subject) -> list[str]:
+    """Who said yes to it since something else was asked for, or all was taken back."""
+    current = _list_current(said, subject)
+    return list(dict.fromkeys(each.person_id for each in current if each.act is Act.APPROVAL))
+
+
+def find_lapsed(
+    said: Sequence[Statement], subject: Subject, standings: Mapping[str, tuple[Collection[str], datetime | None]]
+) -> dict[str, str]:
+    """Whose yes counts no longer, and why.
+
+    Args:
+        standings: For whom each who said yes acts now, or did not long ago, and when that person's sessions were ended.
+    """
+    current, lapsed = _list_current(said, subject), {}
+    gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in current))
+    for each in (each for each in current if each.act is Act.APPROVAL):
+        yes = Approver(each.person_id, each.said_at, each.signed_in_at)
+        lapsed[each.person_id] = explain_lapse(yes, (), gaining, *standings[each.person_id])  # the last one counts
+    return {person: why for person, why in lapsed.items() if why is not None}
+
+
+def find_decision(
+    said: Sequence[Statement], subject: Subject, now: datetime, lapsed: Collection[str] = ()
+) -> Decision | None:
+    """Who asked for it and who approved it in time, if as many persons did as any of the statements about it wants, not
+    too long ago, and nothing else was asked for since.
 
     Args:
         said: About the resource, oldest first.
+        lapsed: Whose yes counts no longer.
     """
     current = _list_current(said, subject)
     needed = max((each.approvers_needed for each in current), default=1)
-    approvers = list(dict.fromkeys(each.person_id for each in current if each.act is Act.APPROVAL))
-    for asked in (each for each in current if each.act is Act.REQUEST):
-        others = tuple(person for person in approvers if person not in asked.makers)
-        if len(others) >= needed:
-            return Decision(asked.person_id, others)
+    for number, asked in enumerate(current):
+        if asked.act is not Act.REQUEST:
+            continue
+        heard = {
+            each.person_id: each.expires_at
+            for each in current[number:]
+            if each.act is Act.APPROVAL and each.said_at < asked.expires_at
+        }
+        for person in (*asked.makers, *lapsed):
+            heard.pop(person, None)
+        if len(heard) >= needed and max(heard.values()) > now:
+            return Decision(asked.person_id, tuple(heard))
     return None
 
 

@@ -94,12 +94,12 @@ async def list_parties_of_person(
     principal = current_principal()
     await check_session_of(tx, principal, now)
     person = normalize_person(request.person_id)
-    parties, ended_at = await find_standing(tx, person, now, include_former=request.include_former)
+    parties, ended_at = await get_standing(tx, person, now, include_former=request.include_former)
     end_time = None if ended_at is None else to_timestamp(ended_at)
     return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(parties), sessions_end_time=end_time)
 
 
-async def find_standing(tx: AsyncConnection, person: str, now: datetime, *, include_former: bool = True) -> Standing:
+async def get_standing(tx: AsyncConnection, person: str, now: datetime, *, include_former: bool = True) -> Standing:
     """For whom the person acts, or also acted not long ago, and when its sessions were ended."""
     found = frozenset(await store.list_parties_of_person(tx, person))
     if include_former:

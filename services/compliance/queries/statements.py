@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from realco.compliance.v1 import notary_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
 from services.compliance.domain.refusals import MovementNotDecided
-from services.compliance.domain.statements import find_decision
+from services.compliance.domain.statements import find_decision, find_lapsed, list_approvers
 from services.compliance.messages import read_subject
+from services.compliance.queries.parties import get_standing
 from services.compliance.store.statements import list_statements
 
 
 async def check_movement(
-    tx: AsyncConnection, request: pb.CheckMovementRequest, _: datetime
+    tx: AsyncConnection, request: pb.CheckMovementRequest, now: datetime
 ) -> pb.CheckMovementResponse:
     """Raises: MovementNotDecided."""
     said = await list_statements(tx, request.kind, request.resource_id)
-    decision = find_decision(said, read_subject(request.content_hash, request.movement))
+    subject = read_subject(request.content_hash, request.movement)
+    standings = {person: await get_standing(tx, person, now) for person in list_approvers(said, subject)}
+    lapsed = find_lapsed(said, subject, standings)
+    decision = find_decision(said, subject, now, lapsed)
     if decision is None:
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
-        log.error("movement_not_decided", kind=request.kind, resource_id=request.resource_id)
-        raise MovementNotDecided(message, kind=request.kind, resource_id=request.resource_id)
+        about: dict[str, Any] = {"kind": request.kind, "resource_id": request.resource_id}
+        if lapsed:
+            about["not_counted"] = "; ".join(f"{person} {why}" for person, why in lapsed.items())
+        log.error("movement_not_decided", **about)
+        raise MovementNotDecided(message, **about)
     return pb.CheckMovementResponse(**decision._asdict())

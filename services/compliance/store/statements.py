@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,9 +17,7 @@ from services.compliance.tables import statements
 _c = statements.c
 
 
-async def insert_statement(
-    tx: AsyncConnection, kind: str, resource_id: str, statement: Statement, now: datetime
-) -> None:
+async def insert_statement(tx: AsyncConnection, kind: str, resource_id: str, statement: Statement) -> None:
     values: dict[str, Any] = {
         "org_id": current_principal().org_id,
         "statement_id": new_id("stm"),
@@ -33,7 +30,9 @@ async def insert_statement(
         "makers": sorted(statement.makers),
         "beneficiary_party_ids": sorted(statement.beneficiary_party_ids),
         "approvers_needed": statement.approvers_needed,
-        "created_at": now,
+        "created_at": statement.said_at,
+        "expires_at": statement.expires_at,
+        "signed_in_at": statement.signed_in_at,
     }
     await tx.execute(sa.insert(statements).values(**values, seal=seal_of(tx, statements, values)))
 
@@ -46,6 +45,9 @@ async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> l
         Statement(
             Act(row.act),
             row.person_id,
+            row.created_at,
+            row.expires_at,
+            row.signed_in_at,
             Subject(row.content_hash, row.movement_digest),
             frozenset(row.makers),
             frozenset(row.beneficiary_party_ids),

@@ -16,6 +16,7 @@ from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
+from services.chassis.calls.peers import find_refusal
 from services.chassis.data.once import fingerprint_of
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
@@ -55,8 +56,7 @@ async def release_subscriptions(
     asked = _build_check(
         request, "CLOSE_OFFERING", request.offering_id, LedgerAccountKind.SUBSCRIPTION, request.subscriptions
     )
-    await dependencies.peers.compliance.check_movement(asked)
-    return await dependencies.poster.post_one(entry)
+    return await _post_decided(dependencies, entry, asked)
 
 
 async def declare_distribution(
@@ -67,7 +67,18 @@ async def declare_distribution(
     asked = _build_check(
         request, "APPROVE_DISTRIBUTION", request.distribution_id, LedgerAccountKind.DISTRIBUTABLE, request.payables
     )
-    await dependencies.peers.compliance.check_movement(asked)
+    return await _post_decided(dependencies, entry, asked)
+
+
+async def _post_decided(
+    dependencies: Dependencies, entry: NewEntry, asked: CheckMovementRequest
+) -> journal_pb.JournalEntry:
+    """A decision is good for a while, and what was booked by it for ever: asked again, it is answered again."""
+    refusal = await find_refusal(dependencies.peers.compliance.check_movement(asked))
+    if refusal is not None:
+        [known] = await dependencies.poster.post([entry], validate_only=True)
+        if not known.replayed:
+            raise refusal
     return await dependencies.poster.post_one(entry)
 
 

@@ -268,6 +268,8 @@ def _create_tables() -> None:
         sa.Column("beneficiary_party_ids", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("approvers_needed", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("act IN ('REQUEST', 'APPROVAL', 'WITHDRAWAL')", name="act_known"),
         sa.PrimaryKeyConstraint("org_id", "statement_id"),

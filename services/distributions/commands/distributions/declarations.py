@@ -26,6 +26,7 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.offerings import save_offering
 from services.distributions.store.payouts import PAYOUTS
@@ -49,6 +50,8 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
     if refusal is None:
         await _record_declaration(database, saga, now)
     else:
+        # What was decided came to nothing, and nobody has it done later.
+        await dependencies.peers.compliance.record_withdrawal(DISTRIBUTION_APPROVALS.kind, saga.subject_id)
         await _record_refusal(database, saga, refusal, now)
     return True
 

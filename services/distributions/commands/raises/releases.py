@@ -23,7 +23,7 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.store.approvals import find_closing_hash
+from services.distributions.store.approvals import CLOSE_OFFERING, find_closing_hash
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
@@ -46,6 +46,8 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
     if refusal is None:
         await _record_release(database, saga, now)
     else:
+        # What was decided came to nothing, and nobody has it done later.
+        await dependencies.peers.compliance.record_withdrawal(CLOSE_OFFERING, saga.subject_id)
         await _record_refusal(database, saga, refusal, now)
     return True
 
