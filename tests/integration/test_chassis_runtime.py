@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,10 @@ from deploy.consumers import consumers_of
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
+from services.chassis.data import schema
+from services.chassis.process import telemetry
+from services.chassis.process.main import run
+from services.chassis.process.settings import Settings
 from tests.support import chassis, chassis_service, servers
 from tests.support.event_keys import event_key_settings
 from tests.support.identity import Issuer
@@ -84,9 +89,8 @@ class Process:
         return self.process.returncode, [json.loads(line) for line in out.splitlines()]
 
 
-@asynccontextmanager
-async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment: str):
-    issuer = Issuer(tmp_path)
+def write_settings(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: Issuer) -> dict[str, str]:
+    """The environment of a service that may start."""
     key = tmp_path / "service.pem"
     key.touch(mode=0o600)
     key.write_bytes(issuer.escrow._key.as_pem(private=True))
@@ -95,30 +99,35 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str, **environment:
     (secrets / "database_url").write_text(urls.app_url)
     (secrets / "worker_database_url").write_text(urls.worker_url)
     (secrets / "nats_url").write_text(nats_url)
-    port, metrics = choose_free_port(), choose_free_port()
-    variables = {
+    return {
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "local",
-        "GRPC_PORT": str(port),
-        "METRICS_PORT": str(metrics),
+        "GRPC_PORT": str(choose_free_port()),
+        "METRICS_PORT": str(choose_free_port()),
         **issuer.environment(),
         "SERVICE_KEY_FILE": str(key),
         "DRAIN_WAIT_SECONDS": "0",
         **event_key_settings(tmp_path, "escrow"),
         **data_key_settings(tmp_path),
     }
+
+
+@asynccontextmanager
+async def service(tmp_path, urls: SimpleNamespace, nats_url: str):
+    issuer = Issuer(tmp_path)
+    variables = write_settings(tmp_path, urls, nats_url, issuer)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.support.chassis_service",
         cwd=ROOT,
-        env=os.environ | variables | environment,
+        env=os.environ | variables,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=2**24,
     )
     try:
-        yield Process(process, port, metrics, issuer)
+        yield Process(process, int(variables["GRPC_PORT"]), int(variables["METRICS_PORT"]), issuer)
     finally:
         if process.returncode is None:
             process.kill()
@@ -230,6 +239,13 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
         assert running.process.returncode not in (0, None)
 
 
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """A service that starts logs in its own name."""
+    yield
+    telemetry.configure_logging("tests")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -244,17 +260,23 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
         ({"NATS_URL": "nats://127.0.0.1:1", "SECRETS_DIR": ""}, "missing: DATABASE_URL"),
     ],
 )
-async def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, urls, nats_url, changes, said):
-    async with service(tmp_path, urls, nats_url, **changes) as running:
-        out, err = await asyncio.wait_for(running.process.communicate(), 60)
-        assert running.process.returncode == 2
-        assert said in err.decode()
-        assert "Traceback" not in err.decode() + out.decode()
+@pytest.mark.usefixtures("restored_logging")
+def test_a_service_that_cannot_be_safe_says_what_to_mend(tmp_path, urls, nats_url, monkeypatch, changes, said):
+    """Nothing is started for it: how a process ends that cannot start, the test after this one shows."""
+    settings = write_settings(tmp_path, urls, nats_url, Issuer(tmp_path)) | changes
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(schema, "ROOT", chassis_service.WITHOUT_MIGRATIONS)
+    with redirect_stderr(io.StringIO()) as errors:
+        assert run(chassis_service.main, Settings) == 2
+    assert said in errors.getvalue()
+    assert "Traceback" not in errors.getvalue()
 
 
 async def test_a_service_refuses_to_run_as_the_owner_of_its_tables(tmp_path, urls, nats_url):
     async with service(
         tmp_path, SimpleNamespace(app_url=urls.owner_url, worker_url=urls.worker_url), nats_url
     ) as running:
-        _, err = await asyncio.wait_for(running.process.communicate(), 60)
+        out, err = await asyncio.wait_for(running.process.communicate(), 60)
         assert (running.process.returncode, "owns tables" in err.decode()) == (2, True)
+        assert "Traceback" not in err.decode() + out.decode()

@@ -15,7 +15,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import NoParties
-from services.chassis.data import outbox
+from services.chassis.data import outbox, schema
 from services.chassis.data.database import Database
 from services.chassis.data.once import once
 from services.chassis.events.consumer import Subscription
@@ -58,6 +58,10 @@ async def _heard(tx, event, delivery) -> None:
 SUBSCRIPTION = Subscription("chassis-test-service", {events_pb2.HoldPlaced: _heard})
 
 
+# The database is a test's own, without the migrations of the service whose name (and events) are borrowed.
+WITHOUT_MIGRATIONS = schema.ROOT / "nowhere"
+
+
 class Fatal(BaseException):
     """What no loop may catch."""
 
@@ -76,9 +80,6 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    # The database is a test's own, without the migrations of the service whose name (and events) are borrowed.
-    from services.chassis.data import schema
-
     assert os.environ["ENVIRONMENT"] == "local"
-    schema.ROOT = schema.ROOT / "nowhere"
+    schema.ROOT = WITHOUT_MIGRATIONS
     sys.exit(run(main, Settings))
