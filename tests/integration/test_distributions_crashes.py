@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -18,8 +19,8 @@ from realco.transactions.v1 import events_pb2 as transactions_events
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.refusals import IllegalStatusChange
-from services.distributions.commands.distributions import calculations
 from services.distributions.domain.refusals import NothingToResend
+from services.distributions.store.distributions import DISTRIBUTIONS
 from services.distributions.tables import sagas
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
 from tests.support.peers.transactions import Txn, complete_payout, fail_payout, move_payout
@@ -69,12 +70,17 @@ async def test_an_execution_declares_once_and_pays_each_allocation_once(
 
 
 async def test_what_escrow_declared_goes_on_in_a_release_that_spells_its_content_otherwise(
-    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+    service: DistributionsHarness,
 ) -> None:
+    """The release before approved it under the hash of its own spelling, and sealed that."""
     offering = await service.closed_offering(("inv-001", 100_000_00))
     service.deposit(offering, 10_000_00)
     distribution = await service.execute(await service.approved(offering, 10_000_00))
-    monkeypatch.setattr(calculations, "hash_content", lambda content: f"{content} of another release")
+    with service.as_("admin-1", "admin"):
+        async with service.database.begin(ORG) as tx:
+            kept = await DISTRIBUTIONS.lock_known(tx, distribution.distribution_id)
+            spelled = replace(kept, content_hash="f" * 64, approved_hash="f" * 64)
+            await DISTRIBUTIONS.save(tx, kept, spelled, kept.updated_at)
     await through(service)
     await service.pay(distribution)
     assert (await service.get(distribution)).status == dpb.Distribution.COMPLETED

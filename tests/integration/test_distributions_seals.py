@@ -76,6 +76,16 @@ async def test_a_contribution_that_was_edited_decides_nothing(service: Distribut
             await service.deliver(report(transaction))
 
 
+async def test_nobody_is_asked_to_approve_what_allocations_add_up_to_that_somebody_edited(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
+    distribution = await service.calculate(await service.draft(offering, 10_000_00))
+    await write(service, "UPDATE allocations SET attempts = attempts + 1 WHERE party_id = 'inv-002'")
+    with pytest.raises(NotSealed):
+        await service.submit(distribution)
+
+
 async def test_one_payout_that_transactions_does_not_take_keeps_no_other_from_being_made(
     service: DistributionsHarness,
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
@@ -115,6 +116,18 @@ class Allocation:
     @property
     def etag(self) -> str:
         return etag_of(self.allocation_id, self.version)
+
+
+def sum_by_party(parts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Party -> what it is owed, by party: a sponsor that invests too is owed both in one sum.
+
+    Args:
+        parts: A party and an amount in minor units, of each part.
+    """
+    owed: dict[str, int] = defaultdict(int)
+    for party_id, amount_minor in parts:
+        owed[party_id] += amount_minor
+    return dict(sorted(owed.items()))
 
 
 def check_may_calculate(distribution: Distribution) -> None:

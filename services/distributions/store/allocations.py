@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.seals import check_rows
 from services.chassis.values.failure import read_failure, write_failure
-from services.distributions.domain.distribution import Allocation, AllocationLine, PayeeType
+from services.distributions.domain.distribution import Allocation, AllocationLine, PayeeType, sum_by_party
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
 from services.distributions.tables import allocation_lines, allocations, moves
 
@@ -92,14 +93,10 @@ async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list
 
 
 async def sum_by_payee(tx: AsyncConnection, distribution_id: str) -> dict[str, int]:
-    """Party -> what the distribution owes it: a sponsor that invests too is owed both in one sum."""
-    query = (
-        sa.select(allocations.c.party_id, sa.cast(sa.func.sum(allocations.c.amount_minor), sa.BigInteger))
-        .where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
-        .group_by(allocations.c.party_id)
-        .order_by(allocations.c.party_id)
-    )
-    return dict((await tx.execute(query)).all())
+    """Party -> what the distribution owes it. Raises: NotSealed."""
+    query = sa.select(allocations).where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
+    rows = check_rows(tx, allocations, await tx.execute(query))
+    return sum_by_party((row.party_id, row.amount_minor) for row in rows)
 
 
 async def count_statuses(tx: AsyncConnection, distribution_id: str) -> dict[AllocationStatus, int]:

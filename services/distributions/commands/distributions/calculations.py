@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -22,6 +21,7 @@ from services.distributions.domain.distribution import (
     PayeeType,
     TierTotal,
     check_may_calculate,
+    sum_by_party,
 )
 from services.distributions.domain.lines import list_lines, sum_claims
 from services.distributions.domain.offering import Offering
@@ -97,11 +97,9 @@ async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: D
 
 
 def sum_owed(offering: Offering, result: Result) -> dict[str, int]:
-    """Party -> what the distribution owes it: a sponsor that invests too is owed both in one sum."""
-    owed: dict[str, int] = defaultdict(int)
-    for line in result.lines:
-        owed[offering.sponsor_party_id if line.party_id == SPONSOR else line.party_id] += line.total
-    return dict(owed)
+    """Party -> what the distribution owes it."""
+    sponsor = offering.sponsor_party_id
+    return sum_by_party((sponsor if line.party_id == SPONSOR else line.party_id, line.total) for line in result.lines)
 
 
 def describe_result(offering: Offering, distribution: Distribution, result: Result) -> ApprovalDetails:

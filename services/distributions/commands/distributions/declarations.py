@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,11 +19,11 @@ from services.chassis.values.money import Money
 from services.distributions.commands.distributions.calculations import run_waterfall, sum_owed
 from services.distributions.commands.distributions.drafts import list_cancellations
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.distribution import Allocation, Distribution
+from services.distributions.domain.distribution import Distribution, sum_by_party
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
-from services.distributions.store.allocations import lock_allocations_of
+from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.offerings import save_offering
@@ -60,24 +58,16 @@ async def _build_request(
     tx: AsyncConnection, offering: Offering, distribution: Distribution
 ) -> postings_pb2.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
-    owed = _sum_by_payee(await lock_allocations_of(tx, distribution.distribution_id))
+    owed = await sum_by_payee(tx, distribution.distribution_id)
     return postings_pb2.DeclareDistributionRequest(
         idempotency_key=distribution.approved_hash or "",
         escrow_account_id=offering.escrow_account_id,
         distribution_id=distribution.distribution_id,
         payables=[
             postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
-            for party_id, amount_minor in sorted(owed.items())
+            for party_id, amount_minor in owed.items()
         ],
     )
-
-
-def _sum_by_payee(allocations: Iterable[Allocation]) -> dict[str, int]:
-    """A sponsor that invests too is owed both in one sum."""
-    owed: dict[str, int] = defaultdict(int)
-    for each in allocations:
-        owed[each.party_id] += each.amount_minor
-    return owed
 
 
 async def _record_declaration(database: Database, saga: Saga, now: datetime) -> None:
@@ -91,7 +81,7 @@ async def _record_declaration(database: Database, saga: Saga, now: datetime) -> 
         allocations = await lock_allocations_of(tx, distribution.distribution_id)
         invariant(
             distribution.basis_version == offering.declarations
-            and sum_owed(offering, result) == _sum_by_payee(allocations),
+            and sum_owed(offering, result) == sum_by_party((each.party_id, each.amount_minor) for each in allocations),
             "what was declared is what the waterfall pays",
         )
         counted = replace(
