@@ -87,12 +87,12 @@ async def test_without_a_grant_a_known_key_opens_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("document", "fault"),
     [
-        ("{", "is not JSON"),
-        ([], "must be an object of lists"),
-        ({"reporting": "all"}, "must be an object of lists"),
-        ({"Reporting!": []}, "is no name of a service"),
-        ({"reporting": ["*"]}, "is no full name of an RPC"),
-        ({"reporting": [7]}, "is no full name of an RPC"),
+        ("{", "Invalid JSON"),
+        ([], "Input should be an object"),
+        ({"reporting": "all"}, "reporting: Input should be a valid array"),
+        ({"Reporting!": []}, "String should match pattern"),
+        ({"reporting": ["*"]}, "reporting.0: String should match pattern"),
+        ({"reporting": [7]}, "reporting.0: Input should be a valid string"),
     ],
 )
 def test_a_file_that_says_something_else_keeps_the_service_from_starting(tmp_path, document, fault):

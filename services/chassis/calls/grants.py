@@ -7,20 +7,21 @@ the `kid` `service:<name>`.
 
 from __future__ import annotations
 
-import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import StringConstraints, TypeAdapter
 
 from services.chassis.calls.access import Rule
-from services.chassis.process.settings import ConfigurationError
+from services.chassis.process.settings import ConfigurationError, read_json_file
 
 _SETTING = "SERVICE_GRANTS_FILE"
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-_RPC = re.compile(r"[A-Za-z][A-Za-z0-9_.]*/[A-Za-z][A-Za-z0-9]*")
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+_Rpc = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.]*/[A-Za-z][A-Za-z0-9]*$")]
+_DOCUMENT = TypeAdapter(dict[_Name, list[_Rpc]])
 
 # The path of an RPC (`/realco.escrow.v1.HoldsService/GetHold`) -> the services that may call it, too.
 Grants = Mapping[str, frozenset[str]]
@@ -34,27 +35,11 @@ def read_grants(path: Path | None) -> Grants:
     """
     if path is None:
         return {}
-    try:
-        document: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{_SETTING}: {path.name}: {error.strerror}") from None
-    except ValueError:
-        raise ConfigurationError(f"{_SETTING}: {path.name} is not JSON") from None
     granted: dict[str, set[str]] = defaultdict(set)
-    for name, rpcs in _pairs_of(document):
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{_SETTING}: {name!r} is no name of a service")
+    for name, rpcs in read_json_file(path, _SETTING, _DOCUMENT).items():
         for rpc in rpcs:
-            if not isinstance(rpc, str) or not _RPC.fullmatch(rpc):
-                raise ConfigurationError(f"{_SETTING}: {name}: {rpc!r} is no full name of an RPC")
             granted[f"/{rpc}"].add(name)
     return {rpc: frozenset(names) for rpc, names in granted.items()}
-
-
-def _pairs_of(document: Any) -> Iterable[tuple[str, list[Any]]]:
-    if not isinstance(document, dict) or not all(isinstance(rpcs, list) for rpcs in document.values()):
-        raise ConfigurationError(f"{_SETTING}: must be an object of lists: service -> full names of RPCs")
-    return document.items()
 
 
 def merge_grants(rules: Mapping[str, Rule], grants: Grants) -> dict[str, Rule]:
