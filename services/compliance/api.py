@@ -239,11 +239,12 @@ class NotaryServicer(notary_pb2_grpc.NotaryServiceServicer):
     async def RecordApproval(
         self, request: notary_pb2.RecordApprovalRequest, context: ServicerContext
     ) -> notary_pb2.RecordApprovalResponse:
-        async def ask(_: notary_pb2.RecordApprovalRequest) -> frozenset[str]:
-            return await self._parties.list_interests(current_principal())
-
-        answer = notary_pb2.RecordApprovalResponse
-        return await self._dependencies.write_on_facts(request, answer, ask, statements.record_approval)
+        return await self._dependencies.write_on_facts(
+            request,
+            notary_pb2.RecordApprovalResponse,
+            lambda _: self._parties.list_interests(current_principal()),
+            statements.record_approval,
+        )
 
     async def RecordWithdrawal(
         self, request: notary_pb2.RecordWithdrawalRequest, context: ServicerContext

@@ -21,7 +21,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.values.refusals import PartyNotFound
 from services.distributions.commands.distributions import calculations, drafts, executions, submissions
 from services.distributions.commands.raises import investments, offerings
 from services.distributions.dependencies import Dependencies
@@ -102,11 +101,11 @@ class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     async def CreateInvestment(
         self, request: offerings_pb2.CreateInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        async def ask(request: offerings_pb2.CreateInvestmentRequest) -> PartyNotFound | None:
-            return await self._dependencies.known_parties.find_refusal(request.party_id, "party_id")
-
         return await self._dependencies.write_on_facts(
-            request, offerings_pb2.Investment, ask, investments.create_investment
+            request,
+            offerings_pb2.Investment,
+            lambda request: self._dependencies.known_parties.find_refusal(request.party_id, "party_id"),
+            investments.create_investment,
         )
 
     async def GetInvestment(
@@ -177,15 +176,12 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def SubmitDistribution(
         self, request: distributions_pb2.SubmitDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        async def ask(request: distributions_pb2.SubmitDistributionRequest) -> None:
-            await submissions.witness_submission(self._dependencies.database, self._witnessed, request)
-
-        async def submit(
-            tx: AsyncConnection, request: distributions_pb2.SubmitDistributionRequest, _: None, now: datetime
-        ) -> distributions_pb2.Distribution:
-            return await submissions.submit_distribution(tx, request, now)
-
-        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, submit)
+        return await self._dependencies.write_on_facts(
+            request,
+            distributions_pb2.Distribution,
+            lambda request: submissions.witness_submission(self._dependencies.database, self._witnessed, request),
+            lambda tx, request, _, now: submissions.submit_distribution(tx, request, now),
+        )
 
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
@@ -208,12 +204,13 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        async def ask(request: distributions_pb2.ExecuteDistributionRequest) -> executions.Cash:
-            database, escrow = self._dependencies.database, self._dependencies.peers.escrow
-            return await executions.read_cash(database, escrow, request.distribution_id)
-
-        command = executions.execute_distribution
-        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)
+        database, escrow = self._dependencies.database, self._dependencies.peers.escrow
+        return await self._dependencies.write_on_facts(
+            request,
+            distributions_pb2.Distribution,
+            lambda request: executions.read_cash(database, escrow, request.distribution_id),
+            executions.execute_distribution,
+        )
 
     async def ResendAllocation(
         self, request: distributions_pb2.ResendAllocationRequest, context: Context
@@ -228,13 +225,12 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def _take_back(
         self, request: M, command: Callable[[AsyncConnection, M, datetime], Awaitable[distributions_pb2.Distribution]]
     ) -> distributions_pb2.Distribution:
-        async def ask(request: M) -> None:
-            await submissions.witness_withdrawal(self._dependencies, self._witnessed, request, command)
-
-        async def take_back(tx: AsyncConnection, request: M, _: None, now: datetime) -> distributions_pb2.Distribution:
-            return await command(tx, request, now)
-
-        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, take_back)
+        return await self._dependencies.write_on_facts(
+            request,
+            distributions_pb2.Distribution,
+            lambda request: submissions.witness_withdrawal(self._dependencies, self._witnessed, request, command),
+            lambda tx, request, _, now: command(tx, request, now),
+        )
 
 
 class PayoutOrdersServicer(payout_orders_pb2_grpc.PayoutOrdersServiceServicer):

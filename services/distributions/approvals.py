@@ -9,7 +9,6 @@ from typing import Any
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
@@ -53,23 +52,22 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of this service."""
 
     async def close_offering(request: offerings_pb2.CloseOfferingRequest) -> offerings_pb2.Offering:
-        async def ask(request: offerings_pb2.CloseOfferingRequest) -> gates.PeerFacts:
-            return await gates.read_peer_facts(dependencies.database, dependencies.peers, request.offering_id)
-
-        return await dependencies.write_on_facts(request, offerings_pb2.Offering, ask, closings.close_offering)
+        return await dependencies.write_on_facts(
+            request,
+            offerings_pb2.Offering,
+            lambda request: gates.read_peer_facts(dependencies.database, dependencies.peers, request.offering_id),
+            closings.close_offering,
+        )
 
     witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
 
     async def refund_offering(request: offerings_pb2.RefundOfferingRequest) -> offerings_pb2.Offering:
-        async def ask(request: offerings_pb2.RefundOfferingRequest) -> None:
-            await refunds.witness_refund(dependencies.database, witnessed, request)
-
-        async def refund(
-            tx: AsyncConnection, request: offerings_pb2.RefundOfferingRequest, _: None, now: datetime
-        ) -> offerings_pb2.Offering:
-            return await refunds.refund_offering(tx, request, now)
-
-        return await dependencies.write_on_facts(request, offerings_pb2.Offering, ask, refund)
+        return await dependencies.write_on_facts(
+            request,
+            offerings_pb2.Offering,
+            lambda request: refunds.witness_refund(dependencies.database, witnessed, request),
+            lambda tx, request, _, now: refunds.refund_offering(tx, request, now),
+        )
 
     by = partial(by_command, dependencies)
     details = _Details(dependencies)

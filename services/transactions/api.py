@@ -18,7 +18,6 @@ from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.values.refusals import PartyNotFound
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS
@@ -114,13 +113,10 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
         bank_accounts.check_create_bank_account(request, current_principal())
         vault = self._dependencies.vault
 
-        async def ask(_: bank_pb.CreateBankAccountRequest) -> PartyNotFound | None:
-            return await self._dependencies.known_parties.find_refusal(request.party_id, "party_id")
-
         return await self._dependencies.write_on_facts(
             bank_accounts.blind_request(request, vault),
             bank_pb.BankAccount,
-            ask,
+            lambda _: self._dependencies.known_parties.find_refusal(request.party_id, "party_id"),
             lambda tx, _, unknown, now: bank_accounts.create_bank_account(tx, request, unknown, vault, now),
         )
 
