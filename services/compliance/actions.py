@@ -15,30 +15,32 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
 from services.compliance.domain import api_keys, clearance
+from services.compliance.domain.checks import CheckStatus, ComplianceCheck
+from services.compliance.domain.parties import Party
 from services.compliance.store import checks, parties
 
 
-async def answer_party(tx: AsyncConnection, row: Any) -> parties_pb2.Party:
-    latest = await checks.list_latest_checks(tx, [row.party_id])
+async def answer_party(tx: AsyncConnection, party: Party) -> parties_pb2.Party:
+    latest = await checks.list_latest_checks(tx, [party.party_id])
     actions = list_allowed_actions(
         parties_pb2.Party,
         ("PartiesService/UpdateParty", True),
         ("PartiesService/AddPartyPerson", True),
         ("PartiesService/RemovePartyPerson", True),
     )
-    return messages.to_party(row, latest.get(row.party_id, {}), actions)
+    return messages.to_party(party, latest.get(party.party_id, {}), actions)
 
 
-async def answer_check(tx: AsyncConnection, row: Any, now: datetime) -> pb.ComplianceCheck:
-    persons = await parties.list_interested_persons(tx, row.party_id, now)
-    review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(row, persons))
-    return messages.to_compliance_check(row, list_allowed_actions(pb.ComplianceCheck, review))
+async def answer_check(tx: AsyncConnection, check: ComplianceCheck, now: datetime) -> pb.ComplianceCheck:
+    persons = await parties.list_interested_persons(tx, check.party_id, now)
+    review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(check, persons))
+    return messages.to_compliance_check(check, list_allowed_actions(pb.ComplianceCheck, review))
 
 
-def _check_review(row: Any, persons: Collection[str]) -> None:
-    if row.status != "MANUAL_REVIEW":
-        raise IllegalStatusChange(row.status, "PASSED")
-    clearance.check_reviewer(row.makers, persons, row.party_id, current_principal().person)
+def _check_review(check: ComplianceCheck, persons: Collection[str]) -> None:
+    if check.status is not CheckStatus.MANUAL_REVIEW:
+        raise IllegalStatusChange(check.status, CheckStatus.PASSED)
+    clearance.check_reviewer(check.makers, persons, check.party_id, current_principal().person)
 
 
 def answer_api_key(row: Any, now: datetime) -> api_keys_pb2.ApiKey:

@@ -15,7 +15,7 @@ from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Status
-from services.chassis.values.explanation import Explanation, read_explanation
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -25,6 +25,8 @@ from services.compliance.commands import api_keys, checks, limits, parties
 from services.compliance.commands.api_keys import API_KEY_APPROVALS
 from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import Dependencies
+from services.compliance.domain.checks import CheckStatus
+from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.refusals import ApiKeyNotFound, ComplianceCheckNotFound, TransactionLimitNotFound
 from services.compliance.messages import APPROVAL_EVENTS
 from services.compliance.store import checks as checks_store
@@ -65,10 +67,11 @@ class _Details:
             party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
         before = next((one for one in persons if one.person_id == person_id), None)
-        title = request.title if request.HasField("title") else before and before.title
+        former_title = None if before is None else before.title
+        title = request.title if request.HasField("title") else former_title
         changes = [] if before else [Change("person_id", None, person_id)]
-        if before is None or title != before.title:
-            changes.append(Change("title", before and before.title, title))
+        if before is None or title != former_title:
+            changes.append(Change("title", former_title, title))
         return ApprovalDetails(
             f"Let {person_id} act for {request.party_id}",
             request.party_id,
@@ -115,11 +118,11 @@ class _Details:
                 raise ComplianceCheckNotFound()
             party = await _require_party(tx, check.party_id)
             persons = await parties_store.list_persons(tx, check.party_id)
-        because = [] if check.explanation is None else [read_explanation(check.explanation)]
+        because = [] if check.explanation is None else [check.explanation]
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
-            changes=(Change("status", check.status, "PASSED"),),
+            changes=(Change("status", check.status, CheckStatus.PASSED),),
             explanations=(*because, _explain_party(party), *map(_explain_person, persons)),
         )
 
@@ -142,23 +145,23 @@ async def _give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now
 
 
 async def _pass_check(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:
-    await checks.decide_check(tx, approval.resource_id, "PASSED", approval.note or "", now)
+    await checks.decide_check(tx, approval.resource_id, CheckStatus.PASSED, approval.note or "", now)
 
 
 async def _fail_check(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     """Only a rejection ends it: it does not expire, and nobody takes it back."""
     invariant(approval.status is Status.REJECTED and approval.note is not None, "a check ends by an answer")
-    await checks.decide_check(tx, approval.resource_id, "FAILED", approval.note or "", now)
+    await checks.decide_check(tx, approval.resource_id, CheckStatus.FAILED, approval.note or "", now)
 
 
-async def _require_party(tx: AsyncConnection, party_id: str) -> Any:
+async def _require_party(tx: AsyncConnection, party_id: str) -> Party:
     party = await parties_store.find_party(tx, party_id)
     if party is None:
         raise PartyNotFound()
     return party
 
 
-def _explain_party(party: Any) -> Explanation:
+def _explain_party(party: Party) -> Explanation:
     operands = (
         ("legal name", party.legal_name),
         ("kind", party.kind),
@@ -168,9 +171,9 @@ def _explain_party(party: Any) -> Explanation:
     return Explanation(f"This is the party now: {party.legal_name}.", "PARTY", operands, _SOURCE)
 
 
-def _explain_person(row: Any) -> Explanation:
-    operands = (("person id", row.person_id), ("title", row.title or ""), ("added by", row.created_by))
-    return Explanation(f"{row.person_id} acts for it.", "PERSON", operands, _SOURCE)
+def _explain_person(person: PartyPerson) -> Explanation:
+    operands = (("person id", person.person_id), ("title", person.title or ""), ("added by", person.created_by))
+    return Explanation(f"{person.person_id} acts for it.", "PERSON", operands, _SOURCE)
 
 
 def _read_amount(limit: Any) -> Money | None:

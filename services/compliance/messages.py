@@ -13,36 +13,36 @@ from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.approval_policy import ApprovalRule
 from services.chassis.values.etags import etag_of
-from services.chassis.values.explanation import read_explanation
-from services.chassis.values.failure import read_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
+from services.compliance.domain.checks import ComplianceCheck
 from services.compliance.domain.clearance import Check
+from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.statements import Line, Subject, digest_movement
 
 # What tells others of this service's approvals.
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 
 
-def to_party(row: Any, checks: Mapping[str, Check], allowed_actions: Sequence[str] = ()) -> parties_pb2.Party:
+def to_party(party: Party, checks: Mapping[str, Check], allowed_actions: Sequence[str] = ()) -> parties_pb2.Party:
     missing = clearance.list_missing(checks)
     return parties_pb2.Party(
-        party_id=row.party_id,
-        kind=row.kind,
-        roles=row.roles,
-        legal_name=row.legal_name,
-        accreditation=row.accreditation,
-        annual_income=_to_optional_money(row.annual_income_minor, row.annual_income_currency),
-        net_worth=_to_optional_money(row.net_worth_minor, row.net_worth_currency),
-        external_id=row.external_id or None,
-        metadata=row.metadata,
+        party_id=party.party_id,
+        kind=party.kind,
+        roles=party.roles,
+        legal_name=party.legal_name,
+        accreditation=party.accreditation,
+        annual_income=_to_optional_money(party.annual_income),
+        net_worth=_to_optional_money(party.net_worth),
+        external_id=party.external_id or None,
+        metadata=party.metadata,
         checks=to_party_checks(checks),
         cleared=not missing,
         missing=map(to_explanation, missing),
-        etag=etag_of_party(row),
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
+        etag=party.etag,
+        create_time=to_timestamp(party.created_at),
+        update_time=to_timestamp(party.updated_at),
         allowed_actions=allowed_actions,
     )
 
@@ -60,68 +60,55 @@ def to_party_checks(checks: Mapping[str, Check]) -> list[parties_pb2.Party.Check
     ]
 
 
-def to_acting_for(row: Any, checks: Mapping[str, Check]) -> parties_pb2.Me.ActingFor:
-    """The party of a row, as `GET /me` tells of it."""
+def to_acting_for(party: Party, checks: Mapping[str, Check]) -> parties_pb2.Me.ActingFor:
+    """A party as `GET /me` tells of it."""
     return parties_pb2.Me.ActingFor(
-        party_id=row.party_id,
-        legal_name=row.legal_name,
-        kind=row.kind,
+        party_id=party.party_id,
+        legal_name=party.legal_name,
+        kind=party.kind,
         checks=to_party_checks(checks),
         cleared=not clearance.list_missing(checks),
     )
 
 
-def etag_of_party(row: Any) -> str:
-    return etag_of(row.party_id, row.version)
-
-
-def to_party_person(row: Any) -> parties_pb2.PartyPerson:
+def to_party_person(person: PartyPerson) -> parties_pb2.PartyPerson:
     return parties_pb2.PartyPerson(
-        party_id=row.party_id,
-        person_id=row.person_id,
-        title=row.title,
-        etag=etag_of_person(row),
-        created_by=row.created_by,
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
+        party_id=person.party_id,
+        person_id=person.person_id,
+        title=person.title,
+        etag=person.etag,
+        created_by=person.created_by,
+        create_time=to_timestamp(person.created_at),
+        update_time=to_timestamp(person.updated_at),
     )
 
 
-def etag_of_person(row: Any) -> str:
-    """Its version is one of the party's: a person who left and came back has another."""
-    return etag_of(f"{row.party_id}/{row.person_id}", row.version)
-
-
-def to_compliance_check(row: Any, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:
-    message = pb.ComplianceCheck(
-        compliance_check_id=row.compliance_check_id,
-        type=row.check_type,
-        status=row.status,
-        entity_type=row.entity_type,
-        entity_id=row.entity_id,
-        party_id=row.party_id,
-        direction=row.direction,
-        note=row.note,
-        reviewed_by=row.reviewed_by,
-        review_time=to_optional_timestamp(row.reviewed_at),
-        expire_time=to_optional_timestamp(row.expires_at),
-        etag=etag_of_check(row),
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
+def to_compliance_check(check: ComplianceCheck, allowed_actions: Sequence[str] = ()) -> pb.ComplianceCheck:
+    return pb.ComplianceCheck(
+        compliance_check_id=check.compliance_check_id,
+        type=check.check_type,
+        status=check.status,
+        entity_type=check.entity_type,
+        entity_id=check.entity_id,
+        party_id=check.party_id,
+        direction=check.direction,
+        note=check.note,
+        reviewed_by=check.reviewed_by,
+        review_time=to_optional_timestamp(check.reviewed_at),
+        expire_time=to_optional_timestamp(check.expires_at),
+        etag=etag_of_check(check),
+        create_time=to_timestamp(check.created_at),
+        update_time=to_timestamp(check.updated_at),
         allowed_actions=allowed_actions,
+        amount=_to_optional_money(check.amount),
+        failure=None if check.failure is None else to_failure(check.failure),
+        explanation=None if check.explanation is None else to_explanation(check.explanation),
     )
-    if row.amount_minor is not None:
-        message.amount.CopyFrom(to_money(Money(row.amount_minor, row.currency)))
-    if (failure := read_failure(row.failure)) is not None:
-        message.failure.CopyFrom(to_failure(failure))
-    if row.explanation is not None:
-        message.explanation.CopyFrom(to_explanation(read_explanation(row.explanation)))
-    return message
 
 
-def etag_of_check(row: Any) -> str:
+def etag_of_check(check: ComplianceCheck) -> str:
     """A check has each status once at most: with the time of its last change it tells the versions apart."""
-    return etag_of(f"{row.compliance_check_id}/{row.status}", to_timestamp(row.updated_at).ToMicroseconds())
+    return etag_of(f"{check.compliance_check_id}/{check.status}", to_timestamp(check.updated_at).ToMicroseconds())
 
 
 def to_api_key(row: Any, allowed_actions: Sequence[str] = ()) -> api_keys_pb2.ApiKey:
@@ -187,8 +174,8 @@ def etag_of_limit(row: Any) -> str:
     return etag_of(limit_id_of(row), to_timestamp(row.set_at).ToMicroseconds())
 
 
-def _to_optional_money(amount_minor: int | None, currency: str | None) -> Any:
-    return None if amount_minor is None or currency is None else to_money(Money(amount_minor, currency))
+def _to_optional_money(amount: Money | None) -> Any:
+    return None if amount is None else to_money(amount)
 
 
 def to_approval_rule(rule: ApprovalRule) -> parties_pb2.Me.ApprovalRule:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, build_values_table, insert_many
-from services.chassis.data.seals import check_row, keep_readable, seal_of
+from services.chassis.data.seals import check_row, is_covered, keep_readable, seal_of
 from services.chassis.values.invariant import invariant
 from services.chassis.values.moves import Moves, check_move
 
@@ -93,14 +93,16 @@ class Aggregate(Generic[V]):
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""
-        row = pg.insert(self.table).values(org_id=current_principal().org_id, **self._seal(tx, value))
+        row = pg.insert(self.table).values(
+            org_id=current_principal().org_id, **seal_columns(tx, self.table, self.columns(value))
+        )
         if (await tx.execute(row.on_conflict_do_nothing())).rowcount != 1:
             return False
         await self._record_moves(tx, [(None, value)])
         return True
 
     async def insert_all(self, tx: AsyncConnection, values: Sequence[V]) -> None:
-        await insert_many(tx, self.table, [self._seal(tx, each) for each in values])
+        await insert_many(tx, self.table, [seal_columns(tx, self.table, self.columns(each)) for each in values])
 
     async def save_all(self, tx: AsyncConnection, changes: Sequence[tuple[V, V]], now: datetime) -> list[V]:
         """Writes each value in place of the one before it, in one statement.
@@ -110,9 +112,9 @@ class Aggregate(Generic[V]):
         if not changes:
             return []
         befores = [self.columns(before) for before, _ in changes]
-        saved = [_make_next(before, after, now) for before, after in changes]
+        saved = [self._make_next(before, after, now) for before, after in changes]
         moved = [(b, a) for (b, _), a in zip(changes, saved, strict=True) if self._has_moved(b, a)]
-        afters = [self._seal(tx, after) for after in saved]
+        afters = [seal_columns(tx, self.table, self.columns(after)) for after in saved]
         names = [
             name
             for name in befores[0]
@@ -132,12 +134,19 @@ class Aggregate(Generic[V]):
             kinds = self.table.c
             columns = ((name, kinds[name].type, [after[name] for after in afters]) for name in (self.key, *names))
             source = build_values_table(*columns).c
-        return (
-            sa.update(self.table)
-            .where(is_mine(self.table), self.table.c[self.key] == source[self.key])
-            .where(self.table.c.version == source["version"] - 1)
-            .values({name: source[name] for name in names})
-        )
+        update = sa.update(self.table).where(is_mine(self.table), self.table.c[self.key] == source[self.key])
+        if self._has_version:
+            update = update.where(self.table.c.version == source["version"] - 1)
+        return update.values({name: source[name] for name in names})
+
+    @property
+    def _has_version(self) -> bool:
+        """Else the lock of something that has one keeps others from changing it meanwhile."""
+        return "version" in self.table.c
+
+    def _make_next(self, before: V, after: V, now: datetime) -> V:
+        news: dict[str, Any] = {"version": cast("Any", before).version + 1} if self._has_version else {}
+        return cast("V", replace(cast("Any", after), updated_at=now, **news))
 
     def _has_moved(self, before: V, after: V) -> bool:
         """Whether its status changes. Raises: IllegalStatusChange."""
@@ -151,12 +160,8 @@ class Aggregate(Generic[V]):
 
         The seal is of what is spelled now: that is written, too, though the value is the same.
         """
-        return isinstance(self.table.c[name].type, sa.JSON) and name != "metadata"
-
-    def _seal(self, tx: AsyncConnection, value: V) -> dict[str, Any]:
-        """The value's columns, and their seal."""
-        columns = self.columns(value)
-        return {**columns, _SEAL: seal_of(tx, self.table, {**columns, "org_id": current_principal().org_id})}
+        is_json = isinstance(self.table.c[name].type, sa.JSON) and name != "metadata"
+        return is_json and is_covered(self.table, name)
 
     async def _record_moves(self, tx: AsyncConnection, moved: Sequence[tuple[V | None, V]]) -> None:
         if self.history is None:
@@ -188,15 +193,15 @@ def list_columns(table: sa.Table, value: object, **written: Any) -> dict[str, An
     return {name: written[name] if name in written else getattr(value, name) for name in names}
 
 
+def seal_columns(tx: AsyncConnection, table: sa.Table, columns: dict[str, Any]) -> dict[str, Any]:
+    """What is about to be written to a row of the caller's organization, and the seal of it."""
+    return {**columns, _SEAL: seal_of(tx, table, {**columns, "org_id": current_principal().org_id})}
+
+
 @cache
 def _list_columns(table: sa.Table) -> tuple[str, ...]:
     """All but what `Aggregate` adds."""
     return tuple(column.name for column in table.columns if column.name not in ("org_id", _SEAL))
-
-
-def _make_next(before: V, after: V, now: datetime) -> V:
-    value: Any = after
-    return cast("V", replace(value, updated_at=now, version=cast("Any", before).version + 1))
 
 
 def _status(value: object) -> Any:

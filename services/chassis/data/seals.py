@@ -216,6 +216,11 @@ def list_sealed_tables(metadata: sa.MetaData) -> list[sa.Table]:
     return [table for table in metadata.sorted_tables if _SEALED in table.info]
 
 
+def is_covered(table: sa.Table, column: str) -> bool:
+    """Whether the seal of a row says what the column holds."""
+    return column in table.info[_SEALED][-1]
+
+
 async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -> None:
     """Seals rows that this transaction has just written, as they came back from the database.
 

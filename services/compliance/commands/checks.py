@@ -6,8 +6,8 @@ Whoever changes a check holds its party's lock, so the facts it is about do not 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
@@ -17,11 +17,13 @@ from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.etags import check_etag
-from services.chassis.values.explanation import Explanation, write_explanation
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
+from services.compliance.domain.checks import CHECK_MOVES, CheckStatus, ComplianceCheck
+from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
@@ -48,7 +50,7 @@ async def review_compliance_check(
 
 async def decide_check(
     tx: AsyncConnection, check_id: str, decision: str, note: str, now: datetime, *, etag: str = ""
-) -> Any:
+) -> ComplianceCheck:
     """What a review does, by the check's own route or by the inbox.
 
     Raises:
@@ -61,42 +63,41 @@ async def decide_check(
     if check is None:
         raise ComplianceCheckNotFound()
     check_etag(etag, messages.etag_of_check(check))
-    if check.status != "MANUAL_REVIEW":
+    if check.status is not CheckStatus.MANUAL_REVIEW:
         raise IllegalStatusChange(check.status, decision)
+    assert party is not None  # what waits for a person is about a party
     persons = await parties_store.list_interested_persons(tx, check.party_id, now)
     clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
-    if decision != "PASSED":
+    is_passed = decision == CheckStatus.PASSED
+    if not is_passed:
         await CHECK_APPROVALS.reject(tx, check_id, note, now)
     # For whom the reviewer acts was asked just now.
     elif not await CHECK_APPROVALS.approve(tx, check_id, (), now, note):
         return check  # it waits for another person, too
-    decided = await store.save_check(
-        tx,
+    decided = replace(
         check,
-        now,
-        status=decision,
+        status=CheckStatus(decision),
         note=note,
         reviewed_by=reviewer,
         reviewed_at=now,
-        expires_at=now + clearance.VALIDITY if decision == "PASSED" else None,
+        expires_at=now + clearance.VALIDITY if is_passed else None,
     )
+    decided = await store.save_check(tx, check, decided, now)
     await parties_store.publish_clearance(tx, party, now)
     return decided
 
 
-async def open_checks(tx: AsyncConnection, party: Mapping[str, Any], persons: Sequence[str], now: datetime) -> None:
+async def open_checks(tx: AsyncConnection, party: Party, persons: Sequence[str], now: datetime) -> None:
     """Asks a person for the first time about a party that the caller wrote, and is about to insert.
 
     Args:
         persons: Who will act for it.
     """
     for check_type in clearance.list_required_types():
-        await _open(tx, party, persons, check_type, [current_principal().person], now)
+        await _open(tx, party, persons, check_type, (current_principal().person,), now)
 
 
-async def reopen_checks(
-    tx: AsyncConnection, party: Mapping[str, Any], questions: Mapping[str, Explanation], now: datetime
-) -> None:
+async def reopen_checks(tx: AsyncConnection, party: Party, questions: Mapping[str, Explanation], now: datetime) -> None:
     """Asks a person again about a locked party whose facts the caller changes: what was asked or answered about the
     former facts counts no longer.
 
@@ -104,74 +105,74 @@ async def reopen_checks(
         party: As it will be.
         questions: The checks to ask again, each with why.
     """
-    latest = await store.list_latest_rows(tx, party["party_id"]) if questions else {}
-    persons = [one.person_id for one in await parties_store.list_persons(tx, party["party_id"])]
+    latest = await store.list_latest_of(tx, party.party_id) if questions else {}
+    persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
     for check_type, because in questions.items():
-        makers = [current_principal().person]
-        if former := latest.get(check_type):
-            makers = clearance.list_makers(former.status, former.makers, current_principal().person)
-            if former.status in ("MANUAL_REVIEW", "PASSED"):
-                explanation = write_explanation(because)
-                await store.save_check(tx, former, now, status="EXPIRED", explanation=explanation)
-                await CHECK_APPROVALS.cancel(tx, former.compliance_check_id, now)
+        former, writer = latest.get(check_type), current_principal().person
+        makers = clearance.list_makers(former.status if former else "", former.makers if former else (), writer)
+        if former is not None and CheckStatus.EXPIRED in CHECK_MOVES[former.status]:
+            expired = replace(former, status=CheckStatus.EXPIRED, explanation=because)
+            await store.save_check(tx, former, expired, now)
+            await CHECK_APPROVALS.cancel(tx, former.compliance_check_id, now)
         await _open(tx, party, persons, check_type, makers, now, because)
 
 
 async def expire_checks(tx: AsyncConnection, now: datetime) -> int:
     """Ends answers that are too old, at most 100 of the organization's, and asks again; how many there were."""
     due = await store.list_expired_checks(tx, now, _EXPIRED_CHECKS_MAX)
-    parties = await parties_store.lock_parties(tx, {row.party_id for row in due})
-    for row in due:
-        party = parties[row.party_id]
-        check = await store.find_check(tx, row.compliance_check_id)
-        if check is not None and check.status == "PASSED":  # nobody was faster
-            await store.save_check(tx, check, now, status="EXPIRED")
+    parties = await parties_store.lock_parties(tx, {each.party_id for each in due})
+    for each in due:
+        party = parties[each.party_id]
+        check = await store.find_check(tx, each.compliance_check_id)
+        if check is not None and check.status is CheckStatus.PASSED:  # nobody was faster
+            await store.save_check(tx, check, replace(check, status=CheckStatus.EXPIRED), now)
             persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
-            await _open(tx, party._asdict(), persons, check.check_type, check.makers, now, clearance.EXPIRED)
+            await _open(tx, party, persons, check.check_type, check.makers, now, clearance.EXPIRED)
             await parties_store.publish_clearance(tx, party, now)
     return len(due)
 
 
 async def _open(
     tx: AsyncConnection,
-    party: Mapping[str, Any],
+    party: Party,
     persons: Sequence[str],
     check_type: str,
-    makers: Sequence[str],
+    makers: tuple[str, ...],
     now: datetime,
     because: Explanation | None = None,
 ) -> None:
-    check_id, party_id = new_id("chk"), party["party_id"]
-    await store.insert_check(
-        tx,
-        now,
-        org_id=current_principal().org_id,
+    check_id, party_id = new_id("chk"), party.party_id
+    check = ComplianceCheck(
         compliance_check_id=check_id,
         check_type=check_type,
-        status="MANUAL_REVIEW",
+        status=CheckStatus.MANUAL_REVIEW,
         entity_type="PARTY",
         entity_id=party_id,
         party_id=party_id,
         makers=makers,
-        explanation=None if because is None else write_explanation(because),
+        explanation=because,
+        created_at=now,
+        updated_at=now,
     )
+    await store.insert_check(tx, check)
     # Events tell the summary, so it names nobody.
     details = ApprovalDetails(
         f"Pass {check_type} of {party_id}",
         check_id,
         makers=frozenset(makers),
         beneficiary_party_ids=frozenset({party_id}),
-        changes=(Change("status", "MANUAL_REVIEW", "PASSED"),),
+        changes=(Change("status", CheckStatus.MANUAL_REVIEW, CheckStatus.PASSED),),
     )
+    facts = {name: getattr(party, name) for name in clearance.list_facts(check_type)}
     resource = parties_pb2.ComplianceCheckContent(
         compliance_check=pb.ComplianceCheck(compliance_check_id=check_id, type=check_type, party_id=party_id),
-        party=parties_pb2.Party(party_id=party_id, **{name: party[name] for name in clearance.list_facts(check_type)}),
+        party=parties_pb2.Party(party_id=party_id, **facts),
         person_ids=sorted(persons),
     )
     await CHECK_APPROVALS.open(tx, details, resource, now)
 
 
-async def lock_party_of(tx: AsyncConnection, check_id: str) -> Any:
+async def lock_party_of(tx: AsyncConnection, check_id: str) -> Party | None:
     """The party of a check, locked; None if there is no such check or, for a refused transaction's, no such party."""
     check = await store.find_check(tx, check_id)
     if check is None:

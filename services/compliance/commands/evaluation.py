@@ -18,15 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused
-from services.chassis.values.explanation import Explanation, write_explanation
-from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
+from services.chassis.values.money import Money as Amount
 from services.chassis.values.refusals import PartyNotCleared, PartyNotFound
 from services.compliance import messages
 from services.compliance.domain import clearance
+from services.compliance.domain.checks import CheckStatus, ComplianceCheck
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.limits import Limit, LimitType, first_breach
-from services.compliance.domain.parties import has_limits
+from services.compliance.domain.parties import Party
 from services.compliance.store.checks import insert_decisions, list_decisions, list_latest_checks
 from services.compliance.store.limits import insert_usage, list_limits, list_used
 from services.compliance.store.parties import lock_parties
@@ -53,16 +55,15 @@ async def batch_evaluate_transactions(
         currency: _Facts(await list_limits(tx, currency), await list_used(tx, list(parties), currency, now))
         for currency in {item.amount.currency_code for item in request.items}
     }
-    rows: dict[str, dict[str, Any]] = {}
+    made: dict[str, ComplianceCheck] = {}
     for item in request.items:
-        if item.transaction_id not in before and item.transaction_id not in rows:
-            rows[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
-    ours = await insert_decisions(tx, rows.values(), now)
-    rows = {transaction_id: row for transaction_id, row in rows.items() if transaction_id in ours}
-    await insert_usage(tx, _usage(request.items, rows, now))
+        if item.transaction_id not in before and item.transaction_id not in made:
+            made[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
+    made = {each.entity_id: each for each in await insert_decisions(tx, made.values(), now)}
+    await insert_usage(tx, _usage(request.items, made, now))
     decided = await list_decisions(tx, {item.transaction_id for item in request.items})
     outcomes = [
-        _read_outcome(item, decided[item.transaction_id], rows.pop(item.transaction_id, None)) for item in request.items
+        _read_outcome(item, decided[item.transaction_id], made.pop(item.transaction_id, None)) for item in request.items
     ]
     return clearances_pb2.BatchEvaluateTransactionsResponse(
         results=build_results(clearances_pb2.EvaluationResult, request.items, outcomes)
@@ -70,85 +71,84 @@ async def batch_evaluate_transactions(
 
 
 def _read_outcome(
-    item: Item, check: Any, made: object | None
+    item: Item, check: ComplianceCheck, made: ComplianceCheck | None
 ) -> Outcome[pb.ComplianceCheck | Failure | IdempotencyKeyReused]:
     """From the check that holds the decision, and what this request made of it: nothing where it was made before."""
-    if any(getattr(check, column) != value for column, value in _subject(item).items()):
+    asked = (item.party_id, Money.Direction.Name(item.direction), _read_amount(item))
+    if (check.party_id, check.direction, check.amount) != asked:
         message = "The transaction was decided on with another party, direction or amount."
         return Outcome(IdempotencyKeyReused(message, transaction_id=item.transaction_id))
-    return Outcome(read_failure(check.failure) or messages.to_compliance_check(check), replayed=made is None)
+    return Outcome(check.failure or messages.to_compliance_check(check), replayed=made is None)
 
 
 def _decide(
-    item: Item, parties: Mapping[str, Any], checks: Mapping[str, Mapping[str, Check]], facts: _Facts, now: datetime
-) -> dict[str, Any]:
-    """The row of the check that holds the decision."""
+    item: Item, parties: Mapping[str, Party], checks: Mapping[str, Mapping[str, Check]], facts: _Facts, now: datetime
+) -> ComplianceCheck:
+    """The check that holds the decision."""
     party = parties.get(item.party_id)
     if party is None:
         failure = make_failure(PartyNotFound())
         [unknown] = clearance.UNKNOWN
-        return _row(item, "KYC", failure, replace(unknown, statement=failure.message))  # nobody has identified it
+        # Nobody has identified it.
+        return _build_check(item, now, "KYC", failure, replace(unknown, statement=failure.message))
     if missing := clearance.list_missing(clearance.checks_at(checks.get(item.party_id, {}), now)):
-        return _refuse_uncleared(item, missing[0].rule, missing)
+        return _refuse_uncleared(item, now, missing[0].rule, missing)
     if item.direction == Money.IN:
-        limits = facts.limits if has_limits(party.roles, party.accreditation) else ()
+        limits = facts.limits if party.has_limits else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
             failure = Failure("TRANSACTION_LIMIT_EXCEEDED", breach.working, metadata=breach.metadata())
-            return _row(item, "LIMIT_CHECK", failure, breach.explanation)
+            return _build_check(item, now, "LIMIT_CHECK", failure, breach.explanation)
         for limit_type in LimitType:
             if limit_type is not LimitType.PER_TRANSACTION:
                 used[limit_type] = used.get(limit_type, 0) + item.amount.amount_minor
-    return _row(item, "LIMIT_CHECK")
+    return _build_check(item, now, "LIMIT_CHECK")
 
 
-def _refuse_uncleared(item: Item, check_type: str, missing: tuple[Explanation, ...]) -> dict[str, Any]:
+def _refuse_uncleared(item: Item, now: datetime, check_type: str, missing: tuple[Explanation, ...]) -> ComplianceCheck:
     """A failed check of the type whose answer is the first one missing."""
     failure = make_failure(PartyNotCleared(item.party_id, clearance.spell_missing(missing)))
-    return _row(item, check_type, failure, replace(missing[0], statement=failure.message))
+    return _build_check(item, now, check_type, failure, replace(missing[0], statement=failure.message))
 
 
-def _row(
+def _build_check(
     item: Item,
+    now: datetime,
     check_type: str,
     failure: Failure | None = None,
     explanation: Explanation | None = None,
-) -> dict[str, Any]:
-    """A check that passed, unless there is a failure."""
-    org_id = current_principal().org_id
-    return {
-        "org_id": org_id,
-        "compliance_check_id": derived_id("chk", org_id, item.transaction_id),
-        "check_type": check_type,
-        "status": "FAILED" if failure else "PASSED",
-        "entity_type": "TRANSACTION",
-        **_subject(item),
-        "failure": write_failure(failure),
-        "explanation": write_explanation(explanation) if explanation else None,
-    }
+) -> ComplianceCheck:
+    """One that passed, unless there is a failure."""
+    return ComplianceCheck(
+        compliance_check_id=derived_id("chk", current_principal().org_id, item.transaction_id),
+        check_type=check_type,
+        status=CheckStatus.FAILED if failure else CheckStatus.PASSED,
+        entity_type="TRANSACTION",
+        entity_id=item.transaction_id,
+        party_id=item.party_id,
+        direction=Money.Direction.Name(item.direction),
+        amount=_read_amount(item),
+        failure=failure,
+        explanation=explanation,
+        created_at=now,
+        updated_at=now,
+    )
 
 
-def _subject(item: Item) -> dict[str, Any]:
-    """The columns of what is decided on."""
-    return {
-        "entity_id": item.transaction_id,
-        "party_id": item.party_id,
-        "direction": Money.Direction.Name(item.direction),
-        "amount_minor": item.amount.amount_minor,
-        "currency": item.amount.currency_code,
-    }
+def _read_amount(item: Item) -> Amount:
+    return Amount(item.amount.amount_minor, item.amount.currency_code)
 
 
-def _usage(items: Sequence[Item], rows: Mapping[str, Mapping[str, Any]], now: datetime) -> Iterator[dict[str, Any]]:
+def _usage(items: Sequence[Item], made: Mapping[str, ComplianceCheck], now: datetime) -> Iterator[dict[str, Any]]:
     """A row for each money-in that passed now. Accredited parties' too: whoever loses the accreditation has a past."""
     counted: set[str] = set()
     for item in items:
-        row = rows.get(item.transaction_id)
-        if row is None or row["status"] != "PASSED" or item.direction != Money.IN or item.transaction_id in counted:
+        check = made.get(item.transaction_id)
+        if check is None or check.failure or item.direction != Money.IN or item.transaction_id in counted:
             continue
         counted.add(item.transaction_id)
         yield {
-            "org_id": row["org_id"],
+            "org_id": current_principal().org_id,
             "transaction_id": item.transaction_id,
             "party_id": item.party_id,
             "amount_minor": item.amount.amount_minor,

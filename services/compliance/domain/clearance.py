@@ -14,7 +14,7 @@ from services.chassis.values.explanation import Explanation
 class RequiredCheck:
     """
     Args:
-        rests_on: The facts of a party (see parties.Facts) whose change asks the question again.
+        rests_on: The facts of a party (see parties.Party) whose change asks the question again.
     """
 
     check_type: str
@@ -92,7 +92,7 @@ def spell_missing(missing: tuple[Explanation, ...]) -> str:
     return "; ".join(one.statement for one in missing)
 
 
-def list_makers(former_status: str, former_makers: Collection[str], writer: str) -> list[str]:
+def list_makers(former_status: str, former_makers: Collection[str], writer: str) -> tuple[str, ...]:
     """Who may not decide on a party's facts after `writer` has changed them.
 
     What another person has passed needs no second look; who wrote what nobody has passed yet stays a maker of it.
@@ -101,7 +101,7 @@ def list_makers(former_status: str, former_makers: Collection[str], writer: str)
         former_status: Of the check before; empty if there was none.
     """
     undecided = () if former_status in ("", "PASSED") else former_makers
-    return sorted({*undecided, writer})
+    return tuple(sorted({*undecided, writer}))
 
 
 def check_reviewer(makers: Collection[str], persons: Collection[str], party_id: str, reviewer: str) -> None:

@@ -1,12 +1,14 @@
-"""What a party is, what a change of it puts in question, and for whom the limits hold."""
+"""What a party is and who acts for it, what a change of it puts in question, and for whom the limits hold."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 
 INVESTOR, SPONSOR = "INVESTOR", "SPONSOR"
@@ -18,23 +20,54 @@ PARTIES_MAX = 1000
 INTEREST_LASTS = timedelta(days=30)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What checks of a party rest on."""
-
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    party_id: str
     kind: str
+    roles: tuple[str, ...]  # in the order of their names
     legal_name: str
-    roles: frozenset[str]
     accreditation: str
+    annual_income: Money | None
+    net_worth: Money | None
+    external_id: str
+    metadata: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1  # of the facts and of the persons
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.party_id, self.version)
+
+    @property
+    def has_limits(self) -> bool:
+        """True for an investor who is not accredited, also one who sponsors something, too."""
+        return INVESTOR in self.roles and self.accreditation == NON_ACCREDITED
 
 
-def list_questions(before: Facts, after: Facts) -> dict[str, Explanation]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartyPerson:
+    """Somebody who acts for a party."""
+
+    party_id: str
+    person_id: str
+    title: str | None
+    version: int  # of the party at its last change: a person who left and came back has another
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        return etag_of(f"{self.party_id}/{self.person_id}", self.version)
+
+
+def list_questions(before: Party, after: Party) -> dict[str, Explanation]:
     """The checks to ask a person again, each with why."""
-    changed = {fact.name for fact in fields(Facts) if getattr(before, fact.name) != getattr(after, fact.name)}
     return {
-        required.check_type: _explain_changed([name for name in required.rests_on if name in changed])
+        required.check_type: _explain_changed(changed)
         for required in clearance.REQUIRED_CHECKS
-        if changed.intersection(required.rests_on)
+        if (changed := [name for name in required.rests_on if getattr(before, name) != getattr(after, name)])
     }
 
 
@@ -43,8 +76,3 @@ def _explain_changed(names: Sequence[str]) -> Explanation:
     spelled = ", ".join(name.replace("_", " ") for name in names)
     source = "house rule: a check is about the facts that were checked"
     return Explanation(f"The party's facts changed: {spelled}.", "FACTS", (("changed", spelled),), source)
-
-
-def has_limits(roles: Collection[str], accreditation: str) -> bool:
-    """True for an investor who is not accredited, also one who sponsors something, too."""
-    return INVESTOR in roles and accreditation == NON_ACCREDITED

@@ -23,18 +23,17 @@ async def get_compliance_check(
     tx: AsyncConnection, request: pb.GetComplianceCheckRequest, now: datetime
 ) -> pb.ComplianceCheck:
     """Raises ComplianceCheckNotFound."""
-    row = await store.find_check(tx, request.compliance_check_id)
-    if row is None:
+    check = await store.find_check(tx, request.compliance_check_id)
+    if check is None:
         raise ComplianceCheckNotFound()
-    return await actions.answer_check(tx, row, now)
+    return await actions.answer_check(tx, check, now)
 
 
 async def list_compliance_checks(
     tx: AsyncConnection, request: pb.ListComplianceChecksRequest, now: datetime
 ) -> pb.ListComplianceChecksResponse:
     c = compliance_checks.c
-    statement = sa.select(compliance_checks).where(
-        is_mine(compliance_checks),
+    statement = store.CHECKS.select().where(
         *one_of(c.compliance_check_id, request.ids),
         *one_of(c.party_id, request.party_id),
         *one_of(c.check_type, [pb.ComplianceCheck.Type.Name(each) for each in request.type]),
@@ -42,7 +41,9 @@ async def list_compliance_checks(
     )
     rows, token, previous = await read_list(tx, request, statement, c.created_at, c.compliance_check_id)
     return pb.ListComplianceChecksResponse(
-        compliance_checks=map(messages.to_compliance_check, rows), next_page_token=token, previous_page_token=previous
+        compliance_checks=[messages.to_compliance_check(store.CHECKS.read(row)) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
     )
 
 

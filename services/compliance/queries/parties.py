@@ -22,6 +22,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
+from services.compliance.domain.parties import Party
 from services.compliance.queries.api_keys import check_key_of
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
@@ -36,8 +37,7 @@ async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datet
 
 async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
     c = parties.c
-    statement = sa.select(parties).where(
-        is_mine(parties),
+    statement = store.PARTIES.select().where(
         within_reach(c.party_id),
         *one_of(c.party_id, request.ids),
         *one_of(c.external_id, request.external_id),
@@ -54,7 +54,7 @@ async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now:
     rows, token, previous = await read_list(tx, request, statement, c.created_at, c.party_id)
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
     return pb.ListPartiesResponse(
-        parties=[messages.to_party(row, checks.get(row.party_id, {})) for row in rows],
+        parties=[messages.to_party(store.PARTIES.read(row), checks.get(row.party_id, {})) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
@@ -76,14 +76,16 @@ async def list_party_persons(
 ) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
     party = await require_party(tx, request.party_id)
-    acting = [row.person_id for row in await store.list_persons(tx, party.party_id)]
+    acting = [person.person_id for person in await store.list_persons(tx, party.party_id)]
     c = party_persons.c
     theirs = sa.select(party_persons).where(
         is_mine(party_persons), c.party_id == party.party_id, c.person_id.in_(acting)
     )
     rows, token, previous = await read_page(tx, request, theirs, [c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(
-        persons=map(messages.to_party_person, rows), next_page_token=token, previous_page_token=previous
+        persons=[messages.to_party_person(store.read_person(row)) for row in rows],
+        next_page_token=token,
+        previous_page_token=previous,
     )
 
 
@@ -117,14 +119,14 @@ async def check_session_of(tx: AsyncConnection, principal: Principal, now: datet
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:
     principal = current_principal()
     theirs = parties.c.party_id.in_(sorted(principal.parties))
-    rows = (await tx.execute(sa.select(parties).where(is_mine(parties), theirs).order_by(parties.c.party_id))).all()
-    checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
+    acting_for = await store.PARTIES.list_all(tx, theirs)
+    checks = await checks_store.list_latest_checks(tx, [party.party_id for party in acting_for])
     limits = await limits_store.list_limits_in_force(tx)
     return pb.Me(
         person_id=principal.person,
         roles=[principal.role.upper()],
         org_id=principal.org_id,
-        parties=[messages.to_acting_for(row, checks.get(row.party_id, {})) for row in rows],
+        parties=[messages.to_acting_for(party, checks.get(party.party_id, {})) for party in acting_for],
         transaction_limits=map(messages.to_limit, limits),
         currency_codes=sorted({row.currency for row in limits}),
         business_time=to_timestamp(now),
@@ -132,9 +134,9 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
     )
 
 
-async def require_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Any:
+async def require_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Party:
     """Raises PartyNotFound, which names the field of a request that named it."""
-    row = await store.find_party(tx, party_id)
-    if row is None:
+    party = await store.find_party(tx, party_id)
+    if party is None:
         raise PartyNotFound(field)
-    return row
+    return party

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -12,50 +12,75 @@ from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
+from services.chassis.data.rows import Row
+from services.chassis.data.seals import keep_sealed
+from services.chassis.values.explanation import read_explanation, write_explanation
+from services.chassis.values.failure import read_failure, write_failure
+from services.chassis.values.money import Money
 from services.compliance import messages
 from services.compliance.domain import clearance
+from services.compliance.domain.checks import CHECK_MOVES, CheckStatus, ComplianceCheck
 from services.compliance.domain.clearance import Check
 from services.compliance.tables import compliance_checks
 
 _c = compliance_checks.c
 _EVENTS = {
-    "MANUAL_REVIEW": events.ComplianceCheckCreated,
-    "PASSED": events.ComplianceCheckCompleted,
-    "FAILED": events.ComplianceCheckCompleted,
-    "EXPIRED": events.ComplianceCheckExpired,
+    CheckStatus.MANUAL_REVIEW: events.ComplianceCheckCreated,
+    CheckStatus.PASSED: events.ComplianceCheckCompleted,
+    CheckStatus.FAILED: events.ComplianceCheckCompleted,
+    CheckStatus.EXPIRED: events.ComplianceCheckExpired,
 }
 
 
-async def find_check(tx: AsyncConnection, check_id: str) -> sa.Row[Any] | None:
+def _read_check(row: Row) -> ComplianceCheck:
+    return read_fields(
+        ComplianceCheck,
+        row,
+        status=CheckStatus(row.status),
+        amount=None if row.amount_minor is None else Money(row.amount_minor, row.currency),
+        failure=read_failure(row.failure),
+        explanation=None if row.explanation is None else read_explanation(row.explanation),
+        makers=tuple(row.makers),
+    )
+
+
+def _list_columns(check: ComplianceCheck) -> dict[str, Any]:
+    return list_columns(
+        compliance_checks,
+        check,
+        amount_minor=check.amount and check.amount.amount_minor,
+        currency=check.amount and check.amount.currency,
+        failure=write_failure(check.failure),
+        explanation=None if check.explanation is None else write_explanation(check.explanation),
+        makers=list(check.makers),
+    )
+
+
+CHECKS = Aggregate(compliance_checks, "compliance_check_id", _read_check, _list_columns, CHECK_MOVES)
+
+
+async def find_check(tx: AsyncConnection, check_id: str) -> ComplianceCheck | None:
     """Raises: NotSealed."""
-    row = (
-        await tx.execute(
-            sa.select(compliance_checks).where(is_mine(compliance_checks), _c.compliance_check_id == check_id)
-        )
-    ).one_or_none()
-    return None if row is None else check_row(tx, compliance_checks, row)
+    return await CHECKS.find_sealed(tx, check_id)
 
 
-async def insert_check(tx: AsyncConnection, now: datetime, **values: Any) -> sa.Row[Any]:
+async def insert_check(tx: AsyncConnection, check: ComplianceCheck) -> None:
     """A check of a locked party."""
-    statement = sa.insert(compliance_checks).values(**values, created_at=now, updated_at=now)
-    row = (await tx.execute(statement.returning(compliance_checks))).one()
-    await seal_rows(tx, compliance_checks, [row])
-    await _publish(tx, [row], now)
-    return row
+    await CHECKS.insert(tx, check)
+    await _publish(tx, [check], check.created_at)
 
 
-async def save_check(tx: AsyncConnection, before: Any, now: datetime, **changes: Any) -> sa.Row[Any]:
-    """Changes a check of a locked party."""
-    mine = sa.and_(_c.org_id == before.org_id, _c.compliance_check_id == before.compliance_check_id)
-    statement = sa.update(compliance_checks).where(mine).values(**changes, updated_at=now)
-    row = (await tx.execute(statement.returning(compliance_checks))).one()
-    await seal_rows(tx, compliance_checks, [row])
-    await _publish(tx, [row], now)
-    return row
+async def save_check(
+    tx: AsyncConnection, before: ComplianceCheck, after: ComplianceCheck, now: datetime
+) -> ComplianceCheck:
+    """Changes a check of a locked party. Raises: IllegalStatusChange."""
+    saved = await CHECKS.save(tx, before, after, now)
+    await _publish(tx, [saved], now)
+    return saved
 
 
 async def list_latest_checks(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
@@ -68,10 +93,10 @@ async def list_latest_checks(tx: AsyncConnection, party_ids: Collection[str]) ->
     return found
 
 
-async def list_latest_rows(tx: AsyncConnection, party_id: str) -> dict[str, sa.Row[Any]]:
+async def list_latest_of(tx: AsyncConnection, party_id: str) -> dict[str, ComplianceCheck]:
     """The latest check of each required type of one party."""
-    rows = await tx.execute(select_latest_checks().where(_c.party_id == party_id))
-    return {row.check_type: row for row in keep_sealed(tx, compliance_checks, rows)}
+    latest = await CHECKS.list_sealed(tx, select_latest_checks().where(_c.party_id == party_id))
+    return {check.check_type: check for check in latest}
 
 
 def select_latest_checks() -> sa.Select[Any]:
@@ -91,38 +116,40 @@ async def list_organizations_with_expired_checks(tx: AsyncConnection, now: datet
     return list(await tx.scalars(due))
 
 
-async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> list[sa.Row[Any]]:
+async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> list[ComplianceCheck]:
     """PASSED checks whose time ran out, the longest overdue first."""
-    due = sa.select(compliance_checks).where(is_mine(compliance_checks), _c.status == "PASSED", _c.expires_at <= now)
-    return keep_sealed(tx, compliance_checks, await tx.execute(due.order_by(_c.expires_at).limit(most)))
+    due = CHECKS.select().where(_c.status == "PASSED", _c.expires_at <= now)
+    return await CHECKS.list_sealed(tx, due.order_by(_c.expires_at).limit(most))
 
 
 # --- decisions about transactions -------------------------------------------------------------------------------------
 
 
-async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, ComplianceCheck]:
     """The decisions there are already, by transaction. Raises: NotSealed."""
-    statement = sa.select(compliance_checks).where(
-        is_mine(compliance_checks), _c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids)
-    )
-    return {row.entity_id: row for row in check_rows(tx, compliance_checks, await tx.execute(statement))}
+    query = CHECKS.select().where(_c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids))
+    return {row.entity_id: CHECKS.read_sealed(tx, row) for row in await tx.execute(query)}
 
 
-async def insert_decisions(tx: AsyncConnection, rows: Collection[Mapping[str, Any]], now: datetime) -> set[str]:
-    """Stores each decision unless its transaction has got one meanwhile; the transactions whose decision it is.
+async def insert_decisions(
+    tx: AsyncConnection, checks: Collection[ComplianceCheck], now: datetime
+) -> list[ComplianceCheck]:
+    """Stores each decision unless its transaction has got one meanwhile; those that were stored.
 
     The lock of a party that does not exist is nobody's, so two may come to decide on its transaction at once.
     """
-    if not rows:
-        return set()
-    new = pg.insert(compliance_checks).values([{**row, "created_at": now, "updated_at": now} for row in rows])
-    inserted = (await tx.execute(new.on_conflict_do_nothing().returning(compliance_checks))).all()
-    await seal_rows(tx, compliance_checks, inserted)
-    await _publish(tx, inserted, now)
-    return {row.entity_id for row in inserted}
+    if not checks:
+        return []
+    org_id = current_principal().org_id
+    rows = [{"org_id": org_id, **seal_columns(tx, compliance_checks, _list_columns(check))} for check in checks]
+    new = pg.insert(compliance_checks).values(rows).on_conflict_do_nothing().returning(_c.entity_id)
+    inserted = set(await tx.scalars(new))
+    stored = [check for check in checks if check.entity_id in inserted]
+    await _publish(tx, stored, now)
+    return stored
 
 
-async def _publish(tx: AsyncConnection, rows: Collection[Any], now: datetime) -> None:
-    changes = [_EVENTS[row.status](compliance_check=messages.to_compliance_check(row)) for row in rows]
+async def _publish(tx: AsyncConnection, checks: Collection[ComplianceCheck], now: datetime) -> None:
+    changes = [_EVENTS[check.status](compliance_check=messages.to_compliance_check(check)) for check in checks]
     if changes:
         await outbox.enqueue_all(tx, changes, now=now)

@@ -1,8 +1,9 @@
-"""Parties and who acts for them: rows in, rows out. Every change of a party is published with its state."""
+"""Parties and who acts for them. Every change of a party is published with its state."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,10 +12,13 @@ from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of, seal_rows
+from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.seals import keep_sealed
+from services.chassis.values.money import Money
 from services.compliance import messages
-from services.compliance.domain.parties import INTEREST_LASTS
+from services.compliance.domain.parties import INTEREST_LASTS, Party, PartyPerson
 from services.compliance.store import checks
 from services.compliance.tables import ended_sessions, former_persons, parties, party_persons
 
@@ -22,82 +26,93 @@ _c = parties.c
 _p = party_persons.c
 
 
-async def find_party(tx: AsyncConnection, party_id: str) -> sa.Row[Any] | None:
+def _read_party(row: Row) -> Party:
+    return read_fields(
+        Party,
+        row,
+        roles=tuple(row.roles),
+        annual_income=_read_money(row.annual_income_minor, row.annual_income_currency),
+        net_worth=_read_money(row.net_worth_minor, row.net_worth_currency),
+    )
+
+
+def _read_money(amount_minor: int | None, currency: str | None) -> Money | None:
+    return None if amount_minor is None or currency is None else Money(amount_minor, currency)
+
+
+def _list_columns(party: Party) -> dict[str, Any]:
+    income, worth = party.annual_income, party.net_worth
+    return list_columns(
+        parties,
+        party,
+        roles=list(party.roles),
+        annual_income_minor=income and income.amount_minor,
+        annual_income_currency=income and income.currency,
+        net_worth_minor=worth and worth.amount_minor,
+        net_worth_currency=worth and worth.currency,
+        metadata=dict(party.metadata),
+    )
+
+
+PARTIES = Aggregate(parties, "party_id", _read_party, _list_columns)
+
+
+async def find_party(tx: AsyncConnection, party_id: str) -> Party | None:
     """Raises: NotSealed."""
-    row = (await tx.execute(sa.select(parties).where(is_mine(parties), _c.party_id == party_id))).one_or_none()
-    return None if row is None else check_row(tx, parties, row)
+    return await PARTIES.find_sealed(tx, party_id)
 
 
-async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, Party]:
     """The parties by id, locked in the order of their ids.
 
     Whoever counts against a party's limits or changes its checks holds this lock, and takes it before any other.
 
     Raises: NotSealed.
     """
-    statement = (
-        sa.select(parties)
-        .where(is_mine(parties), _c.party_id.in_(party_ids))
-        .order_by(_c.party_id)
-        .with_for_update(key_share=True)
-    )
-    return {row.party_id: row for row in check_rows(tx, parties, await tx.execute(statement))}
+    return {party.party_id: party for party in await PARTIES.lock_all(tx, _c.party_id.in_(party_ids))}
 
 
-async def insert_party(
-    tx: AsyncConnection, now: datetime, persons: Mapping[str, str | None], *, created_by: str, **values: Any
-) -> sa.Row[Any]:
-    """Its checks are there already: the event tells how they stand.
-
-    Args:
-        persons: Those who act for it, each with a title or none.
-    """
-    statement = sa.insert(parties).values(**values, version=1, created_at=now, updated_at=now)
-    row = (await tx.execute(statement.returning(parties))).one()
-    await seal_rows(tx, parties, [row])
-    whose = {"org_id": row.org_id, "party_id": row.party_id, "version": 1, "created_by": created_by}
-    named = [{**whose, "person_id": person_id, "title": title} for person_id, title in persons.items()]
-    if named:
-        rows = [{**one, "created_at": now, "updated_at": now} for one in named]
-        written = await tx.execute(sa.insert(party_persons).returning(party_persons), rows)
-        await seal_rows(tx, party_persons, written)
-    await _publish(tx, row, events.PartyCreated(), now)
-    return row
+async def insert_party(tx: AsyncConnection, party: Party, persons: Sequence[PartyPerson]) -> None:
+    """With those who act for it. Its checks are there already: the event tells how they stand."""
+    await PARTIES.insert(tx, party)
+    await _insert_persons(tx, persons)
+    await _publish(tx, party, events.PartyCreated(), party.created_at)
 
 
-async def save_party(tx: AsyncConnection, before: Any, event: Any, now: datetime, **changes: Any) -> sa.Row[Any]:
+async def save_party(tx: AsyncConnection, before: Party, after: Party, event: Any, now: datetime) -> Party:
     """The next version of a locked party, once its checks and persons are as they will be.
 
     Args:
         event: What happened, without the party's state, which is filled in.
     """
-    statement = sa.update(parties).where(_c.org_id == before.org_id, _c.party_id == before.party_id)
-    values = {**changes, "version": before.version + 1, "updated_at": now}
-    row = (await tx.execute(statement.values(values).returning(parties))).one()
-    await seal_rows(tx, parties, [row])
-    await _publish(tx, row, event, now)
-    return row
+    saved = await PARTIES.save(tx, before, after, now)
+    await _publish(tx, saved, event, now)
+    return saved
 
 
-async def publish_clearance(tx: AsyncConnection, row: Any, now: datetime) -> None:
+async def publish_clearance(tx: AsyncConnection, party: Party, now: datetime) -> None:
     """For a locked party of whom nothing changed but its checks."""
-    await _publish(tx, row, events.PartyClearanceChanged(), now)
+    await _publish(tx, party, events.PartyClearanceChanged(), now)
 
 
-async def _publish(tx: AsyncConnection, row: Any, event: Any, now: datetime) -> None:
-    latest = await checks.list_latest_checks(tx, [row.party_id])
-    event.party.CopyFrom(messages.to_party(row, latest.get(row.party_id, {})))
+async def _publish(tx: AsyncConnection, party: Party, event: Any, now: datetime) -> None:
+    latest = await checks.list_latest_checks(tx, [party.party_id])
+    event.party.CopyFrom(messages.to_party(party, latest.get(party.party_id, {})))
     if "person_ids" in event.DESCRIPTOR.fields_by_name:
-        event.person_ids.extend(one.person_id for one in await list_persons(tx, row.party_id))
+        event.person_ids.extend(one.person_id for one in await list_persons(tx, party.party_id))
     await outbox.enqueue(tx, event, now=now)
 
 
 # --- who acts for them ------------------------------------------------------------------------------------------------
 
 
-async def list_persons(tx: AsyncConnection, party_id: str) -> list[sa.Row[Any]]:
+def read_person(row: Row) -> PartyPerson:
+    return read_fields(PartyPerson, row)
+
+
+async def list_persons(tx: AsyncConnection, party_id: str) -> list[PartyPerson]:
     """Who acts for the party, in the order of their names."""
-    return await _list_acting(tx, _Whose(party_id=party_id))
+    return list(map(read_person, await _list_acting(tx, _Whose(party_id=party_id))))
 
 
 async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
@@ -108,7 +123,7 @@ async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[st
 async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
     """Who acts for the party, or acted for it not long ago."""
     left = await _list_former(tx, _Whose(party_id=party_id), now - INTEREST_LASTS)
-    return sorted({one.person_id for one in (*await list_persons(tx, party_id), *left)})
+    return sorted({*(one.person_id for one in await list_persons(tx, party_id)), *(row.person_id for row in left)})
 
 
 async def list_former_parties_of(tx: AsyncConnection, person_id: str, now: datetime) -> list[str]:
@@ -128,7 +143,7 @@ class _Whose(NamedTuple):
         return sa.select(table).where(is_mine(table), *named).order_by(table.c.party_id, table.c.person_id)
 
 
-async def _list_acting(tx: AsyncConnection, whose: _Whose) -> list[sa.Row[Any]]:
+async def _list_acting(tx: AsyncConnection, whose: _Whose) -> list[Row]:
     """Who acts for whom, by party and person: a row that was removed and put back is none."""
     ended: dict[tuple[str, str], int] = {}
     for row in await _list_former(tx, whose):
@@ -137,7 +152,7 @@ async def _list_acting(tx: AsyncConnection, whose: _Whose) -> list[sa.Row[Any]]:
     return [row for row in acting if row.version > ended.get((row.party_id, row.person_id), 0)]
 
 
-async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | None = None) -> list[sa.Row[Any]]:
+async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | None = None) -> list[Row]:
     """Who acted for whom until some time, or a time after `since`. A row that is not ours ends nothing."""
     found = whose.select(former_persons)
     if since is not None:
@@ -160,44 +175,30 @@ async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime 
     return found
 
 
-async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> sa.Row[Any] | None:
-    return next(iter(await _list_acting(tx, _Whose(party_id, person_id))), None)
+async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> PartyPerson | None:
+    return next(map(read_person, await _list_acting(tx, _Whose(party_id, person_id))), None)
 
 
-async def insert_person(tx: AsyncConnection, party: Any, now: datetime, **values: Any) -> sa.Row[Any]:
-    """Lets a person act for a locked party. A row of the person that counts for nothing goes."""
-    await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, values["person_id"])))
-    statement = sa.insert(party_persons).values(
-        **values,
-        org_id=party.org_id,
-        party_id=party.party_id,
-        version=party.version + 1,
-        created_at=now,
-        updated_at=now,
-    )
-    row = (await tx.execute(statement.returning(party_persons))).one()
-    await seal_rows(tx, party_persons, [row])
-    await save_party(tx, party, events.PartyPersonAdded(person_id=row.person_id), now)
-    return row
+async def save_person(tx: AsyncConnection, party: Party, person: PartyPerson, event: Any, now: datetime) -> PartyPerson:
+    """Somebody acts for a locked party, as this says. It takes the place of any row of the person."""
+    person = replace(person, version=party.version + 1, updated_at=now)
+    await tx.execute(sa.delete(party_persons).where(_is_one(person.party_id, person.person_id)))
+    await _insert_persons(tx, [person])
+    await save_party(tx, party, party, event, now)
+    return person
 
 
-async def save_person(tx: AsyncConnection, party: Any, person_id: str, now: datetime, **changes: Any) -> sa.Row[Any]:
-    """Changes a person of a locked party."""
-    values = {**changes, "version": party.version + 1, "updated_at": now}
-    statement = sa.update(party_persons).where(_is_one(party.party_id, person_id)).values(values)
-    row = (await tx.execute(statement.returning(party_persons))).one()
-    await seal_rows(tx, party_persons, [row])
-    await save_party(tx, party, events.PartyPersonUpdated(person_id=person_id), now)
-    return row
+async def _insert_persons(tx: AsyncConnection, persons: Sequence[PartyPerson]) -> None:
+    rows = [seal_columns(tx, party_persons, list_columns(party_persons, person)) for person in persons]
+    await insert_many(tx, party_persons, rows)
 
 
-async def delete_person(tx: AsyncConnection, party: Any, person_id: str, now: datetime) -> sa.Row[Any]:
+async def delete_person(tx: AsyncConnection, party: Party, person_id: str, now: datetime) -> Party:
     """Ends that a person acts for a locked party, and answers the party."""
     await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person_id)))
-    was = {"org_id": party.org_id, "party_id": party.party_id, "person_id": person_id, "version": party.version + 1}
-    ended = {**was, "ended_at": now}
-    await tx.execute(sa.insert(former_persons).values(**ended, seal=seal_of(tx, former_persons, ended)))
-    return await save_party(tx, party, events.PartyPersonRemoved(person_id=person_id), now)
+    ended = {"party_id": party.party_id, "person_id": person_id, "version": party.version + 1, "ended_at": now}
+    await insert_many(tx, former_persons, [seal_columns(tx, former_persons, ended)])
+    return await save_party(tx, party, party, events.PartyPersonRemoved(person_id=person_id), now)
 
 
 def _is_one(party_id: str, person_id: str) -> sa.ColumnElement[bool]:
