@@ -15,33 +15,40 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
 from services.escrow import messages
-from services.escrow.domain import account
-from services.escrow.domain.account import Status
+from services.escrow.domain.account import (
+    EscrowAccount,
+    Status,
+    check_empty,
+    may_change,
+    may_end_hold,
+    may_move,
+    may_place_hold,
+    may_post,
+)
 from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.store import escrow_accounts
 
 
-async def answer_escrow_account(tx: AsyncConnection, row: Any) -> accounts_pb.EscrowAccount:
-    """From the account's row."""
-    status = Status(row.status)
+async def answer_escrow_account(tx: AsyncConnection, account: EscrowAccount) -> accounts_pb.EscrowAccount:
+    status = account.status
     actions = list_allowed_actions(
         accounts_pb.EscrowAccount,
-        ("EscrowAccountsService/UpdateEscrowAccount", account.may_change(status)),
-        ("EscrowAccountsService/ChangeEscrowAccountCustodian", account.may_change(status)),
-        ("EscrowAccountsService/FreezeEscrowAccount", account.may_move(status, Status.FROZEN)),
+        ("EscrowAccountsService/UpdateEscrowAccount", may_change(status)),
+        ("EscrowAccountsService/ChangeEscrowAccountCustodian", may_change(status)),
+        ("EscrowAccountsService/FreezeEscrowAccount", may_move(status, Status.FROZEN)),
         ("EscrowAccountsService/UnfreezeEscrowAccount", status is Status.FROZEN),
-        ("EscrowAccountsService/CloseEscrowAccount", account.may_move(status, Status.CLOSED)),
-        ("JournalService/PostJournalEntry", account.may_post(status)),
-        ("HoldsService/PlaceHold", account.may_place_hold(status)),
+        ("EscrowAccountsService/CloseEscrowAccount", may_move(status, Status.CLOSED)),
+        ("JournalService/PostJournalEntry", may_post(status)),
+        ("HoldsService/PlaceHold", may_place_hold(status)),
     )
-    if "close" in actions and not await _is_empty(tx, row):
+    if "close" in actions and not await _is_empty(tx, account):
         actions.remove("close")
-    return messages.to_escrow_account(row, actions)
+    return messages.to_escrow_account(account, actions)
 
 
 def answer_hold(row: Any) -> holds_pb.Hold:
     """From the hold's row with the currency and the status of its escrow account."""
-    may_end = row.status == "PLACED" and account.may_end_hold(Status(row.escrow_account_status))
+    may_end = row.status == "PLACED" and may_end_hold(Status(row.escrow_account_status))
     actions = list_allowed_actions(
         holds_pb.Hold,
         ("HoldsService/CaptureHold", may_end),
@@ -52,15 +59,15 @@ def answer_hold(row: Any) -> holds_pb.Hold:
 
 def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> journal_pb.JournalEntry:
     """From the entry's row, which says whether it `is_reversed`, and its legs, in an escrow account of this status."""
-    may_reverse = not head["is_reversed"] and account.may_post(Status(status))
+    may_reverse = not head["is_reversed"] and may_post(Status(status))
     # To reverse an entry is to post its mirror.
-    may_post = list_allowed_actions(journal_pb.JournalEntry, ("JournalService/PostJournalEntry", may_reverse))
-    return messages.to_booked_journal_entry(head, legs, ["reverse"] if may_post else [])
+    posting = list_allowed_actions(journal_pb.JournalEntry, ("JournalService/PostJournalEntry", may_reverse))
+    return messages.to_booked_journal_entry(head, legs, ["reverse"] if posting else [])
 
 
-async def _is_empty(tx: AsyncConnection, row: Any) -> bool:
+async def _is_empty(tx: AsyncConnection, account: EscrowAccount) -> bool:
     try:
-        account.check_empty(await escrow_accounts.list_balances(tx, row.escrow_account_id), row.currency)
+        check_empty(await escrow_accounts.list_balances(tx, account.escrow_account_id), account.currency)
     except BalancesNotZero:
         return False
     return True

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.workflow import Approvals
@@ -21,7 +22,7 @@ from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
-from services.escrow.domain.account import Status
+from services.escrow.domain.account import EscrowAccount, Status
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
@@ -115,7 +116,7 @@ class _Details:
             effects=tuple(effects),
         )
 
-    async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[Any, list[Effect]]:
+    async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[EscrowAccount, list[Effect]]:
         changes = _sum_changes(legs)
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
@@ -167,7 +168,7 @@ class _Details:
             escrow_account_id,
             escrow_account_id,
             changes=changes,
-            is_done=account.status == wanted.value,
+            is_done=account.status is wanted,
         )
 
     # --- holds ---
@@ -208,13 +209,15 @@ class _Details:
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
         async with self._dependencies.database.begin() as tx:
+            await self._require_account(tx, escrow_account_id)
             hold = await hold_store.find_hold(tx, escrow_account_id, hold_id)
         if hold is None:
             raise refusals.HoldNotFound()
         return hold
 
-    async def _require_account(self, tx: Any, escrow_account_id: str) -> Any:
-        account = await account_store.find_escrow_account(tx, escrow_account_id)
+    async def _require_account(self, tx: AsyncConnection, escrow_account_id: str) -> EscrowAccount:
+        """Raises: EscrowAccountNotFound, NotSealed."""
+        account = await account_store.ESCROW_ACCOUNTS.find_sealed(tx, escrow_account_id)
         if account is None:
             raise EscrowAccountNotFound()
         return account

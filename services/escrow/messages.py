@@ -19,6 +19,7 @@ from services.chassis.calls.wire import to_explanation, to_money, to_optional_ti
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.money import Money
+from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.holds import explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
@@ -47,32 +48,27 @@ def read_ledger_account(message: journal_pb.LedgerAccount, path: str) -> LedgerA
     return LedgerAccount(kind, message.party_id)
 
 
-def to_etag(row: Any) -> str:
-    """The etag of an escrow account, from its row."""
-    return etag_of(row.escrow_account_id, row.version)
-
-
-def to_escrow_account(row: Any, actions: Iterable[str] = ()) -> accounts_pb.EscrowAccount:
+def to_escrow_account(account: EscrowAccount, actions: Iterable[str] = ()) -> accounts_pb.EscrowAccount:
     return accounts_pb.EscrowAccount(
-        escrow_account_id=row.escrow_account_id,
-        display_name=row.display_name,
-        currency_code=row.currency,
-        status=row.status,
-        custodian_name=row.custodian_name,
-        custodian_account_last4=row.custodian_account_last4 or None,
-        create_time=to_timestamp(row.created_at),
-        created_by=row.created_by,
-        update_time=to_timestamp(row.updated_at),
-        freeze_note=row.freeze_note or None,
-        freeze_time=to_optional_timestamp(row.frozen_at),
-        frozen_by=row.frozen_by,
-        unfreeze_time=to_optional_timestamp(row.unfrozen_at),
-        unfrozen_by=row.unfrozen_by,
-        close_time=to_optional_timestamp(row.closed_at),
-        closed_by=row.closed_by,
-        external_id=row.external_id,
-        metadata=row.metadata,
-        etag=to_etag(row),
+        escrow_account_id=account.escrow_account_id,
+        display_name=account.display_name,
+        currency_code=account.currency,
+        status=account.status,
+        custodian_name=account.custodian_name,
+        custodian_account_last4=account.custodian_account_last4 or None,
+        create_time=to_timestamp(account.created_at),
+        created_by=account.created_by,
+        update_time=to_timestamp(account.updated_at),
+        freeze_note=account.freeze_note or None,
+        freeze_time=to_optional_timestamp(account.frozen_at),
+        frozen_by=account.frozen_by,
+        unfreeze_time=to_optional_timestamp(account.unfrozen_at),
+        unfrozen_by=account.unfrozen_by,
+        close_time=to_optional_timestamp(account.closed_at),
+        closed_by=account.closed_by,
+        external_id=account.external_id,
+        metadata=account.metadata,
+        etag=account.etag,
         allowed_actions=actions,
     )
 

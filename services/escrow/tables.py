@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import base as pg_base
 from sqlalchemy.types import UserDefinedType
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.seals import sealed
 
 
 class XID8(UserDefinedType[int]):
@@ -76,6 +77,7 @@ escrow_accounts = sa.Table(
     sa.Column("created_at", _TIME, nullable=False),
     _text("created_by"),
     sa.Column("updated_at", _TIME, nullable=False),
+    sa.Column("seal", pg.BYTEA),
     sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint(
@@ -93,6 +95,13 @@ escrow_accounts = sa.Table(
         "org_id",
         "external_id",
         postgresql_where=sa.text("external_id IS NOT NULL"),
+    ),
+    # All but what the book's own functions write.
+    info=sealed(
+        *("org_id", "escrow_account_id", "display_name", "currency", "status", "custodian_name"),
+        *("custodian_account_last4", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
+        *("unfreeze_digest", "unfreeze_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
+        *("created_at", "created_by", "updated_at"),
     ),
     postgresql_with={"fillfactor": "50"},
 )

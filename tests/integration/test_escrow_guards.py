@@ -182,6 +182,9 @@ STATEMENTS = {
     "closed while frozen": move("{other}", FROZEN)
     + move("{other}", f"{CLOSED}, freeze_note = '', frozen_at = NULL, frozen_by = NULL"),
     "opened again": move("{other}", CLOSED) + move("{other}", "status = 'ACTIVE', closed_at = NULL, closed_by = NULL"),
+    "one that begins closed": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
+    " custodian_name, created_at, created_by, updated_at, status, closed_at, closed_by)"
+    " VALUES ('org_1', 'esc_x', 'x', 'USD', 'x', now(), 'x', now(), 'CLOSED', now(), 'x')",
     "a count that goes back": "UPDATE escrow_accounts SET entry_sequence = 0 WHERE escrow_account_id = '{account}'",
     # holds (c6)
     "a hold that is placed again": end("RELEASED")
@@ -208,9 +211,6 @@ OF_THE_APP = {
     "an account with money from nowhere": account("PAYABLE", "inv-9", credits_posted=5),
     "another chart": "UPDATE ledger_account_kinds SET may_be_overdrawn = true",
     "a refusal taken back": "UPDATE refused_postings SET verdict = 'posted'",
-    "an escrow account that begins frozen": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name,"
-    " currency, custodian_name, created_at, created_by, updated_at, status) VALUES"
-    " ('org_1', 'esc_x', 'x', 'USD', 'x', now(), 'x', now(), 'CLOSED')",
     "a dropped trigger": "DROP TRIGGER check_journal_entries ON journal_entries",
     "a disabled trigger": "ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
     "triggers switched off": "SET session_replication_role = 'replica'",

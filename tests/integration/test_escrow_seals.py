@@ -13,9 +13,11 @@ from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.data.audit import audit_seals
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.ids import new_id
+from services.escrow import tables
 from services.escrow.acceptance import accept
 from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
@@ -232,3 +234,56 @@ async def test_a_hold_that_somebody_else_placed_stays_until_an_operator_lets_it_
         await admin.execute("UPDATE holds SET end_digest = NULL WHERE hold_id = 'hold_x'")
     request.idempotency_key = key()
     assert (await escrow.call("ReleaseHold", request)).status == holds_pb2.Hold.RELEASED
+
+
+_OF = "escrow_account_id = :account"
+_PUT_BACK = (
+    *("custodian_name", "custodian_account_last4", "status", "version"),
+    *("freeze_note", "frozen_at", "frozen_by", "closed_at", "closed_by"),
+)
+ALTERED = {
+    "another custodian": "custodian_name = 'Mine Bank', custodian_account_last4 = '6666', version = version + 1",
+    "closed for good": "status = 'CLOSED', closed_at = now(), closed_by = 'admin-2'",
+    "frozen by somebody": "status = 'FROZEN', freeze_note = 'x', frozen_at = now(), frozen_by = 'admin-2'",
+    "no version that can follow": "version = 9223372036854775807",
+}
+
+
+@pytest.mark.parametrize("change", ALTERED)
+async def test_an_escrow_account_that_sql_altered_is_shown_to_nobody_and_nothing_is_done_with_it(escrow, change):
+    account, other = await escrow.open(), await escrow.open()
+    async with escrow.database.begin(escrow.org_id) as tx:
+        where = {"account": account}
+        before = (await tx.execute(sa.text(f"SELECT * FROM escrow_accounts WHERE {_OF}"), where)).one()
+        await tx.execute(sa.text(f"UPDATE escrow_accounts SET {ALTERED[change]} WHERE {_OF}"), where)
+    asked = {"idempotency_key": key(), "escrow_account_id": account}
+    for call in (
+        escrow.call("GetEscrowAccount", accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)),
+        escrow.call("GetEscrowAccountBalance", accounts_pb.GetEscrowAccountBalanceRequest(escrow_account_id=account)),
+        escrow.freeze(account),
+        escrow.ask("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(**asked)),
+    ):
+        with pytest.raises(NotSealed):
+            await call
+    listed = await escrow.call("ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest())
+    assert [each.escrow_account_id for each in listed.escrow_accounts] == [other]
+    told = ROWS_NOT_SEALED.labels("escrow_accounts")._value.get()
+    await audit_seals(escrow.database, tables.metadata).run()
+    assert ROWS_NOT_SEALED.labels("escrow_accounts")._value.get() == told + 1
+    async with as_superuser(escrow.urls) as admin:  # an operator puts back what it said, and all is as it was
+        await admin.execute("SET session_replication_role = replica")
+        values = [getattr(before, name) for name in _PUT_BACK]
+        named = ", ".join(f"{name} = ${number}" for number, name in enumerate(_PUT_BACK, start=2))
+        await admin.execute(f"UPDATE escrow_accounts SET {named} WHERE escrow_account_id = $1", account, *values)
+    assert (await escrow.freeze(account)).status == accounts_pb.EscrowAccount.FROZEN
+
+
+async def test_an_escrow_account_that_sql_opened_is_none(escrow):
+    async with escrow.database.begin(escrow.org_id) as tx:
+        opening = (
+            "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency, custodian_name,"
+            " created_at, created_by, updated_at) VALUES (:org, 'esc_x', 'x', 'USD', 'Mine', now(), 'admin-2', now())"
+        )
+        await tx.execute(sa.text(opening), {"org": escrow.org_id})
+    with pytest.raises(NotSealed):
+        await escrow.call("GetEscrowAccount", accounts_pb.GetEscrowAccountRequest(escrow_account_id="esc_x"))

@@ -28,6 +28,7 @@ from deploy.local.instance import Instance
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.seals import Seals
 from services.distributions.tables import metadata as distributions_tables
+from services.escrow.tables import metadata as escrow_tables
 from services.transactions.tables import metadata as transactions_tables
 from tests.performance import importer, load
 from tests.performance.measure import Cpu, Results, run_callers, run_for
@@ -109,7 +110,12 @@ class Edge:
             await load.load_transactions(connection, scale)
         async with edge._pools["distributions"].acquire() as connection:
             await load.load_offerings(connection)
-        for name, metadata in (("transactions", transactions_tables), ("distributions", distributions_tables)):
+        tables = {
+            "escrow": escrow_tables,
+            "transactions": transactions_tables,
+            "distributions": distributions_tables,
+        }
+        for name, metadata in tables.items():
             await load.seal_tables(edge._urls[name], _seals_of(instance, name), metadata)
         return edge
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
@@ -187,21 +187,18 @@ def read_fields(kind: type[V], row: Row, **read: Any) -> V:
     return kind(**{name: getattr(row, name) for name in names if name not in read}, **read)
 
 
-def list_columns(table: sa.Table, value: object, **written: Any) -> dict[str, Any]:
-    """A value as the columns of its row: each is what its field has, unless it is given."""
-    names = _list_columns(table)
-    return {name: written[name] if name in written else getattr(value, name) for name in names}
+def list_columns(table: sa.Table, value: Any, **written: Any) -> dict[str, Any]:
+    """A value as the columns of its row: each is what its field has, unless it is given.
+
+    Where the row has more than the value, somebody else writes it. What is sealed cannot be left out so.
+    """
+    names = (field.name for field in fields(value) if field.name in table.c)
+    return {name: getattr(value, name) for name in names if name not in written} | written
 
 
 def seal_columns(tx: AsyncConnection, table: sa.Table, columns: dict[str, Any]) -> dict[str, Any]:
     """What is about to be written to a row of the caller's organization, and the seal of it."""
     return {**columns, _SEAL: seal_of(tx, table, {**columns, "org_id": current_principal().org_id})}
-
-
-@cache
-def _list_columns(table: sa.Table) -> tuple[str, ...]:
-    """All but what `Aggregate` adds."""
-    return tuple(column.name for column in table.columns if column.name not in ("org_id", _SEAL))
 
 
 def _status(value: object) -> Any:

@@ -32,8 +32,8 @@ from services.escrow.domain.journal import EntryType, Leg, NewEntry, build_key
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_book
-from services.escrow.store import escrow_accounts
 from services.escrow.store import holds as store
+from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.store.holds import HoldVerdict
 
 _End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
@@ -244,7 +244,7 @@ async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb
         HoldNotFound: there is none.
         EtagMismatch: it is not as it was when the request's etag was read.
     """
-    await escrow_accounts.lock_escrow_account(tx, request.escrow_account_id)
+    await ESCROW_ACCOUNTS.lock(tx, request.escrow_account_id)
     row = await _find(tx, request.escrow_account_id, request.hold_id)
     check_etag(request.etag, messages.etag_of_hold(row))
     return row

@@ -41,10 +41,10 @@ async def book_stage(
     """Posts what a stage of the transaction makes of the book, and holds what the bank may still take back."""
     moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
     escrow_account_id = transaction.escrow_account_id
-    account = await escrow_accounts.lock_escrow_account(tx, escrow_account_id)
+    account = await escrow_accounts.ESCROW_ACCOUNTS.lock(tx, escrow_account_id)
     if account is None:
         raise EscrowAccountNotFound()
-    frozen = account.status == Status.FROZEN.value
+    frozen = account.status is Status.FROZEN
     if stage is Stage.RETURNED:
         await end_return_risk(tx, transaction, now, when_frozen=True)
     booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)

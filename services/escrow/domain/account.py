@@ -1,17 +1,20 @@
-"""The life of an escrow account, and when it may end."""
+"""An escrow account: its life, and when it may end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import Enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
 from typing import Final, NamedTuple
 
+from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.refusals import BalancesNotZero, spell_account
 
 
-class Status(Enum):
+class Status(StrEnum):
     """ACTIVE and LIQUIDATING take postings; FROZEN takes only facts of the rails; CLOSED takes nothing, for ever."""
 
     ACTIVE = "ACTIVE"
@@ -28,6 +31,38 @@ MOVES: Final[Moves[Status]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowAccount:
+    """What people say of an escrow account. What is booked in it stands in its row besides."""
+
+    escrow_account_id: str
+    display_name: str
+    currency: str
+    status: Status = Status.ACTIVE
+    custodian_name: str
+    custodian_account_last4: str
+    freeze_note: str = ""
+    frozen_at: datetime | None = None
+    frozen_by: str | None = None
+    unfrozen_at: datetime | None = None
+    unfrozen_by: str | None = None
+    # Nobody unfreezes it who cannot prove to be the service (chassis/data/seals.py).
+    unfreeze_digest: bytes | None = None
+    unfreeze_proof: bytes | None = None
+    closed_at: datetime | None = None
+    closed_by: str | None = None
+    external_id: str | None
+    metadata: Mapping[str, str]
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.escrow_account_id, self.version)
+
+
 class Balance(NamedTuple):
     """What one ledger account holds, on its normal side."""
 
@@ -35,6 +70,21 @@ class Balance(NamedTuple):
     posted_minor: int
     pending_minor: int
     held_minor: int
+
+
+def freeze(account: EscrowAccount, note: str, person: str, now: datetime, digest: bytes) -> EscrowAccount:
+    """Frozen, until somebody gives the proof with this digest."""
+    frozen = replace(account, freeze_note=note, frozen_at=now, frozen_by=person, unfreeze_digest=digest)
+    return replace(frozen, status=Status.FROZEN)
+
+
+def unfreeze(account: EscrowAccount, person: str, now: datetime, proof: bytes) -> EscrowAccount:
+    no_longer = replace(account, freeze_note="", frozen_at=None, frozen_by=None)
+    return replace(no_longer, status=Status.ACTIVE, unfrozen_at=now, unfrozen_by=person, unfreeze_proof=proof)
+
+
+def close(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:
+    return replace(account, status=Status.CLOSED, closed_at=now, closed_by=person)
 
 
 def may_move(current: Status, wanted: Status) -> bool:

@@ -12,13 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import check_row, keep_sealed
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
+from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.tables import escrow_accounts
 
 
 async def get_escrow_account(tx: AsyncConnection, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
-    return await actions.answer_escrow_account(tx, await require_escrow_account(tx, request.escrow_account_id))
+    row = await require_escrow_account(tx, request.escrow_account_id)
+    return await actions.answer_escrow_account(tx, ESCROW_ACCOUNTS.read(row))
 
 
 async def list_escrow_accounts(
@@ -33,23 +36,26 @@ async def list_escrow_accounts(
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.escrow_account_id)
     return pb.ListEscrowAccountsResponse(
-        escrow_accounts=[messages.to_escrow_account(row) for row in rows],
+        escrow_accounts=[
+            messages.to_escrow_account(ESCROW_ACCOUNTS.read(row)) for row in keep_sealed(tx, escrow_accounts, rows)
+        ],
         next_page_token=token,
         previous_page_token=previous,
     )
 
 
 async def require_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
-    """The escrow account of the caller's organization.
+    """The escrow account of the caller's organization, with what is booked in it.
 
     Raises:
         EscrowAccountNotFound: there is none.
+        NotSealed
     """
     key = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id}
     row = (await tx.execute(_ACCOUNT, key)).one_or_none()
     if row is None:
         raise EscrowAccountNotFound()
-    return row
+    return check_row(tx, escrow_accounts, row)
 
 
 # Built once, as the balances' are: to build a statement costs more than to run it.

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
-from services.escrow.domain.account import Balance
+from services.chassis.data.rows import Row
+from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import escrow_accounts, ledger_accounts
 
 
-async def insert_escrow_account(tx: AsyncConnection, values: dict[str, Any]) -> sa.Row[Any]:
-    return (await tx.execute(sa.insert(escrow_accounts).values(**values).returning(escrow_accounts))).one()
+def _read_escrow_account(row: Row) -> EscrowAccount:
+    return read_fields(EscrowAccount, row, status=Status(row.status))
 
 
-async def find_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any] | None:
-    table = escrow_accounts.c
-    mine = sa.select(escrow_accounts).where(is_mine(escrow_accounts), table.escrow_account_id == escrow_account_id)
-    return (await tx.execute(mine)).one_or_none()
+def _list_columns(account: EscrowAccount) -> dict[str, Any]:
+    return list_columns(escrow_accounts, account, status=account.status.value, metadata=dict(account.metadata))
 
 
-async def lock_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any] | None:
-    """The escrow account, which nobody else changes, nor anything in it, until this transaction ends."""
-    table = escrow_accounts.c
-    mine = sa.select(escrow_accounts).where(is_mine(escrow_accounts), table.escrow_account_id == escrow_account_id)
-    return (await tx.execute(mine.with_for_update(key_share=True))).one_or_none()
-
-
-async def save_escrow_account(
-    tx: AsyncConnection, escrow_account_id: str, now: datetime, changes: dict[str, Any]
-) -> sa.Row[Any]:
-    """Writes columns of the escrow account: a new version of it."""
-    table = escrow_accounts.c
-    change = (
-        sa.update(escrow_accounts)
-        .where(is_mine(escrow_accounts), table.escrow_account_id == escrow_account_id)
-        .values(updated_at=now, version=table.version + 1, **changes)
-        .returning(escrow_accounts)
-    )
-    return (await tx.execute(change)).one()
+ESCROW_ACCOUNTS = Aggregate(escrow_accounts, "escrow_account_id", _read_escrow_account, _list_columns, MOVES)
 
 
 def on_normal_side(debit: sa.ColumnElement[int], credit: sa.ColumnElement[int]) -> sa.ColumnElement[int]:

@@ -21,6 +21,12 @@ CREATE OR REPLACE FUNCTION guard_escrow_account() RETURNS trigger LANGUAGE plpgs
 SET search_path = public, pg_temp
 AS $$
 BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.status <> 'ACTIVE' THEN
+            RAISE EXCEPTION 'an escrow account begins ACTIVE' USING ERRCODE = '23514';
+        END IF;
+        RETURN NEW;
+    END IF;
     IF (NEW.org_id, NEW.escrow_account_id, NEW.currency, NEW.created_at)
         IS DISTINCT FROM (OLD.org_id, OLD.escrow_account_id, OLD.currency, OLD.created_at)
         OR NEW.entry_sequence < OLD.entry_sequence OR NEW.booked_at < OLD.booked_at
@@ -54,7 +60,7 @@ BEGIN
     RETURN NEW;
 END $$;
 ----
-CREATE OR REPLACE TRIGGER guard_escrow_account BEFORE UPDATE ON escrow_accounts
+CREATE OR REPLACE TRIGGER guard_escrow_account BEFORE INSERT OR UPDATE ON escrow_accounts
 FOR EACH ROW EXECUTE FUNCTION guard_escrow_account();
 ----
 -- A hold ends once, and is otherwise what it was.

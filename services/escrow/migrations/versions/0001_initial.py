@@ -65,6 +65,7 @@ def _create_escrow_accounts() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             (
                 "CASE WHEN status = 'FROZEN' THEN freeze_note <> '' AND num_nulls(frozen_at, frozen_by) = 0 ELSE "
