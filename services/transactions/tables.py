@@ -309,6 +309,9 @@ webhook_inbox = sa.Table(
     _text("ignored_because"),  # set where it is about no payment of ours
     _time("created_at", nullable=False),
     *lease_columns(),
+    # Nothing is left to be done once who says so proves to be this service. The proof itself is not kept.
+    sa.Column("proof_digest", pg.BYTEA),
+    sa.Column("proof", pg.BYTEA),
     sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
     sa.Index("webhook_inbox_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("webhook_inbox_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),

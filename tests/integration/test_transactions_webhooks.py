@@ -14,6 +14,7 @@ from google.api.httpbody_pb2 import HttpBody
 from joserfc.jwk import ECKey
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 from realco.transactions.v1.webhooks_pb2 import Webhook
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
@@ -211,6 +212,9 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
     [webhook] = await listed(service)
     request = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)
     assert (await service.ask(IMPORT, "ReplayWebhook", request)).webhook.status == Webhook.RECEIVED
+    with pytest.raises(DBAPIError, match="is applied before"):  # a login does not learn the proof from the first time
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(sa.text("UPDATE webhook_inbox SET due_at = NULL, proof = coalesce(proof, 'x')"))
     await service.work()
     [replayed] = await listed(service)
     assert replayed.status == Webhook.APPLIED
@@ -220,6 +224,48 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
     assert refusal.value.reason == "WEBHOOK_NOT_FOUND"
     nobodys = webhooks_pb2.ListWebhooksRequest(transaction_id=["txn_" + "0" * 26])
     assert list((await service.ask(ADMIN, "ListWebhooks", nobodys)).webhooks) == []
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        (
+            "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
+            " created_at) SELECT 'org-1', webhook_id, provider, provider_event_id, event_type, 'RECEIVED', :id, now()"
+            " FROM webhook_inbox; UPDATE webhooks SET status = 'APPLIED'"
+        ),
+        "UPDATE webhook_inbox SET ignored_because = 'not a payment of ours'",
+    ],
+    ids=["said to be applied", "said to be ignored"],
+)
+async def test_a_webhook_is_applied_whatever_a_login_writes_beside_it(
+    service: TransactionsHarness, attack: str
+) -> None:
+    made = await service.deposit()
+    await service.work()
+    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    async with service.database.begin_for_all() as tx:
+        for statement in attack.replace(":id", f"'{made.transaction_id}'").split("; "):
+            await tx.execute(sa.text(statement))
+    await service.work()
+    assert (await service.get(made.transaction_id)).status == T.SETTLED
+
+
+async def test_a_webhook_waits_while_the_payment_it_is_about_is_not_as_the_service_wrote_it(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.deposit()
+    await service.work()
+    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    for is_altered in (True, False):  # then it is put back
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(sa.text("UPDATE provider_payments SET seal = set_byte(seal, 9, get_byte(seal, 9) # 1)"))
+        await service.hurry()
+        await service.work()
+        async with service.database.begin_for_all() as tx:
+            is_due = await tx.scalar(sa.text("SELECT due_at IS NOT NULL FROM webhook_inbox"))
+        assert is_due is is_altered
+    assert (await service.get(made.transaction_id)).status == T.SETTLED
 
 
 async def test_a_genuine_stripe_event_of_any_type_is_stored_once(service: TransactionsHarness) -> None:

@@ -67,9 +67,9 @@ async def apply_webhook(
     hook = await store.lock_or_insert_webhook(tx, taken, row, now)
     if row.status is Status.PROCESSING:
         return False
-    if hook.status != "RECEIVED":  # applied before a crash could note it in the inbox
-        return True
     failure = await _try_to_follow(tx, row, payment, now)
+    if hook.status != "RECEIVED":  # after a crash before the inbox was told, or by who wrote there: it decides nothing
+        return True
     outcome = {"status": "FAILED" if failure else "APPLIED", "failure": write_failure(failure)}
     await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
     return True

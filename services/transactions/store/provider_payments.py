@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.seals import check_row, check_rows, seal_of
+from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments
 
@@ -83,9 +83,15 @@ def _current(row: Transaction) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 async def find_owner(tx: AsyncConnection, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:
-    """(org_id, transaction_id) of a provider's payment, in whatever organization: by its id there, else by our id."""
+    """(org_id, transaction_id) of a provider's payment, in whatever organization: by its id there, else by our id.
+
+    Raises:
+        NotSealed: else whoever may write here could have a webhook applied to something else, or to nothing.
+    """
     by_payment = sa.and_(_c.provider == provider, _c.provider_reference == payment_id)
     by_reference = sa.and_(_c.provider == provider, _c.transaction_id == reference)
-    statement = sa.select(_c.org_id, _c.transaction_id).where(sa.or_(by_payment, by_reference)).limit(1)
-    row = (await tx.execute(statement)).one_or_none()
-    return None if row is None else (row.org_id, row.transaction_id)
+    found = (await tx.execute(sa.select(provider_payments).where(sa.or_(by_payment, by_reference)))).all()
+    if not found:
+        return None
+    row = next(iter(keep_sealed(tx, provider_payments, found)), None) or check_row(tx, provider_payments, found[0])
+    return row.org_id, row.transaction_id

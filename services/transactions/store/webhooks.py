@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import seals_of
 from services.chassis.values.invariant import invariant
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
@@ -23,7 +24,9 @@ _i, _c = webhook_inbox.c, webhooks.c
 
 async def insert_into_inbox(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
     """(webhook_id, whether it is new): a repeated event finds the row of the first."""
-    row = pg.insert(webhook_inbox).values(**values, due_at=leases.due_in(0) if due_now else None)
+    digest = seals_of(tx).digest_proof(webhook_inbox.name, values["webhook_id"])
+    due_at = leases.due_in(0) if due_now else None
+    row = pg.insert(webhook_inbox).values(**values, due_at=due_at, proof_digest=digest)
     statement = row.on_conflict_do_nothing(constraint="webhook_inbox_event").returning(_i.webhook_id)
     created = await tx.scalar(statement)
     if created is not None:
@@ -45,8 +48,10 @@ async def take_webhooks(tx: AsyncConnection, statement: sa.Executable) -> list[s
 
 
 async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str | None = None) -> None:
-    """Nothing more is to be done."""
-    await leases.finish(tx, webhook_inbox, taken._asdict(), ignored_because=ignored_because)
+    """Nothing more is to be done. Raises: NotSealed: the webhook was not received by this service."""
+    row = taken.webhook_id
+    proof = seals_of(tx).prove_to(taken.proof_digest, webhook_inbox.name, row, row)
+    await leases.finish(tx, webhook_inbox, taken._asdict(), ignored_because=ignored_because, proof=proof)
 
 
 async def postpone_webhook(tx: AsyncConnection, taken: sa.Row[Any]) -> None:

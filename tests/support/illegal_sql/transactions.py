@@ -20,8 +20,8 @@ ROWS = (
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
-        "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, body, created_at)"
-        " VALUES ('whk_1', 'sandbox', 'evt_1', 'settled', 'x', now())"
+        "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
+        " proof_digest) VALUES ('whk_1', 'sandbox', 'evt_1', 'settled', 'x', now(), now(), 'keys' || sha256('true'))"
     ),
     (
         "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
@@ -38,7 +38,7 @@ FIXED = {
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt",
     "payout_requests": "fingerprint transaction_id failure",
-    "webhook_inbox": "provider provider_event_id event_type provider_reference created_at",
+    "webhook_inbox": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",
     "allowed_moves": "from_status to_status",
 }
@@ -46,6 +46,8 @@ FIXED = {
 RULES = {
     "work put off for ever": ("UPDATE transactions SET due_at = 'infinity'", "42501"),
     "work that no job looks for": ("UPDATE transactions SET due_at = NULL", "23514"),
+    "a webhook that is never applied": ("UPDATE webhook_inbox SET due_at = NULL", "42501"),
+    "a webhook with a proof made up": ("UPDATE webhook_inbox SET due_at = NULL, proof = 'false'", "42501"),
     "a webhook put off for ever": ("UPDATE webhook_inbox SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),

@@ -84,6 +84,19 @@ SET {SEARCH_PATH} AS $$
   RETURNING true
 $$
 """
+# Of a late return only its webhook may tell, so a login alone does not end one that is to be applied: who does gives a
+# text of which the row has the digest. It is not kept, so that it proves nothing when the webhook is applied once more.
+_END_WEBHOOK = f"""
+CREATE FUNCTION end_webhook() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF OLD.due_at IS NOT NULL AND NEW.due_at IS NULL
+     AND sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5) THEN
+    RAISE EXCEPTION 'a webhook is applied before it is done with' USING ERRCODE = '42501';
+  END IF;
+  NEW.proof := NULL;
+  RETURN NEW;
+END $$
+"""
 # A body is what the provider wrote, until it is forgotten.
 _KEEP_BODY = f"""
 CREATE FUNCTION keep_webhook_body() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
@@ -123,6 +136,11 @@ def upgrade() -> None:
     op.execute(
         "CREATE TRIGGER fix_payment BEFORE UPDATE ON provider_payments"
         " FOR EACH ROW EXECUTE FUNCTION fix_provider_payment()"
+    )
+    op.execute(_END_WEBHOOK)
+    op.execute(
+        "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON webhook_inbox"
+        " FOR EACH ROW EXECUTE FUNCTION end_webhook()"
     )
     op.execute(_KEEP_BODY)
     op.execute(
@@ -416,6 +434,8 @@ def _create_requests() -> None:
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("proof_digest", pg.BYTEA(), nullable=True),
+        sa.Column("proof", pg.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("webhook_id"),
         sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
     )
