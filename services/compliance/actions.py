@@ -14,7 +14,8 @@ from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
-from services.compliance.domain import api_keys, clearance
+from services.compliance.domain import clearance
+from services.compliance.domain.api_keys import LIVE, ApiKey
 from services.compliance.domain.checks import CheckStatus, ComplianceCheck
 from services.compliance.domain.parties import Party
 from services.compliance.store import checks, parties
@@ -43,14 +44,14 @@ def _check_review(check: ComplianceCheck, persons: Collection[str]) -> None:
     clearance.check_reviewer(check.makers, persons, check.party_id, current_principal().person)
 
 
-def answer_api_key(row: Any, now: datetime) -> api_keys_pb2.ApiKey:
-    is_holder, is_live = current_principal().person == row.created_by, api_keys.status_at(row, now) in api_keys.LIVE
+def answer_api_key(key: ApiKey, now: datetime) -> api_keys_pb2.ApiKey:
+    is_holder = current_principal().person == key.created_by
     actions = list_allowed_actions(
         api_keys_pb2.ApiKey,
-        ("ApiKeysService/RotateApiKey", is_holder and is_live),
-        ("ApiKeysService/RevokeApiKey", row.status in api_keys.LIVE),
+        ("ApiKeysService/RotateApiKey", is_holder and not key.has_ended_at(now)),
+        ("ApiKeysService/RevokeApiKey", key.status in LIVE),
     )
-    return messages.to_api_key(row, actions)
+    return messages.to_api_key(key, actions)
 
 
 def answer_limit(row: Any) -> pb.TransactionLimit:

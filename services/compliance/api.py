@@ -195,8 +195,8 @@ class ApiKeysServicer(api_keys_pb2_grpc.ApiKeysServiceServicer):
             raise api_keys.secret_not_acceptable()
         with acting_as(service_principal(NAME, org_id)):
             async with database.begin() as tx:
-                row, secret = await api_keys.use_secret(tx, request, now)
-        return self._dependencies.key_tokens.issue(row, secret, now)
+                key, secret = await api_keys.use_secret(tx, request, now)
+        return self._dependencies.key_tokens.issue(key, org_id, secret, now)
 
 
 class ClearancesServicer(clearances_pb2_grpc.ClearancesServiceServicer):

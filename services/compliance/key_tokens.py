@@ -23,7 +23,7 @@ from services.chassis.calls.issuers import Issuer, read_issuers
 from services.chassis.calls.tokens import API_KEY_TOKEN_SECONDS
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
 from services.chassis.values.text import API_KEY_PREFIX
-from services.compliance.domain.api_keys import Secret, is_writing
+from services.compliance.domain.api_keys import ApiKey, Secret, is_writing
 
 _SETTING = "API_TOKEN_KEY_FILE"
 
@@ -53,22 +53,22 @@ class KeyTokens:
             raise ConfigurationError(f"{_SETTING}: {key_file.name} is no PEM private key of curve P-256") from None
         return cls(issuer, key)
 
-    def issue(self, row: Any, secret: Secret, now: datetime) -> pb.ApiKeyToken:
+    def issue(self, key: ApiKey, org_id: str, secret: Secret, now: datetime) -> pb.ApiKeyToken:
         """A token for the program that has this secret of the key.
 
         It is an admin's within the key's scopes, or an auditor's where it only reads: so even a scope that were checked
         nowhere lets no reader write. The secret's age stands where a person's token has the sign-in.
         """
-        seconds = max(1, min(API_KEY_TOKEN_SECONDS, math.floor((row.expires_at - now).total_seconds())))
+        seconds = max(1, min(API_KEY_TOKEN_SECONDS, math.floor((key.expires_at - now).total_seconds())))
         issued = int(time.time())
         claims = {
             "iss": self._issuer.issuer,
             "aud": self._issuer.audience,
-            "sub": f"{API_KEY_PREFIX}{row.api_key_id}",
-            "person": row.created_by,
-            "role": ADMIN if is_writing(row.scopes) else AUDITOR,
-            "org_id": row.org_id,
-            "scope": " ".join(row.scopes),
+            "sub": f"{API_KEY_PREFIX}{key.api_key_id}",
+            "person": key.created_by,
+            "role": ADMIN if is_writing(key.scopes) else AUDITOR,
+            "org_id": org_id,
+            "scope": " ".join(key.scopes),
             "auth_time": int(secret.made_at.timestamp()),
             "sid": secret.secret_id,
             "iat": issued,

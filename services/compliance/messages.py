@@ -16,6 +16,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
+from services.compliance.domain.api_keys import ApiKey
 from services.compliance.domain.checks import ComplianceCheck
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.parties import Party, PartyPerson
@@ -35,7 +36,7 @@ def to_party(party: Party, checks: Mapping[str, Check], allowed_actions: Sequenc
         accreditation=party.accreditation,
         annual_income=_to_optional_money(party.annual_income),
         net_worth=_to_optional_money(party.net_worth),
-        external_id=party.external_id or None,
+        external_id=party.external_id,
         metadata=party.metadata,
         checks=to_party_checks(checks),
         cleared=not missing,
@@ -111,44 +112,40 @@ def etag_of_check(check: ComplianceCheck) -> str:
     return etag_of(f"{check.compliance_check_id}/{check.status}", to_timestamp(check.updated_at).ToMicroseconds())
 
 
-def to_api_key(row: Any, allowed_actions: Sequence[str] = ()) -> api_keys_pb2.ApiKey:
+def to_api_key(key: ApiKey, allowed_actions: Sequence[str] = ()) -> api_keys_pb2.ApiKey:
     """Without a secret, or a digest of one."""
     return api_keys_pb2.ApiKey(
-        api_key_id=row.api_key_id,
-        name=row.name,
-        scopes=row.scopes,
-        status=row.status,
-        expire_time=to_timestamp(row.expires_at),
-        secret_waits=row.next_digest is not None,
-        former_secret_expire_time=to_optional_timestamp(row.former_until),
-        last_use_time=to_optional_timestamp(row.last_used_at),
-        external_id=row.external_id or None,
-        metadata=row.metadata,
-        created_by=row.created_by,
-        approved_by=row.approved_by,
-        revoked_by=row.revoked_by,
-        etag=etag_of_api_key(row),
-        create_time=to_timestamp(row.created_at),
-        update_time=to_timestamp(row.updated_at),
+        api_key_id=key.api_key_id,
+        name=key.name,
+        scopes=key.scopes,
+        status=key.status,
+        expire_time=to_timestamp(key.expires_at),
+        secret_waits=key.next_secret is not None,
+        former_secret_expire_time=to_optional_timestamp(key.former_until),
+        last_use_time=to_optional_timestamp(key.last_used_at),
+        external_id=key.external_id,
+        metadata=key.metadata,
+        created_by=key.created_by,
+        approved_by=key.approved_by,
+        revoked_by=key.revoked_by,
+        etag=key.etag,
+        create_time=to_timestamp(key.created_at),
+        update_time=to_timestamp(key.updated_at),
         allowed_actions=allowed_actions,
     )
 
 
-def etag_of_api_key(row: Any) -> str:
-    return etag_of(row.api_key_id, row.version)
-
-
-def to_api_key_content(row: Any) -> api_keys_pb2.ApiKeyContent:
+def to_api_key_content(key: ApiKey) -> api_keys_pb2.ApiKeyContent:
     """What a second person decides on."""
-    key = api_keys_pb2.ApiKey(
-        api_key_id=row.api_key_id,
-        name=row.name,
-        scopes=row.scopes,
-        expire_time=to_timestamp(row.expires_at),
-        created_by=row.created_by,
+    decided = api_keys_pb2.ApiKey(
+        api_key_id=key.api_key_id,
+        name=key.name,
+        scopes=key.scopes,
+        expire_time=to_timestamp(key.expires_at),
+        created_by=key.created_by,
     )
-    grace_seconds = None if row.secret_digest is None else row.next_grace_seconds
-    return api_keys_pb2.ApiKeyContent(api_key=key, grace_seconds=grace_seconds)
+    grace_seconds = None if key.secret is None else key.next_grace_seconds
+    return api_keys_pb2.ApiKeyContent(api_key=decided, grace_seconds=grace_seconds)
 
 
 def to_limit(row: Any, allowed_actions: Sequence[str] = ()) -> pb.TransactionLimit:

@@ -39,7 +39,7 @@ parties = sa.Table(
     sa.Column("annual_income_currency", sa.CHAR(3)),
     sa.Column("net_worth_minor", sa.BigInteger),
     sa.Column("net_worth_currency", sa.CHAR(3)),
-    sa.Column("external_id", sa.Text, nullable=False),
+    sa.Column("external_id", sa.Text),
     # The client's own facts; never read here.
     sa.Column("metadata", pg.JSONB, nullable=False),
     # Of the facts and of the persons; the etag is made of it.
@@ -54,7 +54,7 @@ parties = sa.Table(
         name="roles_known",
     ),
     sa.Index("parties_newest", "org_id", "created_at", "party_id"),
-    sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id <> ''")),
+    sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     info=sealed(
         *("org_id", "party_id", "kind", "roles", "legal_name", "accreditation", "annual_income_minor"),
         *("annual_income_currency", "net_worth_minor", "net_worth_currency", "version"),
@@ -130,7 +130,7 @@ api_keys = sa.Table(
     sa.Column("next_digest", pg.BYTEA),
     sa.Column("next_made_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("next_grace_seconds", sa.Integer),
-    sa.Column("external_id", sa.Text, nullable=False),
+    sa.Column("external_id", sa.Text),
     # The client's own facts; never read here.
     sa.Column("metadata", pg.JSONB, nullable=False),
     # Nothing depends on it: it is neither sealed nor of a version.
@@ -154,7 +154,7 @@ api_keys = sa.Table(
     # A program names its key alone.
     sa.Index("api_keys_id", "api_key_id"),
     sa.Index("api_keys_newest", "org_id", "created_at", "api_key_id"),
-    sa.Index("api_keys_external", "org_id", "external_id", postgresql_where=sa.text("external_id <> ''")),
+    sa.Index("api_keys_external", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.Index("api_keys_expiring", "expires_at", postgresql_where=sa.text("status IN ('PENDING_APPROVAL', 'ACTIVE')")),
     info=sealed(
         *("org_id", "api_key_id", "name", "scopes", "status", "expires_at", "created_by", "approved_by", "revoked_by"),

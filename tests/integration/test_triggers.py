@@ -11,6 +11,7 @@ import pytest
 
 from deploy.topology import SERVICE_NAMES
 from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS, HANDLED_REQUESTS_DAYS
+from services.compliance.domain.api_keys import API_KEY_MOVES
 from services.compliance.domain.checks import CHECK_MOVES
 from services.distributions.domain import states
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES
@@ -25,10 +26,10 @@ MOVES: dict[str, dict[str, Any]] = {
         "allocations": states.ALLOCATION_MOVES,
         "payouts": states.PAYOUT_MOVES,
     },
-    "compliance": {"compliance_checks": CHECK_MOVES},
+    "compliance": {"api_keys": API_KEY_MOVES, "compliance_checks": CHECK_MOVES},
 }
-# What no table of moves is needed for: each function of theirs leads to one status, and the trigger holds them alone.
-MOVED_BY_FUNCTIONS = {"transactions": {"webhooks"}, "compliance": {"api_keys"}}
+# What no table of moves is needed for: each of its functions leads to one status, and the trigger holds them alone.
+MOVED_BY_FUNCTIONS = {"transactions": {"webhooks"}}
 FORGOTTEN = {name: (column, str(days)) for name, (column, days) in FORGOTTEN_AFTER_DAYS.items()}
 MORE_FORGOTTEN = {"escrow": {"refused_postings": ("created_at", str(HANDLED_REQUESTS_DAYS))}}
 

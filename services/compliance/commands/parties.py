@@ -134,7 +134,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "accreditation": lambda request: pb.Party.Accreditation.Name(request.accreditation or pb.Party.NON_ACCREDITED),
     "annual_income": lambda request: _read_money(request, "annual_income"),
     "net_worth": lambda request: _read_money(request, "net_worth"),
-    "external_id": lambda request: request.external_id,
+    "external_id": lambda request: request.external_id or None,
     "metadata": lambda request: dict(request.metadata),
 }
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import etag_of
+from services.chassis.values.moves import Moves
+from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance.domain.refusals import NotHolderOfKey
 
 LASTS_MAX = timedelta(days=366)
@@ -22,34 +26,28 @@ _SECRET_BYTES = 32
 _WRITES = "_WRITE"
 
 
-class Status(StrEnum):
+class ApiKeyStatus(StrEnum):
     PENDING_APPROVAL = "PENDING_APPROVAL"
     ACTIVE = "ACTIVE"
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
 
 
-LIVE = (Status.PENDING_APPROVAL, Status.ACTIVE)
+S = ApiKeyStatus
 
-
-class ApiKey(Protocol):
-    """What is kept of a key. A secret is kept as its digest, with when it was made, in the time of this machine."""
-
-    status: str
-    scopes: Sequence[str]
-    created_by: str
-    expires_at: datetime
-    secret_digest: bytes | None
-    secret_made_at: datetime | None
-    # The secret before it, which works for a while longer.
-    former_digest: bytes | None
-    former_made_at: datetime | None
-    former_until: datetime | None
-    # Of the secret that waits: for how long the one in use works beside it.
-    next_grace_seconds: int | None
+LIVE = frozenset({S.PENDING_APPROVAL, S.ACTIVE})
+# A second person approves it; whoever ends it, ends it for good.
+API_KEY_MOVES: Final[Moves[ApiKeyStatus]] = {
+    S.PENDING_APPROVAL: frozenset({S.ACTIVE, S.REVOKED, S.EXPIRED}),
+    S.ACTIVE: frozenset({S.REVOKED, S.EXPIRED}),
+    S.REVOKED: frozenset(),
+    S.EXPIRED: frozenset(),
+}
 
 
 class Secret(NamedTuple):
+    """What is kept of a secret: its digest, and when it was made, in the time of the database."""
+
     digest: bytes
     made_at: datetime
 
@@ -57,6 +55,87 @@ class Secret(NamedTuple):
     def secret_id(self) -> str:
         """What tells it from the key's others, and opens nothing."""
         return self.digest.hex()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """
+    Args:
+        created_by: Its holder.
+        secret: The one in use.
+        former_secret: The one before it, which works until `former_until`.
+        next_secret: The one that waits for a second person.
+        next_grace_seconds: For how long the one in use works beside the next one.
+        last_used_at: As exactly as USE_KEPT_EVERY; nothing depends on it.
+    """
+
+    api_key_id: str
+    name: str
+    scopes: tuple[str, ...]
+    status: ApiKeyStatus = S.PENDING_APPROVAL
+    expires_at: datetime
+    created_by: str
+    approved_by: str | None = None
+    revoked_by: str | None = None
+    secret: Secret | None = None
+    former_secret: Secret | None = None
+    former_until: datetime | None = None
+    next_secret: Secret | None = None
+    next_grace_seconds: int | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    last_used_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.api_key_id, self.version)
+
+    def has_ended_at(self, now: datetime) -> bool:
+        """An end by time is true from its instant, whether a job has written it or not."""
+        return self.status not in LIVE or now >= self.expires_at
+
+    def check_live(self, now: datetime) -> None:
+        """Raises: IllegalStatusChange, where it has ended."""
+        if self.has_ended_at(now):
+            raise IllegalStatusChange(S.EXPIRED if self.status in LIVE else self.status, S.ACTIVE)
+
+    def await_secret(self, secret: Secret, grace_seconds: int) -> ApiKey:
+        """Another secret waits, in place of one that waits already."""
+        return replace(self, next_secret=secret, next_grace_seconds=grace_seconds)
+
+    def accept_secret(self, person: str, now: datetime) -> ApiKey:
+        """The secret that waits works, and the one before as long as its holder asked for.
+
+        Args:
+            person: The second person.
+        """
+        grace = timedelta(seconds=self.next_grace_seconds or 0)
+        stays = self.secret is not None and bool(grace)
+        accepted = replace(
+            self,
+            status=S.ACTIVE,
+            approved_by=person,
+            secret=self.next_secret,
+            former_secret=self.secret if stays else None,
+            former_until=now + grace if stays else None,
+        )
+        return accepted.drop_next_secret()
+
+    def drop_next_secret(self) -> ApiKey:
+        """No secret waits."""
+        return replace(self, next_secret=None, next_grace_seconds=None)
+
+    def end(self, status: ApiKeyStatus, by: str | None) -> ApiKey:
+        """Nothing of it works or waits any more.
+
+        Args:
+            by: Who revoked it, if somebody did.
+        """
+        ended = replace(self, status=status, revoked_by=by, secret=None, former_secret=None, former_until=None)
+        return ended.drop_next_secret()
 
 
 def make_secret() -> str:
@@ -69,12 +148,6 @@ def digest_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def status_at(key: ApiKey, now: datetime) -> Status:
-    """An end by time is true from its instant, whether a job has written it or not."""
-    status = Status(key.status)
-    return Status.EXPIRED if status in LIVE and now >= key.expires_at else status
-
-
 def check_expiry(expires_at: datetime, now: datetime) -> None:
     """Raises InvalidField unless the key ends, and within a year."""
     if not now < expires_at <= now + LASTS_MAX:
@@ -84,13 +157,12 @@ def check_expiry(expires_at: datetime, now: datetime) -> None:
 
 def list_secrets(key: ApiKey, now: datetime) -> Iterator[Secret]:
     """The secrets that work now."""
-    if status_at(key, now) is not Status.ACTIVE:
+    if key.status is not S.ACTIVE or key.has_ended_at(now):
         return
-    if key.secret_digest is not None and key.secret_made_at is not None:
-        yield Secret(key.secret_digest, key.secret_made_at)
-    is_former_good = key.former_until is not None and now < key.former_until
-    if is_former_good and key.former_digest is not None and key.former_made_at is not None:
-        yield Secret(key.former_digest, key.former_made_at)
+    if key.secret is not None:
+        yield key.secret
+    if key.former_secret is not None and key.former_until is not None and now < key.former_until:
+        yield key.former_secret
 
 
 def find_secret(key: ApiKey, secret: str, now: datetime) -> Secret | None:
@@ -109,13 +181,6 @@ def check_holder(key: ApiKey, person: str) -> None:
     """Raises NotHolderOfKey: whoever knew a secret without being the holder could approve what its program makes."""
     if person != key.created_by:
         raise NotHolderOfKey("Only who created the key gets a new secret of it.")
-
-
-def find_former_until(key: ApiKey, now: datetime) -> datetime | None:
-    """Until when the secret in use works once the next one does; None if it ends with that."""
-    if key.secret_digest is None or not key.next_grace_seconds:
-        return None
-    return now + timedelta(seconds=key.next_grace_seconds)
 
 
 def is_writing(scopes: Sequence[str]) -> bool:

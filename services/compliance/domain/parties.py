@@ -29,7 +29,7 @@ class Party:
     accreditation: str
     annual_income: Money | None
     net_worth: Money | None
-    external_id: str
+    external_id: str | None
     metadata: Mapping[str, str]
     created_at: datetime
     updated_at: datetime

@@ -21,10 +21,10 @@ from services.compliance.tables import api_keys
 
 async def get_api_key(tx: AsyncConnection, request: pb.GetApiKeyRequest, now: datetime) -> pb.ApiKey:
     """Raises ApiKeyNotFound."""
-    row = await store.find_api_key(tx, request.api_key_id)
-    if row is None:
+    key = await store.find_api_key(tx, request.api_key_id)
+    if key is None:
         raise ApiKeyNotFound()
-    return actions.answer_api_key(row, now)
+    return actions.answer_api_key(key, now)
 
 
 async def list_api_keys(tx: AsyncConnection, request: pb.ListApiKeysRequest, now: datetime) -> pb.ListApiKeysResponse:
@@ -37,20 +37,20 @@ async def list_api_keys(tx: AsyncConnection, request: pb.ListApiKeysRequest, now
     )
     rows, token, previous = await read_list(tx, request, found, c.created_at, c.api_key_id)
     return pb.ListApiKeysResponse(
-        api_keys=map(messages.to_api_key, rows),
+        api_keys=[messages.to_api_key(store.read_api_key(row)) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
 
 
-async def check_key_of(tx: AsyncConnection, key: SignedInKey, holder: str, now: datetime) -> None:
+async def check_key_of(tx: AsyncConnection, signed_in: SignedInKey, holder: str, now: datetime) -> None:
     """Whether the key that signed in for this holder is good at this moment, and is what its token says.
 
     Raises:
         SessionEnded
     """
-    row = await store.find_api_key(tx, key.api_key_id)
-    if row is None or not rules.vouches_for(row, holder, key.scopes, key.secret_id, now):
+    key = await store.find_api_key(tx, signed_in.api_key_id)
+    if key is None or not rules.vouches_for(key, holder, signed_in.scopes, signed_in.secret_id, now):
         raise SessionEnded(
             "The API key has ended, or has another secret. Exchange its secret for a new token; if that is refused,"
             " a person has to give you a new secret or a new API key."

@@ -63,7 +63,7 @@ def _create_api_keys() -> None:
         sa.Column("next_digest", postgresql.BYTEA(), nullable=True),
         sa.Column("next_made_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("next_grace_seconds", sa.Integer(), nullable=True),
-        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), nullable=False),
         sa.Column("last_used_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -92,7 +92,7 @@ def _create_api_keys() -> None:
         "api_keys",
         ["org_id", "external_id"],
         unique=False,
-        postgresql_where=sa.text("external_id <> ''"),
+        postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
         "api_keys_expiring",
@@ -186,7 +186,7 @@ def _create_tables() -> None:
         sa.Column("annual_income_currency", sa.CHAR(length=3), nullable=True),
         sa.Column("net_worth_minor", sa.BigInteger(), nullable=True),
         sa.Column("net_worth_currency", sa.CHAR(length=3), nullable=True),
-        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -208,7 +208,7 @@ def _create_tables() -> None:
         "parties",
         ["org_id", "external_id"],
         unique=False,
-        postgresql_where=sa.text("external_id <> ''"),
+        postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_table(
         "party_persons",
