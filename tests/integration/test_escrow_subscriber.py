@@ -7,6 +7,7 @@ from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from structlog.testing import capture_logs
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
@@ -114,7 +115,10 @@ async def test_a_late_return_of_money_that_has_left_is_owed_by_its_party(escrow)
     await payment.happens(escrow, "SETTLED", "COMPLETED")
     await escrow.post(account, (SUBSCRIPTION, 70), ("issuer_proceeds", -70))
     await escrow.post(account, ("issuer_proceeds", 70), ("cash", -70))
-    await payment.happens(escrow, "RETURNED")
+    with capture_logs() as logged:
+        await payment.happens(escrow, "RETURNED")
+    told = [(line["party_id"], line["amount_minor"]) for line in logged if line["event"] == "money_owed_by_party"]
+    assert told == [("inv-001", 70)]
     # 30 were left of it; the bank took 100 all the same, and there were 30 in cash.
     assert await escrow.posted(account) == {"returns_receivable:inv-001": 70, "in_transit": -70}
     assert (await escrow.balance(account)).pending_out.amount_minor == 70

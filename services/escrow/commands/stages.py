@@ -13,12 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
+from services.chassis.process.telemetry import log
 from services.chassis.values.ids import derived_id, new_id
 from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
-from services.escrow.domain.chart import CASH, SUSPENSE
+from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccountKind
 from services.escrow.domain.journal import Leg, NewEntry, build_key
 from services.escrow.domain.stages import (
     BookedPosition,
@@ -59,6 +60,7 @@ async def book_stage(
         return
     history = [(entry.journal_entry_id, entry.legs) for entry in booked]
     await book_in(tx, [_build_entry(stage, moving, transaction, legs, history, min(occurred_at, now))], now)
+    _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
         await holds.reserve_money(
             tx,
@@ -70,6 +72,21 @@ async def book_stage(
             reason="RETURN_RISK",
             transaction_id=transaction.transaction_id,
             now=now,
+        )
+
+
+def _tell_of_debt(escrow_account_id: str, transaction: transactions_pb2.Transaction, legs: Sequence[Leg]) -> None:
+    """Somebody has to get it back: nothing of this system does."""
+    owed = LedgerAccountKind.RETURNS_RECEIVABLE
+    amount_minor = sum(leg.amount_minor for leg in legs if leg.ledger_account.kind is owed)
+    if amount_minor:
+        log.warning(
+            "money_owed_by_party",
+            escrow_account_id=escrow_account_id,
+            party_id=transaction.party_id,
+            transaction_id=transaction.transaction_id,
+            amount_minor=amount_minor,
+            currency=transaction.amount.currency_code,
         )
 
 
