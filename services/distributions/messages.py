@@ -237,4 +237,5 @@ def to_payout_order(payout: Payout, ordered_by: str) -> payout_orders_pb2.Payout
         allocation_id=payout.allocation_id,
         description=DESCRIPTIONS[payout.type],
         ordered_by=ordered_by,
+        refund_approved=payout.refund_approved,
     )

@@ -143,6 +143,7 @@ investments = sa.Table(
     sa.Column("accrual_start_date", sa.Date),
     _text("status"),
     _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
+    sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
     _json("refund_failure", null=True),
     *_external(),
     _text("created_by"),
@@ -309,6 +310,7 @@ payouts = sa.Table(
     _text("escrow_account_id"),
     _text("party_id"),
     _text("bank_account_id", null=True),
+    sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
     _text("currency"),
     _minor("amount_minor"),
     sa.Column("attempt", sa.Integer, nullable=False),

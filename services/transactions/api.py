@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
@@ -92,10 +94,14 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     async def BatchCreatePayouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest, context: ServicerContext
     ) -> payouts_pb2.BatchCreatePayoutsResponse:
-        await payouts.check_ordered(self._dependencies.peers.distributions, request)
-        return await self._dependencies.write(
-            request, payouts_pb2.BatchCreatePayoutsResponse, payouts.batch_create_payouts
-        )
+        approved = await payouts.check_ordered(self._dependencies.peers.distributions, request)
+
+        async def create(
+            tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
+        ) -> payouts_pb2.BatchCreatePayoutsResponse:
+            return await payouts.batch_create_payouts(tx, request, approved, now)
+
+        return await self._dependencies.write(request, payouts_pb2.BatchCreatePayoutsResponse, create)
 
     async def BatchGetPayouts(
         self, request: payouts_pb2.BatchGetPayoutsRequest, context: ServicerContext

@@ -32,8 +32,10 @@ from services.transactions.domain.explanations import (
     explain_clearance,
     explain_first_use,
     explain_owners,
+    explain_take_back,
 )
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.domain.types import TYPES
 from services.transactions.messages import APPROVAL_EVENTS
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
@@ -129,6 +131,9 @@ class _Details:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
                 facts += await _explain(tx, account, now)
+            if TYPES[row.type].gives_back and row.investment_id:
+                received = await store.list_received(tx, [row.investment_id])
+                facts += explain_take_back(received.get((row.party_id, row.investment_id), []))
         facts.append(await self._explain_clearance(row.party_id))
         return replace(build_transaction_details(row, account), explanations=tuple(facts))
 

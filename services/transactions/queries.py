@@ -19,7 +19,6 @@ from services.transactions.actions import (
 )
 from services.transactions.commands.approvals import find_approval
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
-from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
@@ -152,6 +151,5 @@ async def list_webhooks(
 async def batch_get_payouts(
     tx: AsyncConnection, request: payouts_pb2.BatchGetPayoutsRequest, _: datetime
 ) -> payouts_pb2.BatchGetPayoutsResponse:
-    found = (await store.list_transactions(tx, request.transaction_ids)).values()
-    going_out = (row for row in found if row.status is Status.PROCESSING and not row.is_debit)
+    going_out = await store.list_payouts_going_out(tx, request.transaction_ids)
     return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))

@@ -102,7 +102,8 @@ bank_accounts = sa.Table(
     _external_index("bank_accounts", "bank_account_id"),
     info=sealed(
         *("org_id", "bank_account_id", "party_id", "account_holder_name", "routing_number", "account_number_digest"),
-        *("account_type", "default_for_payouts", "status", "version", "created_by", "makers", "confirmed_at"),
+        *("account_number_last4", "account_type", "default_for_payouts", "status", "version", "created_by", "makers"),
+        *("created_at", "confirmed_at"),
     ),
 )
 
@@ -225,9 +226,9 @@ transactions = sa.Table(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
         *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
-        *("first_presented_at", "provider", "provider_reference", "bank_reference", "finality"),
-        *("created_by", "approved_by", "confirmed_by"),
-        *("settled_at", "return_risk_end_at", "final_at", "escrow_booked"),
+        *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
+        *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
+        *("created_at", "settled_at", "return_risk_end_at", "final_at", "escrow_booked"),
     ),
 )
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
@@ -71,6 +72,7 @@ async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when
     assert (await service.resend_refund(held)).status == opb.Investment.ACTIVE
     await service.work()
     second = service.transactions.newest("inv-001")
+    assert sorted(await decided_by_two(service)) == [False, True], "nobody asked for the first; for the second, two did"
     assert (second.amount.amount_minor, second.transaction_id != first.transaction_id) == (5_00, True)
     await service.deliver(service.gave_back(second), complete_payout(second))
     after = (await service.positions(offering))["inv-001"]
@@ -90,6 +92,7 @@ async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(s
     await service.work()
     assert (await service.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
     assert {p.party_id for p in service.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
+    assert await decided_by_two(service) == [True]
     await service.deliver(complete_payout(late))
     await service.work()
     for investor in ("inv-001", "inv-002"):
@@ -131,6 +134,14 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
     assert (await service.get(offering)).status == opb.Offering.REFUNDED
 
 
+async def decided_by_two(service: DistributionsHarness) -> list[bool]:
+    """What transactions is told about each refund that was ordered."""
+    await service.work()
+    request = BatchGetPayoutOrdersRequest(idempotency_keys=list(service.transactions.by_key))
+    orders = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
+    return [order.refund_approved for order in orders if order.type == "REFUND"]
+
+
 async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     early = await service.invest(offering, "inv-001", 60_00)
@@ -138,6 +149,7 @@ async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service:
     request = opb.CancelInvestmentRequest(investment_id=early.investment_id)
     asked = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     assert (asked.status, list(asked.allowed_actions)) == (opb.Investment.CANCELLING, []), "the money goes back first"
+    assert await decided_by_two(service) == [False]
     request.idempotency_key = "again"
     repeated = await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     assert (repeated.status, repeated.etag) == (opb.Investment.CANCELLING, (await service.get(early)).etag)

@@ -281,10 +281,12 @@ async def contribute(service: TransactionsHarness, suffix: str, **more: Any) -> 
     return made
 
 
-async def refund(service: TransactionsHarness, contribution: Any, to: str | None = None) -> Any:
+async def refund(
+    service: TransactionsHarness, contribution: Any, to: str | None = None, *, approved: bool = True
+) -> Any:
     service.owe("inv-001")
     values = {"type": T.REFUND, "investment_id": contribution.investment_id}
-    made = await service.payout_to(to, "inv-001", **values)
+    made = await service.payout_to(to, "inv-001", approved=approved, **values)
     await service.work()
     return await service.get(made.transaction_id)
 
@@ -294,6 +296,26 @@ async def test_a_refund_goes_back_to_the_account_that_the_money_came_from(servic
     paid = await contribute(service, "02")
     made = await refund(service, paid)
     assert (made.bank_account_id, made.status) == (paid.bank_account_id, T.PENDING_SETTLEMENT)
+
+
+@pytest.mark.parametrize(("days_later", "approved", "waits"), [
+    (0, False, True),
+    (59, False, True),
+    (59, True, False),
+    (61, False, False),  # the bank can no longer take it back
+])  # fmt: skip
+async def test_what_the_bank_may_still_take_back_is_refunded_when_two_persons_agree(
+    service: TransactionsHarness, days_later: int, approved: bool, waits: bool
+) -> None:
+    """Else an investor alone has the money twice: withdraws and is refunded, then disputes the debit at the bank."""
+    paid = await contribute(service, "02")
+    service.clock.advance(timedelta(days=days_later))
+    await service.work()
+    made = await refund(service, paid, approved=approved)
+    assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
+    if waits:
+        told = [each.statement for each in (await service.waiting(made.transaction_id)).explanations]
+        assert "The bank may take 100.00 USD of what was paid in back until 2025-01-31." in told
 
 
 async def test_a_refund_to_another_account_waits_for_a_second_person(service: TransactionsHarness) -> None:

@@ -8,17 +8,24 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.exc import DBAPIError
 
+from services.chassis.calls.auth import Principal
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.types import REFUND_NOT_KNOWN
 from tests.integration.test_transactions_approvals import proceeds
+from tests.integration.test_transactions_payable_accounts import contribute, refund
 from tests.support.peers.wire import Killed
-from tests.support.transactions import ADMIN, TransactionsHarness
+from tests.support.transactions import ADMIN, IMPORT, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
+ESCROW = Principal("service:escrow", "service", ORG)
 _STEP = (
     "UPDATE transactions SET status = '{to}', previous_status = status, version = version + 1, due_at = now(),"
     " epoch = epoch + 1{more} WHERE transaction_id = :id"
@@ -148,3 +155,69 @@ async def test_an_order_that_was_never_sent_costs_no_look_up(service: Transactio
     await service.payout()
     await service.work()
     assert (len(service.bank.orders), service.bank.look_ups) == (1, 0)
+
+
+_SMUGGLED = "txn_smuggled"
+
+
+async def smuggle(service: TransactionsHarness, genuine: pb.Transaction, account: bank_pb.BankAccount) -> None:
+    """A contribution of a cent from another account of the same party, which never came."""
+    columns = (
+        "type, payment_method, currency, escrow_account_id, party_id, investment_id, provider, created_by,"
+        " account_number_digest, created_at, updated_at, due_at, seal"
+    )
+    copy = (
+        f"INSERT INTO transactions (org_id, transaction_id, status, version, amount_minor, bank_account_id, {columns})"
+        f" SELECT org_id, '{_SMUGGLED}', 'INITIATED', 1, 1, '{account.bank_account_id}', {columns}"
+        " FROM transactions WHERE transaction_id = :id"
+    )
+    await write(service, copy, transaction_id=genuine.transaction_id)
+    settled = "SETTLED, settled_at = now(), final_at = now(), finality = 'FINAL', attempts = 1"
+    moved = steps("APPROVED", "QUEUED", "PROCESSING", "PENDING_SETTLEMENT", settled)
+    await write(service, *moved, transaction_id=_SMUGGLED)
+
+
+async def test_a_refund_goes_nowhere_by_itself_once_a_contribution_was_altered(service: TransactionsHarness) -> None:
+    """The thief calls the real contribution returned, and makes up another from an account of their own."""
+    real = await contribute(service, "02")
+    thief = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
+    await smuggle(service, real, thief)
+    await write(service, *steps("RETURNED"), transaction_id=real.transaction_id)
+    refunded = await refund(service, real)
+    [waiting] = [each.statement for each in (await service.waiting(refunded.transaction_id)).explanations][:1]
+    assert (refunded.status, waiting) == (T.PENDING_APPROVAL, f"{REFUND_NOT_KNOWN}.")
+
+
+async def test_what_is_left_of_a_commitment_is_not_known_once_a_contribution_was_altered(
+    service: TransactionsHarness,
+) -> None:
+    first = await service.deposit_request(amount=usd(1_000_00))
+    made = await service.ask(IMPORT, "CreateTransaction", first)
+    await write(service, *steps("CANCELLED"), transaction_id=made.transaction_id)
+    again = await service.deposit_request(amount=usd(1_000_00), investment_id=first.investment_id)
+    with pytest.raises(NotSealed):
+        await service.ask(IMPORT, "CreateTransaction", again)
+
+
+async def test_escrow_is_told_of_no_payout_that_was_altered(service: TransactionsHarness) -> None:
+    payout = await service.payout()
+    moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1")
+    await write(service, *moved, transaction_id=payout.transaction_id)
+    request = payouts_pb2.BatchGetPayoutsRequest(transaction_ids=[payout.transaction_id])
+    assert not (await service.ask(ESCROW, "BatchGetPayouts", request)).payouts
+
+
+async def test_a_debit_that_the_bank_stopped_for_good_is_not_presented_again_whatever_sql_calls_its_return(
+    service: TransactionsHarness,
+) -> None:
+    deposit = await service.deposit()
+    await service.work()
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R17")
+    await service.work(hurried=True)
+    called = "UPDATE transactions SET failure = jsonb_set(failure, '{metadata,network_code}', '\"R01\"')"
+    await write(service, called, transaction_id="")
+    etag = (await service.get(deposit.transaction_id)).etag
+    with pytest.raises(NotSealed):
+        await service.ask(
+            ADMIN, "RetryTransaction", pb.RetryTransactionRequest(transaction_id=deposit.transaction_id, etag=etag)
+        )

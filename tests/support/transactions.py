@@ -251,8 +251,14 @@ class TransactionsHarness:
             self.owe(party_id)
         return await self.payout_to(None, party_id, **more)
 
-    async def payout_to(self, bank_account_id: str | None, party_id: str, **more: Any) -> Any:
-        """The transaction, or the result that says why there is none. None is the party's default account."""
+    async def payout_to(
+        self, bank_account_id: str | None, party_id: str, *, approved: bool = False, **more: Any
+    ) -> Any:
+        """The transaction, or the result that says why there is none. None is the party's default account.
+
+        Args:
+            approved: Whether two persons decided on the refund that it is.
+        """
         values: dict[str, Any] = {
             "idempotency_key": new_id("key"),
             "type": pb.Transaction.DISTRIBUTION,
@@ -262,7 +268,7 @@ class TransactionsHarness:
             "bank_account_id": bank_account_id,
         }
         item = payouts_pb2.BatchCreatePayoutsRequest.Item(**values | more)
-        self.distributions.order([item])
+        self.distributions.order([item], approved=approved)
         answer = await self.ask(
             DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=[item])
         )

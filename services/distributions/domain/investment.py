@@ -40,6 +40,7 @@ class Investment:
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
     refund_requested_by: str | None = None  # who cancels it: the money goes back in this name once it is cleared
+    refund_approved: bool = False  # whether two persons decided that what it has goes back
     refund_failure: Failure | None = None
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -87,9 +88,9 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
         raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until)
 
 
-def begin_cancelling(investment: Investment, person: str) -> Investment:
+def begin_cancelling(investment: Investment, person: str, *, approved: bool) -> Investment:
     """It takes no more money; what came in goes back, in the name of `person`."""
-    return replace(investment, status=InvestmentStatus.CANCELLING, refund_requested_by=person)
+    return replace(investment, status=InvestmentStatus.CANCELLING, refund_requested_by=person, refund_approved=approved)
 
 
 def check_may_resend_refund(investment: Investment) -> None:

@@ -47,6 +47,7 @@ class Payout:
     distribution_id: str | None = None
     allocation_id: str | None = None
     bank_account_id: str | None = None
+    refund_approved: bool = False  # whether two persons decided that the money goes back
     status: PayoutStatus = PayoutStatus.REQUESTED
     transaction_id: str | None = None
     transaction_version: int = 0  # of the newest event applied: an older one changes nothing
@@ -101,7 +102,14 @@ def build_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, s
 
 
 def build_refund_payout(
-    offering: Offering, investment: Investment, amount_minor: int, attempt: int, saga_id: str, now: datetime
+    offering: Offering,
+    investment: Investment,
+    amount_minor: int,
+    attempt: int,
+    saga_id: str,
+    now: datetime,
+    *,
+    approved: bool,
 ) -> Payout:
     return Payout(
         request_key=_number(f"refund:{investment.investment_id}", attempt),
@@ -109,6 +117,7 @@ def build_refund_payout(
         type=PayoutType.REFUND,
         offering_id=offering.offering_id,
         investment_id=investment.investment_id,
+        refund_approved=approved,
         escrow_account_id=offering.escrow_account_id,
         party_id=investment.party_id,
         currency=investment.currency,

@@ -1,12 +1,13 @@
 """Payouts that another service decided on: up to 1000 at once, each created or refused by itself, and only once.
 
 The key of an item belongs to its organization. The first decision about it is kept for good, a refusal as well: a
-repeated item gets it again. A refund goes back to where the money came from; anything else waits for a second person.
+repeated item gets it again. A refund goes back to where the money came from, and once the bank can no longer take that
+money back, unless two persons decided on it; anything else waits for a second person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,10 +28,11 @@ from services.chassis.values.ids import new_id
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.domain.bank_accounts import BankAccount, check_usable
+from services.transactions.domain.decisions import explain_refund
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import REFUND_ELSEWHERE, TYPES, TransactionType
+from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, TransactionType
 from services.transactions.store import bank_accounts, payout_requests
 from services.transactions.store import transactions as store
 
@@ -52,10 +54,13 @@ class _Plan:
     refusal: DomainError | None
 
 
-async def check_ordered(distributions: Distributions, request: payouts_pb2.BatchCreatePayoutsRequest) -> None:
+async def check_ordered(distributions: Distributions, request: payouts_pb2.BatchCreatePayoutsRequest) -> frozenset[str]:
     """Whether distributions, asked itself, ordered each of these payouts, with these words and for the caller's person.
 
     A call in its name shows only its key, so nothing of the payout is taken on the caller's word.
+
+    Returns:
+        The keys of the refunds that two persons decided on.
 
     Raises:
         PayoutNotOrdered, Unavailable
@@ -64,14 +69,18 @@ async def check_ordered(distributions: Distributions, request: payouts_pb2.Batch
     known, person = {order.idempotency_key: order for order in orders}, current_principal().person
     for item in request.items:
         order = known.get(item.idempotency_key)
-        if order is None or order != _to_order(item, person):
+        if order is None or order != _to_order(item, person, order):
             message = "The distributions service has not ordered this payout."
             log.error("payout_not_ordered", idempotency_key=item.idempotency_key, party_id=item.party_id)
             raise PayoutNotOrdered(message, idempotency_key=item.idempotency_key)
+    return frozenset(order.idempotency_key for order in orders if order.refund_approved)
 
 
-def _to_order(item: Item, person: str) -> PayoutOrder:
-    order = PayoutOrder(type=_type_of(item).name, amount=item.amount, ordered_by=person)
+def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
+    """The order as the caller has it. Who decided on it, distributions alone says."""
+    order = PayoutOrder(
+        type=_type_of(item).name, amount=item.amount, ordered_by=person, refund_approved=known.refund_approved
+    )
     for name in ("idempotency_key", "escrow_account_id", "party_id", "description"):
         setattr(order, name, getattr(item, name))
     for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):
@@ -81,12 +90,16 @@ def _to_order(item: Item, person: str) -> PayoutOrder:
 
 
 async def batch_create_payouts(
-    tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
+    tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, approved: Collection[str], now: datetime
 ) -> payouts_pb2.BatchCreatePayoutsResponse:
+    """
+    Args:
+        approved: The keys of the refunds that two persons decided on.
+    """
     principal = current_principal()
     keys = [item.idempotency_key for item in request.items]
     known = await payout_requests.list_payout_requests(tx, keys)
-    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known])
+    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known], approved)
     claimed = await payout_requests.insert_payout_requests(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
@@ -108,10 +121,15 @@ async def batch_create_payouts(
     )
 
 
-async def _plan_items(tx: AsyncConnection, items: Sequence[Item]) -> list[_Plan]:
+async def _plan_items(tx: AsyncConnection, items: Sequence[Item], approved: Collection[str]) -> list[_Plan]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
-    sources = await store.list_contributing_accounts(tx, refunded) if refunded else {}
-    chosen = [_choose_account(item, sources) for item in items]
+    received = await store.list_received(tx, refunded) if refunded else {}
+    chosen = [
+        _choose_account(
+            item, received.get((item.party_id, item.investment_id), []), is_approved=item.idempotency_key in approved
+        )
+        for item in items
+    ]
     named = await bank_accounts.list_bank_accounts(tx, {account_id for account_id, _ in chosen if account_id})
     defaults = await bank_accounts.list_default_accounts(
         tx, {item.party_id for item, (account_id, _) in zip(items, chosen, strict=True) if not account_id}
@@ -128,21 +146,22 @@ def _type_of(item: Item) -> TransactionType:
 
 
 def _choose_account(
-    item: Item, sources: Mapping[tuple[str, str], Sequence[str | None]]
+    item: Item, received: Sequence[Transaction] | None, *, is_approved: bool
 ) -> tuple[str | None, str | None]:
     """The account to pay, None for the party's default; and why a second person approves that, if one does.
 
     Args:
-        sources: From which accounts the contributions to an investment came, by (party, investment), the last one
-            first; None stands for a wire or a check.
+        received: The party's contributions to the investment that arrived, the last one first; None: not known.
+        is_approved: Whether two persons decided that the money goes back.
     """
     named, wanted = item.bank_account_id or None, _type_of(item)
     if not wanted.gives_back:
         return named, wanted.approval_reason
-    came_from = sources.get((item.party_id, item.investment_id), [])
+    if received is None:
+        return named, REFUND_NOT_KNOWN
+    came_from = [row.bank_account_id for row in received]  # of a wire or a check: none
     chosen = named or next(iter(came_from), None)
-    elsewhere = None if chosen and set(came_from) == {chosen} else REFUND_ELSEWHERE
-    return chosen, wanted.approval_reason or elsewhere
+    return chosen, explain_refund(chosen, received, is_approved=is_approved)
 
 
 def _find_refusal(item: Item, account_id: str | None, account: BankAccount | None) -> DomainError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from services.chassis.values.approval import check_no_maker
@@ -17,6 +18,7 @@ from services.transactions.domain.returns import (
 )
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
+from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
 
 
 def check_may_approve(transaction: Transaction) -> None:
@@ -73,6 +75,20 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
         facts = {NETWORK_CODE: network_code} if network_code else {}
         raise NotRetryable(f"{network_code or code} is final: make a new transaction.", fields=None, code=code, **facts)
     check_window(transaction, now)
+
+
+def explain_refund(account_id: str | None, received: Sequence[Transaction], *, is_approved: bool) -> str | None:
+    """Why a second person approves a refund to this account; None where nobody has to.
+
+    Args:
+        received: The contributions that arrived, of which it gives back.
+        is_approved: Whether two persons decided that the money goes back.
+    """
+    if account_id is None or {row.bank_account_id for row in received} != {account_id}:
+        return REFUND_ELSEWHERE
+    if not is_approved and not all(row.is_final for row in received):
+        return REFUND_NOT_FINAL  # else who asks for it could have it twice: from us, and from the bank
+    return None
 
 
 def check_attempts(transaction: Transaction) -> None:

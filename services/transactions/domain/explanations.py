@@ -77,6 +77,21 @@ def explain_first_use(first_at: datetime | None) -> Explanation:
     return Explanation(statement, "BANK_ACCOUNT_FIRST_USE")
 
 
+def explain_take_back(received: Sequence[Transaction] | None) -> list[Explanation]:
+    """How much of what a party paid in the bank may still take back, and until when; None: nobody knows."""
+    if received is None:
+        return [Explanation("What the party paid in was altered in the database.", "REFUNDED_MONEY_NOT_FINAL")]
+    return [
+        Explanation(
+            f"The bank may take {row.amount} of what was paid in back until {_date(row.final_at)}.",
+            "REFUNDED_MONEY_NOT_FINAL",
+            (("transaction", row.transaction_id), ("settled", _date(row.settled_at))),
+        )
+        for row in received
+        if not row.is_final and row.final_at is not None and row.settled_at is not None
+    ]
+
+
 def explain_owners(count: int) -> Explanation:
     """How many parties of the organization have the same account at the same bank."""
     operands = (("parties", str(count)),)

@@ -50,6 +50,11 @@ NEXT: Moves[Status] = MappingProxyType(
     }
 )
 
+# Its money is with us, or with whom we paid.
+ARRIVED = frozenset({S.SETTLED, S.COMPLETED})
+# No money of it is with us or on its way.
+ENDED = frozenset({S.FAILED, S.RETURNED, S.CANCELLED, S.REVERSED})
+
 # Every row of the database's table of allowed moves. A transaction begins INITIATED.
 MOVES: tuple[tuple[Status, Status], ...] = tuple(
     (before, after) for before in Status for after in Status if after in NEXT[before]

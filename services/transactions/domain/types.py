@@ -14,6 +14,8 @@ from types import MappingProxyType
 STAFFS_DEBIT = "somebody else has it drawn from the party's bank account"
 PROCEEDS = "the proceeds of an offering are paid out"
 REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
+REFUND_NOT_FINAL = "the bank may still take back the money that is refunded"
+REFUND_NOT_KNOWN = "somebody altered in the database what the party paid in"
 
 
 @dataclass(frozen=True, slots=True)

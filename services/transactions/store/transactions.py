@@ -19,13 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, keep_sealed, seal_rows
+from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.moves import check_move
 from services.transactions import messages
-from services.transactions.domain.states import NEXT, Status
+from services.transactions.domain.states import ARRIVED, ENDED, NEXT, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
@@ -33,6 +33,8 @@ from services.transactions.tables import MAY_COME_BACK, transaction_history, tra
 _c = transactions.c
 # Whether escrow has what the transaction needs of it before a provider is asked.
 IS_BOOKED = sa.or_(_c.type.in_(DEBITS), _c.escrow_booked)
+# Of so many payouts one is looked for that this service wrote.
+_LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
 
 _EVENTS: dict[Status, type[Message]] = {
@@ -78,8 +80,20 @@ async def lock_transaction(tx: AsyncConnection, transaction_id: str) -> Transact
 
 
 async def list_transactions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, Transaction]:
-    statement = select_transactions().where(is_mine(transactions), _c.transaction_id.in_(transaction_ids))
-    return {row.transaction_id: build_transaction(row) for row in await tx.execute(statement)}
+    """Raises: NotSealed."""
+    rows = check_rows(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
+    return {row.transaction_id: build_transaction(row) for row in rows}
+
+
+async def list_payouts_going_out(tx: AsyncConnection, transaction_ids: Collection[str]) -> list[Transaction]:
+    """Those of them whose money leaves now, without the rows that do not say what this service wrote."""
+    rows = keep_sealed(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
+    found = map(build_transaction, rows)
+    return [row for row in found if row.status is Status.PROCESSING and not row.is_debit]
+
+
+def _select_by_ids(transaction_ids: Collection[str]) -> sa.Select[Any]:
+    return select_transactions().where(is_mine(transactions), _c.transaction_id.in_(transaction_ids))
 
 
 async def lock_taken_transaction(tx: AsyncConnection, taken: Transaction) -> Transaction | None:
@@ -97,47 +111,52 @@ async def lock_contributions(tx: AsyncConnection, party_id: str, investment_id: 
     """(minor units that did not fail or come back, the part of them that has not settled) of an investment.
 
     Whoever else adds to this investment waits for the end of this transaction.
+
+    Raises:
+        NotSealed: a contribution says what this service did not write, so nobody knows how much is left.
     """
     key = sa.func.hashtextextended(f"contributions|{current_principal().org_id}|{investment_id}", 0)
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
-    total = sa.func.coalesce(sa.func.sum(_c.amount_minor), 0).cast(sa.BigInteger)
-    unsettled = sa.func.coalesce(
-        sa.func.sum(_c.amount_minor).filter(_c.status.not_in([Status.SETTLED, Status.COMPLETED])), 0
-    ).cast(sa.BigInteger)
-    ended = [Status.FAILED, Status.RETURNED, Status.CANCELLED, Status.REVERSED]
-    statement = sa.select(total, unsettled).where(
-        is_mine(transactions),
-        _c.party_id == party_id,
-        _c.investment_id == investment_id,
-        _c.type.in_(CONTRIBUTIONS),
-        _c.status.not_in(ended),
-    )
-    total_minor, unsettled_minor = (await tx.execute(statement)).one()
-    return total_minor, unsettled_minor
+    theirs = _select_contributions([investment_id]).where(_c.party_id == party_id)
+    rows = check_rows(tx, transactions, await tx.execute(theirs))
+    counted = [row for row in map(build_transaction, rows) if row.status not in ENDED]
+    unsettled = [row.amount.amount_minor for row in counted if row.status not in ARRIVED]
+    return sum(row.amount.amount_minor for row in counted), sum(unsettled)
 
 
-async def list_contributing_accounts(
+async def list_received(
     tx: AsyncConnection, investment_ids: Collection[str]
-) -> dict[tuple[str, str], list[str | None]]:
-    """From which bank accounts money arrived for each (party, investment), the last first; None is none of ours."""
-    arrived = _c.status.in_([Status.SETTLED, Status.COMPLETED])
-    statement = (
-        sa.select(_c.party_id, _c.investment_id, _c.bank_account_id)
-        .where(is_mine(transactions), _c.investment_id.in_(investment_ids), _c.type.in_(CONTRIBUTIONS), arrived)
-        .order_by(_c.settled_at.desc(), _c.transaction_id.desc())
-    )
-    found: dict[tuple[str, str], list[str | None]] = {}
-    for row in await tx.execute(statement):
-        found.setdefault((row.party_id, row.investment_id), []).append(row.bank_account_id)
+) -> dict[tuple[str, str], list[Transaction] | None]:
+    """The contributions that arrived for each (party, investment), the last first.
+
+    None where one of its contributions says what this service did not write: nobody knows then what arrived, nor
+    from where.
+    """
+    found: dict[tuple[str, str], list[Transaction] | None] = {}
+    newest = (_c.settled_at.desc(), _c.transaction_id.desc())
+    for row in await tx.execute(_select_contributions(investment_ids).order_by(*newest)):
+        key = (row.party_id, row.investment_id)
+        received = found.setdefault(key, [])
+        if not keep_sealed(tx, transactions, [row]):
+            found[key] = None
+        elif received is not None and row.status in ARRIVED:
+            received.append(build_transaction(row))
     return found
 
 
+def _select_contributions(investment_ids: Collection[str]) -> sa.Select[Any]:
+    """Whatever became of them: which of them count is asked of rows with a seal, and a status may be altered."""
+    mine = (is_mine(transactions), _c.investment_id.in_(investment_ids), _c.type.in_(CONTRIBUTIONS))
+    return select_transactions().where(*mine)
+
+
 async def find_first_payout(tx: AsyncConnection, party_id: str, bank_account_id: str) -> datetime | None:
-    """When money first arrived at a party's account."""
+    """When money first arrived at a party's account, by the rows that say what this service wrote."""
     theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)
-    paid = (_c.type.not_in(DEBITS), _c.status.in_([Status.SETTLED, Status.COMPLETED]))
-    first: datetime | None = await tx.scalar(sa.select(sa.func.min(_c.settled_at)).where(*theirs, *paid))
-    return first
+    paid = (_c.type.not_in(DEBITS), _c.status.in_(ARRIVED))
+    oldest = select_transactions().where(*theirs, *paid).order_by(_c.settled_at).limit(_LOOKED_AT_MAX)
+    rows = keep_sealed(tx, transactions, await tx.execute(oldest))
+    return rows[0].settled_at if rows else None
 
 
 async def insert_transactions(
@@ -323,7 +342,7 @@ def _finality_in(to: Status, changes: dict[str, Any], now: datetime) -> sa.Colum
     """The finality of a transaction after a move."""
     if to in (Status.CANCELLED, Status.REVERSED):
         return FINAL
-    if to not in (Status.SETTLED, Status.COMPLETED):
+    if to not in ARRIVED:
         return PROVISIONAL
     final_at = changes.get("final_at", _c.final_at)
     return sa.case((sa.literal(now, _c.final_at.type) >= final_at, FINAL), else_=PROVISIONAL)

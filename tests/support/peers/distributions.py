@@ -54,10 +54,13 @@ class MemoryDistributions:
             raise OfferingNotFound
         return self.offering
 
-    def order(self, items: Iterable[BatchCreatePayoutsRequest.Item], ordered_by: str = "admin-1") -> None:
+    def order(
+        self, items: Iterable[BatchCreatePayoutsRequest.Item], ordered_by: str = "admin-1", *, approved: bool = False
+    ) -> None:
         """It orders these payouts, and knows of no others under their keys."""
         for item in items:
             order = PayoutOrder(type=Transaction.Type.Name(item.type), amount=item.amount, ordered_by=ordered_by)
+            order.refund_approved = approved
             for field, value in item.ListFields():
                 if field.name not in ("type", "amount"):
                     setattr(order, field.name, value)

@@ -75,7 +75,8 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     if investment.is_withdrawn:
         return answer_investment(offering, investment, now)
     check_may_cancel(offering, investment, now)
-    await refunds.begin_cancellings(tx, [investment], now)
+    # An investor withdraws alone; what staff asks for is done when a second person approved it.
+    await refunds.begin_cancellings(tx, [investment], now, approved=not current_principal().confined)
     ids = [investment.investment_id]
     offering = await refunds.pay_due_refunds(tx, offering, now, investment_ids=ids)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

@@ -48,20 +48,31 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
-    await cancel_all(tx, offering.offering_id, now)
+    await cancel_all(tx, offering.offering_id, now, approved=True)
     return answer_offering(await pay_due_refunds(tx, offering, now), now)
 
 
-async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
-    """Begins to cancel all investments of the offering that no closing took."""
+async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime, *, approved: bool) -> None:
+    """Begins to cancel all investments of the offering that no closing took.
+
+    Args:
+        approved: Whether two persons decided that what came in, or is on its way, goes back.
+    """
     found = await lock_investments_of(tx, offering_id)
-    await begin_cancellings(tx, [each for each in found if each.status in LIVE and each.released_minor == 0], now)
+    taken = [each for each in found if each.status in LIVE and each.released_minor == 0]
+    await begin_cancellings(tx, taken, now, approved=approved)
 
 
-async def begin_cancellings(tx: AsyncConnection, investments: Sequence[Investment], now: datetime) -> None:
-    """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name."""
+async def begin_cancellings(
+    tx: AsyncConnection, investments: Sequence[Investment], now: datetime, *, approved: bool
+) -> None:
+    """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name.
+
+    Args:
+        approved: Whether two persons decided that it goes back.
+    """
     person = current_principal().person
-    changes = [(each, begin_cancelling(each, person)) for each in investments]
+    changes = [(each, begin_cancelling(each, person, approved=approved)) for each in investments]
     await save_investments(tx, changes, events.InvestmentCancelling, now)
 
 
@@ -95,19 +106,29 @@ async def pay_due_refunds(
         elif position.is_settled:
             settled.append(position.investment)
     for person, positions in sorted(due.items()):
-        await _pay_refunds(tx, offering, person, positions, now)
+        # Staff's call is approved by a second person, an investor's is not.
+        await _pay_refunds(tx, offering, person, positions, now, approved=again and not current_principal().confined)
     return await _cancel_investments(tx, offering, settled, now)
 
 
 async def _pay_refunds(
-    tx: AsyncConnection, offering: Offering, person: str, positions: Sequence[RefundPosition], now: datetime
+    tx: AsyncConnection,
+    offering: Offering,
+    person: str,
+    positions: Sequence[RefundPosition],
+    now: datetime,
+    *,
+    approved: bool,
 ) -> None:
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, person)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
     await save_investments(tx, changes, events.InvestmentUpdated, now)
     payouts = [
-        build_refund_payout(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now)
+        build_refund_payout(
+            *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now),
+            approved=approved or each.investment.refund_approved,
+        )
         for each in positions
     ]
     await PAYOUTS.insert_all(tx, payouts)
