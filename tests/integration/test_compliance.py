@@ -103,13 +103,21 @@ async def test_two_at_once_never_pass_a_limit_together(compliance):
 
 
 @pytest.mark.parametrize(
-    "facts",
-    [{"accreditation": PARTY.ACCREDITED}, {"roles": [PARTY.SPONSOR]}],
+    ("facts", "is_contribution", "code"),
+    [
+        ({"accreditation": PARTY.ACCREDITED}, True, ""),
+        ({"roles": [PARTY.SPONSOR]}, False, ""),
+        # By what it does, and not by what it is called: or an investor would only have to be called a sponsor.
+        ({"roles": [PARTY.SPONSOR]}, True, "TRANSACTION_LIMIT_EXCEEDED"),
+        ({"roles": [PARTY.INVESTOR]}, True, "TRANSACTION_LIMIT_EXCEEDED"),
+    ],
 )
-async def test_limits_do_not_hold_for_accredited_investors_and_sponsors(compliance, facts):
+async def test_limits_hold_for_what_a_party_contributes_that_is_not_accredited(
+    compliance, facts, is_contribution, code
+):
     await compliance.clear(**facts)
-    [decision] = await compliance.evaluate(money_in(900_000_00))
-    assert decision.status == pb.ComplianceCheck.PASSED
+    [decision] = await compliance.evaluate(money_in(900_000_00, is_contribution=is_contribution))
+    assert decision.failure.code == code
 
 
 async def test_one_transaction_decided_twice_at_once_has_one_decision(compliance):

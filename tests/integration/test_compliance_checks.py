@@ -51,16 +51,15 @@ async def test_an_answer_expires_after_a_year_and_is_asked_again_once(compliance
 
 
 async def test_nobody_lifts_the_limits_alone(compliance):
-    """Neither by an accreditation nor by making a sponsor of an investor: another person is asked first."""
-    for facts in ({"accreditation": PARTY.ACCREDITED}, {"roles": [PARTY.SPONSOR]}):
-        await compliance.clear()
-        await compliance.update(**facts)
-        [decision] = await compliance.evaluate(money_in(900_000_00))
-        assert decision.failure.code == "PARTY_NOT_CLEARED"
-        [check] = await compliance.waiting(compliance.party_id)
-        with pytest.raises(DomainError, match="a part in making it"):
-            await compliance.review(check.compliance_check_id, MAKER)
-        await compliance.review(check.compliance_check_id, decision=pb.ComplianceCheck.FAILED)
+    """Not even by an accreditation: another person is asked first."""
+    await compliance.clear()
+    await compliance.update(accreditation=PARTY.ACCREDITED)
+    [decision] = await compliance.evaluate(money_in(900_000_00))
+    assert decision.failure.code == "PARTY_NOT_CLEARED"
+    [check] = await compliance.waiting(compliance.party_id)
+    with pytest.raises(DomainError, match="a part in making it"):
+        await compliance.review(check.compliance_check_id, MAKER)
+    await compliance.review(check.compliance_check_id, decision=pb.ComplianceCheck.FAILED)
 
 
 async def test_a_changed_name_asks_again_and_a_changed_net_worth_does_not(compliance):

@@ -106,7 +106,9 @@ async def evaluate(office: Office, *items: Item, validate_only: bool = False) ->
 
 def move(party_id: str, minor: int, direction: int = Money.IN) -> Item:
     amount: Any = {"currency_code": "USD", "amount_minor": minor}
-    return Item(transaction_id=new_id("txn"), party_id=party_id, direction=direction, amount=amount)
+    item = Item(transaction_id=new_id("txn"), party_id=party_id, direction=direction, amount=amount)
+    item.is_contribution = direction == Money.IN
+    return item
 
 
 def describe(decision: Any) -> tuple[str, str]:

@@ -60,14 +60,20 @@ def read_check(result: clearances_pb2.EvaluationResult) -> pb.ComplianceCheck:
 
 
 def money_in(
-    amount_minor: int, *, party_id: str = "", direction: Money.Direction = Money.IN, currency: str = "USD"
+    amount_minor: int,
+    *,
+    party_id: str = "",
+    direction: Money.Direction = Money.IN,
+    currency: str = "USD",
+    is_contribution: bool = True,
 ) -> Item:
-    """Of the harness' party, unless another is named."""
+    """A contribution of the harness' party, unless another is named."""
     return Item(
         transaction_id=new_id("txn"),
         party_id=party_id,
         direction=direction,
         amount=money_pb2.Money(currency_code=currency, amount_minor=amount_minor),
+        is_contribution=is_contribution and direction == Money.IN,
     )
 
 

@@ -93,7 +93,7 @@ def _decide(
         return _build_check(item, now, "KYC", failure, replace(unknown, statement=failure.message))
     if missing := clearance.list_missing(clearance.checks_at(checks.get(item.party_id, {}), now)):
         return _refuse_uncleared(item, now, missing[0].rule, missing)
-    if item.direction == Money.IN:
+    if item.is_contribution:
         limits = facts.limits if party.has_limits else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
@@ -140,11 +140,11 @@ def _read_amount(item: Item) -> Amount:
 
 
 def _usage(items: Sequence[Item], made: Mapping[str, ComplianceCheck], now: datetime) -> Iterator[dict[str, Any]]:
-    """A row for each money-in that passed now. Accredited parties' too: whoever loses the accreditation has a past."""
+    """A row for each contribution that passed now, the accredited's too: whoever loses the accreditation has a past."""
     counted: set[str] = set()
     for item in items:
         check = made.get(item.transaction_id)
-        if check is None or check.failure or item.direction != Money.IN or item.transaction_id in counted:
+        if check is None or check.failure or not item.is_contribution or item.transaction_id in counted:
             continue
         counted.add(item.transaction_id)
         yield {

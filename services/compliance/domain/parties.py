@@ -11,7 +11,7 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 
-INVESTOR, SPONSOR = "INVESTOR", "SPONSOR"
+INVESTOR = "INVESTOR"
 NON_ACCREDITED = "NON_ACCREDITED"
 PERSONS_MAX = 100
 # So that whom somebody acts for fits one answer (`GET /me`), and is known at each call.
@@ -41,8 +41,8 @@ class Party:
 
     @property
     def has_limits(self) -> bool:
-        """True for an investor who is not accredited, also one who sponsors something, too."""
-        return INVESTOR in self.roles and self.accreditation == NON_ACCREDITED
+        """Whether limits hold for what it contributes: by what it does, whatever it is called."""
+        return self.accreditation == NON_ACCREDITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

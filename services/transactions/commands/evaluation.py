@@ -26,6 +26,7 @@ from services.transactions.commands.approvals import ask_for_approval
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import TYPES
 from services.transactions.store import transactions as store
 
 _C = ComplianceCheck
@@ -37,6 +38,7 @@ def build_item(row: Transaction) -> EvaluateItem:
         party_id=row.party_id,
         direction=Money.IN if row.is_debit else Money.OUT,
         amount=to_money(row.amount),
+        is_contribution=TYPES[row.type].is_for_investment,
     )
 
 
@@ -69,6 +71,7 @@ async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         party_id=answer.party_id,
         direction=answer.direction,
         amount=answer.amount,
+        is_contribution=TYPES[pb.Transaction.Type.Name(answer.type)].is_for_investment,
     )
     try:
         [result] = await dependencies.peers.compliance.batch_evaluate_transactions([item], validate_only=True)

@@ -13,7 +13,6 @@ from realco.compliance.v1 import clearances_pb2, notary_pb2, persons_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
-from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.wire import to_timestamp
 
@@ -104,7 +103,7 @@ class MemoryCompliance:
         if missing := self.uncleared.get(item.party_id):
             message = f"The party is not cleared: {missing}."
             return _fail("PARTY_NOT_CLEARED", message, party_id=item.party_id, missing=missing)
-        if item.direction == Money.IN:
+        if item.is_contribution:
             used, limit, asked = self._used[item.party_id], self.daily_deposit_minor, item.amount.amount_minor
             if limit is not None and used + asked > limit:
                 return _fail(
