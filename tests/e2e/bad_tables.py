@@ -261,7 +261,7 @@ def _retry(targets: Targets, route: Route) -> Iterator[BadRequest]:
 
 def _cancel(targets: Targets, route: Route) -> Iterator[BadRequest]:
     yield BadRequest("the money has gone", 422, "ILLEGAL_STATUS_CHANGE")
-    yield BadRequest("the note is endless", at="body /note", change={"note": "r" * 501}, echo="r" * 501)
+    yield BadRequest("the note is endless", at="body /note", change={"note": "r" * 1001}, echo="r" * 1001)
     yield BadRequest("the note is a number", at="body /note", change={"note": 42})
     person = targets.org.sign_in_investor(targets.ids["stranger"])
     yield BadRequest("it is another investor's", 404, "TRANSACTION_NOT_FOUND", person=person)
