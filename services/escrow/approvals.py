@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -81,14 +82,15 @@ class _Details:
     async def describe_entry(self, request: journal_pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
-        return await self._describe_legs(f"{verb}: {entry.description}", [entry])
+        details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry])
+        return replace(details, resource_id=entry.reverses_journal_entry_id or details.resource_id)
 
     async def describe_entries(
         self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
     ) -> ApprovalDetails:
         wanted = await journal_entries.build_entries(self._dependencies.database, request, now)
         found = [entry for entry in wanted if isinstance(entry, NewEntry)]
-        return await self._describe_legs(f"Post {len(request.items)} journal entries", found, request.escrow_account_id)
+        return await self._describe_legs(f"Post {len(request.items)} journal entries", request.escrow_account_id, found)
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -99,11 +101,8 @@ class _Details:
             self._dependencies.clock.now(),
         )
 
-    async def _describe_legs(
-        self, summary: str, wanted: Sequence[NewEntry], escrow_account_id: str = ""
-    ) -> ApprovalDetails:
+    async def _describe_legs(self, summary: str, escrow_account_id: str, wanted: Sequence[NewEntry]) -> ApprovalDetails:
         """What the entries do together to each ledger account, as far as it is posted."""
-        escrow_account_id = escrow_account_id or wanted[0].escrow_account_id
         legs = [leg for entry in wanted for leg in entry.legs]
         account, effects = await self._foresee(escrow_account_id, [leg for leg in legs if leg.layer is Layer.POSTED])
         moved = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
@@ -186,7 +185,7 @@ class _Details:
         amount = Money(minor, account.currency)
         return ApprovalDetails(
             f"Capture {amount} of a hold on {held}, for {receiving} ({account.display_name})",
-            request.escrow_account_id,
+            request.hold_id,
             request.escrow_account_id,
             amount=amount,
             makers=frozenset({hold.created_by}),
@@ -200,7 +199,7 @@ class _Details:
         amount = Money(hold.amount_minor, hold.currency)
         return ApprovalDetails(
             f"Release a hold of {amount} on {held}",
-            request.escrow_account_id,
+            request.hold_id,
             request.escrow_account_id,
             amount=amount,
             beneficiary_party_ids=_parties(held),

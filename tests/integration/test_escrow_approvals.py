@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1.approval_pb2 import Approval
@@ -17,6 +19,7 @@ from services.chassis.calls.auth import acting_as
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.refusals import ContentChanged
 from tests.support.escrow import Escrow, key, new_entry, refusal
+from tests.support.ledger_accounts import ledger_account
 from tests.support.persons import Persons
 
 
@@ -53,6 +56,33 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
         await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(approve, None)
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
+
+
+async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_and_by_its_account(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("suspense", -100))
+    holds = [(await escrow.hold(account, "suspense", 40)).hold_id for _ in range(2)]
+    entry = (await escrow.post(account, ("cash", 5), ("fees", -5))).journal_entry_id
+    capture = holds_pb.CaptureHoldRequest(hold_id=holds[0], to_ledger_account=ledger_account("fees"))
+    reversal = new_entry(reverses_journal_entry_id=entry)
+    asked = [
+        (holds[0], "CAPTURE_HOLD", capture),
+        (holds[1], "RELEASE_HOLD", holds_pb.ReleaseHoldRequest(hold_id=holds[1])),
+        (entry, "POST_JOURNAL_ENTRY", journal_pb.PostJournalEntryRequest(journal_entry=reversal)),
+        (account, "POST_JOURNAL_ENTRY", journal_pb.PostJournalEntryRequest(journal_entry=FUNDED)),
+    ]
+    for resource_id, kind, request in asked:
+        request.idempotency_key, request.escrow_account_id = key(), account
+        await escrow.ask(name_rpc(request), request)
+        found = await list_approvals(escrow, resource_id=[resource_id])
+        assert [(one.kind, one.resource_id, one.scope_id) for one in found] == [(kind, resource_id, account)]
+    assert len(await list_approvals(escrow, scope_id=[account])) == len(asked)
+
+
+async def list_approvals(escrow: Escrow, **filters: Any) -> list[Approval]:
+    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
+    with acting_as(escrow.admin):
+        return list((await inbox.ListApprovals(approvals_pb2.ListApprovalsRequest(**filters), None)).approvals)
 
 
 FUNDED = new_entry(("cash", 5), ("suspense", -5))
