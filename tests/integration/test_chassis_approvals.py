@@ -129,6 +129,29 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
             await desk.get(asked)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        """comments = '[{"created_by": "admin-2", "text": "Fine.", "created_at": "2026-01-01T00:00:00+00:00"}]'""",
+        """comments = '[{"x": 1}]'""",
+        "note = 'I called them.'",
+        "result = '{}'",
+        """failure = '{"x": 1}'""",
+    ],
+)
+async def test_words_that_sql_put_into_an_approval_are_read_by_nobody_and_the_list_goes_on_without_it(desk, words):
+    asked = await desk.ask()
+    other = await desk.ask(key="key-2", hold_id="hold_2")
+    async with desk.database.begin(MAKER.org_id) as tx:
+        mine = {"id": asked.approval_id}
+        await tx.execute(sa.text(f"UPDATE approvals SET {words} WHERE approval_id = :id".replace(": 1", "\\: 1")), mine)
+    with pytest.raises(NotSealed):
+        await desk.get(asked)
+    with acting_as(CHECKER):
+        listed = await desk.service.ListApprovals(pb.ListApprovalsRequest(), None)
+    assert [each.approval_id for each in listed.approvals] == [other.approval_id]
+
+
 async def test_another_person_has_it_done_in_the_name_of_its_maker(desk):
     approval = await desk.ask()
     done = await desk.grant(approval)

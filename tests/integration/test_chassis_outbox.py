@@ -184,6 +184,10 @@ async def test_what_the_service_did_not_write_is_told_to_nobody(database, js, ur
         "TRUNCATE outbox",
         "UPDATE outbox SET proof_digest = sha256('mine'), proof = 'mine', published_at = now()",
         "UPDATE aggregate_versions SET version = 0",
+        "UPDATE aggregate_versions SET version = 9223372036854775807",
+        "UPDATE aggregate_versions SET version = version + 1000001",
+        "INSERT INTO aggregate_versions VALUES ('org_1', 'new', 1000001)",
+        "INSERT INTO aggregate_versions VALUES ('org_1', 'new', -9223372036854775808)",
         "DELETE FROM aggregate_versions",
     ],
 )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
@@ -19,6 +20,7 @@ from services.chassis.calls.access import find_rpc
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.calls.parties import Standing
 from services.chassis.data.operations import Operations
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import (
     VALIDITY,
     ApprovalDetails,
@@ -197,6 +199,20 @@ async def test_what_ends_by_the_own_route_waits_for_nobody(desk, how):
             else:
                 await desk.waiting.cancel(tx, HOLD, desk.clock.now())
     assert (await desk.get()).status == (S.REJECTED if how == "reject" else S.CANCELLED)
+
+
+async def test_what_sql_says_waits_no_more_is_neither_rejected_nor_taken_back_by_its_maker(desk):
+    await desk.begin()
+    async with desk.database.begin(MAKER.org_id) as tx:
+        await tx.execute(sa.text("UPDATE approvals SET status = 'CANCELLED'"))
+    with acting_as(MAKER):
+        for end in (
+            lambda tx: desk.waiting.reject(tx, HOLD, "no", desk.clock.now()),
+            lambda tx: desk.waiting.cancel(tx, HOLD, desk.clock.now()),
+        ):
+            with pytest.raises(NotSealed):
+                async with desk.database.begin() as tx:
+                    await end(tx)
 
 
 async def test_whoever_may_not_approve_by_the_own_route_may_not_by_the_inbox(desk):

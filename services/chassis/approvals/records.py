@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -64,17 +64,28 @@ async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, l
 
 
 async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> list[Approval]:
-    """The approvals of this kind that wait about a resource: one at most, where the resource itself waits."""
-    mine = (_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id, _c.status == Status.PENDING)
-    rows = await tx.execute(sa.select(approvals).where(*mine).order_by(_c.approval_id).with_for_update())
-    return [_read(tx, row) for row in rows]
+    """The approvals of this kind that wait about a resource: one at most, where the resource itself waits.
+
+    Raises: NotSealed: somebody wrote one about it past this service; it may be the one that waits.
+    """
+    return [
+        each for each in await _list_about(tx, org_id, kind, resource_id, lock=True) if each.status is Status.PENDING
+    ]
 
 
 async def find_pending_about(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
-    """The approval of this kind that waits about a resource which itself waits."""
-    mine = (_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id, _c.status == Status.PENDING)
-    row = (await tx.execute(sa.select(approvals).where(*mine))).one_or_none()
-    return None if row is None else _read(tx, row)
+    """The approval of this kind that waits about a resource which itself waits. Raises: NotSealed."""
+    about = await _list_about(tx, org_id, kind, resource_id)
+    return next((each for each in about if each.status is Status.PENDING), None)
+
+
+async def _list_about(
+    tx: AsyncConnection, org_id: str, kind: str, resource_id: str, *, lock: bool = False
+) -> list[Approval]:
+    """All about a resource: which of them waits, or came last, is asked of rows that say what this service wrote."""
+    query = sa.select(approvals).where(_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id)
+    query = query.order_by(_c.approval_id)
+    return [_read(tx, row) for row in await tx.execute(query.with_for_update() if lock else query)]
 
 
 async def find_pending(
@@ -93,15 +104,10 @@ async def find_pending(
 
 
 async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> str | None:
-    """The hash of the content about a resource that was approved last."""
-    query = sa.select(approvals).where(
-        _c.org_id == org_id,
-        _c.kind == kind,
-        _c.resource_id == resource_id,
-        _c.status.in_((Status.APPROVED, Status.EXECUTED)),
-    )
-    row = (await tx.execute(query.order_by(_c.decided_at.desc(), _c.approval_id.desc()).limit(1))).one_or_none()
-    return None if row is None else _read(tx, row).content_hash
+    """The hash of the content about a resource that was approved last. Raises: NotSealed."""
+    about = await _list_about(tx, org_id, kind, resource_id)
+    decided = [each for each in about if each.status in (Status.APPROVED, Status.EXECUTED)]
+    return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
 
 def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
@@ -113,7 +119,12 @@ def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
 async def take_approved(tx: AsyncConnection, lease_ms: int, count_max: int) -> list[Approval]:
     """Takes approvals that were approved and are not done."""
     rows = await tx.execute(taking(approvals, lease_ms=lease_ms, count_max=count_max))
-    return [to_approval(row) for row in keep_sealed(tx, approvals, rows)]
+    return keep_readable(tx, rows)
+
+
+def keep_readable(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:
+    """Those of the rows that this service wrote. The others are in the log."""
+    return [_to_approval(row) for row in keep_sealed(tx, approvals, rows)]
 
 
 async def postpone_approved(tx: AsyncConnection, taken: Approval) -> None:
@@ -122,10 +133,10 @@ async def postpone_approved(tx: AsyncConnection, taken: Approval) -> None:
 
 
 def _read(tx: AsyncConnection, row: Any) -> Approval:
-    return to_approval(check_row(tx, approvals, row))
+    return _to_approval(check_row(tx, approvals, row))
 
 
-def to_approval(row: Any) -> Approval:
+def _to_approval(row: Any) -> Approval:
     comments = tuple(
         Comment(each["created_by"], each["text"], datetime.fromisoformat(each["created_at"])) for each in row.comments
     )

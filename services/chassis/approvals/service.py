@@ -171,7 +171,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
         cut = await read_list(tx, request, query, c.created_at, c.approval_id)
         return pb.ListApprovalsResponse(
-            approvals=[messages.to_listed_approval(records.to_approval(row)) for row in cut.rows],
+            approvals=[messages.to_listed_approval(each) for each in records.keep_readable(tx, cut.rows)],
             next_page_token=cut.next_page_token,
             previous_page_token=cut.previous_page_token,
         )

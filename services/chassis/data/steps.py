@@ -26,9 +26,14 @@ WHEN (NEW.published_at IS NOT NULL AND (
     OR sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5)
 )) EXECUTE FUNCTION realco_refuse()
 """
+# Nor do they leap: a transaction takes one for each event that it tells, and who has a login does not use them all up.
 _REFUSE_GOING_BACK = """
 CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions FOR EACH ROW
-WHEN (NEW.version <= OLD.version) EXECUTE FUNCTION realco_refuse()
+WHEN (NEW.version <= OLD.version OR NEW.version - OLD.version > 1000000) EXECUTE FUNCTION realco_refuse()
+"""
+_REFUSE_LEAPING = """
+CREATE TRIGGER refuse_leaping BEFORE INSERT ON aggregate_versions FOR EACH ROW
+WHEN (NEW.version NOT BETWEEN 1 AND 1000000) EXECUTE FUNCTION realco_refuse()
 """
 
 
@@ -46,6 +51,7 @@ def create_chassis_tables(op: Op) -> None:
     create_functions(op)
     op.execute(_REFUSE_MARKING)
     op.execute(_REFUSE_GOING_BACK)
+    op.execute(_REFUSE_LEAPING)
     keep(op, "outbox", "published_at", 35)
     keep(op, "handled_requests", "created_at", 30)
     keep(op, "handled_events", "created_at", 90)

@@ -178,7 +178,7 @@ approvals = sa.Table(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
         *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
         *("expires_at", "approvers_needed", "approver_ids", "approved_at", "approver_signed_in_at", "decided_by"),
-        *("decided_at", "result_id"),
+        *("decided_at", "result_id", "summary", "updated_at", "note", "result", "failure", "comments"),
     ),
 )
 
