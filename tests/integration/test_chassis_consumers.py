@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from asyncpg.exceptions import UndefinedTableError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
@@ -87,7 +88,7 @@ async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, lis
     assert inbox.order == ["once", "after"]
 
 
-@pytest.mark.parametrize("passing", [Busy("later"), ConnectionError("away"), TimeoutError()])
+@pytest.mark.parametrize("passing", [Busy("later"), ConnectionError("away"), TimeoutError(), UndefinedTableError("x")])
 async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it(database, js, inbox, passing):
     inbox.failures["first"] = [passing] * 3
     async with consuming(database, js, inbox):

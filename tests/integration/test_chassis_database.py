@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -195,6 +196,29 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
             async with database.begin("org_1") as tx:
                 await tx.execute(sa.text(statement))
         assert sqlstate(refused.value) == "42501", statement
+
+
+async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(postgres):
+    urls = await chassis.create(postgres)
+    database = Database(urls.app_url, urls.worker_url, "chassis", SEALS)
+    harm = {"search_path": "pg_catalog", "synchronous_commit": "off", "row_security": "off", "timezone": "Asia/Tokyo"}
+    for login in (partial(database.begin, "org_1"), database.begin_for_all):
+        async with login() as tx:
+            for name, value in harm.items():
+                await tx.execute(sa.text(f"ALTER ROLE CURRENT_USER SET {name} = '{value}'"))
+    await database.dispose()
+    for login in (partial(database.begin, "org_1"), database.begin_for_all):
+        async with login() as tx:
+            assert await tx.scalar(sa.text("SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")) == "Asia/Tokyo"
+            assert await tx.scalar(sa.text("SELECT count(*) FROM notes")) == 0
+            used = {name: await tx.scalar(sa.text(f"SHOW {name}")) for name in harm}
+        assert used == {
+            "search_path": "public, pg_temp",
+            "synchronous_commit": "on",
+            "row_security": "on",
+            "timezone": "UTC",
+        }
+    await database.dispose()
 
 
 @pytest.mark.usefixtures("durable")

@@ -53,9 +53,20 @@ _ENQUEUED = "realco_enqueued"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
 
+# What would lose or miss rows if it were otherwise. A role may change its own defaults, so each transaction says these
+# itself; a pooler hands them on, for they end with it.
+PINNED = ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in {
+        "search_path": "public, pg_temp",
+        "synchronous_commit": "on",
+        "row_security": "on",
+        "timezone": "UTC",
+    }.items()
+)
 _BEGIN = sa.text(
     "SELECT set_config('app.org_id', :org_id, true), set_config('lock_timeout', :lock_ms, true),"
-    " set_config('statement_timeout', :statement_ms, true)"
+    f" set_config('statement_timeout', :statement_ms, true), {PINNED}"
 )
 
 
@@ -204,8 +215,9 @@ class Database:
 
     @asynccontextmanager
     async def connect_raw(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-        """A raw asyncpg connection of a small pool, for the posting path. No transaction and no organization is set.
+        """A raw asyncpg connection of a small pool, for the posting path.
 
+        No transaction is begun: whoever does names its organization, and sets what is `PINNED`.
         Whoever commits outbox rows with it calls `events_waiting.set()` afterwards.
         """
         pool = await self._raw()
@@ -319,8 +331,8 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     state = sqlstate(error)
-    # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long.
-    if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25006"):
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long, 25P04 open too long.
+    if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25P04", "25006"):
         return True
     origin: Any = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(origin.__cause__, asyncpg.InterfaceError | OSError) and isinstance(error, DBAPIError):
@@ -334,6 +346,15 @@ def is_away(error: BaseException) -> bool:
         | asyncpg.InternalClientError  # an answer cut off in the middle
         | asyncpg.PostgresConnectionError,
     )
+
+
+# Of tables, columns, functions, types and schemas.
+_UNDEFINED = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
+
+
+def is_unprepared(error: BaseException) -> bool:
+    """True where the database lacks what our statement names: its schema or a setting is wrong, whatever the data."""
+    return sqlstate(error) in _UNDEFINED
 
 
 def is_transient(error: BaseException) -> bool:

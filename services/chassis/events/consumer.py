@@ -4,10 +4,10 @@
 - One message of a durable is in flight at a time, over all processes that share it (durables.py), so nothing overtakes
   a message that is being retried.
 - An event that its service did not sign is not even read (signatures.py).
-- What fails for a reason that passes (a server away, a lost race) is retried for as long as it lasts; what fails for
-  another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not signed, it does not parse, a rule
-  refuses it) is not retried. Then the message goes to `realco.dead_letters.<durable>`, with the cause in its headers,
-  and is done.
+- What fails for a reason that passes (a server away, a lost race, a schema that lacks what we ask for) is retried for
+  as long as it lasts; what fails for another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not
+  signed, it does not parse, a rule refuses it) is not retried. Then the message goes to
+  `realco.dead_letters.<durable>`, with the cause in its headers, and is done.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
-from services.chassis.data.database import Database, is_transient, sqlstate
+from services.chassis.data.database import Database, is_transient, is_unprepared, sqlstate
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, Position, record_held, record_position
 from services.chassis.events import streams
@@ -99,6 +99,13 @@ class Malformed(Exception):
 
 # What fails again however often it is tried, unless it is of a kind that passes.
 _HOPELESS = (DomainError, DecodeError, Malformed, NotProven)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it says nothing about the event: one that moved money is not given up for it."""
+    if isinstance(error, DomainError):
+        return error.kind.transient
+    return is_transient(error) or is_unprepared(error)
 
 
 async def run_subscription(
@@ -224,7 +231,7 @@ class _Consumer:
             except Exception as error:  # every other failure is judged; none may end the consumer
                 if isinstance(error, NotProven):
                     telemetry.EVENTS_NOT_PROVEN.labels(durable).inc()
-                transient = is_transient(error) or (isinstance(error, DomainError) and error.kind.transient)
+                transient = _passes(error)
                 failures += 0 if transient else 1
                 hopeless = isinstance(error, _HOPELESS) and not transient
                 self._report(message, error, attempt)

@@ -21,7 +21,8 @@ async def boot_check(database: Database) -> None:
     """Collects every fault, so that one start tells all there is to mend."""
     faults: list[str] = []
     async with database.begin(_NOBODY) as tx:
-        off = sa.text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE current_setting(name) <> 'on'")
+        # As a session begins: our transactions set some of it themselves.
+        off = sa.text("SELECT name FROM pg_settings WHERE name = ANY(CAST(:names AS text[])) AND reset_val <> 'on'")
         switched_off = await tx.scalars(off, {"names": _DURABLE})
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
@@ -67,7 +68,8 @@ async def _setting_faults(tx: AsyncConnection, role: str) -> list[str]:
     """The limits that every transaction has from its role."""
     statement = sa.text(
         "SELECT asked.name, asked.wanted FROM pg_settings"
-        " JOIN unnest(CAST(:names AS text[]), CAST(:wanted AS text[])) AS asked (name, wanted) USING (name)"
+        " JOIN unnest(CAST(:names AS text[]), CAST(:wanted AS text[])) AS asked (name, wanted)"
+        " ON asked.name = lower(pg_settings.name)"
         " WHERE reset_val <> asked.wanted"
     )
     wrong = await tx.execute(statement, {"names": list(ROLE_SETTINGS), "wanted": list(ROLE_SETTINGS.values())})

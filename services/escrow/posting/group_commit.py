@@ -18,7 +18,7 @@ from asyncpg.pool import PoolConnectionProxy
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import note_replayed
-from services.chassis.data.database import Database, is_away, is_contention, sqlstate
+from services.chassis.data.database import PINNED, Database, is_away, is_contention, sqlstate
 from services.chassis.process.loops import backoff_seconds
 from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.values.clock import Clock
@@ -32,6 +32,7 @@ from services.escrow.posting.checks import Checks
 BATCH_MAX = 1000
 WAITING_MAX = 10_000
 _ATTEMPTS_MAX = 5
+_BEGIN = f"SELECT set_config('app.org_id', $1, true), {PINNED}"
 _UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
 _OUT_OF_RANGE = "22003"  # an account's counters would leave 64 bits
 
@@ -193,7 +194,7 @@ class Poster:
         entries = [entry for unit in batch for entry in unit.entries]
         try:
             await connection.execute("BEGIN")
-            await connection.execute("SELECT set_config('app.org_id', $1, true)", entries[0].org_id)
+            await connection.execute(_BEGIN, entries[0].org_id)
             seals, now = self._database.seals, self._clock.now()
             outcomes = await booking.book(connection, entries, seals, now, batch[0].traceparent, self._checks)
             await connection.execute("COMMIT")
