@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
+from services.chassis.data.seals import check_row
 from services.transactions import messages
 from services.transactions.actions import (
     answer_bank_account,
@@ -19,7 +21,6 @@ from services.transactions.actions import (
 )
 from services.transactions.commands.approvals import find_approval
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
-from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
@@ -31,17 +32,17 @@ _b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
 async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
-    row = await _require_transaction(tx, request.transaction_id)
+    row = store.build_transaction(await _require_row(tx, request.transaction_id))
     return answer_transaction(row, now, await find_approval(tx, row))
 
 
-async def _require_transaction(tx: AsyncConnection, transaction_id: str, field: str | None = None) -> Transaction:
+async def _require_row(tx: AsyncConnection, transaction_id: str) -> sa.Row[Any]:
     """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
-        raise TransactionNotFound(field)
-    return store.build_transaction(row)
+        raise TransactionNotFound()
+    return row
 
 
 _BY_ID = store.select_transactions().where(
@@ -76,8 +77,10 @@ async def list_transactions(
 async def list_transaction_status_changes(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionStatusChangesRequest, now: datetime
 ) -> transactions_pb2.ListTransactionStatusChangesResponse:
-    """Raises TransactionNotFound."""
-    await _require_transaction(tx, request.transaction_id)
+    """Raises TransactionNotFound, NotSealed."""
+    check_row(
+        tx, transactions, await _require_row(tx, request.transaction_id)
+    )  # else nobody knows whose moves these are
     h = transaction_history.c
     changes = sa.select(transaction_history).where(
         is_mine(transaction_history), h.transaction_id == request.transaction_id

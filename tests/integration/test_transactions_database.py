@@ -109,7 +109,7 @@ ILLEGAL = [
     ("UPDATE bank_accounts SET status = 'BLOCKED'", "23514"),  # a default is active
     ("ALTER TABLE transactions DISABLE TRIGGER ALL", "42501"),
     ("DROP TABLE transactions", "42501"),
-    (_JUMP, "23503"),
+    (_JUMP, "42501"),
 ]
 
 

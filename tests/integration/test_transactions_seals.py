@@ -221,3 +221,15 @@ async def test_a_debit_that_the_bank_stopped_for_good_is_not_presented_again_wha
         await service.ask(
             ADMIN, "RetryTransaction", pb.RetryTransactionRequest(transaction_id=deposit.transaction_id, etag=etag)
         )
+
+
+async def test_a_move_that_sql_made_in_anothers_name_is_shown_to_nobody(service: TransactionsHarness) -> None:
+    waiting = await proceeds(service)
+    line = (
+        "INSERT INTO transaction_history SELECT org_id, transaction_id, version, previous_status, status, NULL,"
+        " 'admin-2', now() FROM transactions WHERE transaction_id = :id"
+    )
+    approved = steps("APPROVED, approved_by = 'admin-2'")
+    await write(service, *approved, line, transaction_id=waiting.transaction_id)
+    with pytest.raises(NotSealed):
+        await service.path(waiting.transaction_id)

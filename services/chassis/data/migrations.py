@@ -113,6 +113,45 @@ def guard_moves(op: Op, moves: Mapping[str, str]) -> None:
         op.execute(f"CREATE TRIGGER refuse_move BEFORE UPDATE OF status ON {table} {function.format(changed)}")
 
 
+# Each move of a row has its line already, in the same transaction, and goes on from the one before it: so a line that
+# is right is of a move of just now, which whoever writes it makes, too, and for which they have no seal.
+_REFUSE_MADE_UP_LINE = """
+CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET {search_path} AS $$
+DECLARE
+  last text := (
+    SELECT to_status FROM {table} WHERE org_id = NEW.org_id AND {key} = NEW.{key} ORDER BY version DESC LIMIT 1
+  );
+BEGIN
+  IF NEW.from_status IS DISTINCT FROM NEW.to_status
+     AND NEW.from_status IS NOT DISTINCT FROM coalesce(last, NEW.from_status)
+     AND ({rows}) THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION '% says what its rows say', TG_TABLE_NAME USING ERRCODE = '42501';
+END $$
+"""
+_IS_ITS_ROW = """EXISTS (
+    SELECT FROM {table} WHERE org_id = NEW.org_id AND {key} = NEW.{subject}
+    AND version = NEW.version AND status = NEW.to_status
+  )"""
+
+
+def hold_history(op: Op, name: str, subject: str, of: Mapping[str, str]) -> None:
+    """Refuses a line of history that no row bears out, whoever writes it: a forged one, or one ahead of its time.
+
+    Args:
+        subject: The column that says whose line it is.
+        of: The tables whose moves it has, and the key of each.
+    """
+    rows = " OR ".join(_IS_ITS_ROW.format(table=table, key=key, subject=subject) for table, key in of.items())
+    function = f"refuse_made_up_{name}"
+    values = {"function": function, "table": _quoted(op, name), "key": subject, "rows": rows}
+    op.execute(_REFUSE_MADE_UP_LINE.format(search_path=SEARCH_PATH, **values))
+    op.execute(
+        f"CREATE TRIGGER refuse_made_up BEFORE INSERT ON {_quoted(op, name)} FOR EACH ROW EXECUTE FUNCTION {function}()"
+    )
+
+
 def close(op: Op, service: str, stated: rights.Table) -> None:
     """Gives the service's roles what is stated and everybody else nothing, and hides what belongs to others.
 

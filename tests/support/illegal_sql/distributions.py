@@ -77,6 +77,10 @@ RULES = {
         ),
         "23514",
     ),
+    "a move that is still to come": (
+        "INSERT INTO moves VALUES ('org_1', 'dist_1', 3, 'PENDING_APPROVAL', 'APPROVED', 'x', now())",
+        "42501",
+    ),
     "a distribution paid at once": ("UPDATE distributions SET status = 'COMPLETED'", "23514"),
     "a distribution approved by its maker": (
         (

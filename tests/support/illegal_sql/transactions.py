@@ -79,7 +79,18 @@ RULES = {
     "a webhook that failed before it came": ("UPDATE webhooks SET status = 'LOST'", "23514"),
     "a move that is not listed": (
         "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 2, 'INITIATED', 'SETTLED', '', 'x', now())",
-        "23503",
+        "42501",
+    ),
+    "a move that is still to come": (
+        "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 2, 'INITIATED', 'APPROVED', '', 'x', now())",
+        "42501",
+    ),
+    "a move told once more": (
+        (
+            "UPDATE transactions SET version = 2;"
+            " INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 2, NULL, 'INITIATED', '', 'x', now())"
+        ),
+        "42501",
     ),
     "another list of moves": ("INSERT INTO allowed_moves VALUES ('INITIATED', 'SETTLED')", "42501"),
 }

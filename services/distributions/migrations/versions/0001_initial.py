@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves
+from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves, hold_history
 from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.distributions.rights import RIGHTS
 
@@ -74,6 +74,13 @@ _REFUSE_LATE_CALCULATION = f"""
         RETURN NULL;
     END $$
 """
+# Whose moves are told in `moves`.
+_MOVING = {
+    "offerings": "offering_id",
+    "investments": "investment_id",
+    "distributions": "distribution_id",
+    "allocations": "allocation_id",
+}
 
 
 def upgrade() -> None:
@@ -91,6 +98,7 @@ def upgrade() -> None:
     _payouts()
     guard_moves(op, _MOVES)
     _guard_amounts()
+    hold_history(op, "moves", "subject_id", _MOVING)
     append_only(op, "moves")
     close(op, "distributions", RIGHTS)
 

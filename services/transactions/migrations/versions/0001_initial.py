@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves
+from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves, hold_history
 from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.transactions.rights import RIGHTS
 
@@ -149,6 +149,7 @@ def upgrade() -> None:
     )
     op.execute(_REPLAY)
     guard_moves(op, _OTHER_MOVES)
+    hold_history(op, "transaction_history", "transaction_id", {"transactions": "transaction_id"})
     append_only(op, "transaction_history", "allowed_moves", "payout_requests")
     close(op, "transactions", RIGHTS)
 
