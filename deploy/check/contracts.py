@@ -2,8 +2,8 @@
 
 `python -m deploy.check.contracts [RELEASE]`: RELEASE is a git revision; by default the last tag `contracts-v*` that
 this revision has in its past. While there is none, nobody was built on them, and there is nothing to compare with.
-Compared are messages (`buf breaking`), routes, access, rules and presence (`narrowing`), and the OpenAPI description
-(`openapi_narrowing`).
+Compared are messages (`buf breaking`), routes, access, rules and presence (`narrowing`), options of ours (`options`),
+and the OpenAPI description (`openapi_narrowing`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What one release of the contracts takes from callers of the one before it, where `buf breaking` does not look.
 
-buf compares messages. A caller depends on more: routes, who may call, how strict a request's rules are, and which
-fields of an answer are always there. Everything here reads two descriptor images and gives sentences; none means that
-a client made from the old image keeps working with a server made from the new one. Who may call stands apart: a right
-may be taken back, with its reason (access_taken.py).
+buf compares messages. A caller depends on more: routes, who may call, how strict a request's rules are, which fields of
+an answer are always there, and what each option of ours says (options.py). Everything here reads two descriptor images
+and gives sentences; none means that a client made from the old image keeps working with a server made from the new one.
+Who may call stands apart: a right may be taken back, with its reason (access_taken.py).
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 from google.protobuf.message import Message
-from realco.type.v1 import (
-    access_pb2,
-    http_pb2,
-    rules_pb2,  # noqa: F401  # an image's rules of ours are read only once they are known
-)
+from realco.type.v1 import access_pb2
+
+from deploy.check import options
 
 _OURS = "realco/"
 _ROLES = "realco.type.v1.Access.Role"
 _LOWER_BOUNDS = ("min_len", "min_bytes", "min_items", "min_pairs", "gt", "gte", "len")
 _UPPER_BOUNDS = ("max_len", "max_bytes", "max_items", "max_pairs", "lt", "lte")
+_TOLD_ELSEWHERE = ("required", "ignore")
 _MESSAGE, _ENUM = FieldDescriptorProto.TYPE_MESSAGE, FieldDescriptorProto.TYPE_ENUM
-_LOOSENING = ("lines",)  # rules of ours that let through what is refused without them
 _CHOICES = re.compile(r"\^\(([^()|]+(?:\|[^()|]+)*)\)\$")
 
 
@@ -48,12 +46,19 @@ class Contracts:
     methods: dict[str, MethodDescriptorProto] = field(default_factory=dict)
     events: set[str] = field(default_factory=set)
     rules: dict[str, FieldDescriptorProto] = field(default_factory=dict)
+    # Of everything that can bear some, and the names of ours.
+    options: dict[str, Message] = field(default_factory=dict)
+    our_options: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, image: FileDescriptorSet) -> Contracts:
         contracts = cls()
         for file in image.file:
             contracts._add_file(file)
+        for file in image.file:
+            for option in file.extension if file.name.startswith(_OURS) else ():
+                parts = contracts.messages.get(option.type_name[1:], DescriptorProto()).field
+                contracts.our_options += options.list_names(option, f"{file.package}.{option.name}", parts)
         return contracts
 
     def _add_file(self, file: FileDescriptorProto) -> None:
@@ -61,7 +66,9 @@ class Contracts:
         self._add_enums(file.enum_type, file.package)
         if not file.name.startswith(_OURS):
             return
+        self.options[file.name] = file.options
         for service in file.service:
+            self.options |= _options_within(f"{file.package}.{service.name}", service, service.method)
             self.methods |= {f"{file.package}.{service.name}.{method.name}": method for method in service.method}
         self.rules |= {rule.name: rule for rule in file.extension if rule.extendee.startswith(".buf.validate.")}
         if file.name.endswith("/events.proto"):
@@ -71,11 +78,14 @@ class Contracts:
         for message in messages:
             name = f"{scope}.{message.name}"
             self.messages[name] = message
+            self.options |= _options_within(name, message, [*message.field, *message.oneof_decl])
             self._add_messages(message.nested_type, name)
             self._add_enums(message.enum_type, name)
 
     def _add_enums(self, enums: Iterable[EnumDescriptorProto], scope: str) -> None:
-        self.enums |= {f"{scope}.{enum.name}": enum for enum in enums}
+        for enum in enums:
+            self.enums[f"{scope}.{enum.name}"] = enum
+            self.options |= _options_within(f"{scope}.{enum.name}", enum, enum.value)
 
     def names_of(self, enum: str) -> dict[int, str]:
         """The values of an enum; none where there is no such enum."""
@@ -109,7 +119,18 @@ def find_narrowing(before: FileDescriptorSet, after: FileDescriptorSet) -> list[
         *_narrowed_requests(old, new),
         *_narrowed_answers(old, new),
         *_changed_rules(old, new),
+        *options.find_unlisted(new.our_options),
+        *_changed_options(old, new),
     ]
+
+
+def _options_within(name: str, described: Any, parts: Iterable[Any]) -> dict[str, Message]:
+    return {name: described.options} | {f"{name}.{part.name}": part.options for part in parts}
+
+
+def _changed_options(old: Contracts, new: Contracts) -> Iterator[str]:
+    for name in old.options.keys() & new.options.keys():
+        yield from options.find_changes(name, old.options[name], new.options[name])
 
 
 def find_taken_access(before: FileDescriptorSet, after: FileDescriptorSet) -> list[str]:
@@ -134,17 +155,9 @@ def _narrowed_methods(old: Contracts, new: Contracts) -> Iterator[str]:
             if not _may_go(before):
                 yield f"{name} is gone"
             continue
-        for what, extension in (
-            ("route", annotations_pb2.http),
-            ("path of what it creates", http_pb2.created),
-            ("path of the approval that it asks for", http_pb2.accepted),
-        ):
-            was, now = _option(before, extension), _option(after, extension)
-            if was and was != now:
-                yield f"{name}: its {what} was {_spell(was)}, is {_spell(now)}"
-        was, now = _option(before, access_pb2.access), _option(after, access_pb2.access)
-        if now.party_field and was.party_field != now.party_field:
-            yield f"{name}: the party acted for is now in {now.party_field}"
+        was, now = _option(before, annotations_pb2.http), _option(after, annotations_pb2.http)
+        if was and was != now:
+            yield f"{name}: its route was {_spell(was)}, is {_spell(now)}"
 
 
 def _may_go(before: MethodDescriptorProto) -> bool:
@@ -161,12 +174,15 @@ def _taken_access(name: str, before: Any, after: Any, roles: Mapping[int, str]) 
             yield f"{name}: role {roles[role]} may not call it any more"
         for service in sorted(set(before.services) - set(after.services)):
             yield f"{name}: service {service} may not call it any more"
+        for service in sorted(set(before.passed_on_by) - set(after.passed_on_by)):
+            yield f"{name}: service {service} may not pass on a person's call any more"
+        if after.persons_only and not before.persons_only:
+            yield f"{name}: programs may not call it any more"
 
 
 def _narrowed_requests(old: Contracts, new: Contracts) -> Iterator[str]:
     for name in sorted(old.requests() & new.requests()):
-        whole = [_option(contracts.messages[name], validate_pb2.message).cel for contracts in (old, new)]
-        yield from _changed_expressions(name, *whole)
+        yield from _narrowed_whole(name, old.messages[name], new.messages[name])
         before = {item.name: item for item in old.messages[name].field}
         for after in new.messages[name].field:
             path = f"{name}.{after.name}"
@@ -174,10 +190,21 @@ def _narrowed_requests(old: Contracts, new: Contracts) -> Iterator[str]:
                 yield f"{path} is required now"
             if after.name in before:
                 was = before[after.name]
-                if _option(was, http_pb2.header) != _option(after, http_pb2.header):
-                    yield f"{path}: the header that carries it has changed"
                 yield from _narrowed_values(path, _taken(was, old), _taken(after, new))
                 yield from _tightened(path, _rules(was), _rules(after))
+
+
+def _narrowed_whole(name: str, before: DescriptorProto, after: DescriptorProto) -> Iterator[str]:
+    """The rules of a request that are about several of its fields."""
+    was, now = (_option(message, validate_pb2.message) for message in (before, after))
+    yield from _changed_expressions(name, was.cel, now.cel)
+    yield from (f"{name}: there is a new rule {text}" for text in now.cel_expression if text not in was.cel_expression)
+    yield from (f"{name}: there is a new rule {_spell(one)}" for one in now.oneof if one not in was.oneof)
+    required = [
+        {oneof.name for oneof in message.oneof_decl if _option(oneof, validate_pb2.oneof).required}
+        for message in (before, after)
+    ]
+    yield from (f"{name}: one of {oneof} is required now" for oneof in sorted(required[1] - required[0]))
 
 
 def _narrowed_answers(old: Contracts, new: Contracts) -> Iterator[str]:
@@ -198,37 +225,48 @@ def _changed_rules(old: Contracts, new: Contracts) -> Iterator[str]:
 
 def _tightened(path: str, before: Message, after: Message) -> Iterator[str]:
     """The rules of a field, keyword by keyword; those of items and values of lists and maps likewise."""
+    yield from options.find_changes(path, before, after)
     was, now = _by_name(before), _by_name(after)
     for name, value in now.items():
         kept = was.get(name)
-        if kept == value:
+        if kept == value or name in _TOLD_ELSEWHERE:
             continue
         if name in _LOWER_BOUNDS or name in _UPPER_BOUNDS:
             if kept is None or (value > kept if name in _LOWER_BOUNDS else value < kept):
                 yield f"{path}: {name} is {value}, was {'not limited' if kept is None else kept}"
+        elif name in ("in", "not_in"):
+            if not isinstance(after, validate_pb2.EnumRules):  # by the names of their values: `_narrowed_values`
+                yield from _fewer_choices(path, name, kept, value)
         elif name == "cel":
             yield from _changed_expressions(path, kept or (), value)
-        elif name not in _LOOSENING and (name == "pattern" or isinstance(value, bool)):
-            if not _allows_more(kept, value):
+        elif name == "pattern" or isinstance(value, bool):
+            if not allows_more(kept, value):
                 yield f"{path}: the rule {name} was {'not set' if kept is None else kept}, is {value}"
         elif isinstance(value, Message):
             yield from _tightened(path, kept if kept is not None else type(value)(), value)
-        elif name not in (
-            "in",
-            "not_in",
-            "required",
-            "ignore",
-            *_LOOSENING,
-        ):  # values of enums and what is required: told above
+        else:
             yield f"{path}: the rule {name} was {'not set' if kept is None else kept}, is {value}"
-    if "ignore" in was and "ignore" not in now:
+    for name, kept in was.items():
+        if name not in now and isinstance(kept, Message):
+            yield from _tightened(path, kept, type(kept)())
+    if _ignores(before) > _ignores(after):
         yield f"{path}: a value that is not set is checked now"
-    for name in _LOOSENING:
-        if name in was and name not in now:
-            yield f"{path}: the rule {name} is gone, which let more through"
 
 
-def _allows_more(before: Any, after: Any) -> bool:
+def _ignores(rules: Message) -> int:
+    """How much the rules of a field leave unchecked: nothing, what is not set, all."""
+    return int(getattr(rules, "ignore", 0))
+
+
+def _fewer_choices(path: str, name: str, before: Iterable[Any] | None, after: Iterable[Any]) -> Iterator[str]:
+    was, now = list(before or ()), list(after)
+    if name == "in" and not was:
+        yield f"{path}: nothing else is taken now than {', '.join(map(str, now))}"
+    for value in [one for one in was if one not in now] if name == "in" else [one for one in now if one not in was]:
+        yield f"{path}: {value} is not taken any more"
+
+
+def allows_more(before: Any, after: Any) -> bool:
     """Of two patterns that only list what they take: whether nothing was taken off the list."""
     if isinstance(after, bool):
         return not after
@@ -244,7 +282,7 @@ def _changed_expressions(path: str, before: Iterable[Any], after: Iterable[Any])
         if rule.id not in was:
             yield f"{path}: there is a new rule {rule.id}"
         elif was[rule.id] != rule.expression and not (
-            lists[0] and lists[1] and _allows_more(lists[0].group(), lists[1].group())
+            lists[0] and lists[1] and allows_more(lists[0].group(), lists[1].group())
         ):
             yield f"{path}: the expression of {rule.id} has changed"
 
@@ -257,7 +295,11 @@ def _narrowed_values(path: str, before: Mapping[int, str], after: Mapping[int, s
 def _taken(described: FieldDescriptorProto, contracts: Contracts) -> dict[int, str]:
     """The values of an enum that a request may give."""
     rules: Any = _rules(described)
-    rules = rules.repeated.items.enum if described.label == FieldDescriptorProto.LABEL_REPEATED else rules.enum
+    whole = contracts.messages.get(described.type_name[1:])
+    if whole is not None and whole.options.map_entry:
+        rules, described = rules.map.values.enum, whole.field[1]
+    else:
+        rules = rules.repeated.items.enum if described.label == FieldDescriptorProto.LABEL_REPEATED else rules.enum
     only, never = set(getattr(rules, "in")), set(rules.not_in)
     names = contracts.names_of(described.type_name[1:]) if described.type == _ENUM else {}
     return {number: name for number, name in names.items() if number not in never and (not only or number in only)}
@@ -278,7 +320,8 @@ def _option(described: Any, extension: Any) -> Any:
 
 
 def _by_name(rules: Message) -> dict[str, Any]:
-    return {described.name: value for described, value in rules.ListFields()}
+    """The rules of protovalidate that are set; ours are options.py's."""
+    return {described.name: value for described, value in rules.ListFields() if not described.is_extension}
 
 
 def _spell(option: Any) -> str:

@@ -8,52 +8,25 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from buf.validate import validate_pb2
-from google.api import annotations_pb2, field_behavior_pb2
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
-from realco.type.v1 import access_pb2, http_pb2, rules_pb2
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
+from realco.type.v1 import access_pb2
 
 from deploy.check import access_taken, contracts, narrowing
+from tests.support.images import IMAGE, Change, access, changed, field, message, of, route, rules
 
-IMAGE = FileDescriptorSet.FromString(files("realco").joinpath("descriptors.binpb").read_bytes())
 HOLD = "realco.escrow.v1.PlaceHoldRequest"
 PLACE_HOLD = "realco.escrow.v1.HoldsService.PlaceHold"
-CLOSE = "realco.escrow.v1.EscrowAccountsService.CloseEscrowAccount"
+UPDATE_PARTY = "realco.compliance.v1.UpdatePartyRequest"
+DISPLAY_NAME = "realco.escrow.v1.CreateEscrowAccountRequest.display_name"
+GET_APPROVAL = "realco.approvals.v1.ApprovalsService.GetApproval"
 POSTINGS = "realco.escrow.v1.PostingsService"
 NEW = FieldDescriptorProto(name="note", number=99, type=FieldDescriptorProto.TYPE_STRING, label="LABEL_OPTIONAL")
-
-
-def of(image: FileDescriptorSet) -> narrowing.Contracts:
-    return narrowing.Contracts.of(image)
-
-
-def message(image: FileDescriptorSet, name: str) -> DescriptorProto:
-    return of(image).messages[name]
-
-
-def field(image: FileDescriptorSet, path: str) -> FieldDescriptorProto:
-    name, _, wanted = path.rpartition(".")
-    return next(found for found in message(image, name).field if found.name == wanted)
-
-
-def rules(image: FileDescriptorSet, path: str) -> Any:
-    extension: Any = validate_pb2.field
-    return field(image, path).options.Extensions[extension]
-
-
-def access(image: FileDescriptorSet, method: str) -> access_pb2.Access:
-    return of(image).methods[method].options.Extensions[access_pb2.access]
-
-
-def route(image: FileDescriptorSet, method: str) -> Any:
-    extension: Any = annotations_pb2.http
-    return of(image).methods[method].options.Extensions[extension]
 
 
 def expression(image: FileDescriptorSet, rule: str) -> Any:
@@ -69,6 +42,21 @@ def add_field(image: FileDescriptorSet, name: str, *, required: bool) -> None:
         added.options.Extensions[behavior].append(field_behavior_pb2.REQUIRED)
 
 
+def add_required_oneof(image: FileDescriptorSet, name: str) -> None:
+    oneof: Any = validate_pb2.oneof
+    changed_message = message(image, name)
+    changed_message.oneof_decl.add(name="choice").options.Extensions[oneof].required = True
+    changed_message.field.add(oneof_index=len(changed_message.oneof_decl) - 1).MergeFrom(NEW)
+
+
+def leave_out(image: FileDescriptorSet, path: str) -> None:
+    """A required text may be left out: it stays plain, and empty is not set."""
+    behavior: Any = field_behavior_pb2.field_behavior
+    del field(image, path).options.Extensions[behavior][:]
+    rules(image, path).required = False
+    rules(image, path).ignore = validate_pb2.IGNORE_IF_ZERO_VALUE
+
+
 def list_values(image: FileDescriptorSet, path: str, *numbers: int) -> None:
     del getattr(rules(image, path).enum, "in")[:]
     getattr(rules(image, path).enum, "in").extend(numbers)
@@ -79,28 +67,12 @@ def replace_in(found: Any, old: str, new: str) -> None:
     found.expression = found.expression.replace(old, new)
 
 
-Change = Callable[[FileDescriptorSet], Any]
-
 NARROWING: list[tuple[str, Change, str]] = [
     ("a verb is another", lambda i: setattr(route(i, PLACE_HOLD), "put", "/api/v1/holds"), "its route was"),
     (
         "a path is another",
         lambda i: setattr(route(i, PLACE_HOLD), "post", "/api/v2/holds"),
         "its route was",
-    ),
-    (
-        "what is created is read elsewhere",
-        lambda i: (
-            of(i)
-            .methods["realco.escrow.v1.EscrowAccountsService.CreateEscrowAccount"]
-            .options.ClearExtension(http_pb2.created)
-        ),
-        "its path of what it creates was",
-    ),
-    (
-        "where an approval is read is not said any more",
-        lambda i: of(i).methods[CLOSE].options.ClearExtension(http_pb2.accepted),
-        "its path of the approval that it asks for was",
     ),
     ("a new field is required", lambda i: add_field(i, HOLD, required=True), f"{HOLD}.note is required now"),
     (
@@ -110,25 +82,18 @@ NARROWING: list[tuple[str, Change, str]] = [
     ),
     (
         "a text is shorter",
-        lambda i: setattr(rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "max_len", 100),
+        lambda i: setattr(rules(i, DISPLAY_NAME).string, "max_len", 100),
         "max_len is 100, was 200",
     ),
     (
         "a text must be longer",
-        lambda i: setattr(rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "min_len", 2),
+        lambda i: setattr(rules(i, DISPLAY_NAME).string, "min_len", 2),
         "min_len is 2, was 1",
     ),
     (
         "a free text gets a pattern",
-        lambda i: setattr(
-            rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "pattern", "^[a-z]*$"
-        ),
+        lambda i: setattr(rules(i, DISPLAY_NAME).string, "pattern", "^[a-z]*$"),
         "the rule pattern was not set",
-    ),
-    (
-        "a text of several lines is one line",
-        lambda i: rules(i, "realco.escrow.v1.FreezeEscrowAccountRequest.note").string.ClearExtension(rules_pb2.lines),
-        "the rule lines is gone",
     ),
     (
         "a list takes fewer",
@@ -136,6 +101,31 @@ NARROWING: list[tuple[str, Change, str]] = [
         "max_items is 500, was 1000",
     ),
     ("a value is not taken any more", lambda i: list_values(i, f"{HOLD}.reason", 1, 2), "MANUAL is not taken any more"),
+    (
+        "a mask names fewer",
+        lambda i: getattr(rules(i, f"{UPDATE_PARTY}.update_mask").field_mask, "in").remove("net_worth"),
+        f"{UPDATE_PARTY}.update_mask: net_worth is not taken any more",
+    ),
+    (
+        "a free text is one of a list",
+        lambda i: getattr(rules(i, DISPLAY_NAME).string, "in").extend(["a", "b"]),
+        f"{DISPLAY_NAME}: nothing else is taken now than a, b",
+    ),
+    (
+        "a text may not be this one",
+        lambda i: rules(i, DISPLAY_NAME).string.not_in.append("a"),
+        f"{DISPLAY_NAME}: a is not taken any more",
+    ),
+    (
+        "one of several fields is required",
+        lambda i: (
+            message(i, HOLD)
+            .options.Extensions[validate_pb2.message]
+            .oneof.add(fields=["transaction_id", "description"], required=True)
+        ),
+        f"{HOLD}: there is a new rule fields:",
+    ),
+    ("a oneof is required", lambda i: add_required_oneof(i, HOLD), f"{HOLD}: one of choice is required now"),
     (
         "an expression of many fields is another",
         lambda i: replace_in(expression(i, "key"), "255", "36"),
@@ -148,11 +138,6 @@ NARROWING: list[tuple[str, Change, str]] = [
         f"{HOLD}.amount: the expression of",
     ),
     (
-        "a header is another",
-        lambda i: field(i, f"{HOLD}.idempotency_key").options.ClearExtension(http_pb2.header),
-        "the header that carries it has changed",
-    ),
-    (
         "an answer's field may be absent",
         lambda i: setattr(field(i, "realco.escrow.v1.Hold.amount"), "proto3_optional", True),
         "realco.escrow.v1.Hold.amount is not always there any more",
@@ -163,18 +148,16 @@ WIDENING: list[tuple[str, Change]] = [
     ("nothing changes", lambda i: None),
     ("a field is added to a request", lambda i: add_field(i, HOLD, required=False)),
     ("a field is added to an answer", lambda i: add_field(i, "realco.escrow.v1.Hold", required=False)),
+    ("a required text may be left out", lambda i: leave_out(i, DISPLAY_NAME)),
     ("a role is added", lambda i: access(i, PLACE_HOLD).roles.append(access_pb2.Access.SPONSOR)),
     (
         "a text may be longer",
-        lambda i: setattr(rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string, "max_len", 300),
+        lambda i: setattr(rules(i, DISPLAY_NAME).string, "max_len", 300),
     ),
     (
         "a limit is gone",
-        lambda i: rules(i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name").string.ClearField("max_len"),
+        lambda i: rules(i, DISPLAY_NAME).string.ClearField("max_len"),
     ),
-    ("a text may have several lines", lambda i: rules(
-        i, "realco.escrow.v1.CreateEscrowAccountRequest.display_name"
-    ).string.Extensions.__setitem__(rules_pb2.lines, True)),
     (
         "a value is added to an enum",
         lambda i: of(i).enums["realco.escrow.v1.Hold.Reason"].value.add(name="COURT_ORDER", number=77),
@@ -185,13 +168,6 @@ WIDENING: list[tuple[str, Change]] = [
         lambda i: setattr(field(i, "realco.escrow.v1.Hold.expire_time"), "proto3_optional", False),
     ),
 ]  # fmt: skip
-
-
-def changed(change: Change) -> FileDescriptorSet:
-    image = FileDescriptorSet()
-    image.CopyFrom(IMAGE)
-    change(image)
-    return image
 
 
 @pytest.mark.parametrize(("title", "change", "sentence"), NARROWING, ids=[row[0] for row in NARROWING])
@@ -220,6 +196,16 @@ TAKEN: list[tuple[str, Change, str]] = [
         "what was public asks for a token",
         lambda i: access(i, "realco.transactions.v1.WebhooksService.ReceiveStripeWebhook").Clear(),
         "realco.transactions.v1.WebhooksService.ReceiveStripeWebhook is not public any more",
+    ),
+    (
+        "a service passes on no person's call any more",
+        lambda i: access(i, GET_APPROVAL).passed_on_by.remove("compliance"),
+        f"{GET_APPROVAL}: service compliance may not pass on a person's call any more",
+    ),
+    (
+        "a program is locked out",
+        lambda i: setattr(access(i, PLACE_HOLD), "persons_only", True),
+        f"{PLACE_HOLD}: programs may not call it any more",
     ),
 ]
 
