@@ -6,14 +6,18 @@ import asyncio
 import shutil
 
 import pytest
+import sqlalchemy as sa
 from nats.js.api import DeliverPolicy
 
 from deploy.consumers import Consumer, consumers_of
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.provision import provision
-from services.chassis.data.positions import find_position
+from services.chassis.data.positions import OutOfTurn, Position, find_position, record_position, set_position
 from services.chassis.events import streams, watch
+from services.chassis.events.losses import Losses
 from services.chassis.events.relay import run_relay
+from services.chassis.events.stored import stream_of_area
+from services.chassis.events.stream_watch import find_stream_faults
 from services.chassis.events.watch import Watch
 from tests.support import chassis
 from tests.support.chassis_events import emit, running, unpublished
@@ -201,6 +205,39 @@ async def test_a_service_whose_database_was_restored_hears_again_what_came_after
     assert set(await chassis.note_ids(database)) == {"kept", "lost"}
 
 
+@pytest.mark.parametrize(
+    "attack", ["stream_sequence = stream_sequence + 1", "consumer_sequence = consumer_sequence + 1", "seal = NULL"]
+)
+async def test_a_position_that_a_login_moved_is_told_and_nothing_is_passed_over(database, js, inbox, attack):
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "before")
+        last = (await js.stream_info("ESCROW")).state.last_seq
+        async with database.begin_for_all() as tx:
+            mine = "WHERE consumer = :durable"
+            await tx.execute(sa.text(f"UPDATE handled_positions SET {attack} {mine}"), {"durable": inbox.durable})
+        await chassis.until(lambda: "was moved in the database" in str(inbox.faults), seconds=NOTICED_SECONDS)
+        await js.delete_consumer("ESCROW", inbox.durable)
+        await publish(database, "after")
+        await provision_again(js, inbox)
+        assert inbox.order == ["before"]
+        async with database.begin_for_all() as tx:
+            await set_position(tx, inbox.durable, "ESCROW", last)
+        await chassis.until(lambda: inbox.order == ["before", "after"])
+        await chassis.until(lambda: not inbox.faults)
+
+
+async def test_a_position_that_a_login_moved_before_the_watch_looks_takes_no_message(database, js, inbox):
+    async with consuming(database, js, inbox):
+        await handle_and_tell(database, js, inbox, "before")
+    async with database.begin_for_all() as tx:
+        found = await find_position(tx, inbox.durable, "ESCROW")
+        await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
+    following = Position(found.stream_sequence + 2, found.consumer_sequence + 1)
+    with pytest.raises(OutOfTurn):
+        async with database.begin_for_all() as tx:
+            await record_position(tx, inbox.durable, "ESCROW", following)
+
+
 async def test_a_consumer_that_is_made_anew_where_its_service_is_goes_on_without_a_word(database, js, inbox):
     async with consuming(database, js, inbox):
         for name in ("one", "two", "three"):
@@ -231,9 +268,41 @@ async def test_what_was_removed_before_it_was_handled_is_missed_and_told_again(d
             assert inbox.order == ["one"]
             async with chassis.as_superuser(urls) as admin:
                 await admin.execute("UPDATE outbox SET published_at = NULL")
-                await admin.execute("UPDATE handled_positions SET stream_sequence = 2")
+            async with database.begin_for_all() as tx:
+                await set_position(tx, inbox.durable, "ESCROW", 2)
             await chassis.until(lambda: is_mended(js, inbox))
             await chassis.until(lambda: inbox.order == ["one", "three", "two"])
+        await client.close()
+
+
+async def forget_for_a_moment(js) -> None:
+    right = (await js.stream_info("ESCROW")).config
+    await js.update_stream(right.evolve(max_msgs_per_subject=1))
+    await js.update_stream(right)
+
+
+async def make_anew(js) -> None:
+    right = (await js.stream_info("ESCROW")).config
+    await js.delete_stream("ESCROW")
+    await js.add_stream(right)
+
+
+async def test_what_was_removed_after_everybody_had_handled_it_is_missed_as_well(database, org, tmp_path):
+    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    with Nats(tmp_path / "broker", everything=True) as broker:
+        client = await streams.connect(broker.url(EVERYTHING), "test")
+        js = streams.jetstream(client)
+        await provision_again(js, inbox)
+        async with consuming(database, js, inbox):
+            for name in ("one", "two", "three"):
+                await handle_and_tell(database, js, inbox, name)
+        for attack, said in ((forget_for_a_moment, "begins with 3"), (make_anew, "was made anew")):
+            losses = Losses()
+            assert await find_stream_faults(js, stream_of_area("escrow"), losses) == []
+            await attack(js)
+            [lost] = await find_stream_faults(js, stream_of_area("escrow"), losses)
+            assert lost.startswith(said)
+            assert await find_stream_faults(js, stream_of_area("escrow"), losses) == [lost]
         await client.close()
 
 

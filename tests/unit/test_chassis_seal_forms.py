@@ -70,6 +70,7 @@ FORMS = {
     "distributions": ["c374a3d0d9eae262"],
     "escrow_accounts": ["f6285b35d1e77546"],
     "former_persons": ["1d51fde61982a7b4"],
+    "handled_positions": ["a81f650f8a2804e1"],
     "heard_persons": ["60fe7f1c383e9656"],
     "investments": ["029359213a8cf9ae"],
     "limit_usage": ["9e1a13259fe4ecb1"],

@@ -70,7 +70,7 @@ CHASSIS: Table = {
     "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error", "seal"), forgets=True),
     "handled_events": appended(forgets=True),
     "handled_positions": both(
-        insert=EVERY, update=("stream_sequence", "consumer_sequence", "held_sequence", "held_until")
+        insert=EVERY, update=("stream_sequence", "consumer_sequence", "held_sequence", "held_until", "seal")
     ),
     # What was asked for, by whom and for whom stays; how it went is added.
     "approvals": both(

@@ -175,6 +175,7 @@ def _create_handled_positions(op: Op) -> None:
         sa.Column("consumer_sequence", sa.BigInteger(), nullable=False),
         sa.Column("held_sequence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("held_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("consumer", "stream"),
     )
 

@@ -113,6 +113,8 @@ handled_positions = sa.Table(
     # The delivery that a process of ours has been working on for a while, as long as it says so.
     sa.Column("held_sequence", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("held_until", sa.TIMESTAMP(timezone=True)),
+    sa.Column("seal", pg.BYTEA),
+    info=sealed("consumer", "stream", "stream_sequence", "consumer_sequence"),
 )
 
 # What waits for a second person, or waited for one.

@@ -1,7 +1,7 @@
 """A service's eye on the streams that it reads and writes: every two seconds each is compared with what it has to be.
 
 While a stream is at fault the service tells no event into it and takes none from it, so that nothing more is lost, and
-it is not ready. A server that does not answer proves nothing.
+it is not ready. What a stream loses stays a fault until the process ends. A server that does not answer proves nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from nats.js.errors import Error as JetStreamError
 
 from services.chassis.events import streams
 from services.chassis.events.configurations import find_differences, stream_configuration
+from services.chassis.events.losses import Losses
 from services.chassis.events.stored import Stream
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.telemetry import STREAM_FAULTS, log
@@ -32,10 +33,11 @@ async def run_stream_watch(
     js: JetStreamContext, watched: Sequence[Stream], stop: asyncio.Event, faults: Faults
 ) -> None:
     """Looks until `stop` is set. `faults` says what is wrong, as long as it is."""
+    losses = Losses()
     while not stop.is_set():
         for stream in watched:
             try:
-                found = await find_stream_faults(js, stream)
+                found = await find_stream_faults(js, stream, losses)
             except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
                 log.info("stream_not_checked", stream=stream.name, error=type(unknown).__name__)
                 continue
@@ -43,12 +45,13 @@ async def run_stream_watch(
         await wait_for_any(stop, seconds=CHECK_SECONDS)
 
 
-async def find_stream_faults(js: JetStreamContext, stream: Stream) -> list[str]:
-    """Why events may get lost in this stream; nothing where all is well."""
+async def find_stream_faults(js: JetStreamContext, stream: Stream, losses: Losses | None = None) -> list[str]:
+    """Why events may get lost in this stream, and which were; nothing where all is well."""
     info = await streams.fetch_stream(js, stream.name)
     if info is None:
         return ["is missing"]
-    return find_differences(stream_configuration(stream), info["config"], ignored=_CHOSEN)
+    lost = losses.look(stream, info) if losses is not None else []
+    return find_differences(stream_configuration(stream), info["config"], ignored=_CHOSEN) + lost
 
 
 def _note(stream: str, found: list[str], faults: Faults) -> None:

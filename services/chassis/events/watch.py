@@ -18,6 +18,7 @@ from nats.js.errors import Error as JetStreamError
 
 from services.chassis.data.database import Database, is_transient
 from services.chassis.data.positions import Position, begin_position, count_deliveries_from, find_position
+from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams
 from services.chassis.events.durables import (
     KEPT_SECONDS,
@@ -82,6 +83,9 @@ class Watch:
         except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
             log.info("consumer_not_checked", consumer=self._title, error=type(unknown).__name__)
             return False
+        except NotSealed:  # nothing is told of it: whoever makes consumers goes by what was told before
+            self._note(["was moved in the database: the position is not what this service wrote"])
+            return True
         except Exception as error:
             if not is_transient(error):  # the database is not just away
                 raise
