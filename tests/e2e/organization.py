@@ -63,9 +63,9 @@ class Organization:
         """The other admin: whoever makes something never approves it."""
         return self.sign_in("admin", "admin-2")
 
-    def do_together(self, path: str, body: Json | None = None) -> Json:
+    def do_together(self, path: str, body: Json | None = None, *, etag: str = "") -> Json:
         """What needs two persons: one admin asks for it, the other approves what was read. Returns: what was done."""
-        [done] = json.loads(self.approve(self.admin.post(path, body))["result"]).values()
+        [done] = json.loads(self.approve(self.admin.post(path, body, etag=etag))["result"]).values()
         return dict(done)
 
     def approve(self, answer: Json) -> Json:

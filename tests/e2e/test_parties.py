@@ -161,10 +161,11 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
         lambda: list_owners(bob, "/transactions", "transactions"),
         lambda read: llc in read,
     )
-    persons = org.auditor.get(f"/parties/{llc}/persons")["persons"]
-    assert {ann.user, bob.user} <= {one["personId"] for one in persons}
+    persons = {one["personId"]: one for one in org.auditor.get(f"/parties/{llc}/persons")["persons"]}
+    assert {ann.user, bob.user} <= persons.keys()
 
-    manager = org.do_together(f"/parties/{llc}/persons", {"personId": bob.user, "title": "Manager"})
+    title = {"personId": bob.user, "title": "Manager"}
+    manager = org.do_together(f"/parties/{llc}/persons", title, etag=persons[bob.user]["etag"])
     assert manager["title"] == "Manager"
     org.admin.post(f"/parties/{llc}/persons/remove", {"personId": bob.user}, etag=manager["etag"])
     assert bob.user not in {one["personId"] for one in org.auditor.get(f"/parties/{llc}/persons")["persons"]}

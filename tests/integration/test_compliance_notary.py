@@ -255,7 +255,9 @@ async def gain(desk: Desk, party_id: str) -> None:
 
 async def end_sessions(desk: Desk, party_id: str) -> None:
     with acting_as(MAKER):
-        await desk.harness.parties.EndSessions(parties_pb2.EndSessionsRequest(person_id=CHECKER.person), None)
+        await desk.harness.parties.EndSessions(
+            parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=CHECKER.person), None
+        )
 
 
 @pytest.mark.parametrize("meanwhile", [gain, end_sessions])

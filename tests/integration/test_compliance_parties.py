@@ -17,7 +17,7 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.visibility import withhold
 from services.chassis.values.approval import BeneficiaryIsChecker
 from services.chassis.values.errors import DomainError
-from services.chassis.values.etags import EtagMismatch
+from services.chassis.values.etags import EtagMismatch, EtagRequired
 from services.compliance.api import OwnParties
 from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties
@@ -37,7 +37,7 @@ async def test_another_organization_sees_nothing_of_a_party(compliance):
 
 async def test_a_party_has_persons_and_a_person_parties(compliance):
     first = (await compliance.create(kind=PARTY.LLC)).party_id
-    await compliance.add("auth0|ann", title="Managing Member")
+    added = await compliance.add("auth0|ann", title="Managing Member")
     await compliance.add("ben@example.org")
     second = (await compliance.create(kind=PARTY.IRA)).party_id
     await compliance.add("Auth0|Ann")
@@ -53,7 +53,7 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
         assert list(found.party_ids) == sorted(parties)
         own = OwnParties(compliance.database, compliance.clock)
         assert await own.list_current(Principal(person, "investor", ORG)) == set(parties)
-    again = await compliance.add("auth0|ann", title="Trustee", party_id=first)
+    again = await compliance.add("auth0|ann", title="Trustee", party_id=first, etag=added.etag)
     assert (again.title, again.created_by) == ("Trustee", "admin-1")
     assert await compliance.list_persons() == ["auth0|ann"]  # of the second
     assert await compliance.remove("auth0|ANN") == await compliance.get()
@@ -69,7 +69,7 @@ async def test_a_person_acts_for_so_many_parties_and_for_no_more(compliance, mon
     with pytest.raises(TooManyParties) as refusal:
         await compliance.add("ann")
     assert refusal.value.metadata == {"person_id": "ann", "parties_max": "1"}
-    await compliance.add("ann", title="Trustee", party_id=first)
+    await compliance.add("ann", party_id=first)
 
 
 async def test_a_person_who_does_not_act_for_a_party_cannot_be_removed(compliance):
@@ -164,7 +164,9 @@ async def test_who_is_there_already_keeps_what_was_not_given(compliance):
     assert await compliance.add("auth0|ann", CHECKER) == await compliance.add("auth0|ann", title="Trustee") == added
     assert await compliance.get() == party
     assert len(await compliance.list_events()) == told
-    changed = await compliance.add("auth0|ann", CHECKER, title="Manager")
+    with pytest.raises(EtagRequired, match="acts for the party already"):
+        await compliance.add("auth0|ann", CHECKER, title="Manager")
+    changed = await compliance.add("auth0|ann", CHECKER, title="Manager", etag=added.etag)
     assert (changed.title, changed.created_by, changed.create_time) == ("Manager", MAKER.person, added.create_time)
     assert changed.update_time.ToDatetime() - added.update_time.ToDatetime() == timedelta(hours=1)
     assert len({added.etag, changed.etag}) == 2
@@ -203,8 +205,8 @@ async def test_two_who_add_one_person_at_once_are_both_right(compliance):
 
 async def test_titles_are_not_told(compliance):
     await compliance.create()
-    await compliance.add("auth0|ann", title="Trustee of the Ada Park Trust")
-    await compliance.add("auth0|ann", title="Heir of Ada Park")
+    added = await compliance.add("auth0|ann", title="Trustee of the Ada Park Trust")
+    await compliance.add("auth0|ann", title="Heir of Ada Park", etag=added.etag)
     assert "Ada Park" not in str(await compliance.list_events())
 
 

@@ -70,7 +70,9 @@ class RealOffice:
         await self._harness.add(person, party_id=party_id)
 
     async def end_sessions(self, person: str) -> datetime:
-        answer = await self._harness.parties.EndSessions(parties_pb2.EndSessionsRequest(person_id=person), None)
+        answer = await self._harness.parties.EndSessions(
+            parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=person), None
+        )
         return from_timestamp(answer.end_time)
 
     async def add_party(self, *, cleared: bool) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 from google.api import field_behavior_pb2
-from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import api_keys_pb2, compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2
-from realco.transactions.v1 import bank_accounts_pb2, webhooks_pb2
+from realco.transactions.v1 import bank_accounts_pb2
 from realco.transactions.v1 import transactions_pb2 as tpb
 
 from deploy.topology import SERVICE_NAMES
@@ -40,7 +39,7 @@ from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarne
 
 NewDatabase = Callable[[str], Awaitable[Database]]
 # What they do is done once more each time, has no status of its own, or leaves nothing that could be taken back again.
-NO_ACTS = ("Update", "Resend", "Comment", "DeleteTransactionLimit")
+NO_ACTS = ("Update", "Resend", "Replay", "Comment", "DeleteTransactionLimit")
 # By service, in the order of their names.
 _PLAYED = (
     "ReviewComplianceCheck AddPartyPerson PutTransactionLimit RevokeApiKey",
@@ -50,10 +49,7 @@ _PLAYED = (
         " CancelApproval"
     ),
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
-    (
-        "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount"
-        " ReplayWebhook"
-    ),
+    "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount",
 )
 PLAYED = {service: acts.split() for service, acts in zip(sorted(SERVICE_NAMES), _PLAYED, strict=True)}
 
@@ -161,16 +157,9 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
 
     debit = await service.deposit()
     await service.work()
-    payment_id = service.bank.report(debit.transaction_id, PaymentStatus.RETURNED, "R01")
-    told = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
+    service.bank.report(debit.transaction_id, PaymentStatus.RETURNED, "R01")
     await service.work(hurried=True)
     await play(as_(IMPORT, "RetryTransaction"), tpb.RetryTransactionRequest(transaction_id=debit.transaction_id))
-
-    await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=told))
-    await service.work()
-    [webhook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
-    replay = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)
-    await play(as_(IMPORT, "ReplayWebhook"), replay)
 
     account = await service.bank_account("inv-009")
     delete = bank_accounts_pb2.DeleteBankAccountRequest(bank_account_id=account.bank_account_id, etag=account.etag)

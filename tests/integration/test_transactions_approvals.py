@@ -17,6 +17,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.auth import Principal
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import (
     ADMIN,
@@ -169,7 +170,7 @@ async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: T
     await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
     await service.work()
     [hook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
-    request = webhooks_pb2.ReplayWebhookRequest(webhook_id=hook.webhook_id)
+    request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)
     asked = (await service.ask(ADMIN, "ReplayWebhook", request)).approval
     get = webhooks_pb2.GetWebhookRequest(webhook_id=hook.webhook_id)
     assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.APPLIED
@@ -178,6 +179,8 @@ async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: T
     assert await refused(service.grant(asked, sponsor)) == "PERMISSION_DENIED", "who may not ask may not approve"
     assert (await service.grant(asked)).status == Approval.EXECUTED
     assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.RECEIVED
+    await service.work()
+    assert (await service.ask(ADMIN, "ReplayWebhook", request)).approval == asked, "one replay under one key"
 
 
 async def test_the_database_lets_nothing_on_that_needed_approval_and_has_none(service: TransactionsHarness) -> None:

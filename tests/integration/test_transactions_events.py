@@ -16,6 +16,7 @@ from realco.transactions.v1 import events_pb2, webhooks_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.events import as_in_events
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
@@ -76,7 +77,11 @@ async def story(service: TransactionsHarness) -> None:
     await service.work(hurried=True)
     await service.expire_approvals()
     for hook in (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks:
-        await service.ask(IMPORT, "ReplayWebhook", webhooks_pb2.ReplayWebhookRequest(webhook_id=hook.webhook_id))
+        await service.ask(
+            IMPORT,
+            "ReplayWebhook",
+            webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id),
+        )
     await service.work()
 
 

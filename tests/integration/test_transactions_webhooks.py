@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
@@ -190,7 +191,11 @@ async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_
     assert [await forget_after(days) for days in (89, 2, 1)] == [0, 1, 0]
     [webhook] = await listed(service)
     assert (webhook.status, webhook.transaction_id) == (Webhook.APPLIED, made.transaction_id)
-    await service.ask(IMPORT, "ReplayWebhook", webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id))
+    await service.ask(
+        IMPORT,
+        "ReplayWebhook",
+        webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=webhook.webhook_id),
+    )
     await service.run(apply_webhooks)
     assert [webhook.status for webhook in await listed(service)] == [Webhook.APPLIED]
 
@@ -210,7 +215,7 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
     await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [webhook] = await listed(service)
-    request = webhooks_pb2.ReplayWebhookRequest(webhook_id=webhook.webhook_id)
+    request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=webhook.webhook_id)
     assert (await service.ask(IMPORT, "ReplayWebhook", request)).webhook.status == Webhook.RECEIVED
     with pytest.raises(DBAPIError, match="is applied before"):  # a login does not learn the proof from the first time
         async with service.database.begin_for_all() as tx:

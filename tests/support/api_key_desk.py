@@ -74,7 +74,7 @@ class Desk:
         return await self.call("CreateApiKey", request, self.sign_in(person))
 
     async def rotate(self, key: K, person: str = HOLDER, **more: Any) -> Any:
-        request = pb.RotateApiKeyRequest(api_key_id=key.api_key_id, **more)
+        request = pb.RotateApiKeyRequest(api_key_id=key.api_key_id, **{"idempotency_key": new_id("key")} | more)
         return await self.call("RotateApiKey", request, self.sign_in(person))
 
     async def revoke(self, key: K) -> Any:
@@ -129,7 +129,11 @@ class Desk:
         return answer == about[-1].api_key and told in (None, K.Status.Name(key.status))
 
     async def end_sessions(self) -> None:
-        await self.call("EndSessions", parties_pb2.EndSessionsRequest(person_id=HOLDER), self.sign_in(OTHER))
+        await self.call(
+            "EndSessions",
+            parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=HOLDER),
+            self.sign_in(OTHER),
+        )
 
 
 @asynccontextmanager

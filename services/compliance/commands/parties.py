@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import check_etag
+from services.chassis.values.etags import EtagRequired, check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
@@ -57,7 +57,10 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
 
 
 async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
-    """Raises: PartyNotFound, EtagMismatch, TooManyPersons, TooManyParties."""
+    """A person who is there stays; another title of that person is set by whoever names the one that was read.
+
+    Raises: PartyNotFound, EtagMismatch, EtagRequired, TooManyPersons, TooManyParties.
+    """
     party = await _lock(tx, request.party_id)
     person_id = normalize_person(request.person_id)
     person = await store.find_person(tx, request.party_id, person_id)
@@ -72,6 +75,9 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
         person = _build_person(party, person_id, request.title or None, now)
         person = await store.save_person(tx, party, person, events.PartyPersonAdded(person_id=person_id), now)
     elif request.HasField("title") and request.title != person.title:
+        if not request.etag:
+            about = {"etag": "must be the etag of the person, whose title is another"}
+            raise EtagRequired("The person acts for the party already.", fields=about)
         person = replace(person, title=request.title)
         person = await store.save_person(tx, party, person, events.PartyPersonUpdated(person_id=person_id), now)
     return messages.to_party_person(person)
