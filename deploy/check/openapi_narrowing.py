@@ -1,7 +1,8 @@
 """What one release of the OpenAPI description takes from a client that was generated from the one before it.
 
 Most of it follows from the protos and is told by `narrowing`; this is about the description itself: names that
-generated code has (operations, schemas), what a request must and may say, and what an answer always says.
+generated code has (operations, schemas, tags, titles), what a request must and may say, and what each answer always
+says: the refusals, too, and headers.
 """
 
 from __future__ import annotations
@@ -9,13 +10,59 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from deploy.check import narrowing
+
 Json = Mapping[str, Any]
 _METHODS = ("get", "put", "post", "delete", "patch")
+_LOWER_BOUNDS = ("minimum", "minLength", "minItems", "minProperties")
+_UPPER_BOUNDS = ("maximum", "maxLength", "maxItems", "maxProperties")
+_WORDS = {"description", "examples", "x-codes"}
+_KEYWORDS = {
+    *("$ref", "type", "format", "title", "enum", "anyOf", "pattern", "uniqueItems", "required", "properties", "items"),
+    *("additionalProperties", "propertyNames", *_LOWER_BOUNDS, *_UPPER_BOUNDS, *_WORDS),
+}
 
 
 def find_narrowing(before: Json, after: Json) -> list[str]:
     """A sentence for each thing that a client of `before` could rely on and of `after` cannot."""
     return list(_Comparison(before, after).all())
+
+
+def _without_words(described: Json) -> dict[str, Any]:
+    return {name: value for name, value in described.items() if name not in _WORDS}
+
+
+def _spell(schema: Any) -> str:
+    return (
+        {True: "anything", False: "nothing"}[schema]
+        if isinstance(schema, bool)
+        else str(schema.get("type", "a schema"))
+    )
+
+
+def _changed_enum(name: str, before: Json, after: Json, *, of_request: bool, is_open: bool) -> Iterator[str]:
+    was, now = before.get("enum"), after.get("enum")
+    if was is None and now is not None:
+        yield f"{name}: nothing else than {now} is {'taken' if of_request else 'told'} any more"
+    if was is not None and now is not None:
+        yield from (f"{name}: {value} is not taken any more" for value in was if value not in now and of_request)
+        yield from (f"{name}: {value} is gone" for value in was if value not in now and not of_request)
+        if not (of_request or is_open):
+            yield from (f"{name}: {value} is new, and no other value was to come" for value in now if value not in was)
+    if was is not None and now is None and not of_request:
+        yield f"{name}: may be any value now"
+
+
+def _tighter_limits(name: str, before: Json, after: Json) -> Iterator[str]:
+    for limit in (*_LOWER_BOUNDS, *_UPPER_BOUNDS):
+        was, now = before.get(limit), after.get(limit)
+        if now is not None and (was is None or (now > was if limit in _LOWER_BOUNDS else now < was)):
+            yield f"{name}: {limit} is {now}, was {'not limited' if was is None else was}"
+    was, now = before.get("pattern"), after.get("pattern")
+    if now is not None and now != was and not narrowing.allows_more(was, now):
+        yield f"{name}: pattern was {was}, is {now}"
+    if after.get("uniqueItems") and not before.get("uniqueItems"):
+        yield f"{name}: a value may stand there only once now"
 
 
 class _Comparison:
@@ -33,8 +80,15 @@ class _Comparison:
                         yield f"{name} is gone"
                     else:
                         yield from self._operation(name, operations[method], after)
-        schemas = [document.get("components", {}).get("schemas", {}) for document in (self.before, self.after)]
+        parts = [document.get("components", {}) for document in (self.before, self.after)]
+        schemas = [part.get("schemas", {}) for part in parts]
         yield from (f"schema {name} is gone" for name in schemas[0] if name not in schemas[1])
+        schemes = [part.get("securitySchemes", {}) for part in parts]
+        for name, scheme in schemes[0].items():
+            was, now = _without_words(scheme), _without_words(schemes[1].get(name, {}))
+            if was != now:
+                yield f"security scheme {name} was {was}, is {now}"
+        yield from self._unknown_keywords()
 
     def _operation(self, name: str, before: Json, after: Json) -> Iterator[str]:
         if before.get("operationId") != after.get("operationId"):
@@ -47,13 +101,29 @@ class _Comparison:
             yield f"{name}: no body is taken any more"
         if was is not None and now is not None:
             yield from self._contents(f"{name}: body", was, now, of_request=True)
-        for status, response in before.get("responses", {}).items():
-            if status.startswith("2"):
-                if status not in after.get("responses", {}):
-                    yield f"{name}: does not answer {status} any more"
-                else:
-                    found = self._resolve(self.after, after["responses"][status])
-                    yield from self._contents(f"{name}: answer", self._resolve(self.before, response), found)
+        yield from self._responses(name, before["responses"], after["responses"])
+        if before.get("tags") != after.get("tags"):  # generated code has a class of each
+            yield f"{name}: tags were {before.get('tags')}, are {after.get('tags')}"
+        ways = [operation.get("security", []) for operation in (before, after)]
+        if ways[1] and (not ways[0] or any(way not in ways[1] for way in ways[0])):
+            yield f"{name}: security was {ways[0]}, is {ways[1]}"
+
+    def _responses(self, name: str, before: Json, after: Json) -> Iterator[str]:
+        for status, response in before.items():
+            if status not in after:
+                yield f"{name}: does not answer {status} any more"
+                continue
+            was, now = self._resolve(self.before, response), self._resolve(self.after, after[status])
+            yield from self._contents(f"{name}: {status}", was, now)
+            found = now.get("headers", {})
+            for header, described in was.get("headers", {}).items():
+                if header not in found:
+                    yield f"{name}: {status} is without {header}"
+                    continue
+                old, new = self._resolve(self.before, described), self._resolve(self.after, found[header])
+                if old.get("required") and not new.get("required"):
+                    yield f"{name}: {status} is not always with {header} any more"
+                yield from self._schemas(f"{name}: {status} {header}", old["schema"], new["schema"], of_request=False)
 
     def _parameters(self, name: str, before: Json, after: Json) -> Iterator[str]:
         was, now = (
@@ -70,6 +140,9 @@ class _Comparison:
             if key not in now:
                 yield f"{name}: {key[0]} parameter {key[1]} is gone"
             else:
+                for what in ("style", "explode"):
+                    if parameter.get(what) != now[key].get(what):
+                        yield f"{name}: {key[1]}: {what} was {parameter.get(what)}, is {now[key].get(what)}"
                 yield from self._schemas(f"{name}: {key[1]}", parameter["schema"], now[key]["schema"], of_request=True)
 
     def _contents(self, name: str, before: Json, after: Json, *, of_request: bool = False) -> Iterator[str]:
@@ -90,15 +163,51 @@ class _Comparison:
                 return
             self._compared.add((references[0], of_request))
             name = references[0]
-        was, now = self._resolve(self.before, before), self._resolve(self.after, after)
-        if was.get("type") != now.get("type"):
-            yield f"{name}: type was {was.get('type')}, is {now.get('type')}"
-        if of_request and "enum" in now:
-            gone = sorted(set(was["enum"]) - set(now["enum"])) if "enum" in was else ["any other value"]
-            yield from (f"{name}: {value} is not taken any more" for value in gone)
-        yield from self._properties(name, was, now, of_request=of_request)
-        if "items" in was and "items" in now:
-            yield from self._schemas(f"{name}[]", was["items"], now["items"], of_request=of_request)
+        was, now = self._alternatives(self.before, before), self._alternatives(self.after, after)
+        if len(was) == len(now) == 1:
+            yield from self._values(name, was.popitem()[1], now.popitem()[1], of_request=of_request, is_open=False)
+            return
+        yield from (f"{name}: {one} is not one of its forms any more" for one in was if one not in now)
+        if not of_request:
+            yield from (f"{name}: may be {one} now" for one in now if one not in was)
+        is_open = "string" in was and "string" in now
+        for one in was.keys() & now.keys():
+            yield from self._values(name, was[one], now[one], of_request=of_request, is_open=is_open)
+
+    def _alternatives(self, document: Json, schema: Json) -> dict[str, Json]:
+        """The forms that a value may have, by their names: one, unless the schema lists several."""
+        found = self._resolve(document, schema)
+        return {
+            one.get("$ref", "").rpartition("/")[2] or one.get("title") or str(one.get("type")): one
+            for one in found.get("anyOf", [found])
+        }
+
+    def _values(self, name: str, before: Json, after: Json, *, of_request: bool, is_open: bool) -> Iterator[str]:
+        """Two schemas that both are one form. One that is open is a text of which known values are only listed."""
+        if "$ref" in before:
+            yield from self._schemas(name, before, after, of_request=of_request)
+            return
+        for what in ("type", "format", "title"):
+            if before.get(what) != after.get(what):
+                yield f"{name}: {what} was {before.get(what)}, is {after.get(what)}"
+        yield from _changed_enum(name, before, after, of_request=of_request, is_open=is_open)
+        if of_request:
+            yield from _tighter_limits(name, before, after)
+        yield from self._properties(name, before, after, of_request=of_request)
+        yield from self._inner(name, before, after, of_request=of_request)
+
+    def _inner(self, name: str, before: Json, after: Json, *, of_request: bool) -> Iterator[str]:
+        """What stands within a list or a map."""
+        for what, path in (
+            ("items", f"{name}[]"),
+            ("propertyNames", f"{name}: a key"),
+            ("additionalProperties", f"{name}.*"),
+        ):
+            was, now = before.get(what, True), after.get(what, True)
+            if isinstance(was, Mapping) and isinstance(now, Mapping):
+                yield from self._schemas(path, was, now, of_request=of_request)
+            elif was not in (False, now) and not (of_request and now is True):
+                yield f"{path} was {_spell(was)}, is {_spell(now)}"
 
     def _properties(self, name: str, was: Json, now: Json, *, of_request: bool) -> Iterator[str]:
         required = [set(schema.get("required", ())) for schema in (was, now)]
@@ -112,6 +221,18 @@ class _Comparison:
                 yield f"{name}.{field} is gone"
             else:
                 yield from self._schemas(f"{name}.{field}", schema, found, of_request=of_request)
+
+    def _unknown_keywords(self) -> Iterator[str]:
+        """What this comparison passes over without knowing it: whoever describes more teaches it more."""
+        found: set[str] = set()
+        todo: list[Any] = list(self.after.get("components", {}).get("schemas", {}).values())
+        while todo:
+            schema = todo.pop()
+            if isinstance(schema, Mapping):
+                found |= schema.keys()
+                todo += [*schema.get("properties", {}).values(), *schema.get("anyOf", ())]
+                todo += [schema.get(what) for what in ("items", "additionalProperties", "propertyNames")]
+        yield from (f"the keyword {word} of schemas is compared by nobody" for word in sorted(found - _KEYWORDS))
 
     @staticmethod
     def _resolve(document: Json, described: Json) -> Json:

@@ -85,6 +85,7 @@ def written() -> Iterator[tuple[Descriptor, set[str]]]:
 
 @pytest.mark.parametrize("request_", requests(), ids=by_name)
 def test_a_field_of_a_request_is_required_or_may_visibly_be_left_out(request_):
+    """A field that was required in a release has a third form (docs/versioning.md): the first one adds it here."""
     unclear = [
         field.name
         for field in request_.fields
