@@ -1,4 +1,4 @@
-"""What a release may take from callers after all: that a role or a service calls an RPC, written down with its reason.
+"""What a release may take from callers after all: that a role, a service or a program calls an RPC, with its reason.
 
 A right that was given too widely has to be taken back within a version, and nobody is surprised: the sentence of the
 check stands in `protos/access_taken.toml` with why it is so, and the changelog names the RPC under "Taken".
